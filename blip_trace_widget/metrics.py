@@ -1,0 +1,200 @@
+"""How a run is scored, and what follows from scores: effects, recovery, standard errors, the gate.
+
+For: turning logits into one number a run, and the numbers of many runs into honest statistics.
+Cost: one log-softmax over the vocabulary for every scored answer position; the statistics are NumPy on small arrays.
+Ends: at numbers; nothing here knows a model, a layer or a widget.
+
+Sources: Zhang & Nanda 2023 (arXiv 2309.16042) for the choice of metrics; total and indirect effect as in Meng et al.
+2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run of sample s sees the same noise), so standard
+errors are taken over the paired differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.sites import one_of
+
+if TYPE_CHECKING:
+    import torch
+
+Array: TypeAlias = NDArray[np.float64]
+
+#: A total effect smaller than this is no effect.
+SMALLEST_TOTAL_EFFECT = 1e-3
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the logits are held against.
+
+    Attributes:
+        answer: token ids of the answer, end token left out, (a,).
+        foil: token ids of the foil, (a,), or None.
+        clean_logits: the clean run's logits, (a, vocabulary).
+    """
+
+    answer: torch.Tensor
+    foil: torch.Tensor | None
+    clean_logits: torch.Tensor
+
+
+Score: TypeAlias = "Callable[[torch.Tensor, Target], torch.Tensor]"
+
+
+def log_probability(logits: torch.Tensor, target: Target) -> torch.Tensor:
+    """Logarithm of the answer's probability: sum over its tokens. (..., a, vocabulary) -> (...)."""
+    answer = target.answer.expand(logits.shape[:-1]).unsqueeze(-1)
+    return (logits.gather(-1, answer).squeeze(-1) - logits.logsumexp(-1)).sum(-1)
+
+
+def probability(logits: torch.Tensor, target: Target) -> torch.Tensor:
+    """The answer's probability: product over its tokens. (..., a, vocabulary) -> (...)."""
+    return log_probability(logits, target).exp()
+
+
+def logit_difference(logits: torch.Tensor, target: Target) -> torch.Tensor:
+    """Logits of the answer minus those of the foil, summed over positions. (..., a, vocabulary) -> (...)."""
+    assert target.foil is not None
+    answer = target.answer.expand(logits.shape[:-1]).unsqueeze(-1)
+    foil = target.foil.expand(logits.shape[:-1]).unsqueeze(-1)
+    return (logits.gather(-1, answer) - logits.gather(-1, foil)).squeeze(-1).sum(-1)
+
+
+def kl_divergence(logits: torch.Tensor, target: Target) -> torch.Tensor:
+    """KL(clean ‖ run) of the first answer position's distribution, in nats. (..., a, vocabulary) -> (...)."""
+    first = logits[..., 0, :].log_softmax(-1)
+    clean = target.clean_logits[0].log_softmax(-1)
+    return (clean.exp() * (clean - first)).sum(-1)
+
+
+METRICS: dict[str, Score] = {
+    "probability": probability,
+    "log_probability": log_probability,
+    "logit_difference": logit_difference,
+    "kl_divergence": kl_divergence,
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named way to score a run."""
+
+    name: str
+    score: Score
+
+    @property
+    def needs_foil(self) -> bool:
+        """Whether it compares the answer with a foil."""
+        return self.score is logit_difference
+
+
+def as_metric(metric: object) -> Metric:
+    """A metric from its name, or from a callable on (logits (..., a, vocabulary), answer tokens (a,)) -> (...).
+
+    Raises:
+        TypeError, ValueError: naming what was given and what is accepted.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if callable(metric):
+        function: Any = metric
+        name = str(getattr(metric, "__name__", type(metric).__name__))
+        return Metric(name, lambda logits, target: function(logits, target.answer))
+    name = one_of("metric", metric, METRICS)
+    return Metric(name, METRICS[name])
+
+
+def standard_error(samples: Array) -> Array:
+    """Standard error of the mean over axis 0; NaN for a single sample."""
+    count = samples.shape[0]
+    if count < 2:
+        return np.full(samples.shape[1:], math.nan)
+    return np.asarray(samples.std(axis=0, ddof=1) / math.sqrt(count))
+
+
+@dataclass(frozen=True)
+class TotalEffect:
+    """What the corruption cost, and whether that is enough to ask what brings it back.
+
+    Attributes:
+        clean: score of the clean run.
+        corrupted: scores of the corrupted runs, (samples,).
+    """
+
+    clean: float
+    corrupted: Array
+
+    @property
+    def samples(self) -> Array:
+        """score(clean) - score(corrupted), (samples,)."""
+        return self.clean - self.corrupted
+
+    @property
+    def value(self) -> float:
+        """Mean over samples."""
+        return float(self.samples.mean())
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `value`; NaN for a single sample."""
+        return float(standard_error(self.samples))
+
+    @property
+    def closed_because(self) -> str:
+        """Why recovery is not defined, or "" where it is: the gate."""
+        if not math.isfinite(self.value):
+            return "the total effect is not a finite number"
+        if abs(self.value) < SMALLEST_TOTAL_EFFECT:
+            return f"the total effect {self.value:.2g} is smaller than {SMALLEST_TOTAL_EFFECT:g}"
+        if abs(self.value) <= 2 * self.stderr:
+            return f"the total effect {self.value:.2g} is within 2 standard errors ({self.stderr:.2g}) of 0"
+        return ""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Statistics of patched runs; every array has the shape of one patched run's cells, () or (layers, positions)."""
+
+    score: Array
+    indirect_effect: Array
+    stderr: Array
+    recovery: Array
+    recovery_stderr: Array
+
+
+def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
+    """Indirect effect, recovery and their standard errors.
+
+    Args:
+        total: the clean and the corrupted runs.
+        patched: scores of the patched runs, (samples, ...); NaN where not computed.
+        direction: ``"restore"`` or ``"disrupt"``.
+
+    Returns:
+        `Effects` of shape (...). The indirect effect is the mean of patched - corrupted (``disrupt``: clean - patched),
+        recovery the ratio of the means (NaN where the gate is closed); its standard error comes from the paired
+        residuals (delta method), so it is small where patched and corrupted runs move together.
+    """
+    shape = (-1,) + (1,) * (patched.ndim - 1)
+    indirect = patched - total.corrupted.reshape(shape) if direction == "restore" else total.clean - patched
+    mean = indirect.mean(axis=0)
+    if total.closed_because:
+        recovery = recovery_stderr = np.full(mean.shape, math.nan)
+    else:
+        recovery = mean / total.value
+        residuals = indirect - recovery * total.samples.reshape(shape)
+        recovery_stderr = standard_error(residuals) / abs(total.value)
+    return Effects(
+        np.asarray(patched.mean(axis=0)),
+        np.asarray(mean),
+        standard_error(indirect),
+        np.asarray(recovery),
+        np.asarray(recovery_stderr),
+    )

@@ -1,0 +1,327 @@
+"""The messages and the synced state that pass between kernel and front end, typed.
+
+For: one place that says what crosses the wire. Every shape here is a ``TypedDict``; ``js/src/protocol.ts`` is
+generated from them (``python -m blip_trace_widget.protocol > js/src/protocol.ts``) and a test compares the two, so
+the sides cannot drift apart.
+Cost: standard library alone; parsing a request takes microseconds.
+Ends: at shapes and ranges of plain JSON. Whether a question has too many tokens or a cell lies outside the grid is for
+`blip_trace_widget.widget` and the tracer to say.
+
+Durable state travels as traits (`Setup`, `Runs`, `Grid`, `Detail`, `Curve`), so that a saved notebook shows the whole
+figure. What passes by (progress, single cells) travels as custom messages with the id of the request that caused them
+and the generation of the inputs they were computed from; the front end drops those of an older generation.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, Union, cast
+
+PROTOCOL_VERSION = 1
+
+#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
+CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")
+
+MAX_CELLS = 4096
+MAX_IMAGE_BYTES = 32 * 2**20
+
+
+# --- traits, kernel -> front end -----------------------------------------------------------------------------------
+
+
+class BlockInfo(TypedDict):
+    """One block of the model: the rows and columns of its grid."""
+
+    name: str
+    layers: int
+    tokens: list[str]
+    enabled: bool
+    reason: str  # why it is not enabled, else ""
+
+
+class ExampleInfo(TypedDict):
+    """One line of the example chooser."""
+
+    name: str
+    question: str
+
+
+class Setup(TypedDict):
+    """What can be asked of this model and question."""
+
+    version: int
+    model: str
+    blocks: list[BlockInfo]
+    sites: list[str]
+    metrics: list[str]
+    kinds: list[str]
+    examples: list[ExampleInfo]
+    answer_tokens: list[str]
+
+
+class RunInfo(TypedDict):
+    """A run in two numbers; None stands for NaN."""
+
+    answer: str
+    score: float | None
+    stderr: float | None
+
+
+class Bars(TypedDict):
+    """Probabilities of the same words at the first answer position; patched is empty where there is no patched run."""
+
+    words: list[str]
+    clean: list[float]
+    corrupted: list[float]
+    patched: list[float]
+
+
+class Gate(TypedDict):
+    """Whether the total effect is large enough for recovery to mean something, and the same in words."""
+
+    open: bool
+    text: str
+
+
+class Runs(TypedDict):
+    """The clean and the corrupted run."""
+
+    generation: int
+    noise: float
+    metric: str
+    clean: RunInfo
+    corrupted: RunInfo
+    total_effect: float | None
+    total_effect_stderr: float | None
+    gate: Gate
+    bars: Bars
+
+
+class Grid(TypedDict):
+    """The grid in view: layers x positions."""
+
+    generation: int
+    block: str
+    site: str
+    noise: float
+    layers: int
+    tokens: list[str]
+    constructed: list[tuple[int, int]]  # cells that are 1 by construction
+    values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
+
+
+class Detail(TypedDict):
+    """The patched run of the selected cells."""
+
+    generation: int
+    block: str
+    site: str
+    direction: str
+    window: int
+    cells: list[tuple[int, int]]
+    score: float | None
+    stderr: float | None
+    indirect_effect: float | None
+    recovery: float | None
+    recovery_stderr: float | None
+    bars: Bars
+
+
+class Curve(TypedDict):
+    """The noise curve: mean score of the corrupted run over the noise factor."""
+
+    generation: int
+    factors: list[float]
+    scores: list[float | None]
+    clean: float
+
+
+# --- custom messages, front end -> kernel --------------------------------------------------------------------------
+
+
+class HelloRequest(TypedDict):
+    """The first message of a view: which protocol it speaks."""
+
+    type: Literal["hello"]
+    id: int
+    version: int
+
+
+class PatchRequest(TypedDict):
+    """Patch these states of the grid in view, all in one run."""
+
+    type: Literal["patch"]
+    id: int
+    cells: list[tuple[int, int]]
+
+
+class TraceRequest(TypedDict):
+    """Fill the grid in view."""
+
+    type: Literal["trace"]
+    id: int
+
+
+class StopRequest(TypedDict):
+    """Stop filling the grid; what is computed stays."""
+
+    type: Literal["stop"]
+    id: int
+
+
+class ImageRequest(TypedDict):
+    """Use the picture in the message's one buffer."""
+
+    type: Literal["image"]
+    id: int
+
+
+class ExampleRequest(TypedDict):
+    """Use the built-in example of that index."""
+
+    type: Literal["example"]
+    id: int
+    index: int
+
+
+Request = HelloRequest | PatchRequest | TraceRequest | StopRequest | ImageRequest | ExampleRequest
+
+
+# --- custom messages, kernel -> front end --------------------------------------------------------------------------
+
+
+class CellsEvent(TypedDict):
+    """Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells))."""
+
+    type: Literal["cells"]
+    id: int
+    generation: int
+    block: str
+    site: str
+    cells: list[tuple[int, int]]
+
+
+class ProgressEvent(TypedDict):
+    """How far the grid is; sent at most ten times a second."""
+
+    type: Literal["progress"]
+    id: int
+    generation: int
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+class DoneEvent(TypedDict):
+    """The request is finished, or was stopped."""
+
+    type: Literal["done"]
+    id: int
+    generation: int
+    stopped: bool
+
+
+Event = CellsEvent | ProgressEvent | DoneEvent
+
+_REQUESTS: dict[str, type] = {
+    "hello": HelloRequest,
+    "patch": PatchRequest,
+    "trace": TraceRequest,
+    "stop": StopRequest,
+    "image": ImageRequest,
+    "example": ExampleRequest,
+}
+
+
+def parse_request(content: object) -> Request:
+    """Check a message of the front end against its shape.
+
+    Unknown fields are refused, as is a `hello` of another protocol version.
+
+    Raises:
+        ValueError: naming what was wrong and what is accepted.
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"message: expected an object, got {type(content).__name__}")
+    kind = content.get("type")
+    shape = _REQUESTS.get(kind) if isinstance(kind, str) else None
+    if shape is None:
+        raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {kind!r}")
+    fields = typing.get_type_hints(shape)
+    if set(content) != set(fields):
+        raise ValueError(f"message {kind!r}: expected the fields {sorted(fields)}, got {sorted(map(str, content))}")
+    for name, annotation in fields.items():
+        if not _fits(content[name], annotation):
+            raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
+    if kind == "patch" and not 1 <= len(content["cells"]) <= MAX_CELLS:
+        raise ValueError(f"message 'patch': between 1 and {MAX_CELLS} cells, got {len(content['cells'])}")
+    if kind == "hello" and content["version"] != PROTOCOL_VERSION:
+        raise ValueError(
+            f"The widget's front end speaks protocol {content['version']}, the kernel {PROTOCOL_VERSION}: "
+            "restart the kernel and reload the page so that both come from the same version of blip_trace_widget."
+        )
+    return cast(Request, dict(content))
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Whether a JSON value has the annotated type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return value in arguments
+    if origin is list:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if origin is tuple:
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(arguments)
+            and all(_fits(item, part) for item, part in zip(value, arguments, strict=True))
+        )
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+# --- the same in TypeScript ----------------------------------------------------------------------------------------
+
+_TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
+
+
+def _typescript(annotation: Any) -> str:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Literal:
+        return " | ".join(f'"{value}"' for value in arguments)
+    if origin is list:
+        item = _typescript(arguments[0])
+        return f"({item})[]" if " | " in item else f"{item}[]"
+    if origin is tuple:
+        return f"[{', '.join(map(_typescript, arguments))}]"
+    if origin in (Union, types.UnionType):
+        return " | ".join(map(_typescript, arguments))
+    return _TYPESCRIPT.get(annotation) or str(annotation.__name__)
+
+
+def to_typescript() -> str:
+    """The text of ``js/src/protocol.ts``."""
+    shapes = [value for value in globals().values() if typing.is_typeddict(value)]
+    lines = [
+        "// Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.",
+        "",
+        f"export const PROTOCOL_VERSION = {PROTOCOL_VERSION};",
+        "export const CELL_FIELDS = [",
+        *(f'\t"{name}",' for name in CELL_FIELDS),
+        "] as const;",
+    ]
+    for shape in shapes:
+        lines += ["", f"/** {(shape.__doc__ or '').strip()} */", f"export interface {shape.__name__} {{"]
+        lines += [f"\t{name}: {_typescript(kind)};" for name, kind in typing.get_type_hints(shape).items()]
+        lines += ["}"]
+    for name, union in (("Request", Request), ("TraceEvent", Event)):
+        lines += ["", f"export type {name} =", *(f"\t| {part.__name__}" for part in typing.get_args(union))]
+        lines[-1] += ";"
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(to_typescript(), end="")

@@ -1,0 +1,319 @@
+"""What comes out: Run, Effect, Trace, NoiseCurve. Frozen, and independent of any model.
+
+For: keeping, tabulating, plotting and saving results. Plain NumPy; pandas and plotting libraries are imported where used.
+Cost: a saved trace takes samples x layers x positions x 8 bytes and a little JSON.
+Ends: at numbers and files. A file is safetensors with JSON metadata; loading one executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.metrics import Effects, TotalEffect, effects, standard_error
+from blip_trace_widget.sites import State, window_layers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "blip_trace_widget.trace"
+FORMAT_VERSION = 1
+
+Top = list[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A clean or corrupted run.
+
+    Attributes:
+        score: mean score over samples.
+        scores: score of each sample, (samples,).
+        answer: the answer; of several samples the one that most of them give.
+        top: the likeliest words at the first answer position with their mean probability, best first.
+        answers: the answer of each sample.
+        distribution: mean probability of every word at the first answer position, (vocabulary,).
+    """
+
+    score: float
+    scores: NDArray[np.float64]
+    answer: str
+    top: Top
+    answers: tuple[str, ...] = field(repr=False)
+    distribution: NDArray[np.float32] = field(repr=False)
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `score`; NaN for a single sample."""
+        return float(standard_error(self.scores))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A patched run.
+
+    Attributes:
+        score: mean score over samples.
+        scores: score of each sample, (samples,).
+        indirect_effect: mean of score(patched) - score(corrupted); for ``disrupt`` of score(clean) - score(patched).
+        recovery: indirect effect / total effect; NaN where `undefined_because` says why.
+        stderr: standard error of the indirect effect over paired samples; NaN for a single sample.
+        top: the likeliest words at the first answer position with their mean probability, best first.
+        recovery_stderr: standard error of the recovery (delta method).
+        undefined_because: why there is no recovery, or "".
+        distribution: mean probability of every word at the first answer position, (vocabulary,).
+        states: what was patched.
+        direction: ``"restore"`` or ``"disrupt"``.
+    """
+
+    score: float
+    scores: NDArray[np.float64]
+    indirect_effect: float
+    recovery: float
+    stderr: float
+    top: Top
+    recovery_stderr: float
+    undefined_because: str
+    distribution: NDArray[np.float32] = field(repr=False)
+    states: tuple[State, ...]
+    direction: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A grid of patched runs, one a state.
+
+    Attributes:
+        samples: scores, (samples, layers, positions); NaN where not computed.
+        clean: score of the clean run.
+        corrupted: scores of the corrupted runs, (samples,).
+        tokens: word pieces at the block's positions.
+        settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
+    """
+
+    samples: NDArray[np.float64] = field(repr=False)
+    clean: float
+    corrupted: NDArray[np.float64] = field(repr=False)
+    tokens: tuple[str, ...]
+    settings: dict[str, Any]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Mean score of the patched runs, (layers, positions)."""
+        return self._effects.score
+
+    @property
+    def indirect_effect(self) -> NDArray[np.float64]:
+        """(layers, positions)."""
+        return self._effects.indirect_effect
+
+    @property
+    def stderr(self) -> NDArray[np.float64]:
+        """Standard error of the indirect effect over paired samples, (layers, positions); NaN for a single sample."""
+        return self._effects.stderr
+
+    @property
+    def recovery(self) -> NDArray[np.float64]:
+        """Indirect effect / total effect, (layers, positions); all NaN where `undefined_because` says why."""
+        return self._effects.recovery
+
+    @property
+    def recovery_stderr(self) -> NDArray[np.float64]:
+        """Standard error of the recovery (delta method), (layers, positions)."""
+        return self._effects.recovery_stderr
+
+    @property
+    def total_effect(self) -> float:
+        """score(clean) - score(corrupted), mean over samples."""
+        return self._total.value
+
+    @property
+    def total_effect_stderr(self) -> float:
+        """Its standard error; NaN for a single sample."""
+        return self._total.stderr
+
+    @property
+    def undefined_because(self) -> str:
+        """Why there is no recovery, or ""."""
+        return self._total.closed_because
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is computed."""
+        return not bool(np.isnan(self.samples).any())
+
+    @property
+    def constructed(self) -> list[tuple[int, int]]:
+        """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
+        asked = self.settings
+        layers, positions = self.samples.shape[1:]
+        scored = 1 if asked["metric"] == "kl_divergence" else positions
+        if asked["block"] != "answer_decoder" or asked["site"] != "block_output" or scored != 1:
+            return []
+        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
+
+    @cached_property
+    def _total(self) -> TotalEffect:
+        return TotalEffect(self.clean, self.corrupted)
+
+    @cached_property
+    def _effects(self) -> Effects:
+        return effects(self._total, self.samples, self.settings["direction"])
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell: block, site, layer, position, token, clean, corrupted, score, effects and standard errors."""
+        import pandas as pd
+
+        layers, positions = self.samples.shape[1:]
+        layer, position = (axis.ravel() for axis in np.indices((layers, positions)))
+        return pd.DataFrame(
+            {
+                "block": self.settings["block"],
+                "site": self.settings["site"],
+                "layer": layer,
+                "position": position,
+                "token": [self.tokens[index] for index in position],
+                "clean": self.clean,
+                "corrupted": float(self.corrupted.mean()),
+                "score": self.scores.ravel(),
+                "indirect_effect": self.indirect_effect.ravel(),
+                "stderr": self.stderr.ravel(),
+                "recovery": self.recovery.ravel(),
+                "recovery_stderr": self.recovery_stderr.ravel(),
+            }
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """The grid in the paper's layout, tokens down and layers across.
+
+        Args:
+            ax: matplotlib axes to draw on.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+        """
+        from blip_trace_widget import plots
+
+        return plots.grid(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write safetensors with JSON metadata.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        from safetensors.numpy import save_file
+
+        from blip_trace_widget import __version__
+
+        metadata = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "package": __version__,
+            "tokens": list(self.tokens),
+            "settings": self.settings,
+        }
+        tensors = {
+            "samples": np.ascontiguousarray(self.samples),
+            "corrupted": np.ascontiguousarray(self.corrupted),
+            "clean": np.array([self.clean]),
+        }
+        save_file(tensors, os.fspath(path), metadata={FORMAT: json.dumps(metadata)})
+
+
+def load_trace(path: str | os.PathLike[str]) -> Trace:
+    """Read a trace that `Trace.save` wrote, bit for bit.
+
+    Raises:
+        OSError: if the file cannot be opened.
+        ValueError: if it is damaged, of another kind, or of a newer format.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise FileNotFoundError(f"path: no such file: {name!r}")
+    try:
+        with safe_open(name, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})[FORMAT])
+            tensors = {key: file.get_tensor(key) for key in ("samples", "corrupted", "clean")}
+    except KeyError as error:
+        raise ValueError(f"path: {name!r} is no saved trace: it lacks {error}") from error
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"path: {name!r} is damaged or no saved trace: {error}") from error
+    if metadata.get("version") != FORMAT_VERSION:
+        raise ValueError(
+            f"path: {name!r} has format version {metadata.get('version')!r}, this package reads {FORMAT_VERSION}"
+        )
+    samples, corrupted = tensors["samples"], tensors["corrupted"]
+    tokens = tuple(metadata["tokens"])
+    if samples.ndim != 3 or samples.shape[0] != corrupted.shape[0] or samples.shape[2] != len(tokens):
+        raise ValueError(f"path: {name!r} is damaged: shapes {samples.shape}, {corrupted.shape}, {len(tokens)} tokens")
+    return Trace(samples, float(tensors["clean"][0]), corrupted, tokens, cast("dict[str, Any]", metadata["settings"]))
+
+
+@dataclass(frozen=True)
+class NoiseCurve:
+    """Scores over the noise factor.
+
+    Attributes:
+        factors: noise factors, (factors,).
+        clean: score of the clean run.
+        corrupted: scores of the corrupted runs, (samples, factors).
+        patched: scores with one state restored, (samples, factors, states).
+        states: those states.
+    """
+
+    factors: NDArray[np.float64]
+    clean: float
+    corrupted: NDArray[np.float64] = field(repr=False)
+    patched: NDArray[np.float64] = field(repr=False)
+    states: tuple[State, ...] = ()
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Mean score of the corrupted run, (factors,)."""
+        return np.asarray(self.corrupted.mean(axis=0))
+
+    @property
+    def stderr(self) -> NDArray[np.float64]:
+        """Its standard error, (factors,); NaN for a single sample."""
+        return standard_error(self.corrupted)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr."""
+        import pandas as pd
+
+        tables = [pd.DataFrame({"factor": self.factors, "run": "corrupted", "score": self.scores, "stderr": self.stderr})]
+        for index, state in enumerate(self.states):
+            scores = self.patched[:, :, index]
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "factor": self.factors,
+                        "run": f"{state.block} layer {state.layer} position {state.position} {state.site}",
+                        "score": scores.mean(axis=0),
+                        "stderr": standard_error(scores),
+                    }
+                )
+            )
+        return pd.concat(tables, ignore_index=True)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Mean score and standard error over the factor.
+
+        Args:
+            ax: matplotlib axes to draw on.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+        """
+        from blip_trace_widget import plots
+
+        return plots.curve(self, ax)

@@ -1,0 +1,131 @@
+"""States of the model and the one table of what can be patched.
+
+For: naming a hidden state (block, layer, position, site, head) and the module of the transformers model whose output
+it is. Everything that lists, validates or shows sites reads `SITES`.
+Cost: none; knows neither torch nor the model's weights.
+Ends: at names. How a state is computed and replaced is `blip_trace_widget.forward`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Block = Literal["image_encoder", "question_encoder", "answer_decoder"]
+Site = Literal["block_output", "self_attention", "cross_attention", "mlp"]
+Direction = Literal["restore", "disrupt"]
+
+#: Blocks whose states can be patched, and the path to their layers in a `BlipForQuestionAnswering`.
+BLOCKS: dict[str, str] = {
+    "question_encoder": "text_encoder.encoder.layer",
+    "answer_decoder": "text_decoder.bert.encoder.layer",
+}
+
+#: Site -> the module below a layer whose output is patched ("" is the layer itself), after Palit et al. 2023.
+SITES: dict[str, str] = {
+    "block_output": "",
+    "self_attention": "attention",
+    "cross_attention": "crossattention",
+    "mlp": "output.dense",
+}
+
+#: Sites of which one head can be patched alone: its slice of the context vector, the input of this module.
+HEAD_SITES: dict[str, str] = {
+    "self_attention": "attention.output.dense",
+    "cross_attention": "crossattention.output.dense",
+}
+
+
+def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
+    """Return `value` if it is one of the accepted names.
+
+    Raises:
+        TypeError: if it is no string.
+        ValueError: if it is another string. Both name the argument, what was given and what is accepted.
+    """
+    names = list(accepted)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {names}, got {type(value).__name__}")
+    if value not in names:
+        raise ValueError(f"{name}: expected one of {names}, got {value!r}")
+    return value
+
+
+def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number in low..high (both included).
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is out of range.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
+    number = int(value.__index__())
+    if number < low or (high is not None and number > high):
+        accepted = f"from {low} to {high}" if high is not None else f"{low} or more"
+        raise ValueError(f"{name}: expected {accepted}, got {number}")
+    return number
+
+
+@dataclass(frozen=True, order=True)
+class State:
+    """One hidden state: the output of a site of a layer at one token, or one attention head's part of it.
+
+    Attributes:
+        block: ``"question_encoder"`` or ``"answer_decoder"``.
+        layer: 0-based layer inside the block.
+        position: 0-based token inside the block.
+        site: one of `SITES`.
+        head: 0-based attention head; only for ``"self_attention"`` and ``"cross_attention"``. The head's slice of the
+            context vector is patched, before the attention's output projection.
+
+    Raises:
+        TypeError, ValueError: for names or numbers that no model has.
+    """
+
+    block: str
+    layer: int
+    position: int
+    site: str = "block_output"
+    head: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("block", self.block, BLOCKS)
+        one_of("site", self.site, SITES)
+        for name in ("layer", "position"):
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), 0))
+        if self.head is not None:
+            one_of("site (of a single head)", self.site, HEAD_SITES)
+            object.__setattr__(self, "head", whole_number("head", self.head, 0))
+
+
+def window_layers(layer: int, window: int, layers: int) -> range:
+    """Layers that a window centred on `layer` covers: l - w//2 ... l - w//2 + w - 1, clipped to the block."""
+    first = layer - window // 2
+    return range(max(0, first), min(layers, first + window))
+
+
+def windowed(state: State, window: int, layers: int) -> tuple[State, ...]:
+    """The states of a window of layers around `state`, at its position, site and head."""
+    return tuple(
+        State(state.block, layer, state.position, state.site, state.head)
+        for layer in window_layers(state.layer, window, layers)
+    )
+
+
+def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
+    """One state or several as a tuple without repetitions, sorted.
+
+    Raises:
+        TypeError: if anything else is among them.
+        ValueError: if there is none.
+    """
+    items: Sequence[object] = [states] if isinstance(states, State) else list(states)
+    for item in items:
+        if not isinstance(item, State):
+            raise TypeError(f"states: expected State or an iterable of State, got {type(item).__name__}")
+    if not items:
+        raise ValueError("states: expected at least one State, got none")
+    unique = {item for item in items if isinstance(item, State)}
+    return tuple(sorted(unique, key=lambda s: (list(BLOCKS).index(s.block), s.layer, s.position, s.site, s.head or 0)))

@@ -1,0 +1,141 @@
+"""One background thread for each model, for work that must not hold up a notebook.
+
+For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a more
+urgent job may go first, so a click does not wait for a whole grid. An owner's newer generation drops its older jobs,
+pending or running: the latest wins.
+Cost: a lock and a heap; the thread starts with the first job and ends when nothing has come for a few seconds.
+Ends: at calling functions. It knows neither torch nor widgets.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+#: Seconds without work after which the thread ends; the next job starts another.
+IDLE_SECONDS = 2.0
+
+_WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
+_WORKERS_LOCK = threading.Lock()
+
+
+@dataclass(order=True)
+class Job:
+    """Work in slices.
+
+    Attributes:
+        priority: lower goes first; among equals, the earlier submitted.
+        number: order of submission.
+        owner: whose job it is; its jobs are cancelled and waited for together.
+        key: two jobs of one owner with equal keys are the same work: the second is not queued while the first is there.
+        slices: makes the generator; each step of it is one slice, run on the worker's thread.
+        failed: told of an exception, on the worker's thread.
+        cancelled: set when nobody wants the result any more; slices should look at it often.
+    """
+
+    priority: int
+    number: int
+    owner: Hashable = field(compare=False)
+    key: Hashable = field(compare=False)
+    slices: Callable[[Job], Iterator[None]] = field(compare=False)
+    failed: Callable[[Exception], None] = field(compare=False)
+    cancelled: threading.Event = field(compare=False, default_factory=threading.Event)
+    running: Iterator[None] | None = field(compare=False, default=None)
+
+
+class Worker:
+    """Runs jobs on one thread, the most urgent first."""
+
+    def __init__(self, name: str = "worker") -> None:
+        self._name = name
+        self._changed = threading.Condition()
+        self._jobs: list[Job] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        owner: Hashable,
+        key: Hashable,
+        slices: Callable[[Job], Iterator[None]],
+        failed: Callable[[Exception], None],
+        priority: int = 0,
+    ) -> None:
+        """Queue a job; returns at once. A job that is already there under that key becomes as urgent as this one."""
+        with self._changed:
+            for job in self._jobs:
+                if job.owner == owner and job.key == key and not job.cancelled.is_set():
+                    job.priority = min(job.priority, priority)
+                    heapq.heapify(self._jobs)
+                    return
+            heapq.heappush(self._jobs, Job(priority, next(self._numbers), owner, key, slices, failed))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def cancel(self, owner: Hashable, key: Hashable | None = None) -> None:
+        """Drop an owner's jobs (or those with that key); a running one is told by its event."""
+        with self._changed:
+            for job in self._jobs:
+                if job.owner == owner and (key is None or job.key == key):
+                    job.cancelled.set()
+            self._changed.notify_all()
+
+    def wait(self, owner: Hashable, timeout: float | None = None) -> bool:
+        """Block until an owner has no jobs left; False if the time ran out.
+
+        Raises:
+            RuntimeError: on the worker's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("wait() was called on the worker's own thread")
+        with self._changed:
+            return self._changed.wait_for(lambda: all(job.owner != owner for job in self._jobs), timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if not self._changed.wait_for(lambda: bool(self._jobs), IDLE_SECONDS):
+                    self._thread = None
+                    return
+                job = self._jobs[0]  # it stays in the heap while it runs, so that `wait` and `submit` see it
+            if self._step(job):
+                continue
+            with self._changed:
+                self._jobs.remove(job)
+                heapq.heapify(self._jobs)
+                self._changed.notify_all()
+            del job  # an idle thread must not keep the last owner alive
+
+    def _step(self, job: Job) -> bool:
+        """Run one slice; False when the job is over."""
+        try:
+            if job.running is None:
+                if job.cancelled.is_set():
+                    return False
+                job.running = job.slices(job)
+            if job.cancelled.is_set():
+                job.running.close()
+                return False
+            next(job.running)
+        except StopIteration:
+            return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must be shown and must not end the thread
+            job.failed(error)
+            return False
+        return True
+
+
+def worker_of(model: object, name: str = "blip-trace") -> Worker:
+    """The worker of a model, made at the first call and gone with the model."""
+    with _WORKERS_LOCK:
+        worker = _WORKERS.get(model)
+        if worker is None:
+            worker = _WORKERS[model] = Worker(name)
+        return worker

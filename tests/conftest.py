@@ -1,0 +1,42 @@
+"""What several test files share: the built-in model, and small random models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from blip_trace_widget import BlipVqa, Tracer, examples
+from random_models import random_model
+
+ROOT = Path(__file__).parent.parent
+
+torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
+
+
+@pytest.fixture(scope="session")
+def demo():
+    return BlipVqa.demo()
+
+
+@pytest.fixture(scope="session")
+def example():
+    return examples()[0]
+
+
+@pytest.fixture(scope="session")
+def tracer(demo, example):
+    return Tracer(demo, example.image, example.question)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """A random model of two layers."""
+    return random_model(seed=0)
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A random picture."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))

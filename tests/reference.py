@@ -1,0 +1,120 @@
+"""A slow, obvious, independent tracer: plain forward hooks on the untouched transformers model, one run at a time.
+
+It shares no code with the package. Every run is a whole forward of `BlipForQuestionAnswering`, the ViT included.
+"""
+
+import contextlib
+
+import torch
+
+LAYERS = {
+    "question_encoder": lambda hf: hf.text_encoder.encoder.layer,
+    "answer_decoder": lambda hf: hf.text_decoder.bert.encoder.layer,
+}
+MODULES = {
+    "block_output": lambda layer: layer,
+    "self_attention": lambda layer: layer.attention,
+    "cross_attention": lambda layer: layer.crossattention,
+    "mlp": lambda layer: layer.output.dense,
+}
+
+
+def noise(embeddings, factor, kind, samples, seed, region=None):
+    """Corrupted image embeddings, one (tokens, width) a sample, from clean ones (tokens, width)."""
+    bank = torch.randn((samples, *embeddings.shape), generator=torch.Generator("cpu").manual_seed(seed))
+    damaged = []
+    for z in bank:
+        if kind == "multiplicative":
+            noisy = embeddings * (1 + factor * z)
+        else:
+            noisy = embeddings + factor * embeddings.std() * z
+        if region is not None:
+            noisy = noisy.clone()
+            noisy[0] = embeddings[0]
+            for token, hit in enumerate(torch.as_tensor(region).flatten().tolist(), start=1):
+                if not hit:
+                    noisy[token] = embeddings[token]
+        damaged.append(noisy)
+    return damaged
+
+
+class Hooked:
+    """The model under hooks: `embeddings` replaces the ViT's output, `patches` maps a state to its new value."""
+
+    def __init__(self, hf, pixel_values, question_ids, answer_ids):
+        self.hf, self.pixels = hf, pixel_values
+        self.question = torch.tensor([question_ids])
+        self.answer_ids = answer_ids
+        start = hf.decoder_start_token_id
+        self.decoder_input = torch.tensor([[start, *answer_ids[:-1]]])
+
+    def embeddings(self):
+        with torch.no_grad():
+            return self.hf.vision_model(pixel_values=self.pixels).last_hidden_state[0]
+
+    def run(self, embeddings=None, patches=(), record=()):
+        """Logits (positions, vocabulary), and the values of the states to record."""
+        seen, logits = {}, []
+        with contextlib.ExitStack() as stack:
+
+            def hook(module, function, before=False):
+                register = module.register_forward_pre_hook if before else module.register_forward_hook
+                stack.callback(register(function).remove)
+
+            if embeddings is not None:
+
+                def replace_embeddings(_module, _inputs, output):
+                    return embeddings[None].to(output.dtype) if output.ndim == 3 else output
+
+                hook(self.hf.vision_model.post_layernorm, replace_embeddings)
+
+            patches = dict(patches)
+            for state in {*patches, *record}:
+                layer = LAYERS[state.block](self.hf)[state.layer]
+                self._hook_state(hook, layer, state, patches, record, seen)
+            hook(self.hf.text_decoder, lambda _module, _inputs, output: logits.append(output.logits))
+            with torch.no_grad():
+                self.hf(
+                    input_ids=self.question,
+                    pixel_values=self.pixels,
+                    attention_mask=torch.ones_like(self.question),
+                    decoder_input_ids=self.decoder_input,
+                )
+        return logits[0][0].float(), seen
+
+    def _hook_state(self, hook, layer, state, patches, record, seen):
+        def edit(tensor):
+            part = slice(None)
+            if state.head is not None:
+                size = layer.attention.self.attention_head_size
+                part = slice(state.head * size, (state.head + 1) * size)
+            if state in record:
+                seen[state] = tensor[0, state.position, part].clone()
+            if state in patches:
+                tensor = tensor.clone()
+                tensor[0, state.position, part] = patches[state]
+            return tensor
+
+        if state.head is not None:
+            attention = layer.attention if state.site == "self_attention" else layer.crossattention
+            hook(attention.output.dense, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
+            return
+
+        def on_output(_module, _inputs, output):
+            if isinstance(output, tuple):
+                return (edit(output[0]), *output[1:])
+            return edit(output)
+
+        hook(MODULES[state.site](layer), on_output)
+
+    def patched(self, states, clean, corrupted, direction):
+        """Logits of one patched run."""
+        base, source = (corrupted, clean) if direction == "restore" else (clean, corrupted)
+        _, values = self.run(source, record=states)
+        return self.run(base, patches=values)[0]
+
+    def probability(self, logits):
+        product = 1.0
+        for position, token in enumerate(self.answer_ids):
+            product *= torch.softmax(logits[position].double(), -1)[token].item()
+        return product

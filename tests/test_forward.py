@@ -1,0 +1,187 @@
+"""The resumed, batched forward against plain hooks on the untouched model, on random models and random work."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from blip_trace_widget import GaussianNoise, State, Tracer
+from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.runs import Runner
+from random_models import random_model
+from reference import Hooked, noise
+
+WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
+SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
+EXAMPLES = settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@st.composite
+def problems(draw):
+    """A random small model, question, answer and noise."""
+    heads = draw(st.sampled_from([1, 2, 4]))
+    model = random_model(
+        seed=draw(st.integers(0, 10_000)),
+        layers=draw(st.integers(1, 4)),
+        heads=heads,
+        width=heads * draw(st.sampled_from([4, 8])),
+        patches=draw(st.integers(1, 3)),
+    )
+    question = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7)))
+    answer = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
+    pixels = draw(st.integers(0, 1000))
+    image = np.random.default_rng(pixels).integers(0, 256, (17, 23, 3), dtype=np.uint8)
+    region = None
+    if draw(st.booleans()):
+        rows, columns = model.grid
+        cells = draw(st.lists(st.booleans(), min_size=rows * columns, max_size=rows * columns).filter(any))
+        region = np.array(cells).reshape(rows, columns)
+    corruption = GaussianNoise(
+        factor=draw(st.sampled_from([0.0, 0.3, 1.0, 5.0])),
+        kind=draw(st.sampled_from(["multiplicative", "additive"])),
+        samples=draw(st.integers(1, 3)),
+        seed=draw(st.integers(0, 2**40)),
+        region=region,
+    )
+    tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
+    tracer._runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
+    return tracer
+
+
+def hooked(tracer):
+    """The slow tracer of the same problem, its clean and its corrupted embeddings."""
+    pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
+    slow = Hooked(tracer.model.hf, pixels, tracer._question_ids, tracer._answer_ids)
+    clean = slow.embeddings()
+    c = tracer.corruption
+    return slow, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
+
+
+def states(tracer, draw):
+    block = draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+    site = draw(st.sampled_from(SITES))
+    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    layer = draw(st.integers(0, tracer.model.layers - 1))
+    return State(block, layer, draw(st.integers(0, len(tracer.tokens(block)) - 1)), site, head)
+
+
+def assert_close(ours, exact):
+    """Within 1e-5, and relatively within 1e-3 where the value is small."""
+    np.testing.assert_allclose(ours, exact, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(ours, exact, atol=1e-9, rtol=1e-3)
+
+
+@EXAMPLES
+@given(problems())
+def test_clean_and_corrupted_runs_equal_the_model(tracer):
+    slow, clean, corrupted = hooked(tracer)
+    assert_close(tracer.clean.score, slow.probability(slow.run()[0]))
+    assert_close(tracer.corrupted.scores, [slow.probability(slow.run(e)[0]) for e in corrupted])
+    mean = torch.stack([slow.run(e)[0][0].softmax(-1) for e in corrupted]).mean(0).numpy()
+    np.testing.assert_allclose(tracer.corrupted.distribution, mean, atol=1e-5)
+    np.testing.assert_allclose([p for _, p in tracer.corrupted.top], np.sort(mean)[::-1][:10], atol=1e-5)
+    np.testing.assert_allclose(tracer.clean.distribution, slow.run(clean)[0][0].softmax(-1).numpy(), atol=1e-5)
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_patching_any_set_of_states_equals_hooks(tracer, data):
+    chosen = [states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 4)))]
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    effect = tracer.patch(chosen, direction)
+    slow, clean, corrupted = hooked(tracer)
+    exact = np.array([slow.probability(slow.patched(chosen, clean, e, direction)) for e in corrupted])
+    assert_close(effect.scores, exact)
+    base = np.array([slow.probability(slow.run(e)[0]) for e in corrupted])
+    whole = slow.probability(slow.run()[0])
+    indirect = exact - base if direction == "restore" else whole - exact
+    np.testing.assert_allclose(effect.indirect_effect, indirect.mean(), atol=2e-5)
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_every_cell_of_a_trace_equals_hooks(tracer, data):
+    block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+    site = data.draw(st.sampled_from(SITES))
+    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    window = data.draw(st.integers(1, tracer.model.layers))
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    trace = tracer.trace(block, site, head, window, direction)
+    slow, clean, corrupted = hooked(tracer)
+    layers, positions = tracer.model.layers, len(tracer.tokens(block))
+    assert trace.samples.shape == (len(corrupted), layers, positions)
+    for layer in range(layers):
+        first = layer - window // 2
+        covered = [at for at in range(first, first + window) if 0 <= at < layers]
+        for position in range(positions):
+            chosen = [State(block, at, position, site, head) for at in covered]
+            exact = [slow.probability(slow.patched(chosen, clean, e, direction)) for e in corrupted]
+            assert_close(trace.samples[:, layer, position], exact)
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_chunks_order_and_company_change_nothing(tracer, data):
+    cells = [cell.states for cell in tracer.cells("question_encoder", data.draw(st.sampled_from(SITES)))]
+    cells += [cell.states for cell in tracer.cells("answer_decoder")]
+    whole = dict(zip(cells, gather(tracer, cells), strict=True))
+    shuffled = data.draw(st.permutations(cells))[: data.draw(st.integers(1, len(cells)))]
+    tracer._runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
+    for cell, scores in zip(shuffled, gather(tracer, shuffled), strict=True):
+        np.testing.assert_allclose(scores, whole[cell], atol=1e-6)
+
+
+def gather(tracer, runs):
+    return np.concatenate([scores.T for _, scores in tracer.patched_scores(runs)])
+
+
+def test_greedy_answer_equals_generate(demo, example):
+    for seed in range(3):
+        model = random_model(seed=seed, layers=3) if seed else demo
+        tracer = Tracer(model, example.image, example.question)
+        inputs = model.processor(images=example.image, text=example.question, return_tensors="pt")
+        ids = model.hf.generate(**inputs, num_beams=1, do_sample=False)[0].tolist()
+        assert tracer.answer == model.processor.decode(ids, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("block", ["question_encoder", "answer_decoder"])
+def test_cancel_takes_effect_within_one_layer(tracer, block):
+    asked = []
+
+    def after_three():
+        asked.append(None)
+        return len(asked) >= 3
+
+    runs = [cell.states for cell in tracer.cells(block)]
+    with pytest.raises(Cancelled):
+        list(tracer.patched_scores(runs, cancel=after_three))
+    assert len(asked) == 3
+
+
+def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
+    expected = tracer.trace().samples
+    sizes = []
+    whole = Runner._chunk
+
+    def scarce(self, base, source, runs, samples, check):
+        sizes.append(len(runs))
+        if len(runs) > 3:
+            raise torch.OutOfMemoryError
+        return whole(self, base, source, runs, samples, check)
+
+    monkeypatch.setattr(Runner, "_chunk", scarce)
+    np.testing.assert_allclose(tracer.trace().samples, expected, atol=1e-6)
+    assert max(sizes) > 3
+    assert sizes[-1] <= 3
+
+
+def test_half_precision_stays_near(example):
+    from blip_trace_widget import BlipVqa
+
+    exact = Tracer(BlipVqa.demo(), example.image, example.question, answer=example.answer).trace().samples
+    for dtype in ("bfloat16", "float16"):
+        rough = Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer).trace().samples
+        assert np.abs(rough - exact).max() < (0.15 if dtype == "bfloat16" else 0.03)
