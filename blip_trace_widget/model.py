@@ -5,7 +5,8 @@ answer. The one place that knows transformers' loaders and processors.
 Cost: loading; one ViT pass for each `embed_image` (BLIP base at 384 px: about 110 GFLOP).
 Ends: at tokens and embeddings. Runs and patches are `blip_trace_widget.runs`'.
 
-A model is used by one thread at a time: hold `BlipVqa.lock` around anything that calls it.
+A model is used by one thread at a time: hold `BlipVqa.lock` around anything that calls it. The tokenizer has a lock of
+its own, so that reading a question never waits for a computation.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ class BlipVqa:
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
         self.hf: Any = model.eval()
         self.processor: Any = processor
+        self.built_in = False
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
+        self._words_lock = threading.Lock()
         self.question_encoder = TextBlock(self.hf.text_encoder.encoder.layer, causal=False)
         self.answer_decoder = TextBlock(self.hf.text_decoder.bert.encoder.layer, causal=True)
 
@@ -72,6 +75,7 @@ class BlipVqa:
         if model is None:
             model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
             model.name = "built-in"
+            model.built_in = True
             _DEMOS[key] = model
         return model
 
@@ -188,7 +192,7 @@ class BlipVqa:
         tokenizer = self.processor.tokenizer
         if not text.strip():
             raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
-        with self.lock:
+        with self._words_lock:
             ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
         content = len(ids) - (tokenizer.num_special_tokens_to_add() if special else 0)
         if content < 1:
@@ -200,12 +204,17 @@ class BlipVqa:
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Word pieces of token ids."""
-        with self.lock:
+        with self._words_lock:
             return [str(token) for token in self.processor.tokenizer.convert_ids_to_tokens(list(ids))]
+
+    def token_ids(self, tokens: Sequence[str]) -> list[int]:
+        """Token ids of word pieces; those the model does not know become its unknown token's."""
+        with self._words_lock:
+            return [int(index) for index in self.processor.tokenizer.convert_tokens_to_ids(list(tokens))]
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer that token ids spell."""
-        with self.lock:
+        with self._words_lock:
             return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
     @property

@@ -87,6 +87,7 @@ class Tracer:
         if self.metric.needs_foil and self._foil_ids is None:
             raise ValueError("foil: the metric 'logit_difference' compares the answer with a foil, got none")
         self._runner = Runner(model)
+        self._check: Check = no_check
 
     def __repr__(self) -> str:
         return f"Tracer({self.question!r}, {self.corruption!r}, metric={self.metric.name!r})"
@@ -146,6 +147,11 @@ class Tracer:
         """Word pieces of the answer, end token left out."""
         return self.model.tokens(self._answer_ids)
 
+    @property
+    def foil(self) -> str | None:
+        """The given foil."""
+        return self._given_foil
+
     def tokens(self, block: str) -> list[str]:
         """Word pieces at the positions of a block; the decoder's are the start token and the answer's but the last."""
         if one_of("block", block, BLOCKS) == "question_encoder":
@@ -153,6 +159,19 @@ class Tracer:
         return self.model.tokens([self.model.start_id, *self._answer_ids[:-1]])
 
     # --- runs --------------------------------------------------------------------------------------------------------
+
+    def prepare(self, cancel: Callable[[], bool] | Any = None) -> None:
+        """Compute the clean and the corrupted run now, rather than when they are first asked for.
+
+        Raises:
+            Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
+        """
+        with self._computing():
+            self._check = _as_check(cancel)
+            try:
+                _ = self.clean, self.corrupted
+            finally:
+                self._check = no_check
 
     @cached_property
     def clean(self) -> Run:
@@ -171,7 +190,8 @@ class Tracer:
         with self._computing():
             run = self._corrupted_run
             longest = len(self._answer_ids) + EXTRA_ANSWER_TOKENS
-            return self._as_run(run, self._runner.greedy(run.encoder.output, longest), longest=longest)
+            answers = self._runner.greedy(run.encoder.output, longest, self._check)
+            return self._as_run(run, answers, longest=longest)
 
     @cached_property
     def total_effect(self) -> TotalEffect:
@@ -369,10 +389,6 @@ class Tracer:
             settings=settings,
         )
 
-    def probabilities(self, distribution: NDArray[np.float32], words: Sequence[str]) -> list[float]:
-        """What a first-position distribution gives to words of `top`."""
-        return [float(distribution[self._word_ids[word]]) if word in self._word_ids else 0.0 for word in words]
-
     # --- computed once -----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -382,12 +398,12 @@ class Tracer:
     @cached_property
     def _clean_encoder(self) -> Activations:
         question = self._runner.embed_question(self._question_ids)
-        return self._runner.encode(question, self._image_tokens.clean(), 1)
+        return self._runner.encode(question, self._image_tokens.clean(), 1, self._check)
 
     @cached_property
     def _corrupted_encoder(self) -> Activations:
         memory = self._image_tokens.corrupted(self.corruption)
-        return self._runner.encode(self._text.question, memory, self.corruption.samples)
+        return self._runner.encode(self._text.question, memory, self.corruption.samples, self._check)
 
     @cached_property
     def _answer_ids(self) -> list[int]:
@@ -397,7 +413,7 @@ class Tracer:
             length = getattr(self.model.hf.text_decoder.generation_config, "max_length", None)
             longest = length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
             with self._computing():
-                ids = self._runner.greedy(self._clean_encoder.output, longest)[0]
+                ids = self._runner.greedy(self._clean_encoder.output, longest, self._check)[0]
             if not ids:
                 raise ValueError("answer: the model's own answer to this question is empty; give one")
         if self._foil_ids is not None and len(self._foil_ids) != len(ids):
@@ -413,16 +429,12 @@ class Tracer:
 
     @cached_property
     def _clean_run(self) -> BaseRun:
-        return self._runner.base(self._text, self._clean_encoder, self._image_tokens.clean())
+        return self._runner.base(self._text, self._clean_encoder, self._image_tokens.clean(), self._check)
 
     @cached_property
     def _corrupted_run(self) -> BaseRun:
         memory = self._image_tokens.corrupted(self.corruption)
-        return self._runner.base(self._text, self._corrupted_encoder, memory)
-
-    @cached_property
-    def _word_ids(self) -> dict[str, int]:
-        return {}
+        return self._runner.base(self._text, self._corrupted_encoder, memory, self._check)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -480,7 +492,6 @@ class Tracer:
         count = min(TOP_WORDS, distribution.size)
         best = np.argsort(-distribution, kind="stable")[:count]
         words = self.model.tokens([int(index) for index in best])
-        self._word_ids.update(zip(words, map(int, best), strict=True))
         return [(word, float(distribution[index])) for word, index in zip(words, best, strict=True)]
 
 

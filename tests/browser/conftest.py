@@ -1,0 +1,177 @@
+"""One JupyterLab server and one Chromium for all browser tests."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+TOKEN = "browser-tests"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOW = "no Chromium found: install one (Debian: apt-get install chromium) and have it on the PATH"
+
+
+def pytest_collection_modifyitems(items):
+    """Without Chromium skip, and say how to get one; where nobody reads skips (CI), fail instead."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            if CHROMIUM is None and os.environ.get("CI") != "true":
+                item.add_marker(pytest.mark.skip(reason=HOW))
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    if CHROMIUM is None:
+        pytest.fail(HOW)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        profile = tmp_path_factory.mktemp("profile")
+        context = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, viewport={"width": 1280, "height": 900}
+        )
+        context.set_default_timeout(20_000)
+        yield context
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    """A JupyterLab server; (address, folder of its notebooks)."""
+    home = tmp_path_factory.mktemp("lab")
+    folder = home / "work"
+    settings = home / "config" / "labconfig"
+    for made in (folder, settings):
+        made.mkdir(parents=True)
+    off = {"@jupyterlab/apputils-extension:announcements": True}
+    (settings / "page_config.json").write_text(json.dumps({"disabledExtensions": off}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "JUPYTER_TOKEN": TOKEN,
+        "HOME": str(home),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "OMP_NUM_THREADS": "1",  # the models are tiny: more threads only wait for each other
+    }
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+    command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    command += ["--LabApp.expose_app_in_browser=True"]
+    log = (home / "server.log").open("w")
+    server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(300):
+        try:
+            urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=1)
+            break
+        except OSError:
+            if server.poll() is not None:
+                pytest.fail((home / "server.log").read_text())
+            time.sleep(0.2)
+    yield address, folder
+    server.terminate()
+    server.wait(20)
+
+
+class Notebook:
+    """A notebook open in JupyterLab."""
+
+    def __init__(self, page, errors):
+        self.page, self.errors = page, errors
+        self.root = page.get_by_test_id("blip-trace").first
+
+    def run_all(self):
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def python(self, code):
+        """Run code in the notebook's kernel beside the cells; what it prints."""
+        return self.page.evaluate(
+            """async code => {
+                const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const future = kernel.requestExecute({code, store_history: false});
+                let printed = '';
+                future.onIOPub = message => {
+                    if (message.header.msg_type === 'stream') printed += message.content.text;
+                    if (message.header.msg_type === 'error') printed += message.content.traceback.join('\\n');
+                };
+                await future.done;
+                return printed;
+            }""",
+            code,
+        ).strip()
+
+    def cell(self, layer, position, root=None):
+        return (root or self.root).locator(f'[data-layer="{layer}"][data-position="{position}"]').first
+
+
+@pytest.fixture
+def open_notebook(chromium, lab):
+    """Open cells of code as a notebook and run them; a page's uncaught errors fail the test."""
+    address, folder = lab
+    pages = []
+
+    def opened(*cells, name="test.ipynb", width=1280, height=900, dark=False, run=True):
+        path = folder / name
+        if cells:
+            kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+            code = [nbformat.v4.new_code_cell(source) for source in cells]
+            nbformat.write(nbformat.v4.new_notebook(cells=code, metadata=kernel), path)
+        page = chromium.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        errors = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.goto(f"{address}/lab/tree/{name}?reset&token={TOKEN}")
+        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+        page.evaluate(
+            """async dark => {
+                const app = window.jupyterapp;
+                await app.restored;
+                const widget = app.shell.currentWidget;
+                await widget.revealed;
+                await widget.sessionContext.ready;
+                await widget.sessionContext.session.kernel.info;
+                if (app.shell.leftCollapsed === false) app.shell.collapseLeft();
+                const theme = dark ? 'JupyterLab Dark' : 'JupyterLab Light';
+                await app.commands.execute('apputils:change-theme', {theme});
+            }""",
+            dark,
+        )
+        notebook = Notebook(page, errors)
+        pages.append(notebook)
+        if run:
+            notebook.run_all()
+        return notebook
+
+    yield opened
+    for notebook in pages:
+        notebook.page.evaluate(
+            """async () => {
+                const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+                if (context) await context.shutdown();
+            }"""
+        )
+        notebook.page.close()
+    for notebook in pages:
+        assert notebook.errors == []
