@@ -9,7 +9,9 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip_trace_widget import BlipVqa
 
 
-def random_config(*, layers=2, heads=2, width=16, vision_layers=1, patches=2, vocabulary=200, **text):
+def random_config(
+    *, layers=2, heads=2, width=16, vision_layers=1, patches=2, patch=8, vocabulary=200, spread=0.3, **text
+):
     return BlipConfig(
         text_config={
             "hidden_size": width,
@@ -19,17 +21,17 @@ def random_config(*, layers=2, heads=2, width=16, vision_layers=1, patches=2, vo
             "intermediate_size": 2 * width,
             "vocab_size": vocabulary,
             "max_position_embeddings": 40,
-            "initializer_range": 0.3,
+            "initializer_range": spread,
             **text,
         },
         vision_config={
             "hidden_size": width,
             "num_attention_heads": heads,
             "num_hidden_layers": vision_layers,
-            "intermediate_size": 2 * width,
-            "image_size": 8 * patches,
-            "patch_size": 8,
-            "initializer_range": 0.3,
+            "intermediate_size": text.get("intermediate_size", 2 * width),
+            "image_size": patch * patches,
+            "patch_size": patch,
+            "initializer_range": spread,
         },
         projection_dim=width,
     )
@@ -37,11 +39,10 @@ def random_config(*, layers=2, heads=2, width=16, vision_layers=1, patches=2, vo
 
 def random_hf_model(seed, tokenizer, **sizes):
     config = random_config(
-        vocabulary=len(tokenizer),
+        **{"vocabulary": len(tokenizer), **sizes},
         pad_token_id=tokenizer.pad_token_id,
         sep_token_id=tokenizer.sep_token_id,
         bos_token_id=tokenizer.convert_tokens_to_ids("[DEC]"),
-        **sizes,
     )
     torch.manual_seed(seed)
     hf = BlipForQuestionAnswering(config).eval()
