@@ -151,7 +151,9 @@ def region_mask(region: Sequence[Sequence[bool]], grid: tuple[int, int], device:
 
     shape = (len(region), len(region[0]))
     if shape != grid:
-        raise ValueError(f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {shape[0]} x {shape[1]}")
+        raise ValueError(
+            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {shape[0]} x {shape[1]}"
+        )
     patches = torch.tensor([cell for row in region for cell in row], dtype=torch.bool, device=device)
     return torch.cat([patches.new_zeros(1), patches])
 

@@ -54,7 +54,7 @@ def setup(tracer: Tracer) -> protocol.Setup:
         "layers": 0,
         "tokens": [],
         "enabled": False,
-        "reason": "The noise is added behind the image encoder, so its states are the same in the clean and the noisy run.",
+        "reason": "The noise is added behind the image encoder: its states are the same in both runs.",
     }
     return {
         "version": protocol.PROTOCOL_VERSION,
@@ -68,13 +68,13 @@ def setup(tracer: Tracer) -> protocol.Setup:
     }
 
 
-def runs(tracer: Tracer, generation: int, noise: float) -> protocol.Runs:
+def runs(tracer: Tracer, generation: int) -> protocol.Runs:
     """The clean and the corrupted run, what lies between them, and whether that is enough to trace."""
     total = tracer.total_effect
     clean, corrupted = tracer.clean, tracer.corrupted
     return {
         "generation": generation,
-        "noise": noise,
+        "noise": float(tracer.corruption.settings()["factor"]),
         "metric": tracer.metric.name,
         "clean": {"answer": clean.answer, "score": number(clean.score), "stderr": None},
         "corrupted": {
@@ -99,12 +99,16 @@ def gate(total: TotalEffect, metric: str) -> protocol.Gate:
 
     unit = " points" if percent else f" of {metric.replace('_', ' ')}"
     before, after = clean, float(total.corrupted.mean())
-    change = f"{before:.0%} → {after:.0%}".replace("%", " %") if percent else f"{before:.3g} → {after:.3g}"
+    change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
     harm = -value if metric == "kl_divergence" else value
     if not math.isfinite(value):
         return {"open": False, "text": f"the score is not a finite number ({change})"}
     if not total.closed_because and harm > 0:
-        took = f"the noise took {amount(value)}{unit}" if not metric.startswith("kl") else f"the noise made {amount(value)}{unit}"
+        took = (
+            f"the noise took {amount(value)}{unit}"
+            if not metric.startswith("kl")
+            else f"the noise made {amount(value)}{unit}"
+        )
         weak = percent and value < LITTLE * clean
         return {"open": True, "text": f"{took}: {'little to bring back, turn it up' if weak else 'enough to trace'}"}
     if not total.closed_because:
@@ -174,6 +178,12 @@ def detail(
         "recovery_stderr": number(effect.recovery_stderr),
         "bars": bars(tracer, effect),
     }
+
+
+def complaint(error: BaseException) -> str:
+    """An exception as a person should read it; of those that no one expected, with the name."""
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def number(value: float) -> float | None:

@@ -20,7 +20,7 @@ H heads, d head width. A leading sample axis of 1 stands for "the same in every 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -170,7 +170,8 @@ class QuestionMemory:
         weights = (absorbed @ states.transpose(-1, -2) / math.sqrt(size)).softmax(-1)
         mixed = (weights @ states).view(samples * count, heads, wide).transpose(0, 1)
         context = torch.bmm(mixed, attention.value.weight.view(heads, size, wide).transpose(1, 2)).transpose(0, 1)
-        return context.reshape(samples, count, width) + attention.value.bias
+        bias: Tensor = attention.value.bias
+        return context.reshape(samples, count, width) + bias
 
 
 class TextBlock:
@@ -181,7 +182,7 @@ class TextBlock:
         causal: whether a position sees only itself and earlier ones (the decoder).
     """
 
-    def __init__(self, layers: Sequence[Any], *, causal: bool) -> None:
+    def __init__(self, layers: Iterable[Any], *, causal: bool) -> None:
         self.layers = list(layers)
         self._causal = causal
 
@@ -387,7 +388,7 @@ class _LayerPlan:
 
 def split_heads(rows: Tensor, heads: int) -> Tensor:
     """(B, R, D) -> (B, H, R, d)."""
-    return rows.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(context: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import numpy as np
@@ -55,7 +55,8 @@ class BlipVqa:
             raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(model).__name__}")
         if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
-        self.hf: Any = model.eval()
+        self.hf = cast("Any", model)
+        self.hf.eval()
         self.processor: Any = processor
         self.built_in = False
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
@@ -110,12 +111,15 @@ class BlipVqa:
         try:
             _check_config(source, options)
             with _quiet() if Path(source).is_dir() else nullcontext():
-                model, info = BlipForQuestionAnswering.from_pretrained(
+                loader: Any = BlipForQuestionAnswering  # its annotations know nothing of `output_loading_info`
+                model, info = loader.from_pretrained(
                     source, dtype=weights, use_safetensors=True, output_loading_info=True, **options
                 )
             # The Pil image processor on purpose: the default one wants torchvision.
             images = BlipImageProcessorPil.from_pretrained(source, **options)
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+            if len(tokenizer) <= len(tokenizer.all_special_ids):
+                raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
         except _NotBlip as error:
             raise ValueError(str(error)) from None
         except Exception as error:  # whatever a damaged file makes a loader raise
@@ -123,10 +127,12 @@ class BlipVqa:
         if info["missing_keys"] or info.get("mismatched_keys"):
             missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", ())])
             raise ValueError(
-                f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, such as {missing[0]}"
+                f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, "
+                f"such as {missing[0]}"
             )
         model.to(place)
-        return cls(model, BlipProcessor(images, tokenizer), name=source)
+        assemble: Any = BlipProcessor
+        return cls(model, assemble(images, tokenizer), name=source)
 
     def __repr__(self) -> str:
         return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"
@@ -205,12 +211,18 @@ class BlipVqa:
     def tokens(self, ids: Sequence[int]) -> list[str]:
         """Word pieces of token ids."""
         with self._words_lock:
-            return [str(token) for token in self.processor.tokenizer.convert_ids_to_tokens(list(ids))]
+            tokens = self.processor.tokenizer.convert_ids_to_tokens(list(ids))
+        # BLIP base's tokenizer has no name for the decoder's start token.
+        return [
+            str(token) if token is not None else "[DEC]" if index == self.start_id else f"[{index}]"
+            for index, token in zip(ids, tokens, strict=True)
+        ]
 
     def token_ids(self, tokens: Sequence[str]) -> list[int]:
         """Token ids of word pieces; those the model does not know become its unknown token's."""
         with self._words_lock:
-            return [int(index) for index in self.processor.tokenizer.convert_tokens_to_ids(list(tokens))]
+            ids = self.processor.tokenizer.convert_tokens_to_ids(list(tokens))
+        return [int(index) for index in ids]
 
     def text(self, ids: Sequence[int]) -> str:
         """The answer that token ids spell."""
@@ -288,21 +300,22 @@ def _check_config(source: str, options: dict[str, Any]) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bar: reading a folder takes less time than reading about it."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    bars: Any = transformers_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            transformers_logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _why_not_loaded(source: str, error: Exception) -> str:
     if Path(source).is_dir():
         return f"model: the folder {source!r} is no complete BLIP checkpoint: {error}"
     return (
-        f"model: {source!r} could not be loaded: it is no folder, and neither the cache of the Hugging Face hub nor the "
-        "hub itself (no network?) has it. Offline, use BlipVqa.demo() for the built-in model, or "
+        f"model: {source!r} could not be loaded: it is no folder, and neither the cache of the Hugging Face hub nor "
+        "the hub itself (no network?) has it. Offline, use BlipVqa.demo() for the built-in model, or "
         f"BlipVqa.from_pretrained(folder) with a folder written by save_pretrained. ({type(error).__name__}: {error})"
     )
 

@@ -19,7 +19,7 @@ COLORS = "PuOr"
 
 
 def grid(trace: Trace, ax: Any = None) -> Any:
-    """Draw a trace in the paper's layout, tokens down and layers across; recovery, or where there is none, the effect."""
+    """Draw a trace in the paper's layout, tokens down and layers across: recovery, or else the indirect effect."""
     closed = trace.undefined_because
     values = (trace.indirect_effect if closed else trace.recovery).T
     label = "indirect effect" if closed else "recovery"
@@ -53,7 +53,12 @@ def curve(noise_curve: NoiseCurve, ax: Any = None) -> Any:
         line = ax.plot(table["factor"], table["score"], label=name)[0]
         band = table["stderr"].fillna(0.0)
         ax.fill_between(
-            table["factor"], table["score"] - band, table["score"] + band, color=line.get_color(), alpha=0.2, linewidth=0
+            table["factor"],
+            table["score"] - band,
+            table["score"] + band,
+            color=line.get_color(),
+            alpha=0.2,
+            linewidth=0,
         )
     ax.set_xlabel("noise factor ν")
     ax.set_ylabel("score")
@@ -63,10 +68,10 @@ def curve(noise_curve: NoiseCurve, ax: Any = None) -> Any:
 
 def _pyplot() -> Any:
     try:
-        from matplotlib import pyplot
+        import matplotlib.pyplot as plt
     except ImportError:
         return None
-    return pyplot
+    return plt
 
 
 def _bqplot_grid(trace: Trace, values: Any, limit: float, title: str) -> Any:
@@ -103,5 +108,8 @@ def _bqplot_curve(noise_curve: NoiseCurve) -> Any:
         labels=names,
         display_legend=True,
     )
-    axes = [bqplot.Axis(scale=across, label="noise factor ν"), bqplot.Axis(scale=up, orientation="vertical", label="score")]
+    axes = [
+        bqplot.Axis(scale=across, label="noise factor ν"),
+        bqplot.Axis(scale=up, orientation="vertical", label="score"),
+    ]
     return bqplot.Figure(marks=[lines], axes=axes)

@@ -1,6 +1,6 @@
 """What comes out: Run, Effect, Trace, NoiseCurve. Frozen, and independent of any model.
 
-For: keeping, tabulating, plotting and saving results. Plain NumPy; pandas and plotting libraries are imported where used.
+For: keeping, tabulating, plotting and saving results. Plain NumPy; pandas and plotting are imported where used.
 Cost: a saved trace takes samples x layers x positions x 8 bytes and a little JSON.
 Ends: at numbers and files. A file is safetensors with JSON metadata; loading one executes nothing.
 """
@@ -11,6 +11,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -237,7 +238,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     from safetensors import SafetensorError, safe_open
 
     name = os.fspath(path)
-    if not os.path.isfile(name):
+    if not Path(name).is_file():
         raise FileNotFoundError(f"path: no such file: {name!r}")
     try:
         with safe_open(name, framework="numpy") as file:
@@ -290,7 +291,9 @@ class NoiseCurve:
         """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr."""
         import pandas as pd
 
-        tables = [pd.DataFrame({"factor": self.factors, "run": "corrupted", "score": self.scores, "stderr": self.stderr})]
+        tables = [
+            pd.DataFrame({"factor": self.factors, "run": "corrupted", "score": self.scores, "stderr": self.stderr})
+        ]
         for index, state in enumerate(self.states):
             scores = self.patched[:, :, index]
             tables.append(

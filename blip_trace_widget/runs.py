@@ -2,36 +2,31 @@
 
 For: joining the two text blocks (`blip_trace_widget.forward`) into runs of the model. It holds what can be shared: the
 image tokens and their projections for every question and noise factor, the clean run for every corruption.
-Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `CHUNK_ROWS` rows, which bounds memory
-and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
+Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `CHUNK_ROWS` rows, which bounds
+memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
 Ends: at logits. What they mean is `blip_trace_widget.metrics`' and `blip_trace_widget.tracer`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from blip_trace_widget.calls import Check, no_check
 from blip_trace_widget.corruption import Corruption
 from blip_trace_widget.forward import Activations, ImageMemory, Projections, QuestionMemory
 from blip_trace_widget.model import BlipVqa, ImageLike
 from blip_trace_widget.sites import State
 
-#: Rows (samples x runs x positions) that go through a layer at once: enough for full speed, little enough to report often.
+#: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
 #: Keys and values of noise are kept for all layers while they take less than this; beyond, they are projected anew.
 KEPT_BYTES = 640 * 2**20
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
-
-Check = Callable[[], None]
-
-
-def no_check() -> None:
-    """Nobody cancels."""
 
 
 class ImageTokens:
@@ -152,10 +147,8 @@ class Runner:
             words = self.logits(output[:, -1]).argmax(-1)
             ended |= words == self.model.end_id
             chosen = torch.cat([chosen, words.masked_fill(ended, self.model.end_id)[:, None]], 1)
-        answers = []
-        for row in chosen[:, 1:].tolist():
-            answers.append(row[: row.index(self.model.end_id)] if self.model.end_id in row else row)
-        return answers
+        answers = chosen[:, 1:].tolist()
+        return [row[: row.index(self.model.end_id)] if self.model.end_id in row else row for row in answers]
 
     def patched(
         self,

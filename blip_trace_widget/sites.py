@@ -8,13 +8,8 @@ Ends: at names. How a state is computed and replaced is `blip_trace_widget.forwa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-Block = Literal["image_encoder", "question_encoder", "answer_decoder"]
-Site = Literal["block_output", "self_attention", "cross_attention", "mlp"]
-Direction = Literal["restore", "disrupt"]
 
 #: Blocks whose states can be patched, and the path to their layers in a `BlipForQuestionAnswering`.
 BLOCKS: dict[str, str] = {
@@ -121,7 +116,9 @@ def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
         TypeError: if anything else is among them.
         ValueError: if there is none.
     """
-    items: Sequence[object] = [states] if isinstance(states, State) else list(states)
+    if not isinstance(states, (State, Iterable)):
+        raise TypeError(f"states: expected State or an iterable of State, got {type(states).__name__}")
+    items: list[object] = [states] if isinstance(states, State) else list(states)
     for item in items:
         if not isinstance(item, State):
             raise TypeError(f"states: expected State or an iterable of State, got {type(item).__name__}")

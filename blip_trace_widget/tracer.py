@@ -21,12 +21,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, no_check
 from blip_trace_widget.corruption import Corruption, GaussianNoise
 from blip_trace_widget.forward import Activations, Cancelled
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
-from blip_trace_widget.runs import EXTRA_ANSWER_TOKENS, BaseRun, Check, ImageTokens, Runner, Text, no_check
+from blip_trace_widget.runs import EXTRA_ANSWER_TOKENS, BaseRun, ImageTokens, Runner, Text
 from blip_trace_widget.sites import (
     BLOCKS,
     HEAD_SITES,
@@ -42,8 +43,6 @@ from blip_trace_widget.sites import (
 ANSWER_TOKENS = 20
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
-
-Progress = Callable[[int, int], object]
 
 
 class Tracer:
@@ -118,7 +117,7 @@ class Tracer:
         }
         unknown = set(changes) - set(arguments)
         if unknown:
-            raise TypeError(f"replace: unknown argument {sorted(unknown)[0]!r}, accepted are {sorted(arguments)}")
+            raise TypeError(f"replace: unknown argument {min(unknown)!r}, accepted are {sorted(arguments)}")
         other = Tracer(self.model, **{**arguments, **changes})
         if "image" not in changes:
             _share(self, other, "_image_tokens")
@@ -167,7 +166,7 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with self._computing():
-            self._check = _as_check(cancel)
+            self._check = as_check(cancel)
             try:
                 _ = self.clean, self.corrupted
             finally:
@@ -208,8 +207,8 @@ class Tracer:
 
         Args:
             states: what to patch.
-            direction: ``"restore"``: a corrupted run in which the states take their clean values; ``"disrupt"``: a clean
-                run in which they take their corrupted values.
+            direction: ``"restore"``: a corrupted run in which the states take their clean values; ``"disrupt"``: a
+                clean run in which they take their corrupted values.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
 
         Raises:
@@ -220,7 +219,7 @@ class Tracer:
         one_of("direction", direction, ("restore", "disrupt"))
         for state in chosen:
             self._check_state(state)
-        check = _as_check(cancel)
+        check = as_check(cancel)
         with self._computing():
             base, source = self._base_and_source(direction)
             for _, logits in self._runner.patched(base, source, [chosen], check):
@@ -270,7 +269,7 @@ class Tracer:
         layers, positions = len(self._layers(block)), len(self.tokens(block))
         with self._computing():
             samples = np.full((self.corrupted.scores.shape[0], layers, positions), np.nan)
-            report, close = _as_progress(progress, len(cells))
+            report, close = as_progress(progress, len(cells))
             try:
                 for part, scores in self.patched_scores([cell.states for cell in cells], direction, cancel):
                     for cell, values in zip(cells[part], scores.T, strict=True):
@@ -345,7 +344,7 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so.
         """
         one_of("direction", direction, ("restore", "disrupt"))
-        check = _as_check(cancel)
+        check = as_check(cancel)
         with self._computing():
             base, source = self._base_and_source(direction)
             chunks = self._runner.patched(base, source, runs, check)
@@ -438,8 +437,8 @@ class Tracer:
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
-    def _computing(self) -> _Computing:
-        return _Computing(self.model)
+    def _computing(self) -> Computing:
+        return Computing(self.model)
 
     def _base_and_source(self, direction: str) -> tuple[BaseRun, BaseRun]:
         clean, corrupted = self._clean_run, self._corrupted_run
@@ -504,22 +503,6 @@ class Cell:
         self.layer, self.position, self.states = layer, position, states
 
 
-class _Computing:
-    """Hold the model's lock, without gradients."""
-
-    def __init__(self, model: BlipVqa) -> None:
-        self._lock = model.lock
-        self._mode = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._mode.__enter__()
-
-    def __exit__(self, *details: Any) -> None:
-        self._mode.__exit__(*details)
-        self._lock.release()
-
-
 def _share(old: Tracer, new: Tracer, *names: str) -> None:
     """Hand over what the old tracer has computed. A cached property lives in the instance's dictionary."""
     for name in names:
@@ -537,30 +520,3 @@ def _as_corruption(corruption: Any) -> Corruption:
     if not all(hasattr(corruption, name) for name in ("samples", "strength", "unit", "delta", "settings")):
         raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(corruption).__name__}")
     return corruption  # type: ignore[no-any-return]
-
-
-def _as_check(cancel: Any) -> Check:
-    if cancel is None:
-        return no_check
-    asked = cancel.is_set if hasattr(cancel, "is_set") else cancel
-    if not callable(asked):
-        raise TypeError(f"cancel: expected a callable or an object with is_set, got {type(cancel).__name__}")
-
-    def check() -> None:
-        if asked():
-            raise Cancelled
-
-    return check
-
-
-def _as_progress(progress: Any, total: int) -> tuple[Progress, Callable[[], object]]:
-    if progress is None or progress is False:
-        return (lambda _done, _total: None), (lambda: None)
-    if progress is True:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=total, unit="cell")
-        return (lambda done, _total: bar.update(done - bar.n)), bar.close
-    if not callable(progress):
-        raise TypeError(f"progress: expected True or a callable on (done, total), got {type(progress).__name__}")
-    return progress, (lambda: None)

@@ -1,8 +1,8 @@
 """One background thread for each model, for work that must not hold up a notebook.
 
-For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a more
-urgent job may go first, so a click does not wait for a whole grid. An owner's newer generation drops its older jobs,
-pending or running: the latest wins.
+For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a
+more urgent job may go first, so a click does not wait for a whole grid. An owner drops jobs it no longer wants, pending
+or running: the latest wins.
 Cost: a lock and a heap; the thread starts with the first job and ends when nothing has come for a few seconds.
 Ends: at calling functions. It knows neither torch nor widgets.
 """
@@ -12,13 +12,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 #: Seconds without work after which the thread ends; the next job starts another.
 IDLE_SECONDS = 2.0
+
+Slices: TypeAlias = Generator[None, None, None]
 
 _WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
 _WORKERS_LOCK = threading.Lock()
@@ -32,7 +34,7 @@ class Job:
         priority: lower goes first; among equals, the earlier submitted.
         number: order of submission.
         owner: whose job it is; its jobs are cancelled and waited for together.
-        key: two jobs of one owner with equal keys are the same work: the second is not queued while the first is there.
+        key: two jobs of one owner with equal keys are the same work: the second is not queued while the first waits.
         slices: makes the generator; each step of it is one slice, run on the worker's thread.
         failed: told of an exception, on the worker's thread.
         cancelled: set when nobody wants the result any more; slices should look at it often.
@@ -42,10 +44,10 @@ class Job:
     number: int
     owner: Hashable = field(compare=False)
     key: Hashable = field(compare=False)
-    slices: Callable[[Job], Iterator[None]] = field(compare=False)
+    slices: Callable[[Job], Slices] = field(compare=False)
     failed: Callable[[Exception], None] = field(compare=False)
     cancelled: threading.Event = field(compare=False, default_factory=threading.Event)
-    running: Iterator[None] | None = field(compare=False, default=None)
+    running: Slices | None = field(compare=False, default=None)
 
 
 class Worker:
@@ -62,14 +64,15 @@ class Worker:
         self,
         owner: Hashable,
         key: Hashable,
-        slices: Callable[[Job], Iterator[None]],
+        slices: Callable[[Job], Slices],
         failed: Callable[[Exception], None],
         priority: int = 0,
     ) -> None:
-        """Queue a job; returns at once. A job that is already there under that key becomes as urgent as this one."""
+        """Queue a job; returns at once. A job that waits under that key already becomes as urgent as this one."""
         with self._changed:
             for job in self._jobs:
-                if job.owner == owner and job.key == key and not job.cancelled.is_set():
+                same = job.owner == owner and job.key == key
+                if same and job.running is None and not job.cancelled.is_set():
                     job.priority = min(job.priority, priority)
                     heapq.heapify(self._jobs)
                     return
@@ -86,6 +89,11 @@ class Worker:
                 if job.owner == owner and (key is None or job.key == key):
                     job.cancelled.set()
             self._changed.notify_all()
+
+    def pending(self, owner: Hashable, key: Hashable) -> bool:
+        """Whether such a job waits or runs, and is still wanted."""
+        with self._changed:
+            return any(job.owner == owner and job.key == key and not job.cancelled.is_set() for job in self._jobs)
 
     def wait(self, owner: Hashable, timeout: float | None = None) -> bool:
         """Block until an owner has no jobs left; False if the time ran out.

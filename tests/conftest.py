@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from random_models import random_model
 
 from blip_trace_widget import BlipVqa, Tracer, examples
-from random_models import random_model
 
 ROOT = Path(__file__).parent.parent
 

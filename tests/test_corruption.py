@@ -5,9 +5,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import noise
 
 from blip_trace_widget import GaussianNoise
-from reference import noise
 
 
 @given(

@@ -5,17 +5,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from random_models import random_model
+from reference import Hooked, noise
 
 from blip_trace_widget import GaussianNoise, State, Tracer
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.runs import Runner
-from random_models import random_model
-from reference import Hooked, noise
 
 WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
 SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
 EXAMPLES = settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
 
@@ -183,5 +186,7 @@ def test_half_precision_stays_near(example):
 
     exact = Tracer(BlipVqa.demo(), example.image, example.question, answer=example.answer).trace().samples
     for dtype in ("bfloat16", "float16"):
-        rough = Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer).trace().samples
+        rough = (
+            Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer).trace().samples
+        )
         assert np.abs(rough - exact).max() < (0.15 if dtype == "bfloat16" else 0.03)

@@ -47,7 +47,10 @@ def test_the_only_decoder_position_is_one_by_construction(tracer):
     trace = tracer.trace("answer_decoder")
     assert trace.constructed == [(tracer.model.layers - 1, 0)]
     assert trace.recovery[-1, 0] == pytest.approx(1, abs=1e-4)
-    assert tracer.trace("answer_decoder", window=3).constructed == [(tracer.model.layers - 2, 0), (tracer.model.layers - 1, 0)]
+    assert tracer.trace("answer_decoder", window=3).constructed == [
+        (tracer.model.layers - 2, 0),
+        (tracer.model.layers - 1, 0),
+    ]
     assert tracer.trace().constructed == []
     assert tracer.trace("answer_decoder", "mlp").constructed == []
 
@@ -71,7 +74,7 @@ def test_the_image_is_embedded_once(monkeypatch, demo, example):
     tracer.trace()
     tracer.trace("answer_decoder")
     tracer.with_corruption(factor=2.0).trace()
-    tracer.with_corruption(GaussianNoise(kind="additive")).corrupted  # noqa: B018
+    tracer.with_corruption(GaussianNoise(kind="additive")).corrupted
     tracer.replace(question="how many circles are there?").trace()
     assert len(embedded) == 1
 

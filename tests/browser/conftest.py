@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -24,6 +26,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+#: Milliseconds to wait for anything: far more than it takes, for a machine that does other work too.
+PATIENCE = 30_000
 HOW = "no Chromium found: install one (Debian: apt-get install chromium) and have it on the PATH"
 
 
@@ -40,14 +44,15 @@ def pytest_collection_modifyitems(items):
 def chromium(tmp_path_factory):
     if CHROMIUM is None:
         pytest.fail(HOW)
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         profile = tmp_path_factory.mktemp("profile")
         context = playwright.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, headless=True, args=FLAGS, viewport={"width": 1280, "height": 900}
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(PATIENCE)
         yield context
         context.close()
 
@@ -60,8 +65,14 @@ def lab(tmp_path_factory):
     settings = home / "config" / "labconfig"
     for made in (folder, settings):
         made.mkdir(parents=True)
-    off = {"@jupyterlab/apputils-extension:announcements": True}
+    # The debugger logs an error of its own when a kernel goes while it asks for its state.
+    off = {"@jupyterlab/apputils-extension:announcements": True, "@jupyterlab/debugger-extension": True}
     (settings / "page_config.json").write_text(json.dumps({"disabledExtensions": off}))
+    manager = home / "config" / "lab" / "user-settings" / "@jupyter-widgets" / "jupyterlab-manager"
+    manager.mkdir(parents=True)
+    (manager / "plugin.jupyterlab-settings").write_text(
+        json.dumps({"saveState": True})
+    )  # a saved notebook shows the figure
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -94,15 +105,50 @@ def lab(tmp_path_factory):
     server.wait(20)
 
 
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition that cannot be waited for in the page."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        time.sleep(0.05)
+
+
 class Notebook:
     """A notebook open in JupyterLab."""
 
-    def __init__(self, page, errors):
-        self.page, self.errors = page, errors
+    def __init__(self, page, address):
+        self.page, self.address = page, address
+        self.errors = []
         self.root = page.get_by_test_id("blip-trace").first
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+
+    def load(self):
+        """Load the page, again if need be, and wait until it has a kernel."""
+        self.page.goto(self.address)
+        self.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
+        self.page.evaluate(
+            """async () => {
+                const app = window.jupyterapp;
+                await app.restored;
+                const widget = app.shell.currentWidget;
+                await widget.revealed;
+                await widget.sessionContext.ready;
+                await widget.sessionContext.session.kernel.info;
+                if (app.shell.leftCollapsed === false) app.shell.collapseLeft();
+            }"""
+        )
+
+    def command(self, name, **arguments):
+        self.page.evaluate(
+            "async ([name, given]) => { await window.jupyterapp.commands.execute(name, given); }", [name, arguments]
+        )
 
     def run_all(self):
-        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.command("notebook:run-all-cells")
+
+    def dark(self, dark):
+        self.command("apputils:change-theme", theme="JupyterLab Dark" if dark else "JupyterLab Light")
 
     def python(self, code):
         """Run code in the notebook's kernel beside the cells; what it prints."""
@@ -121,13 +167,27 @@ class Notebook:
             code,
         ).strip()
 
+    def ask(self, expression):
+        """The value of an expression in the kernel; NaN stays NaN."""
+        printed = self.python(f"import json\nprint(json.dumps({expression}))")
+        try:
+            return json.loads(printed)
+        except json.JSONDecodeError:
+            pytest.fail(printed)
+
+    def shut_down(self):
+        self.page.evaluate("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
+
     def cell(self, layer, position, root=None):
         return (root or self.root).locator(f'[data-layer="{layer}"][data-position="{position}"]').first
 
+    def cells(self, state, root=None):
+        return (root or self.root).locator(f'[role="gridcell"][data-state="{state}"]')
 
-@pytest.fixture
-def open_notebook(chromium, lab):
-    """Open cells of code as a notebook and run them; a page's uncaught errors fail the test."""
+
+@contextmanager
+def notebooks(chromium, lab):
+    """Open cells of code as a notebook and run them; at the end a page's uncaught errors fail the test."""
     address, folder = lab
     pages = []
 
@@ -139,39 +199,31 @@ def open_notebook(chromium, lab):
             nbformat.write(nbformat.v4.new_notebook(cells=code, metadata=kernel), path)
         page = chromium.new_page()
         page.set_viewport_size({"width": width, "height": height})
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.goto(f"{address}/lab/tree/{name}?reset&token={TOKEN}")
-        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext", timeout=60_000)
-        page.evaluate(
-            """async dark => {
-                const app = window.jupyterapp;
-                await app.restored;
-                const widget = app.shell.currentWidget;
-                await widget.revealed;
-                await widget.sessionContext.ready;
-                await widget.sessionContext.session.kernel.info;
-                if (app.shell.leftCollapsed === false) app.shell.collapseLeft();
-                const theme = dark ? 'JupyterLab Dark' : 'JupyterLab Light';
-                await app.commands.execute('apputils:change-theme', {theme});
-            }""",
-            dark,
-        )
-        notebook = Notebook(page, errors)
+        notebook = Notebook(page, f"{address}/lab/tree/{name}?reset&token={TOKEN}")
         pages.append(notebook)
+        notebook.load()
+        notebook.dark(dark)
         if run:
             notebook.run_all()
         return notebook
 
     yield opened
     for notebook in pages:
-        notebook.page.evaluate(
-            """async () => {
-                const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
-                if (context) await context.shutdown();
-            }"""
-        )
+        notebook.shut_down()
         notebook.page.close()
     for notebook in pages:
         assert notebook.errors == []
+
+
+@pytest.fixture
+def open_notebook(chromium, lab):
+    """Open notebooks for one test."""
+    with notebooks(chromium, lab) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def open_shared(chromium, lab):
+    """Open notebooks for all tests of a file: opening takes far longer than most of what is tested."""
+    with notebooks(chromium, lab) as opened:
+        yield opened

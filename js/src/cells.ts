@@ -1,0 +1,223 @@
+// The cells of the grid in view: what the `grid` trait holds, overlaid with single cells that arrived since.
+// Pure functions; which cell is old is decided by its generation alone.
+
+import { toFloats } from "./binary";
+import { CELL_FIELDS, type Grid } from "./protocol";
+import type { CellIndex, Show } from "./traits";
+
+export type CellState = "empty" | "waiting" | "value" | "old";
+
+/** The values of one cell; NaN = not computed. */
+export interface CellValues {
+	readonly score: number;
+	readonly indirectEffect: number;
+	readonly stderr: number;
+	readonly recovery: number;
+	readonly recoveryStderr: number;
+}
+
+export interface FreshCell {
+	readonly generation: number;
+	readonly block: string;
+	readonly site: string;
+	readonly values: CellValues;
+}
+
+/** Cells beside the trait, by `key`: those that arrived as messages, and older ones that the trait does not hold any more. */
+export type Fresh = ReadonlyMap<string, FreshCell>;
+
+export interface Cell {
+	readonly layer: number;
+	readonly position: number;
+	readonly state: CellState;
+	readonly values: CellValues;
+	/** Not distinguishable from 0. */
+	readonly negligible: boolean;
+	/** 1 by construction. */
+	readonly constructed: boolean;
+}
+
+export interface GridView {
+	readonly block: string;
+	readonly site: string;
+	readonly layers: number;
+	readonly tokens: readonly string[];
+	/** By position, then layer: rows are tokens. */
+	readonly rows: readonly (readonly Cell[])[];
+}
+
+/** Which grid is in view, known before any of its values are. */
+export interface GridFrame {
+	readonly block: string;
+	readonly site: string;
+	readonly layers: number;
+	readonly tokens: readonly string[];
+}
+
+export const NOTHING: CellValues = {
+	score: Number.NaN,
+	indirectEffect: Number.NaN,
+	stderr: Number.NaN,
+	recovery: Number.NaN,
+	recoveryStderr: Number.NaN,
+};
+
+export function key(layer: number, position: number): string {
+	return `${layer},${position}`;
+}
+
+/** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
+export function readCell(
+	floats: Float32Array,
+	count: number,
+	index: number,
+): CellValues {
+	const field = (name: (typeof CELL_FIELDS)[number]) =>
+		floats[CELL_FIELDS.indexOf(name) * count + index] ?? Number.NaN;
+	return {
+		score: field("score"),
+		indirectEffect: field("indirect_effect"),
+		stderr: field("stderr"),
+		recovery: field("recovery"),
+		recoveryStderr: field("recovery_stderr"),
+	};
+}
+
+/** Whether the trait holds values of the grid in view, and of its shape. */
+export function fits(grid: Grid | null, frame: GridFrame): grid is Grid {
+	return (
+		grid !== null &&
+		grid.block === frame.block &&
+		grid.site === frame.site &&
+		grid.layers === frame.layers &&
+		grid.tokens.length === frame.tokens.length
+	);
+}
+
+/** An effect within two standard errors of 0; where no standard error is known, only an effect of exactly 0. */
+export function isNegligible(effect: number, stderr: number): boolean {
+	if (effect === 0) return true;
+	return stderr > 0 && Math.abs(effect) <= 2 * stderr;
+}
+
+export function viewCells(
+	frame: GridFrame,
+	grid: Grid | null,
+	fresh: Fresh,
+	generation: number,
+	isWaiting: (layer: number, position: number) => boolean,
+): GridView {
+	const { layers, tokens } = frame;
+	const count = layers * tokens.length;
+	const trait = fits(grid, frame) ? grid : null;
+	const floats = trait && toFloats(trait.values);
+	const usable = floats?.length === count * CELL_FIELDS.length ? floats : null;
+	const constructed = new Set(trait?.constructed.map(([l, p]) => key(l, p)));
+
+	const cell = (layer: number, position: number): Cell => {
+		let values = usable
+			? readCell(usable, count, layer * tokens.length + position)
+			: NOTHING;
+		let born = trait?.generation ?? -1;
+		const arrived = fresh.get(key(layer, position));
+		const newer =
+			arrived?.block === frame.block &&
+			arrived.site === frame.site &&
+			(arrived.generation > born || Number.isNaN(values.score));
+		if (newer) {
+			values = arrived.values;
+			born = arrived.generation;
+		}
+		const known = !Number.isNaN(values.score);
+		let state: CellState = "value";
+		if (!known) state = isWaiting(layer, position) ? "waiting" : "empty";
+		else if (born < generation) state = "old";
+		return {
+			layer,
+			position,
+			state,
+			values,
+			negligible: known && isNegligible(values.indirectEffect, values.stderr),
+			constructed: constructed.has(key(layer, position)),
+		};
+	};
+
+	return {
+		...frame,
+		rows: tokens.map((_, position) =>
+			Array.from({ length: layers }, (_, layer) => cell(layer, position)),
+		),
+	};
+}
+
+/** The cells beside a new trait: what the older one knew stays, as old, until it is replaced cell by cell. */
+export function carryOver(
+	fresh: Fresh,
+	before: Grid | null,
+	after: Grid | null,
+): Fresh {
+	if (after === null) return new Map();
+	if (before === null || !fits(before, after)) return fresh;
+	if (before.generation >= after.generation) return fresh;
+	const { generation, block, site } = before;
+	const count = before.layers * before.tokens.length;
+	const floats = toFloats(before.values) ?? new Float32Array();
+	const carried = new Map(fresh);
+	for (let index = 0; index < count; index++) {
+		const values = readCell(floats, count, index);
+		const layer = Math.floor(index / before.tokens.length);
+		const name = key(layer, index % before.tokens.length);
+		const known = (carried.get(name)?.generation ?? -1) > generation;
+		if (!known && !Number.isNaN(values.score))
+			carried.set(name, { generation, block, site, values });
+	}
+	return carried;
+}
+
+function sameCell(a: Cell, b: Cell | undefined): boolean {
+	return (
+		a.state === b?.state &&
+		a.constructed === b.constructed &&
+		(Object.keys(NOTHING) as (keyof CellValues)[]).every((name) =>
+			Object.is(a.values[name], b.values[name]),
+		)
+	);
+}
+
+/** The same view with the rows of the previous one where nothing changed, so that they need not be drawn again. */
+export function reuseRows(view: GridView, previous: GridView | null): GridView {
+	const rows = view.rows.map((row, position) => {
+		const before = previous?.rows[position];
+		const same =
+			before?.length === row.length &&
+			row.every((cell, layer) => sameCell(cell, before[layer]));
+		return same ? before : row;
+	});
+	return { ...view, rows };
+}
+
+/** The quantity that the grid's colour shows. */
+export function shownValue(values: CellValues, show: Show): number {
+	if (show === "recovery") return values.recovery;
+	return show === "score" ? values.score : values.indirectEffect;
+}
+
+/** The mean of the shown quantity over the computed cells of each layer; NaN where there are none. */
+export function layerMeans(view: GridView, show: Show): number[] {
+	return Array.from({ length: view.layers }, (_, layer) => {
+		const known = view.rows
+			.map((row) => row[layer])
+			.map((cell) => (cell ? shownValue(cell.values, show) : Number.NaN))
+			.filter((value) => Number.isFinite(value));
+		return known.reduce((sum, value) => sum + value, 0) / known.length;
+	});
+}
+
+export function sameCells(
+	a: readonly CellIndex[],
+	b: readonly CellIndex[],
+): boolean {
+	if (a.length !== b.length) return false;
+	const keys = new Set(a.map(([l, p]) => key(l, p)));
+	return b.every(([l, p]) => keys.has(key(l, p)));
+}

@@ -1,0 +1,67 @@
+// The answer, how sure the model is of it with and without noise, and whether the noise did enough to be traced.
+
+import { score } from "../format";
+import { EXPLAIN } from "../labels";
+import type { RunInfo, Runs } from "../protocol";
+
+interface Props {
+	runs: Runs | null;
+	/** Computed for earlier settings. */
+	old: boolean;
+}
+
+/** How much of the bar a score fills; a score without natural limits is shown beside the other one. */
+function share(metric: string, run: RunInfo, runs: Runs): number {
+	const value = run.score ?? 0;
+	if (metric === "probability") return value;
+	if (metric === "log_probability")
+		return run.score === null ? 0 : Math.exp(value);
+	const largest = Math.max(
+		Math.abs(runs.clean.score ?? 0),
+		Math.abs(runs.corrupted.score ?? 0),
+	);
+	return largest === 0 ? 0 : Math.max(0, value) / largest;
+}
+
+export function Answer({ runs, old }: Props) {
+	const metric = runs?.metric ?? "probability";
+	const bar = (name: "clean" | "corrupted", label: string, explain: string) => (
+		<div class="bt-run" title={explain}>
+			<span>{label}</span>
+			<span class={`bt-bar bt-${name}`}>
+				<span
+					style={{
+						width: `${runs ? 100 * Math.min(1, share(metric, runs[name], runs)) : 0}%`,
+					}}
+				/>
+			</span>
+			<span class="bt-value" data-testid={`${name}-score`}>
+				{runs ? score(metric, runs[name].score) : ""}
+			</span>
+		</div>
+	);
+	const noisy = runs?.corrupted.answer;
+	return (
+		<div class={old ? "bt-answers bt-old" : "bt-answers"}>
+			{bar("clean", "clean", EXPLAIN.clean)}
+			{bar("corrupted", "noisy", EXPLAIN.noisy)}
+			<p class="bt-answer">
+				<b data-testid="answer">{runs?.clean.answer ?? ""}</b>
+				{runs === null ? (
+					<span class="bt-late">computing…</span>
+				) : (
+					<span class="bt-muted">
+						{" · "}
+						<span data-testid="gate">{runs.gate.text}</span>
+						{noisy !== runs.clean.answer && (
+							<span>
+								{" · noisy answer "}
+								<b data-testid="noisy-answer">“{noisy}”</b>
+							</span>
+						)}
+					</span>
+				)}
+			</p>
+		</div>
+	);
+}

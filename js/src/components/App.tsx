@@ -1,0 +1,81 @@
+// The whole figure: joins the state to the parts, which know nothing of where it comes from.
+
+import type { ReadonlySignal } from "@preact/signals";
+import { useSignal } from "@preact/signals";
+import type { Theme } from "../colormap";
+import type { Model } from "../model";
+import { pictureIn, readPicture } from "../picture";
+import { PROTOCOL_VERSION } from "../protocol";
+import type { Session } from "../session";
+import { Asked } from "./Asked";
+import { Header } from "./Header";
+import { More } from "./More";
+import { Traced } from "./Traced";
+
+interface Props {
+	model: Model;
+	session: Session;
+	theme: ReadonlySignal<Theme>;
+}
+
+/** Keys and clicks are ours while they happen here: the notebook has shortcuts and menus of its own for them. */
+const keep = (event: Event) => event.stopPropagation();
+
+export function App({ model, session, theme }: Props) {
+	const more = useSignal(false);
+
+	async function choosePicture(file: File): Promise<void> {
+		try {
+			if (!file.type.startsWith("image/"))
+				throw new Error("choose a picture file, such as PNG or JPEG");
+			session.setPicture(await readPicture(file));
+		} catch (error) {
+			const reason = error instanceof Error ? error.message : String(error);
+			model.set("error", `“${file.name}” cannot be used: ${reason}.`);
+		}
+	}
+
+	function paste(event: ClipboardEvent): void {
+		const file = pictureIn(event.clipboardData);
+		if (file === null) return;
+		event.preventDefault();
+		event.stopPropagation();
+		choosePicture(file);
+	}
+
+	const foreign = model.foreignVersion.value;
+	return (
+		<div
+			class="blip-trace"
+			data-testid="blip-trace"
+			data-theme={theme.value}
+			data-lm-suppress-shortcuts="true"
+			onKeyDown={keep}
+			onMouseDown={keep}
+			onDblClick={keep}
+			onContextMenu={keep}
+			onPaste={paste}
+		>
+			{foreign === null ? (
+				<>
+					<Header model={model} more={more} />
+					{more.value && <More model={model} />}
+					<div class="bt-body">
+						<Asked
+							model={model}
+							onPicture={choosePicture}
+							onExample={session.chooseExample}
+						/>
+						<Traced model={model} session={session} theme={theme.value} />
+					</div>
+				</>
+			) : (
+				<p class="bt-notice" role="alert">
+					The kernel and this page come from different versions of
+					blip_trace_widget (protocol {foreign} and {PROTOCOL_VERSION}). Restart
+					the kernel and reload the page.
+				</p>
+			)}
+		</div>
+	);
+}

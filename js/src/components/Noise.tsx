@@ -1,0 +1,130 @@
+// The noise slider with the noise curve behind it. While a hand or a key is on it the thumb is the person's: what the
+// kernel echoes back must not make it jump.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { EXPLAIN } from "../labels";
+import type { Curve } from "../protocol";
+import { throttle } from "../throttle";
+import { NOISE_MAX } from "../traits";
+import { NoiseCurve } from "./NoiseCurve";
+import { NumberField } from "./NumberField";
+
+interface Props {
+	value: number;
+	curve: Curve | null;
+	kind: string;
+	samples: number;
+	seed: number;
+	onChange: (noise: number) => void;
+}
+
+/** Milliseconds between two values while dragging. */
+const INTERVAL = 40;
+/** Milliseconds after the last change until the thumb follows the model again. */
+const SETTLE = 400;
+const STEPS: Record<string, number> = {
+	ArrowRight: 0.1,
+	ArrowUp: 0.1,
+	ArrowLeft: -0.1,
+	ArrowDown: -0.1,
+	PageUp: 1,
+	PageDown: -1,
+	Home: -NOISE_MAX,
+	End: NOISE_MAX,
+};
+
+export function Noise(props: Props) {
+	const { value, curve, kind, samples, seed } = props;
+	const [draft, setDraft] = useState<number | null>(null);
+	const onChange = useRef(props.onChange);
+	onChange.current = props.onChange;
+	const [sender] = useState(() =>
+		throttle((noise: number) => onChange.current(noise), INTERVAL),
+	);
+	const held = useRef(false);
+	const settling = useRef<ReturnType<typeof setTimeout>>(undefined);
+
+	useEffect(
+		() => () => {
+			clearTimeout(settling.current);
+			sender.cancel();
+		},
+		[sender],
+	);
+
+	function settle(): void {
+		clearTimeout(settling.current);
+		settling.current = setTimeout(() => {
+			if (!held.current) setDraft(null);
+		}, SETTLE);
+	}
+
+	function change(noise: number): void {
+		const rounded =
+			Math.round(Math.min(NOISE_MAX, Math.max(0, noise)) * 10) / 10;
+		setDraft(rounded);
+		sender.push(rounded);
+		settle();
+	}
+
+	function release(): void {
+		held.current = false;
+		sender.flush();
+		settle();
+	}
+
+	const shown = draft ?? value;
+	return (
+		<div class="bt-noise">
+			<span class="bt-label" title={EXPLAIN.noise}>
+				Noise ν
+			</span>
+			<div class="bt-noise-row">
+				<div class="bt-slider">
+					<NoiseCurve curve={curve} noise={shown} />
+					<input
+						type="range"
+						data-testid="noise-slider"
+						aria-label="noise factor ν"
+						aria-description={EXPLAIN.noise}
+						aria-valuetext={shown.toFixed(1)}
+						min={0}
+						max={NOISE_MAX}
+						step={0.1}
+						value={shown}
+						style={{ "--bt-at": `${(100 * shown) / NOISE_MAX}%` }}
+						onPointerDown={() => {
+							held.current = true;
+						}}
+						onPointerUp={release}
+						onPointerCancel={release}
+						onInput={(event) => change(Number(event.currentTarget.value))}
+						onChange={() => sender.flush()}
+						onKeyDown={(event) => {
+							const step = STEPS[event.key];
+							if (step === undefined) return;
+							event.preventDefault();
+							change(shown + step);
+						}}
+					/>
+				</div>
+				<NumberField
+					label="noise factor ν"
+					testid="noise-number"
+					value={shown}
+					min={0}
+					max={NOISE_MAX}
+					step={0.1}
+					decimals={1}
+					onCommit={(noise) => {
+						change(noise);
+						sender.flush();
+					}}
+				/>
+			</div>
+			<span class="bt-muted">
+				{`${kind} · ${samples} ${samples === 1 ? "sample" : "samples"} · seed ${seed}`}
+			</span>
+		</div>
+	);
+}

@@ -1,0 +1,69 @@
+// The noise curve Γ(ν): the score of the corrupted run as the noise grows, and where on it we are.
+
+import type { Curve } from "../protocol";
+import { NOISE_MAX } from "../traits";
+
+interface Props {
+	curve: Curve | null;
+	noise: number;
+}
+
+type Point = readonly [x: number, y: number];
+
+const HEIGHT = 100;
+
+/** The curve's known points in a box of NOISE_MAX by HEIGHT, the clean score at its top. */
+export function curvePoints(curve: Curve): Point[] {
+	const known = curve.factors.flatMap((factor, index): Point[] => {
+		const score = curve.scores[index] ?? null;
+		return score === null ? [] : [[factor, score]];
+	});
+	const scores = [curve.clean, ...known.map(([, score]) => score)].filter(
+		Number.isFinite,
+	);
+	const low = Math.min(0, ...scores);
+	const span = Math.max(...scores) - low || 1;
+	return known
+		.filter(([factor]) => factor <= NOISE_MAX)
+		.map(([factor, score]) => [factor, HEIGHT * (1 - (score - low) / span)]);
+}
+
+/** The height of the curve at a factor between its points; null outside them. */
+export function heightAt(points: readonly Point[], noise: number) {
+	const after = points.findIndex(([x]) => x >= noise);
+	const right = points[after];
+	if (right === undefined) return null;
+	const left = points[after - 1];
+	if (left === undefined) return right[0] === noise ? right[1] : null;
+	const t = (noise - left[0]) / (right[0] - left[0]);
+	return left[1] + t * (right[1] - left[1]);
+}
+
+export function NoiseCurve({ curve, noise }: Props) {
+	const points = curve === null ? [] : curvePoints(curve);
+	const height = heightAt(points, noise);
+	const line = points.map(([x, y]) => `${x},${y}`).join(" ");
+	return (
+		<div class="bt-curve" aria-hidden="true">
+			<svg viewBox={`0 0 ${NOISE_MAX} ${HEIGHT}`} preserveAspectRatio="none">
+				<title>noise curve</title>
+				{points.length > 1 && (
+					<>
+						<polygon
+							points={`${points[0]?.[0]},${HEIGHT} ${line} ${points.at(-1)?.[0]},${HEIGHT}`}
+						/>
+						<polyline points={line} />
+					</>
+				)}
+			</svg>
+			{height !== null && points.length > 1 && (
+				<span
+					style={{
+						left: `${(100 * noise) / NOISE_MAX}%`,
+						top: `${(100 * height) / HEIGHT}%`,
+					}}
+				/>
+			)}
+		</div>
+	);
+}

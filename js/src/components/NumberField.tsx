@@ -1,0 +1,50 @@
+// A number that is committed when it is finished (Enter, leaving the field, the field's own arrows), not at every key.
+
+import { useState } from "preact/hooks";
+
+interface Props {
+	label: string;
+	value: number;
+	min: number;
+	max?: number;
+	step: number;
+	decimals: number;
+	testid: string;
+	explain?: string;
+	onCommit: (value: number) => void;
+}
+
+export function NumberField(props: Props) {
+	const { label, value, min, max, step, decimals, testid, explain } = props;
+	const [draft, setDraft] = useState<string | null>(null);
+
+	function commit(text: string): void {
+		setDraft(null);
+		const typed = Number.parseFloat(text);
+		if (!Number.isFinite(typed)) return;
+		const clipped = Math.min(max ?? typed, Math.max(min, typed));
+		const rounded = Number(clipped.toFixed(decimals));
+		if (rounded !== value) props.onCommit(rounded);
+	}
+
+	return (
+		<input
+			class="bt-number"
+			type="number"
+			data-testid={testid}
+			aria-label={label}
+			aria-description={explain}
+			min={min}
+			max={max}
+			step={step}
+			value={draft ?? value.toFixed(decimals)}
+			onInput={(event) => setDraft(event.currentTarget.value)}
+			onChange={(event) => commit(event.currentTarget.value)}
+			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
+			onKeyDown={(event) => {
+				if (event.key === "Enter") commit(event.currentTarget.value);
+				if (event.key === "Escape") setDraft(null);
+			}}
+		/>
+	);
+}

@@ -1,0 +1,69 @@
+// Trace all, and in its place Stop while the grid is being filled.
+
+import type { GridView } from "../cells";
+import { secondsLeft } from "../format";
+import type { Running } from "../model";
+
+interface Props {
+	running: Running | null;
+	view: GridView | null;
+	offline: boolean;
+	enabled: boolean;
+	onTrace: () => void;
+	onStop: () => void;
+}
+
+/** How many cells have a value for the present settings, and how many there are. */
+function count(view: GridView | null): [done: number, all: number] {
+	const cells = view?.rows.flat() ?? [];
+	return [cells.filter(({ state }) => state === "value").length, cells.length];
+}
+
+export function Progress(props: Props) {
+	const { running, view, offline, enabled, onTrace, onStop } = props;
+	const [computed, all] = count(view);
+	const done = running?.total ? running.done : computed;
+	const total = running?.total || all;
+	let text = all === 0 ? "" : `${computed} of ${all} computed`;
+	if (running !== null) {
+		text = `${done} of ${total}`;
+		if (running.secondsLeft !== null)
+			text += ` · ${secondsLeft(running.secondsLeft)}`;
+	}
+	if (offline) text = "no answer from the kernel";
+	return (
+		<div class="bt-progress">
+			<button
+				type="button"
+				class="bt-button"
+				data-testid={running === null ? "trace-all" : "stop"}
+				aria-disabled={!enabled}
+				onClick={(event) => {
+					// The second half of a double click must not undo the first.
+					if (!enabled || event.detail > 1) return;
+					if (running === null) onTrace();
+					else onStop();
+				}}
+			>
+				{running === null ? "Trace all" : "Stop"}
+			</button>
+			{running === null ? (
+				<span class="bt-track" />
+			) : (
+				<span
+					class="bt-track bt-running"
+					role="progressbar"
+					data-testid="progress"
+					aria-label="filling the grid"
+					aria-valuemin={0}
+					aria-valuemax={total}
+					aria-valuenow={done}
+					aria-valuetext={text}
+				>
+					<span style={{ width: `${total ? (100 * done) / total : 0}%` }} />
+				</span>
+			)}
+			<span class="bt-muted bt-value">{text}</span>
+		</div>
+	);
+}

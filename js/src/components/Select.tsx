@@ -1,0 +1,34 @@
+// A native select with the figure's look.
+
+interface Props {
+	label: string;
+	value: string;
+	options: readonly string[];
+	name: (option: string) => string;
+	testid: string;
+	explain?: string;
+	onChoose: (option: string) => void;
+}
+
+export function Select(props: Props) {
+	const { label, value, options, name, testid, explain, onChoose } = props;
+	// The kernel may hold a value that it has not listed yet.
+	const all = options.includes(value) ? options : [value, ...options];
+	return (
+		<span class="bt-select">
+			<select
+				data-testid={testid}
+				aria-label={label}
+				aria-description={explain}
+				value={value}
+				onChange={(event) => onChoose(event.currentTarget.value)}
+			>
+				{all.map((option) => (
+					<option key={option} value={option} selected={option === value}>
+						{name(option)}
+					</option>
+				))}
+			</select>
+		</span>
+	);
+}

@@ -1,0 +1,64 @@
+// All there is to know of the cell that is pointed at or has the focus. It lies inside the figure, so that it never makes
+// the page scroll.
+
+import type { ReadonlySignal } from "@preact/signals";
+import type { GridView } from "../cells";
+import { cellNotes, cellValues, tokenName } from "../sentence";
+import type { CellIndex } from "../traits";
+
+export interface Pointed {
+	readonly cell: CellIndex;
+	/** Where the cell lies in the frame, and how large the frame is. */
+	readonly place: {
+		readonly x: number;
+		readonly y: number;
+		readonly width: number;
+		readonly height: number;
+		readonly room: { readonly width: number; readonly height: number };
+	};
+}
+
+interface Props {
+	pointed: ReadonlySignal<Pointed | null>;
+	view: GridView | null;
+	metric: string;
+}
+
+const WIDTH = 216;
+const GAP = 8;
+
+export function Tooltip({ pointed, view, metric }: Props) {
+	if (pointed.value === null || view === null) return null;
+	const [layer, position] = pointed.value.cell;
+	const cell = view.rows[position]?.[layer];
+	if (cell === undefined) return null;
+	const { x, y, width, height, room } = pointed.value.place;
+	const left = Math.max(
+		GAP,
+		Math.min(x + width / 2 - WIDTH / 2, room.width - WIDTH - GAP),
+	);
+	const upper = y + height / 2 < room.height / 2;
+	const edge = upper
+		? { top: `${y + height + GAP}px` }
+		: { bottom: `${room.height - y + GAP}px` };
+	return (
+		<div
+			class="bt-tooltip"
+			aria-hidden="true"
+			style={{ left: `${left}px`, width: `${WIDTH}px`, ...edge }}
+		>
+			<b>{`layer ${layer} · ${tokenName(view.tokens, position)}`}</b>
+			{cellValues(cell, metric).map(([name, value]) => (
+				<span key={name} class="bt-pair">
+					<span>{name}</span>
+					<span class="bt-value">{value}</span>
+				</span>
+			))}
+			{cellNotes(cell).map((note) => (
+				<span key={note} class="bt-muted">
+					{note}
+				</span>
+			))}
+		</div>
+	);
+}

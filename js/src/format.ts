@@ -1,0 +1,88 @@
+// Numbers as a person reads them: rounded to what the standard error allows, with a true minus sign.
+
+const MINUS = "−";
+
+/** Decimals that show the standard error with one significant digit. */
+export function decimalsFor(
+	stderr: number | null,
+	fallback: number,
+	most: number,
+): number {
+	if (stderr === null || !(stderr > 0) || !Number.isFinite(stderr))
+		return fallback;
+	// Rounding may carry 0.096 to 0.1: the digit shown decides.
+	const rounded = Number(stderr.toPrecision(1));
+	return Math.min(most, Math.max(0, -Math.floor(Math.log10(rounded))));
+}
+
+export function fixed(value: number, decimals: number): string {
+	const digits = Math.abs(value).toFixed(decimals);
+	return value < 0 && Number(digits) !== 0 ? MINUS + digits : digits;
+}
+
+function withError(
+	value: number | null,
+	stderr: number | null,
+	scale: number,
+	fallback: number,
+	most: number,
+	unit: string,
+): string {
+	if (value === null || Number.isNaN(value)) return "–";
+	const error = stderr === null ? null : stderr * scale;
+	const decimals = decimalsFor(error, fallback, most);
+	const shown = fixed(value * scale, decimals) + unit;
+	if (error === null || !(error > 0)) return shown;
+	const errorShown = fixed(error, decimals);
+	// An error too small for the decimals on show would read "± 0".
+	return Number(errorShown) === 0 ? shown : `${shown} ± ${errorShown}${unit}`;
+}
+
+/** A share: "58 % ± 4 %". */
+export function percent(value: number | null, stderr: number | null = null) {
+	const small = value !== null && value !== 0 && Math.abs(value) < 0.01;
+	return withError(value, stderr, 100, small ? 1 : 0, 2, " %");
+}
+
+/** A plain number: "0.47 ± 0.03". */
+export function plain(value: number | null, stderr: number | null = null) {
+	return withError(value, stderr, 1, 2, 4, "");
+}
+
+function isShare(metric: string): boolean {
+	return metric === "probability";
+}
+
+/** A score: a probability as a percentage, any other metric as it is. */
+export function score(
+	metric: string,
+	value: number | null,
+	stderr: number | null = null,
+): string {
+	return isShare(metric) ? percent(value, stderr) : plain(value, stderr);
+}
+
+/** A difference of two scores; of two percentages it is in points. */
+export function points(
+	metric: string,
+	value: number | null,
+	stderr: number | null = null,
+): string {
+	if (!isShare(metric)) return plain(value, stderr);
+	const small = value !== null && value !== 0 && Math.abs(value) < 0.01;
+	return `${withError(value, stderr, 100, small ? 1 : 0, 2, "")} points`;
+}
+
+export function limit(value: number): string {
+	return fixed(value, Math.max(0, decimalsOf(value)));
+}
+
+function decimalsOf(value: number): number {
+	return String(Math.abs(value)).split(".")[1]?.length ?? 0;
+}
+
+export function secondsLeft(seconds: number): string {
+	if (seconds < 10) return `${fixed(seconds, 1)} s left`;
+	if (seconds < 100) return `${Math.round(seconds)} s left`;
+	return `${Math.round(seconds / 60)} min left`;
+}

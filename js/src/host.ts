@@ -1,0 +1,22 @@
+// What the front end needs of the host: the part of anywidget's model that it uses, and nothing more.
+
+export type ChangeListener = () => void;
+export type MessageListener = (content: unknown, buffers: unknown) => void;
+
+export interface HostModel {
+	get(name: string): unknown;
+	set(name: string, value: unknown): void;
+	save_changes(): void;
+	on(event: string, listener: ChangeListener | MessageListener): void;
+	off(event: string, listener: ChangeListener | MessageListener): void;
+	send(
+		content: unknown,
+		callbacks?: unknown,
+		buffers?: ArrayBuffer[] | ArrayBufferView[],
+	): void;
+}
+
+export interface RenderProps {
+	model: HostModel;
+	el: HTMLElement;
+}

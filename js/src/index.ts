@@ -1,0 +1,25 @@
+// The widget's entry: draws one view of a model into an element, and hands back how to take it away again.
+
+import { render as draw, h } from "preact";
+import { App } from "./components/App";
+import type { RenderProps } from "./host";
+import { createModel } from "./model";
+import { createSession } from "./session";
+import { watchTheme } from "./theme";
+import "./theme.css";
+
+function render({ model: host, el }: RenderProps): () => void {
+	const model = createModel(host);
+	const session = createSession(host, model);
+	const { theme, dispose } = watchTheme(el);
+	draw(h(App, { model, session, theme }), el);
+	session.hello();
+	return () => {
+		draw(null, el);
+		dispose();
+		session.dispose();
+		model.dispose();
+	};
+}
+
+export default { render };

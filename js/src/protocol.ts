@@ -1,0 +1,187 @@
+// Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.
+
+export const PROTOCOL_VERSION = 1;
+export const CELL_FIELDS = [
+	"score",
+	"indirect_effect",
+	"stderr",
+	"recovery",
+	"recovery_stderr",
+] as const;
+
+/** One block of the model: the rows and columns of its grid. */
+export interface BlockInfo {
+	name: string;
+	layers: number;
+	tokens: string[];
+	enabled: boolean;
+	reason: string;
+}
+
+/** One line of the example chooser. */
+export interface ExampleInfo {
+	name: string;
+	question: string;
+}
+
+/** What can be asked of this model and question. */
+export interface Setup {
+	version: number;
+	model: string;
+	blocks: BlockInfo[];
+	sites: string[];
+	metrics: string[];
+	kinds: string[];
+	examples: ExampleInfo[];
+	answer_tokens: string[];
+}
+
+/** A run in two numbers; None stands for NaN. */
+export interface RunInfo {
+	answer: string;
+	score: number | null;
+	stderr: number | null;
+}
+
+/** Probabilities of the same words at the first answer position; patched is empty where there is no patched run. */
+export interface Bars {
+	words: string[];
+	clean: number[];
+	corrupted: number[];
+	patched: number[];
+}
+
+/** Whether the total effect is large enough for recovery to mean something, and the same in words. */
+export interface Gate {
+	open: boolean;
+	text: string;
+}
+
+/** The clean and the corrupted run. */
+export interface Runs {
+	generation: number;
+	noise: number;
+	metric: string;
+	clean: RunInfo;
+	corrupted: RunInfo;
+	total_effect: number | null;
+	total_effect_stderr: number | null;
+	gate: Gate;
+	bars: Bars;
+}
+
+/** The grid in view: layers x positions. */
+export interface Grid {
+	generation: number;
+	block: string;
+	site: string;
+	noise: number;
+	layers: number;
+	tokens: string[];
+	constructed: [number, number][];
+	values: DataView;
+}
+
+/** The patched run of the selected cells. */
+export interface Detail {
+	generation: number;
+	block: string;
+	site: string;
+	direction: string;
+	window: number;
+	cells: [number, number][];
+	score: number | null;
+	stderr: number | null;
+	indirect_effect: number | null;
+	recovery: number | null;
+	recovery_stderr: number | null;
+	bars: Bars;
+}
+
+/** The noise curve: mean score of the corrupted run over the noise factor. */
+export interface Curve {
+	generation: number;
+	factors: number[];
+	scores: (number | null)[];
+	clean: number;
+}
+
+/** The first message of a view: which protocol it speaks. */
+export interface HelloRequest {
+	type: "hello";
+	id: number;
+	version: number;
+}
+
+/** Patch these states of the grid in view, all in one run. */
+export interface PatchRequest {
+	type: "patch";
+	id: number;
+	cells: [number, number][];
+}
+
+/** Fill the grid in view. */
+export interface TraceRequest {
+	type: "trace";
+	id: number;
+}
+
+/** Stop filling the grid; what is computed stays. */
+export interface StopRequest {
+	type: "stop";
+	id: number;
+}
+
+/** Use the picture in the message's one buffer. */
+export interface ImageRequest {
+	type: "image";
+	id: number;
+}
+
+/** Use the built-in example of that index. */
+export interface ExampleRequest {
+	type: "example";
+	id: number;
+	index: number;
+}
+
+/** Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells)). */
+export interface CellsEvent {
+	type: "cells";
+	id: number;
+	generation: number;
+	block: string;
+	site: string;
+	cells: [number, number][];
+}
+
+/** How far the grid is; sent at most ten times a second. */
+export interface ProgressEvent {
+	type: "progress";
+	id: number;
+	generation: number;
+	done: number;
+	total: number;
+	seconds_left: number | null;
+}
+
+/** The request is finished, or was stopped. */
+export interface DoneEvent {
+	type: "done";
+	id: number;
+	generation: number;
+	stopped: boolean;
+}
+
+export type Request =
+	| HelloRequest
+	| PatchRequest
+	| TraceRequest
+	| StopRequest
+	| ImageRequest
+	| ExampleRequest;
+
+export type TraceEvent =
+	| CellsEvent
+	| ProgressEvent
+	| DoneEvent;

@@ -1,0 +1,101 @@
+// Messages: requests go out with an id of their own, events come in checked. What is misshapen, or belongs to an older
+// generation of the inputs, ends here without a sound.
+
+import { toFloats } from "./binary";
+import type { HostModel } from "./host";
+import type {
+	CellsEvent,
+	DoneEvent,
+	ProgressEvent,
+	Request,
+	TraceEvent,
+} from "./protocol";
+import { CELL_FIELDS } from "./protocol";
+import { isCell } from "./traits";
+
+/** A request as the caller writes it: the id is put in here. */
+export type Draft<R = Request> = R extends Request ? Omit<R, "id"> : never;
+
+export interface Rpc {
+	/** Sends a request; its id, or null where no kernel listens. */
+	send(request: Draft, buffer?: ArrayBuffer): number | null;
+	dispose(): void;
+}
+
+export interface Listener {
+	cells(event: CellsEvent, floats: Float32Array): void;
+	progress(event: ProgressEvent): void;
+	done(event: DoneEvent): void;
+}
+
+type Fields = Record<string, unknown>;
+
+function isCount(value: unknown): value is number {
+	return Number.isInteger(value) && (value as number) >= 0;
+}
+
+const CHECKS: Record<TraceEvent["type"], (fields: Fields) => boolean> = {
+	cells: (f) =>
+		typeof f["block"] === "string" &&
+		typeof f["site"] === "string" &&
+		Array.isArray(f["cells"]) &&
+		f["cells"].every(isCell),
+	progress: (f) =>
+		isCount(f["done"]) &&
+		isCount(f["total"]) &&
+		(f["seconds_left"] === null || typeof f["seconds_left"] === "number"),
+	done: (f) => typeof f["stopped"] === "boolean",
+};
+
+/** The event in a message, or null where it is none of ours. */
+export function parseEvent(content: unknown): TraceEvent | null {
+	if (typeof content !== "object" || content === null) return null;
+	const fields = content as Fields;
+	const type = fields["type"];
+	if (typeof type !== "string" || !Object.hasOwn(CHECKS, type)) return null;
+	if (!isCount(fields["id"]) || !isCount(fields["generation"])) return null;
+	const check = CHECKS[type as TraceEvent["type"]];
+	return check(fields) ? (content as TraceEvent) : null;
+}
+
+export function createRpc(
+	host: HostModel,
+	generation: () => number,
+	listener: Listener,
+): Rpc {
+	// Several views share one kernel, and every view hears every event: ids start far apart so that they stay distinct.
+	let id = Math.floor(Math.random() * 2 ** 20) * 1024;
+
+	function receive(content: unknown, buffers: unknown): void {
+		const event = parseEvent(content);
+		if (event === null || event.generation < generation()) return;
+		if (event.type === "progress") listener.progress(event);
+		else if (event.type === "done") listener.done(event);
+		else {
+			const floats = toFloats(Array.isArray(buffers) ? buffers[0] : undefined);
+			if (floats?.length === event.cells.length * CELL_FIELDS.length)
+				listener.cells(event, floats);
+		}
+	}
+
+	host.on("msg:custom", receive);
+	return {
+		send(request, buffer) {
+			id += 1;
+			try {
+				host.send(
+					{ ...request, id },
+					undefined,
+					buffer === undefined ? [] : [buffer],
+				);
+			} catch {
+				// A saved notebook has no kernel: the figure stays readable.
+				return null;
+			}
+			return id;
+		},
+		dispose() {
+			host.off("msg:custom", receive);
+		},
+	};
+}

@@ -1,0 +1,84 @@
+// From a value to its colour: the limits of the scale, stated in the legend, and where a value lies between them.
+
+import { type CellValues, type GridView, shownValue } from "./cells";
+import { diverging, neutral, sequential, type Theme } from "./colormap";
+import type { Show } from "./traits";
+
+export interface Scale {
+	/** The values at the left and the right end of the legend. */
+	readonly left: number;
+	readonly right: number;
+	readonly diverging: boolean;
+}
+
+/** A recovery of a few percent must not look like a large one. */
+const LEAST_RECOVERY = 0.1;
+const STEPS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
+
+/** The next round number at or above; few of them, so that limits move seldom. */
+export function roundUp(value: number): number {
+	if (!(value > 0) || !Number.isFinite(value)) return 0;
+	const power = 10 ** Math.floor(Math.log10(value));
+	// Float32 is exact to a hair's breadth: 0.6 must not be pushed to 0.8 by its last bit.
+	const step = STEPS.find((s) => s * power >= value * (1 - 1e-6)) ?? 10;
+	return Number((step * power).toPrecision(3));
+}
+
+function shownValues(view: GridView | null, show: Show): number[] {
+	if (view === null) return [];
+	// What is 1 by construction says nothing of the others, and would make them pale.
+	return view.rows
+		.flat()
+		.filter(({ constructed }) => !constructed)
+		.map(({ values }) => shownValue(values, show))
+		.filter(Number.isFinite);
+}
+
+/** `falling`: a score that rises with the damage, so that a negative effect restores. */
+export function fitScale(
+	view: GridView | null,
+	show: Show,
+	falling: boolean,
+): Scale {
+	const values = shownValues(view, show);
+	const largest = roundUp(values.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
+	if (show === "score") {
+		const negative = values.some((value) => value < 0);
+		const positive = values.length === 0 || values.some((value) => value > 0);
+		return {
+			left: negative ? -largest : 0,
+			right: positive ? largest || 1 : 0,
+			diverging: false,
+		};
+	}
+	if (show === "recovery") {
+		const limit = Math.max(largest, LEAST_RECOVERY);
+		return { left: -limit, right: limit, diverging: true };
+	}
+	const limit = (largest || LEAST_RECOVERY) * (falling ? -1 : 1);
+	return { left: -limit, right: limit, diverging: true };
+}
+
+/** The colour at a place between the left (0) and the right (1) end. */
+export function colorAt(scale: Scale, theme: Theme, place: number): string {
+	return scale.diverging
+		? diverging(theme, 2 * place - 1)
+		: sequential(theme, place);
+}
+
+export function colorOf(scale: Scale, theme: Theme, value: number): string {
+	const span = scale.right - scale.left;
+	return colorAt(scale, theme, span === 0 ? 0 : (value - scale.left) / span);
+}
+
+/** The colour of a cell, neutral where the shown quantity is not defined; null where nothing is known of it. */
+export function cellColor(
+	values: CellValues,
+	show: Show,
+	scale: Scale,
+	theme: Theme,
+): string | null {
+	if (Number.isNaN(values.score)) return null;
+	const value = shownValue(values, show);
+	return Number.isNaN(value) ? neutral(theme) : colorOf(scale, theme, value);
+}

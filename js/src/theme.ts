@@ -1,0 +1,45 @@
+// Whether the page is dark: what the host says, or what the system prefers where no host says anything.
+
+import { type ReadonlySignal, signal } from "@preact/signals";
+import type { Theme } from "./colormap";
+
+const HOSTS =
+	"[data-jp-theme-light], .vscode-dark, .vscode-high-contrast, .vscode-light, html[theme]";
+
+function readTheme(root: Element, prefersDark: boolean): Theme {
+	// A view may be drawn before it is put into the page, or inside a shadow root.
+	const host = root.closest(HOSTS) ?? document.body.closest(HOSTS);
+	if (host === null) return prefersDark ? "dark" : "light";
+	const jupyter = host.getAttribute("data-jp-theme-light");
+	if (jupyter !== null) return jupyter === "false" ? "dark" : "light";
+	const dark =
+		host.matches(".vscode-dark, .vscode-high-contrast:not(.vscode-light)") ||
+		host.getAttribute("theme") === "dark";
+	return dark ? "dark" : "light";
+}
+
+export function watchTheme(root: Element): {
+	theme: ReadonlySignal<Theme>;
+	dispose: () => void;
+} {
+	const media = globalThis.matchMedia?.("(prefers-color-scheme: dark)");
+	const theme = signal(readTheme(root, media?.matches ?? false));
+	const update = () => {
+		theme.value = readTheme(root, media?.matches ?? false);
+	};
+	const observer = new MutationObserver(update);
+	const options = {
+		attributes: true,
+		attributeFilter: ["data-jp-theme-light", "class", "theme"],
+	};
+	observer.observe(document.documentElement, options);
+	observer.observe(document.body, options);
+	media?.addEventListener("change", update);
+	return {
+		theme,
+		dispose() {
+			observer.disconnect();
+			media?.removeEventListener("change", update);
+		},
+	};
+}

@@ -1,0 +1,129 @@
+import { beforeEach, describe, expect, it, vi } from "vitest";
+import { createRpc, type Listener, parseEvent, type Rpc } from "../src/rpc";
+import { createHost, type FakeHost, unaligned } from "./host";
+
+const CELLS = {
+	type: "cells",
+	id: 1,
+	generation: 5,
+	block: "question_encoder",
+	site: "mlp",
+	cells: [[0, 1]],
+};
+const PROGRESS = {
+	type: "progress",
+	id: 1,
+	generation: 5,
+	done: 1,
+	total: 2,
+	seconds_left: null,
+};
+const DONE = { type: "done", id: 1, generation: 5, stopped: false };
+const FIVE = unaligned([1, 2, 3, 4, 5]);
+
+let host: FakeHost;
+let rpc: Rpc;
+const listener = { cells: vi.fn(), progress: vi.fn(), done: vi.fn() };
+const heard = () =>
+	Object.values(listener).reduce((sum, f) => sum + f.mock.calls.length, 0);
+
+beforeEach(() => {
+	for (const f of Object.values(listener)) f.mockReset();
+	host = createHost();
+	rpc = createRpc(host, () => 5, listener satisfies Listener);
+});
+
+describe("requests", () => {
+	it("carry an id of their own", () => {
+		const first = rpc.send({ type: "trace" });
+		const second = rpc.send({ type: "patch", cells: [[1, 2]] });
+		expect(second).not.toBe(first);
+		expect(host.sent).toEqual([
+			{ type: "trace", id: first },
+			{ type: "patch", id: second, cells: [[1, 2]] },
+		]);
+		expect(Number.isSafeInteger(first)).toBe(true);
+	});
+
+	it("of two views do not meet", () => {
+		const other = createRpc(host, () => 5, listener);
+		const ids = [rpc, other].flatMap((r) =>
+			Array.from({ length: 50 }, () => r.send({ type: "trace" })),
+		);
+		expect(new Set(ids).size).toBe(100);
+	});
+
+	it("carry a picture in the one buffer", () => {
+		const bytes = new ArrayBuffer(4);
+		rpc.send({ type: "image" }, bytes);
+		expect(host.buffers[0]).toEqual([bytes]);
+	});
+
+	it("come back as null where no kernel listens", () => {
+		host.connected = false;
+		expect(rpc.send({ type: "trace" })).toBeNull();
+	});
+});
+
+describe("events", () => {
+	it("are handed on when they are well formed", () => {
+		host.message(CELLS, [FIVE]);
+		host.message(PROGRESS);
+		host.message(DONE);
+		expect(listener.cells).toHaveBeenCalledWith(
+			CELLS,
+			Float32Array.of(1, 2, 3, 4, 5),
+		);
+		expect(listener.progress).toHaveBeenCalledWith(PROGRESS);
+		expect(listener.done).toHaveBeenCalledWith(DONE);
+	});
+
+	it("of an older generation are dropped", () => {
+		for (const event of [CELLS, PROGRESS, DONE])
+			host.message({ ...event, generation: 4 }, [FIVE]);
+		expect(heard()).toBe(0);
+	});
+
+	it.each([
+		undefined,
+		null,
+		"cells",
+		42,
+		[],
+		{},
+		{ type: "toString", id: 1, generation: 5 },
+		{ ...DONE, type: "else" },
+		{ ...DONE, id: "1" },
+		{ ...DONE, generation: null },
+		{ ...DONE, stopped: 1 },
+		{ ...PROGRESS, done: -1 },
+		{ ...PROGRESS, total: 1.5 },
+		{ ...PROGRESS, seconds_left: "1" },
+		{ ...CELLS, cells: [[0]] },
+		{ ...CELLS, cells: [[0, -1]] },
+		{ ...CELLS, cells: "all" },
+		{ ...CELLS, block: 3 },
+	])("are ignored where misshapen: %j", (content) => {
+		expect(parseEvent(content)).toBeNull();
+		expect(() => host.message(content, [FIVE])).not.toThrow();
+		expect(heard()).toBe(0);
+	});
+
+	it.each([
+		[[]],
+		[undefined],
+		["bytes"],
+		[[unaligned([1, 2])]],
+		[[new DataView(new ArrayBuffer(19))]],
+	])("with cells are ignored without fitting bytes", (buffers) => {
+		expect(() => host.message(CELLS, buffers)).not.toThrow();
+		expect(heard()).toBe(0);
+	});
+
+	it("are not heard any more after the end", () => {
+		rpc.dispose();
+		host.message(DONE);
+		expect(heard()).toBe(0);
+		expect(host.listeners()).toBe(0);
+	});
+});

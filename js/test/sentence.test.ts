@@ -1,0 +1,129 @@
+import { describe, expect, it } from "vitest";
+import { type Cell, viewCells } from "../src/cells";
+import type { Runs } from "../src/protocol";
+import {
+	cellLabel,
+	layersName,
+	type Outcome,
+	outcomeSentence,
+	tokenName,
+	toText,
+} from "../src/sentence";
+import { gridOf, LAYERS, RUNS, TOKENS } from "./host";
+
+const FRAME = {
+	block: "question_encoder",
+	site: "block_output",
+	layers: LAYERS,
+	tokens: TOKENS,
+};
+const VIEW = viewCells(FRAME, null, new Map(), 1, () => false);
+
+const OUTCOME: Outcome = {
+	cells: [[1, 2]],
+	direction: "restore",
+	window: 1,
+	site: "block_output",
+	indirectEffect: 0.47,
+	stderr: 0.03,
+	recovery: 0.58,
+	recoveryStderr: 0.04,
+};
+
+const say = (change: Partial<Outcome>, runs: Runs | null = RUNS) =>
+	toText(outcomeSentence({ ...OUTCOME, ...change }, VIEW, runs));
+
+describe("the sentence", () => {
+	it("says what one restored state brings back", () => {
+		expect(say({})).toBe(
+			"Restoring layer 1 at “color” brings back 58 % ± 4 % of what the noise took.",
+		);
+	});
+
+	it("puts the place and the number in bold", () => {
+		const bold = outcomeSentence(OUTCOME, VIEW, RUNS).filter((p) => p.bold);
+		expect(bold.map(({ text }) => text)).toEqual([
+			"layer 1",
+			"“color”",
+			"58 % ± 4 %",
+		]);
+	});
+
+	it("counts the states of a set", () => {
+		const cells = [
+			[0, 0],
+			[0, 1],
+			[1, 1],
+		] as const;
+		expect(say({ cells })).toMatch(/^Restoring these 3 states brings back/);
+	});
+
+	it("speaks of damage where states are disrupted", () => {
+		expect(say({ direction: "disrupt" })).toBe(
+			"Damaging layer 1 at “color” costs 58 % ± 4 % of the total effect.",
+		);
+	});
+
+	it("turns a negative recovery into words", () => {
+		expect(say({ indirectEffect: -0.47, recovery: -0.58 })).toContain(
+			"takes away a further 58 % ± 4 % of what the noise took.",
+		);
+	});
+
+	it("says where an effect cannot be told from 0", () => {
+		expect(say({ indirectEffect: 0.01, recovery: 0.012 })).toContain(
+			"brings back 1 % ± 4 % of what the noise took, not distinguishable from 0.",
+		);
+	});
+
+	it("gives score points and the reason where recovery is not defined", () => {
+		const gate = { open: false, text: "the noise did not break the answer" };
+		expect(say({ recovery: null }, { ...RUNS, gate })).toBe(
+			"Restoring layer 1 at “color” changes the score by 47 ± 3 points. Recovery is not shown: the noise did not break the answer.",
+		);
+		expect(say({ recovery: null, direction: "disrupt" }, null)).toContain(
+			"changes the score by −47 ± 3 points",
+		);
+	});
+
+	it("names the part of a layer and the layers of a window", () => {
+		expect(say({ site: "mlp", window: 3 })).toContain(
+			"Restoring layers 0–2 (MLP) at",
+		);
+	});
+});
+
+it("clips a window to the block", () => {
+	expect(layersName(5, 1, 12)).toBe("layer 5");
+	expect(layersName(5, 4, 12)).toBe("layers 3–6");
+	expect(layersName(0, 3, 12)).toBe("layers 0–1");
+	expect(layersName(11, 3, 12)).toBe("layers 10–11");
+});
+
+it("tells tokens apart that occur twice", () => {
+	expect(tokenName(["a", "b", "a"], 2)).toBe("“a” (token 2)");
+	expect(tokenName(["a", "b", "a"], 1)).toBe("“b”");
+});
+
+describe("a cell's label", () => {
+	const grid = gridOf(1, (layer) => (layer === 2 ? Number.NaN : 0.3 * layer), {
+		constructed: [[1, 0]],
+	});
+	const view = viewCells(FRAME, grid, new Map(), 2, () => false);
+	const label = (layer: number, position: number) =>
+		cellLabel(
+			view.rows[position]?.[layer] as Cell,
+			TOKENS,
+			"probability",
+			"recovery",
+		);
+
+	it("gives the place, the value and what is special", () => {
+		expect(label(1, 1)).toBe(
+			"layer 1, what: recovery 30 % ± 3 %; value for earlier settings",
+		);
+		expect(label(0, 1)).toContain("not distinguishable from 0");
+		expect(label(1, 0)).toContain("1 by construction");
+		expect(label(2, 1)).toBe("layer 2, what; not computed: click to patch it");
+	});
+});

@@ -1,0 +1,502 @@
+"""The widget in a real JupyterLab: what a hand does on the page, held against what the kernel computes.
+
+Most tests share one notebook and begin with a widget of their own in it; those that reload, or need other cells, open one.
+"""
+
+import math
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import until
+from playwright.sync_api import expect
+
+CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
+QUICKSTART = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
+SCREENSHOTS = Path(__file__).parent / "screenshots"
+#: What is on screen has four decimals, and was float32 on its way.
+SHOWN = 1e-4
+
+#: One cell at a time, each of them slow, so that there is a middle to stop in.
+SLOW_DOWN = """
+import time
+from blip_trace_widget import runs
+quick, rows, chunks = runs.Runner._chunk, dict(runs.CHUNK_ROWS), []
+def slow(*arguments):
+    time.sleep(0.2)
+    chunks.append(1)
+    return quick(*arguments)
+runs.Runner._chunk = slow
+runs.CHUNK_ROWS.update(dict.fromkeys(rows, 1))
+"""
+SPEED_UP = "runs.Runner._chunk = quick; runs.CHUNK_ROWS.update(rows)"
+
+BREAK = """
+from blip_trace_widget import tracer
+patch = tracer.Tracer.patch
+def boom(*arguments, **keywords):
+    raise RuntimeError("boom")
+tracer.Tracer.patch = boom
+"""
+MEND = "tracer.Tracer.patch = patch"
+
+#: The states that cells pass through, as "layer,position": [...]
+WATCH_CELLS = """grid => {
+    const seen = window.cellsSeen = {};
+    new MutationObserver(changes => {
+        for (const {target: {dataset}} of changes) {
+            const states = seen[`${dataset.layer},${dataset.position}`] ??= [];
+            if (states.at(-1) !== dataset.state) states.push(dataset.state);
+        }
+    }).observe(grid, {subtree: true, attributeFilter: ['data-state']});
+}"""
+
+#: Where the thumb is in every frame that is drawn.
+WATCH_THUMB = """slider => {
+    const seen = window.thumbSeen = [];
+    const look = () => {
+        seen.push(Number(slider.value));
+        requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+}"""
+
+#: Every element that has text of its own and more of it than room.
+CUT = """root => [...root.querySelectorAll('*')]
+    .filter(element => [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()))
+    .filter(element => !element.closest('.bt-hidden, select'))
+    .filter(element => element.clientWidth > 0)
+    .filter(({scrollWidth, clientWidth}) => scrollWidth > clientWidth + 1)
+    .map(({className, textContent}) => `${className}: ${textContent}`)"""
+
+#: The shown choice of a chooser is not measured by its scrollWidth.
+CUT_CHOICES = """root => {
+    const pen = document.createElement('canvas').getContext('2d');
+    return [...root.querySelectorAll('select')].filter(select => {
+        const style = getComputedStyle(select);
+        pen.font = style.font;
+        const room = select.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        return pen.measureText(select.selectedOptions[0]?.text ?? '').width > room + 1;
+    }).map(select => select.selectedOptions[0].text);
+}"""
+
+#: Where everything that must not move is.
+PLACES = """root => [...root.querySelectorAll('[role=grid], [role=gridcell], [role=rowheader], .bt-asked, .bt-detail, table')]
+    .concat(root)
+    .map(element => element.getBoundingClientRect())
+    .map(({x, y, width, height}) => [x, y, width, height].map(Math.round))"""
+
+
+@pytest.fixture(scope="module")
+def shared(open_shared):
+    return open_shared(CELL, name="shared.ipynb", run=False)
+
+
+@pytest.fixture
+def notebook(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed."""
+    shared.command("notebook:clear-all-cell-outputs")
+    expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
+    del shared.errors[:]
+    shared.run_all()
+    is_ready(shared)
+    yield shared
+    shared.python("widget.close()")
+    assert shared.errors == []
+
+
+def is_ready(notebook):
+    expect(notebook.root.get_by_test_id("corrupted-score")).to_have_text(re.compile(r"\d"))
+    expect(notebook.root.get_by_role("gridcell").first).to_be_visible()
+
+
+def values(notebook, root=None):
+    """(layer, position): the shown value; NaN where there is none."""
+    cells = (root or notebook.root).get_by_role("gridcell")
+    read = cells.evaluate_all("all => all.map(({dataset: d}) => [Number(d.layer), Number(d.position), d.value])")
+    return {(layer, position): float(value or "nan") for layer, position, value in read}
+
+
+def figure(notebook, root=None):
+    """All that a view says."""
+    root = root or notebook.root
+    parts = ("question", "noise-slider", "noise-number")
+    texts = ("answer", "gate", "clean-score", "corrupted-score", "sentence", "bars")
+    return {
+        "cells": root.get_by_role("gridcell").evaluate_all("all => all.map(cell => ({...cell.dataset}))"),
+        "selected": root.locator("[aria-selected=true]").evaluate_all("all => all.map(cell => ({...cell.dataset}))"),
+        **{part: root.get_by_test_id(part).input_value() for part in parts},
+        **{text: root.get_by_test_id(text).text_content() for text in texts},
+    }
+
+
+def in_words(sentence):
+    """The share in a sentence and half a unit of its last digit: "brings back 2.6 % ± 0.1 %" is (0.026, 0.0005)."""
+    found = re.search(r"(brings back|takes away a further) (−?)(\d+(?:\.(\d+))?) %", sentence)
+    assert found, sentence
+    verb, minus, number, decimals = found.groups()
+    sign = -1 if minus or verb.startswith("takes") else 1
+    return sign * float(number) / 100, 0.5 * 10.0 ** -(2 + len(decimals or ""))
+
+
+def is_said(sentence, recovery):
+    value, rounding = in_words(sentence)
+    return abs(value - recovery) <= rounding * 1.001
+
+
+def shares(texts):
+    """ "26 %" as 0.26."""
+    return [float(text.strip(" %")) / 100 for text in texts]
+
+
+def trace_all(notebook, count):
+    notebook.root.get_by_test_id("trace-all").click()
+    expect(notebook.cells("value")).to_have_count(count)
+    expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()
+
+
+def states(*cells, block="question_encoder"):
+    """The same states in the kernel's words."""
+    listed = ", ".join(f"State({block!r}, {layer}, {position})" for layer, position in cells)
+    return f"[{listed}]"
+
+
+IMPORTS = "from blip_trace_widget import GaussianNoise, State, Tracer"
+FRESH = (
+    "Tracer(widget.tracer.model, widget.tracer.image, widget.tracer.question, corruption=GaussianNoise(widget.noise))"
+)
+
+
+def test_the_quickstart_notebook_runs_and_shows_the_widget(open_notebook, lab):
+    shutil.copy(QUICKSTART, lab[1] / "quickstart.ipynb")
+    notebook = open_notebook(name="quickstart.ipynb")
+    is_ready(notebook)
+    outputs = notebook.page.evaluate(
+        """() => [...window.jupyterapp.shell.currentWidget.model.cells]
+            .filter(cell => cell.type === 'code')
+            .map(cell => [cell.executionCount, cell.outputs.toJSON().map(output => output.output_type)])"""
+    )
+    assert len(outputs) >= 2
+    for count, kinds in outputs:
+        assert count is not None
+        assert "error" not in kinds
+    assert notebook.root.get_by_test_id("answer").text_content() == notebook.ask("widget.tracer.answer")
+    for run in ("clean", "corrupted"):
+        (shown,) = shares([notebook.root.get_by_test_id(f"{run}-score").text_content()])
+        assert shown == pytest.approx(notebook.ask(f"widget.tracer.{run}.score"), abs=0.006)
+
+
+def test_a_click_fills_a_cell_with_the_kernels_number(notebook):
+    tokens = notebook.ask("widget.tracer.question_tokens")
+    layer, position = notebook.ask("widget.tracer.model.layers") - 2, len(tokens) - 3
+    notebook.cell(layer, position).click()
+    expect(notebook.cell(layer, position)).to_have_attribute("data-state", "value")
+    expect(notebook.cells("value")).to_have_count(1)
+    sentence = notebook.root.get_by_test_id("sentence")
+    expect(sentence).to_contain_text("noise took")
+
+    notebook.python(f"{IMPORTS}; effect = widget.tracer.patch(State('question_encoder', {layer}, {position}))")
+    recovery = notebook.ask("effect.recovery")
+    assert values(notebook)[layer, position] == pytest.approx(recovery, abs=SHOWN)
+    assert is_said(sentence.text_content(), recovery)
+    assert f"layer {layer} at “{tokens[position]}”" in sentence.text_content()
+
+
+def test_the_bars_show_three_columns_of_words(notebook):
+    bars = notebook.root.get_by_test_id("bars")
+    notebook.cell(4, 3).click()
+    expect(notebook.cell(4, 3)).to_have_attribute("data-state", "value")
+    expect(bars.locator("tbody tr").first.locator("td").last).to_have_text(re.compile(r"\d"))
+    assert bars.locator("thead th").all_text_contents() == ["clean", "with noise", "patched"]
+
+    notebook.python(f"{IMPORTS}; effect = widget.tracer.patch(State('question_encoder', 4, 3))")
+    runs = [dict(notebook.ask(run)) for run in ("widget.tracer.clean.top", "widget.tracer.corrupted.top", "effect.top")]
+    rows = bars.locator("tbody tr").all()
+    words = [row.locator("th").text_content() for row in rows]
+    assert len(words) >= 4
+    assert words[0] == notebook.ask("widget.tracer.clean.top[0][0]")
+    for word, row in zip(words, rows, strict=True):
+        shown = shares(row.locator(".bt-value").all_text_contents())
+        for share, top in zip(shown, runs, strict=True):
+            assert share == pytest.approx(top.get(word, share), abs=0.0051)
+
+
+def test_dragging_the_noise_renews_the_scores_and_the_cells_that_were_shown(notebook):
+    chosen = [(5, 1), (5, 4), (4, 2)]
+    for cell in chosen:
+        notebook.cell(*cell).click()
+        expect(notebook.cell(*cell)).to_have_attribute("data-state", "value")
+    slider, score = (notebook.root.get_by_test_id(name) for name in ("noise-slider", "corrupted-score"))
+    before = score.text_content(), values(notebook)
+    notebook.root.get_by_role("grid").evaluate(WATCH_CELLS)
+    box = slider.bounding_box()
+    place = {noise: box["x"] + 7 + (box["width"] - 14) * noise / 10 for noise in (5, 2)}
+    height = box["y"] + box["height"] / 2
+
+    mouse = notebook.page.mouse
+    mouse.move(place[5], height)
+    mouse.down()
+    slider.evaluate(WATCH_THUMB)
+    mouse.move(place[2], height, steps=60)
+    mouse.up()
+    left_at = float(slider.input_value())
+    assert left_at == pytest.approx(2, abs=0.11)
+
+    until(lambda: notebook.ask("widget.noise") == left_at, "the kernel has the noise of the slider")
+    notebook.python("widget.wait()")
+    fresh = f"json.loads(json.dumps([{FRESH}.patch([state]).recovery for state in {states(*chosen)}]))"
+    expected = dict(zip(chosen, notebook.ask(fresh if notebook.python(IMPORTS) == "" else ""), strict=True))
+    for cell in chosen:
+        expect(notebook.cell(*cell)).to_have_attribute("data-state", "value")
+        assert values(notebook)[cell] == pytest.approx(expected[cell], abs=SHOWN)
+        assert values(notebook)[cell] != before[1][cell]
+        passed = notebook.page.evaluate("name => window.cellsSeen[name]", f"{cell[0]},{cell[1]}")
+        assert "old" in passed
+        assert passed[-1] == "value"
+    expect(notebook.cells("value")).to_have_count(len(chosen))
+
+    expect(score).not_to_have_text(before[0])
+    (shown,) = shares([score.text_content()])
+    assert shown == pytest.approx(notebook.ask("widget.tracer.corrupted.score"), abs=0.006)
+    thumb = notebook.page.evaluate("() => window.thumbSeen")
+    assert len(thumb) > 20
+    assert thumb == sorted(thumb, reverse=True), "the thumb jumped back"
+    assert thumb[-1] == left_at
+    assert float(notebook.root.get_by_test_id("noise-number").input_value()) == left_at
+
+
+def test_trace_all_fills_every_cell(notebook):
+    expect(notebook.cells("empty")).to_have_count(notebook.ask("widget.trace.recovery.size"))
+    trace_all(notebook, notebook.ask("widget.trace.recovery.size"))
+    shown = values(notebook)
+    for source in ("widget.trace.recovery", "widget.tracer.trace().recovery"):
+        recovery = notebook.ask(f"{source}.tolist()")
+        for (layer, position), value in shown.items():
+            assert value == pytest.approx(recovery[layer][position], abs=SHOWN)
+
+
+def test_stop_in_the_middle_keeps_what_is_there_and_can_go_on(notebook):
+    count = notebook.ask("widget.trace.recovery.size")
+    notebook.python(SLOW_DOWN)
+    try:
+        notebook.root.get_by_test_id("trace-all").click()
+        expect(notebook.cells("waiting").first).to_be_visible()
+        expect(notebook.cells("value").nth(2)).to_be_visible()
+        assert notebook.ask("len(chunks)") < count, "the kernel answers while it computes"
+        notebook.root.get_by_test_id("stop").click()
+        expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()
+        expect(notebook.cells("waiting")).to_have_count(0)
+        notebook.python("widget.wait()")
+        done = notebook.ask("len(chunks)")
+        assert 3 <= done < count
+        expect(notebook.cells("value")).to_have_count(done)
+        expect(notebook.cells("empty")).to_have_count(count - done)
+        assert notebook.ask("int((widget.trace.recovery == widget.trace.recovery).sum())") == done
+    finally:
+        notebook.python(SPEED_UP)
+    trace_all(notebook, count)
+
+
+def test_the_keyboard_alone_patches_and_selects(notebook):
+    page = notebook.page
+    of_the_page = """() => {
+        const {content} = window.jupyterapp.shell.currentWidget;
+        return [content.mode, content.activeCellIndex, content.widgets.length, content.activeCell.model.id];
+    }"""
+    before = page.evaluate(of_the_page)
+    notebook.root.get_by_test_id("block-question_encoder").focus()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("() => document.activeElement.role") == "gridcell":
+            break
+    expect(notebook.cell(0, 0)).to_be_focused()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    expect(notebook.cell(4, 1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(notebook.cell(4, 1)).to_have_attribute("data-state", "value")
+    expect(notebook.cells("value")).to_have_count(1)
+    sentence = notebook.root.get_by_test_id("sentence")
+    expect(sentence).to_contain_text("layer 4")
+
+    page.keyboard.down("Shift")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.up("Shift")
+    expect(sentence).to_contain_text(re.compile("these 2 states .* noise took"))
+    expect(notebook.root.locator("[aria-selected=true]")).to_have_count(2)
+    notebook.python(IMPORTS)
+    both = notebook.ask(f"widget.tracer.patch({states((4, 1), (5, 1))}).recovery")
+    assert is_said(sentence.text_content(), both)
+
+    # JupyterLab's own shortcuts (d twice deletes the cell) must not see these keys.
+    for key in ("d", "d", "a"):
+        page.keyboard.press(key)
+    assert page.evaluate(of_the_page) == before
+
+
+def test_two_views_of_one_widget_show_the_same(open_notebook):
+    notebook = open_notebook(CELL, "display(widget)", name="views.ipynb", height=1800)
+    views = [notebook.page.get_by_test_id("blip-trace").nth(index) for index in range(2)]
+    is_ready(notebook)
+    notebook.cell(4, 2, views[0]).click()
+    for view in views:
+        expect(notebook.cell(4, 2, view)).to_have_attribute("data-state", "value")
+        expect(notebook.cell(4, 2, view)).to_have_attribute("aria-selected", "true")
+        expect(view.get_by_test_id("sentence")).to_contain_text("noise took")
+    until(lambda: figure(notebook, views[0]) == figure(notebook, views[1]), "both views show the click")
+    count = views[0].get_by_role("gridcell").count()
+    views[1].get_by_test_id("trace-all").click()
+    for view in views:
+        expect(notebook.cells("value", view)).to_have_count(count)
+        expect(view.get_by_test_id("trace-all")).to_be_visible()
+    assert figure(notebook, views[0]) == figure(notebook, views[1])
+
+
+def test_an_exception_in_the_kernel_is_shown_and_gets_out_of_the_way(notebook):
+    error = notebook.root.get_by_test_id("error")
+    notebook.python(BREAK)
+    try:
+        notebook.cell(3, 1).click()
+        expect(error).to_contain_text("boom")
+    finally:
+        notebook.python(MEND)
+    expect(notebook.cell(3, 1)).to_have_attribute("data-state", "empty")
+    notebook.root.get_by_test_id("dismiss-error").click()
+    expect(error).to_have_count(0)
+    until(lambda: notebook.ask("widget.error") == "", "the kernel knows that the error was dismissed")
+    notebook.cell(3, 1).click()
+    expect(notebook.cell(3, 1)).to_have_attribute("data-state", "value")
+    expect(error).to_have_count(0)
+
+
+def test_a_refused_question_says_why_and_the_last_good_one_comes_back(notebook):
+    question, error = (notebook.root.get_by_test_id(name) for name in ("question", "error"))
+    good, answer = question.input_value(), notebook.root.get_by_test_id("answer").text_content()
+    question.fill("what " * 600)
+    question.press("Enter")
+    expect(error).to_contain_text(re.compile("question: .*tokens"))
+    expect(question).to_have_value(good)
+    notebook.root.get_by_test_id("dismiss-error").click()
+    expect(error).to_have_count(0)
+    question.fill("")
+    question.press("Enter")
+    expect(question).to_have_value(good)
+    assert notebook.ask("[widget.question, widget.tracer.question]") == [good, good]
+    expect(notebook.root.get_by_test_id("answer")).to_have_text(answer)
+
+
+def test_another_block_and_back_keeps_what_was_computed(notebook):
+    def show(block):
+        notebook.root.get_by_test_id(f"block-{block}").click()
+        expect(notebook.root.get_by_test_id(f"block-{block}")).to_have_attribute("aria-checked", "true")
+        rows = notebook.root.get_by_role("grid").get_by_role("rowheader")
+        expect(rows).to_have_text(notebook.ask(f"widget.tracer.tokens({block!r})"))
+
+    def click(layer, position):
+        notebook.cell(layer, position).click()
+        expect(notebook.cell(layer, position)).to_have_attribute("data-state", "value")
+        return values(notebook)[layer, position]
+
+    first = {(layer, 2): click(layer, 2) for layer in (3, 4)}
+    show("answer_decoder")
+    expect(notebook.cells("value")).to_have_count(0)
+    second = click(2, 0)
+    show("question_encoder")
+    expect(notebook.cells("value")).to_have_count(2)
+    assert {cell: value for cell, value in values(notebook).items() if not math.isnan(value)} == first
+    show("answer_decoder")
+    expect(notebook.cells("value")).to_have_count(1)
+    assert values(notebook)[2, 0] == second
+    notebook.python(IMPORTS)
+    assert second == pytest.approx(
+        notebook.ask("widget.tracer.patch(State('answer_decoder', 2, 0)).recovery"), abs=SHOWN
+    )
+
+
+def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(open_notebook):
+    notebook = open_notebook(CELL, name="reload.ipynb")
+    is_ready(notebook)
+    notebook.cell(5, 4).click()
+    expect(notebook.cell(5, 4)).to_have_attribute("data-state", "value")
+    expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
+    notebook.python("widget.wait()")
+    before = figure(notebook)
+    notebook.command("docmanager:save")
+
+    notebook.load()
+    is_ready(notebook)
+    assert figure(notebook) == before
+    notebook.cell(4, 4).click()
+    expect(notebook.cells("value")).to_have_count(2)
+    notebook.python("widget.wait()")
+    expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
+    before = figure(notebook)
+    notebook.command("docmanager:save")
+
+    notebook.shut_down()
+    notebook.load()
+    is_ready(notebook)
+    assert figure(notebook) == before
+    assert "NameError" in notebook.python("widget")
+    notebook.cell(3, 3).click()
+    expect(notebook.root.get_by_text("no answer from the kernel")).to_be_visible()
+    expect(notebook.cells("value")).to_have_count(2)
+
+
+def test_a_session_of_everything_leaves_no_error_in_the_console(notebook):
+    root = notebook.root
+    count = root.get_by_role("gridcell").count()
+    trace_all(notebook, count)
+    root.get_by_test_id("more").click()
+    for name, choice in (
+        ("direction", "disrupt"),
+        ("window", "3"),
+        ("kind", "additive"),
+        ("seed", "1"),
+        ("samples", "4"),
+    ):
+        field = root.get_by_test_id(name)
+        if field.evaluate("field => field.tagName") == "SELECT":
+            field.select_option(choice)
+        else:
+            field.fill(choice)
+            field.press("Enter")
+        until(lambda name=name, choice=choice: str(notebook.ask(f"widget.{name}")) == choice, f"{name} is {choice}")
+    for name, choice in (("site", "mlp"), ("show", "score")):
+        root.get_by_test_id(name).select_option(choice)
+        until(lambda name=name, choice=choice: notebook.ask(f"widget.{name}") == choice, f"{name} is {choice}")
+    root.get_by_test_id("example").select_option("3")
+    until(lambda: notebook.ask("widget.question") == notebook.ask("widget.setup['examples'][3]['question']"), "asked")
+    notebook.python("widget.wait()")
+    expect(root.get_by_test_id("answer")).to_have_text(notebook.ask("widget.tracer.answer"))
+    trace_all(notebook, root.get_by_role("gridcell").count())
+    assert notebook.ask("widget.error") == ""
+    assert notebook.errors == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 700])
+def test_nothing_is_cut_or_overflows_or_moves(shared, request, width, dark):
+    shared.page.set_viewport_size({"width": width, "height": 1500})
+    shared.dark(dark)
+    try:
+        notebook = request.getfixturevalue("notebook")
+        root = notebook.root
+        theme = "dark" if dark else "light"
+        expect(root).to_have_attribute("data-theme", theme)
+        before = root.evaluate(PLACES)
+        trace_all(notebook, root.get_by_role("gridcell").count())
+        notebook.cell(4, 3).click()
+        expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
+        notebook.page.mouse.move(0, 0)
+        SCREENSHOTS.mkdir(exist_ok=True)
+        root.screenshot(path=SCREENSHOTS / f"{width}-{theme}.png")
+        assert root.evaluate(PLACES) == before
+        parent = root.evaluate("({parentElement: {scrollWidth, clientWidth}}) => [scrollWidth, clientWidth]")
+        assert parent[0] <= parent[1]
+        assert root.evaluate(CUT) == []
+        assert root.evaluate(CUT_CHOICES) == []
+    finally:
+        shared.page.set_viewport_size({"width": 1280, "height": 900})
+        shared.dark(False)

@@ -1,0 +1,87 @@
+"""The package as a whole: types, style, a light import, and a wheel that works alone."""
+
+import json
+import os
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import blip_trace_widget
+
+ROOT = Path(__file__).parent.parent
+
+
+def python(*arguments, executable=sys.executable, **options):
+    run = subprocess.run([str(executable), *arguments], capture_output=True, text=True, timeout=600, **options)
+    assert run.returncode == 0, f"{' '.join(arguments)[:200]}\n{run.stdout[-4000:]}\n{run.stderr[-4000:]}"
+    return run.stdout.strip()
+
+
+@pytest.mark.slow
+def test_types():
+    python("-m", "mypy", cwd=ROOT)
+
+
+def test_style():
+    python("-m", "ruff", "check", ".", cwd=ROOT)
+    python("-m", "ruff", "format", "--check", ".", cwd=ROOT)
+
+
+def test_importing_the_package_and_the_examples_imports_no_torch():
+    heavy = "{'torch', 'transformers', 'anywidget', 'pandas', 'matplotlib', 'bqplot'}"
+    code = f"import sys, blip_trace_widget; blip_trace_widget.examples(); print(sorted({heavy} & set(sys.modules)))"
+    assert python("-c", code) == "[]"
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in blip_trace_widget.__all__:
+        value = getattr(blip_trace_widget, name)
+        assert value.__doc__, name
+        assert name in dir(blip_trace_widget)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = blip_trace_widget.nothing
+
+
+def test_every_module_says_what_it_is_for_what_it_costs_and_where_it_ends():
+    for path in sorted((ROOT / "blip_trace_widget").glob("*.py")):
+        if path.name == "__init__.py":
+            continue
+        opening = path.read_text("utf-8").split('"""')[1]
+        for word in ("For:", "Cost:", "Ends:"):
+            assert word in opening, path.name
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_alone_and_traces(tmp_path):
+    """Built as users get it; in an empty environment that borrows only the dependencies' files."""
+    python("-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT))
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for needed in ("static/widget.js", "static/widget.css", "demo/model/model.safetensors", "py.typed"):
+        assert f"blip_trace_widget/{needed}" in names
+    assert sum(name.endswith(".png") for name in names) >= 8
+    assert not [name for name in names if name.startswith(("js/", "tests/", "notebooks/"))]
+
+    venv.create(tmp_path / "empty", with_pip=True)
+    executable = tmp_path / "empty" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    python("-m", "pip", "install", "-q", "--no-deps", str(wheel), executable=executable)
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    code = f"""
+import sys, json
+sys.path += {borrowed!r}
+import blip_trace_widget
+from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
+example = examples()[0]
+trace = Tracer(BlipVqa.demo(), example.image, example.question).trace()
+widget = TraceWidget()
+widget.wait(60)
+print(json.dumps([blip_trace_widget.__file__, trace.complete, example.answer, widget.runs["clean"]["answer"]]))
+"""
+    home, complete, answer, shown = json.loads(python("-c", code, executable=executable, cwd=tmp_path).splitlines()[-1])
+    assert str(tmp_path / "empty") in home
+    assert complete
+    assert shown == answer

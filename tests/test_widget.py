@@ -1,0 +1,447 @@
+"""The widget without a browser: what it sends, takes, refuses and leaves behind."""
+
+import gc
+import io
+import threading
+import time
+import weakref
+
+import comm
+import numpy as np
+import pytest
+from comm.base_comm import BaseComm
+from PIL import Image
+
+from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget, examples, protocol
+from blip_trace_widget.runs import Runner
+
+SLOW = 0.02
+
+
+class RecordingComm(BaseComm):
+    """A front end that only listens."""
+
+    def __init__(self, *arguments, **keywords):
+        self.sent = []
+        super().__init__(*arguments, **keywords)
+
+    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
+        if data and data.get("method") == "update" and keys.get("target_name") is None:
+            state = dict(data["state"])
+            self.sent.append(("update", state, buffers))
+        elif data and data.get("method") == "custom":
+            self.sent.append(("custom", data["content"], buffers))
+
+    def events(self, kind):
+        return [
+            (content, buffers) for how, content, buffers in self.sent if how == "custom" and content["type"] == kind
+        ]
+
+
+@pytest.fixture(autouse=True)
+def recording(monkeypatch):
+    monkeypatch.setattr(comm, "create_comm", RecordingComm)
+
+
+@pytest.fixture
+def widget(demo, example):
+    made = TraceWidget(example.image, example.question, model=demo)
+    made.wait(30)
+    yield made
+    made.close()
+
+
+def take(widget, content, buffers=()):
+    """A message from the front end."""
+    widget.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": list(buffers)})
+
+
+def set_traits(widget, **state):
+    widget.comm.handle_msg(
+        {"content": {"data": {"method": "update", "state": state, "buffer_paths": []}}, "buffers": []}
+    )
+
+
+def values(widget):
+    grid = widget.grid
+    shape = (len(protocol.CELL_FIELDS), grid["layers"], len(grid["tokens"]))
+    return np.frombuffer(grid["values"], "<f4").reshape(shape)
+
+
+def slow_down(monkeypatch, seconds=SLOW):
+    """Every chunk takes a while and holds few runs."""
+    whole = Runner._chunk
+
+    def slowly(self, *arguments):
+        time.sleep(seconds)
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Runner, "_chunk", slowly)
+    monkeypatch.setattr("blip_trace_widget.runs.CHUNK_ROWS", {"cpu": 160})
+
+
+def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
+    assert widget.runs["clean"]["answer"] == tracer.answer
+    assert widget.runs["clean"]["score"] == pytest.approx(tracer.clean.score, abs=1e-6)
+    assert widget.runs["corrupted"]["score"] == pytest.approx(tracer.corrupted.score, abs=1e-6)
+    assert widget.runs["total_effect"] == pytest.approx(tracer.total_effect.value, abs=1e-6)
+    assert widget.grid["tokens"] == tracer.question_tokens
+    assert np.isnan(values(widget)).all()
+    assert widget.curve["factors"][-1] == 10
+    assert widget.curve["scores"][10] == pytest.approx(tracer.corrupted.score, abs=1e-6)
+    assert [block["enabled"] for block in widget.setup["blocks"]] == [False, True, True]
+    assert Image.open(io.BytesIO(widget.picture)).size == (384, 384)
+    assert repr(widget) == f"TraceWidget({example.question!r})"
+    assert widget.error == ""
+
+
+def test_a_patch_message_fills_the_cell_and_the_detail(widget, tracer):
+    take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
+    widget.wait(30)
+    effect = tracer.patch(State("question_encoder", 5, 5))
+    (event, buffers) = widget.comm.events("cells")[-1]
+    assert (event["id"], event["cells"], event["generation"]) == (7, [(5, 5)], widget.generation)
+    exact = [effect.score, effect.indirect_effect, effect.stderr, effect.recovery, effect.recovery_stderr]
+    np.testing.assert_allclose(np.frombuffer(buffers[0], "<f4"), exact, atol=1e-6)
+    np.testing.assert_allclose(values(widget)[:, 5, 5], exact, atol=1e-6)
+    assert np.isnan(values(widget)).sum() == values(widget).size - 5
+    assert widget.detail["recovery"] == pytest.approx(effect.recovery, abs=1e-5)
+    assert widget.detail["bars"]["words"][0] == tracer.clean.top[0][0]
+    words = widget.detail["bars"]["words"]
+    for word, share in effect.top[:2]:
+        assert widget.detail["bars"]["patched"][words.index(word)] == pytest.approx(share, abs=1e-6)
+    assert widget.selection == [(5, 5)]
+
+
+def test_setting_the_selection_in_python_is_the_same_as_the_hand(widget, tracer):
+    widget.selection = [(5, 5), (4, 2)]
+    widget.wait(30)
+    effect = tracer.patch([State("question_encoder", 5, 5), State("question_encoder", 4, 2)])
+    assert widget.detail["recovery"] == pytest.approx(effect.recovery, abs=1e-5)
+    assert np.isnan(values(widget)).all()
+    widget.selection = []
+    assert widget.detail == {}
+
+
+def test_trace_all_fills_the_grid_with_progress(widget, tracer):
+    take(widget, {"type": "trace", "id": 3})
+    widget.wait(30)
+    trace = tracer.trace()
+    np.testing.assert_allclose(values(widget)[3], trace.recovery, atol=1e-5)
+    np.testing.assert_allclose(widget.trace.samples, trace.samples, atol=1e-6)
+    progress = [event for event, _ in widget.comm.events("progress")]
+    assert progress[-1]["done"] == progress[-1]["total"] == 48
+    assert all(event["id"] == 3 for event in progress)
+    assert widget.comm.events("done")[-1][0]["stopped"] is False
+
+
+def test_moving_the_noise_recomputes_what_was_shown(widget, tracer):
+    widget.selection = [(5, 5)]
+    widget.trace_all()
+    widget.wait(30)
+    widget.noise = 2.0
+    assert widget.generation == 1
+    widget.wait(30)
+    moved = tracer.with_corruption(factor=2.0)
+    np.testing.assert_allclose(values(widget)[3], moved.trace().recovery, atol=1e-5)
+    assert widget.grid["generation"] == widget.runs["generation"] == widget.detail["generation"] == 1
+    assert widget.detail["score"] == pytest.approx(moved.patch(State("question_encoder", 5, 5)).score, abs=1e-6)
+
+
+def test_only_what_was_shown_is_recomputed(widget):
+    widget.selection = [(5, 5)]
+    widget.wait(30)
+    widget.noise = 2.0
+    widget.wait(30)
+    assert np.isfinite(values(widget)[0]).sum() == 1
+
+
+def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tracer):
+    slow_down(monkeypatch)
+    widget.trace_all()
+    for step in range(200):
+        set_traits(widget, noise=step / 40)
+    set_traits(widget, noise=3.0)
+    widget.wait(60)
+    assert widget.generation == 201
+    moved = tracer.with_corruption(factor=3.0)
+    np.testing.assert_allclose(values(widget)[3], moved.trace().recovery, atol=1e-5)
+    # No message of an older generation follows one of a newer.
+    generations = [content["generation"] for how, content, _ in widget.comm.sent if how == "custom"]
+    assert generations == sorted(generations)
+
+
+def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
+    slow_down(monkeypatch, 0.2)
+    widget.trace_all()
+    time.sleep(0.1)
+    started = time.perf_counter()
+    for step in range(20):
+        set_traits(widget, noise=1 + step / 10)
+        take(widget, {"type": "patch", "id": step + 1, "cells": [[step % 6, 0]]})
+    # An order of magnitude over what is aimed at: this catches waiting for a computation, not a slow machine.
+    assert (time.perf_counter() - started) / 40 < 0.05
+    widget.wait(60)
+
+
+def test_stop_keeps_what_is_computed(widget, monkeypatch):
+    slow_down(monkeypatch, 0.05)
+    take(widget, {"type": "trace", "id": 9})
+    deadline = time.monotonic() + 30
+    while not widget.comm.events("cells"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    take(widget, {"type": "stop", "id": 10})
+    widget.wait(30)
+    known = np.isfinite(values(widget)[0])
+    assert 0 < known.sum() < known.size
+    assert widget.comm.events("done")[-1][0]["stopped"] is True
+    widget.noise = 4.0
+    widget.wait(30)
+    assert np.isfinite(values(widget)[0]).sum() == known.sum()
+    widget.trace_all()
+    widget.wait(30)
+    assert np.isfinite(values(widget)[0]).all()
+
+
+def test_a_click_goes_before_the_rest_of_the_grid(widget, monkeypatch):
+    slow_down(monkeypatch, 0.05)
+    take(widget, {"type": "trace", "id": 1})
+    time.sleep(0.1)
+    take(widget, {"type": "patch", "id": 2, "cells": [[5, 7]]})
+    widget.wait(30)
+    order = [event["id"] for event, _ in widget.comm.events("cells")]
+    assert order.index(2) < len(order) - 1
+
+
+def test_switching_block_and_site_keeps_what_was_computed(widget, tracer, monkeypatch):
+    widget.trace_all()
+    widget.wait(30)
+    before = values(widget)
+    widget.block = "answer_decoder"
+    assert widget.grid["tokens"] == ["[DEC]"]
+    assert widget.grid["constructed"] == [(5, 0)]
+    widget.selection = [(5, 0)]
+    widget.site = "cross_attention"
+    widget.wait(30)
+    assert widget.detail["site"] == "cross_attention"
+    exact = tracer.patch(State("answer_decoder", 5, 0, "cross_attention")).recovery
+    assert widget.detail["recovery"] == pytest.approx(exact, abs=1e-5)
+    monkeypatch.setattr(Runner, "_chunk", lambda *_: pytest.fail("computed again"))
+    widget.block, widget.site = "question_encoder", "block_output"
+    widget.wait(30)
+    np.testing.assert_array_equal(values(widget), before)
+
+
+def test_window_and_direction(widget, tracer):
+    widget.window, widget.direction = 3, "disrupt"
+    widget.trace_all()
+    widget.wait(30)
+    np.testing.assert_allclose(widget.trace.recovery, tracer.trace(window=3, direction="disrupt").recovery, atol=1e-5)
+
+
+def test_a_new_question_brings_its_own_answer_and_rows(widget, demo, example):
+    widget.trace_all()
+    widget.selection = [(0, 7)]
+    widget.wait(30)
+    widget.question = "how many circles are there?"
+    widget.wait(30)
+    fresh = Tracer(demo, example.image, "how many circles are there?")
+    assert widget.runs["clean"]["answer"] == fresh.answer
+    assert widget.grid["tokens"] == fresh.question_tokens
+    assert widget.setup["blocks"][1]["tokens"] == fresh.question_tokens
+    np.testing.assert_allclose(values(widget)[3], fresh.trace().recovery, atol=1e-5)
+    assert widget.selection == []
+    assert widget.curve["clean"] == pytest.approx(fresh.clean.score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "corruption"),
+    [
+        ({"kind": "additive"}, GaussianNoise(kind="additive")),
+        ({"samples": 3}, GaussianNoise(samples=3)),
+        ({"seed": 4}, GaussianNoise(seed=4)),
+    ],
+)
+def test_the_noise_can_be_changed_in_every_way(widget, demo, example, changes, corruption):
+    widget.trace_all()
+    set_traits(widget, **changes)
+    widget.wait(30)
+    fresh = Tracer(demo, example.image, example.question, corruption=corruption)
+    assert widget.runs["corrupted"]["score"] == pytest.approx(fresh.corrupted.score, abs=1e-6)
+    np.testing.assert_allclose(values(widget)[1], fresh.trace().indirect_effect, atol=1e-5)
+    assert widget.curve["scores"][10] == pytest.approx(fresh.corrupted.score, abs=1e-6)
+
+
+def test_the_metric_can_be_changed(widget, tracer):
+    widget.metric = "log_probability"
+    widget.wait(30)
+    assert widget.runs["clean"]["score"] == pytest.approx(np.log(tracer.clean.score), abs=1e-5)
+
+
+def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
+    take(widget, {"type": "example", "id": 1, "index": 3})
+    widget.wait(30)
+    assert widget.question == examples()[3].question
+    assert widget.runs["clean"]["answer"] == Tracer(demo, examples()[3].image, examples()[3].question).answer
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    shown = widget.picture
+    take(widget, {"type": "image", "id": 2}, [memoryview(file.getvalue())])
+    widget.wait(30)
+    assert widget.picture != shown
+    fresh = Tracer(demo, picture, examples()[3].question)
+    assert widget.runs["clean"]["score"] == pytest.approx(fresh.clean.score, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("question", "   ", "question: expected a text with at least one token"),
+        ("question", "red " * 600, "question: expected at most"),
+        ("question", None, "question"),
+        ("noise", float("nan"), "noise: expected a finite number"),
+        ("noise", -1, "noise: expected a finite number of 0 or more"),
+        ("noise", "much", "noise"),
+        ("block", "image_encoder", "block: expected one of"),
+        ("site", "residual", "site: expected one of"),
+        ("metric", "logit_difference", "needs a foil"),
+        ("samples", 0, "samples: expected from 1 to 200"),
+        ("window", 7, "window: expected from 1 to 6"),
+        ("selection", [[99, 0]], "selection .layer.: expected from 0 to 5"),
+        ("selection", "cell", "selection"),
+    ],
+)
+def test_a_bad_value_of_the_front_end_is_told_and_the_last_good_one_comes_back(widget, name, value, text):
+    good, generation = getattr(widget, name), widget.generation
+    widget.comm.sent.clear()
+    set_traits(widget, **{name: value})
+    assert text in widget.error.replace("(", ".").replace(")", ".")
+    assert getattr(widget, name) == good
+    assert [state[name] for how, state, _ in widget.comm.sent if how == "update" and name in state][-1] == good
+    assert widget.generation == generation
+    widget.wait(30)
+    take(widget, {"type": "patch", "id": 1, "cells": [[0, 0]]})
+    widget.wait(30)
+    assert widget.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("question", ""), ("noise", float("nan")), ("block", "vit"), ("samples", 0)]
+)
+def test_a_bad_value_of_python_raises_and_changes_nothing(widget, name, value):
+    good = getattr(widget, name)
+    with pytest.raises(ValueError, match=name):
+        setattr(widget, name, value)
+    assert getattr(widget, name) == good
+
+
+@pytest.mark.parametrize(
+    ("content", "buffers", "text"),
+    [
+        ("hello", (), "message: expected an object"),
+        ({"type": "eval", "id": 1, "code": "1"}, (), "type must be one of"),
+        ({"type": "hello", "id": 1, "version": 99}, (), "restart the kernel and reload the page"),
+        ({"type": "patch", "id": 1, "cells": [[0, 99]]}, (), "selection (position): expected from 0 to 7"),
+        ({"type": "image", "id": 1}, (), "image: expected one picture file"),
+        ({"type": "image", "id": 1}, (b"../../etc/passwd",), "cannot be read as a picture"),
+        ({"type": "example", "id": 1, "index": 99}, (), "example: expected from 0"),
+    ],
+)
+def test_a_bad_message_is_told_and_nothing_changes(widget, content, buffers, text):
+    runs = widget.runs
+    take(widget, content, [memoryview(part) for part in buffers])
+    widget.wait(30)
+    assert text in widget.error
+    assert widget.runs == runs
+
+
+def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monkeypatch):
+    def boom(*_):
+        raise RuntimeError("boom")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Runner, "_chunk", boom)
+        take(widget, {"type": "patch", "id": 1, "cells": [[0, 0]]})
+        widget.wait(30)
+        assert widget.error == "RuntimeError: boom"
+        take(widget, {"type": "trace", "id": 2})
+        widget.wait(30)
+    set_traits(widget, error="")
+    take(widget, {"type": "patch", "id": 3, "cells": [[0, 0]]})
+    widget.wait(30)
+    assert widget.error == ""
+    assert np.isfinite(values(widget)[0, 0, 0])
+
+
+def test_an_update_that_fails_returns_to_the_last_good_state(widget, monkeypatch):
+    good = dict(widget.runs)
+    whole = Runner.greedy
+    monkeypatch.setattr(
+        Runner, "greedy", lambda self, encoded, *rest: [[]] if encoded.shape[0] == 1 else whole(self, encoded, *rest)
+    )
+    question = widget.question
+    widget.question = "what shape is red?"
+    widget.wait(30)
+    assert "the model's own answer to this question is empty" in widget.error
+    assert widget.question == question
+    assert widget.runs["clean"] == good["clean"]
+    assert widget.runs["generation"] == widget.generation
+
+
+def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
+    tracer.trace()
+    monkeypatch.setattr("blip_trace_widget.runs.ImageTokens.__init__", lambda *_: pytest.fail("embedded again"))
+    widget = TraceWidget.from_tracer(tracer)
+    widget.wait(30)
+    assert widget.tracer is tracer
+    assert widget.error == ""
+    widget.close()
+    with pytest.raises(TypeError, match="tracer: expected Tracer"):
+        TraceWidget.from_tracer("red")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "error", "message"),
+    [
+        (("red.png",), {}, ValueError, "image, question: give both"),
+        ((b"x", "what?"), {}, ValueError, "image"),
+        ((np.zeros((4, 4), np.uint8), ""), {}, ValueError, "question"),
+        ((), {"colour": 1}, TypeError, "colour"),
+        ((), {"metric": "accuracy"}, ValueError, "metric"),
+        ((), {"corruption": 5}, TypeError, "corruption"),
+        ((), {"model": 3}, TypeError, "model"),
+        ((), {"model": "/nowhere/at/all"}, OSError, "model"),
+    ],
+)
+def test_wrong_arguments_raise_in_python(arguments, keywords, error, message):
+    with pytest.raises(error, match=message):
+        TraceWidget(*arguments, **keywords)
+
+
+def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.worker.IDLE_SECONDS", 0.05)
+    threads = threading.active_count()
+    gone = []
+    for _ in range(200):
+        widget = TraceWidget(example.image, example.question, model=demo)
+        widget.close()
+        gone.append(weakref.ref(widget))
+    del widget
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        gc.collect()
+        if not any(reference() for reference in gone) and threading.active_count() <= threads:
+            break
+        time.sleep(0.05)
+    assert sum(reference() is not None for reference in gone) == 0
+    assert threading.active_count() <= threads
+
+
+def test_wait_says_when_it_gave_up(widget, monkeypatch):
+    slow_down(monkeypatch, 0.3)
+    widget.trace_all()
+    with pytest.raises(TimeoutError, match="still computing"):
+        widget.wait(0.01)
+    widget.stop()
+    widget.wait(30)
