@@ -56,6 +56,9 @@ def setup(tracer: Tracer) -> protocol.Setup:
         "enabled": False,
         "reason": "The noise is added behind the image encoder: its states are the same in both runs.",
     }
+    chooser: list[protocol.ExampleInfo] = [
+        {"name": item.name.replace("-", " "), "question": item.question} for item in examples()
+    ]
     return {
         "version": protocol.PROTOCOL_VERSION,
         "model": model.name,
@@ -63,7 +66,7 @@ def setup(tracer: Tracer) -> protocol.Setup:
         "sites": list(SITES),
         "metrics": [name for name in METRICS if name != "logit_difference" or tracer.foil is not None],
         "kinds": list(NOISE_KINDS),
-        "examples": [{"name": item.name, "question": item.question} for item in examples()] if model.built_in else [],
+        "examples": chooser if model.built_in else [],
         "answer_tokens": tracer.answer_tokens,
     }
 

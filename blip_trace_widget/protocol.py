@@ -178,15 +178,7 @@ class ImageRequest(TypedDict):
     id: int
 
 
-class ExampleRequest(TypedDict):
-    """Use the built-in example of that index."""
-
-    type: Literal["example"]
-    id: int
-    index: int
-
-
-Request = HelloRequest | PatchRequest | TraceRequest | StopRequest | ImageRequest | ExampleRequest
+Request = HelloRequest | PatchRequest | TraceRequest | StopRequest | ImageRequest
 
 
 # --- custom messages, kernel -> front end --------------------------------------------------------------------------
@@ -231,7 +223,6 @@ _REQUESTS: dict[str, type] = {
     "trace": TraceRequest,
     "stop": StopRequest,
     "image": ImageRequest,
-    "example": ExampleRequest,
 }
 
 

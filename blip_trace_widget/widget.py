@@ -64,7 +64,8 @@ class TraceWidget(anywidget.AnyWidget):
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
     Traits that may be set, observed and linked: `question`, `noise`, `metric`, `kind`, `samples`, `seed`, `block`,
-    `site`, `direction`, `window`, `selection` (a list of (layer, position)), `show`.
+    `site`, `direction`, `window`, `selection` (a list of (layer, position)), `show`, `example` (index of a built-in
+    example, -1 for none).
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -86,6 +87,7 @@ class TraceWidget(anywidget.AnyWidget):
     window = traitlets.Int(1).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List().tag(sync=True)
     show = traitlets.Unicode("recovery").tag(sync=True)
+    example = traitlets.Int(-1).tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
 
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
@@ -114,10 +116,11 @@ class TraceWidget(anywidget.AnyWidget):
             model = BlipVqa.demo()
         elif not isinstance(model, BlipVqa):
             model = BlipVqa.from_pretrained(model)
+        chosen = -1
         if image is None or question is None:
-            example = examples()[0]
-            image, question = example.image, example.question
-        self._start(Tracer(model, image, question, **keywords))
+            chosen = 0
+            image, question = examples()[chosen].image, examples()[chosen].question
+        self._start(Tracer(model, image, question, **keywords), chosen)
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -133,16 +136,17 @@ class TraceWidget(anywidget.AnyWidget):
         widget._start(tracer)
         return widget
 
-    def _start(self, tracer: Tracer) -> None:
+    def _start(self, tracer: Tracer, example: int = -1) -> None:
         if not isinstance(tracer.corruption, GaussianNoise):
             raise ValueError(f"corruption: the widget needs GaussianNoise, got {type(tracer.corruption).__name__}")
         if tracer.metric.name not in METRICS:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
         self._showing = False  # traits change because of a result, not of a request
         self._conductor = Conductor(tracer, self)
-        super().__init__(**_inputs_of(tracer), picture=figure.picture(tracer.image))
+        super().__init__(**_inputs_of(tracer), example=example, picture=figure.picture(tracer.image))
         self.on_msg(self._on_message)
         self.observe(self._on_question, "question")
+        self.observe(self._on_example, "example")
         self.observe(self._on_metric, "metric")
         self.observe(self._on_noise, list(NOISE))
         self.observe(self._on_view, list(View._fields))
@@ -210,8 +214,6 @@ class TraceWidget(anywidget.AnyWidget):
                 self._conductor.stop()
             elif request["type"] == "image":
                 self._use_picture(buffers)
-            elif request["type"] == "example":
-                self._use_example(request["index"])
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
             self.show_traits(error=figure.complaint(error))
 
@@ -223,13 +225,10 @@ class TraceWidget(anywidget.AnyWidget):
     def _use_picture(self, buffers: Sequence[Any] | None) -> None:
         if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
             raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
-        self._conductor.change(image=as_image(bytes(buffers[0])), answer=None, foil=None)
-
-    def _use_example(self, index: int) -> None:
-        chosen = examples()[whole_number("example", index, 0, len(examples()) - 1)]
+        image = as_image(bytes(buffers[0]))
         with self._conductor.lock:
-            self.show_traits(question=chosen.question)
-            self._conductor.change(image=chosen.image, question=chosen.question, answer=None, foil=None)
+            self.show_traits(example=-1)
+            self._conductor.change(image=image, answer=None, foil=None)
 
     # --- validation and reaction -------------------------------------------------------------------------------------
 
@@ -267,6 +266,11 @@ class TraceWidget(anywidget.AnyWidget):
         low, high = {"samples": (1, MAX_SAMPLES), "seed": (0, 2**53), "window": (1, self.tracer.model.layers)}[name]
         return whole_number(name, proposal["value"], low, high)
 
+    @traitlets.validate("example")
+    @_refusing
+    def _valid_example(self, proposal: Any) -> int:
+        return whole_number("example", proposal["value"], -1, len(examples()) - 1)
+
     @traitlets.validate("selection")
     @_refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
@@ -281,7 +285,16 @@ class TraceWidget(anywidget.AnyWidget):
 
     def _on_question(self, _change: Any) -> None:
         if not self._showing:
-            self._conductor.change(question=self.question, answer=None, foil=None)
+            with self._conductor.lock:
+                self.show_traits(example=-1)
+                self._conductor.change(question=self.question, answer=None, foil=None)
+
+    def _on_example(self, _change: Any) -> None:
+        if not self._showing and self.example >= 0:
+            chosen = examples()[self.example]
+            with self._conductor.lock:
+                self.show_traits(question=chosen.question)
+                self._conductor.change(image=chosen.image, question=chosen.question, answer=None, foil=None)
 
     def _on_metric(self, _change: Any) -> None:
         if not self._showing:

@@ -19,7 +19,6 @@ GOOD = [
     {"type": "trace", "id": 3},
     {"type": "stop", "id": 4},
     {"type": "image", "id": 5},
-    {"type": "example", "id": 6, "index": 0},
 ]
 
 

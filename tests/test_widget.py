@@ -280,7 +280,7 @@ def test_the_metric_can_be_changed(widget, tracer):
 
 
 def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
-    take(widget, {"type": "example", "id": 1, "index": 3})
+    set_traits(widget, example=3)
     widget.wait(30)
     assert widget.question == examples()[3].question
     assert widget.runs["clean"]["answer"] == Tracer(demo, examples()[3].image, examples()[3].question).answer
@@ -290,6 +290,7 @@ def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
     take(widget, {"type": "image", "id": 2}, [memoryview(file.getvalue())])
     widget.wait(30)
     assert widget.picture != shown
+    assert widget.example == -1
     fresh = Tracer(demo, picture, examples()[3].question)
     assert widget.runs["clean"]["score"] == pytest.approx(fresh.clean.score, abs=1e-6)
 
@@ -308,6 +309,7 @@ def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
         ("metric", "logit_difference", "needs a foil"),
         ("samples", 0, "samples: expected from 1 to 200"),
         ("window", 7, "window: expected from 1 to 6"),
+        ("example", 99, "example: expected from -1 to"),
         ("selection", [[99, 0]], "selection .layer.: expected from 0 to 5"),
         ("selection", "cell", "selection"),
     ],
@@ -345,7 +347,6 @@ def test_a_bad_value_of_python_raises_and_changes_nothing(widget, name, value):
         ({"type": "patch", "id": 1, "cells": [[0, 99]]}, (), "selection (position): expected from 0 to 7"),
         ({"type": "image", "id": 1}, (), "image: expected one picture file"),
         ({"type": "image", "id": 1}, (b"../../etc/passwd",), "cannot be read as a picture"),
-        ({"type": "example", "id": 1, "index": 99}, (), "example: expected from 0"),
     ],
 )
 def test_a_bad_message_is_told_and_nothing_changes(widget, content, buffers, text):

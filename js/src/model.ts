@@ -94,6 +94,7 @@ export function createModel(host: HostModel): Model {
 		show: trait("show"),
 		selection: trait("selection"),
 		error: trait("error"),
+		example: trait("example"),
 		setup: trait("setup"),
 		foreignVersion: trait("foreignVersion"),
 		picture: trait("picture"),

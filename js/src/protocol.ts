@@ -138,13 +138,6 @@ export interface ImageRequest {
 	id: number;
 }
 
-/** Use the built-in example of that index. */
-export interface ExampleRequest {
-	type: "example";
-	id: number;
-	index: number;
-}
-
 /** Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells)). */
 export interface CellsEvent {
 	type: "cells";
@@ -178,8 +171,7 @@ export type Request =
 	| PatchRequest
 	| TraceRequest
 	| StopRequest
-	| ImageRequest
-	| ExampleRequest;
+	| ImageRequest;
 
 export type TraceEvent =
 	| CellsEvent

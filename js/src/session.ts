@@ -19,7 +19,6 @@ export interface Session {
 	traceAll(): void;
 	stop(): void;
 	setPicture(bytes: ArrayBuffer): void;
-	chooseExample(index: number): void;
 	dispose(): void;
 }
 
@@ -110,9 +109,6 @@ export function createSession(host: HostModel, model: Model): Session {
 		},
 		setPicture: (bytes) => {
 			send({ type: "image" }, bytes);
-		},
-		chooseExample: (index) => {
-			send({ type: "example", index });
 		},
 		dispose() {
 			clearTimeout(patience);

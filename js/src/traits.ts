@@ -29,6 +29,8 @@ export interface Inputs {
 	show: Show;
 	selection: readonly CellIndex[];
 	error: string;
+	/** Index of the built-in example on show, -1 = none. */
+	example: number;
 }
 
 /** What the kernel alone sets; null = not computed yet. */
@@ -119,6 +121,7 @@ export const PARSERS: {
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
 	selection: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
 	error: text(""),
+	example: number(-1),
 	setup: (value) =>
 		version(value) === PROTOCOL_VERSION ? readSetup(value) : null,
 	foreignVersion: (value) => {

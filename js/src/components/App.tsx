@@ -64,7 +64,7 @@ export function App({ model, session, theme }: Props) {
 						<Asked
 							model={model}
 							onPicture={choosePicture}
-							onExample={session.chooseExample}
+							onExample={(index) => model.set("example", index)}
 						/>
 						<Traced model={model} session={session} theme={theme.value} />
 					</div>

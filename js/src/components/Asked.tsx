@@ -24,7 +24,7 @@ export function Asked({ model, onPicture, onExample }: Props) {
 				{examples.length > 0 && (
 					<Examples
 						examples={examples}
-						question={question}
+						chosen={model.example.value}
 						onChoose={onExample}
 					/>
 				)}
