@@ -312,6 +312,9 @@ class TextBlock:
         attention = self.layers[layer].attention.self
         samples, runs, positions, width = states.shape
         flat = states.reshape(samples * runs, positions, width)
+        if positions == 1:  # a softmax over one key is 1, whatever query and key are
+            alone: Tensor = attention.value(flat)
+            return alone.reshape(samples, runs, width)
         queries, keys, values = (
             split_heads(module(flat), attention.num_attention_heads)
             for module in (attention.query, attention.key, attention.value)

@@ -134,21 +134,33 @@ class Runner:
         decoder = self.decode(text.decoder_input, encoder.output, check)
         return BaseRun(memory, encoder, decoder, self.logits(decoder.output))
 
-    def greedy(self, encoded: Tensor, longest: int, check: Check = no_check) -> list[list[int]]:
-        """Greedy answers, one list of token ids a sample, the end token left out; at most `longest` tokens."""
-        samples = encoded.shape[0]
-        chosen = torch.full((samples, 1), self.model.start_id, device=encoded.device)
-        ended = torch.zeros(samples, dtype=torch.bool, device=encoded.device)
+    def greedy(
+        self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
+    ) -> list[list[int]]:
+        """Greedy answers, one list of token ids a sample, the end token left out.
+
+        Args:
+            encoded: the question encoder's output, (S, question tokens, width).
+            longest: at most so many tokens.
+            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            first: logits of the first token where they are known already, (S, vocabulary).
+        """
         embeddings = self.model.hf.text_decoder.bert.embeddings
         block = self.model.answer_decoder
         memory = QuestionMemory(block.layers, encoded[:, None])
+        end = self.model.end_id
+        chosen = torch.full((encoded.shape[0], 1), self.model.start_id, device=encoded.device)
+        ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
         while chosen.shape[1] <= longest and not ended.all():
-            output = block.record(embeddings(input_ids=chosen), memory, check).output
-            words = self.logits(output[:, -1]).argmax(-1)
-            ended |= words == self.model.end_id
-            chosen = torch.cat([chosen, words.masked_fill(ended, self.model.end_id)[:, None]], 1)
+            if first is None or chosen.shape[1] > 1:
+                logits = self.logits(block.record(embeddings(input_ids=chosen), memory, check).output[:, -1])
+            else:
+                logits = first
+            words = logits.argmax(-1)
+            ended |= words == end
+            chosen = torch.cat([chosen, words.masked_fill(ended, end)[:, None]], 1)
         answers = chosen[:, 1:].tolist()
-        return [row[: row.index(self.model.end_id)] if self.model.end_id in row else row for row in answers]
+        return [row[: row.index(end)] if end in row else row for row in answers]
 
     def patched(
         self,

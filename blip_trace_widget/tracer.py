@@ -189,7 +189,7 @@ class Tracer:
         with self._computing():
             run = self._corrupted_run
             longest = len(self._answer_ids) + EXTRA_ANSWER_TOKENS
-            answers = self._runner.greedy(run.encoder.output, longest, self._check)
+            answers = self._runner.greedy(run.encoder.output, longest, self._check, first=run.logits[:, 0])
             return self._as_run(run, answers, longest=longest)
 
     @cached_property

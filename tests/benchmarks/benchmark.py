@@ -1,0 +1,231 @@
+"""What the tracer costs at BLIP base's size, beside the paper's algorithm and plain hooks: prints a table.
+
+    python tests/benchmarks/benchmark.py [--threads 2] [--quick]
+
+Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens). All in one process, in turn, medians
+of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell two ViT passes
+and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied. (b) is plain hooks
+with the ViT cached and the cells of a layer in one batch.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BlipForQuestionAnswering, BlipProcessor
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget.runs import ImageTokens
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from random_models import random_config, words  # noqa: E402
+
+QUESTION = "what color is the big red circle ?"  # 7 words here; tokens are counted and padded to 9 below
+
+
+def base_size(device):
+    """A random model of BLIP base's sizes."""
+    tokenizer = words()
+    torch.manual_seed(0)
+    config = random_config(
+        layers=12,
+        heads=12,
+        width=768,
+        vision_layers=12,
+        patches=24,
+        patch=16,
+        vocabulary=30524,
+        spread=0.05,
+        intermediate_size=3072,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        sep_token_id=tokenizer.sep_token_id,
+        bos_token_id=tokenizer.convert_tokens_to_ids("[DEC]"),
+    )
+    hf = BlipForQuestionAnswering(config).eval().to(device)
+    images = BlipImageProcessorPil(size={"height": 384, "width": 384})
+    return BlipVqa(hf, BlipProcessor(images, tokenizer), name="random, BLIP base's size")
+
+
+def clock(work, device, rounds=1):
+    """Median seconds of a piece of work."""
+    times = []
+    for _ in range(rounds):
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def paper_cell(model, pixels, ids, decoder_input, layer, position):
+    """One cell as published: the image embedded twice, clean and noisy run as a batch of two, a hook that copies."""
+    hf = model.hf
+    clean = hf.vision_model(pixel_values=pixels.expand(2, -1, -1, -1)).last_hidden_state
+    noisy = hf.vision_model(pixel_values=pixels.expand(2, -1, -1, -1)).last_hidden_state
+    noisy = torch.cat([clean[:1], noisy[1:] * (1 + 5 * torch.randn_like(noisy[1:]))])
+
+    def restore(_module, _inputs, output):
+        output = output.clone()
+        output[1, position] = output[0, position]
+        return output
+
+    handle = hf.text_encoder.encoder.layer[layer].register_forward_hook(restore)
+    states = hf.text_encoder(input_ids=ids.expand(2, -1), encoder_hidden_states=noisy).last_hidden_state
+    handle.remove()
+    return hf.text_decoder(input_ids=decoder_input.expand(2, -1), encoder_hidden_states=states).logits
+
+
+def hooked_layer(model, noisy, clean_states, ids, decoder_input, layer):
+    """The cells of one layer as a batch, under one hook, from cached image tokens."""
+    hf, positions = model.hf, ids.shape[1]
+
+    def restore(_module, _inputs, output):
+        output = output.clone()
+        index = torch.arange(positions)
+        output[index, index] = clean_states[layer + 1][0, index]
+        return output
+
+    handle = hf.text_encoder.encoder.layer[layer].register_forward_hook(restore)
+    tokens = noisy.expand(positions, -1, -1)
+    states = hf.text_encoder(input_ids=ids.expand(positions, -1), encoder_hidden_states=tokens).last_hidden_state
+    handle.remove()
+    return hf.text_decoder(input_ids=decoder_input.expand(positions, -1), encoder_hidden_states=states).logits
+
+
+def matrix_rate(device, dtype):
+    """The machine's own matrix-product rate at the sizes that the grid has, in FLOP/s."""
+    a, b = torch.randn(1024, 768, device=device, dtype=dtype), torch.randn(768, 3072, device=device, dtype=dtype)
+    repeat = 20
+
+    def work():
+        for _ in range(repeat):
+            torch.mm(a, b)
+
+    work()
+    return repeat * 2 * 1024 * 768 * 3072 / clock(work, device, 7)
+
+
+def grid_flops(layers, positions, tokens, width, vocabulary):
+    """The arithmetic that is left of a grid: rows above each cell, the decoder's single query, the head."""
+    square = 2 * width * width
+    row = 4 * square + 2 * square + 8 * square + 2 * 2 * tokens * width + 2 * 2 * positions * width
+    encoder_rows = sum(positions * positions * layer for layer in range(layers))
+    decoder_row = 2 * square + 4 * square + 8 * square + 2 * 2 * 12 * positions * width
+    cells = layers * positions
+    head = square + 2 * width * vocabulary
+    return encoder_rows * row + cells * (layers * decoder_row + head)
+
+
+def peak_memory(device):
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="time (a) on one cell and everything once")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    rounds = 1 if arguments.quick else arguments.rounds
+    model = base_size(device)
+    image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
+    question = "what color is the red circle"
+    while len(model.question_ids(question)) < 9:
+        question += " ?"
+
+    def tracer_of(samples):
+        made = Tracer(model, image, question, answer="red", corruption=GaussianNoise(5.0, samples=samples))
+        made.prepare()
+        return made
+
+    rows = []
+
+    def row(name, seconds, note=""):
+        rows.append((name, seconds, note))
+        print(f"{name:58} {seconds:10.3f} s  {note}", flush=True)
+
+    with torch.inference_mode():
+        name = torch.cuda.get_device_name() if device.type == "cuda" else f"{arguments.threads} CPU threads"
+        print(f"{name}, torch {torch.__version__}, float32, {len(model.question_ids(question))} question tokens\n")
+        tracer = tracer_of(1)
+        cells = tracer.model.layers * len(tracer.question_tokens)
+        ids = torch.tensor([tracer._question_ids], device=device)
+        decoder_input = torch.tensor([[model.start_id]], device=device)
+        pixels = model.processor.image_processor(images=image, return_tensors="pt")["pixel_values"].to(device)
+        clean = tracer._image_tokens.clean_tokens[None]
+        noisy = clean * 1.5
+        clean_states = model.hf.text_encoder(
+            input_ids=ids, encoder_hidden_states=clean, output_hidden_states=True
+        ).hidden_states
+
+        def text_pass():
+            states = model.hf.text_encoder(input_ids=ids, encoder_hidden_states=noisy).last_hidden_state
+            model.hf.text_decoder(input_ids=decoder_input, encoder_hidden_states=states)
+
+        text_pass()
+        tracer.trace()
+        timed = [(layer, position) for layer in (0, 5, 11) for position in (1, 5)][: 1 if arguments.quick else 6]
+        a = clock(lambda: [paper_cell(model, pixels, ids, decoder_input, *cell) for cell in timed], device)
+        a *= cells / len(timed)
+        b, c = [], []
+        for _ in range(rounds):  # in turn, so that a drift of the machine meets both
+            c.append(clock(tracer.trace, device))
+            b.append(
+                clock(
+                    lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)], device
+                )
+            )
+        b, c = statistics.median(b), statistics.median(c)
+        row(f"(a) paper's algorithm, {cells} cells", a, f"{len(timed)} cells timed")
+        row("(b) plain hooks, a layer's cells batched", b)
+        rate = matrix_rate(device, torch.float32)
+        flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
+        row("(c) grid, one sample", c, f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s")
+
+        step = clock(text_pass, device, 3 * rounds)
+        row("plain text pass, image tokens given", step)
+        for layer in (0, 6, 11):
+            state = State("question_encoder", layer, 4)
+            seconds = clock(lambda state=state: tracer.patch(state), device, 3 * rounds)
+            bound = (12 - layer) / 12 * 0.3 + 0.25
+            row(f"one cell at layer {layer}", seconds, f"{seconds / step:.2f} of a text pass (bound {bound:.2f})")
+
+        def slide():
+            slide.factor += 0.1
+            tracer.with_corruption(factor=slide.factor).prepare()
+
+        slide.factor = 1.0
+        seconds = clock(slide, device, 3 * rounds)
+        row("slider step, one sample", seconds, f"{seconds / step:.2f} of a text pass")
+        seconds = clock(lambda: tracer.trace("answer_decoder"), device, rounds)
+        row("decoder grid, one sample", seconds)
+        ten = tracer_of(10)
+        ten.trace()
+        one, many = [], []
+        for _ in range(rounds):
+            one.append(clock(tracer.trace, device))
+            many.append(clock(ten.trace, device))
+        row("grid, ten samples", statistics.median(many), f"{statistics.median(many) / statistics.median(one):.1f} x one sample")
+        seconds = clock(lambda: (ImageTokens(model, image), tracer_of(1)), device)
+        row("cold start: image and question to both runs", seconds)
+        print(f"\npeak memory so far: {peak_memory(device) / 2**30:.2f} GiB, weights included")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
