@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blip_trace_widget.corruption import GaussianNoise
+    from blip_trace_widget.corruption import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace, load_trace
@@ -23,7 +23,10 @@ _HOMES = {
     "BlipVqa": "model",
     "Effect": "results",
     "GaussianNoise": "corruption",
+    "ImageSwap": "corruption",
+    "MeanAblation": "corruption",
     "NoiseCurve": "results",
+    "QuestionSwap": "corruption",
     "Run": "results",
     "State": "sites",
     "Trace": "results",
@@ -39,6 +42,9 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "TraceWidget",
     "State",
     "GaussianNoise",
+    "ImageSwap",
+    "QuestionSwap",
+    "MeanAblation",
     "Run",
     "Effect",
     "Trace",

@@ -1,20 +1,24 @@
-"""Ways to damage the model's view of an image.
+"""Ways to damage what the model sees.
 
-For: the corrupted run. A corruption that sits behind the ViT adds ``strength * delta`` to the image tokens, one delta
-for each sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and
-then change `strength` for free; that is why the two are apart.
-Cost: `delta` draws and holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample).
-Ends: at image tokens; running the model on them is `blip_trace_widget.forward`'s.
+For: the corrupted run. A corruption of the image adds ``strength * delta`` to the image tokens, one delta for each
+sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and then
+change `strength` for free; that is why the two are apart. A corruption of the question gives other question tokens
+instead.
+Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
+ViT pass.
+Ends: at tokens; running the model on them is `blip_trace_widget.forward`'s.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
-deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1.
+deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,
+Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.sites import one_of, whole_number
 
@@ -23,41 +27,52 @@ if TYPE_CHECKING:
 
     import torch
 
+    from blip_trace_widget.model import BlipVqa
+
 NOISE_KINDS = ("multiplicative", "additive")
 MAX_SAMPLES = 10_000
 
 
-class Corruption(Protocol):
-    """What the tracer needs of a corruption; instances are immutable, comparable and hashable."""
+class Corruption:
+    """What the tracer needs of a corruption; as it stands here it changes nothing.
 
-    @property
-    def samples(self) -> int:
-        """Number of corrupted runs, S."""
+    Instances are immutable, comparable and hashable.
+    """
+
+    #: Number of corrupted runs, S.
+    samples: int = 1
 
     @property
     def strength(self) -> float:
         """What `delta` is multiplied with."""
+        return 1.0
 
     def unit(self) -> Corruption:
         """The same corruption at strength 1: all corruptions with the same unit share their delta."""
+        return self
 
-    def delta(self, image_tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor | None:
         """What is added to the clean image tokens at strength 1.
 
         Args:
             image_tokens: clean embeddings, (image tokens, width); token 0 is the class token.
-            grid: rows and columns of image patches.
+            model: the model.
 
         Returns:
-            (samples, image tokens, width), float32, on the device of `image_tokens`.
+            (samples, image tokens, width), float32, on the device of `image_tokens`; None where the image stays.
         """
 
+    def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:  # noqa: ARG002 - others need the model
+        """Token ids of the corrupted run's question, as many as of the clean one."""
+        return clean
+
     def settings(self) -> dict[str, Any]:
-        """The arguments that make this corruption again, as plain JSON."""
+        """What makes this corruption again, as plain JSON."""
+        return {"type": type(self).__name__}
 
 
 @dataclass(frozen=True)
-class GaussianNoise:
+class GaussianNoise(Corruption):
     """Gaussian noise on the image tokens.
 
     ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
@@ -104,26 +119,127 @@ class GaussianNoise:
 
         return torch.randn((self.samples, tokens, width), generator=torch.Generator("cpu").manual_seed(self.seed))
 
-    def delta(self, image_tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
         """See `Corruption.delta`."""
         clean = image_tokens.float()
         noise = self.bank(*clean.shape).to(clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
-        if self.region is not None:
-            noise *= region_mask(self.region, grid, clean.device)[:, None]
-        return noise
+        return _within(self.region, model.grid, noise)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make this noise again, as plain JSON."""
-        region = None if self.region is None else [list(row) for row in self.region]
         return {
             "type": "GaussianNoise",
             "factor": self.factor,
             "kind": self.kind,
             "samples": self.samples,
             "seed": self.seed,
-            "region": region,
+            "region": _plain(self.region),
         }
+
+
+@dataclass(frozen=True)
+class ImageSwap(Corruption):
+    """Another image's tokens instead of this one's (NOTICE's semantic pairs).
+
+    Attributes:
+        image: the other image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is swapped.
+
+    Raises:
+        TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
+    """
+
+    image: Any = field(compare=False, repr=False)
+    region: Sequence[Sequence[bool]] | None = None
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        from blip_trace_widget.model import as_image
+
+        picture = as_image(self.image)
+        object.__setattr__(self, "image", picture)
+        object.__setattr__(self, "sha256", hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest())
+        object.__setattr__(self, "region", _as_region(self.region))
+
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
+        """See `Corruption.delta`."""
+        other = model.embed_image(self.image).float() - image_tokens.float()
+        return _within(self.region, model.grid, other[None])
+
+    def settings(self) -> dict[str, Any]:
+        """Which image it was, by the hash of its size and pixels, and the region."""
+        return {"type": "ImageSwap", "sha256": self.sha256, "region": _plain(self.region)}
+
+
+@dataclass(frozen=True)
+class QuestionSwap(Corruption):
+    """Another question of the same number of tokens instead of this one; the image stays.
+
+    Attributes:
+        question: the other question.
+    """
+
+    question: str
+
+    def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:
+        """See `Corruption.question_ids`.
+
+        Raises:
+            TypeError, ValueError: if the other question cannot be read, or has another number of tokens.
+        """
+        ids = model.question_ids(self.question)
+        if len(ids) != len(clean):
+            raise ValueError(
+                f"question (of QuestionSwap): expected {len(clean)} tokens as in {model.tokens(clean)}, "
+                f"got {len(ids)}: {model.tokens(ids)}"
+            )
+        return ids
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it again, as plain JSON."""
+        return {"type": "QuestionSwap", "question": self.question}
+
+
+@dataclass(frozen=True)
+class MeanAblation(Corruption):
+    """Image tokens replaced by their mean over this image, or by zero.
+
+    Attributes:
+        to: ``"mean"`` or ``"zero"``.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is replaced.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    to: str = "mean"
+    region: Sequence[Sequence[bool]] | None = None
+
+    def __post_init__(self) -> None:
+        one_of("to", self.to, ("mean", "zero"))
+        object.__setattr__(self, "region", _as_region(self.region))
+
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
+        """See `Corruption.delta`."""
+        clean = image_tokens.float()
+        goal = clean.mean(0) if self.to == "mean" else 0.0
+        return _within(self.region, model.grid, (goal - clean)[None])
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it again, as plain JSON."""
+        return {"type": "MeanAblation", "to": self.to, "region": _plain(self.region)}
+
+
+def _within(region: Sequence[Sequence[bool]] | None, grid: tuple[int, int], delta: torch.Tensor) -> torch.Tensor:
+    """A delta, (samples, image tokens, width), with zeros outside the region."""
+    return delta if region is None else delta * region_mask(region, grid, delta.device)[:, None]
+
+
+def _plain(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
+    return None if region is None else [list(row) for row in region]
 
 
 def checked_factor(name: str, value: object) -> float:

@@ -160,13 +160,56 @@ class TotalEffect:
 
 @dataclass(frozen=True)
 class Effects:
-    """Statistics of patched runs; every array has the shape of one patched run's cells, () or (layers, positions)."""
+    """Statistics of patched runs; arrays have the shape of one run's cells, () or (layers, positions).
 
+    Attributes:
+        samples: indirect effect of each sample, (samples, ...).
+    """
+
+    samples: Array
     score: Array
     indirect_effect: Array
     stderr: Array
     recovery: Array
     recovery_stderr: Array
+
+
+def t_test(samples: Array) -> Array:
+    """Two-sided p values of the one-sample t test that the mean over axis 0 is 0; NaN for a single sample.
+
+    Student's distribution at integer degrees of freedom in closed form (Abramowitz & Stegun 26.7.3 and 26.7.4). Where
+    all samples are equal, p is 0, or 1 if they are 0.
+    """
+    degrees = samples.shape[0] - 1
+    if degrees < 1:
+        return np.full(samples.shape[1:], math.nan)
+    mean, error = samples.mean(axis=0), standard_error(samples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(mean == 0, 0.0, np.abs(mean) / error)
+    theta = np.arctan(t / math.sqrt(degrees))
+    cosine = np.cos(theta)
+    even = degrees % 2 == 0
+    term = np.ones_like(theta) if even else cosine
+    total = np.zeros_like(theta)
+    for power in range(0 if even else 1, degrees - 1, 2):
+        total = total + term
+        term = term * cosine**2 * (power + 1) / (power + 2)
+    within = np.sin(theta) * total if even else 2 / math.pi * (theta + np.sin(theta) * total)
+    return np.asarray(np.where(np.isnan(mean), np.nan, np.clip(1 - within, 0.0, 1.0)))
+
+
+def false_discovery(p: Array, rate: float) -> NDArray[np.bool_]:
+    """Which hypotheses to reject so that of those at most `rate` are expected to be true (Benjamini & Hochberg 1995).
+
+    NaN is never rejected and does not count. The procedure holds for independent and for positively dependent tests;
+    cells of one grid share their noise and so depend positively.
+    """
+    known = np.isfinite(p)
+    ordered = np.sort(p[known])
+    passed = np.flatnonzero(ordered <= rate * np.arange(1, ordered.size + 1) / max(ordered.size, 1))
+    if not passed.size:
+        return np.zeros(p.shape, dtype=np.bool_)
+    return np.asarray(known & (p <= ordered[passed[-1]]))
 
 
 def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
@@ -192,6 +235,7 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
         residuals = indirect - recovery * total.samples.reshape(shape)
         recovery_stderr = standard_error(residuals) / abs(total.value)
     return Effects(
+        indirect,
         np.asarray(patched.mean(axis=0)),
         np.asarray(mean),
         standard_error(indirect),

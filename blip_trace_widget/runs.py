@@ -54,7 +54,10 @@ class ImageTokens:
         unit = corruption.unit()
         if self._noise is None or self._noise[0] != unit:
             self._noise = None  # free the old one before the new one is made
-            delta = corruption.delta(self.clean_tokens, self._model.grid).to(self.clean_tokens.dtype)
+            added = corruption.delta(self.clean_tokens, self._model)
+            if added is None:
+                return self.clean()
+            delta = added.to(self.clean_tokens.dtype)
             size = 2 * len(self._layers) * delta.numel() * delta.element_size()
             self._noise = (unit, Projections(self._layers, delta, bias=False, keep=size <= KEPT_BYTES))
         return ImageMemory(self._layers, self._clean, self._noise[1], corruption.strength)

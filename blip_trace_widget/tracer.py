@@ -402,7 +402,11 @@ class Tracer:
     @cached_property
     def _corrupted_encoder(self) -> Activations:
         memory = self._image_tokens.corrupted(self.corruption)
-        return self._runner.encode(self._text.question, memory, self.corruption.samples, self._check)
+        question = self._text.question
+        ids = self.corruption.question_ids(self._question_ids, self.model)
+        if ids != self._question_ids:
+            question = self._runner.embed_question(ids)
+        return self._runner.encode(question, memory, self.corruption.samples, self._check)
 
     @cached_property
     def _answer_ids(self) -> list[int]:
@@ -517,6 +521,6 @@ def _distribution(logits: Tensor) -> NDArray[np.float32]:
 
 
 def _as_corruption(corruption: Any) -> Corruption:
-    if not all(hasattr(corruption, name) for name in ("samples", "strength", "unit", "delta", "settings")):
+    if not isinstance(corruption, Corruption):
         raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(corruption).__name__}")
-    return corruption  # type: ignore[no-any-return]
+    return corruption

@@ -1,13 +1,15 @@
 """The noise bank and what it does to image tokens."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import noise
+from reference import Hooked, noise
 
-from blip_trace_widget import GaussianNoise
+from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, examples
 
 
 @given(
@@ -21,7 +23,7 @@ def test_delta_equals_the_definition(kind, samples, seed, factor, with_region):
     tokens = torch.randn((7, 5), generator=torch.Generator().manual_seed(3))
     region = np.array([[True, False, False], [False, True, True]]) if with_region else None
     corruption = GaussianNoise(factor, kind, samples, seed, region)
-    ours = tokens + corruption.strength * corruption.delta(tokens, (2, 3))
+    ours = tokens + corruption.strength * corruption.delta(tokens, SimpleNamespace(grid=(2, 3)))
     exact = torch.stack(noise(tokens, factor, kind, samples, seed, region))
     torch.testing.assert_close(ours, exact, rtol=1e-5, atol=1e-5 * (1 + factor))
 
@@ -34,10 +36,10 @@ def test_the_bank_is_one_draw_of_the_seed():
 
 def test_a_region_spares_the_class_token_and_what_lies_outside():
     tokens = torch.ones((5, 3))
-    delta = GaussianNoise(samples=2, region=[[True, False], [False, False]]).delta(tokens, (2, 2))
+    delta = GaussianNoise(samples=2, region=[[True, False], [False, False]]).delta(tokens, SimpleNamespace(grid=(2, 2)))
     assert (delta[:, 1] != 0).all()
     assert (delta[:, [0, 2, 3, 4]] == 0).all()
-    assert (GaussianNoise(samples=2).delta(tokens, (2, 2))[:, 0] != 0).all()
+    assert (GaussianNoise(samples=2).delta(tokens, SimpleNamespace(grid=(2, 2)))[:, 0] != 0).all()
 
 
 def test_equal_noise_is_equal_and_shares_its_unit():
@@ -78,4 +80,72 @@ def test_wrong_arguments_are_named(wrong, error, message):
 
 def test_a_region_of_another_grid_is_refused():
     with pytest.raises(ValueError, match=r"region: expected 2 x 2 patches.*got 1 x 2"):
-        GaussianNoise(region=[[True, False]]).delta(torch.ones((5, 3)), (2, 2))
+        GaussianNoise(region=[[True, False]]).delta(torch.ones((5, 3)), SimpleNamespace(grid=(2, 2)))
+
+
+def slow_tracer(tracer):
+    pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
+    return Hooked(tracer.model.hf, pixels, tracer._question_ids, tracer._answer_ids)
+
+
+@pytest.mark.parametrize("direction", ["restore", "disrupt"])
+@pytest.mark.parametrize("with_region", [False, True])
+@pytest.mark.parametrize("kind", ["swap", "mean", "zero"])
+def test_image_corruptions_equal_hooks(demo, example, kind, with_region, direction):
+    region = example.region(8, 8, shape="circle") if with_region else None
+    other = examples()[1].image
+    corruption = ImageSwap(other, region) if kind == "swap" else MeanAblation(kind, region)
+    tracer = Tracer(demo, example.image, example.question, answer=example.answer, corruption=corruption)
+    slow = slow_tracer(tracer)
+    clean = slow.embeddings()
+    goals = {"swap": demo.embed_image(other), "mean": clean.mean(0).expand_as(clean), "zero": torch.zeros_like(clean)}
+    hit = torch.ones(65, dtype=torch.bool)
+    if with_region:
+        hit = torch.cat([torch.tensor([False]), torch.as_tensor(region).flatten()])
+    damaged = torch.where(hit[:, None], goals[kind], clean)
+    assert tracer.corrupted.scores == pytest.approx([slow.probability(slow.run(damaged)[0])], abs=1e-5)
+    state = State("question_encoder", 3, 5, "cross_attention")
+    exact = slow.probability(slow.patched([state], clean, damaged, direction))
+    effect = tracer.patch(state, direction)
+    assert effect.score == pytest.approx(exact, abs=1e-5)
+    assert np.isnan(effect.stderr)
+    assert not tracer.trace().significant.any()
+
+
+def test_a_swapped_question_equals_hooks(demo, example):
+    corruption = QuestionSwap("what color is the square?")
+    tracer = Tracer(demo, example.image, example.question, answer=example.answer, corruption=corruption)
+    slow = slow_tracer(tracer)
+    other = slow_tracer(Tracer(demo, example.image, corruption.question, answer=example.answer))
+    assert tracer.corrupted.score == pytest.approx(slow.probability(other.run()[0]), abs=1e-5)
+    assert tracer.corrupted.answer == Tracer(demo, example.image, corruption.question).answer
+    for state in (State("question_encoder", 2, 5), State("answer_decoder", 3, 0, "mlp")):
+        _, clean = slow.run(record=[state])
+        exact = slow.probability(other.run(patches=clean)[0])
+        assert tracer.patch(state).score == pytest.approx(exact, abs=1e-5)
+        _, damaged = other.run(record=[state])
+        exact = slow.probability(slow.run(patches=damaged)[0])
+        assert tracer.patch(state, "disrupt").score == pytest.approx(exact, abs=1e-5)
+
+
+def test_a_question_of_another_length_is_refused(demo, example):
+    tracer = Tracer(demo, example.image, example.question, corruption=QuestionSwap("what color is the big square?"))
+    with pytest.raises(ValueError, match=r"question \(of QuestionSwap\): expected 8 tokens .* got 9"):
+        _ = tracer.corrupted
+
+
+def test_deterministic_corruptions_are_comparable(example):
+    assert ImageSwap(example.image) == ImageSwap(np.asarray(example.image))
+    assert ImageSwap(example.image) != ImageSwap(examples()[1].image)
+    assert hash(ImageSwap(example.image)) == hash(ImageSwap(example.image))
+    assert MeanAblation() == MeanAblation("mean") != MeanAblation("zero")
+    assert ImageSwap(example.image).settings()["sha256"] == ImageSwap(example.image).sha256
+    with pytest.raises(ValueError, match="to: expected one of"):
+        MeanAblation("median")
+    with pytest.raises(TypeError, match="image: expected a PIL image"):
+        ImageSwap(3)
+
+
+def test_a_noise_curve_needs_a_factor(demo, example):
+    with pytest.raises(ValueError, match="corruption: a noise curve needs GaussianNoise"):
+        Tracer(demo, example.image, example.question, corruption=MeanAblation()).noise_curve()

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Tracer
-from blip_trace_widget.metrics import METRICS, Target, TotalEffect, as_metric, effects, standard_error
+from blip_trace_widget.metrics import (
+    METRICS,
+    Target,
+    TotalEffect,
+    as_metric,
+    effects,
+    false_discovery,
+    standard_error,
+    t_test,
+)
 
 SCORES = st.floats(-5, 5, allow_subnormal=False)
 
@@ -121,3 +130,49 @@ def test_the_gate_says_why_it_is_closed(corrupted, reason):
 def test_restoring_what_kl_divergence_lost_is_a_positive_recovery():
     total = TotalEffect(0.0, np.array([2.0, 2.2]))
     assert effects(total, np.array([[0.0], [0.0]]), "restore").recovery[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 11])
+def test_t_test_equals_the_integral_of_students_density(count):
+    samples = np.random.default_rng(count).normal(0.5, 1, (count, 6))
+    degrees = count - 1
+    scale = math.gamma((degrees + 1) / 2) / math.sqrt(degrees * math.pi) / math.gamma(degrees / 2)
+    for column, p in zip(samples.T, t_test(samples), strict=True):
+        t = abs(column.mean()) / (column.std(ddof=1) / math.sqrt(count))
+        x = np.linspace(0, t, 200_001)
+        inside = np.trapezoid(scale * (1 + x**2 / degrees) ** (-(degrees + 1) / 2), x)
+        assert p == pytest.approx(1 - 2 * inside, abs=1e-8)
+
+
+def test_t_test_of_constants_and_single_samples():
+    np.testing.assert_array_equal(t_test(np.array([[0.0, 1.0], [0.0, 1.0]])), [1.0, 0.0])
+    assert np.isnan(t_test(np.array([[0.3]]))).all()
+
+
+@given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)))
+def test_false_discovery_equals_the_definition(p):
+    ordered = sorted(p)
+    ranks = [rank for rank, value in enumerate(ordered, start=1) if value <= 0.05 * rank / len(p)]
+    limit = ordered[max(ranks) - 1] if ranks else -1
+    np.testing.assert_array_equal(false_discovery(p, 0.05), p <= limit)
+
+
+def test_false_discoveries_stay_below_the_rate():
+    """Of 100 true nulls and 20 effects, repeated: the share of false ones among those found."""
+    generator = np.random.default_rng(1)
+    shares = []
+    for _ in range(300):
+        samples = generator.normal(0, 1, (10, 120))
+        samples[:, :20] += 1.5
+        found = false_discovery(t_test(samples), 0.05)
+        shares.append(found[20:].sum() / max(found.sum(), 1))
+    assert np.mean(shares) < 0.055
+
+
+def test_what_is_not_computed_is_not_significant(tracer):
+    trace = tracer.trace()
+    assert trace.significant.shape == (6, 8)
+    assert trace.significant.any()
+    p = t_test(trace.samples - trace.corrupted[:, None, None])
+    np.testing.assert_array_equal(trace.significant, false_discovery(p, 0.05))
+    assert not false_discovery(np.array([np.nan, 0.9]), 0.05).any()

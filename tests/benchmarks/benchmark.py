@@ -2,10 +2,10 @@
 
     python tests/benchmarks/benchmark.py [--threads 2] [--quick]
 
-Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens). All in one process, in turn, medians
-of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell two ViT passes
-and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied. (b) is plain hooks
-with the ViT cached and the cells of a layer in one batch.
+Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens). All in one process, in turn,
+medians of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell two
+ViT passes and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied. (b)
+is plain hooks with the ViT cached and the cells of a layer in one batch.
 """
 
 import argparse
@@ -24,9 +24,7 @@ from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
 from blip_trace_widget.runs import ImageTokens
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from random_models import random_config, words  # noqa: E402
-
-QUESTION = "what color is the big red circle ?"  # 7 words here; tokens are counted and padded to 9 below
+from random_models import random_config, words
 
 
 def base_size(device):
@@ -187,7 +185,8 @@ def main():
             c.append(clock(tracer.trace, device))
             b.append(
                 clock(
-                    lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)], device
+                    lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)],
+                    device,
                 )
             )
         b, c = statistics.median(b), statistics.median(c)
@@ -195,7 +194,11 @@ def main():
         row("(b) plain hooks, a layer's cells batched", b)
         rate = matrix_rate(device, torch.float32)
         flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
-        row("(c) grid, one sample", c, f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s")
+        row(
+            "(c) grid, one sample",
+            c,
+            f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s",
+        )
 
         step = clock(text_pass, device, 3 * rounds)
         row("plain text pass, image tokens given", step)
@@ -220,7 +223,11 @@ def main():
         for _ in range(rounds):
             one.append(clock(tracer.trace, device))
             many.append(clock(ten.trace, device))
-        row("grid, ten samples", statistics.median(many), f"{statistics.median(many) / statistics.median(one):.1f} x one sample")
+        row(
+            "grid, ten samples",
+            statistics.median(many),
+            f"{statistics.median(many) / statistics.median(one):.1f} x one sample",
+        )
         seconds = clock(lambda: (ImageTokens(model, image), tracer_of(1)), device)
         row("cold start: image and question to both runs", seconds)
         print(f"\npeak memory so far: {peak_memory(device) / 2**30:.2f} GiB, weights included")

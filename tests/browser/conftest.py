@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -105,14 +104,6 @@ def lab(tmp_path_factory):
     server.wait(20)
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition that cannot be waited for in the page."""
-    end = time.monotonic() + PATIENCE / 1000
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        time.sleep(0.05)
-
-
 class Notebook:
     """A notebook open in JupyterLab."""
 
@@ -174,6 +165,13 @@ class Notebook:
             return json.loads(printed)
         except json.JSONDecodeError:
             pytest.fail(printed)
+
+    def until(self, condition, what):
+        """Wait for a condition that cannot be waited for in the page."""
+        end = time.monotonic() + PATIENCE / 1000
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain: {what}"
+            self.page.wait_for_timeout(50)
 
     def shut_down(self):
         self.page.evaluate("() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.shutdown()")
