@@ -8,15 +8,18 @@ Ends: at plain callables.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 import torch
 
 from blip_trace_widget.forward import Cancelled
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from blip_trace_widget.model import BlipVqa
 
+Value = TypeVar("Value")
 Check: TypeAlias = Callable[[], None]
 Progress: TypeAlias = Callable[[int, int], object]
 
@@ -60,6 +63,34 @@ def as_progress(progress: Any, total: int) -> tuple[Progress, Callable[[], objec
     if not callable(progress):
         raise TypeError(f"progress: expected True or a callable on (done, total), got {type(progress).__name__}")
     return progress, (lambda: None)
+
+
+class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stands
+    """A property of something with a model, computed at its first use under the model's lock, and kept.
+
+    `functools.cached_property` would not do: before Python 3.12 it holds a lock of its own while it computes, shared by
+    all instances, and two locks taken in either order end in a deadlock.
+    """
+
+    def __init__(self, compute: Callable[[Any], Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Value: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        kept = instance.__dict__  # looked at before this descriptor, once the value is there
+        with Computing(instance.model):
+            if self._name not in kept:
+                kept[self._name] = self._compute(instance)
+        return kept[self._name]
 
 
 class Computing:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import figure
 from blip_trace_widget.forward import Cancelled
-from blip_trace_widget.results import Trace
+from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Cell, Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 
@@ -93,14 +93,18 @@ class Conductor:
         self.generation = 0
         self.view = View()
         self.selection: tuple[CellIndex, ...] = ()
+        self._computed: int | None = None  # the generation of `tracer`, once its runs are there
         self._screen = screen
         self._owner = object()
         self._worker = worker_of(tracer.model.hf)
         self._changes: dict[str, Any] = {}
         self._grids: dict[View, _Cells] = {}
         self._shown: list[str] | None = None  # the rows of the grid on screen
+        self._select_request = 0
         self._fill_request = 0
+        self._fill_at_once = False  # Trace all was asked for before there was a grid
         self._curve: dict[float, float] = {}
+        self._curve_shown: dict[float, float] | None = None
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -112,36 +116,40 @@ class Conductor:
         """Change arguments of the tracer (as in `Tracer.replace`)."""
         with self.lock:
             self._changes.update(changes)
-            for key in ("patch", "fill", "curve") if set(changes) == {"corruption"} else (None,):
-                self._worker.cancel(self._owner, key)
+            self._worker.cancel(self._owner, keep=("update",) if set(changes) == {"corruption"} else ())
             self.generation += 1
-            self._screen.show_traits(generation=self.generation)
+            self._screen.show_traits(generation=self.generation, error="")
             self.begin()
 
     def look_at(self, view: View) -> None:
         """Show another grid of the same runs."""
         with self.lock:
-            self._worker.cancel(self._owner, "fill")
+            self._worker.cancel(self._owner, keep=("update", "curve"))
             if view.block != self.view.block:
                 self._unselect()
             self.view = view
-            self._show_grid()
-            self._ask_again()
+            if self._computed is not None:
+                self._show_grid()
+                self._ask_again()
 
     def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
         """Patch these cells of the grid in view, all in one run."""
         with self.lock:
-            self.selection = tuple(cells)
-            self._worker.cancel(self._owner, "patch")
-            if cells:
-                self._patch(request)
-            else:
+            self.selection, self._select_request = tuple(cells), request
+            self._worker.cancel(self._owner, "patch a set")
+            self._screen.show_traits(error="")
+            if not cells:
                 self._screen.show_traits(detail={})
+            elif self._computed is not None:
+                self._patch()
 
     def trace_all(self, request: int = 0) -> None:
         """Fill the grid in view."""
         with self.lock:
             self._fill_request = request
+            if self._computed is None:
+                self._fill_at_once = True
+                return
             cells = self._cells()
             cells.wanted.update(np.ndindex(cells.samples.shape[1:]))
             self._fill()
@@ -149,8 +157,12 @@ class Conductor:
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
+            self._fill_at_once = False
+            if self._computed is None:
+                return
             cells = self._cells()
-            cells.wanted &= cells.computed()
+            # Where the values belong to an older generation none of them stays.
+            cells.wanted &= cells.computed() if self._computed == self.generation else set()
             self._worker.cancel(self._owner, "fill")
             self._say("done", self._fill_request, stopped=True)
 
@@ -165,13 +177,27 @@ class Conductor:
     @property
     def trace(self) -> Trace:
         """The grid in view as computed so far."""
+        self.tracer.prepare()  # not under our lock, for which a handler may wait
         with self.lock:
             return self._trace_of(self.view)
 
+    def positions(self, block: str) -> int | None:
+        """How many positions a block has; None while that is not known without computing."""
+        return len(self.tracer.tokens(block)) if block == "question_encoder" or self._computed is not None else None
+
+    def later(self, key: str, work: Callable[[], None]) -> None:
+        """Do something on the worker's thread that might hold up a handler."""
+
+        def slices(_job: Job) -> Slices:
+            work()
+            yield
+
+        self._submit(key, UPDATE, slices)
+
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    def _submit(self, key: str, priority: int, slices: Callable[[Job], Slices]) -> None:
-        def failed(error: Exception) -> None:
+    def _submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
+        def failed(error: BaseException) -> None:
             if not isinstance(error, Cancelled):
                 self._screen.show_traits(error=figure.complaint(error))
 
@@ -195,7 +221,7 @@ class Conductor:
 
     def _adopt(self, tracer: Tracer, generation: int, changes: dict[str, Any]) -> None:
         """Show a tracer whose two runs are computed."""
-        old, self.tracer = self.tracer, tracer
+        old, self.tracer, self._computed = self.tracer, tracer, generation
         self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
         other_text = self._shown != tracer.tokens(self.view.block) or old.question_tokens != tracer.question_tokens
         for view, cells in self._grids.items():
@@ -205,8 +231,6 @@ class Conductor:
                 cells.wanted = set(np.ndindex(shape)) if full else set()
             cells.samples = np.full((tracer.corrupted.scores.size, *shape), np.nan)
         self._screen.show_traits(setup=figure.setup(tracer), runs=figure.runs(tracer, generation))
-        if changes:
-            self._screen.show_traits(error="")
         if "image" in changes or self._shown is None:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         if other_text:
@@ -214,9 +238,12 @@ class Conductor:
             self._show_grid()
         if not changes or set(changes) - {"corruption"} or old.corruption.unit() != tracer.corruption.unit():
             self._curve = {}
+        if self._fill_at_once:
+            self._fill_at_once = False
+            self._cells().wanted.update(np.ndindex(self._shape(self.view)))
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
-            if len(self._curve) < len(CURVE_FACTORS):
+            if self._curve_shown is not self._curve:
                 self._submit("curve", CURVE, self._draw_curve)
 
     def _undo(self, job: Job, error: Exception, changes: dict[str, Any]) -> None:
@@ -224,44 +251,56 @@ class Conductor:
         with self.lock:
             if job.cancelled.is_set():
                 return
-            self._changes = {}
+            self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
             self._screen.show_traits(error=figure.complaint(error))
-            if changes:
+            if changes and not self._changes:  # nothing newer has been asked
                 self._screen.go_back(self.tracer)
-                self._worker.cancel(self._owner, "update")
                 self.begin()
 
     def _ask_again(self) -> None:
         """Compute what is in view: the selected cells, then the cells of the grid."""
+        layers, positions = self._shape(self.view)
+        if any(layer >= layers or position >= positions for layer, position in self.selection):
+            self._unselect()  # selected before the grid was known
         if self.selection:
-            self.select(self.selection)
+            self._patch()
         if self._cells().missing():
             self._fill()
 
-    def _patch(self, request: int) -> None:
-        tracer, generation, view, chosen = self.tracer, self.generation, self.view, self.selection
+    def _patch(self) -> None:
+        tracer, generation, view, chosen = self.tracer, self._computed, self.view, self.selection
+        request = self._select_request
         at = {_index(cell): cell for cell in tracer.cells(view.block, view.site, None, view.window)}
 
         def slices(job: Job) -> Slices:
             states = [state for index in chosen for state in at[index].states]
-            effect = tracer.patch(states, view.direction, job.cancelled)
-            with self.lock:
-                if job.cancelled.is_set():
-                    return
-                if len(chosen) == 1:
-                    cells = self._cells(view)
-                    cells.samples[:, chosen[0][0], chosen[0][1]] = effect.scores
-                    cells.wanted.add(chosen[0])
-                    self._report(request, chosen, view)
-                    if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
-                        self._show_grid()
-                if request:
-                    self._screen.show_traits(error="")
-                self._screen.show_traits(detail=figure.detail(tracer, effect, chosen, view.window, generation))
-                self._say("done", request, stopped=False)
+            try:
+                effect = tracer.patch(states, view.direction, job.cancelled)
+                with self.lock:
+                    if not job.cancelled.is_set():
+                        self._show_effect(tracer, effect, chosen, view, request)
+            finally:
+                with self.lock:
+                    if generation == self._computed:
+                        self._say("done", request, stopped=job.cancelled.is_set())
             yield
 
-        self._submit("patch", PATCH, slices)
+        # Every single cell clicked is computed, be the next click ever so quick; of sets only the latest.
+        self._submit(("patch", chosen) if len(chosen) == 1 else "patch a set", PATCH, slices)
+
+    def _show_effect(
+        self, tracer: Tracer, effect: Effect, chosen: tuple[CellIndex, ...], view: View, request: int
+    ) -> None:
+        assert self._computed is not None
+        if len(chosen) == 1:
+            cells = self._cells(view)
+            cells.samples[:, chosen[0][0], chosen[0][1]] = effect.scores
+            cells.wanted.add(chosen[0])
+            self._report(request, chosen, view)
+            if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
+                self._show_grid()
+        if chosen == self.selection:
+            self._screen.show_traits(detail=figure.detail(tracer, effect, chosen, view.window, self._computed))
 
     def _fill(self) -> None:
         """Compute the wanted cells of the grid in view that are not there yet."""
@@ -286,7 +325,7 @@ class Conductor:
         view: View,
         request: int,
     ) -> Slices:
-        generation = self.generation
+        generation = self._computed
         started = reported = time.monotonic()
         fresh: list[CellIndex] = []
         done = 0
@@ -308,26 +347,28 @@ class Conductor:
                 yield
         finally:
             with self.lock:
-                if generation == self.generation and view == self.view:
+                if generation == self._computed and view == self.view:
                     self._show_grid()
-                    self._say("done", request, stopped=done < len(todo))
+                    if not job.cancelled.is_set():  # who cancels says so
+                        self._say("done", request, stopped=done < len(todo))
 
     def _draw_curve(self, job: Job) -> Slices:
         """Compute the noise curve, a factor at a time; it does not depend on the present factor."""
-        tracer, generation, known = self.tracer, self.generation, self._curve
+        tracer, generation, known = self.tracer, self._computed, self._curve
         for factor in CURVE_FACTORS:
             if factor not in known:
-                known[factor] = float(tracer.noise_curve([factor]).scores[0])
+                known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
                 yield
         with self.lock:
-            if not job.cancelled.is_set():
+            if known is self._curve:
+                self._curve_shown = known
                 scores = [figure.number(known[factor]) for factor in CURVE_FACTORS]
                 self._screen.show_traits(
                     curve={
                         "generation": generation,
                         "factors": list(CURVE_FACTORS),
                         "scores": scores,
-                        "clean": tracer.clean.score,
+                        "clean": figure.number(tracer.clean.score),
                     }
                 )
 
@@ -350,13 +391,13 @@ class Conductor:
 
     def _unselect(self) -> None:
         self.selection = ()
-        self._worker.cancel(self._owner, "patch")
         self._screen.show_traits(selection=[], detail={})
 
     def _show_grid(self) -> None:
-        trace = self.trace
+        assert self._computed is not None
+        trace = self._trace_of(self.view)
         self._shown = list(trace.tokens)
-        self._screen.show_traits(grid=figure.grid(trace, self.generation))
+        self._screen.show_traits(grid=figure.grid(trace, self._computed))
 
     def _report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
         values = figure.cell_values(self._trace_of(view))
@@ -365,7 +406,7 @@ class Conductor:
         self._say("cells", request, [picked], block=view.block, site=view.site, cells=list(cells))
 
     def _say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
-        self._screen.say({"type": kind, "id": request, "generation": self.generation, **content}, buffers)
+        self._screen.say({"type": kind, "id": request, "generation": self._computed, **content}, buffers)
 
 
 def _index(cell: Cell) -> CellIndex:

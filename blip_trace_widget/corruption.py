@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NOISE_KINDS = ("multiplicative", "additive")
 MAX_SAMPLES = 10_000
+#: Beyond this, float32 overflows somewhere in the model.
+MAX_FACTOR = 1e6
 
 
 class Corruption:
@@ -50,6 +52,20 @@ class Corruption:
     def unit(self) -> Corruption:
         """The same corruption at strength 1: all corruptions with the same unit share their delta."""
         return self
+
+    def check(self, model: BlipVqa, question: list[int]) -> None:
+        """Whether this model and question can be damaged so.
+
+        Raises:
+            ValueError: naming what does not fit.
+        """
+        region = getattr(self, "region", None)
+        if region is not None and (len(region), len(region[0])) != model.grid:
+            rows, columns = model.grid
+            raise ValueError(
+                f"region: expected {rows} x {columns} patches (rows x columns), got {len(region)} x {len(region[0])}"
+            )
+        self.question_ids(question, model)
 
     def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor | None:
         """What is added to the clean image tokens at strength 1.
@@ -119,12 +135,12 @@ class GaussianNoise(Corruption):
 
         return torch.randn((self.samples, tokens, width), generator=torch.Generator("cpu").manual_seed(self.seed))
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
         clean = image_tokens.float()
         noise = self.bank(*clean.shape).to(clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
-        return _within(self.region, model.grid, noise)
+        return _within(self.region, noise)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make this noise again, as plain JSON."""
@@ -166,7 +182,7 @@ class ImageSwap(Corruption):
     def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
         """See `Corruption.delta`."""
         other = model.embed_image(self.image).float() - image_tokens.float()
-        return _within(self.region, model.grid, other[None])
+        return _within(self.region, other[None])
 
     def settings(self) -> dict[str, Any]:
         """Which image it was, by the hash of its size and pixels, and the region."""
@@ -222,20 +238,20 @@ class MeanAblation(Corruption):
         one_of("to", self.to, ("mean", "zero"))
         object.__setattr__(self, "region", _as_region(self.region))
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
+    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
         clean = image_tokens.float()
         goal = clean.mean(0) if self.to == "mean" else 0.0
-        return _within(self.region, model.grid, (goal - clean)[None])
+        return _within(self.region, (goal - clean)[None])
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make it again, as plain JSON."""
         return {"type": "MeanAblation", "to": self.to, "region": _plain(self.region)}
 
 
-def _within(region: Sequence[Sequence[bool]] | None, grid: tuple[int, int], delta: torch.Tensor) -> torch.Tensor:
+def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, image tokens, width), with zeros outside the region."""
-    return delta if region is None else delta * region_mask(region, grid, delta.device)[:, None]
+    return delta if region is None else delta * region_mask(region, delta.device)[:, None]
 
 
 def _plain(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
@@ -251,25 +267,21 @@ def checked_factor(name: str, value: object) -> float:
     """
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a number of 0 or more, got {type(value).__name__}: {error}") from error
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{name}: expected a finite number of 0 or more, got {number}")
+    if number > MAX_FACTOR:
+        raise ValueError(f"{name}: expected a number from 0 to {MAX_FACTOR:g}, got {number}")
     return number
 
 
-def region_mask(region: Sequence[Sequence[bool]], grid: tuple[int, int], device: torch.device) -> torch.Tensor:
-    """The region as a mask over image tokens, (1 + rows * columns,) bool, False for the class token.
-
-    Raises:
-        ValueError: if the region has other rows or columns than the image's grid of patches.
-    """
+def region_mask(region: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
+    """The region as a mask over image tokens, (1 + rows * columns,) bool, False for the class token."""
     import torch
 
-    shape = (len(region), len(region[0]))
-    if shape != grid:
-        raise ValueError(
-            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {shape[0]} x {shape[1]}"
-        )
     patches = torch.tensor([cell for row in region for cell in row], dtype=torch.bool, device=device)
     return torch.cat([patches.new_zeros(1), patches])
 
@@ -280,7 +292,10 @@ def _as_region(value: Any) -> tuple[tuple[bool, ...], ...] | None:
         return None
     import numpy as np
 
-    mask = np.asarray(value)
+    try:
+        mask = np.asarray(value)
+    except ValueError as error:
+        raise ValueError("region: expected a boolean (rows, columns) mask, got rows of unequal length") from error
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise ValueError(
             f"region: expected a boolean (rows, columns) mask, got an array of shape {mask.shape} and type {mask.dtype}"

@@ -136,9 +136,9 @@ def bars(tracer: Tracer, effect: Effect | None) -> protocol.Bars:
     ids = tracer.model.token_ids(words)
     return {
         "words": words,
-        "clean": [float(clean.distribution[index]) for index in ids],
-        "corrupted": [float(corrupted.distribution[index]) for index in ids],
-        "patched": [] if effect is None else [float(effect.distribution[index]) for index in ids],
+        "clean": [number(clean.distribution[index]) for index in ids],
+        "corrupted": [number(corrupted.distribution[index]) for index in ids],
+        "patched": [] if effect is None else [number(effect.distribution[index]) for index in ids],
     }
 
 

@@ -61,7 +61,7 @@ class BlipVqa:
         self.built_in = False
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
-        self._words_lock = threading.Lock()
+        self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
         self.question_encoder = TextBlock(self.hf.text_encoder.encoder.layer, causal=False)
         self.answer_decoder = TextBlock(self.hf.text_decoder.bert.encoder.layer, causal=True)
 
@@ -130,7 +130,10 @@ class BlipVqa:
                 f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, "
                 f"such as {missing[0]}"
             )
-        model.to(place)
+        try:
+            model.to(place)
+        except (AssertionError, RuntimeError, NotImplementedError) as error:
+            raise ValueError(f"device: {str(place)!r} cannot be used here: {error}") from error
         assemble: Any = BlipProcessor
         return cls(model, assemble(images, tokenizer), name=source)
 
@@ -172,7 +175,7 @@ class BlipVqa:
             TypeError, ValueError: if it is no picture.
         """
         pixels = self.processor.image_processor(images=as_image(image), return_tensors="pt")["pixel_values"]
-        with self.lock, torch.inference_mode():
+        with self.lock, torch.inference_mode(), _exact_convolution():
             tokens: Tensor = self.hf.vision_model(pixel_values=pixels.to(self.device, self.dtype)).last_hidden_state[0]
         return tokens
 
@@ -198,8 +201,14 @@ class BlipVqa:
         tokenizer = self.processor.tokenizer
         if not text.strip():
             raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name}: expected a text, this cannot be encoded: {error}") from error
         with self._words_lock:
             ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
+        if not special and self.end_id in ids:
+            raise ValueError(f"{name}: expected an answer without the end token, got {text!r}")
         content = len(ids) - (tokenizer.num_special_tokens_to_add() if special else 0)
         if content < 1:
             raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
@@ -258,13 +267,26 @@ def as_image(image: ImageLike) -> Image.Image:
         if not opened.is_file():
             raise FileNotFoundError(f"image: no such file: {os.fspath(image)!r}")
     elif isinstance(image, Image.Image):
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return _rgb(image, accepted)
     else:
         raise TypeError(f"image: expected {accepted}, got {type(image).__name__}")
     try:
         with Image.open(opened) as file:
-            return ImageOps.exif_transpose(file).convert("RGB")
+            return _rgb(file, accepted)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
+
+
+def _rgb(image: Image.Image, accepted: str) -> Image.Image:
+    if not image.width or not image.height:
+        raise ValueError(f"image: expected {accepted}, got a picture without pixels")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits and more, which `convert` would cut off rather than scale
+            numbers = np.asarray(upright, dtype=np.float64)
+            upright = Image.fromarray(np.clip(numbers / 257, 0, 255).astype(np.uint8))
+        return upright.convert("RGB")
+    except OSError as error:
         raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
 
 
@@ -273,9 +295,9 @@ def _array_image(array: np.ndarray[Any, Any], accepted: str) -> Image.Image:
     if not shaped or not array.size:
         raise ValueError(f"image: expected {accepted}, got an array of shape {array.shape}")
     if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating) or not (np.nanmin(array) >= 0 and np.nanmax(array) <= 1):
+        if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
             raise ValueError(f"image: an array must be uint8, or floating point from 0 to 1; got {array.dtype}")
-        array = np.round(np.nan_to_num(array) * 255).astype(np.uint8)
+        array = np.round(array * 255).astype(np.uint8)
     return Image.fromarray(array).convert("RGB")
 
 
@@ -295,6 +317,16 @@ def _check_config(source: str, options: dict[str, Any]) -> None:
             f"model: expected a BLIP question answering model (BlipForQuestionAnswering), {source!r} is "
             f"{config.get('model_type')!r} with architectures {config.get('architectures')}"
         )
+
+
+@contextmanager
+def _exact_convolution() -> Iterator[None]:
+    """On a GPU, cuDNN would round the patch convolution's inputs to TF32 unless told not to."""
+    allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def _bqplot_grid(trace: Trace, values: Any, limit: float, title: str) -> Any:
     # Ordinal scales merge equal names: a token's position keeps repeated words apart.
     labels = [f"{position} {token}" for position, token in enumerate(trace.tokens)]
     marks = bqplot.GridHeatMap(
-        color=np.nan_to_num(values),
+        color=values,
+        null_color="#e5e5e5",
         row=labels,
         column=list(range(values.shape[1])),
         scales={"color": colors, "row": rows, "column": columns},

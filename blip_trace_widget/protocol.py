@@ -73,9 +73,9 @@ class Bars(TypedDict):
     """Probabilities of the same words at the first answer position; patched is empty where there is no patched run."""
 
     words: list[str]
-    clean: list[float]
-    corrupted: list[float]
-    patched: list[float]
+    clean: list[float | None]
+    corrupted: list[float | None]
+    patched: list[float | None]
 
 
 class Gate(TypedDict):
@@ -135,7 +135,7 @@ class Curve(TypedDict):
     generation: int
     factors: list[float]
     scores: list[float | None]
-    clean: float
+    clean: float | None
 
 
 # --- custom messages, front end -> kernel --------------------------------------------------------------------------

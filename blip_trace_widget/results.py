@@ -12,13 +12,13 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.metrics import Effects, TotalEffect, effects, false_discovery, standard_error, t_test
-from blip_trace_widget.sites import State, window_layers
+from blip_trace_widget.sites import BLOCKS, SITES, State, one_of, whole_number, window_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 Top = list[tuple[str, float]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A clean or corrupted run.
 
@@ -55,7 +55,7 @@ class Run:
         return float(standard_error(self.scores))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Effect:
     """A patched run.
 
@@ -86,7 +86,7 @@ class Effect:
     direction: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """A grid of patched runs, one a state.
 
@@ -219,6 +219,7 @@ class Trace:
         Raises:
             OSError: if the file cannot be written.
         """
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
         from blip_trace_widget import __version__
@@ -235,7 +236,10 @@ class Trace:
             "corrupted": np.ascontiguousarray(self.corrupted),
             "clean": np.array([self.clean]),
         }
-        save_file(tensors, os.fspath(path), metadata={FORMAT: json.dumps(metadata)})
+        try:
+            save_file(tensors, os.fspath(path), metadata={FORMAT: json.dumps(metadata)})
+        except SafetensorError as error:
+            raise OSError(f"path: {os.fspath(path)!r} cannot be written: {error}") from error
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
@@ -254,22 +258,32 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         with safe_open(name, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {})[FORMAT])
             tensors = {key: file.get_tensor(key) for key in ("samples", "corrupted", "clean")}
-    except KeyError as error:
+        version = metadata["version"]
+        if version == FORMAT_VERSION:
+            return _assembled(tensors, metadata)
+    except (KeyError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(f"path: {name!r} is no saved trace: it lacks {error}") from error
     except (SafetensorError, ValueError) as error:
         raise ValueError(f"path: {name!r} is damaged or no saved trace: {error}") from error
-    if metadata.get("version") != FORMAT_VERSION:
-        raise ValueError(
-            f"path: {name!r} has format version {metadata.get('version')!r}, this package reads {FORMAT_VERSION}"
-        )
+    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads {FORMAT_VERSION}")
+
+
+def _assembled(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Trace:
+    """A trace from what a file holds; whatever does not fit raises."""
     samples, corrupted = tensors["samples"], tensors["corrupted"]
-    tokens = tuple(metadata["tokens"])
+    tokens, settings = tuple(str(token) for token in metadata["tokens"]), metadata["settings"]
     if samples.ndim != 3 or samples.shape[0] != corrupted.shape[0] or samples.shape[2] != len(tokens):
-        raise ValueError(f"path: {name!r} is damaged: shapes {samples.shape}, {corrupted.shape}, {len(tokens)} tokens")
-    return Trace(samples, float(tensors["clean"][0]), corrupted, tokens, cast("dict[str, Any]", metadata["settings"]))
+        raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
+    one_of("block", settings["block"], BLOCKS)
+    one_of("site", settings["site"], SITES)
+    one_of("direction", settings["direction"], ("restore", "disrupt"))
+    whole_number("window", settings["window"], 1)
+    trace = Trace(samples, float(tensors["clean"][0]), corrupted, tokens, dict(settings))
+    _ = trace.settings["metric"], trace.settings["corruption"]
+    return trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseCurve:
     """Scores over the noise factor.
 
@@ -310,7 +324,8 @@ class NoiseCurve:
                 pd.DataFrame(
                     {
                         "factor": self.factors,
-                        "run": f"{state.block} layer {state.layer} position {state.position} {state.site}",
+                        "run": f"{state.block} layer {state.layer} position {state.position} {state.site}"
+                        + ("" if state.head is None else f" head {state.head}"),
                         "score": scores.mean(axis=0),
                         "stderr": standard_error(scores),
                     }

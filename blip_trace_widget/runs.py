@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.calls import Check, no_check
+from blip_trace_widget.calls import Check, computed, no_check
 from blip_trace_widget.corruption import Corruption
 from blip_trace_widget.forward import Activations, ImageMemory, Projections, QuestionMemory
-from blip_trace_widget.model import BlipVqa, ImageLike
+from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.sites import State
 
 #: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
@@ -34,16 +35,23 @@ class ImageTokens:
 
     Args:
         model: the model.
-        image: the picture; embedded once, here.
+        image: the picture, RGB; embedded once, at the first use.
     """
 
-    def __init__(self, model: BlipVqa, image: ImageLike) -> None:
-        self._model = model
-        self.clean_tokens = model.embed_image(image)
+    def __init__(self, model: BlipVqa, image: Image.Image) -> None:
+        self.model = model
+        self.image = image
         self._layers = model.question_encoder.layers
-        with torch.inference_mode():
-            self._clean = Projections(self._layers, self.clean_tokens[None], bias=True)
         self._noise: tuple[Corruption, Projections] | None = None
+
+    @computed
+    def clean_tokens(self) -> Tensor:
+        """(image tokens, width)."""
+        return self.model.embed_image(self.image)
+
+    @computed
+    def _clean(self) -> Projections:
+        return Projections(self._layers, self.clean_tokens[None], bias=True)
 
     def clean(self) -> ImageMemory:
         """What the clean run sees."""
@@ -53,8 +61,7 @@ class ImageTokens:
         """What the corrupted runs see. The projected noise of the latest kind is kept, whatever its strength."""
         unit = corruption.unit()
         if self._noise is None or self._noise[0] != unit:
-            self._noise = None  # free the old one before the new one is made
-            added = corruption.delta(self.clean_tokens, self._model)
+            added = corruption.delta(self.clean_tokens, self.model)
             if added is None:
                 return self.clean()
             delta = added.to(self.clean_tokens.dtype)
@@ -184,22 +191,24 @@ class Runner:
             which of the runs, and their logits (S, C, answer positions, vocabulary).
         """
         samples = max(base.samples, source.samples)
-        positions = base.encoder.inputs.shape[1]
+        positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
         rows = self.chunk_rows or CHUNK_ROWS.get(self.model.device.type, CHUNK_ROWS["cpu"])
         size = max(1, rows // (samples * positions))
         start = 0
         while start < len(runs):
             part = slice(start, min(start + size, len(runs)))
+            logits = None
             try:
                 logits = self._chunk(base, source, runs[part], samples, check)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
+            if logits is None:  # outside of `except`, whose traceback keeps the tensors alive
                 torch.cuda.empty_cache()
                 size //= 2
-                continue
-            start = part.stop
-            yield part, logits
+            else:
+                start = part.stop
+                yield part, logits
 
     def _chunk(
         self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check

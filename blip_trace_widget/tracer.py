@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, no_check
-from blip_trace_widget.corruption import Corruption, GaussianNoise
+from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed, no_check
+from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
 from blip_trace_widget.forward import Activations, Cancelled
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
@@ -74,17 +74,32 @@ class Tracer:
     ) -> None:
         if not isinstance(model, BlipVqa):
             raise TypeError(f"model: expected BlipVqa, got {type(model).__name__}")
+        self._set_up(model, ImageTokens(model, as_image(image)), question, answer, foil, corruption, metric)
+
+    def _set_up(
+        self,
+        model: BlipVqa,
+        image_tokens: ImageTokens,
+        question: str,
+        answer: str | None,
+        foil: str | None,
+        corruption: Corruption | None,
+        metric: str | Metric | Callable[..., Any],
+    ) -> None:
         self.model = model
-        self.image = as_image(image)
         self.question = question
         self.corruption: Corruption = GaussianNoise() if corruption is None else _as_corruption(corruption)
         self.metric: Metric = as_metric(metric)
+        self._image_tokens = image_tokens
         self._given_answer, self._given_foil = answer, foil
         self._question_ids = model.question_ids(question)
         self._answer_given_ids = None if answer is None else model.answer_ids("answer", answer)
         self._foil_ids = None if foil is None else model.answer_ids("foil", foil)
         if self.metric.needs_foil and self._foil_ids is None:
             raise ValueError("foil: the metric 'logit_difference' compares the answer with a foil, got none")
+        if self._answer_given_ids is not None:
+            self._check_foil(self._answer_given_ids)
+        self.corruption.check(model, self._question_ids)
         self._runner = Runner(model)
         self._check: Check = no_check
 
@@ -107,27 +122,32 @@ class Tracer:
 
     def replace(self, **changes: Any) -> Tracer:
         """A tracer with other arguments (as in the constructor, without `model`); shares all that is still valid."""
-        arguments = {
-            "image": self.image,
+        arguments: dict[str, Any] = {
             "question": self.question,
             "answer": self._given_answer,
             "foil": self._given_foil,
             "corruption": self.corruption,
             "metric": self.metric,
         }
-        unknown = set(changes) - set(arguments)
+        unknown = set(changes) - {"image", *arguments}
         if unknown:
-            raise TypeError(f"replace: unknown argument {min(unknown)!r}, accepted are {sorted(arguments)}")
-        other = Tracer(self.model, **{**arguments, **changes})
-        if "image" not in changes:
-            _share(self, other, "_image_tokens")
-            if other.question == self.question:
-                _share(self, other, "_clean_encoder")
-                if other._answer_given_ids == self._answer_given_ids:
-                    _share(self, other, "_answer_ids", "_text", "_clean_run")
-                if other.corruption == self.corruption:
-                    _share(self, other, "_corrupted_encoder")
+            raise TypeError(f"replace: unknown argument {min(unknown)!r}, accepted are {['image', *arguments]}")
+        same_image = "image" not in changes
+        tokens = self._image_tokens if same_image else ImageTokens(self.model, as_image(changes.pop("image")))
+        other = type(self).__new__(type(self))
+        other._set_up(self.model, tokens, **{**arguments, **changes})
+        if same_image and other.question == self.question:
+            _share(self, other, "_clean_encoder")
+            if other._answer_given_ids == self._answer_given_ids:
+                _share(self, other, "_answer_ids", "_text", "_clean_run")
+            if other.corruption == self.corruption:
+                _share(self, other, "_corrupted_encoder")
         return other
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, RGB."""
+        return self._image_tokens.image
 
     # --- what the model sees and says --------------------------------------------------------------------------------
 
@@ -172,14 +192,14 @@ class Tracer:
             finally:
                 self._check = no_check
 
-    @cached_property
+    @computed
     def clean(self) -> Run:
         """The run on the undamaged image."""
         with self._computing():
             run = self._clean_run
             return self._as_run(run, [self._answer_ids], answer=self.answer)
 
-    @cached_property
+    @computed
     def corrupted(self) -> Run:
         """The runs on the corrupted image, one a noise sample.
 
@@ -192,7 +212,7 @@ class Tracer:
             answers = self._runner.greedy(run.encoder.output, longest, self._check, first=run.logits[:, 0])
             return self._as_run(run, answers, longest=longest)
 
-    @cached_property
+    @computed
     def total_effect(self) -> TotalEffect:
         """score(clean) - score(corrupted) with its standard error, and the gate."""
         return TotalEffect(self.clean.score, np.asarray(self.corrupted.scores, dtype=np.float64))
@@ -220,6 +240,7 @@ class Tracer:
         for state in chosen:
             self._check_state(state)
         check = as_check(cancel)
+        self.prepare(cancel)
         with self._computing():
             base, source = self._base_and_source(direction)
             for _, logits in self._runner.patched(base, source, [chosen], check):
@@ -267,10 +288,12 @@ class Tracer:
         """
         cells = self.cells(block, site, head, window)
         layers, positions = len(self._layers(block)), len(self.tokens(block))
+        one_of("direction", direction, ("restore", "disrupt"))
+        report, close = as_progress(progress, len(cells))
         with self._computing():
-            samples = np.full((self.corrupted.scores.shape[0], layers, positions), np.nan)
-            report, close = as_progress(progress, len(cells))
+            samples = np.full((self.corruption.samples, layers, positions), np.nan)
             try:
+                self.prepare(cancel)
                 for part, scores in self.patched_scores([cell.states for cell in cells], direction, cancel):
                     for cell, values in zip(cells[part], scores.T, strict=True):
                         samples[:, cell.layer, cell.position] = values
@@ -282,28 +305,35 @@ class Tracer:
         return self.as_trace(samples, block, site, head, window, direction)
 
     def noise_curve(
-        self, factors: Sequence[float] | NDArray[Any] | None = None, states: State | Iterable[State] = ()
+        self,
+        factors: Sequence[float] | NDArray[Any] | None = None,
+        states: State | Iterable[State] = (),
+        cancel: Callable[[], bool] | Any = None,
     ) -> NoiseCurve:
         """Mean score over the noise factor, of the corrupted run and of patched ones.
 
         Args:
             factors: noise factors; default 21 from 0 to 10.
             states: states to restore, each in a run of its own.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also where the corruption
                 has no factor.
+            Cancelled: within a layer of `cancel` saying so.
         """
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(self.corruption).__name__}")
         chosen = as_states(states) if isinstance(states, State) or states else ()
-        values = np.linspace(0, 10, 21) if factors is None else np.asarray(factors, dtype=np.float64)
+        values = np.linspace(0, 10, 21) if factors is None else _as_factors(factors)
+        _ = self._clean_run  # computed here, the tracers below share it
         corrupted, patched = [], []
         for factor in values:
             tracer = self.with_corruption(factor=float(factor))
             with tracer._computing():
+                tracer._check = as_check(cancel)
                 corrupted.append(tracer._score(tracer._corrupted_run.logits))
-            patched.append([tracer.patch(state).scores for state in chosen])
+            patched.append([tracer.patch(state, cancel=cancel).scores for state in chosen])
         return NoiseCurve(
             factors=values,
             clean=self.clean.score,
@@ -390,16 +420,12 @@ class Tracer:
 
     # --- computed once -----------------------------------------------------------------------------------------------
 
-    @cached_property
-    def _image_tokens(self) -> ImageTokens:
-        return ImageTokens(self.model, self.image)
-
-    @cached_property
+    @computed
     def _clean_encoder(self) -> Activations:
         question = self._runner.embed_question(self._question_ids)
         return self._runner.encode(question, self._image_tokens.clean(), 1, self._check)
 
-    @cached_property
+    @computed
     def _corrupted_encoder(self) -> Activations:
         memory = self._image_tokens.corrupted(self.corruption)
         question = self._text.question
@@ -408,7 +434,7 @@ class Tracer:
             question = self._runner.embed_question(ids)
         return self._runner.encode(question, memory, self.corruption.samples, self._check)
 
-    @cached_property
+    @computed
     def _answer_ids(self) -> list[int]:
         if self._answer_given_ids is not None:
             ids = self._answer_given_ids
@@ -419,22 +445,18 @@ class Tracer:
                 ids = self._runner.greedy(self._clean_encoder.output, longest, self._check)[0]
             if not ids:
                 raise ValueError("answer: the model's own answer to this question is empty; give one")
-        if self._foil_ids is not None and len(self._foil_ids) != len(ids):
-            raise ValueError(
-                f"foil: expected as many tokens as the answer {self.model.tokens(ids)}, "
-                f"got {self.model.tokens(self._foil_ids)}"
-            )
+        self._check_foil(ids)
         return ids
 
-    @cached_property
+    @computed
     def _text(self) -> Text:
         return Text(self._clean_encoder.inputs, self._runner.embed_answer(self._answer_ids))
 
-    @cached_property
+    @computed
     def _clean_run(self) -> BaseRun:
         return self._runner.base(self._text, self._clean_encoder, self._image_tokens.clean(), self._check)
 
-    @cached_property
+    @computed
     def _corrupted_run(self) -> BaseRun:
         memory = self._image_tokens.corrupted(self.corruption)
         return self._runner.base(self._text, self._corrupted_encoder, memory, self._check)
@@ -460,6 +482,13 @@ class Tracer:
             )
         if state.head is not None:
             whole_number("head", state.head, 0, self.model.heads - 1)
+
+    def _check_foil(self, answer: list[int]) -> None:
+        if self._foil_ids is not None and len(self._foil_ids) != len(answer):
+            raise ValueError(
+                f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
+                f"got {self.model.tokens(self._foil_ids)}"
+            )
 
     def _score(self, logits: Tensor) -> NDArray[np.float64]:
         """Scores (...) of logits (..., answer positions, vocabulary)."""
@@ -518,6 +547,15 @@ def _distribution(logits: Tensor) -> NDArray[np.float32]:
     """Mean distribution over samples at the first answer position, (S, positions, vocabulary) -> (vocabulary,)."""
     mean: NDArray[np.float32] = logits[:, 0].softmax(-1).mean(0).cpu().numpy()
     return mean
+
+
+def _as_factors(factors: Any) -> NDArray[np.float64]:
+    if isinstance(factors, (str, bytes)) or not isinstance(factors, Iterable):
+        raise TypeError(f"factors: expected a sequence of numbers, got {type(factors).__name__} {factors!r}")
+    values = [checked_factor("factors", factor) for factor in factors]
+    if not values:
+        raise ValueError("factors: expected at least one number, got none")
+    return np.array(values)
 
 
 def _as_corruption(corruption: Any) -> Corruption:

@@ -9,6 +9,7 @@ Ends: here is no mathematics and no order of work; see `blip_trace_widget.conduc
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -139,9 +140,9 @@ class TraceWidget(anywidget.AnyWidget):
     def _start(self, tracer: Tracer, example: int = -1) -> None:
         if not isinstance(tracer.corruption, GaussianNoise):
             raise ValueError(f"corruption: the widget needs GaussianNoise, got {type(tracer.corruption).__name__}")
-        if tracer.metric.name not in METRICS:
+        if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
-        self._showing = False  # traits change because of a result, not of a request
+        self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
         self._conductor = Conductor(tracer, self)
         super().__init__(**_inputs_of(tracer), example=example, picture=figure.picture(tracer.image))
         self.on_msg(self._on_message)
@@ -225,10 +226,8 @@ class TraceWidget(anywidget.AnyWidget):
     def _use_picture(self, buffers: Sequence[Any] | None) -> None:
         if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
             raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
-        image = as_image(bytes(buffers[0]))
-        with self._conductor.lock:
-            self.show_traits(example=-1)
-            self._conductor.change(image=image, answer=None, foil=None)
+        content = bytes(buffers[0])
+        self._conductor.later("picture", lambda: self._change_subject(image=as_image(content)))
 
     # --- validation and reaction -------------------------------------------------------------------------------------
 
@@ -274,27 +273,34 @@ class TraceWidget(anywidget.AnyWidget):
     @traitlets.validate("selection")
     @_refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
-        layers, positions = self.tracer.model.layers, len(self.tracer.tokens(self.block))
+        layers, positions = self.tracer.model.layers, self._conductor.positions(self.block)
         cells = []
         for cell in proposal["value"]:
             if not isinstance(cell, (list, tuple)) or len(cell) != 2:
                 raise ValueError(f"selection: expected a list of (layer, position), got {cell!r}")
             layer = whole_number("selection (layer)", cell[0], 0, layers - 1)
-            cells.append((layer, whole_number("selection (position)", cell[1], 0, positions - 1)))
+            cells.append((layer, whole_number("selection (position)", cell[1], 0, positions and positions - 1)))
         return cells
+
+    def _change_subject(self, example: int = -1, **changes: Any) -> None:
+        """Another image or question, which has an answer of its own; a foil was for the old one."""
+        with self._conductor.lock:
+            self.show_traits(example=example)
+            if self.metric == "logit_difference":
+                self.show_traits(metric="probability")
+                changes["metric"] = "probability"
+            self._conductor.change(answer=None, foil=None, **changes)
 
     def _on_question(self, _change: Any) -> None:
         if not self._showing:
-            with self._conductor.lock:
-                self.show_traits(example=-1)
-                self._conductor.change(question=self.question, answer=None, foil=None)
+            self._change_subject(question=self.question)
 
     def _on_example(self, _change: Any) -> None:
         if not self._showing and self.example >= 0:
             chosen = examples()[self.example]
             with self._conductor.lock:
                 self.show_traits(question=chosen.question)
-                self._conductor.change(image=chosen.image, question=chosen.question, answer=None, foil=None)
+                self._change_subject(self.example, image=chosen.image, question=chosen.question)
 
     def _on_metric(self, _change: Any) -> None:
         if not self._showing:
@@ -329,15 +335,19 @@ class TraceWidget(anywidget.AnyWidget):
 
     def go_back(self, tracer: Tracer) -> None:
         """Show the inputs that a tracer stands for."""
-        self.show_traits(**_inputs_of(tracer))
+        self.show_traits(**_inputs_of(tracer), example=-1)
+
+    @property
+    def _showing(self) -> bool:
+        return getattr(self._thread, "showing", False)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
-        before, self._showing = self._showing, True
+        before, self._thread.showing = self._showing, True
         try:
             yield
         finally:
-            self._showing = before
+            self._thread.showing = before
 
 
 def _inputs_of(tracer: Tracer) -> dict[str, Any]:

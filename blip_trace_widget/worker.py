@@ -9,10 +9,12 @@ Ends: at calling functions. It knows neither torch nor widgets.
 
 from __future__ import annotations
 
+import atexit
 import heapq
 import itertools
+import logging
 import threading
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Collection, Generator, Hashable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
@@ -24,6 +26,7 @@ Slices: TypeAlias = Generator[None, None, None]
 
 _WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
 _WORKERS_LOCK = threading.Lock()
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(order=True)
@@ -45,7 +48,7 @@ class Job:
     owner: Hashable = field(compare=False)
     key: Hashable = field(compare=False)
     slices: Callable[[Job], Slices] = field(compare=False)
-    failed: Callable[[Exception], None] = field(compare=False)
+    failed: Callable[[BaseException], None] = field(compare=False)
     cancelled: threading.Event = field(compare=False, default_factory=threading.Event)
     running: Slices | None = field(compare=False, default=None)
 
@@ -65,7 +68,7 @@ class Worker:
         owner: Hashable,
         key: Hashable,
         slices: Callable[[Job], Slices],
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
         priority: int = 0,
     ) -> None:
         """Queue a job; returns at once. A job that waits under that key already becomes as urgent as this one."""
@@ -77,16 +80,16 @@ class Worker:
                     heapq.heapify(self._jobs)
                     return
             heapq.heappush(self._jobs, Job(priority, next(self._numbers), owner, key, slices, failed))
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
-    def cancel(self, owner: Hashable, key: Hashable | None = None) -> None:
-        """Drop an owner's jobs (or those with that key); a running one is told by its event."""
+    def cancel(self, owner: Hashable, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
+        """Drop an owner's jobs (or those with that key, or all but `keep`); a running one is told by its event."""
         with self._changed:
             for job in self._jobs:
-                if job.owner == owner and (key is None or job.key == key):
+                if job.owner == owner and (key is None or job.key == key) and job.key not in keep:
                     job.cancelled.set()
             self._changed.notify_all()
 
@@ -134,10 +137,30 @@ class Worker:
             next(job.running)
         except StopIteration:
             return False
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must be shown and must not end the thread
-            job.failed(error)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must be shown and must not end the thread
+            try:
+                job.failed(error)
+            except BaseException:  # noqa: BLE001
+                _LOG.exception("could not show that %r failed with %r", job.key, error)
             return False
         return True
+
+    def end(self, timeout: float) -> None:
+        """Drop everything and wait a little for the thread."""
+        with self._changed:
+            for job in self._jobs:
+                job.cancelled.set()
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+
+
+@atexit.register
+def _end_all() -> None:
+    """An interpreter that ends while a thread is deep in a matrix product may abort."""
+    for worker in list(_WORKERS.values()):
+        worker.end(5.0)
 
 
 def worker_of(model: object, name: str = "blip-trace") -> Worker:

@@ -64,6 +64,10 @@ def test_settings_make_it_again():
         ({"factor": -1}, ValueError, "factor.*-1"),
         ({"factor": float("inf")}, ValueError, "factor"),
         ({"factor": "5"}, TypeError, "factor.*str"),
+        ({"factor": 10**400}, ValueError, "factor.*int"),
+        ({"factor": np.ones(3)}, ValueError, "factor.*ndarray"),
+        ({"factor": 1e38}, ValueError, "factor.*1e.06"),
+        ({"region": [[True], [True, False]]}, ValueError, "region.*unequal"),
         ({"kind": "uniform"}, ValueError, "kind.*multiplicative.*'uniform'"),
         ({"samples": 0}, ValueError, "samples.*0"),
         ({"samples": 2.5}, TypeError, "samples"),
@@ -80,7 +84,7 @@ def test_wrong_arguments_are_named(wrong, error, message):
 
 def test_a_region_of_another_grid_is_refused():
     with pytest.raises(ValueError, match=r"region: expected 2 x 2 patches.*got 1 x 2"):
-        GaussianNoise(region=[[True, False]]).delta(torch.ones((5, 3)), SimpleNamespace(grid=(2, 2)))
+        GaussianNoise(region=[[True, False]]).check(SimpleNamespace(grid=(2, 2)), [])
 
 
 def slow_tracer(tracer):
@@ -129,9 +133,8 @@ def test_a_swapped_question_equals_hooks(demo, example):
 
 
 def test_a_question_of_another_length_is_refused(demo, example):
-    tracer = Tracer(demo, example.image, example.question, corruption=QuestionSwap("what color is the big square?"))
     with pytest.raises(ValueError, match=r"question \(of QuestionSwap\): expected 8 tokens .* got 9"):
-        _ = tracer.corrupted
+        Tracer(demo, example.image, example.question, corruption=QuestionSwap("what color is the big square?"))
 
 
 def test_deterministic_corruptions_are_comparable(example):

@@ -71,6 +71,9 @@ def test_the_image_is_embedded_once(monkeypatch, demo, example):
     whole = ModelClass.embed_image
     monkeypatch.setattr(ModelClass, "embed_image", lambda self, image: embedded.append(1) or whole(self, image))
     tracer = Tracer(demo, example.image, example.question)
+    tracer.with_corruption(factor=1.0).corrupted
+    tracer.noise_curve([0.0, 1.0])
+    assert len(embedded) == 1
     tracer.trace()
     tracer.trace("answer_decoder")
     tracer.with_corruption(factor=2.0).trace()
@@ -89,7 +92,8 @@ def test_moving_the_noise_projects_nothing(monkeypatch, tracer):
     moved = tracer.with_corruption(factor=7.0)
     moved.trace()
     assert projected == []
-    assert moved.clean is not tracer.clean or moved.clean.score == tracer.clean.score
+    tracer.with_corruption(seed=5).trace()
+    assert projected == list(range(6))
 
 
 def test_derived_tracers_equal_fresh_ones(demo, example):
@@ -140,6 +144,22 @@ def test_a_cancelled_patch_says_so(tracer):
         tracer.patch(State("question_encoder", 0, 0), cancel=lambda: True)
 
 
+def test_a_model_in_use_by_one_thread_never_locks_out_another_for_good(demo, example):
+    """One thread computes a tracer from its scores, another a second one from its answer: all finish."""
+
+    def work(index):
+        for _ in range(5):
+            tracer = Tracer(demo, example.image, example.question)
+            _ = (tracer.corrupted, tracer.answer) if index % 2 else (tracer.answer, tracer.corrupted)
+
+    threads = [threading.Thread(target=work, args=(index,), daemon=True) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 def test_threads_may_share_a_model(demo, example):
     tracers = [Tracer(demo, example.image, example.question, corruption=GaussianNoise(seed=seed)) for seed in range(4)]
     expected = [tracer.replace().trace().samples for tracer in tracers]
@@ -186,12 +206,13 @@ def test_a_foil_of_another_length_is_refused(demo, example):
     tracer = Tracer(demo, example.image, example.question, foil="light blue", metric="logit_difference")
     with pytest.raises(ValueError, match="foil: expected as many tokens"):
         _ = tracer.clean
+    with pytest.raises(ValueError, match="foil: expected as many tokens"):
+        Tracer(demo, example.image, example.question, answer="red", foil="light blue")
 
 
 def test_a_region_of_another_grid_is_refused(demo, example):
-    tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(region=[[True, False]]))
     with pytest.raises(ValueError, match="region: expected 8 x 8"):
-        _ = tracer.corrupted
+        Tracer(demo, example.image, example.question, corruption=GaussianNoise(region=[[True, False]]))
 
 
 @pytest.mark.parametrize(
@@ -210,7 +231,10 @@ def test_a_region_of_another_grid_is_refused(demo, example):
         (lambda t: t.trace(direction="back"), ValueError, "direction"),
         (lambda t: t.trace(progress=3), TypeError, "progress"),
         (lambda t: t.trace(cancel=3), TypeError, "cancel"),
-        (lambda t: t.noise_curve([-1.0]), ValueError, "factor"),
+        (lambda t: t.noise_curve([-1.0]), ValueError, "factors"),
+        (lambda t: t.noise_curve(5.0), TypeError, "factors"),
+        (lambda t: t.noise_curve([]), ValueError, "factors"),
+        (lambda t: t.noise_curve(["a"]), TypeError, "factors"),
         (lambda t: t.replace(colour="red"), TypeError, "colour"),
     ],
 )

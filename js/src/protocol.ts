@@ -46,9 +46,9 @@ export interface RunInfo {
 /** Probabilities of the same words at the first answer position; patched is empty where there is no patched run. */
 export interface Bars {
 	words: string[];
-	clean: number[];
-	corrupted: number[];
-	patched: number[];
+	clean: (number | null)[];
+	corrupted: (number | null)[];
+	patched: (number | null)[];
 }
 
 /** Whether the total effect is large enough for recovery to mean something, and the same in words. */
@@ -103,7 +103,7 @@ export interface Curve {
 	generation: number;
 	factors: number[];
 	scores: (number | null)[];
-	clean: number;
+	clean: number | null;
 }
 
 /** The first message of a view: which protocol it speaks. */
