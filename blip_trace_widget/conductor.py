@@ -100,7 +100,7 @@ class Conductor:
         self._changes: dict[str, Any] = {}
         self._grids: dict[View, _Cells] = {}
         self._shown: list[str] | None = None  # the rows of the grid on screen
-        self._select_request = 0
+        self._patch_requests: dict[tuple[CellIndex, ...], int] = {}
         self._fill_request = 0
         self._fill_at_once = False  # Trace all was asked for before there was a grid
         self._curve: dict[float, float] = {}
@@ -135,7 +135,9 @@ class Conductor:
     def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
         """Patch these cells of the grid in view, all in one run."""
         with self.lock:
-            self.selection, self._select_request = tuple(cells), request
+            self.selection = tuple(cells)
+            if request:  # a trait that changes and a message may ask for the same cells: one job answers both
+                self._patch_requests[self.selection] = request
             self._worker.cancel(self._owner, "patch a set")
             self._screen.show_traits(error="")
             if not cells:
@@ -234,7 +236,8 @@ class Conductor:
         if "image" in changes or self._shown is None:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         if other_text:
-            self._unselect()
+            if self._shown is not None:
+                self._unselect()
             self._show_grid()
         if not changes or set(changes) - {"corruption"} or old.corruption.unit() != tracer.corruption.unit():
             self._curve = {}
@@ -269,7 +272,6 @@ class Conductor:
 
     def _patch(self) -> None:
         tracer, generation, view, chosen = self.tracer, self._computed, self.view, self.selection
-        request = self._select_request
         at = {_index(cell): cell for cell in tracer.cells(view.block, view.site, None, view.window)}
 
         def slices(job: Job) -> Slices:
@@ -278,25 +280,23 @@ class Conductor:
                 effect = tracer.patch(states, view.direction, job.cancelled)
                 with self.lock:
                     if not job.cancelled.is_set():
-                        self._show_effect(tracer, effect, chosen, view, request)
+                        self._show_effect(tracer, effect, chosen, view)
             finally:
                 with self.lock:
-                    if generation == self._computed:
-                        self._say("done", request, stopped=job.cancelled.is_set())
+                    if generation == self._computed and not job.cancelled.is_set():
+                        self._say("done", self._patch_requests.pop(chosen, 0), stopped=False)
             yield
 
         # Every single cell clicked is computed, be the next click ever so quick; of sets only the latest.
         self._submit(("patch", chosen) if len(chosen) == 1 else "patch a set", PATCH, slices)
 
-    def _show_effect(
-        self, tracer: Tracer, effect: Effect, chosen: tuple[CellIndex, ...], view: View, request: int
-    ) -> None:
+    def _show_effect(self, tracer: Tracer, effect: Effect, chosen: tuple[CellIndex, ...], view: View) -> None:
         assert self._computed is not None
         if len(chosen) == 1:
             cells = self._cells(view)
             cells.samples[:, chosen[0][0], chosen[0][1]] = effect.scores
             cells.wanted.add(chosen[0])
-            self._report(request, chosen, view)
+            self._report(self._patch_requests.get(chosen, 0), chosen, view)
             if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
                 self._show_grid()
         if chosen == self.selection:
@@ -347,7 +347,7 @@ class Conductor:
                 yield
         finally:
             with self.lock:
-                if generation == self._computed and view == self.view:
+                if generation == self._computed == self.generation and view == self.view:
                     self._show_grid()
                     if not job.cancelled.is_set():  # who cancels says so
                         self._say("done", request, stopped=done < len(todo))

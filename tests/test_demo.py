@@ -13,14 +13,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from transformers import BertTokenizer, BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget.demo import MODEL_FOLDER, PICTURE_FOLDER, Example, examples
 from blip_trace_widget.demo.evaluate import NOISE_FACTOR, damage, localise, prepare, score, table
-from blip_trace_widget.demo.network import load
+from blip_trace_widget.demo.lessons import PLACE_NAMES, QUESTIONS_AN_IMAGE, draw_lesson
+from blip_trace_widget.demo.network import GRID, IMAGE_SIZE, WIDTH, load
 from blip_trace_widget.demo.questions import KINDS, TEMPLATES, answers, ask, sample
 from blip_trace_widget.demo.scenes import COLORS, SHAPES, arrange, coverage, draw, object_at, overlap
+from blip_trace_widget.demo.teaching import AnswerKey, encode_questions, hide_padding, pixels
 from blip_trace_widget.demo.train import train
 
 Loaded = tuple[BlipForQuestionAnswering, BlipProcessor]
@@ -304,6 +307,54 @@ def test_two_trainings_with_one_seed_give_the_same_weights() -> None:
     assert [line.split("  ")[0] for line in lines[:2]] == ["seeing 1/1", "answering 3/3"]
     with pytest.raises(ValueError, match="steps: got 1"):
         train(1, 0, lines.append)
+
+
+def test_training_on_padded_questions_is_training_on_each_alone(loaded: Loaded) -> None:
+    model, processor = loaded
+    lesson = draw_lesson(0, 0, IMAGE_SIZE, GRID)
+    answer_in, _ = AnswerKey(processor.tokenizer).look_up(lesson.questions)
+    hooks = hide_padding(model)
+    with torch.no_grad():
+        image = model.vision_model(pixel_values=pixels(processor, lesson)).last_hidden_state
+        encoded = encode_questions(model, processor, lesson, image, torch.nn.Linear(WIDTH, len(PLACE_NAMES)))
+        together = model.text_decoder(
+            input_ids=answer_in, encoder_hidden_states=encoded.hidden, encoder_attention_mask=encoded.mask
+        ).logits
+        for hook in hooks:
+            hook.remove()
+        assert len(set(encoded.mask.sum(1).tolist())) > 2
+        for row, question in enumerate(lesson.questions[:12]):
+            text = processor.tokenizer(question.text, return_tensors="pt")
+            hidden = model.text_encoder(
+                input_ids=text.input_ids,
+                attention_mask=text.attention_mask,
+                encoder_hidden_states=image[row // QUESTIONS_AN_IMAGE][None],
+            ).last_hidden_state
+            alone = model.text_decoder(input_ids=answer_in[row : row + 1], encoder_hidden_states=hidden).logits
+            assert torch.allclose(alone[0], together[row], atol=1e-4)
+
+
+def test_lesson_pixels_are_what_the_image_processor_gives(loaded: Loaded) -> None:
+    lesson = draw_lesson(0, 1, IMAGE_SIZE, GRID)
+    pictures = [Image.fromarray(one) for one in lesson.pixels[:4]]
+    given = loaded[1].image_processor(pictures, return_tensors="pt").pixel_values
+    assert torch.allclose(given, pixels(loaded[1], lesson)[:4], atol=1e-5)
+
+
+def test_answers_do_not_depend_on_what_else_is_in_the_batch(loaded: Loaded) -> None:
+    model, processor = loaded
+    listed = examples()
+    asked = prepare(
+        model,
+        processor,
+        [item.image for item in listed],
+        [item.question for item in listed],
+        [item.answer for item in listed],
+    )
+    together = score(model, asked, asked.image)[0]
+    for row, item in enumerate(listed):
+        alone = prepare(model, processor, [item.image], [item.question], [item.answer])
+        assert score(model, alone, alone.image)[0][0] == pytest.approx(together[row], abs=1e-5)
 
 
 def test_folder_constants_are_inside_the_package() -> None:

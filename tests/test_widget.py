@@ -166,9 +166,6 @@ def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tra
     assert widget.generation == 201
     moved = tracer.with_corruption(factor=3.0)
     np.testing.assert_allclose(values(widget)[3], moved.trace().recovery, atol=1e-5)
-    # No message of an older generation follows one of a newer.
-    generations = [content["generation"] for how, content, _ in widget.comm.sent if how == "custom"]
-    assert generations == sorted(generations)
 
 
 def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
@@ -379,7 +376,9 @@ def test_an_update_that_fails_returns_to_the_last_good_state(widget, monkeypatch
     good = dict(widget.runs)
     whole = Runner.greedy
     monkeypatch.setattr(
-        Runner, "greedy", lambda self, encoded, *rest: [[]] if encoded.shape[0] == 1 else whole(self, encoded, *rest)
+        Runner,
+        "greedy",
+        lambda self, encoded, *rest, **more: [[]] if encoded.shape[0] == 1 else whole(self, encoded, *rest, **more),
     )
     question = widget.question
     widget.question = "what shape is red?"
@@ -388,6 +387,52 @@ def test_an_update_that_fails_returns_to_the_last_good_state(widget, monkeypatch
     assert widget.question == question
     assert widget.runs["clean"] == good["clean"]
     assert widget.runs["generation"] == widget.generation
+
+
+def test_python_is_heard_while_results_are_shown(widget):
+    """What one thread shows must not deafen another."""
+    widget.observe(lambda change: time.sleep(0.2), "runs")
+    widget.noise = 3.0
+    time.sleep(0.1)
+    for factor in (4.0, 4.5, 2.5):
+        widget.noise = factor
+        time.sleep(0.07)
+    widget.wait(30)
+    assert widget.runs["noise"] == widget.tracer.corruption.factor == widget.noise == 2.5
+
+
+def test_a_failing_example_can_be_chosen_again(widget, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(Runner, "greedy", lambda *_, **__: [[]])
+        widget.example = 3
+        widget.wait(30)
+        assert "answer" in widget.error
+    assert widget.example == -1
+    widget.example = 3
+    widget.wait(30)
+    assert widget.question == examples()[3].question
+    assert widget.error == ""
+
+
+def test_a_foil_goes_with_its_question(demo, example):
+    widget = TraceWidget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
+    widget.wait(30)
+    assert "logit_difference" in widget.setup["metrics"]
+    widget.question = "how many circles are there?"
+    widget.wait(30)
+    assert widget.error == ""
+    assert widget.metric == widget.runs["metric"] == "probability"
+    widget.close()
+
+
+def test_everything_sent_is_plain_json(widget):
+    import json
+
+    widget.trace_all()
+    widget.selection = [(0, 0)]
+    widget.wait(30)
+    for name in ("setup", "runs", "detail", "curve"):
+        json.dumps(getattr(widget, name), allow_nan=False)
 
 
 def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):

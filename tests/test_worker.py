@@ -120,6 +120,21 @@ def test_exceptions_are_told_and_the_worker_goes_on(worker, log):
     assert log.lines == [("next", 0)]
 
 
+def test_a_job_whose_failure_cannot_be_told_ends_too(worker, log):
+    def broken(job):
+        raise RuntimeError("boom")
+        yield
+
+    def deaf(error):
+        raise OSError("no screen")
+
+    worker.submit("a", "broken", broken, deaf)
+    submit(worker, log, "b", "next", log.job("next"))
+    assert worker.wait("a", 5)
+    assert worker.wait("b", 5)
+    assert log.lines == [("next", 0)]
+
+
 def test_wait_gives_up_in_time_and_refuses_to_wait_for_itself(worker, log):
     submit(worker, log, "a", "hold", log.job("hold", gate=True))
     assert not worker.wait("a", 0.05)

@@ -74,6 +74,7 @@ export function createSession(host: HostModel, model: Model): Session {
 		clearTimeout(patience);
 		patience = setTimeout(() => {
 			model.offline.value = true;
+			waiting.value = new Map();
 		}, PATIENCE);
 		return id;
 	}

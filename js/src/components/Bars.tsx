@@ -48,14 +48,14 @@ export function Bars({ runs, detail, hint, old }: Props) {
 							{word}
 						</th>
 						{HEADS.map(([name]) => {
-							const share = bars?.[name][row];
+							const share = bars?.[name][row] ?? null;
 							return (
 								<td key={name}>
 									<span class={`bt-bar bt-${name}`}>
 										<span style={{ width: `${100 * (share ?? 0)}%` }} />
 									</span>
 									<span class="bt-value">
-										{share === undefined ? "" : percent(share)}
+										{share === null ? "" : percent(share)}
 									</span>
 								</td>
 							);

@@ -18,9 +18,7 @@ export function curvePoints(curve: Curve): Point[] {
 		const score = curve.scores[index] ?? null;
 		return score === null ? [] : [[factor, score]];
 	});
-	const scores = [curve.clean, ...known.map(([, score]) => score)].filter(
-		Number.isFinite,
-	);
+	const scores = [curve.clean ?? 0, ...known.map(([, score]) => score)];
 	const low = Math.min(0, ...scores);
 	const span = Math.max(...scores) - low || 1;
 	return known

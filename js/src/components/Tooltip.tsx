@@ -24,7 +24,7 @@ interface Props {
 	metric: string;
 }
 
-const WIDTH = 216;
+const WIDTH = 248;
 const GAP = 8;
 
 export function Tooltip({ pointed, view, metric }: Props) {

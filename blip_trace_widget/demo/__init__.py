@@ -1,0 +1,83 @@
+"""The built-in tiny BLIP and its example pictures, for use without a download.
+
+What it is for: `examples()` gives curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
+What it costs: importing it loads NumPy and Pillow alone; a picture is read when its `image` is asked for.
+Where it ends: it loads no model. How model and pictures were made is in `train.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from .scenes import SceneObject, coverage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MODEL_FOLDER", "PICTURE_FOLDER", "Example", "SceneObject", "examples"]
+
+MODEL_FOLDER: Path = Path(__file__).resolve().parent / "model"
+PICTURE_FOLDER: Path = Path(__file__).resolve().parent / "pictures"
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, a question about it, and the one right answer, which the built-in model gives.
+
+    `kind` is COCO-QA's: "color", "object", "number" or "location". `objects` says what is where: shape, colour and
+    box (x0, y0, x1, y1) in fractions of the picture.
+    """
+
+    name: str
+    picture: Path
+    question: str
+    answer: str
+    kind: str
+    objects: tuple[SceneObject, ...]
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, RGB, read afresh at every call: whoever gets it may change it."""
+        with Image.open(self.picture) as stored:
+            return stored.convert("RGB")
+
+    def region(self, rows: int, columns: int, shape: str | None = None, color: str | None = None) -> NDArray[np.bool_]:
+        """Which image patches the boxes of the matching objects touch: booleans, (rows, columns).
+
+        Without `shape` and `color` all objects match. Raises ValueError when nothing matches or a count is below 1.
+        """
+        for name, count in (("rows", rows), ("columns", columns)):
+            if count < 1:
+                raise ValueError(f"{name}: got {count}; accepted are whole numbers from 1")
+        chosen = [item for item in self.objects if shape in (None, item.shape) and color in (None, item.color)]
+        if not chosen:
+            there = ", ".join(f"{item.color} {item.shape}" for item in self.objects)
+            raise ValueError(f"shape, color: got {shape!r}, {color!r}; this picture has: {there}")
+        touched = np.zeros((rows, columns), dtype=np.bool_)
+        for item in chosen:
+            touched |= coverage(item.box, rows, columns) > 0
+        return touched
+
+
+@lru_cache(maxsize=1)
+def examples() -> tuple[Example, ...]:
+    """The curated examples, all four kinds of question among them. The first is the one the widget opens with."""
+    listed = json.loads((PICTURE_FOLDER / "examples.json").read_text(encoding="utf-8"))
+    return tuple(
+        Example(
+            name=entry["name"],
+            picture=PICTURE_FOLDER / entry["picture"],
+            question=entry["question"],
+            answer=entry["answer"],
+            kind=entry["kind"],
+            objects=tuple(SceneObject(item["shape"], item["color"], (*item["box"],)) for item in entry["objects"]),
+        )
+        for entry in listed
+    )
