@@ -110,7 +110,7 @@ def score(
     probability = np.empty(len(image))
     right = np.empty(len(image), dtype=np.bool_)
     lengths = asked.mask.sum(1)
-    for length in lengths.unique().tolist():
+    for length in sorted(set(lengths.tolist())):
         rows = (lengths == length).nonzero()[:, 0]
         hidden = model.text_encoder(
             input_ids=asked.ids[rows, :length],

@@ -84,11 +84,11 @@ def curated() -> tuple[Curated, ...]:
     )
     blues = Scene(
         (
-            object_at("square", "blue", (0.26, 0.28), 0.27, -8),
-            object_at("heart", "blue", (0.74, 0.72), 0.29),
-            object_at("triangle", "orange", (0.27, 0.76), 0.26),
+            object_at("triangle", "blue", (0.26, 0.28), 0.27, -8),
+            object_at("circle", "blue", (0.74, 0.72), 0.29),
+            object_at("heart", "orange", (0.27, 0.76), 0.26),
         ),
-        Background("gradient", (_ROSE, _LILAC, _IVORY), 9),
+        Background("gradient", (_MEADOW, _IVORY, _SKY), 9),
     )
     crowd = Scene(
         (
@@ -116,8 +116,9 @@ def curated() -> tuple[Curated, ...]:
         Background("bands", (_MIST, _LILAC, _IVORY), 13),
     )
     return (
-        Curated("red-circle", _opening("red"), "what color is the circle?", "red", "color"),
+        Curated("one-circle", _opening("red"), "how many circles are there?", "one", "number"),
         Curated("green-circle", _opening("green"), "what color is the circle?", "green", "color"),
+        Curated("red-circle", _opening("red"), "what color is the circle?", "red", "color"),
         Curated("light-blue-circle", beach, "what is the color of the circle?", "light blue", "color"),
         Curated("green-ring", shelf, "what color is the ring in the picture?", "green", "color"),
         Curated("pink-heart", shelf, "what is the pink object?", "heart", "object"),

@@ -110,8 +110,9 @@ def hide_padding(model: BlipForQuestionAnswering) -> list[RemovableHandle]:
         return given, {**named, "encoder_attention_mask": named.get("attention_mask")}
 
     return [
-        layer.crossattention.self.register_forward_pre_hook(heed, with_kwargs=True)
-        for layer in model.text_decoder.bert.encoder.layer
+        module.register_forward_pre_hook(heed, with_kwargs=True)
+        for name, module in model.text_decoder.named_modules()
+        if name.endswith("crossattention.self")
     ]
 
 
