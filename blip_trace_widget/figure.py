@@ -25,7 +25,7 @@ from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
 PICTURE_SIDE = 384
-#: Words in the bars: so many of the clean run, and at most so many in all.
+#: Words in the bars: so many of the clean run first, and so many in all, always, so that the figure keeps its height.
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: A word outside the clean run's first ones gets a bar from this probability on.
 RISING = 0.03
@@ -128,11 +128,10 @@ def gate(total: TotalEffect, metric: str) -> protocol.Gate:
 def bars(tracer: Tracer, effect: Effect | None) -> protocol.Bars:
     """The likeliest first words of the clean run and any that rise in the others, with their probability in each."""
     clean, corrupted = tracer.clean, tracer.corrupted
-    words = [word for word, _ in clean.top[:CLEAN_WORDS]]
     others: list[Top] = [corrupted.top] if effect is None else [effect.top, corrupted.top]
-    for top in others:
-        words += [word for word, share in top if share >= RISING and word not in words]
-    words = words[:ALL_WORDS]
+    rising = [word for top in others for word, share in top if share >= RISING]
+    first, rest = ([word for word, _ in part] for part in (clean.top[:CLEAN_WORDS], clean.top[CLEAN_WORDS:]))
+    words = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
     ids = tracer.model.token_ids(words)
     return {
         "words": words,

@@ -170,7 +170,7 @@ def test_examples_cover_the_kinds_and_are_light() -> None:
     assert len({item.name for item in listed}) == len(listed)
     assert sum(" " in item.answer for item in listed) >= 2
     first = listed[0]
-    assert (first.question, first.answer) == ("what color is the circle?", "red")
+    assert (first.question, first.answer) == ("how many circles are there?", "one")
     assert {(item.shape, item.color) for item in first.objects} == {
         ("circle", "red"),
         ("square", "blue"),

@@ -192,3 +192,11 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
     theirs = [slow.probability(slow.run(e.to(rough.model.dtype))[0]) for e in damaged]
     assert np.abs(rough.corrupted.scores - exact).mean() <= 2 * np.abs(np.array(theirs) - exact).mean() + 0.01
     assert rough.trace().complete
+
+
+def test_noise_too_large_to_keep_is_projected_anew_with_the_same_result(monkeypatch, demo, example):
+    kept = Tracer(demo, example.image, example.question).trace().samples
+    monkeypatch.setattr("blip_trace_widget.runs.KEPT_BYTES", 0)
+    tracer = Tracer(demo, example.image, example.question)
+    np.testing.assert_allclose(tracer.trace().samples, kept, atol=1e-6)
+    assert tracer._corrupted_run.memory.delta._kept is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from blip_trace_widget import Tracer
+from blip_trace_widget import Tracer, examples
 from blip_trace_widget.metrics import (
     METRICS,
     Target,
@@ -169,10 +169,12 @@ def test_false_discoveries_stay_below_the_rate():
     assert np.mean(shares) < 0.055
 
 
-def test_what_is_not_computed_is_not_significant(tracer):
-    trace = tracer.trace()
-    assert trace.significant.shape == (6, 8)
-    assert trace.significant.any()
+def test_what_is_not_computed_is_not_significant(demo):
+    opening = examples()[0]
+    trace = Tracer(demo, opening.image, opening.question).trace()
+    assert trace.significant.shape == trace.scores.shape
+    assert trace.significant[-1].all()
+    assert not trace.significant[0].any()
     p = t_test(trace.samples - trace.corrupted[:, None, None])
     np.testing.assert_array_equal(trace.significant, false_discovery(p, 0.05))
     assert not false_discovery(np.array([np.nan, 0.9]), 0.05).any()

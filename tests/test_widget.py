@@ -108,6 +108,7 @@ def test_a_patch_message_fills_the_cell_and_the_detail(widget, tracer):
     assert widget.detail["recovery"] == pytest.approx(effect.recovery, abs=1e-5)
     assert widget.detail["bars"]["words"][0] == tracer.clean.top[0][0]
     words = widget.detail["bars"]["words"]
+    assert len(set(words)) == len(widget.runs["bars"]["words"]) == 7
     for word, share in effect.top[:2]:
         assert widget.detail["bars"]["patched"][words.index(word)] == pytest.approx(share, abs=1e-6)
     assert widget.selection == [(5, 5)]
