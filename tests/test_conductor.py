@@ -30,19 +30,21 @@ class Screen:
 
 
 class Gate:
-    """Holds the worker inside a patched run until it is opened."""
+    """Holds the worker at the end of a patched run, behind the last look at `cancelled`, until it is opened."""
 
     def __init__(self, monkeypatch):
         self.reached, self.opened = threading.Event(), threading.Event()
         whole = Runner._chunk
 
         def held(runner, *arguments):
+            logits = whole(runner, *arguments)
             self.reached.set()
             assert self.opened.wait(20)
-            return whole(runner, *arguments)
+            return logits
 
         monkeypatch.setattr(Runner, "_chunk", held)
         monkeypatch.setattr("blip_trace_widget.runs.CHUNK_ROWS", {"cpu": 160})
+        monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
 
     def wait(self):
         assert self.reached.wait(20)
@@ -74,7 +76,6 @@ def test_a_fill_of_an_older_generation_writes_and_says_nothing(conductor, screen
     gate.wait()
     conductor.change(corruption=GaussianNoise(1.0))
     since = len(screen.lines)
-    monkeypatch.undo()
     gate.opened.set()
     assert conductor.wait(60)
     for name, content in screen.lines[since:]:
@@ -92,7 +93,6 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
     gate.wait()
     conductor.change(corruption=GaussianNoise(1.0))
     since = len(screen.lines)
-    monkeypatch.undo()
     gate.opened.set()
     assert conductor.wait(60)
     details = [content for name, content in screen.lines[since:] if name == "detail" and content]
@@ -102,6 +102,7 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
 
 
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conductor, screen, monkeypatch):
+    conductor.select([(5, 5)])
     conductor.trace_all()
     assert conductor.wait(30)
     filled = []
@@ -123,8 +124,11 @@ def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conduc
     release.set()
     assert conductor.wait(60)
     assert [runs["noise"] for runs in screen.said("runs")] == [5.0, 1.0, 2.0]
-    assert len(filled) == 1
+    assert len(filled) == 2  # the selected cell and the grid, once each
     assert screen.state["grid"]["noise"] == 2.0
+    assert screen.state["detail"]["generation"] == 2
+    exact = conductor.tracer.patch(State("question_encoder", 5, 5)).score
+    assert screen.state["detail"]["score"] == pytest.approx(exact, abs=1e-6)
 
 
 def test_old_values_keep_their_generation_when_the_view_changes(conductor, screen, monkeypatch):

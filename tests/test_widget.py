@@ -392,12 +392,20 @@ def test_an_update_that_fails_returns_to_the_last_good_state(widget, monkeypatch
 
 def test_python_is_heard_while_results_are_shown(widget):
     """What one thread shows must not deafen another."""
-    widget.observe(lambda change: time.sleep(0.2), "runs")
+    showing, release = threading.Event(), threading.Event()
+
+    def slow(_change):
+        showing.set()
+        release.wait(20)
+
+    widget.observe(slow, "runs")
     widget.noise = 3.0
-    time.sleep(0.1)
-    for factor in (4.0, 4.5, 2.5):
-        widget.noise = factor
-        time.sleep(0.07)
+    assert showing.wait(20)
+    other = threading.Thread(target=lambda: setattr(widget, "noise", 2.5))
+    other.start()
+    time.sleep(0.2)
+    release.set()
+    other.join(20)
     widget.wait(30)
     assert widget.runs["noise"] == widget.tracer.corruption.factor == widget.noise == 2.5
 
