@@ -406,7 +406,10 @@ def test_a_refused_question_says_why_and_the_last_good_one_comes_back(notebook):
     expect(error).to_have_count(0)
     question.fill("")
     question.press("Enter")
+    expect(error).to_contain_text("question: expected a text with at least one token")
     expect(question).to_have_value(good)
+    notebook.root.get_by_test_id("dismiss-error").click()
+    expect(error).to_have_count(0)
     assert notebook.ask("[widget.question, widget.tracer.question]") == [good, good]
     expect(notebook.root.get_by_test_id("answer")).to_have_text(answer)
 

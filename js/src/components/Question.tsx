@@ -29,7 +29,7 @@ export function Question({ value, onAsk }: Props) {
 					if (event.key !== "Enter" || event.isComposing) return;
 					const asked = event.currentTarget.value.trim();
 					setDraft(null);
-					if (asked !== "" && asked !== value) onAsk(asked);
+					if (asked !== value) onAsk(asked);
 				}}
 			/>
 			{changed && <kbd>Enter ↵</kbd>}
