@@ -224,7 +224,7 @@ class Conductor:
     def _adopt(self, tracer: Tracer, generation: int, changes: dict[str, Any]) -> None:
         """Show a tracer whose two runs are computed."""
         old, self.tracer, self._computed = self.tracer, tracer, generation
-        self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
+        self._settle(changes)
         other_text = self._shown != tracer.tokens(self.view.block) or old.question_tokens != tracer.question_tokens
         for view, cells in self._grids.items():
             shape = self._shape(view)
@@ -233,7 +233,7 @@ class Conductor:
                 cells.wanted = set(np.ndindex(shape)) if full else set()
             cells.samples = np.full((tracer.corrupted.scores.size, *shape), np.nan)
         self._screen.show_traits(setup=figure.setup(tracer), runs=figure.runs(tracer, generation))
-        if "image" in changes or self._shown is None:
+        if "image" in changes:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         if other_text:
             if self._shown is not None:
@@ -249,12 +249,16 @@ class Conductor:
             if self._curve_shown is not self._curve:
                 self._submit("curve", CURVE, self._draw_curve)
 
+    def _settle(self, changes: dict[str, Any]) -> None:
+        """These changes are done with; newer ones stay."""
+        self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
+
     def _undo(self, job: Job, error: Exception, changes: dict[str, Any]) -> None:
         """An update failed: say why, and return to the last good state."""
         with self.lock:
             if job.cancelled.is_set():
                 return
-            self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
+            self._settle(changes)
             self._screen.show_traits(error=figure.complaint(error))
             if changes and not self._changes:  # nothing newer has been asked
                 self._screen.go_back(self.tracer)

@@ -8,6 +8,20 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from blip_trace_widget import BlipVqa
 
+#: BLIP base's, for `random_config` and `random_hf_model`.
+BASE_SIZES = {
+    "layers": 12,
+    "heads": 12,
+    "width": 768,
+    "vision_layers": 12,
+    "patches": 24,
+    "patch": 16,
+    "vocabulary": 30524,
+    "spread": 0.05,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+}
+
 
 def random_config(
     *, layers=2, heads=2, width=16, vision_layers=1, patches=2, patch=8, vocabulary=200, spread=0.3, **text

@@ -246,23 +246,10 @@ def test_wrong_requests_are_named(tracer, call, error, message):
 @pytest.mark.slow
 def test_full_size_from_a_folder(tmp_path, picture):
     """BLIP base's sizes, random weights, through `from_pretrained`; three cells against hooks."""
-    from random_models import random_hf_model, words
+    from random_models import BASE_SIZES, random_hf_model, words
     from reference import Hooked, noise
 
-    hf = random_hf_model(
-        0,
-        words(),
-        layers=12,
-        heads=12,
-        width=768,
-        vision_layers=12,
-        patches=24,
-        patch=16,
-        vocabulary=30524,
-        spread=0.05,
-        intermediate_size=3072,
-        max_position_embeddings=512,
-    )
+    hf = random_hf_model(0, words(), **BASE_SIZES)
     hf.save_pretrained(tmp_path)
     words().save_pretrained(tmp_path)
     BlipVqa.demo().processor.image_processor.__class__(size={"height": 384, "width": 384}).save_pretrained(tmp_path)

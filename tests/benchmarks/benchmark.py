@@ -23,7 +23,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from random_models import random_config, words
+from random_models import BASE_SIZES, random_config, words
 
 
 def base_size(device):
@@ -31,16 +31,7 @@ def base_size(device):
     tokenizer = words()
     torch.manual_seed(0)
     config = random_config(
-        layers=12,
-        heads=12,
-        width=768,
-        vision_layers=12,
-        patches=24,
-        patch=16,
-        vocabulary=30524,
-        spread=0.05,
-        intermediate_size=3072,
-        max_position_embeddings=512,
+        **BASE_SIZES,
         pad_token_id=tokenizer.pad_token_id,
         sep_token_id=tokenizer.sep_token_id,
         bos_token_id=tokenizer.convert_tokens_to_ids("[DEC]"),
