@@ -1,11 +1,11 @@
 """Ways to damage what the model sees.
 
-For: the corrupted run. A corruption of the image adds ``strength * delta`` to the image tokens, one delta for each
+For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta for each
 sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and then
 change `strength` for free; that is why the two are apart. A corruption of the question gives other question tokens
 instead.
 Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
-ViT pass.
+ViT pass, noise on the patch embeddings one a sample and factor.
 Ends: at tokens; running the model on them is `blip_trace_widget.forward`'s.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
@@ -30,19 +30,27 @@ if TYPE_CHECKING:
     from blip_trace_widget.model import BlipVqa
 
 NOISE_KINDS = ("multiplicative", "additive")
+#: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
+PLACES = ("patch_embeddings", "image_embeddings")
 MAX_SAMPLES = 10_000
 #: Beyond this, float32 overflows somewhere in the model.
 MAX_FACTOR = 1e6
 
 
+#: Every sample.
+ALL = slice(None)
+
+
 class Corruption:
-    """What the tracer needs of a corruption; as it stands here it changes nothing.
+    """What the tracer needs of a corruption: the base class of all.
 
     Instances are immutable, comparable and hashable.
     """
 
     #: Number of corrupted runs, S.
     samples: int = 1
+    #: Which embeddings `delta` is added to, one of `PLACES`.
+    at: str = "image_embeddings"
 
     @property
     def strength(self) -> float:
@@ -67,16 +75,24 @@ class Corruption:
             )
         self.question_ids(question, model)
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor | None:
-        """What is added to the clean image tokens at strength 1.
+    @property
+    def damages_image(self) -> bool:
+        """Whether the corrupted run sees another image."""
+        return True
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
+        """What is added to the clean embeddings at strength 1.
 
         Args:
-            image_tokens: clean embeddings, (image tokens, width); token 0 is the class token.
+            embeddings: the clean embeddings `at` which this corruption sits, (image tokens, width); token 0 is the
+                class token.
             model: the model.
+            part: which of the samples.
 
         Returns:
-            (samples, image tokens, width), float32, on the device of `image_tokens`; None where the image stays.
+            (samples of the part, image tokens, width), float32, on the device of `embeddings`.
         """
+        raise NotImplementedError
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:  # noqa: ARG002 - others need the model
         """Token ids of the corrupted run's question, as many as of the clean one."""
@@ -102,6 +118,8 @@ class GaussianNoise(Corruption):
         seed: seed of the noise bank.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is hit, the class token too.
+        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, what enters the
+            ViT's first layer (patches and class token with their positions), so that its states can be traced too.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -112,6 +130,7 @@ class GaussianNoise(Corruption):
     samples: int = 10
     seed: int = 0
     region: Sequence[Sequence[bool]] | None = None
+    at: str = "image_embeddings"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
@@ -119,6 +138,7 @@ class GaussianNoise(Corruption):
         object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", _as_region(self.region))
+        one_of("at", self.at, PLACES)
 
     @property
     def strength(self) -> float:
@@ -129,16 +149,27 @@ class GaussianNoise(Corruption):
         """The same noise at factor 1."""
         return replace(self, factor=1.0)
 
-    def bank(self, tokens: int, width: int) -> torch.Tensor:
-        """The standard normal numbers z, (samples, tokens, width), float32, on the CPU."""
+    def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
+        """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
+
+        A part is cut from the one draw of all samples. Where torch's generator allows (it fills 16 numbers at a time)
+        what lies behind is not drawn, and what lies before is not kept.
+        """
         import torch
 
-        return torch.randn((self.samples, tokens, width), generator=torch.Generator("cpu").manual_seed(self.seed))
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        start, stop, _ = part.indices(self.samples)
+        if tokens * width % 16:
+            return torch.randn((self.samples, tokens, width), generator=generator)[part]
+        for _ in range(start):
+            torch.randn((tokens, width), generator=generator)
+        return torch.randn((stop - start, tokens, width), generator=generator)
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:  # noqa: ARG002
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = image_tokens.float()
-        noise = self.bank(*clean.shape).to(clean.device)
+        clean = embeddings.float()
+        tokens, width = clean.shape
+        noise = self.bank(tokens, width, part).to(clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _within(self.region, noise)
 
@@ -151,6 +182,7 @@ class GaussianNoise(Corruption):
             "samples": self.samples,
             "seed": self.seed,
             "region": _plain(self.region),
+            "at": self.at,
         }
 
 
@@ -179,9 +211,9 @@ class ImageSwap(Corruption):
         object.__setattr__(self, "sha256", hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest())
         object.__setattr__(self, "region", _as_region(self.region))
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        other = model.embed_image(self.image).float() - image_tokens.float()
+        other = model.embed_image(self.image).float() - embeddings.float()
         return _within(self.region, other[None])
 
     def settings(self) -> dict[str, Any]:
@@ -198,6 +230,11 @@ class QuestionSwap(Corruption):
     """
 
     question: str
+
+    @property
+    def damages_image(self) -> bool:
+        """It does not."""
+        return False
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:
         """See `Corruption.question_ids`.
@@ -238,9 +275,9 @@ class MeanAblation(Corruption):
         one_of("to", self.to, ("mean", "zero"))
         object.__setattr__(self, "region", _as_region(self.region))
 
-    def delta(self, image_tokens: torch.Tensor, model: BlipVqa) -> torch.Tensor:  # noqa: ARG002
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = image_tokens.float()
+        clean = embeddings.float()
         goal = clean.mean(0) if self.to == "mean" else 0.0
         return _within(self.region, (goal - clean)[None])
 

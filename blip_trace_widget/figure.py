@@ -20,7 +20,7 @@ from blip_trace_widget.corruption import NOISE_KINDS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.metrics import METRICS, TotalEffect
 from blip_trace_widget.results import Effect, Top, Trace
-from blip_trace_widget.sites import BLOCKS, SITES
+from blip_trace_widget.sites import SITES, TEXT_BLOCKS
 from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
@@ -47,7 +47,7 @@ def setup(tracer: Tracer) -> protocol.Setup:
     model = tracer.model
     blocks: list[protocol.BlockInfo] = [
         {"name": name, "layers": model.layers, "tokens": tracer.tokens(name), "enabled": True, "reason": ""}
-        for name in BLOCKS
+        for name in TEXT_BLOCKS
     ]
     behind: protocol.BlockInfo = {
         "name": "image_encoder",

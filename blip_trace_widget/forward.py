@@ -5,39 +5,37 @@ for ``disrupt``) below its lowest patched layer, and inside that layer in every 
 runs travels upward together: at each layer the runs already diverged are computed whole, the runs that begin there
 contribute their patched rows alone, and everything else is taken from the recorded base run.
 
-Cost: for each run, the layers above its lowest patched one. Keys and values over image tokens are projected once a
-sample, kept, and serve every run and every noise factor, since they are linear in the tokens; all runs of a sample are
-folded into the query axis of one attention. The decoder's keys and values over question tokens would have to be
-projected for every run, so the projections are absorbed into its few queries instead.
+Cost: for each run, the layers above its lowest patched one. What cross-attention costs is
+`blip_trace_widget.memory`'s to tell.
 
-Ends: at tensors. It knows nothing of scores, images or words. It leans on the module names that the checkpoint fixes
-(``query``, ``key``, ``value``, ``output.dense``, ``LayerNorm``, ``intermediate``), not on call signatures.
+Ends: at tensors. It knows nothing of scores, images or words, nor how a layer is built (`blip_trace_widget.blocks`).
 
-Shapes: S samples, R rows (run-major: run 0's positions, run 1's, ...), C runs, n positions, T image tokens, D width,
-H heads, d head width. A leading sample axis of 1 stands for "the same in every sample".
+Shapes: S samples, R rows (run-major: run 0's positions, run 1's, ...), C runs, n positions, D width, H heads. A leading
+sample axis of 1 stands for "the same in every sample".
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
 
+from blip_trace_widget.memory import Memory
 from blip_trace_widget.sites import State
-
-#: What a row passes through in a layer, in this order. The contexts are the attentions' heads before ``output.dense``.
-STAGES = ("self_context", "self_attention", "cross_context", "cross_attention", "mlp", "block_output")
 
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
 
 
 class Cancelled(Exception):  # noqa: N818 - it is no error
     """Raised inside a forward pass whose `check` says that nobody wants the result any more."""
+
+
+def as_it_is(_stage: str, rows: Tensor) -> Tensor:
+    """Nothing is edited."""
+    return rows
 
 
 def stage_of(state: State) -> str:
@@ -69,149 +67,109 @@ class Activations:
         return self.values["block_output"][-1]
 
 
-class Memory(Protocol):
-    """What a block's cross-attention looks at."""
-
-    def context(self, layer: int, rows: Tensor) -> Tensor:
-        """The cross-attention's context vectors for rows of queries, (S, R, D) -> (S, R, D)."""
-
-
-class Projections:
-    """Keys and values of tokens, for every layer of a block; projected at the first use and kept.
-
-    Args:
-        layers: the block's layers.
-        tokens: (S, T, width).
-        bias: whether the projections' bias belongs in (not for a difference of tokens).
-        keep: False projects anew at every use, where keeping 2 x layers x S x T x D numbers would take too much memory.
-    """
-
-    def __init__(self, layers: Sequence[Any], tokens: Tensor, *, bias: bool, keep: bool = True) -> None:
-        self._attentions = [layer.crossattention.self for layer in layers]
-        self.tokens = tokens
-        self._bias = bias
-        self._kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
-
-    def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of one layer, each (S, H, T, d)."""
-        if self._kept is None:
-            return self._project(layer)
-        if layer not in self._kept:
-            self._kept[layer] = self._project(layer)
-        return self._kept[layer]
-
-    def _project(self, layer: int) -> tuple[Tensor, Tensor]:
-        attention = self._attentions[layer]
-        heads = attention.num_attention_heads
-        keys, values = (
-            split_heads(linear(self.tokens, module.weight, module.bias if self._bias else None), heads)
-            for module in (attention.key, attention.value)
-        )
-        return keys, values
-
-
 @dataclass(frozen=True)
-class ImageMemory:
-    """Image tokens as the question encoder sees them: clean + strength * delta, one set a sample.
+class Cut:
+    """Attention edges removed from one run.
 
     Attributes:
-        layers: the question encoder's layers.
-        clean: projections of the clean tokens, one sample.
-        delta: projections of what the corruption adds, or None for the clean run.
-        strength: its strength.
+        layers: in which layers, at least one.
+        site: ``"self_attention"`` or ``"cross_attention"``.
+        edges: (H or 1, n, keys) bool, True where an edge is removed.
     """
 
-    layers: Sequence[Any]
-    clean: Projections
-    delta: Projections | None = None
-    strength: float = 0.0
+    layers: frozenset[int]
+    site: str
+    edges: Tensor
 
-    def context(self, layer: int, rows: Tensor) -> Tensor:
-        """See `Memory.context`."""
-        attention = self.layers[layer].crossattention.self
-        keys, values = self.clean(layer)
-        if self.delta is not None:
-            delta_keys, delta_values = self.delta(layer)
-            keys = torch.add(keys, delta_keys, alpha=self.strength)
-            values = torch.add(values, delta_values, alpha=self.strength)
-        queries = attention.query(rows)
-        samples, count, width = queries.shape
-        # With one set of keys for all samples, their queries fold into one long row.
-        queries = split_heads(queries.reshape(keys.shape[0], -1, width), attention.num_attention_heads)
-        return join_heads(scaled_dot_product_attention(queries, keys, values)).reshape(samples, count, width)
+    def of(self, layer: int, site: str) -> Tensor | None:
+        """The edges removed in an attention of a layer, if any."""
+        return self.edges if site == self.site and layer in self.layers else None
 
 
-@dataclass(frozen=True)
-class QuestionMemory:
-    """The question encoder's output as the decoder sees it: one set a run, or one for all runs of a sample.
-
-    q · (K x + b) = (Kᵀ q) · x + const, and the constant leaves a softmax unchanged; sum p (V x + b) = V (sum p x) + b.
-    So two products on the query replace projecting every token of every run.
-
-    Attributes:
-        layers: the decoder's layers.
-        states: (S, C or 1, n, D).
-    """
-
-    layers: Sequence[Any]
-    states: Tensor
-
-    def context(self, layer: int, rows: Tensor) -> Tensor:
-        """See `Memory.context`; rows are run-major, equally many for each of the C runs."""
-        attention = self.layers[layer].crossattention.self
-        heads, size = attention.num_attention_heads, attention.attention_head_size
-        samples, count, width = rows.shape
-        states = self.states.expand(samples, -1, -1, -1)
-        runs, wide = states.shape[1], states.shape[-1]
-
-        queries = attention.query(rows).view(samples * count, heads, size).transpose(0, 1)
-        absorbed = torch.bmm(queries, attention.key.weight.view(heads, size, wide)).transpose(0, 1)
-        absorbed = absorbed.reshape(samples, runs, -1, wide)
-        weights = (absorbed @ states.transpose(-1, -2) / math.sqrt(size)).softmax(-1)
-        mixed = (weights @ states).view(samples * count, heads, wide).transpose(0, 1)
-        context = torch.bmm(mixed, attention.value.weight.view(heads, size, wide).transpose(1, 2)).transpose(0, 1)
-        bias: Tensor = attention.value.bias
-        return context.reshape(samples, count, width) + bias
-
-
-class TextBlock:
-    """The question encoder's or the answer decoder's layers.
+class Block:
+    """A stack of layers; how one is stepped is given by the kind of block.
 
     Args:
-        layers: transformers' ``BlipTextLayer`` modules.
-        causal: whether a position sees only itself and earlier ones (the decoder).
+        layers: transformers' layer modules.
     """
 
-    def __init__(self, layers: Iterable[Any], *, causal: bool) -> None:
+    #: What a row passes through in a layer, in this order; a context is an attention's heads before its projection.
+    stages: tuple[str, ...]
+    #: Attention heads of a layer.
+    heads: int
+
+    def __init__(self, layers: Iterable[Any]) -> None:
         self.layers = list(layers)
-        self._causal = causal
 
-    def record(self, inputs: Tensor, memory: Memory, check: Callable[[], None]) -> Activations:
+    def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
+        """Self-attention's context vectors of whole runs, (S, C, n, D) -> (S, C * n, D).
+
+        `cut`: edges to remove, (H or 1, n, n).
+        """
+        raise NotImplementedError
+
+    def step(
+        self,
+        layer: int,
+        context: Tensor,
+        residual: Tensor,
+        memory: Memory | None,
+        edit: Edit,
+        cut: Tensor | None = None,
+    ) -> Tensor:
+        """What follows self-attention's mixing of positions, row by row, (S, R, D) -> (S, R, D).
+
+        Args:
+            layer: 0-based.
+            context: self-attention's context vectors.
+            residual: what entered the layer.
+            memory: what the cross-attention looks at, if the block has one.
+            edit: called with every stage and its rows; gives the rows to go on with, and may write into them.
+            cut: edges of the cross-attention to remove.
+        """
+        raise NotImplementedError
+
+    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+        """Run whole, (S, n, D) -> (S, n, D)."""
+        rows = inputs
+        for layer in range(len(self.layers)):
+            check()
+            rows = self.step(layer, self.self_context(layer, rows[:, None]), rows, memory, edit)
+        return rows
+
+    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
         """Run whole and keep every stage.
 
         Args:
             inputs: what enters layer 0, (S, n, D).
-            memory: what the cross-attention looks at.
+            memory: what the cross-attention looks at, if the block has one.
             check: called once a layer; may raise `Cancelled`.
         """
-        values: dict[str, list[Tensor]] = {stage: [] for stage in STAGES}
+        values: dict[str, list[Tensor]] = {stage: [] for stage in self.stages}
 
         def keep(stage: str, rows: Tensor) -> Tensor:
             values[stage].append(rows)
             return rows
 
-        rows = inputs
-        for layer in range(len(self.layers)):
-            check()
-            rows = self._rows(layer, self._self_context(layer, rows[:, None]), rows, memory, keep)
+        self.run(inputs, memory, check, keep)
         return Activations(inputs, values)
+
+    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+        """The output of one run in which attention edges are removed, (S, n, D); below the first it equals the base."""
+        first = min(cut.layers)
+        rows = base.into(first)
+        for layer in range(first, len(self.layers)):
+            check()
+            context = self.self_context(layer, rows[:, None], cut.of(layer, "self_attention"))
+            rows = self.step(layer, context, rows, memory, as_it_is, cut.of(layer, "cross_attention"))
+        return rows
 
     def resume(
         self,
         base: Activations,
         source: Activations,
         runs: Sequence[Sequence[State]],
-        memory: Memory,
+        memory: Memory | None,
         check: Callable[[], None],
         *,
         samples: int,
@@ -273,7 +231,7 @@ class TextBlock:
         whole: Tensor,
         base: Activations,
         source: Activations,
-        memory: Memory,
+        memory: Memory | None,
         plan: _LayerPlan,
         samples: int,
     ) -> Tensor:
@@ -281,7 +239,7 @@ class TextBlock:
         width = whole.shape[-1]
         contexts, residuals = [], []
         if whole.shape[1]:
-            contexts.append(self._self_context(layer, whole))
+            contexts.append(self.self_context(layer, whole))
             residuals.append(whole.reshape(samples, -1, width))
         if plan.born_rows:
             at = plan.born_positions
@@ -298,39 +256,13 @@ class TextBlock:
             if not edits.heads:
                 rows[:, edits.rows] = taken
                 return rows
-            heads = self.layers[layer].attention.self.num_attention_heads
             index = torch.arange(len(edits.rows))
-            by_head = rows.view(samples, -1, heads, width // heads)
-            by_head[:, edits.rows, edits.heads] = taken.view(*taken.shape[:2], heads, -1)[:, index, edits.heads]
+            by_head = rows.view(samples, -1, self.heads, width // self.heads)
+            by_head[:, edits.rows, edits.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, edits.heads]
             return rows
 
         # `cat` also makes the copy that the edits write into.
-        return self._rows(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), memory, replace)
-
-    def _self_context(self, layer: int, states: Tensor) -> Tensor:
-        """Self-attention's context vectors of whole runs, (S, C, n, D) -> (S, C * n, D)."""
-        attention = self.layers[layer].attention.self
-        samples, runs, positions, width = states.shape
-        flat = states.reshape(samples * runs, positions, width)
-        if positions == 1:  # a softmax over one key is 1, whatever query and key are
-            alone: Tensor = attention.value(flat)
-            return alone.reshape(samples, runs, width)
-        queries, keys, values = (
-            split_heads(module(flat), attention.num_attention_heads)
-            for module in (attention.query, attention.key, attention.value)
-        )
-        context = scaled_dot_product_attention(queries, keys, values, is_causal=self._causal)
-        return join_heads(context).reshape(samples, runs * positions, width)
-
-    def _rows(self, layer: int, context: Tensor, residual: Tensor, memory: Memory, edit: Edit) -> Tensor:
-        """What follows self-attention's mixing of positions, row by row, (S, R, D) -> (S, R, D)."""
-        module = self.layers[layer]
-        context = edit("self_context", context)
-        attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
-        context = edit("cross_context", memory.context(layer, attended))
-        crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
-        mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
-        return edit("block_output", module.output.LayerNorm(mlp + crossed))
+        return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), memory, replace)
 
 
 class _Edits:
@@ -387,18 +319,3 @@ class _LayerPlan:
         edits.positions.append(state.position)
         if state.head is not None:
             edits.heads.append(state.head)
-
-
-def split_heads(rows: Tensor, heads: int) -> Tensor:
-    """(B, R, D) -> (B, H, R, d)."""
-    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
-
-
-def join_heads(context: Tensor) -> Tensor:
-    """(B, H, R, d) -> (B, R, D)."""
-    return context.transpose(1, 2).flatten(2)
-
-
-def _attention_output(output: Any, context: Tensor, residual: Tensor) -> Tensor:
-    rows: Tensor = output.LayerNorm(output.dense(context) + residual)
-    return rows

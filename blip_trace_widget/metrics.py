@@ -225,8 +225,19 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
         recovery the ratio of the means (NaN where the gate is closed); its standard error comes from the paired
         residuals (delta method), so it is small where patched and corrupted runs move together.
     """
-    shape = (-1,) + (1,) * (patched.ndim - 1)
-    indirect = patched - total.corrupted.reshape(shape) if direction == "restore" else total.clean - patched
+    return statistics(total, indirect_effects(total, patched, direction), patched.mean(axis=0))
+
+
+def indirect_effects(total: TotalEffect, patched: Array, direction: str) -> Array:
+    """Indirect effect of every sample, (samples, ...), from scores of patched runs, (samples, ...)."""
+    if direction == "disrupt":
+        return np.asarray(total.clean - patched)
+    return np.asarray(patched - total.corrupted.reshape((-1,) + (1,) * (patched.ndim - 1)))
+
+
+def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
+    """What follows from indirect effects, (samples, ...); see `effects`."""
+    shape = (-1,) + (1,) * (indirect.ndim - 1)
     mean = indirect.mean(axis=0)
     if total.closed_because:
         recovery = recovery_stderr = np.full(mean.shape, math.nan)
@@ -236,7 +247,7 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
         recovery_stderr = standard_error(residuals) / abs(total.value)
     return Effects(
         indirect,
-        np.asarray(patched.mean(axis=0)),
+        np.asarray(score),
         np.asarray(mean),
         standard_error(indirect),
         np.asarray(recovery),

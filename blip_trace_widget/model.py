@@ -29,8 +29,9 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from blip_trace_widget.blocks import ImageBlock, TextBlock
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.forward import TextBlock
+from blip_trace_widget.forward import Block
 
 ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes"
 
@@ -62,8 +63,15 @@ class BlipVqa:
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
+        vision = self.hf.vision_model
+        self.image_encoder = ImageBlock(vision.encoder.layers, vision.post_layernorm)
         self.question_encoder = TextBlock(self.hf.text_encoder.encoder.layer, causal=False)
         self.answer_decoder = TextBlock(self.hf.text_decoder.bert.encoder.layer, causal=True)
+        self.blocks: dict[str, Block] = {
+            "image_encoder": self.image_encoder,
+            "question_encoder": self.question_encoder,
+            "answer_decoder": self.answer_decoder,
+        }
 
     @classmethod
     def demo(cls, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> BlipVqa:
@@ -159,7 +167,7 @@ class BlipVqa:
     @property
     def heads(self) -> int:
         """Attention heads of each of those layers."""
-        return int(self.hf.config.text_config.num_attention_heads)
+        return self.question_encoder.heads
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -168,16 +176,35 @@ class BlipVqa:
         side = int(vision.image_size) // int(vision.patch_size)
         return side, side
 
+    @property
+    def image_token_count(self) -> int:
+        """Image tokens: the class token and the patches."""
+        rows, columns = self.grid
+        return 1 + rows * columns
+
     def embed_image(self, image: ImageLike) -> Tensor:
         """The ViT's final output for a picture: (image tokens, width), token 0 the class token.
 
         Raises:
             TypeError, ValueError: if it is no picture.
         """
-        pixels = self.processor.image_processor(images=as_image(image), return_tensors="pt")["pixel_values"]
         with self.lock, torch.inference_mode(), _exact_convolution():
-            tokens: Tensor = self.hf.vision_model(pixel_values=pixels.to(self.device, self.dtype)).last_hidden_state[0]
+            tokens: Tensor = self.hf.vision_model(pixel_values=self._pixels(image)).last_hidden_state[0]
         return tokens
+
+    def embed_patches(self, image: ImageLike) -> Tensor:
+        """What enters the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
+
+        Raises:
+            TypeError, ValueError: if it is no picture.
+        """
+        with self.lock, torch.inference_mode(), _exact_convolution():
+            embeddings: Tensor = self.hf.vision_model.embeddings(self._pixels(image))[0]
+        return embeddings
+
+    def _pixels(self, image: ImageLike) -> Tensor:
+        pixels: Tensor = self.processor.image_processor(images=as_image(image), return_tensors="pt")["pixel_values"]
+        return pixels.to(self.device, self.dtype)
 
     def question_ids(self, question: str) -> list[int]:
         """Token ids of a question as the model sees it, special tokens included.

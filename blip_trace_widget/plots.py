@@ -12,30 +12,53 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from blip_trace_widget.results import NoiseCurve, Trace
+    from collections.abc import Sequence
+
+    from blip_trace_widget.results import EffectGrid, NoiseCurve, Trace
+
+    Labels = tuple[str, Sequence[object]]
 
 #: Diverging colour map in both libraries (ColorBrewer's PuOr, fit for the common colour-vision deficiencies).
 COLORS = "PuOr"
 
 
-def grid(trace: Trace, ax: Any = None) -> Any:
-    """Draw a trace in the paper's layout, tokens down and layers across: recovery, or else the indirect effect."""
-    closed = trace.undefined_because
-    values = (trace.indirect_effect if closed else trace.recovery).T
+def trace(trace: Trace, ax: Any = None) -> Any:
+    """Draw a trace in the paper's layout, tokens down and layers across."""
+    layers = trace.samples.shape[1]
+    title = f"{trace.settings['block']}: {trace.settings['site']}".replace("_", " ")
+    return effect_map(trace, title, ("", trace.tokens), ("layer", range(layers)), ax, transposed=True)
+
+
+def effect_map(
+    grid: EffectGrid, title: str, rows: Labels, columns: Labels, ax: Any = None, *, transposed: bool = False
+) -> Any:
+    """Draw a grid of effects: recovery, or where that is undefined the indirect effect.
+
+    Args:
+        grid: what to draw.
+        title: above it.
+        rows: the vertical axis' name and a label for each row; a range names rows by number.
+        columns: the same of the horizontal axis.
+        ax: matplotlib axes to draw on.
+        transposed: whether the grid's columns run down.
+    """
+    closed = grid.undefined_because
+    values = grid.indirect_effect if closed else grid.recovery
+    values = values.T if transposed else values
     label = "indirect effect" if closed else "recovery"
     known = np.abs(values[np.isfinite(values)])
     limit = float(known.max()) if known.size and known.max() > 0 else 1.0
-    title = f"{trace.settings['block'].replace('_', ' ')}: {trace.settings['site'].replace('_', ' ')}"
     pyplot = _pyplot()
     if pyplot is None:
-        return _bqplot_grid(trace, values, limit, f"{title}, {label}")
+        return _bqplot_map(values, limit, f"{title}, {label}", rows, columns)
     if ax is None:
-        layers, positions = values.shape[1], values.shape[0]
-        _, ax = pyplot.subplots(figsize=(2.5 + 0.45 * layers, 1.2 + 0.32 * positions), layout="constrained")
+        size = (2.5 + 0.45 * min(values.shape[1], 24), 1.2 + 0.32 * min(values.shape[0], 24))
+        _, ax = pyplot.subplots(figsize=size, layout="constrained")
     picture = ax.imshow(values, cmap=COLORS, vmin=-limit, vmax=limit, aspect="auto")
-    ax.set_xticks(range(values.shape[1]))
-    ax.set_yticks(range(values.shape[0]), trace.tokens)
-    ax.set_xlabel("layer")
+    for axis, (name, labels) in ((ax.yaxis, rows), (ax.xaxis, columns)):
+        axis.set_label_text(name)
+        if not isinstance(labels, range) or len(labels) <= 12:
+            axis.set_ticks(range(len(labels)), [str(item) for item in labels])
     ax.set_title(title)
     ax.figure.colorbar(picture, ax=ax, label=label)
     return ax
@@ -74,23 +97,26 @@ def _pyplot() -> Any:
     return plt
 
 
-def _bqplot_grid(trace: Trace, values: Any, limit: float, title: str) -> Any:
+def _bqplot_map(values: Any, limit: float, title: str, rows: Labels, columns: Labels) -> Any:
     import bqplot
 
     colors = bqplot.ColorScale(scheme=COLORS, min=-limit, max=limit, mid=0.0)
-    columns, rows = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
+    across, down = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
     # Ordinal scales merge equal names: a token's position keeps repeated words apart.
-    labels = [f"{position} {token}" for position, token in enumerate(trace.tokens)]
+    row, column = (
+        list(labels) if isinstance(labels, range) else [f"{at} {item}" for at, item in enumerate(labels)]
+        for _, labels in (rows, columns)
+    )
     marks = bqplot.GridHeatMap(
         color=values,
         null_color="#e5e5e5",
-        row=labels,
-        column=list(range(values.shape[1])),
-        scales={"color": colors, "row": rows, "column": columns},
+        row=row,
+        column=column,
+        scales={"color": colors, "row": down, "column": across},
     )
     axes = [
-        bqplot.Axis(scale=columns, label="layer"),
-        bqplot.Axis(scale=rows, orientation="vertical", grid_lines="none"),
+        bqplot.Axis(scale=across, label=columns[0]),
+        bqplot.Axis(scale=down, orientation="vertical", grid_lines="none", label=rows[0]),
         bqplot.ColorAxis(scale=colors),
     ]
     return bqplot.Figure(marks=[marks], axes=axes, title=title, padding_y=0)

@@ -87,46 +87,44 @@ class Effect:
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
-    """A grid of patched runs, one a state.
+class EffectGrid:
+    """What patched runs say, one a cell of a grid; what rows and columns are is told by the kind of grid.
 
     Attributes:
-        samples: scores, (samples, layers, positions); NaN where not computed.
+        samples: scores, (samples, rows, columns); NaN where not computed.
         clean: score of the clean run.
         corrupted: scores of the corrupted runs, (samples,).
-        tokens: word pieces at the block's positions.
         settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
     """
 
     samples: NDArray[np.float64] = field(repr=False)
     clean: float
     corrupted: NDArray[np.float64] = field(repr=False)
-    tokens: tuple[str, ...]
     settings: dict[str, Any]
 
     @property
     def scores(self) -> NDArray[np.float64]:
-        """Mean score of the patched runs, (layers, positions)."""
+        """Mean score of the patched runs, (rows, columns)."""
         return self._effects.score
 
     @property
     def indirect_effect(self) -> NDArray[np.float64]:
-        """(layers, positions)."""
+        """(rows, columns)."""
         return self._effects.indirect_effect
 
     @property
     def stderr(self) -> NDArray[np.float64]:
-        """Standard error of the indirect effect over paired samples, (layers, positions); NaN for a single sample."""
+        """Standard error of the indirect effect over paired samples, (rows, columns); NaN for a single sample."""
         return self._effects.stderr
 
     @property
     def recovery(self) -> NDArray[np.float64]:
-        """Indirect effect / total effect, (layers, positions); all NaN where `undefined_because` says why."""
+        """Indirect effect / total effect, (rows, columns); all NaN where `undefined_because` says why."""
         return self._effects.recovery
 
     @property
     def recovery_stderr(self) -> NDArray[np.float64]:
-        """Standard error of the recovery (delta method), (layers, positions)."""
+        """Standard error of the recovery (delta method), (rows, columns)."""
         return self._effects.recovery_stderr
 
     @property
@@ -146,7 +144,7 @@ class Trace:
 
     @property
     def significant(self) -> NDArray[np.bool_]:
-        """Cells whose indirect effect differs from 0, (layers, positions).
+        """Cells whose indirect effect differs from 0, (rows, columns).
 
         Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise,
         so that most of the spread between samples cancels; means of some ten such differences are near normal), with
@@ -159,6 +157,43 @@ class Trace:
         """Whether every cell is computed."""
         return not bool(np.isnan(self.samples).any())
 
+    @cached_property
+    def _total(self) -> TotalEffect:
+        return TotalEffect(self.clean, self.corrupted)
+
+    @cached_property
+    def _effects(self) -> Effects:
+        return effects(self._total, self.samples, self.settings["direction"])
+
+    def _columns(self, **axes: Any) -> pd.DataFrame:
+        """One row a cell: the given columns, clean, corrupted, score, effects and standard errors."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                **axes,
+                "clean": self.clean,
+                "corrupted": float(self.corrupted.mean()),
+                "score": self.scores.ravel(),
+                "indirect_effect": self.indirect_effect.ravel(),
+                "stderr": self.stderr.ravel(),
+                "recovery": self.recovery.ravel(),
+                "recovery_stderr": self.recovery_stderr.ravel(),
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Trace(EffectGrid):
+    """A grid of patched runs, one a state: layers down, positions across.
+
+    Attributes:
+        samples: scores, (samples, layers, positions); NaN where not computed.
+        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
+    """
+
+    tokens: tuple[str, ...]
+
     @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
@@ -169,35 +204,15 @@ class Trace:
             return []
         return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
 
-    @cached_property
-    def _total(self) -> TotalEffect:
-        return TotalEffect(self.clean, self.corrupted)
-
-    @cached_property
-    def _effects(self) -> Effects:
-        return effects(self._total, self.samples, self.settings["direction"])
-
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, clean, corrupted, score, effects and standard errors."""
-        import pandas as pd
-
-        layers, positions = self.samples.shape[1:]
-        layer, position = (axis.ravel() for axis in np.indices((layers, positions)))
-        return pd.DataFrame(
-            {
-                "block": self.settings["block"],
-                "site": self.settings["site"],
-                "layer": layer,
-                "position": position,
-                "token": [self.tokens[index] for index in position],
-                "clean": self.clean,
-                "corrupted": float(self.corrupted.mean()),
-                "score": self.scores.ravel(),
-                "indirect_effect": self.indirect_effect.ravel(),
-                "stderr": self.stderr.ravel(),
-                "recovery": self.recovery.ravel(),
-                "recovery_stderr": self.recovery_stderr.ravel(),
-            }
+        layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
+        return self._columns(
+            block=self.settings["block"],
+            site=self.settings["site"],
+            layer=layer,
+            position=position,
+            token=[self.tokens[index] for index in position],
         )
 
     def plot(self, ax: Any = None) -> Any:
@@ -211,7 +226,7 @@ class Trace:
         """
         from blip_trace_widget import plots
 
-        return plots.grid(self, ax)
+        return plots.trace(self, ax)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write safetensors with JSON metadata.
@@ -278,7 +293,7 @@ def _assembled(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Tr
     one_of("site", settings["site"], SITES)
     one_of("direction", settings["direction"], ("restore", "disrupt"))
     whole_number("window", settings["window"], 1)
-    trace = Trace(samples, float(tensors["clean"][0]), corrupted, tokens, dict(settings))
+    trace = Trace(samples, float(tensors["clean"][0]), corrupted, dict(settings), tokens)
     _ = trace.settings["metric"], trace.settings["corruption"]
     return trace
 

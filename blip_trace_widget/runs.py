@@ -1,73 +1,29 @@
 """The runs of one image and question: base runs whole, patched runs in chunks.
 
-For: joining the two text blocks (`blip_trace_widget.forward`) into runs of the model. It holds what can be shared: the
-image tokens and their projections for every question and noise factor, the clean run for every corruption.
-Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `CHUNK_ROWS` rows, which bounds
-memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
+For: joining the blocks (`blip_trace_widget.forward`) into runs of the model.
+Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `budget.CHUNK_ROWS` rows, which
+bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
 Ends: at logits. What they mean is `blip_trace_widget.metrics`' and `blip_trace_widget.tracer`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.calls import Check, computed, no_check
-from blip_trace_widget.corruption import Corruption
-from blip_trace_widget.forward import Activations, ImageMemory, Projections, QuestionMemory
+from blip_trace_widget.budget import chunk_rows
+from blip_trace_widget.calls import Check, no_check
+from blip_trace_widget.forward import Activations
+from blip_trace_widget.image_tokens import Sight
+from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.sites import State
+from blip_trace_widget.sites import BLOCKS, State
 
-#: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
-CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
-#: Keys and values of noise are kept for all layers while they take less than this; beyond, they are projected anew.
-KEPT_BYTES = 640 * 2**20
-#: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
-EXTRA_ANSWER_TOKENS = 4
-
-
-class ImageTokens:
-    """One image as the question encoder can see it: clean, and under corruptions.
-
-    Args:
-        model: the model.
-        image: the picture, RGB; embedded once, at the first use.
-    """
-
-    def __init__(self, model: BlipVqa, image: Image.Image) -> None:
-        self.model = model
-        self.image = image
-        self._layers = model.question_encoder.layers
-        self._noise: tuple[Corruption, Projections] | None = None
-
-    @computed
-    def clean_tokens(self) -> Tensor:
-        """(image tokens, width)."""
-        return self.model.embed_image(self.image)
-
-    @computed
-    def _clean(self) -> Projections:
-        return Projections(self._layers, self.clean_tokens[None], bias=True)
-
-    def clean(self) -> ImageMemory:
-        """What the clean run sees."""
-        return ImageMemory(self._layers, self._clean)
-
-    def corrupted(self, corruption: Corruption) -> ImageMemory:
-        """What the corrupted runs see. The projected noise of the latest kind is kept, whatever its strength."""
-        unit = corruption.unit()
-        if self._noise is None or self._noise[0] != unit:
-            added = corruption.delta(self.clean_tokens, self.model)
-            if added is None:
-                return self.clean()
-            delta = added.to(self.clean_tokens.dtype)
-            size = 2 * len(self._layers) * delta.numel() * delta.element_size()
-            self._noise = (unit, Projections(self._layers, delta, bias=False, keep=size <= KEPT_BYTES))
-        return ImageMemory(self._layers, self._clean, self._noise[1], corruption.strength)
+#: Logits of some of the runs, and which: what long work hands over piece by piece.
+Chunks = Iterator[tuple[slice, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -75,13 +31,13 @@ class BaseRun:
     """A clean (S = 1) or corrupted run of the whole model, recorded.
 
     Attributes:
-        memory: the image as it sees it.
+        sight: the image as it sees it.
         encoder: the question encoder, (S, question tokens, width) a stage and layer.
         decoder: the answer decoder, (S, answer positions, width).
         logits: (S, answer positions, vocabulary), float32.
     """
 
-    memory: ImageMemory
+    sight: Sight
     encoder: Activations
     decoder: Activations
     logits: Tensor
@@ -124,14 +80,14 @@ class Runner:
         embedded: Tensor = embeddings(input_ids=torch.tensor([list(ids)], device=self.model.device))
         return embedded
 
-    def encode(self, question: Tensor, memory: ImageMemory, samples: int, check: Check = no_check) -> Activations:
+    def encode(self, question: Tensor, sight: Sight, samples: int, check: Check = no_check) -> Activations:
         """The question encoder's run."""
-        return self.model.question_encoder.record(question.expand(samples, -1, -1), memory, check)
+        return self.model.question_encoder.record(question.expand(samples, -1, -1), sight.memory, check)
 
     def decode(self, decoder_input: Tensor, encoded: Tensor, check: Check = no_check) -> Activations:
         """The answer decoder's run over (S, question tokens, width)."""
         block = self.model.answer_decoder
-        memory = QuestionMemory(block.layers, encoded[:, None])
+        memory = TokenMemory(block.layers, encoded[:, None])
         return block.record(decoder_input.expand(encoded.shape[0], -1, -1), memory, check)
 
     def logits(self, states: Tensor) -> Tensor:
@@ -139,10 +95,10 @@ class Runner:
         scores: Tensor = self.model.hf.text_decoder.cls(states)
         return scores.float()
 
-    def base(self, text: Text, encoder: Activations, memory: ImageMemory, check: Check = no_check) -> BaseRun:
+    def base(self, text: Text, encoder: Activations, sight: Sight, check: Check = no_check) -> BaseRun:
         """A clean or corrupted run from its question encoder on."""
         decoder = self.decode(text.decoder_input, encoder.output, check)
-        return BaseRun(memory, encoder, decoder, self.logits(decoder.output))
+        return BaseRun(sight, encoder, decoder, self.logits(decoder.output))
 
     def greedy(
         self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
@@ -157,7 +113,7 @@ class Runner:
         """
         embeddings = self.model.hf.text_decoder.bert.embeddings
         block = self.model.answer_decoder
-        memory = QuestionMemory(block.layers, encoded[:, None])
+        memory = TokenMemory(block.layers, encoded[:, None])
         end = self.model.end_id
         chosen = torch.full((encoded.shape[0], 1), self.model.start_id, device=encoded.device)
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
@@ -172,13 +128,7 @@ class Runner:
         answers = chosen[:, 1:].tolist()
         return [row[: row.index(end)] if end in row else row for row in answers]
 
-    def patched(
-        self,
-        base: BaseRun,
-        source: BaseRun,
-        runs: Sequence[Sequence[State]],
-        check: Check = no_check,
-    ) -> Iterator[tuple[slice, Tensor]]:
+    def patched(self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], check: Check) -> Chunks:
         """Patched runs, chunk by chunk.
 
         Args:
@@ -190,16 +140,47 @@ class Runner:
         Yields:
             which of the runs, and their logits (S, C, answer positions, vocabulary).
         """
-        samples = max(base.samples, source.samples)
         positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
-        rows = self.chunk_rows or CHUNK_ROWS.get(self.model.device.type, CHUNK_ROWS["cpu"])
-        size = max(1, rows // (samples * positions))
+        if any(state.block == "image_encoder" for run in runs for state in run):
+            assert base.sight.activations is not None
+            positions = max(positions, base.sight.activations.inputs.shape[1])
+        samples = max(base.samples, source.samples)
+        rows = samples * positions
+        return self._in_chunks(len(runs), rows, lambda part: self._patch(base, source, runs[part], samples, check))
+
+    def swapped(self, base: BaseRun, source: BaseRun, groups: Sequence[Sequence[int]], check: Check) -> Chunks:
+        """Runs that see some image tokens of another run, chunk by chunk.
+
+        Args:
+            base: the run whose image tokens they see otherwise.
+            source: the run from which these image tokens are taken.
+            groups: the image tokens that each run takes.
+            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+
+        Yields:
+            which of the runs, and their logits (S, C, answer positions, vocabulary).
+        """
+        layers, samples = self.model.question_encoder.layers, max(base.samples, source.samples)
+
+        def work(part: slice) -> Tensor:
+            memory = SwapMemory(layers, base.sight.memory, source.sight.memory, groups[part])
+            nothing: list[list[State]] = [[] for _ in groups[part]]
+            encoded = self.model.question_encoder.resume(
+                base.encoder, source.encoder, nothing, memory, check, samples=samples, diverged=True
+            )
+            return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
+
+        return self._in_chunks(len(groups), samples * base.encoder.inputs.shape[1], work)
+
+    def _in_chunks(self, count: int, rows: int, work: Callable[[slice], Tensor]) -> Chunks:
+        """Do `count` runs of so many rows each, as many at once as memory allows."""
+        size = max(1, (self.chunk_rows or chunk_rows(self.model.device)) // rows)
         start = 0
-        while start < len(runs):
-            part = slice(start, min(start + size, len(runs)))
+        while start < count:
+            part = slice(start, min(start + size, count))
             logits = None
             try:
-                logits = self._chunk(base, source, runs[part], samples, check)
+                logits = work(part)
             except torch.OutOfMemoryError:
                 if size == 1:
                     raise
@@ -210,20 +191,54 @@ class Runner:
                 start = part.stop
                 yield part, logits
 
-    def _chunk(
+    def _patch(
         self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check
     ) -> Tensor:
-        encoder_states = [[s for s in run if s.block == "question_encoder"] for run in runs]
-        decoder_states = [[s for s in run if s.block == "answer_decoder"] for run in runs]
-        through_encoder = any(encoder_states)
-        encoded = base.encoder.output[:, None]
-        if through_encoder:
-            encoded = self.model.question_encoder.resume(
-                base.encoder, source.encoder, encoder_states, base.memory, check, samples=samples
+        """Through the blocks in their order; above the first block that any run patches, all runs are on their own."""
+        states = {block: [[s for s in run if s.block == block] for run in runs] for block in BLOCKS}
+        memory: Memory = base.sight.memory
+        diverged = False
+        if any(states["image_encoder"]):
+            block = self.model.image_encoder
+            assert base.sight.activations is not None
+            assert source.sight.activations is not None
+            seen = block.resume(
+                base.sight.activations,
+                source.sight.activations,
+                states["image_encoder"],
+                None,
+                check,
+                samples=samples,
             )
+            memory = TokenMemory(self.model.question_encoder.layers, block.tokens(seen))
+            diverged = True
+        encoded = base.encoder.output[:, None]
+        if diverged or any(states["question_encoder"]):
+            encoded = self.model.question_encoder.resume(
+                base.encoder,
+                source.encoder,
+                states["question_encoder"],
+                memory,
+                check,
+                samples=samples,
+                diverged=diverged,
+            )
+            diverged = True
+        return self._decode_all(base, source, encoded, states["answer_decoder"], samples, check, diverged=diverged)
+
+    def _decode_all(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        encoded: Tensor,
+        states: Sequence[Sequence[State]],
+        samples: int,
+        check: Check,
+        *,
+        diverged: bool,
+    ) -> Tensor:
+        """Logits of many runs from their question encoders' output, (S, C or 1, question tokens, width)."""
         block = self.model.answer_decoder
-        memory = QuestionMemory(block.layers, encoded)
-        output = block.resume(
-            base.decoder, source.decoder, decoder_states, memory, check, samples=samples, diverged=through_encoder
-        )
+        memory = TokenMemory(block.layers, encoded)
+        output = block.resume(base.decoder, source.decoder, states, memory, check, samples=samples, diverged=diverged)
         return self.logits(output)

@@ -1,7 +1,7 @@
 """States of the model and the one table of what can be patched.
 
 For: naming a hidden state (block, layer, position, site, head) and the module of the transformers model whose output
-it is. Everything that lists, validates or shows sites reads `SITES`.
+it is. Everything that lists, validates or shows sites reads `BLOCKS`.
 Cost: none; knows neither torch nor the model's weights.
 Ends: at names. How a state is computed and replaced is `blip_trace_widget.forward`'s.
 """
@@ -11,25 +11,46 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: Blocks whose states can be patched, and the path to their layers in a `BlipForQuestionAnswering`.
-BLOCKS: dict[str, str] = {
-    "question_encoder": "text_encoder.encoder.layer",
-    "answer_decoder": "text_decoder.bert.encoder.layer",
-}
+#: What is patched, in the order in which a layer computes it.
+SITES = ("block_output", "self_attention", "cross_attention", "mlp")
 
-#: Site -> the module below a layer whose output is patched ("" is the layer itself), after Palit et al. 2023.
-SITES: dict[str, str] = {
+
+@dataclass(frozen=True)
+class BlockSites:
+    """Where a block's states are in a transformers `BlipForQuestionAnswering`.
+
+    Attributes:
+        layers: path to its layers.
+        sites: site -> the module below a layer whose output is patched ("" is the layer itself).
+        heads: site -> the module whose input holds the heads' context vectors side by side.
+    """
+
+    layers: str
+    sites: dict[str, str]
+    heads: dict[str, str]
+
+
+_TEXT_SITES = {
     "block_output": "",
     "self_attention": "attention",
     "cross_attention": "crossattention",
     "mlp": "output.dense",
 }
+_TEXT_HEADS = {"self_attention": "attention.output.dense", "cross_attention": "crossattention.output.dense"}
 
-#: Sites of which one head can be patched alone: its slice of the context vector, the input of this module.
-HEAD_SITES: dict[str, str] = {
-    "self_attention": "attention.output.dense",
-    "cross_attention": "crossattention.output.dense",
+#: The one table of what can be patched, after Palit et al. 2023; blocks in the order in which the model runs them.
+BLOCKS: dict[str, BlockSites] = {
+    "image_encoder": BlockSites(
+        "vision_model.encoder.layers",
+        {"block_output": "", "self_attention": "self_attn", "mlp": "mlp"},
+        {"self_attention": "self_attn.projection"},
+    ),
+    "question_encoder": BlockSites("text_encoder.encoder.layer", _TEXT_SITES, _TEXT_HEADS),
+    "answer_decoder": BlockSites("text_decoder.bert.encoder.layer", _TEXT_SITES, _TEXT_HEADS),
 }
+
+#: The blocks that read text, and the image through cross-attention or through the question.
+TEXT_BLOCKS = ("question_encoder", "answer_decoder")
 
 
 def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
@@ -68,10 +89,10 @@ class State:
     """One hidden state: the output of a site of a layer at one token, or one attention head's part of it.
 
     Attributes:
-        block: ``"question_encoder"`` or ``"answer_decoder"``.
+        block: ``"image_encoder"``, ``"question_encoder"`` or ``"answer_decoder"``.
         layer: 0-based layer inside the block.
-        position: 0-based token inside the block.
-        site: one of `SITES`.
+        position: 0-based token inside the block; of the image encoder, 0 is the class token.
+        site: one of `SITES`; the image encoder has no ``"cross_attention"``.
         head: 0-based attention head; only for ``"self_attention"`` and ``"cross_attention"``. The head's slice of the
             context vector is patched, before the attention's output projection.
 
@@ -87,11 +108,11 @@ class State:
 
     def __post_init__(self) -> None:
         one_of("block", self.block, BLOCKS)
-        one_of("site", self.site, SITES)
+        one_of(f"site (of {self.block})", one_of("site", self.site, SITES), BLOCKS[self.block].sites)
         for name in ("layer", "position"):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), 0))
         if self.head is not None:
-            one_of("site (of a single head)", self.site, HEAD_SITES)
+            one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -21,26 +22,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed, no_check
+from blip_trace_widget import readouts
+from blip_trace_widget.bases import BaseRuns
+from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
-from blip_trace_widget.forward import Activations, Cancelled
+from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.image_tokens import ImageTokens
+from blip_trace_widget.knockout import Knockout, KnockoutTrace, Positions, knock_out, knock_out_by_layer
+from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
-from blip_trace_widget.runs import EXTRA_ANSWER_TOKENS, BaseRun, ImageTokens, Runner, Text
-from blip_trace_widget.sites import (
-    BLOCKS,
-    HEAD_SITES,
-    SITES,
-    State,
-    as_states,
-    one_of,
-    whole_number,
-    windowed,
-)
+from blip_trace_widget.runs import BaseRun, Runner
+from blip_trace_widget.sites import BLOCKS, SITES, State, as_states, one_of, whole_number, windowed
 
-#: Longest greedy answer where the model's generation settings name none (transformers' default).
-ANSWER_TOKENS = 20
+DIRECTIONS = ("restore", "disrupt")
+#: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
+EXTRA_ANSWER_TOKENS = 4
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
 
@@ -74,11 +72,10 @@ class Tracer:
     ) -> None:
         if not isinstance(model, BlipVqa):
             raise TypeError(f"model: expected BlipVqa, got {type(model).__name__}")
-        self._set_up(model, ImageTokens(model, as_image(image)), question, answer, foil, corruption, metric)
+        self._set_up(ImageTokens(model, as_image(image)), question, answer, foil, corruption, metric)
 
     def _set_up(
         self,
-        model: BlipVqa,
         image_tokens: ImageTokens,
         question: str,
         answer: str | None,
@@ -86,22 +83,23 @@ class Tracer:
         corruption: Corruption | None,
         metric: str | Metric | Callable[..., Any],
     ) -> None:
+        model = image_tokens.model
         self.model = model
         self.question = question
         self.corruption: Corruption = GaussianNoise() if corruption is None else _as_corruption(corruption)
         self.metric: Metric = as_metric(metric)
-        self._image_tokens = image_tokens
         self._given_answer, self._given_foil = answer, foil
-        self._question_ids = model.question_ids(question)
-        self._answer_given_ids = None if answer is None else model.answer_ids("answer", answer)
+        question_ids = model.question_ids(question)
+        given_ids = None if answer is None else model.answer_ids("answer", answer)
         self._foil_ids = None if foil is None else model.answer_ids("foil", foil)
         if self.metric.needs_foil and self._foil_ids is None:
             raise ValueError("foil: the metric 'logit_difference' compares the answer with a foil, got none")
-        if self._answer_given_ids is not None:
-            self._check_foil(self._answer_given_ids)
-        self.corruption.check(model, self._question_ids)
-        self._runner = Runner(model)
-        self._check: Check = no_check
+        if given_ids is not None:
+            self._check_foil(given_ids)
+        self.corruption.check(model, question_ids)
+        #: The recorded runs that everything here is made from.
+        self.bases = BaseRuns(image_tokens, question_ids, given_ids, self.corruption)
+        self.runner = Runner(model)
 
     def __repr__(self) -> str:
         return f"Tracer({self.question!r}, {self.corruption!r}, metric={self.metric.name!r})"
@@ -132,29 +130,24 @@ class Tracer:
         unknown = set(changes) - {"image", *arguments}
         if unknown:
             raise TypeError(f"replace: unknown argument {min(unknown)!r}, accepted are {['image', *arguments]}")
-        same_image = "image" not in changes
-        tokens = self._image_tokens if same_image else ImageTokens(self.model, as_image(changes.pop("image")))
+        new_image = "image" in changes
+        tokens = ImageTokens(self.model, as_image(changes.pop("image"))) if new_image else self.bases.image
         other = type(self).__new__(type(self))
-        other._set_up(self.model, tokens, **{**arguments, **changes})
-        if same_image and other.question == self.question:
-            _share(self, other, "_clean_encoder")
-            if other._answer_given_ids == self._answer_given_ids:
-                _share(self, other, "_answer_ids", "_text", "_clean_run")
-            if other.corruption == self.corruption:
-                _share(self, other, "_corrupted_encoder")
+        other._set_up(tokens, **{**arguments, **changes})
+        self.bases.hand_over(other.bases)
         return other
 
     @property
     def image(self) -> Image.Image:
         """The picture, RGB."""
-        return self._image_tokens.image
+        return self.bases.image.image
 
     # --- what the model sees and says --------------------------------------------------------------------------------
 
     @property
     def question_tokens(self) -> list[str]:
         """Word pieces of the question as the model sees them, special tokens included."""
-        return self.model.tokens(self._question_ids)
+        return self.model.tokens(self.bases.question_ids)
 
     @property
     def answer(self) -> str:
@@ -172,8 +165,16 @@ class Tracer:
         return self._given_foil
 
     def tokens(self, block: str) -> list[str]:
-        """Word pieces at the positions of a block; the decoder's are the start token and the answer's but the last."""
-        if one_of("block", block, BLOCKS) == "question_encoder":
+        """Names of a block's positions.
+
+        Word pieces; the decoder's are the start token and the answer's but the last. Of the image encoder, "[CLS]" and
+        each patch's "row,column".
+        """
+        one_of("block", block, BLOCKS)
+        if block == "image_encoder":
+            rows, columns = self.model.grid
+            return ["[CLS]", *(f"{row},{column}" for row in range(rows) for column in range(columns))]
+        if block == "question_encoder":
             return self.question_tokens
         return self.model.tokens([self.model.start_id, *self._answer_ids[:-1]])
 
@@ -185,19 +186,13 @@ class Tracer:
         Raises:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
-        with self._computing():
-            self._check = as_check(cancel)
-            try:
-                _ = self.clean, self.corrupted
-            finally:
-                self._check = no_check
+        with self._preparing(cancel):
+            _ = self.clean, self.corrupted
 
     @computed
     def clean(self) -> Run:
         """The run on the undamaged image."""
-        with self._computing():
-            run = self._clean_run
-            return self._as_run(run, [self._answer_ids], answer=self.answer)
+        return self._as_run([(self.bases.clean, [self._answer_ids])], answer=self.answer)
 
     @computed
     def corrupted(self) -> Run:
@@ -206,16 +201,27 @@ class Tracer:
         Its answer is the one that most samples give by greedy decoding; ``answers`` has all of them. Answers that go
         on beyond the clean one's length by more than four tokens are cut off with an ellipsis.
         """
-        with self._computing():
-            run = self._corrupted_run
-            longest = len(self._answer_ids) + EXTRA_ANSWER_TOKENS
-            answers = self._runner.greedy(run.encoder.output, longest, self._check, first=run.logits[:, 0])
-            return self._as_run(run, answers, longest=longest)
+        longest = len(self._answer_ids) + EXTRA_ANSWER_TOKENS
+        check = self.bases.check
+
+        def answered(run: BaseRun) -> tuple[BaseRun, list[list[int]]]:
+            return run, self.runner.greedy(run.encoder.output, longest, check, first=run.logits[:, 0])
+
+        return self._as_run((answered(run) for _, run in self.bases.corrupted()), longest=longest)
 
     @computed
     def total_effect(self) -> TotalEffect:
         """score(clean) - score(corrupted) with its standard error, and the gate."""
-        return TotalEffect(self.clean.score, np.asarray(self.corrupted.scores, dtype=np.float64))
+        return TotalEffect(self.clean.score, self._corrupted_scores)
+
+    @computed
+    def _corrupted_scores(self) -> NDArray[np.float64]:
+        """(samples,); without spelling the answers, which costs more than the scores."""
+        if "corrupted" in self.__dict__:
+            return self.corrupted.scores
+        return np.concatenate([self.score_logits(run.logits) for _, run in self.bases.corrupted()])
+
+    # --- interventions -----------------------------------------------------------------------------------------------
 
     def patch(
         self,
@@ -236,73 +242,260 @@ class Tracer:
             Cancelled: if `cancel` said so.
         """
         chosen = as_states(states)
-        one_of("direction", direction, ("restore", "disrupt"))
+        one_of("direction", direction, DIRECTIONS)
         for state in chosen:
             self._check_state(state)
         check = as_check(cancel)
-        self.prepare(cancel)
-        with self._computing():
-            base, source = self._base_and_source(direction)
-            for _, logits in self._runner.patched(base, source, [chosen], check):
-                scores = self._score(logits[:, 0])
-                distribution = _distribution(logits[:, 0])
-        statistics = effects(self.total_effect, scores, direction)
+        with self._preparing(cancel):
+            total = self.total_effect
+            scores = np.empty(self.corruption.samples)
+            distribution: Any = 0.0
+            for part, _, logits in self._patched([chosen], direction, check):
+                scores[part] = self.score_logits(logits[:, 0])
+                distribution = distribution + _distribution_sum(logits[:, 0])
+        mean = (distribution / scores.size).astype(np.float32)
+        statistics = effects(total, scores, direction)
         return Effect(
             score=float(statistics.score),
             scores=scores,
             indirect_effect=float(statistics.indirect_effect),
             recovery=float(statistics.recovery),
             stderr=float(statistics.stderr),
-            top=self._top(distribution),
+            top=self.top_words(mean),
             recovery_stderr=float(statistics.recovery_stderr),
-            undefined_because=self.total_effect.closed_because,
-            distribution=distribution,
+            undefined_because=total.closed_because,
+            distribution=mean,
             states=chosen,
             direction=direction,
         )
 
+    @overload
+    def trace(
+        self,
+        block: str = ...,
+        site: str = ...,
+        head: int | None = ...,
+        window: int = ...,
+        direction: str = ...,
+        progress: bool | Progress | None = ...,
+        cancel: Callable[[], bool] | Any = ...,
+        position: None = ...,
+    ) -> Trace: ...
+    @overload
+    def trace(
+        self,
+        block: str = ...,
+        site: str = ...,
+        *,
+        head: Literal["all"],
+        window: int = ...,
+        direction: str = ...,
+        progress: bool | Progress | None = ...,
+        cancel: Callable[[], bool] | Any = ...,
+        position: int | None = ...,
+    ) -> HeadTrace: ...
     def trace(
         self,
         block: str = "question_encoder",
         site: str = "block_output",
-        head: int | None = None,
+        head: int | Literal["all"] | None = None,
         window: int = 1,
         direction: str = "restore",
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
-    ) -> Trace:
+        position: int | None = None,
+    ) -> Trace | HeadTrace:
         """Patch every state of a block, one at a time.
 
         Args:
-            block: ``"question_encoder"`` or ``"answer_decoder"``.
+            block: ``"image_encoder"`` (only under a corruption of the patch embeddings), ``"question_encoder"`` or
+                ``"answer_decoder"``.
             site: ``"block_output"``, ``"self_attention"``, ``"cross_attention"`` or ``"mlp"``.
-            head: one head of an attention, instead of the whole.
+            head: one head of an attention, instead of the whole; or ``"all"`` for a map of layers x heads.
             window: layers patched together around each layer.
             direction: ``"restore"`` or ``"disrupt"``.
             progress: True for a bar, or a callable on (cells done, cells in all).
             cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
                 returned, with NaN in the other cells.
+            position: with ``head="all"``: at this position alone, instead of summed over all.
+
+        Returns:
+            `Trace`, (layers, positions); with ``head="all"`` `HeadTrace`, (layers, heads).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        cells = self.cells(block, site, head, window)
-        layers, positions = len(self._layers(block)), len(self.tokens(block))
-        one_of("direction", direction, ("restore", "disrupt"))
-        report, close = as_progress(progress, len(cells))
-        with self._computing():
-            samples = np.full((self.corruption.samples, layers, positions), np.nan)
-            try:
-                self.prepare(cancel)
-                for part, scores in self.patched_scores([cell.states for cell in cells], direction, cancel):
-                    for cell, values in zip(cells[part], scores.T, strict=True):
-                        samples[:, cell.layer, cell.position] = values
-                    report(part.stop, len(cells))
-            except Cancelled:
-                pass
-            finally:
-                close()
-        return self.as_trace(samples, block, site, head, window, direction)
+        one_of("direction", direction, DIRECTIONS)
+        if head == "all":
+            return self._trace_heads(block, site, window, direction, progress, cancel, position)
+        if isinstance(head, str):
+            raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
+        if position is not None:
+            raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
+        runs = [cell.states for cell in self.cells(block, site, head, window)]
+        samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
+        shape = len(self.model.blocks[block].layers), len(self.tokens(block))
+        return self.as_trace(samples.reshape(-1, *shape), block, site, head, window, direction)
+
+    def _trace_heads(
+        self,
+        block: str,
+        site: str,
+        window: int,
+        direction: str,
+        progress: bool | Progress | None,
+        cancel: Callable[[], bool] | Any,
+        position: int | None,
+    ) -> HeadTrace:
+        heads, tokens = self.model.blocks[one_of("block", block, BLOCKS)].heads, self.tokens(block)
+        if position is not None:
+            position = whole_number("position", position, 0, len(tokens) - 1)
+        each = [
+            [cell for cell in self.cells(block, site, head, window) if position in (None, cell.position)]
+            for head in range(heads)
+        ]
+        runs = [cell.states for cells in each for cell in cells]
+        samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
+        layers = len(self.model.blocks[block].layers)
+        return HeadTrace(
+            samples=samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2),
+            clean=self.clean.score,
+            corrupted=self._corrupted_scores,
+            settings=self.question_settings()
+            | {
+                "corruption": self.corruption.settings(),
+                "block": block,
+                "site": site,
+                "head": "all",
+                "position": position,
+                "window": window,
+                "direction": direction,
+            },
+            tokens=tuple(tokens if position is None else [tokens[position]]),
+        )
+
+    def trace_image_tokens(
+        self,
+        patch: int = 1,
+        direction: str = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> ImageTokenTrace:
+        """Which parts of the picture carry the answer: restore, or damage, one square of image tokens at a time.
+
+        The question encoder looks at the corrupted image in which just these tokens have their clean embeddings
+        (``"restore"``), or at the clean image in which just these have their corrupted ones (``"disrupt"``). The keys
+        and values of either are projected already.
+
+        Args:
+            patch: side of the squares, in image patches.
+            direction: ``"restore"`` or ``"disrupt"``.
+            progress: True for a bar, or a callable on (squares done, squares in all).
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
+                returned, with NaN in the other squares.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        rows, columns = self.model.grid
+        patch = whole_number("patch", patch, 1, max(rows, columns))
+        one_of("direction", direction, DIRECTIONS)
+        if not self.corruption.damages_image:
+            raise ValueError(
+                f"corruption: a map of image tokens needs one that damages the image, such as GaussianNoise; "
+                f"{type(self.corruption).__name__} leaves it as it is"
+            )
+        shape, groups = squares(rows, columns, patch)
+
+        def chunks(check: Check) -> Iterator[tuple[slice, slice, Tensor]]:
+            for part, base, source in self._base_and_source(direction, with_states=False):
+                for which, logits in self.runner.swapped(base, source, groups, check):
+                    yield part, which, logits
+
+        samples = self._fill(len(groups), chunks, progress, cancel)
+        return ImageTokenTrace(
+            samples=samples.reshape(-1, *shape),
+            clean=self.clean.score,
+            corrupted=self._corrupted_scores,
+            settings=self.question_settings()
+            | {"corruption": self.corruption.settings(), "direction": direction, "patch": patch},
+            patch=patch,
+        )
+
+    def knockout(
+        self,
+        block: str,
+        layers: int | Iterable[int] | None,
+        queries: Positions,
+        keys: Positions,
+        site: str = "cross_attention",
+        head: int | None = None,
+    ) -> Knockout:
+        """Cut attention edges in the clean run: what the queries no longer see of the keys (Geva et al. 2023).
+
+        Args:
+            block: ``"question_encoder"`` or ``"answer_decoder"``.
+            layers: one, several, or None for all.
+            queries: positions that look: one, several, or None for all.
+            keys: what they no longer see. ``cross_attention`` of the question encoder: image tokens (0 is the class
+                token), or a boolean (rows, columns) region of patches; of the answer decoder: question tokens.
+                ``self_attention``: positions of the block itself. None for all.
+            site: ``"cross_attention"`` (question to image, answer to question) or ``"self_attention"`` (token to
+                token).
+            head: one head alone.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        return knock_out(self, block, layers, queries, keys, site, head)
+
+    def trace_knockout(
+        self,
+        block: str,
+        queries: Positions = None,
+        keys: Positions = None,
+        site: str = "cross_attention",
+        head: int | None = None,
+        window: int = 1,
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> KnockoutTrace:
+        """Cut the same attention edges in a window of layers around each layer in turn.
+
+        Args:
+            block: see `knockout`.
+            queries: see `knockout`.
+            keys: see `knockout`.
+            site: see `knockout`.
+            head: see `knockout`.
+            window: layers cut together around each layer.
+            progress: True for a bar, or a callable on (layers done, layers in all).
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
+                returned, with NaN in the other layers.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        return knock_out_by_layer(self, block, queries, keys, site, head, window, progress, cancel)
+
+    # --- readings ----------------------------------------------------------------------------------------------------
+
+    def attention(self, block: str, layer: int, head: int | None = None) -> readouts.Attention:
+        """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
+
+        Args:
+            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
+            layer: 0-based.
+            head: one head; None for the mean over heads.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        return readouts.attention(self, block, layer, head)
+
+    def logit_lens(self) -> readouts.LogitLens:
+        """What the model's own head reads from the answer decoder's output at every layer and position."""
+        return readouts.logit_lens(self)
 
     def noise_curve(
         self,
@@ -325,20 +518,24 @@ class Tracer:
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(self.corruption).__name__}")
         chosen = as_states(states) if isinstance(states, State) or states else ()
+        for state in chosen:
+            self._check_state(state)
         values = np.linspace(0, 10, 21) if factors is None else _as_factors(factors)
-        _ = self._clean_run  # computed here, the tracers below share it
+        clean = self.clean.score  # computed here, the tracers below share it
         corrupted, patched = [], []
         for factor in values:
             tracer = self.with_corruption(factor=float(factor))
-            with tracer._computing():
-                tracer._check = as_check(cancel)
-                corrupted.append(tracer._score(tracer._corrupted_run.logits))
-            patched.append([tracer.patch(state, cancel=cancel).scores for state in chosen])
+            tracer.runner = self.runner
+            with tracer._preparing(cancel):
+                corrupted.append(tracer._corrupted_scores)
+            runs = [(state,) for state in chosen]
+            found = [scores for _, scores in tracer.patched_scores(runs, "restore", cancel)]
+            patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
         return NoiseCurve(
             factors=values,
-            clean=self.clean.score,
+            clean=clean,
             corrupted=np.stack(corrupted, axis=1),
-            patched=np.array(patched).reshape(len(values), len(chosen), len(corrupted[0])).transpose(2, 0, 1),
+            patched=np.stack(patched, axis=1),
             states=chosen,
         )
 
@@ -347,12 +544,13 @@ class Tracer:
     def cells(self, block: str, site: str = "block_output", head: int | None = None, window: int = 1) -> list[Cell]:
         """The cells of a grid, layer by layer, each with the states that it patches."""
         one_of("block", block, BLOCKS)
-        one_of("site", site, SITES)
-        layers, positions = len(self._layers(block)), len(self.tokens(block))
+        self._check_block(block)
+        one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].sites)
+        layers, positions = len(self.model.blocks[block].layers), len(self.tokens(block))
         window = whole_number("window", window, 1, layers)
         if head is not None:
-            one_of("site (of a single head)", site, HEAD_SITES)
-            head = whole_number("head", head, 0, self.model.heads - 1)
+            one_of("site (of a single head)", site, BLOCKS[block].heads)
+            head = whole_number("head", head, 0, self.model.blocks[block].heads - 1)
         return [
             Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))
             for layer in range(layers)
@@ -365,7 +563,7 @@ class Tracer:
         direction: str = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Scores of many patched runs, chunk by chunk.
+        """Scores of many patched runs, chunk by chunk; where samples take several groups, with the last of them.
 
         Yields:
             which of the runs, and their scores (samples, runs).
@@ -373,18 +571,18 @@ class Tracer:
         Raises:
             Cancelled: within a layer of `cancel` saying so.
         """
-        one_of("direction", direction, ("restore", "disrupt"))
-        check = as_check(cancel)
-        with self._computing():
-            base, source = self._base_and_source(direction)
-            chunks = self._runner.patched(base, source, runs, check)
+        one_of("direction", direction, DIRECTIONS)
+        chunks = self._patched(runs, direction, as_check(cancel))
+        scores = np.full((self.corruption.samples, len(runs)), np.nan)
         while True:
-            with self._computing():  # not across the yield: the consumer may take its time, on this thread or another
+            with self._preparing(cancel):  # not across the yield: the consumer may take its time, on any thread
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
-                scores = self._score(chunk[1])
-            yield chunk[0], scores
+                part, which, logits = chunk
+                scores[part, which] = self.score_logits(logits)
+            if part.stop == self.corruption.samples:
+                yield which, scores[:, which]
 
     def as_trace(
         self,
@@ -396,13 +594,7 @@ class Tracer:
         direction: str,
     ) -> Trace:
         """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
-        settings = {
-            "model": self.model.name,
-            "question": self.question,
-            "answer": self.answer,
-            "answer_tokens": self.answer_tokens,
-            "foil": self._given_foil,
-            "metric": self.metric.name,
+        settings = self.question_settings() | {
             "corruption": self.corruption.settings(),
             "block": block,
             "site": site,
@@ -413,88 +605,29 @@ class Tracer:
         return Trace(
             samples=samples,
             clean=self.clean.score,
-            corrupted=np.asarray(self.corrupted.scores),
-            tokens=tuple(self.tokens(block)),
+            corrupted=self._corrupted_scores,
             settings=settings,
+            tokens=tuple(self.tokens(block)),
         )
 
-    # --- computed once -----------------------------------------------------------------------------------------------
+    # --- for the modules that intervene and read ---------------------------------------------------------------------
 
-    @computed
-    def _clean_encoder(self) -> Activations:
-        question = self._runner.embed_question(self._question_ids)
-        return self._runner.encode(question, self._image_tokens.clean(), 1, self._check)
+    def question_settings(self) -> dict[str, Any]:
+        """What was asked, without how it was intervened, as plain JSON."""
+        return {
+            "model": self.model.name,
+            "question": self.question,
+            "answer": self.answer,
+            "answer_tokens": self.answer_tokens,
+            "foil": self._given_foil,
+            "metric": self.metric.name,
+        }
 
-    @computed
-    def _corrupted_encoder(self) -> Activations:
-        memory = self._image_tokens.corrupted(self.corruption)
-        question = self._text.question
-        ids = self.corruption.question_ids(self._question_ids, self.model)
-        if ids != self._question_ids:
-            question = self._runner.embed_question(ids)
-        return self._runner.encode(question, memory, self.corruption.samples, self._check)
-
-    @computed
-    def _answer_ids(self) -> list[int]:
-        if self._answer_given_ids is not None:
-            ids = self._answer_given_ids
-        else:
-            length = getattr(self.model.hf.text_decoder.generation_config, "max_length", None)
-            longest = length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
-            with self._computing():
-                ids = self._runner.greedy(self._clean_encoder.output, longest, self._check)[0]
-            if not ids:
-                raise ValueError("answer: the model's own answer to this question is empty; give one")
-        self._check_foil(ids)
-        return ids
-
-    @computed
-    def _text(self) -> Text:
-        return Text(self._clean_encoder.inputs, self._runner.embed_answer(self._answer_ids))
-
-    @computed
-    def _clean_run(self) -> BaseRun:
-        return self._runner.base(self._text, self._clean_encoder, self._image_tokens.clean(), self._check)
-
-    @computed
-    def _corrupted_run(self) -> BaseRun:
-        memory = self._image_tokens.corrupted(self.corruption)
-        return self._runner.base(self._text, self._corrupted_encoder, memory, self._check)
-
-    # --- helpers -----------------------------------------------------------------------------------------------------
-
-    def _computing(self) -> Computing:
-        return Computing(self.model)
-
-    def _base_and_source(self, direction: str) -> tuple[BaseRun, BaseRun]:
-        clean, corrupted = self._clean_run, self._corrupted_run
-        return (corrupted, clean) if direction == "restore" else (clean, corrupted)
-
-    def _layers(self, block: str) -> list[Any]:
-        return (self.model.question_encoder if block == "question_encoder" else self.model.answer_decoder).layers
-
-    def _check_state(self, state: State) -> None:
-        layers, tokens = len(self._layers(state.block)), self.tokens(state.block)
-        whole_number("layer", state.layer, 0, layers - 1)
-        if state.position >= len(tokens):
-            raise ValueError(
-                f"position: expected from 0 to {len(tokens) - 1} ({state.block} sees {tokens}), got {state.position}"
-            )
-        if state.head is not None:
-            whole_number("head", state.head, 0, self.model.heads - 1)
-
-    def _check_foil(self, answer: list[int]) -> None:
-        if self._foil_ids is not None and len(self._foil_ids) != len(answer):
-            raise ValueError(
-                f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
-                f"got {self.model.tokens(self._foil_ids)}"
-            )
-
-    def _score(self, logits: Tensor) -> NDArray[np.float64]:
+    def score_logits(self, logits: Tensor) -> NDArray[np.float64]:
         """Scores (...) of logits (..., answer positions, vocabulary)."""
         device = logits.device
         foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
-        target = Target(torch.tensor(self._answer_ids, device=device), foil, self._clean_run.logits[0])
+        target = Target(torch.tensor(self._answer_ids, device=device), foil, self.bases.clean.logits[0])
         scores = self.metric.score(logits, target)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
             raise ValueError(
@@ -503,28 +636,119 @@ class Tracer:
             )
         return scores.double().cpu().numpy()
 
-    def _as_run(
-        self, run: BaseRun, answers: list[list[int]], *, longest: int | None = None, answer: str | None = None
-    ) -> Run:
-        texts = [
-            self.model.text(ids) + (" …" if longest is not None and len(ids) >= longest else "") for ids in answers
-        ]
-        scores = self._score(run.logits)
-        distribution = _distribution(run.logits)
-        return Run(
-            score=float(scores.mean()),
-            scores=scores,
-            answer=Counter(texts).most_common(1)[0][0] if answer is None else answer,
-            top=self._top(distribution),
-            answers=tuple(texts),
-            distribution=distribution,
-        )
-
-    def _top(self, distribution: NDArray[np.float32]) -> list[tuple[str, float]]:
+    def top_words(self, distribution: NDArray[np.float32]) -> list[tuple[str, float]]:
+        """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""
         count = min(TOP_WORDS, distribution.size)
         best = np.argsort(-distribution, kind="stable")[:count]
         words = self.model.tokens([int(index) for index in best])
         return [(word, float(distribution[index])) for word, index in zip(words, best, strict=True)]
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _answer_ids(self) -> list[int]:
+        ids = self.bases.answer_ids
+        self._check_foil(ids)
+        return ids
+
+    @contextmanager
+    def _preparing(self, cancel: Callable[[], bool] | Any = None) -> Iterator[None]:
+        """Under the model's lock; what is computed for the first time gives up when `cancel` says so."""
+        check = as_check(cancel)
+        with Computing(self.model):
+            before, self.bases.check = self.bases.check, check
+            try:
+                yield
+            finally:
+                self.bases.check = before
+
+    def _base_and_source(self, direction: str, *, with_states: bool) -> Iterator[tuple[slice, BaseRun, BaseRun]]:
+        """For each group of samples, the run that patched runs equal elsewhere and the one that states come from."""
+        clean = self.bases.clean_for(with_states=with_states)
+        for part, corrupted in self.bases.corrupted(with_states=with_states):
+            yield (part, corrupted, clean) if direction == "restore" else (part, clean, corrupted)
+
+    def _patched(
+        self, runs: Sequence[Sequence[State]], direction: str, check: Check
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
+        with_states = any(state.block == "image_encoder" for states in runs for state in states)
+        for part, base, source in self._base_and_source(direction, with_states=with_states):
+            for which, logits in self.runner.patched(base, source, runs, check):
+                yield part, which, logits
+
+    def _fill(
+        self,
+        count: int,
+        work: Callable[[Check], Iterator[tuple[slice, slice, Tensor]]],
+        progress: bool | Progress | None,
+        cancel: Callable[[], bool] | Any,
+    ) -> NDArray[np.float64]:
+        """Scores of so many runs, (samples, runs); NaN where `cancel` said stop before."""
+        report, close = as_progress(progress, count)
+        samples = np.full((self.corruption.samples, count), np.nan)
+        done = 0
+        try:
+            with self._preparing(cancel):
+                _ = self.total_effect
+                for part, which, logits in work(as_check(cancel)):
+                    samples[part, which] = self.score_logits(logits)
+                    done += (part.stop - part.start) * (which.stop - which.start)
+                    report(done // self.corruption.samples, count)
+        except Cancelled:
+            pass
+        finally:
+            close()
+        return samples
+
+    def _check_block(self, block: str) -> None:
+        if block == "image_encoder" and self.corruption.at != "patch_embeddings":
+            raise ValueError(
+                f"block: the states of 'image_encoder' are the same in the clean and the corrupted run, because "
+                f"{type(self.corruption).__name__} damages what the image encoder puts out, or nothing of the image; "
+                f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
+            )
+
+    def _check_state(self, state: State) -> None:
+        self._check_block(state.block)
+        block, tokens = self.model.blocks[state.block], self.tokens(state.block)
+        whole_number("layer", state.layer, 0, len(block.layers) - 1)
+        if state.position >= len(tokens):
+            names = f"{state.block} sees {tokens}" if len(tokens) < 100 else f"{state.block} has {len(tokens)} tokens"
+            raise ValueError(f"position: expected from 0 to {len(tokens) - 1} ({names}), got {state.position}")
+        if state.head is not None:
+            whole_number("head", state.head, 0, block.heads - 1)
+
+    def _check_foil(self, answer: list[int]) -> None:
+        if self._foil_ids is not None and len(self._foil_ids) != len(answer):
+            raise ValueError(
+                f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
+                f"got {self.model.tokens(self._foil_ids)}"
+            )
+
+    def _as_run(
+        self, runs: Iterable[tuple[BaseRun, list[list[int]]]], *, longest: int | None = None, answer: str | None = None
+    ) -> Run:
+        """Groups of runs with their greedy answers, as one result."""
+        texts: list[str] = []
+        scores: list[NDArray[np.float64]] = []
+        distribution: Any = 0.0
+        for run, answers in runs:
+            texts += [
+                self.model.text(ids) + (" …" if longest is not None and len(ids) >= longest else "") for ids in answers
+            ]
+            scores.append(self.score_logits(run.logits))
+            distribution = distribution + _distribution_sum(run.logits)
+        every = np.concatenate(scores)
+        mean = (distribution / every.size).astype(np.float32)
+        return Run(
+            score=float(every.mean()),
+            scores=every,
+            answer=Counter(texts).most_common(1)[0][0] if answer is None else answer,
+            top=self.top_words(mean),
+            answers=tuple(texts),
+            distribution=mean,
+        )
 
 
 class Cell:
@@ -536,17 +760,10 @@ class Cell:
         self.layer, self.position, self.states = layer, position, states
 
 
-def _share(old: Tracer, new: Tracer, *names: str) -> None:
-    """Hand over what the old tracer has computed. A cached property lives in the instance's dictionary."""
-    for name in names:
-        if name in old.__dict__:
-            new.__dict__[name] = old.__dict__[name]
-
-
-def _distribution(logits: Tensor) -> NDArray[np.float32]:
-    """Mean distribution over samples at the first answer position, (S, positions, vocabulary) -> (vocabulary,)."""
-    mean: NDArray[np.float32] = logits[:, 0].softmax(-1).mean(0).cpu().numpy()
-    return mean
+def _distribution_sum(logits: Tensor) -> NDArray[np.float64]:
+    """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
+    summed: NDArray[np.float64] = logits[:, 0].softmax(-1).double().sum(0).cpu().numpy()
+    return summed
 
 
 def _as_factors(factors: Any) -> NDArray[np.float64]:

@@ -25,7 +25,7 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+from blip_trace_widget.sites import SITES, TEXT_BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
 SHOWS = ("recovery", "indirect_effect", "score")
@@ -249,7 +249,7 @@ class TraceWidget(anywidget.AnyWidget):
         accepted: dict[str, Iterable[str]] = {
             "kind": NOISE_KINDS,
             "metric": METRICS,
-            "block": BLOCKS,
+            "block": TEXT_BLOCKS,
             "site": SITES,
             "direction": ("restore", "disrupt"),
             "show": SHOWS,

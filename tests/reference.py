@@ -8,6 +8,7 @@ import contextlib
 import torch
 
 LAYERS = {
+    "image_encoder": lambda hf: hf.vision_model.encoder.layers,
     "question_encoder": lambda hf: hf.text_encoder.encoder.layer,
     "answer_decoder": lambda hf: hf.text_decoder.bert.encoder.layer,
 }
@@ -16,6 +17,11 @@ MODULES = {
     "self_attention": lambda layer: layer.attention,
     "cross_attention": lambda layer: layer.crossattention,
     "mlp": lambda layer: layer.output.dense,
+}
+IMAGE_MODULES = {
+    "block_output": lambda layer: layer,
+    "self_attention": lambda layer: layer.self_attn,
+    "mlp": lambda layer: layer.mlp,
 }
 
 
@@ -38,11 +44,22 @@ def noise(embeddings, factor, kind, samples, seed, region=None):
     return damaged
 
 
-class Hooked:
-    """The model under hooks: `embeddings` replaces the ViT's output, `patches` maps a state to its new value."""
+def without(probs, cut):
+    """Attention probabilities (1, heads, queries, keys) after some edges are removed: the others sum to 1 again."""
+    left = probs.masked_fill(cut, 0.0)
+    total = left.sum(-1, keepdim=True)
+    return torch.where(total > 0, left / total.clamp(min=1e-38), torch.zeros_like(left))
 
-    def __init__(self, hf, pixel_values, question_ids, answer_ids):
-        self.hf, self.pixels = hf, pixel_values
+
+class Hooked:
+    """The model under hooks.
+
+    `embeddings` replaces the ViT's output (with `at="patch_embeddings"` its first layer's input), `patches` maps a
+    state to its new value, `cuts` removes attention edges.
+    """
+
+    def __init__(self, hf, pixel_values, question_ids, answer_ids, at="image_embeddings"):
+        self.hf, self.pixels, self.at = hf, pixel_values, at
         self.question = torch.tensor([question_ids])
         self.answer_ids = answer_ids
         start = hf.decoder_start_token_id
@@ -50,10 +67,16 @@ class Hooked:
 
     def embeddings(self):
         with torch.no_grad():
+            if self.at == "patch_embeddings":
+                return self.hf.vision_model.embeddings(self.pixels)[0]
             return self.hf.vision_model(pixel_values=self.pixels).last_hidden_state[0]
 
-    def run(self, embeddings=None, patches=(), record=()):
-        """Logits (positions, vocabulary), and the values of the states to record."""
+    def run(self, embeddings=None, patches=(), record=(), cuts=(), weights=None):
+        """Logits (positions, vocabulary), and the values of the states to record.
+
+        `cuts`: (attention module, (heads, queries, keys) bool) pairs. `weights`: an attention module whose weights to
+        record.
+        """
         seen, logits = {}, []
         with contextlib.ExitStack() as stack:
 
@@ -66,7 +89,14 @@ class Hooked:
                 def replace_embeddings(_module, _inputs, output):
                     return embeddings[None].to(output.dtype) if output.ndim == 3 else output
 
-                hook(self.hf.vision_model.post_layernorm, replace_embeddings)
+                vision = self.hf.vision_model
+                before = self.at == "patch_embeddings"
+                hook(vision.embeddings if before else vision.post_layernorm, replace_embeddings)
+
+            for attention, cut in cuts:
+                hook(attention.self.dropout, lambda _module, _inputs, probs, cut=cut: without(probs, cut))
+            if weights is not None:
+                hook(weights.self.dropout, lambda _module, inputs: seen.update(weights=inputs[0][0]), before=True)
 
             patches = dict(patches)
             for state in {*patches, *record}:
@@ -83,10 +113,12 @@ class Hooked:
         return logits[0][0].float(), seen
 
     def _hook_state(self, hook, layer, state, patches, record, seen):
+        in_vit = state.block == "image_encoder"
+
         def edit(tensor):
             part = slice(None)
             if state.head is not None:
-                size = layer.attention.self.attention_head_size
+                size = layer.self_attn.head_dim if in_vit else layer.attention.self.attention_head_size
                 part = slice(state.head * size, (state.head + 1) * size)
             if state in record:
                 seen[state] = tensor[0, state.position, part].clone()
@@ -95,6 +127,9 @@ class Hooked:
                 tensor[0, state.position, part] = patches[state]
             return tensor
 
+        if state.head is not None and in_vit:
+            hook(layer.self_attn.projection, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
+            return
         if state.head is not None:
             attention = layer.attention if state.site == "self_attention" else layer.crossattention
             hook(attention.output.dense, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
@@ -105,7 +140,7 @@ class Hooked:
                 return (edit(output[0]), *output[1:])
             return edit(output)
 
-        hook(MODULES[state.site](layer), on_output)
+        hook((IMAGE_MODULES if in_vit else MODULES)[state.site](layer), on_output)
 
     def patched(self, states, clean, corrupted, direction):
         """Logits of one patched run."""

@@ -34,7 +34,7 @@ class Gate:
 
     def __init__(self, monkeypatch):
         self.reached, self.opened = threading.Event(), threading.Event()
-        whole = Runner._chunk
+        whole = Runner._patch
 
         def held(runner, *arguments):
             logits = whole(runner, *arguments)
@@ -42,8 +42,8 @@ class Gate:
             assert self.opened.wait(20)
             return logits
 
-        monkeypatch.setattr(Runner, "_chunk", held)
-        monkeypatch.setattr("blip_trace_widget.runs.CHUNK_ROWS", {"cpu": 160})
+        monkeypatch.setattr(Runner, "_patch", held)
+        monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
         monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
 
     def wait(self):

@@ -23,7 +23,7 @@ EXAMPLES = settings(
 
 
 @st.composite
-def problems(draw):
+def problems(draw, vision_layers=1):
     """A random small model, question, answer and noise."""
     heads = draw(st.sampled_from([1, 2, 4]))
     model = random_model(
@@ -32,6 +32,7 @@ def problems(draw):
         heads=heads,
         width=heads * draw(st.sampled_from([4, 8])),
         patches=draw(st.integers(1, 3)),
+        vision_layers=vision_layers,
     )
     question = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7)))
     answer = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
@@ -50,16 +51,16 @@ def problems(draw):
         region=region,
     )
     tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
-    tracer._runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
+    tracer.runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
     return tracer
 
 
 def hooked(tracer):
     """The slow tracer of the same problem, its clean and its corrupted embeddings."""
     pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
-    slow = Hooked(tracer.model.hf, pixels, tracer._question_ids, tracer._answer_ids)
-    clean = slow.embeddings()
     c = tracer.corruption
+    slow = Hooked(tracer.model.hf, pixels, tracer.bases.question_ids, tracer._answer_ids, c.at)
+    clean = slow.embeddings()
     return slow, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
 
 
@@ -132,7 +133,7 @@ def test_chunks_order_and_company_change_nothing(tracer, data):
     cells += [cell.states for cell in tracer.cells("answer_decoder")]
     whole = dict(zip(cells, gather(tracer, cells), strict=True))
     shuffled = data.draw(st.permutations(cells))[: data.draw(st.integers(1, len(cells)))]
-    tracer._runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
+    tracer.runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
     for cell, scores in zip(shuffled, gather(tracer, shuffled), strict=True):
         np.testing.assert_allclose(scores, whole[cell], atol=1e-6)
 
@@ -167,7 +168,7 @@ def test_cancel_takes_effect_within_one_layer(tracer, block):
 def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
     expected = tracer.trace().samples
     sizes = []
-    whole = Runner._chunk
+    whole = Runner._patch
 
     def scarce(self, base, source, runs, samples, check):
         sizes.append(len(runs))
@@ -175,7 +176,7 @@ def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
             raise torch.OutOfMemoryError
         return whole(self, base, source, runs, samples, check)
 
-    monkeypatch.setattr(Runner, "_chunk", scarce)
+    monkeypatch.setattr(Runner, "_patch", scarce)
     np.testing.assert_allclose(tracer.trace().samples, expected, atol=1e-6)
     assert max(sizes) > 3
     assert sizes[-1] <= 3
@@ -187,16 +188,37 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
     exact = Tracer(demo, example.image, example.question, answer=example.answer).corrupted.scores
     rough = Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer)
     pixels = rough.model.processor.image_processor(images=rough.image, return_tensors="pt")["pixel_values"]
-    slow = Hooked(rough.model.hf, pixels.to(rough.model.dtype), rough._question_ids, rough._answer_ids)
+    slow = Hooked(rough.model.hf, pixels.to(rough.model.dtype), rough.bases.question_ids, rough._answer_ids)
     damaged = noise(slow.embeddings().float(), 5.0, "multiplicative", 10, 0)
     theirs = [slow.probability(slow.run(e.to(rough.model.dtype))[0]) for e in damaged]
     assert np.abs(rough.corrupted.scores - exact).mean() <= 2 * np.abs(np.array(theirs) - exact).mean() + 0.01
     assert rough.trace().complete
 
 
-def test_noise_too_large_to_keep_is_projected_anew_with_the_same_result(monkeypatch, demo, example):
-    kept = Tracer(demo, example.image, example.question).trace().samples
-    monkeypatch.setattr("blip_trace_widget.runs.KEPT_BYTES", 0)
-    tracer = Tracer(demo, example.image, example.question)
-    np.testing.assert_allclose(tracer.trace().samples, kept, atol=1e-6)
-    assert tracer._corrupted_run.memory.delta._kept is None
+def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monkeypatch, demo, example):
+    whole = Tracer(demo, example.image, example.question)
+    state = State("question_encoder", 3, 5)
+    monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", 3 * 2**20)
+    grouped = Tracer(demo, example.image, example.question)
+    with torch.inference_mode():
+        groups = [part for part, _ in grouped.bases.corrupted()]
+    assert len(groups) > 2
+    assert [at for part in groups for at in range(10)[part]] == list(range(10))
+    for ask in (
+        lambda t: t.trace().samples,
+        lambda t: t.trace("answer_decoder", "mlp", direction="disrupt").samples,
+        lambda t: t.trace_image_tokens(patch=3).samples,
+        lambda t: t.patch(state).scores,
+        lambda t: t.patch(state).distribution,
+        lambda t: t.noise_curve([1.0, 3.0], states=state).patched,
+        lambda t: t.attention("question_encoder", 2).corrupted,
+        lambda t: t.logit_lens().corrupted_answer,
+        lambda t: np.concatenate([scores for _, scores in t.patched_scores([[state]])], axis=1),
+    ):
+        pieces = ask(grouped)
+        with monkeypatch.context() as roomy:
+            roomy.setattr("blip_trace_widget.budget.CPU_BUDGET", 2**30)
+            np.testing.assert_allclose(pieces, ask(whole), atol=1e-6)
+            with torch.inference_mode():
+                assert len(list(whole.bases.corrupted())) == 1
+    assert grouped.corrupted.answers == whole.corrupted.answers

@@ -70,14 +70,14 @@ def values(widget):
 
 def slow_down(monkeypatch, seconds=SLOW):
     """Every chunk takes a while and holds few runs."""
-    whole = Runner._chunk
+    whole = Runner._patch
 
     def slowly(self, *arguments):
         time.sleep(seconds)
         return whole(self, *arguments)
 
-    monkeypatch.setattr(Runner, "_chunk", slowly)
-    monkeypatch.setattr("blip_trace_widget.runs.CHUNK_ROWS", {"cpu": 160})
+    monkeypatch.setattr(Runner, "_patch", slowly)
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
@@ -225,7 +225,7 @@ def test_switching_block_and_site_keeps_what_was_computed(widget, tracer, monkey
     assert widget.detail["site"] == "cross_attention"
     exact = tracer.patch(State("answer_decoder", 5, 0, "cross_attention")).recovery
     assert widget.detail["recovery"] == pytest.approx(exact, abs=1e-5)
-    monkeypatch.setattr(Runner, "_chunk", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(Runner, "_patch", lambda *_: pytest.fail("computed again"))
     widget.block, widget.site = "question_encoder", "block_output"
     widget.wait(30)
     np.testing.assert_array_equal(values(widget), before)
@@ -360,7 +360,7 @@ def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monk
         raise RuntimeError("boom")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Runner, "_chunk", boom)
+        broken.setattr(Runner, "_patch", boom)
         take(widget, {"type": "patch", "id": 1, "cells": [[0, 0]]})
         widget.wait(30)
         assert widget.error == "RuntimeError: boom"
@@ -446,7 +446,7 @@ def test_everything_sent_is_plain_json(widget):
 
 def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
     tracer.trace()
-    monkeypatch.setattr("blip_trace_widget.runs.ImageTokens.__init__", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr("blip_trace_widget.image_tokens.ImageTokens.__init__", lambda *_: pytest.fail("embedded again"))
     widget = TraceWidget.from_tracer(tracer)
     widget.wait(30)
     assert widget.tracer is tracer

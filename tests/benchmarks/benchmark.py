@@ -152,10 +152,10 @@ def main():
         print(f"{name}, torch {torch.__version__}, float32, {len(model.question_ids(question))} question tokens\n")
         tracer = tracer_of(1)
         cells = tracer.model.layers * len(tracer.question_tokens)
-        ids = torch.tensor([tracer._question_ids], device=device)
+        ids = torch.tensor([tracer.bases.question_ids], device=device)
         decoder_input = torch.tensor([[model.start_id]], device=device)
         pixels = model.processor.image_processor(images=image, return_tensors="pt")["pixel_values"].to(device)
-        clean = tracer._image_tokens.clean_tokens[None]
+        clean = tracer.bases.image.clean_tokens[None]
         noisy = clean * 1.5
         clean_states = model.hf.text_encoder(
             input_ids=ids, encoder_hidden_states=clean, output_hidden_states=True

@@ -21,16 +21,16 @@ SHOWN = 1e-4
 #: One cell at a time, each of them slow, so that there is a middle to stop in.
 SLOW_DOWN = """
 import time
-from blip_trace_widget import runs
-quick, rows, chunks = runs.Runner._chunk, dict(runs.CHUNK_ROWS), []
+from blip_trace_widget import budget, runs
+quick, rows, chunks = runs.Runner._patch, dict(budget.CHUNK_ROWS), []
 def slow(*arguments):
     time.sleep(0.2)
     chunks.append(1)
     return quick(*arguments)
-runs.Runner._chunk = slow
-runs.CHUNK_ROWS.update(dict.fromkeys(rows, 1))
+runs.Runner._patch = slow
+budget.CHUNK_ROWS.update(dict.fromkeys(rows, 1))
 """
-SPEED_UP = "runs.Runner._chunk = quick; runs.CHUNK_ROWS.update(rows)"
+SPEED_UP = "runs.Runner._patch = quick; budget.CHUNK_ROWS.update(rows)"
 
 BREAK = """
 from blip_trace_widget import tracer

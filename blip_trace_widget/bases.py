@@ -1,0 +1,140 @@
+"""The clean run and the corrupted runs of one image and question, computed once and shared.
+
+For: everything that patches, cuts or reads. `BaseRuns.derive` hands over what another question, answer or corruption
+leaves valid, so that moving the noise neither embeds the image again nor projects it.
+Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are cut into groups that
+fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.
+Ends: at recorded runs and logits; scores are `blip_trace_widget.tracer`'s.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from blip_trace_widget.budget import sample_groups
+from blip_trace_widget.calls import Check, computed, no_check
+from blip_trace_widget.corruption import Corruption
+from blip_trace_widget.forward import Activations
+from blip_trace_widget.image_tokens import ImageTokens, Sight
+from blip_trace_widget.runs import BaseRun, Runner, Text
+
+#: Longest greedy answer where the model's generation settings name none (transformers' default).
+ANSWER_TOKENS = 20
+
+
+class BaseRuns:
+    """The runs that patched runs are made from and held against.
+
+    Args:
+        image: the image.
+        question_ids: the question's token ids.
+        given_ids: token ids of the answer to score; None: the model's own greedy answer.
+        corruption: what tells the corrupted run from the clean one.
+    """
+
+    def __init__(
+        self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
+    ) -> None:
+        self.model, self.image = image.model, image
+        self.question_ids, self.given_ids, self.corruption = question_ids, given_ids, corruption
+        #: Called once a layer while anything here is computed; may raise `Cancelled`.
+        self.check: Check = no_check
+        self._runner = Runner(self.model)
+
+    def hand_over(self, other: BaseRuns) -> None:
+        """Give other base runs what is computed here and holds for them too."""
+        if other.image is not self.image or other.question_ids != self.question_ids:
+            return
+        same_answer = other.given_ids == self.given_ids
+        same_corruption = other.corruption == self.corruption
+        names = ["_clean_encoder"]
+        names += ["answer_ids", "text", "clean", "_clean_with_states"] if same_answer else []
+        names += ["_corrupted_encoder"] if same_corruption else []
+        names += ["_corrupted", "_corrupted_with_states"] if same_answer and same_corruption else []
+        kept = self.__dict__.copy()  # a computed property lives in the instance's dictionary
+        other.__dict__.update({name: kept[name] for name in names if name in kept})
+
+    @computed
+    def answer_ids(self) -> list[int]:
+        """Token ids of the scored answer, end token left out.
+
+        Raises:
+            ValueError: if the model's own answer is empty.
+        """
+        if self.given_ids is not None:
+            return self.given_ids
+        length = getattr(self.model.hf.text_decoder.generation_config, "max_length", None)
+        longest = length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
+        ids = self._runner.greedy(self._clean_encoder.output, longest, self.check)[0]
+        if not ids:
+            raise ValueError("answer: the model's own answer to this question is empty; give one")
+        return ids
+
+    @computed
+    def text(self) -> Text:
+        """The question and the decoder's input, as embeddings."""
+        return Text(self._clean_encoder.inputs, self._runner.embed_answer(self.answer_ids))
+
+    @computed
+    def clean(self) -> BaseRun:
+        """The clean run."""
+        return self._runner.base(self.text, self._clean_encoder, self.image.clean, self.check)
+
+    def clean_for(self, *, with_states: bool) -> BaseRun:
+        """The clean run, with the ViT's states where asked."""
+        return self._clean_with_states if with_states else self.clean
+
+    def corrupted(self, *, with_states: bool = False) -> Iterator[tuple[slice, BaseRun]]:
+        """The corrupted runs, a group of samples after another, with the ViT's states where asked."""
+        groups = sample_groups(self.corruption.samples, self._bytes_a_sample(with_states), self.model.device)
+        if len(groups) == 1:
+            yield groups[0], self._corrupted_with_states if with_states else self._corrupted
+            return
+        for part in groups:
+            yield part, self._group(part, with_states=with_states, keep=False)
+
+    @computed
+    def _clean_encoder(self) -> Activations:
+        question = self._runner.embed_question(self.question_ids)
+        return self._runner.encode(question, self.image.clean, 1, self.check)
+
+    @computed
+    def _clean_with_states(self) -> BaseRun:
+        return dataclasses.replace(self.clean, sight=self.image.clean_with_states)
+
+    @computed
+    def _corrupted_encoder(self) -> tuple[Activations, Sight]:
+        return self._encode(slice(0, self.corruption.samples), with_states=False, keep=True)
+
+    @computed
+    def _corrupted(self) -> BaseRun:
+        return self._runner.base(self.text, *self._corrupted_encoder, self.check)
+
+    @computed
+    def _corrupted_with_states(self) -> BaseRun:
+        return self._group(slice(0, self.corruption.samples), with_states=True, keep=True)
+
+    def _group(self, part: slice, *, with_states: bool, keep: bool) -> BaseRun:
+        return self._runner.base(self.text, *self._encode(part, with_states=with_states, keep=keep), self.check)
+
+    def _encode(self, part: slice, *, with_states: bool, keep: bool) -> tuple[Activations, Sight]:
+        sight = self.image.corrupted(self.corruption, part, self.check, with_states=with_states, keep=keep)
+        question = self.text.question
+        ids = self.corruption.question_ids(self.question_ids, self.model)
+        if ids != self.question_ids:
+            question = self._runner.embed_question(ids)
+        return self._runner.encode(question, sight, part.stop - part.start, self.check), sight
+
+    def _bytes_a_sample(self, with_states: bool) -> int:
+        """What one corrupted run holds: its noise, the projections of that, and every recorded stage."""
+        block, vision = self.model.question_encoder, self.model.image_encoder
+        width = self._clean_encoder.inputs.shape[-1]
+        tokens, vision_width = self.image.clean_tokens.shape
+        positions = len(self.question_ids) + len(self.answer_ids)
+        numbers = len(block.stages) * len(block.layers) * positions * width
+        if self.corruption.damages_image:
+            numbers += 2 * len(block.layers) * tokens * width + 3 * tokens * vision_width
+        if with_states:  # recorded, and the widest step of one layer
+            numbers += (len(vision.stages) * len(vision.layers) + 8) * tokens * vision_width
+        return numbers * 4

@@ -1,0 +1,41 @@
+"""How much memory may be used above the weights, and what follows for the size of pieces of work.
+
+For: cutting samples into groups and patched runs into chunks, so that peak memory does not grow with either.
+Cost: none.
+Ends: at numbers; the pieces are made in `blip_trace_widget.bases` and `blip_trace_widget.runs`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+
+#: Bytes above the weights on a CPU. On a GPU: half of what is free when the work begins.
+CPU_BUDGET = 2**30
+#: What a group of samples may hold of it: recorded runs, noise and its projections. The rest is for chunks.
+GROUP_SHARE = 0.5
+#: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
+CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
+
+
+def memory_budget(device: torch.device) -> int:
+    """Bytes that may be used above the weights."""
+    if device.type != "cuda":
+        return CPU_BUDGET
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds without using it counts as free: it is given again before more is taken.
+    return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
+
+
+def sample_groups(samples: int, bytes_a_sample: int, device: torch.device) -> list[slice]:
+    """Samples in as few groups of like size as the budget allows."""
+    most = max(1, int(memory_budget(device) * GROUP_SHARE) // max(1, bytes_a_sample))
+    groups = -(-samples // most)
+    edges = [samples * number // groups for number in range(groups + 1)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def chunk_rows(device: torch.device) -> int:
+    """Rows through a layer at once."""
+    return CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"])

@@ -1,0 +1,97 @@
+"""Maps over other axes than layers and tokens: attention heads, and the image's patches.
+
+For: "which head?" (layers x heads) and "which part of the picture?" (rows x columns of patches).
+Cost: plain NumPy on what was computed.
+Ends: at numbers; the statistics are `blip_trace_widget.results.EffectGrid`'s, the drawing `blip_trace_widget.plots`'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.metrics import Effects, indirect_effects, statistics
+from blip_trace_widget.results import EffectGrid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class HeadTrace(EffectGrid):
+    """Which attention heads matter: layers down, heads across.
+
+    Each head is patched at one position at a time. Over several positions the indirect effects are summed (sample by
+    sample, so that the standard error is that of the sum); the sum of what heads do one by one, not what they would
+    do together. `scores` then means: the base score plus that sum.
+
+    Attributes:
+        samples: scores, (samples, layers, heads, positions); NaN where not computed.
+        tokens: word pieces at these positions.
+    """
+
+    tokens: tuple[str, ...]
+
+    @cached_property
+    def _effects(self) -> Effects:
+        direction = self.settings["direction"]
+        indirect = indirect_effects(self._total, self.samples, direction).sum(axis=-1)
+        mean = indirect.mean(axis=0)
+        score = self.clean - mean if direction == "disrupt" else self.corrupted.mean() + mean
+        return statistics(self._total, indirect, score)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a head: block, site, layer, head, clean, corrupted, score, effects and standard errors."""
+        layer, head = (axis.ravel() for axis in np.indices(self.samples.shape[1:3]))
+        return self._columns(block=self.settings["block"], site=self.settings["site"], layer=layer, head=head)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The map, heads across and layers down; matplotlib axes, or a bqplot figure where matplotlib is missing."""
+        from blip_trace_widget import plots
+
+        layers, heads = self.samples.shape[1:3]
+        title = f"{self.settings['block']}: heads of {self.settings['site']}".replace("_", " ")
+        return plots.effect_map(self, title, ("layer", range(layers)), ("head", range(heads)), ax)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTokenTrace(EffectGrid):
+    """Which parts of the picture carry the answer: rows and columns of squares of patches.
+
+    Attributes:
+        samples: scores, (samples, rows, columns); NaN where not computed.
+        patch: side of a square in patches; at the right and lower edge squares may be smaller.
+    """
+
+    patch: int
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a square: row, column, clean, corrupted, score, effects and standard errors."""
+        row, column = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
+        return self._columns(row=row, column=column)
+
+    def plot(self, ax: Any = None) -> Any:
+        """The map as the picture lies; matplotlib axes, or a bqplot figure where matplotlib is missing."""
+        from blip_trace_widget import plots
+
+        rows, columns = self.samples.shape[1:]
+        title = f"image tokens, {self.settings['direction']}"
+        return plots.effect_map(self, title, ("row", range(rows)), ("column", range(columns)), ax)
+
+
+def squares(rows: int, columns: int, patch: int) -> tuple[tuple[int, int], list[list[int]]]:
+    """Squares of patch x patch image tokens, row by row: how many (rows, columns), and the tokens of each.
+
+    Token 0 is the class token and in no square.
+    """
+    shape = -(-rows // patch), -(-columns // patch)
+    tokens: NDArray[np.int_] = np.arange(rows * columns).reshape(rows, columns) + 1
+    return shape, [
+        tokens[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch].ravel().tolist()
+        for row in range(shape[0])
+        for column in range(shape[1])
+    ]

@@ -1,0 +1,252 @@
+"""What cross-attention looks at: image tokens or question tokens, with as little projected as possible.
+
+For: the context vectors (and weights) of a block's cross-attention, for many rows of queries at once.
+Cost: *projected* (`ImageMemory`): keys and values of every token, 4 T D^2 operations a set of tokens and layer, once,
+and kept: 2 x layers x T x D numbers a set (BLIP base: 42 MB); then 4 T D a row. Both are linear in the tokens: keys of
+clean + strength * delta are those of clean plus strength times those of delta, so moving the noise projects nothing.
+*Absorbed* (`TokenMemory`), for tokens that every run has for itself: q · (K x + b) = (Kᵀ q) · x + const, and the
+constant leaves a softmax unchanged; sum p (V x + b) = V (sum p x) + b; so two products on the query replace the
+projections, at 4 T D H a row, which is less below D / (H - 1) rows (BLIP base: 70; a question has some ten). The two
+round differently, under strong noise by more than 1e-6 of the answer's probability: each kind of run keeps to one.
+Ends: at context vectors, before the attention's output projection.
+
+Shapes: S samples, C runs, R rows (run-major), n rows of a run, T tokens, D width, H heads, d head width. A leading
+sample axis of 1 stands for "the same in every sample". Cuts are boolean (H or 1, n, T): True removes that edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+
+class Memory(Protocol):
+    """What a block's cross-attention looks at."""
+
+    def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
+        """The cross-attention's context vectors for rows of queries, (S, R, D) -> (S, R, D).
+
+        Args:
+            layer: 0-based.
+            rows: what enters the cross-attention.
+            cut: edges to remove, (H or 1, n, T); only with a single run.
+        """
+
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """The attention weights, (S, R, D) -> (S, H, R, T)."""
+
+
+class Projections:
+    """Keys and values of tokens, for every layer of a block; projected at the first use and kept.
+
+    Args:
+        layers: the block's layers.
+        tokens: (S, T, width).
+        bias: whether the projections' bias belongs in (not for a difference of tokens).
+    """
+
+    def __init__(self, layers: Sequence[Any], tokens: Tensor, *, bias: bool) -> None:
+        self._attentions = [layer.crossattention.self for layer in layers]
+        self.tokens = tokens
+        self._bias = bias
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __contains__(self, layer: int) -> bool:
+        return layer in self._kept
+
+    def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each (S, H, T, d)."""
+        if layer not in self._kept:
+            self._kept[layer] = self._project(layer)
+        return self._kept[layer]
+
+    def _project(self, layer: int) -> tuple[Tensor, Tensor]:
+        attention = self._attentions[layer]
+        keys, values = (
+            split_heads(
+                linear(self.tokens, module.weight, module.bias if self._bias else None), attention.num_attention_heads
+            )
+            for module in (attention.key, attention.value)
+        )
+        return keys, values
+
+
+class ImageMemory:
+    """Image tokens as the question encoder sees them: clean + strength * delta, one set a sample.
+
+    Args:
+        layers: the question encoder's layers.
+        clean: projections of the tokens.
+        delta: projections of what a corruption adds to them, or None.
+        strength: its strength.
+    """
+
+    def __init__(
+        self, layers: Sequence[Any], clean: Projections, delta: Projections | None = None, strength: float = 0.0
+    ) -> None:
+        self._layers, self._clean, self._delta, self._strength = layers, clean, delta, strength
+
+    def plus(self, delta: Projections, strength: float) -> ImageMemory:
+        """These tokens with strength * delta added; shares what is projected."""
+        return ImageMemory(self._layers, self._clean, delta, strength)
+
+    def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, each (S, H, T, d)."""
+        keys, values = self._clean(layer)
+        if self._delta is not None:
+            delta_keys, delta_values = self._delta(layer)
+            keys = torch.add(keys, delta_keys, alpha=self._strength)
+            values = torch.add(values, delta_values, alpha=self._strength)
+        return keys, values
+
+    def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
+        """See `Memory.context`."""
+        attention = self._layers[layer].crossattention.self
+        keys, values = self.keys_values(layer)
+        queries = attention.query(rows)
+        samples, count, width = queries.shape
+        # With one set of keys for all samples, their queries fold into one long row.
+        queries = split_heads(queries.reshape(keys.shape[0], -1, width), attention.num_attention_heads)
+        if cut is None:
+            context = scaled_dot_product_attention(queries, keys, values)
+        else:
+            context = cut_softmax(_scores(queries, keys), cut) @ values
+        return join_heads(context).reshape(samples, count, width)
+
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """See `Memory.weights`."""
+        attention = self._layers[layer].crossattention.self
+        keys, _ = self.keys_values(layer)
+        return _scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
+
+
+@dataclass(frozen=True)
+class TokenMemory:
+    """Tokens with the projections absorbed into the queries: one set a run, or one for all runs of a sample.
+
+    Attributes:
+        layers: the block's layers.
+        states: (S or 1, C or 1, T, D).
+    """
+
+    layers: Sequence[Any]
+    states: Tensor
+
+    def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
+        """See `Memory.context`; rows are equally many for each of the C runs."""
+        attention = self.layers[layer].crossattention.self
+        heads, size = attention.num_attention_heads, attention.attention_head_size
+        samples, count, width = rows.shape
+        weights = self._weights(layer, rows, cut)  # (sets, C, R', T), R' rows x heads
+        states = self._sets(samples)
+        wide = states.shape[-1]
+        mixed = (weights @ states).view(samples * count, heads, wide).transpose(0, 1)
+        context = torch.bmm(mixed, attention.value.weight.view(heads, size, wide).transpose(1, 2)).transpose(0, 1)
+        bias: Tensor = attention.value.bias
+        if cut is not None:  # where every edge of a row is gone, nothing flows, the bias neither
+            flows = weights.sum(-1).view(samples * count, heads, 1)
+            bias = (flows * bias.view(heads, size)).reshape(samples, count, width)
+        return context.reshape(samples, count, width) + bias
+
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """See `Memory.weights`."""
+        heads = self.layers[layer].crossattention.self.num_attention_heads
+        weights = self._weights(layer, rows, None)
+        return weights.reshape(rows.shape[0], rows.shape[1], heads, -1).transpose(1, 2)
+
+    def _weights(self, layer: int, rows: Tensor, cut: Tensor | None) -> Tensor:
+        """(sets, C, rows of a run x heads, T)."""
+        attention = self.layers[layer].crossattention.self
+        heads, size = attention.num_attention_heads, attention.attention_head_size
+        samples, count, _ = rows.shape
+        states = self._sets(samples)
+        queries = attention.query(rows).view(samples * count, heads, size).transpose(0, 1)
+        absorbed = torch.bmm(queries, attention.key.weight.view(heads, size, -1)).transpose(0, 1)
+        absorbed = absorbed.reshape(*states.shape[:2], -1, states.shape[-1])
+        scores = absorbed @ states.transpose(-1, -2) / math.sqrt(size)
+        if cut is None:
+            return scores.softmax(-1)
+        tokens = states.shape[2]
+        edges = cut.to(scores.device).expand(heads, -1, tokens).transpose(0, 1).reshape(-1, tokens)
+        return cut_softmax(scores, edges)
+
+    def _sets(self, samples: int) -> Tensor:
+        """The states with as many sample axes as there are products: samples fold into rows where all share one set."""
+        shared = self.states.shape[0] == 1 and self.states.shape[1] > 1
+        return self.states.expand(samples, -1, -1, -1) if shared else self.states
+
+
+class SwapMemory:
+    """Image tokens of which every run has a few of its own, taken from another memory: no new projection.
+
+    The weights of a run differ from those over the base tokens only in its own few columns, so all runs of a sample
+    share one large product, and each gets its columns by a small one.
+
+    Args:
+        layers: the question encoder's layers.
+        base: the tokens that all runs see.
+        source: where their own come from.
+        groups: which tokens each run takes, at least one.
+    """
+
+    def __init__(
+        self, layers: Sequence[Any], base: ImageMemory, source: ImageMemory, groups: Sequence[Sequence[int]]
+    ) -> None:
+        self._layers, self._base, self._source = layers, base, source
+        widest, device = max(map(len, groups)), layers[0].crossattention.self.key.weight.device
+        # Shorter groups name their first token again: harmless where scores are written, masked where they are added.
+        self._groups = torch.tensor([[*group, *[group[0]] * (widest - len(group))] for group in groups], device=device)
+        self._once = torch.tensor([[at < len(group) for at in range(widest)] for group in groups], device=device)
+
+    def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
+        """See `Memory.context`; there is no cutting here."""
+        assert cut is None
+        attention = self._layers[layer].crossattention.self
+        heads, size = attention.num_attention_heads, attention.attention_head_size
+        samples, count, _ = rows.shape
+        runs, taken = self._groups.shape
+        (base_keys, base_values), (keys, values) = self._base.keys_values(layer), self._source.keys_values(layer)
+        own = self._groups.flatten()
+        old = base_values[:, :, own].view(-1, heads, runs, taken, size)
+        own_keys = keys[:, :, own].view(-1, heads, runs, taken, size)
+        own_values = values[:, :, own].view(-1, heads, runs, taken, size)
+
+        queries = split_heads(attention.query(rows), heads) / math.sqrt(size)
+        scores = (queries @ base_keys.transpose(-1, -2)).view(samples, heads, runs, count // runs, -1)
+        columns = self._groups[:, None, :].expand(samples, heads, runs, count // runs, taken)
+        scores.scatter_(-1, columns, queries.view(samples, heads, runs, -1, size) @ own_keys.transpose(-1, -2))
+        weights = scores.softmax(-1)
+        of_own = weights.gather(-1, columns) * self._once[:, None, :]
+        context = weights.view(samples, heads, count, -1) @ base_values
+        context = context + (of_own @ (own_values - old)).view(samples, heads, count, size)
+        return join_heads(context)
+
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """Not needed of swapped tokens."""
+        raise NotImplementedError
+
+
+def _scores(queries: Tensor, keys: Tensor) -> Tensor:
+    """Scaled products, (B, H, R, d) and (B, H, T, d) -> (B, H, R, T)."""
+    return queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+
+
+def cut_softmax(scores: Tensor, cut: Tensor) -> Tensor:
+    """Softmax over the last axis with some edges removed; a row without any edge left gets weights of 0."""
+    return scores.masked_fill(cut, -math.inf).softmax(-1).nan_to_num(0.0)
+
+
+def split_heads(rows: Tensor, heads: int) -> Tensor:
+    """(B, R, D) -> (B, H, R, d)."""
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
+
+
+def join_heads(context: Tensor) -> Tensor:
+    """(B, H, R, d) -> (B, R, D)."""
+    return context.transpose(1, 2).flatten(2)

@@ -1,0 +1,183 @@
+"""Reading without intervening: where tokens look, and what the decoder is about to say at each layer.
+
+For: attention maps of the clean and the corrupted runs, and the logit lens. Both are read from recorded runs.
+Cost: one attention of one layer; one pass of the model's head a layer.
+Ends: at `Attention` and `LogitLens`. That a token looks somewhere does not mean that it matters there: for that, patch
+or cut (`blip_trace_widget.knockout`).
+
+Source of the logit lens: nostalgebraist 2020, "interpreting GPT: the logit lens"; here the head is BLIP's own, with its
+transform, on the output of each decoder layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.calls import Computing
+from blip_trace_widget.memory import TokenMemory
+from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from blip_trace_widget.runs import BaseRun
+    from blip_trace_widget.tracer import Tracer
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Cross-attention weights of a layer: question tokens to image tokens, or answer positions to question tokens.
+
+    Attributes:
+        clean: (queries, keys); each row sums to 1.
+        corrupted: (samples, queries, keys).
+        queries: word pieces of the tokens that look.
+        keys: names of the tokens looked at; of the image, "[CLS]" and each patch's "row,column".
+        grid: rows and columns of patches where the keys are image tokens, else None.
+        settings: block, layer and head, as plain JSON.
+    """
+
+    clean: NDArray[np.float32] = field(repr=False)
+    corrupted: NDArray[np.float32] = field(repr=False)
+    queries: tuple[str, ...]
+    keys: tuple[str, ...] = field(repr=False)
+    grid: tuple[int, int] | None
+    settings: dict[str, Any]
+
+    def image(self, position: int, run: str = "clean") -> NDArray[np.float32]:
+        """Where one question token looks, (rows, columns), the class token left out.
+
+        Args:
+            position: the question token.
+            run: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
+
+        Raises:
+            ValueError: if the keys are no image tokens, or an argument is out of range.
+        """
+        if self.grid is None:
+            raise ValueError("block: only the question encoder looks at the image, this is the answer decoder's")
+        whole_number("position", position, 0, len(self.queries) - 1)
+        one_of("run", run, ("clean", "corrupted", "difference"))
+        clean, corrupted = self.clean[position], self.corrupted[:, position].mean(axis=0)
+        weights = {"clean": clean, "corrupted": corrupted, "difference": corrupted - clean}[run]
+        return np.asarray(weights[1:].reshape(self.grid))
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row an edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
+        import pandas as pd
+
+        query, key = (axis.ravel() for axis in np.indices(self.clean.shape))
+        return pd.DataFrame(
+            {
+                "query": query,
+                "query_token": [self.queries[at] for at in query],
+                "key": key,
+                "key_token": [self.keys[at] for at in key],
+                "clean": self.clean.ravel(),
+                "corrupted": self.corrupted.mean(axis=0).ravel(),
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LogitLens:
+    """What the model's head reads from each decoder layer's output.
+
+    Attributes:
+        probabilities: of the clean run, (layers, positions, vocabulary).
+        answer: probability of the answer's token at its position: clean run, (layers, positions).
+        corrupted_answer: the same of the corrupted runs, (samples, layers, positions).
+        top: [layer][position]: the likeliest words of the clean run with their probability, best first.
+        tokens: word pieces at the decoder's positions.
+        answer_tokens: the answer's word piece read at each position.
+    """
+
+    probabilities: NDArray[np.float32] = field(repr=False)
+    answer: NDArray[np.float32]
+    corrupted_answer: NDArray[np.float32] = field(repr=False)
+    top: list[list[list[tuple[str, float]]]] = field(repr=False)
+    tokens: tuple[str, ...]
+    answer_tokens: tuple[str, ...]
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a layer and position: layer, position, token, word, probability, answer_token, answer probability."""
+        import pandas as pd
+
+        layer, position = (axis.ravel() for axis in np.indices(self.answer.shape))
+        best = [self.top[at][where][0] for at, where in zip(layer, position, strict=True)]
+        return pd.DataFrame(
+            {
+                "layer": layer,
+                "position": position,
+                "token": [self.tokens[at] for at in position],
+                "word": [word for word, _ in best],
+                "probability": [value for _, value in best],
+                "answer_token": [self.answer_tokens[at] for at in position],
+                "answer_probability": self.answer.ravel(),
+                "corrupted_answer_probability": self.corrupted_answer.mean(axis=0).ravel(),
+            }
+        )
+
+
+def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -> Attention:
+    """See `Tracer.attention`."""
+    one_of("block (of cross-attention)", block, TEXT_BLOCKS)
+    stack = tracer.model.blocks[block]
+    whole_number("layer", layer, 0, len(stack.layers) - 1)
+    if head is not None:
+        whole_number("head", head, 0, stack.heads - 1)
+    looks_at_image = block == "question_encoder"
+
+    def weights(run: BaseRun) -> NDArray[np.float32]:
+        """(samples, queries, keys)."""
+        own = run.encoder if looks_at_image else run.decoder
+        memory = run.sight.memory if looks_at_image else TokenMemory(stack.layers, run.encoder.output[:, None])
+        found: Tensor = memory.weights(layer, own.values["self_attention"][layer]).float()
+        chosen = found.mean(1) if head is None else found[:, head]
+        return np.asarray(chosen.cpu().numpy())
+
+    with Computing(tracer.model):
+        clean = weights(tracer.bases.clean)[0]
+        corrupted = np.concatenate([weights(run) for _, run in tracer.bases.corrupted()])
+    settings = tracer.question_settings() | {"block": block, "layer": layer, "head": head}
+    return Attention(
+        clean=clean,
+        corrupted=corrupted,
+        queries=tuple(tracer.tokens(block)),
+        keys=tuple(tracer.tokens("image_encoder" if looks_at_image else "question_encoder")),
+        grid=tracer.model.grid if looks_at_image else None,
+        settings=settings,
+    )
+
+
+def logit_lens(tracer: Tracer) -> LogitLens:
+    """See `Tracer.logit_lens`."""
+    runner, wanted = tracer.runner, tracer.bases.answer_ids
+
+    def answer(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(..., positions, vocabulary) -> (..., positions)."""
+        return np.stack([probabilities[..., at, token] for at, token in enumerate(wanted)], axis=-1)
+
+    def read(run: BaseRun, layer: int) -> NDArray[np.float32]:
+        """(samples, positions, vocabulary)."""
+        return np.asarray(runner.logits(run.decoder.values["block_output"][layer]).softmax(-1).cpu().numpy())
+
+    with Computing(tracer.model):
+        layers = range(len(tracer.model.answer_decoder.layers))
+        clean = np.stack([read(tracer.bases.clean, layer)[0] for layer in layers])
+        corrupted = np.concatenate(
+            [np.stack([answer(read(run, layer)) for layer in layers], axis=1) for _, run in tracer.bases.corrupted()]
+        )
+    return LogitLens(
+        probabilities=clean,
+        answer=answer(clean),
+        corrupted_answer=corrupted,
+        top=[[tracer.top_words(position) for position in layer] for layer in clean],
+        tokens=tuple(tracer.tokens("answer_decoder")),
+        answer_tokens=tuple(tracer.answer_tokens),
+    )

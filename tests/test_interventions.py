@@ -1,0 +1,331 @@
+"""What goes beyond the grid of states against plain hooks: the ViT, image tokens, heads, cut edges, readings."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import LAYERS
+from test_forward import EXAMPLES, assert_close, hooked, problems
+
+from blip_trace_widget import ImageSwap, MeanAblation, QuestionSwap, State, Tracer
+from blip_trace_widget.runs import Runner
+
+
+def before_the_vit(tracer, draw):
+    """The same problem with the noise on the patch embeddings."""
+    chunk = tracer.runner.chunk_rows
+    tracer = tracer.with_corruption(at="patch_embeddings")
+    tracer.runner = Runner(tracer.model, chunk_rows=chunk)
+    return tracer
+
+
+def image_states(tracer, draw):
+    site = draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    block = tracer.model.image_encoder
+    head = draw(st.none() | st.integers(0, block.heads - 1)) if site == "self_attention" else None
+    layer = draw(st.integers(0, len(block.layers) - 1))
+    return State("image_encoder", layer, draw(st.integers(0, tracer.model.image_token_count - 1)), site, head)
+
+
+@EXAMPLES
+@given(problems(vision_layers=2), st.data())
+def test_states_of_the_image_encoder_equal_hooks(tracer, data):
+    tracer = before_the_vit(tracer, data.draw)
+    chosen = [image_states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 3)))]
+    if data.draw(st.booleans()):
+        chosen.append(State("question_encoder", data.draw(st.integers(0, tracer.model.layers - 1)), 1))
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    slow, clean, corrupted = hooked(tracer)
+    assert_close(tracer.corrupted.scores, [slow.probability(slow.run(e)[0]) for e in corrupted])
+    exact = [slow.probability(slow.patched(chosen, clean, e, direction)) for e in corrupted]
+    assert_close(tracer.patch(chosen, direction).scores, exact)
+
+
+@EXAMPLES
+@given(problems(vision_layers=2), st.data())
+def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
+    tracer = before_the_vit(tracer, data.draw)
+    site = data.draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    trace = tracer.trace("image_encoder", site)
+    assert trace.samples.shape[1:] == (2, tracer.model.image_token_count)
+    layer = data.draw(st.integers(0, 1))
+    position = data.draw(st.integers(0, tracer.model.image_token_count - 1))
+    effect = tracer.patch(State("image_encoder", layer, position, site))
+    np.testing.assert_allclose(trace.samples[:, layer, position], effect.scores, atol=1e-6)
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_every_square_of_image_tokens_equals_swapped_embeddings(tracer, data):
+    if data.draw(st.booleans()):
+        tracer = before_the_vit(tracer, data.draw)
+    rows, columns = tracer.model.grid
+    patch = data.draw(st.integers(1, rows))
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    found = tracer.trace_image_tokens(patch, direction)
+    slow, clean, corrupted = hooked(tracer)
+    if tracer.corruption.at == "patch_embeddings":  # what the question encoder looks at, in either run
+        clean, *corrupted = [vit_output(slow, e) for e in (clean, *corrupted)]
+        slow.at = "image_embeddings"
+    assert found.samples.shape == (len(corrupted), -(-rows // patch), -(-columns // patch))
+    for row in range(found.samples.shape[1]):
+        for column in range(found.samples.shape[2]):
+            square = torch.zeros(rows, columns, dtype=torch.bool)
+            square[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch] = True
+            inside = torch.cat([torch.tensor([False]), square.flatten()])[:, None]
+            exact = []
+            for damaged in corrupted:
+                base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
+                exact.append(slow.probability(slow.run(torch.where(inside, source, base))[0]))
+            assert_close(found.samples[:, row, column], exact)
+
+
+def vit_output(slow, patch_embeddings):
+    """The image tokens that patch embeddings lead to."""
+    vision = slow.hf.vision_model
+    with torch.no_grad():
+        return vision.post_layernorm(vision.encoder(inputs_embeds=patch_embeddings[None]).last_hidden_state)[0]
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_a_map_of_heads_is_its_patches(tracer, data):
+    block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+    site = data.draw(st.sampled_from(["self_attention", "cross_attention"]))
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    count = len(tracer.tokens(block))
+    position = data.draw(st.none() | st.integers(0, count - 1))
+    found = tracer.trace(block, site, head="all", direction=direction, position=position)
+    assert found.indirect_effect.shape == (tracer.model.layers, tracer.model.heads)
+    layer = data.draw(st.integers(0, tracer.model.layers - 1))
+    head = data.draw(st.integers(0, tracer.model.heads - 1))
+    slow, clean, corrupted = hooked(tracer)
+    whole = slow.probability(slow.run()[0])
+    exact = []
+    for damaged in corrupted:
+        broken = slow.probability(slow.run(damaged)[0])
+        total = 0.0
+        for at in range(count) if position is None else [position]:
+            state = State(block, layer, at, site, head)
+            score = slow.probability(slow.patched([state], clean, damaged, direction))
+            total += score - broken if direction == "restore" else whole - score
+        exact.append(total)
+    np.testing.assert_allclose(found.indirect_effect[layer, head], np.mean(exact), atol=1e-5 * count)
+
+
+def edges(tracer, draw):
+    """A random block, attention, head, queries and keys to cut, and their mask for the hooks."""
+    block = draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+    site = draw(st.sampled_from(["self_attention", "cross_attention"]))
+    head = draw(st.none() | st.integers(0, tracer.model.heads - 1))
+    own = len(tracer.tokens(block))
+    others = own
+    if site == "cross_attention":
+        others = tracer.model.image_token_count if block == "question_encoder" else len(tracer.question_tokens)
+    queries = draw(st.lists(st.integers(0, own - 1), min_size=1, max_size=own, unique=True))
+    keys = draw(st.lists(st.integers(0, others - 1), min_size=1, max_size=others, unique=True))
+    mask = torch.zeros(tracer.model.heads, own, others, dtype=torch.bool)
+    for query in queries:
+        mask[slice(None) if head is None else head, query, keys] = True
+    return block, site, head, queries, keys, mask
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_cut_edges_equal_hooks_on_the_attention_weights(tracer, data):
+    block, site, head, queries, keys, mask = edges(tracer, data.draw)
+    layers = data.draw(
+        st.lists(st.integers(0, tracer.model.layers - 1), min_size=1, max_size=tracer.model.layers, unique=True)
+    )
+    found = tracer.knockout(block, layers, queries, keys, site, head)
+    slow, *_ = hooked(tracer)
+    stack = LAYERS[block](slow.hf)
+    name = "attention" if site == "self_attention" else "crossattention"
+    logits = slow.run(cuts=[(getattr(stack[layer], name), mask) for layer in layers])[0]
+    assert_close(found.score, slow.probability(logits))
+    assert found.loss == pytest.approx(tracer.clean.score - found.score)
+    np.testing.assert_allclose(found.distribution, logits[0].softmax(-1).numpy(), atol=1e-5)
+
+    window = data.draw(st.integers(1, tracer.model.layers))
+    trace = tracer.trace_knockout(block, queries, keys, site, head, window)
+    layer = data.draw(st.integers(0, tracer.model.layers - 1))
+    covered = [at for at in range(layer - window // 2, layer - window // 2 + window) if 0 <= at < tracer.model.layers]
+    assert trace.scores[layer] == pytest.approx(tracer.knockout(block, covered, queries, keys, site, head).score)
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_attention_equals_the_weights_inside_the_model(tracer, data):
+    block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+    layer = data.draw(st.integers(0, tracer.model.layers - 1))
+    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1))
+    found = tracer.attention(block, layer, head)
+    slow, _, corrupted = hooked(tracer)
+    module = LAYERS[block](slow.hf)[layer].crossattention
+
+    def weights(embeddings=None):
+        seen = slow.run(embeddings, weights=module)[1]["weights"]
+        return (seen.mean(0) if head is None else seen[head]).numpy()
+
+    np.testing.assert_allclose(found.clean, weights(), atol=1e-5)
+    np.testing.assert_allclose(found.corrupted, [weights(e) for e in corrupted], atol=1e-5)
+    if block == "question_encoder":
+        assert found.image(1).shape == tracer.model.grid
+        np.testing.assert_allclose(found.image(1).ravel(), found.clean[1, 1:])
+        np.testing.assert_allclose(
+            found.image(1, "difference"), found.image(1, "corrupted") - found.image(1), atol=1e-6
+        )
+
+
+@EXAMPLES
+@given(problems())
+def test_the_logit_lens_reads_the_decoders_states(tracer):
+    lens = tracer.logit_lens()
+    slow, _, corrupted = hooked(tracer)
+
+    def read(embeddings=None):
+        """(layers, positions, vocabulary)."""
+        states = [
+            State("answer_decoder", layer, position)
+            for layer in range(tracer.model.layers)
+            for position in range(len(tracer.tokens("answer_decoder")))
+        ]
+        seen = slow.run(embeddings, record=states)[1]
+        with torch.no_grad():
+            logits = [slow.hf.text_decoder.cls(seen[state]) for state in states]
+        return torch.stack(logits).softmax(-1).reshape(tracer.model.layers, -1, logits[0].shape[-1]).numpy()
+
+    clean = read()
+    np.testing.assert_allclose(lens.probabilities, clean, atol=1e-5)
+    ids = tracer.bases.answer_ids
+    np.testing.assert_allclose(lens.answer, clean[:, range(len(ids)), ids], atol=1e-5)
+    damaged = [read(e)[:, range(len(ids)), ids] for e in corrupted]
+    np.testing.assert_allclose(lens.corrupted_answer, damaged, atol=1e-5)
+    assert lens.answer[-1].prod() == pytest.approx(tracer.clean.score, abs=1e-5)
+    assert lens.top[0][0][0][1] == pytest.approx(clean[0, 0].max(), abs=1e-5)
+
+
+# --- what they tell on the built-in model, and what they refuse ---------------------------------------------------
+
+
+def test_a_region_as_keys_is_its_image_tokens(tracer):
+    rows, columns = tracer.model.grid
+    region = np.zeros((rows, columns), bool)
+    region[2:4, 3] = True
+    tokens = [1 + 2 * columns + 3, 1 + 3 * columns + 3]
+    by_region = tracer.knockout("question_encoder", None, None, region)
+    assert by_region.score == tracer.knockout("question_encoder", None, None, tokens).score
+    assert by_region.score == tracer.knockout("question_encoder", None, None, region.tolist()).score
+    assert by_region.relative_loss == pytest.approx(by_region.loss / tracer.clean.score)
+
+
+def test_cutting_every_edge_to_the_image_takes_it_away(tracer):
+    blind = tracer.knockout("question_encoder", None, None, None)
+    other = tracer.replace(image=np.zeros((8, 8, 3), np.uint8), answer=tracer.answer)
+    assert blind.score == pytest.approx(other.knockout("question_encoder", None, None, None).score, abs=1e-6)
+    assert blind.score < tracer.clean.score
+
+
+def test_a_whole_square_of_image_tokens_restored_is_all_but_the_class_token(tracer):
+    whole = tracer.trace_image_tokens(patch=max(tracer.model.grid))
+    assert whole.samples.shape == (10, 1, 1)
+    everything = np.ones(tracer.model.grid, bool)
+    spared = tracer.with_corruption(region=everything)  # damages all but the class token
+    back = spared.trace_image_tokens(patch=max(tracer.model.grid))
+    assert back.recovery[0, 0] == pytest.approx(1, abs=1e-4)
+    assert whole.recovery[0, 0] <= 1 + 1e-4
+
+
+def test_tables_and_plots_of_maps(tracer):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    heads = tracer.trace("question_encoder", "cross_attention", head="all")
+    squares = tracer.trace_image_tokens(patch=2)
+    for grid, columns in ((heads, {"layer", "head"}), (squares, {"row", "column"})):
+        table = grid.to_dataframe()
+        assert len(table) == grid.indirect_effect.size
+        assert columns <= set(table)
+        assert grid.significant.shape == grid.stderr.shape == grid.indirect_effect.shape
+        image = grid.plot().images[0].get_array()
+        assert image.shape == grid.indirect_effect.shape
+    matplotlib.pyplot.close("all")
+    lens = tracer.logit_lens().to_dataframe()
+    assert lens.iloc[-1].word == tracer.answer
+    looks = tracer.attention("answer_decoder", 0).to_dataframe()
+    assert looks.clean.sum() == pytest.approx(1, abs=1e-5)
+    cut = tracer.trace_knockout("answer_decoder").to_dataframe()
+    assert list(cut.layer) == list(range(tracer.model.layers))
+
+
+def test_progress_and_cancel_of_maps(tracer):
+    seen = []
+    tracer.trace_image_tokens(patch=4, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (4, 4)
+    assert np.isnan(tracer.trace_image_tokens(cancel=lambda: True).samples).all()
+    assert np.isnan(tracer.trace_knockout("question_encoder", cancel=lambda: True).scores).all()
+    seen.clear()
+    tracer.trace_knockout("question_encoder", progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(layer + 1, tracer.model.layers) for layer in range(tracer.model.layers)]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda t: t.patch(State("image_encoder", 0, 0)), ValueError, "image_encoder.*GaussianNoise.*patch_embeddings"),
+        (lambda t: t.trace("image_encoder"), ValueError, "same in the clean and the corrupted run"),
+        (
+            lambda t: t.with_corruption(MeanAblation()).trace("image_encoder"),
+            ValueError,
+            "image_encoder.*MeanAblation",
+        ),
+        (lambda t: State("image_encoder", 0, 0, "cross_attention"), ValueError, "site.*image_encoder.*cross_attention"),
+        (
+            lambda t: t.with_corruption(at="patch_embeddings").trace("image_encoder", "cross_attention"),
+            ValueError,
+            "site.*image_encoder",
+        ),
+        (lambda t: t.with_corruption(at="pixels"), ValueError, "at: expected one of"),
+        (lambda t: t.trace_image_tokens(0), ValueError, "patch: expected from 1 to"),
+        (lambda t: t.trace_image_tokens(direction="back"), ValueError, "direction"),
+        (
+            lambda t: t.with_corruption(QuestionSwap("what shape is the circle?")).trace_image_tokens(),
+            ValueError,
+            "corruption.*QuestionSwap",
+        ),
+        (lambda t: t.trace(head="some"), ValueError, "head: expected a whole number, 'all' or None, got 'some'"),
+        (lambda t: t.trace(head="all"), ValueError, "site .of a single head."),
+        (lambda t: t.trace(site="self_attention", head=0, position=1), ValueError, "position: only with head='all'"),
+        (lambda t: t.trace(site="self_attention", head="all", position=99), ValueError, "position.*99"),
+        (lambda t: t.knockout("image_encoder", 0, 0, 0), ValueError, "block .of a knockout."),
+        (lambda t: t.knockout("question_encoder", 99, 0, 0), ValueError, "layers: expected from 0 to 5, got 99"),
+        (lambda t: t.knockout("question_encoder", [], 0, 0), ValueError, "layers: expected at least one"),
+        (lambda t: t.knockout("question_encoder", 0, "red", 0), TypeError, "queries"),
+        (lambda t: t.knockout("question_encoder", 0, 0, 999), ValueError, "keys: expected from 0 to 64, got 999"),
+        (lambda t: t.knockout("question_encoder", 0, 0, [[True]]), ValueError, "keys: a region must be 8 x 8"),
+        (lambda t: t.knockout("question_encoder", 0, 0, 0, "mlp"), ValueError, "site .of a knockout."),
+        (lambda t: t.knockout("question_encoder", 0, 0, 0, head=99), ValueError, "head"),
+        (lambda t: t.trace_knockout("answer_decoder", window=9), ValueError, "window"),
+        (lambda t: t.attention("image_encoder", 0), ValueError, "block .of cross-attention."),
+        (lambda t: t.attention("answer_decoder", 6), ValueError, "layer: expected from 0 to 5"),
+        (lambda t: t.attention("answer_decoder", 0).image(0), ValueError, "only the question encoder"),
+        (lambda t: t.attention("question_encoder", 0).image(0, "noisy"), ValueError, "run: expected one of"),
+    ],
+)
+def test_wrong_requests_are_named(tracer, call, error, message):
+    with pytest.raises(error, match=message):
+        call(tracer)
+
+
+def test_deterministic_corruptions_give_maps_without_standard_errors(tracer, picture):
+    for corruption in (MeanAblation("zero"), ImageSwap(picture)):
+        found = tracer.with_corruption(corruption).trace_image_tokens(patch=4)
+        assert found.samples.shape == (1, 2, 2)
+        assert np.isnan(found.stderr).all()
+
+
+def test_a_tracer_of_the_vit_leaves_the_others_alone(demo, example):
+    tracer = Tracer(demo, example.image, example.question)
+    before = tracer.trace().samples
+    tracer.with_corruption(at="patch_embeddings", samples=1).trace("image_encoder")
+    np.testing.assert_array_equal(tracer.trace().samples, before)
