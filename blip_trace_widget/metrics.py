@@ -152,7 +152,7 @@ class TotalEffect:
         if not math.isfinite(self.value):
             return "the total effect is not a finite number"
         if abs(self.value) < SMALLEST_TOTAL_EFFECT:
-            return f"the total effect {self.value:.2g} is smaller than {SMALLEST_TOTAL_EFFECT:g}"
+            return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
         if abs(self.value) <= 2 * self.stderr:
             return f"the total effect {self.value:.2g} is within 2 standard errors ({self.stderr:.2g}) of 0"
         return ""

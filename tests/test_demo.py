@@ -170,9 +170,9 @@ def test_examples_cover_the_kinds_and_are_light() -> None:
     assert len({item.name for item in listed}) == len(listed)
     assert sum(" " in item.answer for item in listed) >= 2
     first = listed[0]
-    assert (first.question, first.answer) == ("how many circles are there?", "one")
+    assert (first.question, first.answer) == ("what color is the circle?", "green")
     assert {(item.shape, item.color) for item in first.objects} == {
-        ("circle", "red"),
+        ("circle", "green"),
         ("square", "blue"),
         ("triangle", "yellow"),
     }
@@ -191,12 +191,12 @@ def test_region_marks_the_patches_of_the_objects_named() -> None:
     assert circle.dtype == np.bool_
     assert circle.shape == (8, 8)
     assert 0 < circle.sum() < first.region(8, 8).sum() < 64
-    assert (circle == first.region(8, 8, color="red")).all()
+    assert (circle == first.region(8, 8, color="green")).all()
     x0, y0, x1, y1 = first.objects[0].box
     assert circle[int((y0 + y1) * 4), int((x0 + x1) * 4)]
     assert first.region(3, 5).shape == (3, 5)
-    with pytest.raises(ValueError, match="this picture has: red circle"):
-        first.region(8, 8, shape="circle", color="green")
+    with pytest.raises(ValueError, match="this picture has: green circle"):
+        first.region(8, 8, shape="circle", color="red")
     with pytest.raises(ValueError, match="rows: got 0"):
         first.region(0, 8)
 

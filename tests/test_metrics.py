@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -90,6 +90,8 @@ def test_effects_are_ratios_of_means_over_paired_samples(clean, corrupted, data)
             lost = [clean - c for c in corrupted]
             average = sum(lost) / len(lost)
             error = math.sqrt(sum((i - average) ** 2 for i in lost) / (len(lost) - 1) / len(lost))
+            assume(abs(abs(average) - 2 * error) > 1e-9)  # on the very edge, rounding decides
+            assume(abs(abs(average) - 1e-3) > 1e-9)
             if abs(average) < 1e-3 or abs(average) <= 2 * error:
                 assert math.isnan(ours.recovery[cell])
                 assert total.closed_because

@@ -116,8 +116,8 @@ def curated() -> tuple[Curated, ...]:
         Background("bands", (_MIST, _LILAC, _IVORY), 13),
     )
     return (
-        Curated("one-circle", _opening("red"), "how many circles are there?", "one", "number"),
         Curated("green-circle", _opening("green"), "what color is the circle?", "green", "color"),
+        Curated("one-circle", _opening("red"), "how many circles are there?", "one", "number"),
         Curated("red-circle", _opening("red"), "what color is the circle?", "red", "color"),
         Curated("light-blue-circle", beach, "what is the color of the circle?", "light blue", "color"),
         Curated("green-ring", shelf, "what color is the ring in the picture?", "green", "color"),
