@@ -1,15 +1,16 @@
 """What the tracer costs at BLIP base's size, beside the paper's algorithm and plain hooks: prints a table.
 
-    python tests/benchmarks/benchmark.py [--threads 2] [--quick]
+    python tests/benchmarks/benchmark.py [--threads 2] [--rounds 3] [--quick]
 
-Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens). All in one process, in turn,
-medians of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell two
-ViT passes and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied. (b)
-is plain hooks with the ViT cached and the cells of a layer in one batch.
+Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens, float32). All in one process, in
+turn, medians of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell
+two ViT passes and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied.
+(b) is plain hooks with the ViT cached and the cells of a layer in one batch. (c) is the tracer. What the figures were
+on known machines: README.md beside this file.
 """
 
 import argparse
-import resource
+import gc
 import statistics
 import sys
 import time
@@ -114,10 +115,144 @@ def grid_flops(layers, positions, tokens, width, vocabulary):
     return encoder_rows * row + cells * (layers * decoder_row + head)
 
 
-def peak_memory(device):
+class Memory:
+    """Peak memory since `start`, above what was held then, in bytes."""
+
+    def __init__(self, device):
+        self.device = device
+
+    def _status(self, name):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+    def held(self):
+        return torch.cuda.memory_allocated() if self.device.type == "cuda" else self._status("VmRSS")
+
+    def reset(self):
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self):
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else self._status("VmHWM")
+
+
+def subject(model, samples):
+    """A tracer with 9 question tokens and a one-token answer."""
+    image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
+    question = "what color is the red circle"
+    while len(model.question_ids(question)) < 9:
+        question += " ?"
+    return Tracer(model, image, question, answer="red", corruption=GaussianNoise(5.0, samples=samples))
+
+
+def timings(model, device, rounds, quick, row):
+    """Everything that is timed."""
+    tracer = subject(model, 1)
+    cells = tracer.model.layers * len(tracer.question_tokens)
+    ids = torch.tensor([tracer.bases.question_ids], device=device)
+    decoder_input = torch.tensor([[model.start_id]], device=device)
+    pixels = model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"].to(device)
+    clean = tracer.bases.image.clean_tokens[None]
+    noisy = clean * 1.5
+    clean_states = model.hf.text_encoder(
+        input_ids=ids, encoder_hidden_states=clean, output_hidden_states=True
+    ).hidden_states
+
+    def text_pass():
+        states = model.hf.text_encoder(input_ids=ids, encoder_hidden_states=noisy).last_hidden_state
+        model.hf.text_decoder(input_ids=decoder_input, encoder_hidden_states=states)
+
+    text_pass()
+    tracer.prepare()
+    tracer.trace()
+    timed = [(layer, position) for layer in (0, 5, 11) for position in (1, 5)][: 1 if quick else 6]
+    a = clock(lambda: [paper_cell(model, pixels, ids, decoder_input, *cell) for cell in timed], device)
+    a *= cells / len(timed)
+    b, c = [], []
+    for _ in range(rounds):  # in turn, so that a drift of the machine meets both
+        c.append(clock(tracer.trace, device))
+        b.append(
+            clock(
+                lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)],
+                device,
+            )
+        )
+    b, c = statistics.median(b), statistics.median(c)
+    row(f"(a) paper's algorithm, {cells} cells", a, f"{len(timed)} cells timed")
+    row("(b) plain hooks, a layer's cells batched", b)
+    rate = matrix_rate(device, torch.float32)
+    flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
+    row(
+        "(c) grid, one sample",
+        c,
+        f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s",
+    )
+
+    step = clock(text_pass, device, 3 * rounds)
+    row("plain text pass, image tokens given", step)
+    for layer in (0, 6, 11):
+        state = State("question_encoder", layer, 4)
+        seconds = clock(lambda state=state: tracer.patch(state), device, 3 * rounds)
+        bound = (12 - layer) / 12 * 0.3 + 0.25
+        row(f"one cell at layer {layer}", seconds, f"{seconds / step:.2f} of a text pass (bound {bound:.2f})")
+
+    def slide(ask):
+        """A slider step: another noise factor, and what is asked of the tracer under it."""
+
+        def step():
+            slide.factor += 0.1
+            ask(tracer.with_corruption(factor=slide.factor))
+
+        return step
+
+    slide.factor = 1.0
+    seconds = clock(slide(lambda t: t.total_effect), device, 3 * rounds)
+    row("slider step: total effect", seconds, f"{seconds / step:.2f} of a text pass (bound 0.50)")
+    seconds = clock(slide(lambda t: t.corrupted), device, 3 * rounds)
+    words = len(tracer.with_corruption(factor=slide.factor).corrupted.answer.split())
+    row("slider step: and the corrupted answer", seconds, f"{seconds / step:.2f} of a text pass, {words} words")
+    seconds = clock(lambda: tracer.trace("answer_decoder"), device, rounds)
+    row("decoder grid, one sample", seconds)
+    seconds = clock(tracer.trace_image_tokens, device, rounds)
+    row("24 x 24 image-token map, one sample", seconds)
+    seconds = clock(lambda: tracer.noise_curve(np.linspace(1, 10, 20)), device, rounds)
+    row("noise curve of 20 factors, one sample", seconds)
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        before = tracer.with_corruption(at="patch_embeddings")
+        seconds = clock(lambda: before.trace("image_encoder"), device)
+        row("12 x 577 image-encoder grid, one sample", seconds)
+    else:
+        before = tracer.with_corruption(at="patch_embeddings")
+        state = State("image_encoder", 6, 100)
+        before.patch(state)
+        seconds = clock(lambda: before.patch(state), device, rounds)
+        row("one cell of the image encoder, layer 6", seconds, f"{12 * 577 * seconds / 60:.0f} minutes for 12 x 577")
+    ten = subject(model, 10)
+    ten.trace()
+    one, many = [], []
+    for _ in range(rounds):
+        one.append(clock(tracer.trace, device))
+        many.append(clock(ten.trace, device))
+    row(
+        "grid, ten samples",
+        statistics.median(many),
+        f"{statistics.median(many) / statistics.median(one):.1f} x one sample (bound 10.5)",
+    )
+    seconds = clock(lambda: subject(model, 1).clean, device)
+    row("cold start: image and question to clean answer", seconds)
+
+
+def memories(model, memory, weights, samples):
+    """Peak memory above the weights, whatever the number of samples."""
+    memory.reset()
+    tracer = subject(model, samples)
+    tracer.prepare()
+    tracer.trace()
+    tracer.trace("answer_decoder", window=12)
+    tracer.trace_image_tokens(patch=4)
+    return memory.peak() - weights
 
 
 def main():
@@ -129,99 +264,27 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    rounds = 1 if arguments.quick else arguments.rounds
     model = base_size(device)
-    image = np.random.default_rng(0).integers(0, 256, (384, 384, 3), dtype=np.uint8)
-    question = "what color is the red circle"
-    while len(model.question_ids(question)) < 9:
-        question += " ?"
+    for weight in model.hf.parameters():  # in memory for good, so that they are not counted later
+        weight.abs().max()
+    gc.collect()
+    memory = Memory(device)
+    weights = memory.held()
 
-    def tracer_of(samples):
-        made = Tracer(model, image, question, answer="red", corruption=GaussianNoise(5.0, samples=samples))
-        made.prepare()
-        return made
+    def row(name, value, note="", unit="s"):
+        print(f"{name:52} {value:10.3f} {unit:3}  {note}", flush=True)
 
-    rows = []
-
-    def row(name, seconds, note=""):
-        rows.append((name, seconds, note))
-        print(f"{name:58} {seconds:10.3f} s  {note}", flush=True)
-
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{arguments.threads} CPU threads"
+    print(f"{name}, torch {torch.__version__}, float32\n")
     with torch.inference_mode():
-        name = torch.cuda.get_device_name() if device.type == "cuda" else f"{arguments.threads} CPU threads"
-        print(f"{name}, torch {torch.__version__}, float32, {len(model.question_ids(question))} question tokens\n")
-        tracer = tracer_of(1)
-        cells = tracer.model.layers * len(tracer.question_tokens)
-        ids = torch.tensor([tracer.bases.question_ids], device=device)
-        decoder_input = torch.tensor([[model.start_id]], device=device)
-        pixels = model.processor.image_processor(images=image, return_tensors="pt")["pixel_values"].to(device)
-        clean = tracer.bases.image.clean_tokens[None]
-        noisy = clean * 1.5
-        clean_states = model.hf.text_encoder(
-            input_ids=ids, encoder_hidden_states=clean, output_hidden_states=True
-        ).hidden_states
-
-        def text_pass():
-            states = model.hf.text_encoder(input_ids=ids, encoder_hidden_states=noisy).last_hidden_state
-            model.hf.text_decoder(input_ids=decoder_input, encoder_hidden_states=states)
-
-        text_pass()
-        tracer.trace()
-        timed = [(layer, position) for layer in (0, 5, 11) for position in (1, 5)][: 1 if arguments.quick else 6]
-        a = clock(lambda: [paper_cell(model, pixels, ids, decoder_input, *cell) for cell in timed], device)
-        a *= cells / len(timed)
-        b, c = [], []
-        for _ in range(rounds):  # in turn, so that a drift of the machine meets both
-            c.append(clock(tracer.trace, device))
-            b.append(
-                clock(
-                    lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)],
-                    device,
-                )
+        timings(model, device, 1 if arguments.quick else arguments.rounds, arguments.quick, row)
+        for samples in (1,) if arguments.quick else (1, 50):
+            gc.collect()
+            row(
+                f"peak memory above the weights, {samples} samples",
+                memories(model, memory, weights, samples) / 2**30,
+                unit="GiB",
             )
-        b, c = statistics.median(b), statistics.median(c)
-        row(f"(a) paper's algorithm, {cells} cells", a, f"{len(timed)} cells timed")
-        row("(b) plain hooks, a layer's cells batched", b)
-        rate = matrix_rate(device, torch.float32)
-        flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
-        row(
-            "(c) grid, one sample",
-            c,
-            f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s",
-        )
-
-        step = clock(text_pass, device, 3 * rounds)
-        row("plain text pass, image tokens given", step)
-        for layer in (0, 6, 11):
-            state = State("question_encoder", layer, 4)
-            seconds = clock(lambda state=state: tracer.patch(state), device, 3 * rounds)
-            bound = (12 - layer) / 12 * 0.3 + 0.25
-            row(f"one cell at layer {layer}", seconds, f"{seconds / step:.2f} of a text pass (bound {bound:.2f})")
-
-        def slide():
-            slide.factor += 0.1
-            tracer.with_corruption(factor=slide.factor).prepare()
-
-        slide.factor = 1.0
-        seconds = clock(slide, device, 3 * rounds)
-        row("slider step, one sample", seconds, f"{seconds / step:.2f} of a text pass")
-        seconds = clock(lambda: tracer.trace("answer_decoder"), device, rounds)
-        row("decoder grid, one sample", seconds)
-        ten = tracer_of(10)
-        ten.trace()
-        one, many = [], []
-        for _ in range(rounds):
-            one.append(clock(tracer.trace, device))
-            many.append(clock(ten.trace, device))
-        row(
-            "grid, ten samples",
-            statistics.median(many),
-            f"{statistics.median(many) / statistics.median(one):.1f} x one sample",
-        )
-        seconds = clock(lambda: tracer_of(1), device)
-        row("cold start: image and question to both runs", seconds)
-        print(f"\npeak memory so far: {peak_memory(device) / 2**30:.2f} GiB, weights included")
-    return rows
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""Samples in groups that fit, whatever their number."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blip_trace_widget import budget
+
+CPU = torch.device("cpu")
+
+
+@given(st.integers(1, 10_000), st.integers(0, 2**31))
+def test_groups_hold_every_sample_once_and_fit(samples, bytes_a_sample):
+    groups = budget.sample_groups(samples, bytes_a_sample, CPU)
+    assert [at for part in groups for at in range(part.start, part.stop)] == list(range(samples))
+    sizes = [part.stop - part.start for part in groups]
+    assert max(sizes) - min(sizes) <= 1
+    room = budget.CPU_BUDGET * budget.GROUP_SHARE
+    assert max(sizes) == 1 or max(sizes) * bytes_a_sample <= room
+    if samples * bytes_a_sample <= room:
+        assert len(groups) == 1
+
+
+def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (6 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: 2**30)
+    assert budget.memory_budget(torch.device("cuda")) == 4 * 2**30
+    assert budget.chunk_rows(torch.device("cuda")) > budget.chunk_rows(CPU)
