@@ -194,26 +194,22 @@ class Block:
         order = sorted(range(len(runs)), key=starts.__getitem__)
         positions, width = base.inputs.shape[1:]
         whole = base.inputs[:, None].expand(samples, starts.count(-1), positions, width)
+        plans = _plans([runs[run] for run in order], sorted(starts), depth, positions, base.inputs.device)
 
-        for layer in range(depth):
+        for layer, plan in enumerate(plans):
             check()
             count = whole.shape[1]
-            plan = _LayerPlan(count, positions)
-            for slot, run in enumerate(order):
-                if starts[run] <= layer:
-                    plan.add(slot, [state for state in runs[run] if state.layer == layer])
-            born = sum(start == layer for start in starts)
-            if not (count or born):
+            if not (count or plan.born):
                 continue
             rows = self._plan_rows(layer, whole, base, source, memory, plan, samples)
             whole = rows[:, : count * positions].view(samples, count, positions, width)
-            if born:
-                new = base.values["block_output"][layer][:, None].expand(samples, born, -1, -1).clone()
-                if plan.born_rows:
-                    new[:, plan.born_slots, plan.born_positions] = rows[:, count * positions :]
-                if plan.late_slots:
-                    late = source.values["block_output"][layer][:, plan.late_positions]
-                    new[:, plan.late_slots, plan.late_positions] = late
+            if plan.born:
+                new = base.values["block_output"][layer][:, None].expand(samples, plan.born, -1, -1).clone()
+                if len(plan.rows.slots):
+                    new[:, plan.rows.slots, plan.rows.positions] = rows[:, count * positions :]
+                if len(plan.late.slots):
+                    late = source.values["block_output"][layer][:, plan.late.positions]
+                    new[:, plan.late.slots, plan.late.positions] = late
                 whole = torch.cat([whole, new], dim=1)
 
         missing = len(runs) - whole.shape[1]
@@ -221,8 +217,7 @@ class Block:
             whole = torch.cat([whole, base.output[:, None].expand(samples, missing, -1, -1)], dim=1)
         if order == sorted(order):
             return whole
-        back = torch.empty(len(order), dtype=torch.long)
-        back[order] = torch.arange(len(order))
+        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=whole.device)
         return whole[:, back]
 
     def _plan_rows(
@@ -241,8 +236,8 @@ class Block:
         if whole.shape[1]:
             contexts.append(self.self_context(layer, whole))
             residuals.append(whole.reshape(samples, -1, width))
-        if plan.born_rows:
-            at = plan.born_positions
+        if len(plan.rows.slots):
+            at = plan.rows.positions
             contexts.append(base.values["self_context"][layer][:, at].expand(samples, -1, -1))
             residuals.append(base.into(layer)[:, at].expand(samples, -1, -1))
         if not contexts:
@@ -253,45 +248,77 @@ class Block:
             if edits is None:
                 return rows
             taken = source.values[stage][layer][:, edits.positions]
-            if not edits.heads:
-                rows[:, edits.rows] = taken
+            if not len(edits.heads):
+                rows[:, edits.slots] = taken
                 return rows
-            index = torch.arange(len(edits.rows))
+            index = torch.arange(len(edits.slots), device=rows.device)
             by_head = rows.view(samples, -1, self.heads, width // self.heads)
-            by_head[:, edits.rows, edits.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, edits.heads]
+            by_head[:, edits.slots, edits.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, edits.heads]
             return rows
 
         # `cat` also makes the copy that the edits write into.
         return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), memory, replace)
 
 
-class _Edits:
-    """Rows to replace at one stage: row index, position in the source, head (or none at all)."""
+def _plans(
+    runs: Sequence[Sequence[State]], starts: Sequence[int], depth: int, positions: int, device: torch.device
+) -> list[_LayerPlan]:
+    """What is to be done in each layer, made and moved to the device before the first one is computed.
+
+    Args:
+        runs: the states that each run patches, in the order in which the runs diverge.
+        starts: the layer in which each diverges; -1 before the first, `depth` never.
+        depth: number of layers.
+        positions: n.
+        device: where the indices are needed.
+    """
+    plans = []
+    for layer in range(depth):
+        count = sum(start < layer for start in starts)
+        plan = _LayerPlan(count, positions, born=starts.count(layer))
+        for slot, (start, states) in enumerate(zip(starts, runs, strict=True)):
+            if start <= layer:
+                plan.add(slot, [state for state in states if state.layer == layer])
+        plan.place(device)
+        plans.append(plan)
+    return plans
+
+
+class _Places:
+    """Where rows go and where they come from: slot (a run's or a row's index), position in the source, head if any."""
+
+    slots: Any
+    positions: Any
+    heads: Any
 
     def __init__(self) -> None:
-        self.rows: list[int] = []
-        self.positions: list[int] = []
-        self.heads: list[int] = []
+        self.slots, self.positions, self.heads = [], [], []
+
+    def add(self, slot: int, position: int, head: int | None = None) -> None:
+        self.slots.append(slot)
+        self.positions.append(position)
+        if head is not None:
+            self.heads.append(head)
+
+    def place(self, device: torch.device) -> None:
+        """Turn the lists into index tensors."""
+        for name in ("slots", "positions", "heads"):
+            setattr(self, name, torch.tensor(getattr(self, name), dtype=torch.long, device=device))
 
 
 class _LayerPlan:
     """Which rows are computed and which are replaced in one layer.
 
     Slots number the runs in the order in which they diverge; the first `count` have, and hold n rows each. Of a run
-    that begins here only the patched positions are rows; where the whole block output is replaced, not even those.
+    that begins here only the patched positions are `rows`; where the whole block output is replaced (`late`), not even
+    those.
     """
 
-    def __init__(self, count: int, positions: int) -> None:
+    def __init__(self, count: int, positions: int, born: int) -> None:
         self._count, self._positions = count, positions
-        self.edits: dict[str, _Edits] = {}
-        self.born_slots: list[int] = []
-        self.born_positions: list[int] = []
-        self.late_slots: list[int] = []
-        self.late_positions: list[int] = []
-
-    @property
-    def born_rows(self) -> int:
-        return len(self.born_slots)
+        self.born = born
+        self.edits: dict[str, _Places] = {}
+        self.rows, self.late = _Places(), _Places()
 
     def add(self, slot: int, states: Sequence[State]) -> None:
         """Plan the states that a run patches in this layer."""
@@ -301,21 +328,21 @@ class _LayerPlan:
                 self._edit(state, slot * self._positions + state.position)
             return
         late = {state.position for state in states if stage_of(state) == "block_output"}
-        self.late_slots += [born] * len(late)
-        self.late_positions += sorted(late)
+        for position in sorted(late):
+            self.late.add(born, position)
         row_of: dict[int, int] = {}
         for state in states:
             if state.position in late:
                 continue
             if state.position not in row_of:
-                row_of[state.position] = self._count * self._positions + self.born_rows
-                self.born_slots.append(born)
-                self.born_positions.append(state.position)
+                row_of[state.position] = self._count * self._positions + len(self.rows.slots)
+                self.rows.add(born, state.position)
             self._edit(state, row_of[state.position])
 
+    def place(self, device: torch.device) -> None:
+        """Move all indices to the device."""
+        for places in (self.rows, self.late, *self.edits.values()):
+            places.place(device)
+
     def _edit(self, state: State, row: int) -> None:
-        edits = self.edits.setdefault(stage_of(state), _Edits())
-        edits.rows.append(row)
-        edits.positions.append(state.position)
-        if state.head is not None:
-            edits.heads.append(state.head)
+        self.edits.setdefault(stage_of(state), _Places()).add(row, state.position, state.head)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from random_models import random_model
 
@@ -12,6 +13,7 @@ from blip_trace_widget import BlipVqa, Tracer, examples
 
 ROOT = Path(__file__).parent.parent
 
+settings.register_profile("thorough", max_examples=2000, deadline=None)
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 
 

@@ -8,16 +8,19 @@ from hypothesis import strategies as st
 from random_models import random_model
 from reference import Hooked, noise
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.runs import Runner
 
 WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
 SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
+#: Each example is many whole runs of a model: a quarter of the usual number, the same ones every time; all of them, and
+#: others every time, with --hypothesis-profile=thorough (500 a property).
+THOROUGH = settings.default.max_examples > 100
 EXAMPLES = settings(
-    max_examples=25,
+    max_examples=settings.default.max_examples // 4,
     deadline=None,
-    derandomize=True,
+    derandomize=not THOROUGH,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -182,7 +185,24 @@ def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
     assert sizes[-1] <= 3
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+#: How far scores may be from float32's in half precision: the clean run's, and the means over ten samples in a grid.
+#: Single noisy samples may be anywhere, for the model itself is: strong noise makes it chaotic.
+HALF = {"float16": (0.005, 0.06), "bfloat16": (0.02, 0.15)}
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_stays_within_the_stated_bound(dtype, demo):
+    on_clean, on_means = HALF[dtype]
+    rough_model = BlipVqa.demo(dtype=dtype)
+    for example in examples():
+        exact = Tracer(demo, example.image, example.question, answer=example.answer)
+        rough = Tracer(rough_model, example.image, example.question, answer=example.answer)
+        assert rough.clean.score == pytest.approx(exact.clean.score, abs=on_clean)
+        assert rough.corrupted.score == pytest.approx(exact.corrupted.score, abs=on_means)
+        np.testing.assert_allclose(rough.trace().scores, exact.trace().scores, atol=on_means)
+
+
+@pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
     """Against float32, our error is that of plain hooks in the same precision: rounding, and no more."""
     exact = Tracer(demo, example.image, example.question, answer=example.answer).corrupted.scores
@@ -192,7 +212,6 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
     damaged = noise(slow.embeddings().float(), 5.0, "multiplicative", 10, 0)
     theirs = [slow.probability(slow.run(e.to(rough.model.dtype))[0]) for e in damaged]
     assert np.abs(rough.corrupted.scores - exact).mean() <= 2 * np.abs(np.array(theirs) - exact).mean() + 0.01
-    assert rough.trace().complete
 
 
 def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monkeypatch, demo, example):

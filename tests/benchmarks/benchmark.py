@@ -13,6 +13,7 @@ import argparse
 import gc
 import statistics
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -189,6 +190,14 @@ def timings(model, device, rounds, quick, row):
         c,
         f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s",
     )
+
+    never = threading.Event()
+    free, told = [], []
+    for _ in range(rounds):
+        free.append(clock(tracer.trace, device))
+        told.append(clock(lambda: tracer.trace(progress=lambda *_: None, cancel=never), device))
+    free, told = statistics.median(free), statistics.median(told)
+    row("the same with progress and cancel", told, f"{told / free:.2f} x without")
 
     step = clock(text_pass, device, 3 * rounds)
     row("plain text pass, image tokens given", step)
