@@ -342,7 +342,7 @@ class Conductor:
                         samples[:, cell.layer, cell.position] = values
                         fresh.append(_index(cell))
                     done, now = part.stop, time.monotonic()
-                    if done == len(todo) or now - reported >= REPORT_SECONDS:
+                    if done == len(todo) or (done and now - reported >= REPORT_SECONDS):
                         reported = now
                         self._report(request, fresh, view)
                         fresh = []

@@ -23,7 +23,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from blip_trace_widget.memory import Memory
+from blip_trace_widget.memory import Memory, part_of
 from blip_trace_widget.sites import State
 
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
@@ -65,6 +65,11 @@ class Activations:
     def output(self) -> Tensor:
         """What leaves the last layer, (S, n, D)."""
         return self.values["block_output"][-1]
+
+    def part(self, samples: slice) -> Activations:
+        """Some of the samples; what is the same in every sample stays whole."""
+        values = {stage: [part_of(tensor, samples) for tensor in layers] for stage, layers in self.values.items()}
+        return Activations(part_of(self.inputs, samples), values)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ class Sight:
     memory: ImageMemory
     activations: Activations | None = None
 
+    def part(self, samples: slice) -> Sight:
+        """What some of the samples see."""
+        return Sight(self.memory.part(samples), self.activations and self.activations.part(samples))
+
 
 class ImageTokens:
     """One image as the question encoder can see it.

@@ -57,14 +57,15 @@ class Projections:
         self._bias = bias
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def __contains__(self, layer: int) -> bool:
-        return layer in self._kept
-
     def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
         if layer not in self._kept:
             self._kept[layer] = self._project(layer)
         return self._kept[layer]
+
+    def part(self, samples: slice) -> Projections:
+        """Those of some of the samples, shared with these."""
+        return _PartOf(self, samples)
 
     def _project(self, layer: int) -> tuple[Tensor, Tensor]:
         attention = self._attentions[layer]
@@ -75,6 +76,18 @@ class Projections:
             for module in (attention.key, attention.value)
         )
         return keys, values
+
+
+class _PartOf(Projections):
+    """Some of the samples of other projections."""
+
+    def __init__(self, whole: Projections, samples: slice) -> None:
+        self.tokens = part_of(whole.tokens, samples)
+        self._whole, self._samples = whole, samples
+
+    def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
+        keys, values = self._whole(layer)
+        return part_of(keys, self._samples), part_of(values, self._samples)
 
 
 class ImageMemory:
@@ -95,6 +108,11 @@ class ImageMemory:
     def plus(self, delta: Projections, strength: float) -> ImageMemory:
         """These tokens with strength * delta added; shares what is projected."""
         return ImageMemory(self._layers, self._clean, delta, strength)
+
+    def part(self, samples: slice) -> ImageMemory:
+        """The tokens of some of the samples; shares what is projected."""
+        delta = self._delta and self._delta.part(samples)
+        return ImageMemory(self._layers, self._clean.part(samples), delta, self._strength)
 
     def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
@@ -230,6 +248,11 @@ class SwapMemory:
     def weights(self, layer: int, rows: Tensor) -> Tensor:
         """Not needed of swapped tokens."""
         raise NotImplementedError
+
+
+def part_of(tensor: Tensor, samples: slice) -> Tensor:
+    """Some of the samples, (S, ...); what is the same in every sample, (1, ...), stays whole."""
+    return tensor if tensor.shape[0] == 1 else tensor[samples]
 
 
 def _scores(queries: Tensor, keys: Tensor) -> Tensor:

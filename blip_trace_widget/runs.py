@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows
+from blip_trace_widget.budget import chunk_rows, chunk_shape
 from blip_trace_widget.calls import Check, no_check
 from blip_trace_widget.forward import Activations
 from blip_trace_widget.image_tokens import Sight
@@ -22,8 +22,8 @@ from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.sites import BLOCKS, State
 
-#: Logits of some of the runs, and which: what long work hands over piece by piece.
-Chunks = Iterator[tuple[slice, Tensor]]
+#: Which samples, which runs, and their logits: what long work hands over piece by piece, samples of a run together.
+Chunks = Iterator[tuple[slice, slice, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ class BaseRun:
     def samples(self) -> int:
         """S."""
         return self.logits.shape[0]
+
+    def part(self, samples: slice) -> BaseRun:
+        """Some of the samples; a clean run, which is the same in every sample, stays whole."""
+        if self.samples == 1:
+            return self
+        return BaseRun(
+            self.sight.part(samples), self.encoder.part(samples), self.decoder.part(samples), self.logits[samples]
+        )
 
 
 @dataclass(frozen=True)
@@ -138,15 +146,17 @@ class Runner:
             check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
 
         Yields:
-            which of the runs, and their logits (S, C, answer positions, vocabulary).
+            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
         """
         positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
         if any(state.block == "image_encoder" for run in runs for state in run):
             assert base.sight.activations is not None
             positions = max(positions, base.sight.activations.inputs.shape[1])
-        samples = max(base.samples, source.samples)
-        rows = samples * positions
-        return self._in_chunks(len(runs), rows, lambda part: self._patch(base, source, runs[part], samples, check))
+
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
+            return self._patch(base, source, runs[part], samples, check)
+
+        return self._in_chunks(base, source, len(runs), positions, work)
 
     def swapped(self, base: BaseRun, source: BaseRun, groups: Sequence[Sequence[int]], check: Check) -> Chunks:
         """Runs that see some image tokens of another run, chunk by chunk.
@@ -158,11 +168,11 @@ class Runner:
             check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
 
         Yields:
-            which of the runs, and their logits (S, C, answer positions, vocabulary).
+            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
         """
-        layers, samples = self.model.question_encoder.layers, max(base.samples, source.samples)
+        layers = self.model.question_encoder.layers
 
-        def work(part: slice) -> Tensor:
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
             memory = SwapMemory(layers, base.sight.memory, source.sight.memory, groups[part])
             nothing: list[list[State]] = [[] for _ in groups[part]]
             encoded = self.model.question_encoder.resume(
@@ -170,26 +180,47 @@ class Runner:
             )
             return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
 
-        return self._in_chunks(len(groups), samples * base.encoder.inputs.shape[1], work)
+        return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
 
-    def _in_chunks(self, count: int, rows: int, work: Callable[[slice], Tensor]) -> Chunks:
-        """Do `count` runs of so many rows each, as many at once as memory allows."""
-        size = max(1, (self.chunk_rows or chunk_rows(self.model.device)) // rows)
+    def _in_chunks(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        count: int,
+        positions: int,
+        work: Callable[[BaseRun, BaseRun, slice, int], Tensor],
+    ) -> Chunks:
+        """Do `count` runs of so many positions, as many at once as memory allows.
+
+        Of a chunk of runs all samples are done before the next chunk begins.
+        """
+        samples = max(base.samples, source.samples)
+        together, size = chunk_shape(samples, positions, self.chunk_rows or chunk_rows(self.model.device))
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))
-            logits = None
-            try:
-                logits = work(part)
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-            if logits is None:  # outside of `except`, whose traceback keeps the tensors alive
+            first = 0
+            while first < samples:
+                some = slice(first, min(first + together, samples))
+                logits = None
+                try:
+                    logits = work(base.part(some), source.part(some), part, some.stop - some.start)
+                except torch.OutOfMemoryError:
+                    if together == size == 1:
+                        raise
+                if logits is not None:
+                    yield some, part, logits
+                    first = some.stop
+                    continue
+                # Outside of `except`, whose traceback keeps the tensors alive.
                 torch.cuda.empty_cache()
-                size //= 2
-            else:
-                start = part.stop
-                yield part, logits
+                if together > 1:
+                    together //= 2
+                else:
+                    size //= 2
+                    part = slice(start, min(start + size, count))
+                    first = 0
+            start = part.stop
 
     def _patch(
         self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check

@@ -409,8 +409,8 @@ class Tracer:
 
         def chunks(check: Check) -> Iterator[tuple[slice, slice, Tensor]]:
             for part, base, source in self._base_and_source(direction, with_states=False):
-                for which, logits in self.runner.swapped(base, source, groups, check):
-                    yield part, which, logits
+                for some, which, logits in self.runner.swapped(base, source, groups, check):
+                    yield _within(part, some), which, logits
 
         samples = self._fill(len(groups), chunks, progress, cancel)
         return ImageTokenTrace(
@@ -563,10 +563,10 @@ class Tracer:
         direction: str = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """Scores of many patched runs, chunk by chunk; where samples take several groups, with the last of them.
+        """Scores of many patched runs, chunk by chunk.
 
         Yields:
-            which of the runs, and their scores (samples, runs).
+            which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice.
 
         Raises:
             Cancelled: within a layer of `cancel` saying so.
@@ -581,8 +581,9 @@ class Tracer:
                     return
                 part, which, logits = chunk
                 scores[part, which] = self.score_logits(logits)
-            if part.stop == self.corruption.samples:
-                yield which, scores[:, which]
+            if part.stop < self.corruption.samples:
+                which = slice(which.start, which.start)
+            yield which, scores[:, which]
 
     def as_trace(
         self,
@@ -674,8 +675,8 @@ class Tracer:
         """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
         with_states = any(state.block == "image_encoder" for states in runs for state in states)
         for part, base, source in self._base_and_source(direction, with_states=with_states):
-            for which, logits in self.runner.patched(base, source, runs, check):
-                yield part, which, logits
+            for some, which, logits in self.runner.patched(base, source, runs, check):
+                yield _within(part, some), which, logits
 
     def _fill(
         self,
@@ -694,11 +695,12 @@ class Tracer:
                 for part, which, logits in work(as_check(cancel)):
                     samples[part, which] = self.score_logits(logits)
                     done += (part.stop - part.start) * (which.stop - which.start)
-                    report(done // self.corruption.samples, count)
+                    report(min(done // self.corruption.samples, count), count)
         except Cancelled:
             pass
         finally:
             close()
+        samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
         return samples
 
     def _check_block(self, block: str) -> None:
@@ -758,6 +760,11 @@ class Cell:
 
     def __init__(self, layer: int, position: int, states: tuple[State, ...]) -> None:
         self.layer, self.position, self.states = layer, position, states
+
+
+def _within(group: slice, part: slice) -> slice:
+    """A part of a group of samples, counted from the first of all samples."""
+    return slice(group.start + part.start, group.start + part.stop)
 
 
 def _distribution_sum(logits: Tensor) -> NDArray[np.float64]:

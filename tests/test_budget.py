@@ -21,6 +21,16 @@ def test_groups_hold_every_sample_once_and_fit(samples, bytes_a_sample):
         assert len(groups) == 1
 
 
+@given(st.integers(1, 1000), st.integers(1, 600), st.integers(1, 20_000))
+def test_chunks_prefer_many_runs_of_few_samples(samples, positions, rows):
+    together, runs = budget.chunk_shape(samples, positions, rows)
+    assert 1 <= together <= samples
+    assert runs >= 1
+    assert together * runs * positions <= max(rows, positions)
+    if together > 1:
+        assert runs * positions >= budget.ROWS_A_SAMPLE - positions
+
+
 def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (6 * 2**30, 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 3 * 2**30)

@@ -44,6 +44,7 @@ class Gate:
 
         monkeypatch.setattr(Runner, "_patch", held)
         monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+        monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
         monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
 
     def wait(self):

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.model import BlipVqa as ModelClass
 
@@ -82,7 +82,8 @@ def test_the_image_is_embedded_once(monkeypatch, demo, example):
     assert len(embedded) == 1
 
 
-def test_moving_the_noise_projects_nothing(monkeypatch, tracer):
+def test_moving_the_noise_projects_nothing(monkeypatch, demo, example):
+    tracer = Tracer(demo, example.image, example.question)
     tracer.trace()
     from blip_trace_widget.memory import Projections
 
@@ -104,6 +105,9 @@ def test_derived_tracers_equal_fresh_ones(demo, example):
     assert derived.answer == fresh.answer
     np.testing.assert_allclose(derived.trace().samples, fresh.trace().samples, atol=1e-6)
     assert tracer.with_corruption(GaussianNoise(1.5)).corruption == GaussianNoise(1.5)
+    other = examples()[-1].image
+    moved, fresh = tracer.replace(image=other), Tracer(demo, other, example.question)
+    assert (moved.answer, moved.clean.score) == (fresh.answer, pytest.approx(fresh.clean.score, abs=1e-6))
 
 
 def test_noise_zero_changes_nothing_and_closes_the_gate(tracer):
@@ -125,7 +129,7 @@ def test_noise_curve(tracer):
     assert tracer.noise_curve().factors.tolist() == [x / 2 for x in range(21)]
 
 
-def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(tracer):
+def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(monkeypatch, tracer):
     seen = []
     trace = tracer.trace(progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (trace.samples[0].size, trace.samples[0].size)
@@ -133,7 +137,8 @@ def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(trac
     assert trace.complete
 
     stop = threading.Event()
-    partial = tracer.trace(progress=lambda _done, _total: stop.set(), cancel=stop)
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+    partial = tracer.trace(progress=lambda done, _total: stop.set() if done > 25 else None, cancel=stop)
     known = ~np.isnan(partial.samples[0])
     assert 0 < known.sum() < known.size
     np.testing.assert_allclose(partial.samples[:, known], trace.samples[:, known], atol=1e-6)

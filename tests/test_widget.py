@@ -78,6 +78,7 @@ def slow_down(monkeypatch, seconds=SLOW):
 
     monkeypatch.setattr(Runner, "_patch", slowly)
     monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):

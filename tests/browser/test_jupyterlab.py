@@ -22,15 +22,16 @@ SHOWN = 1e-4
 SLOW_DOWN = """
 import time
 from blip_trace_widget import budget, runs
-quick, rows, chunks = runs.Runner._patch, dict(budget.CHUNK_ROWS), []
+quick, rows, chunks = runs.Runner._patch, (dict(budget.CHUNK_ROWS), budget.ROWS_A_SAMPLE), []
 def slow(*arguments):
     time.sleep(0.2)
     chunks.append(1)
     return quick(*arguments)
 runs.Runner._patch = slow
-budget.CHUNK_ROWS.update(dict.fromkeys(rows, 1))
+budget.CHUNK_ROWS.update(cpu=80)
+budget.ROWS_A_SAMPLE = 1
 """
-SPEED_UP = "runs.Runner._patch = quick; budget.CHUNK_ROWS.update(rows)"
+SPEED_UP = "runs.Runner._patch = quick; budget.CHUNK_ROWS, budget.ROWS_A_SAMPLE = rows"
 
 BREAK = """
 from blip_trace_widget import tracer
