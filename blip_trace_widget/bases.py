@@ -87,12 +87,28 @@ class BaseRuns:
 
     def corrupted(self, *, with_states: bool = False) -> Iterator[tuple[slice, BaseRun]]:
         """The corrupted runs, a group of samples after another, with the ViT's states where asked."""
-        groups = sample_groups(self.corruption.samples, self._bytes_a_sample(with_states), self.model.device)
+        kept = self.__dict__.get("_corrupted_with_states")
+        kept = kept or (None if with_states else self.__dict__.get("_corrupted"))
+        if kept is not None:
+            yield slice(0, self.corruption.samples), kept
+            return
+        groups = self._groups(with_states=with_states)
         if len(groups) == 1:
             yield groups[0], self._corrupted_with_states if with_states else self._corrupted
             return
         for part in groups:
-            yield part, self._group(part, with_states=with_states, keep=False)
+            run = self._group(part, with_states=with_states, keep=False)
+            yield part, run
+            run.sight.memory.forget()  # whoever still holds the run while the next is made
+            del run
+
+    def prepare_states(self) -> None:
+        """Compute the corrupted runs with the ViT's states, where they are kept: the ViT's pass then serves both."""
+        if len(self._groups(with_states=True)) == 1:
+            _ = self._corrupted_with_states
+
+    def _groups(self, *, with_states: bool) -> list[slice]:
+        return sample_groups(self.corruption.samples, self._bytes_a_sample(with_states), self.model.device)
 
     @computed
     def _clean_encoder(self) -> Activations:

@@ -14,7 +14,7 @@ import torch
 #: Bytes above the weights on a CPU. On a GPU: half of what is free when the work begins.
 CPU_BUDGET = 2**30
 #: What a group of samples may hold of it: recorded runs, noise and its projections. The rest is for chunks.
-GROUP_SHARE = 0.4
+GROUP_SHARE = 0.5
 #: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
 #: Rows that a sample should have in a chunk: samples share no keys, so that few with many rows each go faster.
@@ -38,10 +38,11 @@ def sample_groups(samples: int, bytes_a_sample: int, device: torch.device) -> li
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def chunk_shape(samples: int, positions: int, rows: int) -> tuple[int, int]:
+def chunk_shape(samples: int, runs: int, positions: int, rows: int) -> tuple[int, int]:
     """How many samples, and how many runs of so many positions each, make a chunk of at most so many rows."""
-    together = min(samples, max(1, rows // max(ROWS_A_SAMPLE, positions)))
-    return together, max(1, rows // (together * positions))
+    rows_a_sample = min(max(ROWS_A_SAMPLE, positions), runs * positions)
+    together = min(samples, max(1, rows // rows_a_sample))
+    return together, min(runs, max(1, rows // (together * positions)))
 
 
 def chunk_rows(device: torch.device) -> int:

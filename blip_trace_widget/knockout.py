@@ -113,10 +113,10 @@ def knock_out(
     head: int | None = None,
 ) -> Knockout:
     """See `Tracer.knockout`."""
-    edges = _edges(tracer, block, site, head, queries, keys)
+    edges, settings = _edges(tracer, block, site, head, queries, keys)
     depth = len(tracer.model.blocks[block].layers)
     chosen = sorted(set(_whole_numbers("layers", layers, depth)))
-    settings = _settings(tracer, block, site, head, queries, keys) | {"layers": chosen}
+    settings["layers"] = chosen
     with Computing(tracer.model):
         clean = tracer.clean.score
         logits = _run(tracer, block, Cut(frozenset(chosen), site, edges), lambda: None)
@@ -137,15 +137,15 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
-    edges = _edges(tracer, block, site, head, queries, keys)
-    depth = len(tracer.model.blocks[block].layers)
-    window = whole_number("window", window, 1, depth)
-    settings = _settings(tracer, block, site, head, queries, keys) | {"window": window}
     check = as_check(cancel)
+    with tracer.preparing(cancel):
+        clean = tracer.clean.score
+    edges, settings = _edges(tracer, block, site, head, queries, keys)
+    depth = len(tracer.model.blocks[block].layers)
+    settings["window"] = window = whole_number("window", window, 1, depth)
     report, close = as_progress(progress, depth)
     scores = np.full(depth, np.nan)
     with Computing(tracer.model):
-        clean = tracer.clean.score
         try:
             for layer in range(depth):
                 logits = _run(tracer, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
@@ -171,8 +171,10 @@ def _run(tracer: Tracer, block: str, cut: Cut, check: Callable[[], None]) -> Ten
     return tracer.runner.logits(output)
 
 
-def _edges(tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions) -> Tensor:
-    """The edges to cut, (H or 1, queries, keys) bool."""
+def _edges(
+    tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions
+) -> tuple[Tensor, dict[str, Any]]:
+    """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
     one_of("block (of a knockout)", block, TEXT_BLOCKS)
     one_of("site (of a knockout)", site, ATTENTIONS)
     own = len(tracer.tokens(block))
@@ -181,6 +183,7 @@ def _edges(tracer: Tracer, block: str, site: str, head: int | None, queries: Pos
     if looks_at_image:
         others = tracer.model.image_token_count
     rows = _whole_numbers("queries", queries, own)
+    keys = _listed(keys)
     columns = _region(tracer, keys) if looks_at_image else None
     if columns is None:
         columns = _whole_numbers("keys", keys, others)
@@ -189,14 +192,23 @@ def _edges(tracer: Tracer, block: str, site: str, head: int | None, queries: Pos
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
     for row in rows:
         edges[which, row, columns] = True
-    return edges
+    return edges, tracer.question_settings() | {
+        "block": block,
+        "site": site,
+        "head": head,
+        "queries": rows,
+        "keys": columns,
+    }
 
 
 def _region(tracer: Tracer, keys: Any) -> list[int] | None:
     """The image tokens of a boolean (rows, columns) region; None where `keys` is none."""
-    if keys is None or isinstance(keys, (int, str, bytes, range)):
+    if not isinstance(keys, (list, np.ndarray)):
         return None
-    array = np.asarray(keys if hasattr(keys, "__array__") else list(keys))
+    try:
+        array = np.asarray(keys)
+    except ValueError as error:
+        raise ValueError("keys: expected a boolean (rows, columns) region, got rows of unequal length") from error
     if array.dtype != np.bool_:
         return None
     if array.shape != tracer.model.grid:
@@ -211,24 +223,21 @@ def _whole_numbers(name: str, given: Any, count: int) -> list[int]:
     """Layers or positions: one, several, or (None) all."""
     if given is None:
         return list(range(count))
-    if not hasattr(given, "__index__") and not isinstance(given, Iterable):
-        raise TypeError(f"{name}: expected whole numbers from 0 to {count - 1}, got {type(given).__name__} {given!r}")
-    items = [given] if hasattr(given, "__index__") and np.ndim(given) == 0 else list(given)
-    if not items:
-        raise ValueError(f"{name}: expected at least one whole number from 0 to {count - 1}, got none")
-    return [whole_number(name, item, 0, count - 1) for item in items]
+    given = _listed(given)
+    accepted = f"whole numbers from 0 to {count - 1}"
+    if not isinstance(given, (list, np.ndarray)) or (isinstance(given, np.ndarray) and given.ndim == 0):
+        if not hasattr(given, "__index__"):
+            raise TypeError(f"{name}: expected {accepted}, got {type(given).__name__} {given!r}")
+        given = [given]
+    if any(isinstance(item, (list, np.ndarray)) and np.ndim(item) for item in given):
+        raise ValueError(f"{name}: expected {accepted}, got rows of several")
+    if len(given) == 0:
+        raise ValueError(f"{name}: expected at least one of the {accepted}, got none")
+    return [whole_number(name, item, 0, count - 1) for item in given]
 
 
-def _settings(
-    tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions
-) -> dict[str, Any]:
-    def plain(positions: Any) -> Any:
-        return positions if positions is None or isinstance(positions, int) else np.asarray(positions).tolist()
-
-    return tracer.question_settings() | {
-        "block": block,
-        "site": site,
-        "head": head,
-        "queries": plain(queries),
-        "keys": plain(keys),
-    }
+def _listed(given: Any) -> Any:
+    """Sets, ranges and iterators as lists, which can be gone through twice."""
+    if isinstance(given, (str, bytes, np.ndarray)) or not isinstance(given, Iterable):
+        return given
+    return [list(item) if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else item for item in given]

@@ -63,6 +63,10 @@ class Projections:
             self._kept[layer] = self._project(layer)
         return self._kept[layer]
 
+    def forget(self) -> None:
+        """Let go of what is kept; it is projected anew when asked for."""
+        self._kept.clear()
+
     def part(self, samples: slice) -> Projections:
         """Those of some of the samples, shared with these."""
         return _PartOf(self, samples)
@@ -108,6 +112,10 @@ class ImageMemory:
     def plus(self, delta: Projections, strength: float) -> ImageMemory:
         """These tokens with strength * delta added; shares what is projected."""
         return ImageMemory(self._layers, self._clean, delta, strength)
+
+    def forget(self) -> None:
+        """Let go of the projections of these samples."""
+        (self._clean if self._delta is None else self._delta).forget()
 
     def part(self, samples: slice) -> ImageMemory:
         """The tokens of some of the samples; shares what is projected."""

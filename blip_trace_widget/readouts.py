@@ -36,7 +36,7 @@ class Attention:
     Attributes:
         clean: (queries, keys); each row sums to 1.
         corrupted: (samples, queries, keys).
-        queries: word pieces of the tokens that look.
+        queries: word pieces of the tokens that look; under `QuestionSwap` the clean question's, in both runs.
         keys: names of the tokens looked at; of the image, "[CLS]" and each patch's "row,column".
         grid: rows and columns of patches where the keys are image tokens, else None.
         settings: block, layer and head, as plain JSON.

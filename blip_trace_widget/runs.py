@@ -194,32 +194,33 @@ class Runner:
 
         Of a chunk of runs all samples are done before the next chunk begins.
         """
+        if not count:
+            return
         samples = max(base.samples, source.samples)
-        together, size = chunk_shape(samples, positions, self.chunk_rows or chunk_rows(self.model.device))
+        together, size = chunk_shape(samples, count, positions, self.chunk_rows or chunk_rows(self.model.device))
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))
-            first = 0
-            while first < samples:
-                some = slice(first, min(first + together, samples))
+            pending = [(some, part) for some in _pieces(slice(0, samples), together)]
+            while pending:
+                some, which = pending.pop(0)
                 logits = None
                 try:
-                    logits = work(base.part(some), source.part(some), part, some.stop - some.start)
+                    logits = work(base.part(some), source.part(some), which, some.stop - some.start)
                 except torch.OutOfMemoryError:
-                    if together == size == 1:
+                    if some.stop - some.start == which.stop - which.start == 1:
                         raise
                 if logits is not None:
-                    yield some, part, logits
-                    first = some.stop
+                    yield some, which, logits
                     continue
                 # Outside of `except`, whose traceback keeps the tensors alive.
                 torch.cuda.empty_cache()
-                if together > 1:
-                    together //= 2
+                if some.stop - some.start > 1:
+                    together = (some.stop - some.start) // 2
+                    pending[:0] = [(few, which) for few in _pieces(some, together)]
                 else:
-                    size //= 2
-                    part = slice(start, min(start + size, count))
-                    first = 0
+                    size = (which.stop - which.start) // 2
+                    pending[:0] = [(some, few) for few in _pieces(which, size)]
             start = part.stop
 
     def _patch(
@@ -273,3 +274,8 @@ class Runner:
         memory = TokenMemory(block.layers, encoded)
         output = block.resume(base.decoder, source.decoder, states, memory, check, samples=samples, diverged=diverged)
         return self.logits(output)
+
+
+def _pieces(whole: slice, size: int) -> list[slice]:
+    """A slice in pieces of at most so many."""
+    return [slice(at, min(at + size, whole.stop)) for at in range(whole.start, whole.stop, size)]

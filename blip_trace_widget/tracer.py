@@ -186,7 +186,7 @@ class Tracer:
         Raises:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
-        with self._preparing(cancel):
+        with self.preparing(cancel):
             _ = self.clean, self.corrupted
 
     @computed
@@ -243,10 +243,11 @@ class Tracer:
         """
         chosen = as_states(states)
         one_of("direction", direction, DIRECTIONS)
-        for state in chosen:
-            self._check_state(state)
+        self._check_blocks(chosen)
+        self._begin(cancel, with_states=_needs_states([chosen]))
+        self._check_states(chosen)
         check = as_check(cancel)
-        with self._preparing(cancel):
+        with self.preparing(cancel):
             total = self.total_effect
             scores = np.empty(self.corruption.samples)
             distribution: Any = 0.0
@@ -314,9 +315,10 @@ class Tracer:
             head: one head of an attention, instead of the whole; or ``"all"`` for a map of layers x heads.
             window: layers patched together around each layer.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (cells done, cells in all).
-            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
-                returned, with NaN in the other cells.
+            progress: True for a bar, or a callable on (cells done, cells in all); a cell counts by the share of its
+                samples that is done.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells of which all samples
+                are computed by then are returned, with NaN in the others.
             position: with ``head="all"``: at this position alone, instead of summed over all.
 
         Returns:
@@ -324,6 +326,7 @@ class Tracer:
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
         """
         one_of("direction", direction, DIRECTIONS)
         if head == "all":
@@ -332,6 +335,8 @@ class Tracer:
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
+        self._check_block(one_of("block", block, BLOCKS))
+        self._begin(cancel, with_states=block == "image_encoder")
         runs = [cell.states for cell in self.cells(block, site, head, window)]
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
         shape = len(self.model.blocks[block].layers), len(self.tokens(block))
@@ -347,7 +352,9 @@ class Tracer:
         cancel: Callable[[], bool] | Any,
         position: int | None,
     ) -> HeadTrace:
-        heads, tokens = self.model.blocks[one_of("block", block, BLOCKS)].heads, self.tokens(block)
+        self._check_block(one_of("block", block, BLOCKS))
+        self._begin(cancel, with_states=block == "image_encoder")
+        heads, tokens = self.model.blocks[block].heads, self.tokens(block)
         if position is not None:
             position = whole_number("position", position, 0, len(tokens) - 1)
         each = [
@@ -396,6 +403,7 @@ class Tracer:
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
         """
         rows, columns = self.model.grid
         patch = whole_number("patch", patch, 1, max(rows, columns))
@@ -406,6 +414,7 @@ class Tracer:
                 f"{type(self.corruption).__name__} leaves it as it is"
             )
         shape, groups = squares(rows, columns, patch)
+        self._begin(cancel)
 
         def chunks(check: Check) -> Iterator[tuple[slice, slice, Tensor]]:
             for part, base, source in self._base_and_source(direction, with_states=False):
@@ -475,6 +484,7 @@ class Tracer:
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean run was there.
         """
         return knock_out_by_layer(self, block, queries, keys, site, head, window, progress, cancel)
 
@@ -518,15 +528,16 @@ class Tracer:
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(self.corruption).__name__}")
         chosen = as_states(states) if isinstance(states, State) or states else ()
-        for state in chosen:
-            self._check_state(state)
+        self._check_blocks(chosen)
         values = np.linspace(0, 10, 21) if factors is None else _as_factors(factors)
-        clean = self.clean.score  # computed here, the tracers below share it
+        with self.preparing(cancel):
+            clean = self.clean.score  # computed here, the tracers below share it
+        self._check_states(chosen)
         corrupted, patched = [], []
         for factor in values:
             tracer = self.with_corruption(factor=float(factor))
             tracer.runner = self.runner
-            with tracer._preparing(cancel):
+            with tracer.preparing(cancel):
                 corrupted.append(tracer._corrupted_scores)
             runs = [(state,) for state in chosen]
             found = [scores for _, scores in tracer.patched_scores(runs, "restore", cancel)]
@@ -569,21 +580,32 @@ class Tracer:
             which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice.
 
         Raises:
+            TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
             Cancelled: within a layer of `cancel` saying so.
         """
         one_of("direction", direction, DIRECTIONS)
+        as_check(cancel)
+        every = {state for states in runs for state in states}
+        self._check_blocks(every)
+        self._check_states(every)
+        return self._complete_runs(runs, direction, cancel)
+
+    def _complete_runs(
+        self, runs: Sequence[Sequence[State]], direction: str, cancel: Callable[[], bool] | Any
+    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         chunks = self._patched(runs, direction, as_check(cancel))
         scores = np.full((self.corruption.samples, len(runs)), np.nan)
+        complete = slice(0, 0)
         while True:
-            with self._preparing(cancel):  # not across the yield: the consumer may take its time, on any thread
+            with self.preparing(cancel):  # not across the yield: the consumer may take its time, on any thread
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
                 part, which, logits = chunk
                 scores[part, which] = self.score_logits(logits)
-            if part.stop < self.corruption.samples:
-                which = slice(which.start, which.start)
-            yield which, scores[:, which]
+            last = part.stop == self.corruption.samples  # of the samples of a run, in whatever groups and chunks
+            complete = which if last else slice(complete.stop, complete.stop)
+            yield complete, scores[:, complete]
 
     def as_trace(
         self,
@@ -653,7 +675,7 @@ class Tracer:
         return ids
 
     @contextmanager
-    def _preparing(self, cancel: Callable[[], bool] | Any = None) -> Iterator[None]:
+    def preparing(self, cancel: Callable[[], bool] | Any = None) -> Iterator[None]:
         """Under the model's lock; what is computed for the first time gives up when `cancel` says so."""
         check = as_check(cancel)
         with Computing(self.model):
@@ -663,20 +685,28 @@ class Tracer:
             finally:
                 self.bases.check = before
 
+    def _begin(self, cancel: Callable[[], bool] | Any, *, with_states: bool = False) -> None:
+        """The runs that everything is held against; `Cancelled` before they are there leaves nothing to return."""
+        with self.preparing(cancel):
+            if with_states:
+                self.bases.prepare_states()
+            _ = self.total_effect
+
     def _base_and_source(self, direction: str, *, with_states: bool) -> Iterator[tuple[slice, BaseRun, BaseRun]]:
         """For each group of samples, the run that patched runs equal elsewhere and the one that states come from."""
         clean = self.bases.clean_for(with_states=with_states)
         for part, corrupted in self.bases.corrupted(with_states=with_states):
             yield (part, corrupted, clean) if direction == "restore" else (part, clean, corrupted)
+            del corrupted  # before the next group is made
 
     def _patched(
         self, runs: Sequence[Sequence[State]], direction: str, check: Check
     ) -> Iterator[tuple[slice, slice, Tensor]]:
         """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
-        with_states = any(state.block == "image_encoder" for states in runs for state in states)
-        for part, base, source in self._base_and_source(direction, with_states=with_states):
+        for part, base, source in self._base_and_source(direction, with_states=_needs_states(runs)):
             for some, which, logits in self.runner.patched(base, source, runs, check):
                 yield _within(part, some), which, logits
+            del base, source
 
     def _fill(
         self,
@@ -690,8 +720,7 @@ class Tracer:
         samples = np.full((self.corruption.samples, count), np.nan)
         done = 0
         try:
-            with self._preparing(cancel):
-                _ = self.total_effect
+            with self.preparing(cancel):
                 for part, which, logits in work(as_check(cancel)):
                     samples[part, which] = self.score_logits(logits)
                     done += (part.stop - part.start) * (which.stop - which.start)
@@ -711,15 +740,23 @@ class Tracer:
                 f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
             )
 
-    def _check_state(self, state: State) -> None:
-        self._check_block(state.block)
-        block, tokens = self.model.blocks[state.block], self.tokens(state.block)
-        whole_number("layer", state.layer, 0, len(block.layers) - 1)
-        if state.position >= len(tokens):
-            names = f"{state.block} sees {tokens}" if len(tokens) < 100 else f"{state.block} has {len(tokens)} tokens"
-            raise ValueError(f"position: expected from 0 to {len(tokens) - 1} ({names}), got {state.position}")
-        if state.head is not None:
-            whole_number("head", state.head, 0, block.heads - 1)
+    def _check_blocks(self, states: Iterable[State]) -> None:
+        for block in {state.block for state in states}:
+            self._check_block(block)
+
+    def _check_states(self, states: Iterable[State]) -> None:
+        """Whether the model and this question have such states."""
+        tokens = {block: self.tokens(block) for block in {state.block for state in states}}
+        for state in states:
+            block, names = self.model.blocks[state.block], tokens[state.block]
+            whole_number("layer", state.layer, 0, len(block.layers) - 1)
+            if state.position >= len(names):
+                seen = f"sees {names}" if len(names) < 100 else f"has {len(names)} tokens"
+                raise ValueError(
+                    f"position: expected from 0 to {len(names) - 1} ({state.block} {seen}), got {state.position}"
+                )
+            if state.head is not None:
+                whole_number("head", state.head, 0, block.heads - 1)
 
     def _check_foil(self, answer: list[int]) -> None:
         if self._foil_ids is not None and len(self._foil_ids) != len(answer):
@@ -760,6 +797,11 @@ class Cell:
 
     def __init__(self, layer: int, position: int, states: tuple[State, ...]) -> None:
         self.layer, self.position, self.states = layer, position, states
+
+
+def _needs_states(runs: Iterable[Iterable[State]]) -> bool:
+    """Whether any run patches the image encoder."""
+    return any(state.block == "image_encoder" for states in runs for state in states)
 
 
 def _within(group: slice, part: slice) -> slice:

@@ -21,14 +21,18 @@ def test_groups_hold_every_sample_once_and_fit(samples, bytes_a_sample):
         assert len(groups) == 1
 
 
-@given(st.integers(1, 1000), st.integers(1, 600), st.integers(1, 20_000))
-def test_chunks_prefer_many_runs_of_few_samples(samples, positions, rows):
-    together, runs = budget.chunk_shape(samples, positions, rows)
+@given(st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 600), st.integers(1, 20_000))
+def test_chunks_prefer_many_runs_of_few_samples(samples, count, positions, rows):
+    together, runs = budget.chunk_shape(samples, count, positions, rows)
     assert 1 <= together <= samples
-    assert runs >= 1
+    assert 1 <= runs <= count
     assert together * runs * positions <= max(rows, positions)
-    if together > 1:
+    if together > 1 and runs < count:
         assert runs * positions >= budget.ROWS_A_SAMPLE - positions
+
+
+def test_a_single_run_goes_with_all_its_samples_at_once():
+    assert budget.chunk_shape(10, 1, 9, 1024) == (10, 1)
 
 
 def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):

@@ -1,5 +1,7 @@
 """What goes beyond the grid of states against plain hooks: the ViT, image tokens, heads, cut edges, readings."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from reference import LAYERS
 from test_forward import EXAMPLES, assert_close, hooked, problems
 
-from blip_trace_widget import ImageSwap, MeanAblation, QuestionSwap, State, Tracer
+from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
+from blip_trace_widget.blocks import ImageBlock, TextBlock
+from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.runs import Runner
 
 
@@ -34,7 +38,8 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
     tracer = before_the_vit(tracer, data.draw)
     chosen = [image_states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 3)))]
     if data.draw(st.booleans()):
-        chosen.append(State("question_encoder", data.draw(st.integers(0, tracer.model.layers - 1)), 1))
+        block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
+        chosen.append(State(block, data.draw(st.integers(0, tracer.model.layers - 1)), 0))
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     slow, clean, corrupted = hooked(tracer)
     assert_close(tracer.corrupted.scores, [slow.probability(slow.run(e)[0]) for e in corrupted])
@@ -303,6 +308,13 @@ def test_progress_and_cancel_of_maps(tracer):
         (lambda t: t.knockout("question_encoder", 0, "red", 0), TypeError, "queries"),
         (lambda t: t.knockout("question_encoder", 0, 0, 999), ValueError, "keys: expected from 0 to 64, got 999"),
         (lambda t: t.knockout("question_encoder", 0, 0, [[True]]), ValueError, "keys: a region must be 8 x 8"),
+        (lambda t: t.knockout("question_encoder", 0, 0, [[True], [True, False]]), ValueError, "keys: .*unequal"),
+        (lambda t: t.knockout("question_encoder", 0, 0, np.array([[1, 2]])), ValueError, "keys: expected whole"),
+        (lambda t: t.knockout("answer_decoder", 0, 0, [[1], [1, 2]]), ValueError, "keys: expected whole"),
+        (lambda t: t.knockout("question_encoder", 0, 1.5, 0), TypeError, "queries: expected whole"),
+        (lambda t: t.patched_scores([[State("question_encoder", 99, 0)]]), ValueError, "layer: .*99"),
+        (lambda t: t.patched_scores([[State("image_encoder", 0, 0)]]), ValueError, "image_encoder"),
+        (lambda t: t.patched_scores([[State("question_encoder", 0, 0)]], "back"), ValueError, "direction"),
         (lambda t: t.knockout("question_encoder", 0, 0, 0, "mlp"), ValueError, "site .of a knockout."),
         (lambda t: t.knockout("question_encoder", 0, 0, 0, head=99), ValueError, "head"),
         (lambda t: t.trace_knockout("answer_decoder", window=9), ValueError, "window"),
@@ -326,6 +338,101 @@ def test_deterministic_corruptions_give_maps_without_standard_errors(tracer, pic
 
 def test_a_tracer_of_the_vit_leaves_the_others_alone(demo, example):
     tracer = Tracer(demo, example.image, example.question)
-    before = tracer.trace().samples
+    tracer.trace()
     tracer.with_corruption(at="patch_embeddings", samples=1).trace("image_encoder")
+    after = tracer.with_corruption(factor=2.0).trace().samples
+    fresh = Tracer(demo, example.image, example.question, corruption=GaussianNoise(2.0)).trace().samples
+    np.testing.assert_allclose(after, fresh, atol=1e-6)
+
+
+def test_a_cold_trace_that_nobody_wants_computes_nothing(monkeypatch, demo, example):
+    """Not a layer beyond the one in which it is cancelled, whatever was asked."""
+    stepped = []
+    for kind in (TextBlock, ImageBlock):
+        step = kind.step
+        monkeypatch.setattr(kind, "step", lambda *given, step=step: stepped.append(1) or step(*given))
+    noise = GaussianNoise(samples=2)
+    for ask in (
+        lambda t: t.trace(cancel=lambda: True),
+        lambda t: t.trace("answer_decoder", cancel=lambda: True),
+        lambda t: t.trace(site="self_attention", head="all", cancel=lambda: True),
+        lambda t: t.trace_image_tokens(cancel=lambda: True),
+        lambda t: t.patch(State("answer_decoder", 0, 0), cancel=lambda: True),
+        lambda t: t.noise_curve(cancel=lambda: True),
+        lambda t: t.trace_knockout("question_encoder", cancel=lambda: True),
+        lambda t: t.with_corruption(at="patch_embeddings").trace("image_encoder", cancel=lambda: True),
+    ):
+        with pytest.raises(Cancelled):
+            ask(Tracer(demo, example.image, example.question, corruption=noise))
+    assert stepped == []
+
+
+def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, demo, example):
+    tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=4))
+    state = State("question_encoder", 2, 3)
+    effect, trace = tracer.patch(state), tracer.trace()
+    whole, calls = Runner._patch, []
+
+    def scarce(self, base, source, runs, samples, check):
+        calls.append(1)
+        if len(calls) % 3 == 1 and samples * len(runs) > 1:
+            raise torch.OutOfMemoryError
+        return whole(self, base, source, runs, samples, check)
+
+    monkeypatch.setattr(Runner, "_patch", scarce)
+    again = tracer.patch(state)
+    assert again.distribution.sum() == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(again.scores, effect.scores, atol=1e-6)
+    np.testing.assert_allclose(tracer.trace().samples, trace.samples, atol=1e-6)
+    seen = []
+    for part, scores in tracer.patched_scores([cell.states for cell in tracer.cells("question_encoder")]):
+        assert np.isfinite(scores).all()
+        seen += range(part.start, part.stop)
+    assert seen == list(range(48))
+    monkeypatch.setattr(Runner, "_patch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    with pytest.raises(torch.OutOfMemoryError):
+        tracer.patch(state)
+
+
+@pytest.mark.parametrize("direction", ["restore", "disrupt"])
+def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, example, direction):
+    noise = GaussianNoise(samples=3, at="patch_embeddings")
+    states = [State("image_encoder", 0, 9), State("answer_decoder", 1, 0, "mlp")]
+    whole = Tracer(demo, example.image, example.question, corruption=noise)
+    expected = [whole.patch(states, direction).scores, whole.trace_image_tokens(4, direction).samples]
+    monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", 1)
+    grouped = Tracer(demo, example.image, example.question, corruption=noise)
+    np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
+    np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
+    seen = [part for part, _ in grouped.patched_scores([[state] for state in states], direction)]
+    assert [(part.start, part.stop) for part in seen if part.stop > part.start][-1][1] == 2
+    assert [part.stop for part in seen] == sorted(part.stop for part in seen)
+
+
+def test_what_is_kept_stays_kept_when_memory_shrinks(monkeypatch, demo, example):
+    tracer = Tracer(demo, example.image, example.question)
+    before = tracer.trace().samples
+    monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", 1)
+    with torch.inference_mode():
+        assert len(list(tracer.bases.corrupted())) == 1
     np.testing.assert_array_equal(tracer.trace().samples, before)
+
+
+def test_noise_before_the_vit_takes_one_pass_a_sample(monkeypatch, demo, example):
+    tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=2, at="patch_embeddings"))
+    _ = tracer.clean
+    passed = []
+    step = ImageBlock.step
+    monkeypatch.setattr(ImageBlock, "step", lambda *given: passed.append(given[2].shape[0]) or step(*given))
+    tracer.patch(State("image_encoder", 5, 0))
+    vision_layers = len(demo.image_encoder.layers)
+    assert sum(passed) == vision_layers * (2 + 1)  # two corrupted, one clean
+
+
+@pytest.mark.parametrize(
+    "given", [iter([1, 2]), {1, 2}, range(1, 3), np.array([1, 2]), (np.int64(1), 2)], ids=lambda given: str(type(given))
+)
+def test_positions_may_be_any_iterable(tracer, given):
+    found = tracer.knockout("question_encoder", 1, 3, given)
+    assert found.score == tracer.knockout("question_encoder", 1, 3, [1, 2]).score
+    assert json.loads(json.dumps(found.settings))["keys"] == [1, 2]
