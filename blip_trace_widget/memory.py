@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 
 class Memory(Protocol):
@@ -55,31 +55,37 @@ class Projections:
         self._attentions = [layer.crossattention.self for layer in layers]
         self.tokens = tokens
         self._bias = bias
-        self._kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self._done: set[int] = set()
+        self._kept: Tensor | None = None  # (layers, 2, S, T, D): one block, which the allocator gives back whole
 
     def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
-        if layer not in self._kept:
-            self._kept[layer] = self._project(layer)
-        return self._kept[layer]
+        if self._kept is None:
+            width = self._attentions[layer].key.weight.shape[0]
+            self._kept = self.tokens.new_empty((len(self._attentions), 2, *self.tokens.shape[:2], width))
+        if layer not in self._done:
+            self._project(layer, self._kept[layer])
+            self._done.add(layer)
+        heads = self._attentions[layer].num_attention_heads
+        return split_heads(self._kept[layer, 0], heads), split_heads(self._kept[layer, 1], heads)
 
     def forget(self) -> None:
         """Let go of what is kept; it is projected anew when asked for."""
-        self._kept.clear()
+        self._kept = None
+        self._done.clear()
 
     def part(self, samples: slice) -> Projections:
         """Those of some of the samples, shared with these."""
         return _PartOf(self, samples)
 
-    def _project(self, layer: int) -> tuple[Tensor, Tensor]:
-        attention = self._attentions[layer]
-        keys, values = (
-            split_heads(
-                linear(self.tokens, module.weight, module.bias if self._bias else None), attention.num_attention_heads
-            )
-            for module in (attention.key, attention.value)
-        )
-        return keys, values
+    def _project(self, layer: int, place: Tensor) -> None:
+        """Write keys and values of a layer, (2, S, T, D)."""
+        attention, tokens = self._attentions[layer], self.tokens.flatten(0, 1)
+        for module, out in zip((attention.key, attention.value), place.flatten(1, 2), strict=True):
+            if self._bias:
+                torch.addmm(module.bias, tokens, module.weight.t(), out=out)
+            else:
+                torch.mm(tokens, module.weight.t(), out=out)
 
 
 class _PartOf(Projections):

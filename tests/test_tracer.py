@@ -89,7 +89,9 @@ def test_moving_the_noise_projects_nothing(monkeypatch, demo, example):
 
     projected = []
     whole = Projections._project
-    monkeypatch.setattr(Projections, "_project", lambda self, layer: projected.append(layer) or whole(self, layer))
+    monkeypatch.setattr(
+        Projections, "_project", lambda self, layer, out: projected.append(layer) or whole(self, layer, out)
+    )
     moved = tracer.with_corruption(factor=7.0)
     moved.trace()
     assert projected == []
