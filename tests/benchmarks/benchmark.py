@@ -171,25 +171,22 @@ def timings(model, device, rounds, quick, row):
     timed = [(layer, position) for layer in (0, 5, 11) for position in (1, 5)][: 1 if quick else 6]
     a = clock(lambda: [paper_cell(model, pixels, ids, decoder_input, *cell) for cell in timed], device)
     a *= cells / len(timed)
-    b, c = [], []
-    for _ in range(rounds):  # in turn, so that a drift of the machine meets both
-        c.append(clock(tracer.trace, device))
+    flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
+    b, c, rates = [], [], []
+    for _ in range(rounds):  # in turn, so that a drift of the machine meets all
+        rates.append(matrix_rate(device, torch.float32))
+        c.append(clock(tracer.trace, device, 3))
         b.append(
             clock(
                 lambda: [hooked_layer(model, noisy, clean_states, ids, decoder_input, at) for at in range(12)],
                 device,
             )
         )
-    b, c = statistics.median(b), statistics.median(c)
+    share = statistics.median(flops / seconds / rate for seconds, rate in zip(c, rates, strict=True))
+    rate, b, c = statistics.median(rates), statistics.median(b), statistics.median(c)
     row(f"(a) paper's algorithm, {cells} cells", a, f"{len(timed)} cells timed")
     row("(b) plain hooks, a layer's cells batched", b)
-    rate = matrix_rate(device, torch.float32)
-    flops = grid_flops(12, len(tracer.question_tokens), 577, 768, 30524)
-    row(
-        "(c) grid, one sample",
-        c,
-        f"{a / c:.0f} x (a), {b / c:.1f} x (b), {flops / c / rate:.0%} of {rate / 1e9:.0f} GFLOP/s",
-    )
+    row("(c) grid, one sample", c, f"{a / c:.0f} x (a), {b / c:.1f} x (b), {share:.0%} of {rate / 1e9:.0f} GFLOP/s")
 
     never = threading.Event()
     free, told = [], []
@@ -248,15 +245,12 @@ def timings(model, device, rounds, quick, row):
         row("one cell of the image encoder, layer 6", seconds, f"{12 * 577 * seconds / 60:.0f} minutes for 12 x 577")
     ten = subject(model, 10)
     ten.trace()
-    one, many = [], []
+    pairs = []
     for _ in range(rounds):
-        one.append(clock(tracer.trace, device))
-        many.append(clock(ten.trace, device))
-    row(
-        "grid, ten samples",
-        statistics.median(many),
-        f"{statistics.median(many) / statistics.median(one):.1f} x one sample (bound 10.5)",
-    )
+        before, many, after = (clock(work, device) for work in (tracer.trace, ten.trace, tracer.trace))
+        pairs.append((many, 2 * many / (before + after)))
+    seconds, ratio = (statistics.median(values) for values in zip(*pairs, strict=True))
+    row("grid, ten samples", seconds, f"{ratio:.1f} x one sample (bound 10.5)")
     seconds = clock(lambda: subject(model, 1).clean, device)
     row("cold start: image and question to clean answer", seconds)
 
