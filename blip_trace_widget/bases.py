@@ -1,6 +1,6 @@
 """The clean run and the corrupted runs of one image and question, computed once and shared.
 
-For: everything that patches, cuts or reads. `BaseRuns.derive` hands over what another question, answer or corruption
+For: everything that patches, cuts or reads. `BaseRuns.hand_over` gives on what another question, answer or corruption
 leaves valid, so that moving the noise neither embeds the image again nor projects it.
 Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are cut into groups that
 fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.

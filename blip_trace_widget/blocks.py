@@ -12,7 +12,6 @@ Shapes as in `blip_trace_widget.forward`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from blip_trace_widget.forward import Block, Edit
-from blip_trace_widget.memory import Memory, cut_softmax, join_heads, split_heads
+from blip_trace_widget.memory import Memory, attention_scores, cut_softmax, join_heads, split_heads
 
 
 class TextBlock(Block):
@@ -53,10 +52,9 @@ class TextBlock(Block):
         if cut is None:
             context = scaled_dot_product_attention(queries, keys, values, is_causal=self._causal)
         else:
-            scores = queries @ keys.transpose(-1, -2) / math.sqrt(width // self.heads)
             if self._causal:
                 cut = cut | torch.ones((positions, positions), dtype=torch.bool, device=cut.device).triu(1)
-            context = cut_softmax(scores, cut) @ values
+            context = cut_softmax(attention_scores(queries, keys), cut) @ values
         return join_heads(context).reshape(samples, runs * positions, width)
 
     def step(

@@ -148,14 +148,14 @@ class ImageMemory:
         if cut is None:
             context = scaled_dot_product_attention(queries, keys, values)
         else:
-            context = cut_softmax(_scores(queries, keys), cut) @ values
+            context = cut_softmax(attention_scores(queries, keys), cut) @ values
         return join_heads(context).reshape(samples, count, width)
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
         """See `Memory.weights`."""
         attention = self._layers[layer].crossattention.self
         keys, _ = self.keys_values(layer)
-        return _scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
+        return attention_scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -269,7 +269,7 @@ def part_of(tensor: Tensor, samples: slice) -> Tensor:
     return tensor if tensor.shape[0] == 1 else tensor[samples]
 
 
-def _scores(queries: Tensor, keys: Tensor) -> Tensor:
+def attention_scores(queries: Tensor, keys: Tensor) -> Tensor:
     """Scaled products, (B, H, R, d) and (B, H, T, d) -> (B, H, R, T)."""
     return queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
 

@@ -33,7 +33,7 @@ from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
-from blip_trace_widget.runs import BaseRun, Runner
+from blip_trace_widget.runs import BaseRun, Chunks, Runner
 from blip_trace_widget.sites import BLOCKS, SITES, State, as_states, one_of, whole_number, windowed
 
 DIRECTIONS = ("restore", "disrupt")
@@ -365,19 +365,15 @@ class Tracer:
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
         layers = len(self.model.blocks[block].layers)
         return HeadTrace(
-            samples=samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2),
-            clean=self.clean.score,
-            corrupted=self._corrupted_scores,
-            settings=self.question_settings()
-            | {
-                "corruption": self.corruption.settings(),
-                "block": block,
-                "site": site,
-                "head": "all",
-                "position": position,
-                "window": window,
-                "direction": direction,
-            },
+            **self._grid(
+                samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2),
+                block=block,
+                site=site,
+                head="all",
+                position=position,
+                window=window,
+                direction=direction,
+            ),
             tokens=tuple(tokens if position is None else [tokens[position]]),
         )
 
@@ -416,20 +412,11 @@ class Tracer:
         shape, groups = squares(rows, columns, patch)
         self._begin(cancel)
 
-        def chunks(check: Check) -> Iterator[tuple[slice, slice, Tensor]]:
-            for part, base, source in self._base_and_source(direction, with_states=False):
-                for some, which, logits in self.runner.swapped(base, source, groups, check):
-                    yield _within(part, some), which, logits
+        def chunks(check: Check) -> Chunks:
+            return self._in_groups(lambda base, source: self.runner.swapped(base, source, groups, check), direction)
 
         samples = self._fill(len(groups), chunks, progress, cancel)
-        return ImageTokenTrace(
-            samples=samples.reshape(-1, *shape),
-            clean=self.clean.score,
-            corrupted=self._corrupted_scores,
-            settings=self.question_settings()
-            | {"corruption": self.corruption.settings(), "direction": direction, "patch": patch},
-            patch=patch,
-        )
+        return ImageTokenTrace(**self._grid(samples.reshape(-1, *shape), direction=direction, patch=patch), patch=patch)
 
     def knockout(
         self,
@@ -584,17 +571,16 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so.
         """
         one_of("direction", direction, DIRECTIONS)
-        as_check(cancel)
+        check = as_check(cancel)
         every = {state for states in runs for state in states}
         self._check_blocks(every)
         self._check_states(every)
-        return self._complete_runs(runs, direction, cancel)
+        return self._complete_runs(self._patched(runs, direction, check), len(runs), cancel)
 
     def _complete_runs(
-        self, runs: Sequence[Sequence[State]], direction: str, cancel: Callable[[], bool] | Any
+        self, chunks: Chunks, count: int, cancel: Callable[[], bool] | Any
     ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        chunks = self._patched(runs, direction, as_check(cancel))
-        scores = np.full((self.corruption.samples, len(runs)), np.nan)
+        scores = np.full((self.corruption.samples, count), np.nan)
         complete = slice(0, 0)
         while True:
             with self.preparing(cancel):  # not across the yield: the consumer may take its time, on any thread
@@ -617,21 +603,19 @@ class Tracer:
         direction: str,
     ) -> Trace:
         """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
-        settings = self.question_settings() | {
-            "corruption": self.corruption.settings(),
-            "block": block,
-            "site": site,
-            "head": head,
-            "window": window,
-            "direction": direction,
-        }
         return Trace(
-            samples=samples,
-            clean=self.clean.score,
-            corrupted=self._corrupted_scores,
-            settings=settings,
+            **self._grid(samples, block=block, site=site, head=head, window=window, direction=direction),
             tokens=tuple(self.tokens(block)),
         )
+
+    def _grid(self, samples: NDArray[np.float64], **asked: Any) -> dict[str, Any]:
+        """The fields of an `EffectGrid`."""
+        return {
+            "samples": samples,
+            "clean": self.clean.score,
+            "corrupted": self._corrupted_scores,
+            "settings": self.question_settings() | {"corruption": self.corruption.settings(), **asked},
+        }
 
     # --- for the modules that intervene and read ---------------------------------------------------------------------
 
@@ -692,26 +676,35 @@ class Tracer:
                 self.bases.prepare_states()
             _ = self.total_effect
 
-    def _base_and_source(self, direction: str, *, with_states: bool) -> Iterator[tuple[slice, BaseRun, BaseRun]]:
-        """For each group of samples, the run that patched runs equal elsewhere and the one that states come from."""
-        clean = self.bases.clean_for(with_states=with_states)
-        for part, corrupted in self.bases.corrupted(with_states=with_states):
-            yield (part, corrupted, clean) if direction == "restore" else (part, clean, corrupted)
-            del corrupted  # before the next group is made
-
-    def _patched(
-        self, runs: Sequence[Sequence[State]], direction: str, check: Check
-    ) -> Iterator[tuple[slice, slice, Tensor]]:
+    def _patched(self, runs: Sequence[Sequence[State]], direction: str, check: Check) -> Chunks:
         """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
-        for part, base, source in self._base_and_source(direction, with_states=_needs_states(runs)):
-            for some, which, logits in self.runner.patched(base, source, runs, check):
-                yield _within(part, some), which, logits
-            del base, source
+        return self._in_groups(
+            lambda base, source: self.runner.patched(base, source, runs, check),
+            direction,
+            with_states=_needs_states(runs),
+        )
+
+    def _in_groups(
+        self, work: Callable[[BaseRun, BaseRun], Chunks], direction: str, *, with_states: bool = False
+    ) -> Chunks:
+        """Do the work for each group of samples; samples count from the first of all.
+
+        Args:
+            work: given the run that the new runs equal elsewhere, and the one that something is taken from.
+            direction: which of the clean and the corrupted run is which.
+            with_states: with the ViT's states.
+        """
+        clean = self.bases.clean_for(with_states=with_states)
+        for group, corrupted in self.bases.corrupted(with_states=with_states):
+            base, source = (corrupted, clean) if direction == "restore" else (clean, corrupted)
+            for some, which, logits in work(base, source):
+                yield slice(group.start + some.start, group.start + some.stop), which, logits
+            del base, source, corrupted  # before the next group is made
 
     def _fill(
         self,
         count: int,
-        work: Callable[[Check], Iterator[tuple[slice, slice, Tensor]]],
+        work: Callable[[Check], Chunks],
         progress: bool | Progress | None,
         cancel: Callable[[], bool] | Any,
     ) -> NDArray[np.float64]:
@@ -724,7 +717,7 @@ class Tracer:
                 for part, which, logits in work(as_check(cancel)):
                     samples[part, which] = self.score_logits(logits)
                     done += (part.stop - part.start) * (which.stop - which.start)
-                    report(min(done // self.corruption.samples, count), count)
+                    report(done // self.corruption.samples, count)
         except Cancelled:
             pass
         finally:
@@ -802,11 +795,6 @@ class Cell:
 def _needs_states(runs: Iterable[Iterable[State]]) -> bool:
     """Whether any run patches the image encoder."""
     return any(state.block == "image_encoder" for states in runs for state in states)
-
-
-def _within(group: slice, part: slice) -> slice:
-    """A part of a group of samples, counted from the first of all samples."""
-    return slice(group.start + part.start, group.start + part.stop)
 
 
 def _distribution_sum(logits: Tensor) -> NDArray[np.float64]:

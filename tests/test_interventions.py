@@ -16,7 +16,7 @@ from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.runs import Runner
 
 
-def before_the_vit(tracer, draw):
+def before_the_vit(tracer):
     """The same problem with the noise on the patch embeddings."""
     chunk = tracer.runner.chunk_rows
     tracer = tracer.with_corruption(at="patch_embeddings")
@@ -35,7 +35,7 @@ def image_states(tracer, draw):
 @EXAMPLES
 @given(problems(vision_layers=2), st.data())
 def test_states_of_the_image_encoder_equal_hooks(tracer, data):
-    tracer = before_the_vit(tracer, data.draw)
+    tracer = before_the_vit(tracer)
     chosen = [image_states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 3)))]
     if data.draw(st.booleans()):
         block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
@@ -50,7 +50,7 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
 @EXAMPLES
 @given(problems(vision_layers=2), st.data())
 def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
-    tracer = before_the_vit(tracer, data.draw)
+    tracer = before_the_vit(tracer)
     site = data.draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
     trace = tracer.trace("image_encoder", site)
     assert trace.samples.shape[1:] == (2, tracer.model.image_token_count)
@@ -64,7 +64,7 @@ def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
 @given(problems(), st.data())
 def test_every_square_of_image_tokens_equals_swapped_embeddings(tracer, data):
     if data.draw(st.booleans()):
-        tracer = before_the_vit(tracer, data.draw)
+        tracer = before_the_vit(tracer)
     rows, columns = tracer.model.grid
     patch = data.draw(st.integers(1, rows))
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
