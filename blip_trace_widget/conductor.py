@@ -2,9 +2,10 @@
 
 For: keeping what is shown in step with what is asked. Whatever changes what the model sees begins a new generation:
 jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view
-before: the selected cells, the cells of the grid, the noise curve. While only the noise moves, an update that has begun
-is let finish: otherwise a slider in motion would never show a corrupted answer.
-Cost: requests validate nothing and return at once; results are kept for every grid of the present generation.
+before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
+begun is let finish: otherwise a slider in motion would never show a corrupted answer. Where the grid in view takes no
+longer than `LIVE_SECONDS`, it is part of the update, and moves with the slider.
+Cost: requests validate nothing and return at once; grids are kept for the inputs looked at before, within `KEPT_BYTES`.
 Ends: at a `Screen`. It knows the tracer and the worker, but no traits and no messages of a front end.
 
 Everything here happens under `lock`, but for the computing itself.
@@ -15,15 +16,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import figure
+from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.grids import CellIndex, Cells, Sheet, View
 from blip_trace_widget.results import Effect, Trace
+from blip_trace_widget.shelf import Shelf
+from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.tracer import Cell, Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 
@@ -31,25 +36,29 @@ from blip_trace_widget.worker import Job, Slices, worker_of
 UPDATE, PATCH, FILL, CURVE = range(4)
 #: Seconds between two reports about a running grid.
 REPORT_SECONDS = 0.1
+#: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
+LIVE_SECONDS = 0.2
+#: Room for the grids of other inputs.
+KEPT_BYTES = 64 * 2**20
 CURVE_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 
-CellIndex = tuple[int, int]
 
+class Patched(NamedTuple):
+    """A patched run of chosen cells of a grid."""
 
-class View(NamedTuple):
-    """Which grid is in view."""
-
-    block: str = "question_encoder"
-    site: str = "block_output"
-    direction: str = "restore"
-    window: int = 1
+    effect: Effect
+    cells: tuple[CellIndex, ...]
+    view: View
 
 
 class Screen(Protocol):
     """Where results are shown; called under the conductor's lock, from any thread."""
 
     def show_traits(self, **state: Any) -> None:
-        """Show durable state: setup, picture, runs, grid, detail, curve, generation, selection, error."""
+        """Show durable state: setup, picture, runs, grid, detail, pinned, curve, generation, selection, error."""
+
+    def together(self) -> AbstractContextManager[Any]:
+        """What is shown inside appears at once."""
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
@@ -58,53 +67,41 @@ class Screen(Protocol):
         """Show the inputs that this tracer stands for."""
 
 
-@dataclass
-class _Cells:
-    """The cells of one grid.
-
-    Attributes:
-        samples: scores, (samples, layers, positions), NaN where not computed.
-        wanted: cells to compute again when the inputs change.
-    """
-
-    samples: NDArray[np.float64]
-    wanted: set[CellIndex] = field(default_factory=set)
-
-    def missing(self) -> set[CellIndex]:
-        """Wanted cells that are not there."""
-        return self.wanted - self.computed()
-
-    def computed(self) -> set[CellIndex]:
-        """Cells that are there."""
-        return {(int(layer), int(position)) for layer, position in np.argwhere(~np.isnan(self.samples[0]))}
-
-
 class Conductor:
     """Computes for one screen.
 
     Args:
         tracer: what to begin with.
         screen: where to show it.
+        view: the grid to begin with.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen) -> None:
+    def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None) -> None:
         self.lock = threading.RLock()
         self.tracer = tracer
         self.generation = 0
-        self.view = View()
+        self.view = view or View()
         self.selection: tuple[CellIndex, ...] = ()
+        self._chosen_for = 0  # the generation for which that was selected
         self._computed: int | None = None  # the generation of `tracer`, once its runs are there
         self._screen = screen
         self._owner = object()
         self._worker = worker_of(tracer.model.hf)
         self._changes: dict[str, Any] = {}
-        self._grids: dict[View, _Cells] = {}
-        self._shown: list[str] | None = None  # the rows of the grid on screen
+        self._sheet = Sheet(0, {})
+        self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
+        self._curves: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
+        self._curve: dict[float, float] = {}
+        self._curve_shown: dict[float, float] | None = None
+        self._pace: dict[str, float] = {}  # seconds a cell of a block's grid took at last
+        self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
         self._patch_requests: dict[tuple[CellIndex, ...], int] = {}
         self._fill_request = 0
         self._fill_at_once = False  # Trace all was asked for before there was a grid
-        self._curve: dict[float, float] = {}
-        self._curve_shown: dict[float, float] | None = None
+        self._in_sight: range | None = None
+        self._patched: Patched | None = None  # the selected cells
+        self._detail_generation: int | None = None  # of what `_patched` is shown with
+        self._pinned: Patched | None = None
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -127,8 +124,10 @@ class Conductor:
             self._worker.cancel(self._owner, keep=("update", "curve"))
             if view.block != self.view.block:
                 self._unselect()
+                self._in_sight = None
             self.view = view
-            if self._computed is not None:
+            if self._sheet.has(view.block):  # else it will be, after the update
+                self._rows = _rows(self.tracer, view)
                 self._show_grid()
                 self._ask_again()
 
@@ -141,26 +140,44 @@ class Conductor:
             self._worker.cancel(self._owner, "patch a set")
             self._screen.show_traits(error="")
             if not cells:
-                self._screen.show_traits(detail={})
-            elif self._computed is not None:
+                self._show_patched(None)
+            elif self._computed == self.generation and self._sheet.has(self.view.block):
                 self._patch()
+            self._chosen_for = self.generation
+
+    def pin(self, on: bool) -> None:
+        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        with self.lock:
+            self._pinned = self._patched if on else None
+            with self._screen.together():
+                self._screen.show_traits(pinned=self._detail(self._pinned))
+                if self._computed is not None:
+                    self._show_runs()
+                    self._show_patched(self._patched)
+
+    def look(self, first: int, last: int) -> None:
+        """Which positions of the grid are in sight: they are computed first."""
+        with self.lock:
+            self._in_sight = range(first, last + 1)
+            waiting = self._worker.pending(self._owner, "fill")
+            if waiting and any(position in self._in_sight for _, position in self._cells().missing()):
+                self._fill()
 
     def trace_all(self, request: int = 0) -> None:
         """Fill the grid in view."""
         with self.lock:
             self._fill_request = request
-            if self._computed is None:
+            if not self._sheet.has(self.view.block):
                 self._fill_at_once = True
                 return
-            cells = self._cells()
-            cells.wanted.update(np.ndindex(cells.samples.shape[1:]))
+            self._cells().want_all()
             self._fill()
 
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
             self._fill_at_once = False
-            if self._computed is None:
+            if not self._sheet.has(self.view.block):
                 return
             cells = self._cells()
             # Where the values belong to an older generation none of them stays.
@@ -179,15 +196,19 @@ class Conductor:
     @property
     def trace(self) -> Trace:
         """The grid in view as computed so far."""
-        self.tracer.prepare()  # not under our lock, for which a handler may wait
+        tracer = self.tracer
+        tracer.prepare()  # not under our lock, for which a handler may wait
+        sheet = self._sheet_of(tracer)
         with self.lock:
-            return self._trace_of(self.view)
+            view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
+            return _trace_of(tracer, sheet.cells(view), view)
 
     def positions(self, block: str) -> int | None:
         """How many positions a block has; None while that is not known without computing."""
-        return len(self.tracer.tokens(block)) if block == "question_encoder" or self._computed is not None else None
+        known = self._computed == self.generation and self._sheet.has(block)
+        return self._sheet.shape(block)[1] if known else None
 
-    def later(self, key: str, work: Callable[[], None]) -> None:
+    def later(self, key: Hashable, work: Callable[[], None]) -> None:
         """Do something on the worker's thread that might hold up a handler."""
 
         def slices(_job: Job) -> Slices:
@@ -211,6 +232,8 @@ class Conductor:
         try:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
             tracer.prepare(job.cancelled)
+            sheet = self._sheet_of(tracer)
+            patched = self._keep_up(tracer, sheet, job)
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - shown; the last good state comes back
@@ -218,36 +241,79 @@ class Conductor:
             return
         with self.lock:
             if not job.cancelled.is_set():
-                self._adopt(tracer, generation, changes)
+                with self._screen.together():
+                    self._adopt(tracer, sheet, generation, changes, patched)
         yield
 
-    def _adopt(self, tracer: Tracer, generation: int, changes: dict[str, Any]) -> None:
+    def _sheet_of(self, tracer: Tracer) -> Sheet:
+        """The grids of a tracer's inputs, as they were left."""
+        shapes = {
+            block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
+            for block in BLOCKS
+            if not figure.closed_because(tracer.corruption, block)
+        }
+        with self.lock:
+            sheet = self._sheets.get(_inputs(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
+            sheet.want_as(self._sheet, same_words=tracer.question_tokens == self.tracer.question_tokens)
+        return sheet
+
+    def _keep_up(self, tracer: Tracer, sheet: Sheet, job: Job) -> Patched | None:
+        """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
+        with self.lock:
+            view, chosen = self.view, self.selection
+        if not sheet.has(view.block) or view.block not in self._pace:
+            return None
+        cells = sheet.cells(view)
+        missing = cells.missing()
+        if len(missing) * self._pace[view.block] > LIVE_SECONDS:
+            return None
+        started = time.monotonic()
+        grid = tracer.cells(view.block, view.site, view.head, view.window)
+        todo = [cell for cell in grid if _index(cell) in missing]
+        if todo:
+            for part, scores in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
+                _write(cells, todo[part], scores)
+            self._pace[view.block] = (time.monotonic() - started) / len(todo)
+        states = [state for cell in grid if _index(cell) in set(chosen) for state in cell.states]
+        return Patched(tracer.patch(states, view.direction, job.cancelled), chosen, view) if states else None
+
+    def _adopt(
+        self,
+        tracer: Tracer,
+        sheet: Sheet,
+        generation: int,
+        changes: dict[str, Any],
+        patched: Patched | None,
+    ) -> None:
         """Show a tracer whose two runs are computed."""
-        old, self.tracer, self._computed = self.tracer, tracer, generation
+        self.tracer, self._sheet, self._computed = tracer, sheet, generation
         self._settle(changes)
-        other_text = self._shown != tracer.tokens(self.view.block) or old.question_tokens != tracer.question_tokens
-        for view, cells in self._grids.items():
-            shape = self._shape(view)
-            full = len(cells.wanted) == cells.samples[0].size
-            if other_text or cells.samples.shape[1:] != shape:
-                cells.wanted = set(np.ndindex(shape)) if full else set()
-            cells.samples = np.full((tracer.corrupted.scores.size, *shape), np.nan)
-        self._screen.show_traits(setup=figure.setup(tracer), runs=figure.runs(tracer, generation))
+        # What was clicked meanwhile is to be computed with the new tracer.
+        self._worker.cancel(self._owner, keep=("update",))
+        if {"image", "question"} & set(changes):
+            self._pinned = None
+            self._screen.show_traits(pinned={})
         if "image" in changes:
             self._screen.show_traits(picture=figure.picture(tracer.image))
-        if other_text:
-            if self._shown is not None:
-                self._unselect()
-            self._show_grid()
-        if not changes or set(changes) - {"corruption"} or old.corruption.unit() != tracer.corruption.unit():
-            self._curve = {}
+        self._screen.show_traits(setup=figure.setup(tracer))
+        self._show_runs()
+        if not sheet.has(self.view.block):  # its states are the same in both runs now
+            self.view = self.view._replace(block=View().block)
+            self._screen.show_traits(block=self.view.block)
+        other_rows = self._rows != (rows := _rows(tracer, self.view))
+        if other_rows and self._rows is not None and self._chosen_for < generation:
+            self._unselect()
+        self._rows = rows
         if self._fill_at_once:
             self._fill_at_once = False
-            self._cells().wanted.update(np.ndindex(self._shape(self.view)))
+            self._cells().want_all()
+        if other_rows or not self._cells().missing():  # else what there was stays until there is something new
+            self._show_grid()
+        if patched is not None and (patched.view, patched.cells) == (self.view, self.selection):
+            self._show_patched(patched)
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
-            if self._curve_shown is not self._curve:
-                self._submit("curve", CURVE, self._draw_curve)
+            self._follow_curve()
 
     def _settle(self, changes: dict[str, Any]) -> None:
         """These changes are done with; newer ones stay."""
@@ -266,25 +332,32 @@ class Conductor:
 
     def _ask_again(self) -> None:
         """Compute what is in view: the selected cells, then the cells of the grid."""
-        layers, positions = self._shape(self.view)
+        layers, positions = self._sheet.shape(self.view.block)
         if any(layer >= layers or position >= positions for layer, position in self.selection):
             self._unselect()  # selected before the grid was known
-        if self.selection:
+        shown = self._patched
+        current = shown is not None and (shown.view, shown.cells) == (self.view, self.selection)
+        if self.selection and not (current and self._detail_generation == self._computed):
             self._patch()
-        if self._cells().missing():
+        if self._cells().missing() - (set(self.selection) if len(self.selection) == 1 else set()):
             self._fill()
 
     def _patch(self) -> None:
         tracer, generation, view, chosen = self.tracer, self._computed, self.view, self.selection
-        at = {_index(cell): cell for cell in tracer.cells(view.block, view.site, None, view.window)}
+        cells = self._cells()
+        by_index = {_index(cell): cell for cell in tracer.cells(view.block, view.site, view.head, view.window)}
+        if len(chosen) == 1:
+            cells.wanted.update(chosen)
 
         def slices(job: Job) -> Slices:
-            states = [state for index in chosen for state in at[index].states]
+            states = [state for index in chosen for state in by_index[index].states]
             try:
                 effect = tracer.patch(states, view.direction, job.cancelled)
                 with self.lock:
                     if not job.cancelled.is_set():
-                        self._show_effect(tracer, effect, chosen, view)
+                        if len(chosen) == 1:
+                            _write(cells, [by_index[chosen[0]]], effect.scores[:, None])
+                        self._show_effect(Patched(effect, chosen, view))
             finally:
                 with self.lock:
                     if generation == self._computed and not job.cancelled.is_set():
@@ -294,29 +367,28 @@ class Conductor:
         # Every single cell clicked is computed, be the next click ever so quick; of sets only the latest.
         self._submit(("patch", chosen) if len(chosen) == 1 else "patch a set", PATCH, slices)
 
-    def _show_effect(self, tracer: Tracer, effect: Effect, chosen: tuple[CellIndex, ...], view: View) -> None:
-        assert self._computed is not None
+    def _show_effect(self, patched: Patched) -> None:
+        chosen, view = patched.cells, patched.view
         if len(chosen) == 1:
-            cells = self._cells(view)
-            cells.samples[:, chosen[0][0], chosen[0][1]] = effect.scores
-            cells.wanted.add(chosen[0])
             self._report(self._patch_requests.get(chosen, 0), chosen, view)
             if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
                 self._show_grid()
         if chosen == self.selection:
-            self._screen.show_traits(detail=figure.detail(tracer, effect, chosen, view.window, self._computed))
+            self._show_patched(patched)
 
     def _fill(self) -> None:
-        """Compute the wanted cells of the grid in view that are not there yet."""
+        """Compute the wanted cells of the grid in view that are not there yet, those in sight first."""
         self._worker.cancel(self._owner, "fill")
-        tracer, view, request = self.tracer, self.view, self._fill_request
+        tracer, view, request, in_sight = self.tracer, self.view, self._fill_request, self._in_sight
         cells = self._cells()
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = tracer.cells(view.block, view.site, None, view.window)
+            grid = tracer.cells(view.block, view.site, view.head, view.window)
             todo = [cell for cell in grid if _index(cell) in missing]
-            yield from self._fill_slices(job, tracer, todo, cells.samples, view, request)
+            if in_sight is not None:
+                todo.sort(key=lambda cell: cell.position not in in_sight)
+            yield from self._fill_slices(job, tracer, todo, cells, view, request)
 
         self._submit("fill", FILL, slices)
 
@@ -325,7 +397,7 @@ class Conductor:
         job: Job,
         tracer: Tracer,
         todo: Sequence[Cell],
-        samples: NDArray[np.float64],
+        cells: Cells,
         view: View,
         request: int,
     ) -> Slices:
@@ -338,10 +410,11 @@ class Conductor:
                 with self.lock:
                     if job.cancelled.is_set():
                         return
-                    for cell, values in zip(todo[part], scores.T, strict=True):
-                        samples[:, cell.layer, cell.position] = values
-                        fresh.append(_index(cell))
+                    _write(cells, todo[part], scores)
+                    fresh += map(_index, todo[part])
                     done, now = part.stop, time.monotonic()
+                    if done:
+                        self._pace[view.block] = (now - started) / done
                     if done == len(todo) or (done and now - reported >= REPORT_SECONDS):
                         reported = now
                         self._report(request, fresh, view)
@@ -356,8 +429,18 @@ class Conductor:
                     if not job.cancelled.is_set():  # who cancels says so
                         self._say("done", request, stopped=done < len(todo))
 
+    def _follow_curve(self) -> None:
+        """Show the noise curve, which does not depend on the present factor, or compute it first."""
+        unit = self.tracer.corruption.unit()
+        self._curve = self._curves.get((*_inputs(self.tracer)[:-1], unit), dict)
+        if not isinstance(unit, GaussianNoise):
+            self._curve_shown = None
+            self._screen.show_traits(curve={})
+        elif self._curve is not self._curve_shown:
+            self._submit("curve", CURVE, self._draw_curve)
+
     def _draw_curve(self, job: Job) -> Slices:
-        """Compute the noise curve, a factor at a time; it does not depend on the present factor."""
+        """A factor at a time."""
         tracer, generation, known = self.tracer, self._computed, self._curve
         for factor in CURVE_FACTORS:
             if factor not in known:
@@ -367,47 +450,47 @@ class Conductor:
             if known is self._curve:
                 self._curve_shown = known
                 scores = [figure.number(known[factor]) for factor in CURVE_FACTORS]
-                self._screen.show_traits(
-                    curve={
-                        "generation": generation,
-                        "factors": list(CURVE_FACTORS),
-                        "scores": scores,
-                        "clean": figure.number(tracer.clean.score),
-                    }
-                )
+                clean = figure.number(tracer.clean.score)
+                shown = {"generation": generation, "factors": list(CURVE_FACTORS), "scores": scores, "clean": clean}
+                self._screen.show_traits(curve=shown)
 
     # --- showing -----------------------------------------------------------------------------------------------------
 
-    def _shape(self, view: View) -> tuple[int, int]:
-        return self.tracer.model.layers, len(self.tracer.tokens(view.block))
-
-    def _cells(self, view: View | None = None) -> _Cells:
-        """The cells of a grid, made at the first call."""
-        view = view or self.view
-        if view not in self._grids:
-            count = self.tracer.corruption.samples
-            self._grids[view] = _Cells(np.full((count, *self._shape(view)), np.nan))
-        return self._grids[view]
-
-    def _trace_of(self, view: View) -> Trace:
-        samples = self._cells(view).samples.copy()
-        return self.tracer.as_trace(samples, view.block, view.site, None, view.window, view.direction)
+    def _cells(self) -> Cells:
+        """The cells of the grid in view."""
+        return self._sheet.cells(self.view)
 
     def _unselect(self) -> None:
         self.selection = ()
-        self._screen.show_traits(selection=[], detail={})
+        self._screen.show_traits(selection=[])
+        self._show_patched(None)
+
+    def _show_runs(self) -> None:
+        assert self._computed is not None
+        pinned = self._pinned and self._pinned.effect
+        self._screen.show_traits(runs=figure.runs(self.tracer, self._computed, pinned))
+
+    def _show_patched(self, patched: Patched | None) -> None:
+        self._patched, self._detail_generation = patched, self._computed
+        self._screen.show_traits(detail=self._detail(patched))
+
+    def _detail(self, patched: Patched | None) -> dict[str, Any]:
+        if patched is None or self._computed is None:
+            return {}
+        pinned = self._pinned and self._pinned.effect
+        effect, cells, view = patched
+        return dict(figure.detail(self.tracer, effect, cells, view.window, self._computed, pinned))
 
     def _show_grid(self) -> None:
         assert self._computed is not None
-        trace = self._trace_of(self.view)
-        self._shown = list(trace.tokens)
+        trace = _trace_of(self.tracer, self._cells(), self.view)
         self._screen.show_traits(grid=figure.grid(trace, self._computed))
 
     def _report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
-        values = figure.cell_values(self._trace_of(view))
+        values = figure.cell_values(_trace_of(self.tracer, self._sheet.cells(view), view))
         layers, positions = (list(axis) for axis in zip(*cells, strict=True))
         picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self._say("cells", request, [picked], block=view.block, site=view.site, cells=list(cells))
+        self._say("cells", request, [picked], block=view.block, site=view.site, head=view.head, cells=list(cells))
 
     def _say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         self._screen.say({"type": kind, "id": request, "generation": self._computed, **content}, buffers)
@@ -415,3 +498,23 @@ class Conductor:
 
 def _index(cell: Cell) -> CellIndex:
     return cell.layer, cell.position
+
+
+def _write(cells: Cells, computed: Sequence[Cell], scores: NDArray[np.float64]) -> None:
+    """Put scores, (samples, cells), where they belong."""
+    for cell, values in zip(computed, scores.T, strict=True):
+        cells.samples[:, cell.layer, cell.position] = values
+
+
+def _trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
+    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+
+
+def _rows(tracer: Tracer, view: View) -> tuple[str, list[str]]:
+    return view.block, tracer.tokens(view.block)
+
+
+def _inputs(tracer: Tracer) -> tuple[Hashable, ...]:
+    """All that the numbers depend on, the corruption last."""
+    given = tuple(tracer.given.values())
+    return tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption

@@ -15,7 +15,6 @@ Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 NOISE_KINDS = ("multiplicative", "additive")
 #: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
 PLACES = ("patch_embeddings", "image_embeddings")
+#: What `MeanAblation` puts in the place of image tokens.
+GOALS = ("mean", "zero")
 MAX_SAMPLES = 10_000
 #: Beyond this, float32 overflows somewhere in the model.
 MAX_FACTOR = 1e6
@@ -204,11 +205,11 @@ class ImageSwap(Corruption):
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        from blip_trace_widget.model import as_image
+        from blip_trace_widget.model import as_image, picture_hash
 
         picture = as_image(self.image)
         object.__setattr__(self, "image", picture)
-        object.__setattr__(self, "sha256", hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).hexdigest())
+        object.__setattr__(self, "sha256", picture_hash(picture))
         object.__setattr__(self, "region", _as_region(self.region))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
@@ -272,7 +273,7 @@ class MeanAblation(Corruption):
     region: Sequence[Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
-        one_of("to", self.to, ("mean", "zero"))
+        one_of("to", self.to, GOALS)
         object.__setattr__(self, "region", _as_region(self.region))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002

@@ -9,18 +9,29 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blip_trace_widget import protocol
-from blip_trace_widget.corruption import NOISE_KINDS
+from blip_trace_widget import protocol, wording
+from blip_trace_widget.corruption import (
+    GOALS,
+    NOISE_KINDS,
+    PLACES,
+    Corruption,
+    GaussianNoise,
+    MeanAblation,
+    QuestionSwap,
+)
 from blip_trace_widget.demo import examples
+from blip_trace_widget.drawing.colors import THEMES, palette
 from blip_trace_widget.metrics import METRICS, TotalEffect
-from blip_trace_widget.results import Effect, Top, Trace
-from blip_trace_widget.sites import SITES, TEXT_BLOCKS
+from blip_trace_widget.results import Effect, Run, Top, Trace
+from blip_trace_widget.sites import BLOCKS, TEXT_BLOCKS
 from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
@@ -29,6 +40,13 @@ PICTURE_SIDE = 384
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: A word outside the clean run's first ones gets a bar from this probability on.
 RISING = 0.03
+#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
+CULPRITS = {
+    "GaussianNoise": ("noise", "noise", "turn it up"),
+    "ImageSwap": ("swap", "other picture", "choose another picture"),
+    "QuestionSwap": ("swap", "other question", "ask something else instead"),
+    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
+}
 #: Below this share of the clean score the noise has taken little.
 LITTLE = 0.1
 
@@ -42,42 +60,70 @@ def picture(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
+@cache
+def look() -> protocol.Look:
+    """The words and colours of the front end."""
+    return {
+        "labels": wording.LABELS,
+        "explain": wording.EXPLAIN,
+        "captions": wording.CAPTIONS,
+        "palettes": {theme: cast("protocol.Palette", palette(theme)) for theme in THEMES},
+    }
+
+
 def setup(tracer: Tracer) -> protocol.Setup:
     """What can be asked of this model and question."""
     model = tracer.model
-    blocks: list[protocol.BlockInfo] = [
-        {"name": name, "layers": model.layers, "tokens": tracer.tokens(name), "enabled": True, "reason": ""}
-        for name in TEXT_BLOCKS
-    ]
-    behind: protocol.BlockInfo = {
-        "name": "image_encoder",
-        "layers": 0,
-        "tokens": [],
-        "enabled": False,
-        "reason": "The noise is added behind the image encoder: its states are the same in both runs.",
-    }
     chooser: list[protocol.ExampleInfo] = [
         {"name": item.name.replace("-", " "), "question": item.question} for item in examples()
     ]
     return {
         "version": protocol.PROTOCOL_VERSION,
         "model": model.name,
-        "blocks": [behind, *blocks],
-        "sites": list(SITES),
-        "metrics": [name for name in METRICS if name != "logit_difference" or tracer.foil is not None],
+        "blocks": [_block(tracer, name) for name in BLOCKS],
+        "head_sites": list(BLOCKS["question_encoder"].heads),
+        "metrics": list(METRICS),
+        "corruptions": list(CULPRITS),
         "kinds": list(NOISE_KINDS),
+        "places": list(PLACES),
+        "goals": list(GOALS),
         "examples": chooser if model.built_in else [],
         "answer_tokens": tracer.answer_tokens,
     }
 
 
-def runs(tracer: Tracer, generation: int) -> protocol.Runs:
+def _block(tracer: Tracer, name: str) -> protocol.BlockInfo:
+    reason = closed_because(tracer.corruption, name)
+    block = tracer.model.blocks[name]
+    return {
+        "name": name,
+        "layers": len(block.layers),
+        "tokens": [] if reason else tracer.tokens(name),
+        "sites": list(BLOCKS[name].sites),
+        "heads": block.heads,
+        "enabled": not reason,
+        "reason": reason,
+    }
+
+
+def closed_because(corruption: Corruption, block: str) -> str:
+    """Why a block's states cannot be traced under a corruption; "" where they can."""
+    if block in TEXT_BLOCKS or (corruption.damages_image and corruption.at == "patch_embeddings"):
+        return ""
+    return (
+        "The damage is done behind the image encoder: its states are the same in both runs. "
+        "Under More, let the noise begin at the patch embeddings."
+    )
+
+
+def runs(tracer: Tracer, generation: int, pinned: Effect | None = None) -> protocol.Runs:
     """The clean and the corrupted run, what lies between them, and whether that is enough to trace."""
     total = tracer.total_effect
     clean, corrupted = tracer.clean, tracer.corrupted
     return {
         "generation": generation,
-        "noise": float(tracer.corruption.settings()["factor"]),
+        "culprit": CULPRITS[type(tracer.corruption).__name__][0],
+        "damage": damage(tracer.corruption.settings()),
         "metric": tracer.metric.name,
         "clean": {"answer": clean.answer, "score": number(clean.score), "stderr": None},
         "corrupted": {
@@ -87,15 +133,36 @@ def runs(tracer: Tracer, generation: int) -> protocol.Runs:
         },
         "total_effect": number(total.value),
         "total_effect_stderr": number(total.stderr),
-        "gate": gate(total, tracer.metric.name),
-        "bars": bars(tracer, None),
+        "gate": gate(total, tracer.metric.name, tracer.corruption),
+        "bars": bars(tracer, None, pinned),
     }
 
 
-def gate(total: TotalEffect, metric: str) -> protocol.Gate:
-    """Whether the noise did enough to ask what undoes it, in words."""
+def damage(settings: Mapping[str, Any]) -> str:
+    """What was done to the input, in a few words; of a corruption's `settings`."""
+    if settings["type"] == "GaussianNoise":
+        return f"ν {settings['factor']:.1f}"
+    return CULPRITS[settings["type"]][1]
+
+
+def damage_line(corruption: Corruption) -> str:
+    """The corruption and its fields, in a line."""
+    if isinstance(corruption, GaussianNoise):
+        draws = "1 sample" if corruption.samples == 1 else f"{corruption.samples} samples"
+        before = " · before the ViT" if corruption.at == "patch_embeddings" else ""
+        return f"{corruption.kind} · {draws} · seed {corruption.seed}{before}"
+    if isinstance(corruption, MeanAblation):
+        return "image tokens at their mean" if corruption.to == "mean" else "image tokens at zero"
+    if isinstance(corruption, QuestionSwap):
+        return f"“{corruption.question}” asked instead"
+    return "another picture's image tokens"
+
+
+def gate(total: TotalEffect, metric: str, corruption: Corruption) -> protocol.Gate:
+    """Whether the corruption did enough to ask what undoes it, in words."""
     value, stderr, clean = total.value, total.stderr, total.clean
     percent = metric == "probability"
+    name, _, remedy = CULPRITS[type(corruption).__name__]
 
     def amount(number: float) -> str:
         return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
@@ -107,37 +174,39 @@ def gate(total: TotalEffect, metric: str) -> protocol.Gate:
     if not math.isfinite(value):
         return {"open": False, "text": f"the score is not a finite number ({change})"}
     if not total.closed_because and harm > 0:
-        took = (
-            f"the noise took {amount(value)}{unit}"
-            if not metric.startswith("kl")
-            else f"the noise made {amount(value)}{unit}"
-        )
+        took = f"the {name} {'made' if metric == 'kl_divergence' else 'took'} {amount(value)}{unit}"
         weak = percent and value < LITTLE * clean
-        return {"open": True, "text": f"{took}: {'little to bring back, turn it up' if weak else 'enough to trace'}"}
+        return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
     if not total.closed_because:
-        return {"open": True, "text": f"the noise raised the score ({change}): recovery means undoing that"}
+        return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
     if math.isfinite(stderr) and 0 < abs(value) <= 2 * stderr:
         return {
             "open": False,
-            "text": f"the noise changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from 0: "
-            "turn it up, or use more samples",
+            "text": f"the {name} changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from "
+            f"0: {remedy}, or use more samples",
         }
-    return {"open": False, "text": f"the noise did not break the answer ({change}): turn it up"}
+    return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
 
 
-def bars(tracer: Tracer, effect: Effect | None) -> protocol.Bars:
+def bars(tracer: Tracer, effect: Effect | None, pinned: Effect | None = None) -> protocol.Bars:
     """The likeliest first words of the clean run and any that rise in the others, with their probability in each."""
     clean, corrupted = tracer.clean, tracer.corrupted
-    others: list[Top] = [corrupted.top] if effect is None else [effect.top, corrupted.top]
+    patched = [run for run in (effect, pinned) if run is not None]
+    others: list[Top] = [*(run.top for run in patched), corrupted.top]
     rising = [word for top in others for word, share in top if share >= RISING]
     first, rest = ([word for word, _ in part] for part in (clean.top[:CLEAN_WORDS], clean.top[CLEAN_WORDS:]))
     words = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
     ids = tracer.model.token_ids(words)
+
+    def shares(run: Run | Effect | None) -> list[float | None]:
+        return [] if run is None else [number(run.distribution[index]) for index in ids]
+
     return {
         "words": words,
-        "clean": [number(clean.distribution[index]) for index in ids],
-        "corrupted": [number(corrupted.distribution[index]) for index in ids],
-        "patched": [] if effect is None else [number(effect.distribution[index]) for index in ids],
+        "clean": shares(clean),
+        "corrupted": shares(corrupted),
+        "patched": shares(effect),
+        "pinned": shares(pinned),
     }
 
 
@@ -148,7 +217,8 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "generation": generation,
         "block": asked["block"],
         "site": asked["site"],
-        "noise": float(asked["corruption"]["factor"]),
+        "head": asked["head"],
+        "damage": damage(asked["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
@@ -158,18 +228,32 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:
     """`blip_trace_widget.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian."""
-    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr)
+    known = np.isfinite(trace.stderr)
+    significant = np.where(known, trace.significant, np.nan)
+    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr, significant)
     return np.stack(fields).astype("<f4")
 
 
 def detail(
-    tracer: Tracer, effect: Effect, cells: Sequence[tuple[int, int]], window: int, generation: int
+    tracer: Tracer,
+    effect: Effect,
+    cells: Sequence[tuple[int, int]],
+    window: int,
+    generation: int,
+    pinned: Effect | None = None,
 ) -> protocol.Detail:
     """The patched run of the selected cells."""
+    state = effect.states[0]
     return {
         "generation": generation,
-        "block": effect.states[0].block,
-        "site": effect.states[0].site,
+        "block": state.block,
+        "site": state.site,
+        "head": state.head,
+        "tokens": tracer.tokens(state.block),
+        "layers": len(tracer.model.blocks[state.block].layers),
+        "damage": damage(tracer.corruption.settings()),
+        "culprit": CULPRITS[type(tracer.corruption).__name__][0],
+        "metric": tracer.metric.name,
         "direction": effect.direction,
         "window": window,
         "cells": list(cells),
@@ -178,7 +262,7 @@ def detail(
         "indirect_effect": number(effect.indirect_effect),
         "recovery": number(effect.recovery),
         "recovery_stderr": number(effect.recovery_stderr),
-        "bars": bars(tracer, effect),
+        "bars": bars(tracer, effect, pinned),
     }
 
 

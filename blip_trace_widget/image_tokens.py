@@ -19,7 +19,7 @@ from blip_trace_widget.calls import Check, computed, no_check
 from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.memory import ImageMemory, Projections
-from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.model import BlipVqa, picture_hash
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class ImageTokens:
         self.image = image
         self._layers = model.question_encoder.layers
         self._noise: tuple[Corruption, Projections] | None = None
+
+    @computed
+    def sha256(self) -> str:
+        """Hash of the picture's size and pixels."""
+        return picture_hash(self.image)
 
     @computed
     def clean_tokens(self) -> Tensor:

@@ -38,9 +38,6 @@ class Memory(Protocol):
             cut: edges to remove, (H or 1, n, T); only with a single run.
         """
 
-    def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """The attention weights, (S, R, D) -> (S, H, R, T)."""
-
 
 class Projections:
     """Keys and values of tokens, for every layer of a block; projected at the first use and kept.
@@ -152,7 +149,7 @@ class ImageMemory:
         return join_heads(context).reshape(samples, count, width)
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """See `Memory.weights`."""
+        """The attention weights, (S, R, D) -> (S, H, R, T)."""
         attention = self._layers[layer].crossattention.self
         keys, _ = self.keys_values(layer)
         return attention_scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
@@ -187,7 +184,7 @@ class TokenMemory:
         return context.reshape(samples, count, width) + bias
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """See `Memory.weights`."""
+        """The attention weights, (S, R, D) -> (S, H, R, T)."""
         heads = self.layers[layer].crossattention.self.num_attention_heads
         weights = self._weights(layer, rows, None)
         return weights.reshape(rows.shape[0], rows.shape[1], heads, -1).transpose(1, 2)
@@ -258,10 +255,6 @@ class SwapMemory:
         context = weights.view(samples, heads, count, -1) @ base_values
         context = context + (of_own @ (own_values - old)).view(samples, heads, count, size)
         return join_heads(context)
-
-    def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """Not needed of swapped tokens."""
-        raise NotImplementedError
 
 
 def part_of(tensor: Tensor, samples: slice) -> Tensor:

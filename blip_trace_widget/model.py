@@ -11,6 +11,7 @@ its own, so that reading a question never waits for a computation.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import threading
@@ -60,6 +61,8 @@ class BlipVqa:
         self.hf.eval()
         self.processor: Any = processor
         self.built_in = False
+        #: What `from_pretrained` was given; "" for a model that was handed over.
+        self.source = ""
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
@@ -143,7 +146,9 @@ class BlipVqa:
         except (AssertionError, RuntimeError, NotImplementedError) as error:
             raise ValueError(f"device: {str(place)!r} cannot be used here: {error}") from error
         assemble: Any = BlipProcessor
-        return cls(model, assemble(images, tokenizer), name=source)
+        loaded = cls(model, assemble(images, tokenizer), name=source)
+        loaded.source = source
+        return loaded
 
     def __repr__(self) -> str:
         return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"
@@ -158,6 +163,12 @@ class BlipVqa:
         """The weights' floating point type."""
         kind: torch.dtype = self.hf.dtype
         return kind
+
+    @property
+    def revision(self) -> str | None:
+        """The commit on the hub that the weights came from; None for a folder or a model that was handed over."""
+        commit = getattr(self.hf.config, "_commit_hash", None)
+        return str(commit) if commit and not Path(self.source).is_dir() else None
 
     @property
     def layers(self) -> int:
@@ -302,6 +313,11 @@ def as_image(image: ImageLike) -> Image.Image:
             return _rgb(file, accepted)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
+
+
+def picture_hash(image: Image.Image) -> str:
+    """SHA-256 of a picture's size and pixels, hexadecimal."""
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
 
 
 def _rgb(image: Image.Image, accepted: str) -> Image.Image:

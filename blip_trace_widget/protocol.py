@@ -19,10 +19,15 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, Union, cast
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
-CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")
+#: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
+CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
+
+#: What can be saved or copied; see `blip_trace_widget.export`.
+Format: typing.TypeAlias = Literal["svg", "csv", "json", "picture", "other", "python", "cells"]
+FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
 MAX_CELLS = 4096
 MAX_IMAGE_BYTES = 32 * 2**20
@@ -31,12 +36,30 @@ MAX_IMAGE_BYTES = 32 * 2**20
 # --- traits, kernel -> front end -----------------------------------------------------------------------------------
 
 
+class Palette(TypedDict):
+    """Colours at even steps from the left to the right end, each with a mark's colour that can be seen on it."""
+
+    diverging: list[tuple[str, str]]
+    sequential: list[tuple[str, str]]
+
+
+class Look(TypedDict):
+    """What does not depend on what is asked: words and colours."""
+
+    labels: dict[str, str]
+    explain: dict[str, str]
+    captions: dict[str, str]  # by shown quantity and direction, with a space between
+    palettes: dict[str, Palette]  # by theme
+
+
 class BlockInfo(TypedDict):
     """One block of the model: the rows and columns of its grid."""
 
     name: str
     layers: int
     tokens: list[str]
+    sites: list[str]
+    heads: int
     enabled: bool
     reason: str  # why it is not enabled, else ""
 
@@ -54,9 +77,12 @@ class Setup(TypedDict):
     version: int
     model: str
     blocks: list[BlockInfo]
-    sites: list[str]
+    head_sites: list[str]  # those that have single heads
     metrics: list[str]
+    corruptions: list[str]
     kinds: list[str]
+    places: list[str]
+    goals: list[str]
     examples: list[ExampleInfo]
     answer_tokens: list[str]
 
@@ -70,12 +96,13 @@ class RunInfo(TypedDict):
 
 
 class Bars(TypedDict):
-    """Probabilities of the same words at the first answer position; patched is empty where there is no patched run."""
+    """Probabilities of the same words at the first answer position; empty where there is no such run."""
 
     words: list[str]
     clean: list[float | None]
     corrupted: list[float | None]
     patched: list[float | None]
+    pinned: list[float | None]
 
 
 class Gate(TypedDict):
@@ -89,7 +116,8 @@ class Runs(TypedDict):
     """The clean and the corrupted run."""
 
     generation: int
-    noise: float
+    culprit: str  # what took the answer away, in a word
+    damage: str  # what was done to the input, in a few words
     metric: str
     clean: RunInfo
     corrupted: RunInfo
@@ -105,7 +133,8 @@ class Grid(TypedDict):
     generation: int
     block: str
     site: str
-    noise: float
+    head: int | None
+    damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
@@ -113,11 +142,17 @@ class Grid(TypedDict):
 
 
 class Detail(TypedDict):
-    """The patched run of the selected cells."""
+    """The patched run of the selected cells, or of those that were pinned."""
 
     generation: int
     block: str
     site: str
+    head: int | None
+    tokens: list[str]
+    layers: int
+    damage: str
+    culprit: str
+    metric: str
     direction: str
     window: int
     cells: list[tuple[int, int]]
@@ -127,6 +162,13 @@ class Detail(TypedDict):
     recovery: float | None
     recovery_stderr: float | None
     bars: Bars
+
+
+class Steps(TypedDict):
+    """Whether there is something to take back, and something taken back."""
+
+    undo: bool
+    redo: bool
 
 
 class Curve(TypedDict):
@@ -178,7 +220,59 @@ class ImageRequest(TypedDict):
     id: int
 
 
-Request = HelloRequest | PatchRequest | TraceRequest | StopRequest | ImageRequest
+class OtherImageRequest(TypedDict):
+    """Swap in the picture in the message's one buffer."""
+
+    type: Literal["other_image"]
+    id: int
+
+
+class PinRequest(TypedDict):
+    """Keep the patched run of the selected cells beside the next ones, or let it go."""
+
+    type: Literal["pin"]
+    id: int
+    on: bool
+
+
+class StepRequest(TypedDict):
+    """Take back what was asked last, or ask it again."""
+
+    type: Literal["step"]
+    id: int
+    back: bool
+
+
+class LookRequest(TypedDict):
+    """Which positions are in sight, first and last: they are computed first."""
+
+    type: Literal["look"]
+    id: int
+    first: int
+    last: int
+
+
+class ExportRequest(TypedDict):
+    """Make a file or a text of what is shown."""
+
+    type: Literal["export"]
+    id: int
+    format: Format
+    theme: Literal["light", "dark"]
+
+
+Request = (
+    HelloRequest
+    | PatchRequest
+    | TraceRequest
+    | StopRequest
+    | ImageRequest
+    | OtherImageRequest
+    | PinRequest
+    | StepRequest
+    | LookRequest
+    | ExportRequest
+)
 
 
 # --- custom messages, kernel -> front end --------------------------------------------------------------------------
@@ -192,6 +286,7 @@ class CellsEvent(TypedDict):
     generation: int
     block: str
     site: str
+    head: int | None
     cells: list[tuple[int, int]]
 
 
@@ -215,14 +310,21 @@ class DoneEvent(TypedDict):
     stopped: bool
 
 
-Event = CellsEvent | ProgressEvent | DoneEvent
+class ExportedEvent(TypedDict):
+    """What was asked to be exported; the message's buffer is the file."""
+
+    type: Literal["exported"]
+    id: int
+    generation: int
+    format: str
+    name: str
+    media: str
+
+
+Event = CellsEvent | ProgressEvent | DoneEvent | ExportedEvent
 
 _REQUESTS: dict[str, type] = {
-    "hello": HelloRequest,
-    "patch": PatchRequest,
-    "trace": TraceRequest,
-    "stop": StopRequest,
-    "image": ImageRequest,
+    typing.get_args(typing.get_type_hints(shape)["type"])[0]: shape for shape in typing.get_args(Request)
 }
 
 
@@ -283,6 +385,8 @@ def _typescript(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return " | ".join(f'"{value}"' for value in arguments)
+    if origin is dict:
+        return f"Record<string, {_typescript(arguments[1])}>"
     if origin is list:
         item = _typescript(arguments[0])
         return f"({item})[]" if " | " in item else f"{item}[]"

@@ -23,7 +23,6 @@ from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from blip_trace_widget.runs import BaseRun
     from blip_trace_widget.tracer import Tracer
@@ -137,7 +136,7 @@ def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -
         """(samples, queries, keys)."""
         own = run.encoder if looks_at_image else run.decoder
         memory = run.sight.memory if looks_at_image else TokenMemory(stack.layers, run.encoder.output[:, None])
-        found: Tensor = memory.weights(layer, own.values["self_attention"][layer]).float()
+        found = memory.weights(layer, own.values["self_attention"][layer]).float()
         chosen = found.mean(1) if head is None else found[:, head]
         return np.asarray(chosen.cpu().numpy())
 

@@ -122,8 +122,7 @@ class Tracer:
         """A tracer with other arguments (as in the constructor, without `model`); shares all that is still valid."""
         arguments: dict[str, Any] = {
             "question": self.question,
-            "answer": self._given_answer,
-            "foil": self._given_foil,
+            **self.given,
             "corruption": self.corruption,
             "metric": self.metric,
         }
@@ -136,6 +135,11 @@ class Tracer:
         other._set_up(tokens, **{**arguments, **changes})
         self.bases.hand_over(other.bases)
         return other
+
+    @property
+    def given(self) -> dict[str, str | None]:
+        """The answer and the foil as they were given; None where none was."""
+        return {"answer": self._given_answer, "foil": self._given_foil}
 
     @property
     def image(self) -> Image.Image:

@@ -1,61 +1,41 @@
-"""TraceWidget: the traits, their validation, and the messages of the front end.
+"""TraceWidget: from what changes to what is asked of the conductor, and back to the traits.
 
-For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
-that is not accepted is told in words and the last good one kept.
-Cost: a handler validates and submits, under a millisecond; all that touches the model runs on the model's worker.
-Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`.
+For: wiring. A trait that is set here or there, and a message of the front end, become one request.
+Cost: a handler returns in under a millisecond; all that touches the model runs on the model's worker.
+Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`. What a trait accepts is
+`blip_trace_widget.controls`'.
 """
 
 from __future__ import annotations
 
-import functools
+import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
-import anywidget
 import traitlets
 
-from blip_trace_widget import figure, protocol
-from blip_trace_widget.conductor import CellIndex, Conductor, View
-from blip_trace_widget.corruption import NOISE_KINDS, GaussianNoise, checked_factor
+from blip_trace_widget import drawing, export, figure, protocol
+from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.controls import DAMAGE, VIEW, Controls, traits_of
+from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
+from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.history import History
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import SITES, TEXT_BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
-SHOWS = ("recovery", "indirect_effect", "score")
-NOISE = ("noise", "kind", "samples", "seed")
-MAX_SAMPLES = 200
+#: The traits that are taken back together with what is no trait: the pictures, a given answer.
+ASKED = ("question", "foil", "metric", "example", "selection", *DAMAGE, *VIEW)
 
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
-    """A trait was given a value that is not accepted.
-
-    A TraitError, for that alone makes traitlets keep the last good value; a ValueError, for that is what users expect.
-    """
-
-
-def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Make a validator refuse in traitlets' way."""
-
-    @functools.wraps(check)
-    def checked(widget: Any, proposal: Any) -> Any:
-        try:
-            return check(widget, proposal)
-        except (ValueError, TypeError) as error:
-            raise Refused(str(error)) from error
-
-    return checked
-
-
-class TraceWidget(anywidget.AnyWidget):
+class TraceWidget(Controls):
     """Causal tracing of one image and question, by hand.
 
     Args:
@@ -64,9 +44,7 @@ class TraceWidget(anywidget.AnyWidget):
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    Traits that may be set, observed and linked: `question`, `noise`, `metric`, `kind`, `samples`, `seed`, `block`,
-    `site`, `direction`, `window`, `selection` (a list of (layer, position)), `show`, `example` (index of a built-in
-    example, -1 for none).
+    The traits of `blip_trace_widget.controls.Controls` may be set, observed and linked.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -76,28 +54,17 @@ class TraceWidget(anywidget.AnyWidget):
     _esm = (_STATIC / "widget.js").read_text("utf-8")
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
-    question = traitlets.Unicode().tag(sync=True)
-    noise = traitlets.Float(5.0).tag(sync=True)
-    kind = traitlets.Unicode("multiplicative").tag(sync=True)
-    samples = traitlets.Int(10).tag(sync=True)
-    seed = traitlets.Int(0).tag(sync=True)
-    metric = traitlets.Unicode("probability").tag(sync=True)
-    block = traitlets.Unicode("question_encoder").tag(sync=True)
-    site = traitlets.Unicode("block_output").tag(sync=True)
-    direction = traitlets.Unicode("restore").tag(sync=True)
-    window = traitlets.Int(1).tag(sync=True)
-    selection: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    show = traitlets.Unicode("recovery").tag(sync=True)
-    example = traitlets.Int(-1).tag(sync=True)
-    error = traitlets.Unicode("").tag(sync=True)
-
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
+    look = traitlets.Dict().tag(sync=True)
     setup = traitlets.Dict().tag(sync=True)
     picture = traitlets.Bytes(b"").tag(sync=True)
+    other_picture = traitlets.Bytes(b"").tag(sync=True)
     runs = traitlets.Dict().tag(sync=True)
     grid = traitlets.Dict().tag(sync=True)
     detail = traitlets.Dict().tag(sync=True)
+    pinned = traitlets.Dict().tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
+    steps = traitlets.Dict({"undo": False, "redo": False}).tag(sync=True)
     generation = traitlets.Int(0).tag(sync=True)
 
     def __init__(
@@ -121,7 +88,8 @@ class TraceWidget(anywidget.AnyWidget):
         if image is None or question is None:
             chosen = 0
             image, question = examples()[chosen].image, examples()[chosen].question
-        self._start(Tracer(model, image, question, **keywords), chosen)
+        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
+        self._start(Tracer(model, image, question, **keywords), chosen, path)
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -129,7 +97,7 @@ class TraceWidget(anywidget.AnyWidget):
 
         Raises:
             TypeError: if it is no tracer.
-            ValueError: if its metric is a callable, which the front end could not show.
+            ValueError: if its corruption or metric is of one's own, which the front end could not show.
         """
         if not isinstance(tracer, Tracer):
             raise TypeError(f"tracer: expected Tracer, got {type(tracer).__name__}")
@@ -137,20 +105,28 @@ class TraceWidget(anywidget.AnyWidget):
         widget._start(tracer)
         return widget
 
-    def _start(self, tracer: Tracer, example: int = -1) -> None:
-        if not isinstance(tracer.corruption, GaussianNoise):
-            raise ValueError(f"corruption: the widget needs GaussianNoise, got {type(tracer.corruption).__name__}")
+    def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
+        kind = type(tracer.corruption).__name__
+        if kind not in figure.CULPRITS:
+            raise ValueError(f"corruption: the widget needs one of {list(figure.CULPRITS)}, got {kind}")
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
         self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
         self._conductor = Conductor(tracer, self)
-        super().__init__(**_inputs_of(tracer), example=example, picture=figure.picture(tracer.image))
+        self._path = path
+        self._image, self._answer = tracer.image, tracer.given["answer"]
+        self._start_from(tracer)
+        super().__init__(
+            look=figure.look(), picture=figure.picture(tracer.image), other_picture=figure.picture(self._other)
+        )
+        self.show_traits(**traits_of(tracer), example=example)  # one by one: a metric may need the foil before it
+        self._history = History(self._asked())
         self.on_msg(self._on_message)
         self.observe(self._on_question, "question")
         self.observe(self._on_example, "example")
-        self.observe(self._on_metric, "metric")
-        self.observe(self._on_noise, list(NOISE))
-        self.observe(self._on_view, list(View._fields))
+        self.observe(self._on_scoring, ["metric", "foil"])
+        self.observe(self._on_damage, list(DAMAGE))
+        self.observe(self._on_view, list(VIEW))
         self.observe(self._on_selection, "selection")
         self._conductor.begin()
 
@@ -169,6 +145,14 @@ class TraceWidget(anywidget.AnyWidget):
         """The grid in view as computed so far; NaN in the other cells."""
         return self._conductor.trace
 
+    @property
+    def code(self) -> str:
+        """Python that computes what is shown again: the grid in view and the patched run of the selected cells."""
+        with self._conductor.lock:
+            tracer, view, cells = self.tracer, self._view(), list(self.selection)
+        image = None if self._path is None else export.literal(self._path)
+        return export.python(tracer, view, cells, image)
+
     def trace_all(self) -> None:
         """Fill the grid in view, in the background."""
         self._conductor.trace_all()
@@ -176,6 +160,18 @@ class TraceWidget(anywidget.AnyWidget):
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         self._conductor.stop()
+
+    def undo(self) -> None:
+        """Take back what was asked last; nothing happens where there is nothing to take back."""
+        self._step(back=True)
+
+    def redo(self) -> None:
+        """Ask again what was taken back."""
+        self._step(back=False)
+
+    def pin(self, on: bool = True) -> None:
+        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        self._conductor.pin(on)
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until all that was asked so far is computed and shown.
@@ -214,7 +210,19 @@ class TraceWidget(anywidget.AnyWidget):
             elif request["type"] == "stop":
                 self._conductor.stop()
             elif request["type"] == "image":
-                self._use_picture(buffers)
+                content = _picture_in(buffers)
+                self._conductor.later("picture", lambda: self._use_image(as_image(content)))
+            elif request["type"] == "other_image":
+                content = _picture_in(buffers)
+                self._conductor.later("other picture", lambda: self._use_other(as_image(content)))
+            elif request["type"] == "pin":
+                self._conductor.pin(request["on"])
+            elif request["type"] == "step":
+                self._step(back=request["back"])
+            elif request["type"] == "look":
+                self._conductor.look(request["first"], request["last"])
+            elif request["type"] == "export":
+                self._export(request)
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
             self.show_traits(error=figure.complaint(error))
 
@@ -222,74 +230,96 @@ class TraceWidget(anywidget.AnyWidget):
         with self._conductor.lock:
             self.show_traits(selection=list(cells))
             self._conductor.select([(cell[0], cell[1]) for cell in self.selection], request)
+            self._remember("selection")
 
-    def _use_picture(self, buffers: Sequence[Any] | None) -> None:
-        if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
-            raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
-        content = bytes(buffers[0])
-        self._conductor.later("picture", lambda: self._change_subject(image=as_image(content)))
+    def _export(self, request: protocol.ExportRequest) -> None:
+        name = request["format"]
+        file, media = export.FILES[name]
 
-    # --- validation and reaction -------------------------------------------------------------------------------------
+        def make() -> None:
+            made = self._content(name, request["theme"])
+            content = made if isinstance(made, bytes) else made.encode()
+            said = {"type": "exported", "id": request["id"], "generation": self.generation, "format": name}
+            self.say(
+                {**said, "name": file, "media": media}, [content if isinstance(content, bytes) else content.encode()]
+            )
 
-    @traitlets.validate("question")
-    @_refusing
-    def _valid_question(self, proposal: Any) -> str:
-        self.tracer.model.question_ids(proposal["value"])
-        return str(proposal["value"])
+        self._conductor.later(("export", name), make)
 
-    @traitlets.validate("noise")
-    @_refusing
-    def _valid_noise(self, proposal: Any) -> float:
-        return checked_factor("noise", proposal["value"])
-
-    @traitlets.validate("kind", "metric", "block", "site", "direction", "show")
-    @_refusing
-    def _valid_name(self, proposal: Any) -> str:
-        name = proposal["trait"].name
-        accepted: dict[str, Iterable[str]] = {
-            "kind": NOISE_KINDS,
-            "metric": METRICS,
-            "block": TEXT_BLOCKS,
-            "site": SITES,
-            "direction": ("restore", "disrupt"),
-            "show": SHOWS,
+    def _content(self, name: str, theme: str) -> str | bytes:
+        """What is shown, in one of `export.FILES`."""
+        with self._conductor.lock:
+            cells = list(self.selection)
+        makers: dict[str, Callable[[], str | bytes]] = {
+            "svg": lambda: self._drawn(theme),
+            "csv": lambda: export.csv(self.trace),
+            "json": lambda: export.json_text(self.trace),
+            "picture": lambda: export.picture(self._image),
+            "other": lambda: export.picture(self._other),
+            "python": lambda: self.code,
+            "cells": lambda: export.cells_text(self.trace, cells),
         }
-        if proposal["value"] == "logit_difference" and self.tracer.foil is None:
-            raise ValueError("metric: 'logit_difference' needs a foil: TraceWidget(..., foil='blue')")
-        return one_of(name, proposal["value"], accepted[name])
+        return makers[name]()
 
-    @traitlets.validate("samples", "seed", "window")
-    @_refusing
-    def _valid_number(self, proposal: Any) -> int:
-        name = proposal["trait"].name
-        low, high = {"samples": (1, MAX_SAMPLES), "seed": (0, 2**53), "window": (1, self.tracer.model.layers)}[name]
-        return whole_number(name, proposal["value"], low, high)
+    def _drawn(self, theme: str) -> str:
+        shown = (
+            "runs",
+            "grid",
+            "detail",
+            "question",
+            "picture",
+            "show",
+            "limit",
+            "axes",
+            "direction",
+            "window",
+        )
+        with self._conductor.lock:
+            return drawing.svg(
+                **{name: getattr(self, name) for name in shown},
+                settings_line=figure.damage_line(self.tracer.corruption),
+                theme=theme,
+            )
 
-    @traitlets.validate("example")
-    @_refusing
-    def _valid_example(self, proposal: Any) -> int:
-        return whole_number("example", proposal["value"], -1, len(examples()) - 1)
-
-    @traitlets.validate("selection")
-    @_refusing
-    def _valid_selection(self, proposal: Any) -> list[CellIndex]:
-        layers, positions = self.tracer.model.layers, self._conductor.positions(self.block)
-        cells = []
-        for cell in proposal["value"]:
-            if not isinstance(cell, (list, tuple)) or len(cell) != 2:
-                raise ValueError(f"selection: expected a list of (layer, position), got {cell!r}")
-            layer = whole_number("selection (layer)", cell[0], 0, layers - 1)
-            cells.append((layer, whole_number("selection (position)", cell[1], 0, positions and positions - 1)))
-        return cells
+    # --- what changes ------------------------------------------------------------------------------------------------
 
     def _change_subject(self, example: int = -1, **changes: Any) -> None:
         """Another image or question, which has an answer of its own; a foil was for the old one."""
         with self._conductor.lock:
-            self.show_traits(example=example)
+            self.show_traits(example=example, foil="")
             if self.metric == "logit_difference":
                 self.show_traits(metric="probability")
                 changes["metric"] = "probability"
+            self._answer = None
+            self._image = changes.get("image", self._image)
+            if "image" in changes:
+                self._path = None
+            if "question" in changes:  # its tokens are others
+                self.show_traits(selection=[])
+                self._conductor.select([])
+                if self.corruption == "QuestionSwap":
+                    changes["corruption"] = self._asked_damage()
             self._conductor.change(answer=None, foil=None, **changes)
+            self._remember()
+
+    def _use_image(self, image: Any) -> None:
+        self._change_subject(image=image)
+
+    def _use_other(self, image: Any) -> None:
+        with self._conductor.lock:
+            self._other = image
+            self.show_traits(other_picture=figure.picture(image), corruption="ImageSwap")
+            self._conductor.change(corruption=self._asked_damage())
+            self._remember()
+
+    def _asked_damage(self) -> Any:
+        """The corruption that the traits ask for; another question must have as many tokens as this one."""
+        model = self.tracer.model
+        if self.corruption == "QuestionSwap":
+            other = model.question_ids(self.other_question) if self.other_question else []
+            if len(other) != len(model.question_ids(self.question)):
+                self.show_traits(other_question=self.question)
+        return self._damage()
 
     def _on_question(self, _change: Any) -> None:
         if not self._showing:
@@ -302,22 +332,86 @@ class TraceWidget(anywidget.AnyWidget):
                 self.show_traits(question=chosen.question)
                 self._change_subject(self.example, image=chosen.image, question=chosen.question)
 
-    def _on_metric(self, _change: Any) -> None:
-        if not self._showing:
-            self._conductor.change(metric=self.metric)
+    def _on_scoring(self, change: Any) -> None:
+        if self._showing:
+            return
+        with self._conductor.lock:
+            if not self.foil and self.metric == "logit_difference":
+                self.show_traits(metric="probability")
+            self._conductor.change(metric=self.metric, foil=self.foil or None)
+            self._remember(change["name"])
 
-    def _on_noise(self, _change: Any) -> None:
-        if not self._showing:
-            present = self.tracer.corruption
-            assert isinstance(present, GaussianNoise)
-            noise = GaussianNoise(self.noise, self.kind, self.samples, self.seed, present.region)
-            self._conductor.change(corruption=noise)
+    def _on_damage(self, change: Any) -> None:
+        if self._showing:
+            return
+        with self._conductor.lock:
+            damage = self._asked_damage() if change["name"] == "corruption" else self._damage()
+            view = self._fitting(self._view())
+            if view != self._view():
+                self.show_traits(**view._asdict())
+                self._conductor.look_at(view)
+            self._conductor.change(corruption=damage)
+            self._remember(change["name"])
 
-    def _on_view(self, _change: Any) -> None:
-        self._conductor.look_at(View(self.block, self.site, self.direction, self.window))
+    def _on_view(self, change: Any) -> None:
+        if self._showing:
+            return
+        with self._conductor.lock:
+            view = self._fitting(self._view())
+            self.show_traits(**view._asdict())
+            self._conductor.look_at(view)
+            self._remember(change["name"])
 
     def _on_selection(self, _change: Any) -> None:
         if not self._showing:
+            with self._conductor.lock:
+                self._conductor.select([(cell[0], cell[1]) for cell in self.selection])
+                self._remember("selection")
+
+    # --- undo and redo -----------------------------------------------------------------------------------------------
+
+    def _asked(self) -> dict[str, Any]:
+        """All that was asked, the pictures too."""
+        return {
+            **{name: getattr(self, name) for name in ASKED},
+            "image": self._image,
+            "answer": self._answer,
+            "other": self._other,
+            "path": self._path,
+        }
+
+    def _remember(self, changed: str = "") -> None:
+        self._history.add(self._asked(), changed if changed == "noise" else None)
+        self._show_steps()
+
+    def _show_steps(self) -> None:
+        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
+
+    def _step(self, *, back: bool) -> None:
+        with self._conductor.lock:
+            now = self._history.present
+            asked = self._history.undo() if back else self._history.redo()
+            if asked is None:
+                return
+            self._image, self._answer, self._path = asked["image"], asked["answer"], asked["path"]
+            self._other = asked["other"]
+            with self.together():
+                self.show_traits(**{name: asked[name] for name in ASKED if name != "selection"})
+                self.show_traits(other_picture=figure.picture(self._other))
+                self._show_steps()
+            changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}
+            changes: dict[str, Any] = {
+                name: asked[name] for name in ("image", "question", "answer", "metric") if name in changed
+            }
+            if "foil" in changed:
+                changes["foil"] = asked["foil"] or None
+            if changed & {*DAMAGE, "other"}:
+                changes["corruption"] = self._damage()
+            if changed & set(VIEW):
+                self._conductor.look_at(self._view())
+            if changes:
+                self._conductor.change(**changes)
+            self.show_traits(selection=asked["selection"])
             self._conductor.select([(cell[0], cell[1]) for cell in self.selection])
 
     # --- the conductor's screen --------------------------------------------------------------------------------------
@@ -328,6 +422,12 @@ class TraceWidget(anywidget.AnyWidget):
             for name, value in state.items():
                 setattr(self, name, value)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is shown inside reaches the front end in one message."""
+        with self._conductor.lock, self.hold_sync():
+            yield
+
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to the front end."""
         with self._conductor.lock:
@@ -335,7 +435,13 @@ class TraceWidget(anywidget.AnyWidget):
 
     def go_back(self, tracer: Tracer) -> None:
         """Show the inputs that a tracer stands for."""
-        self.show_traits(**_inputs_of(tracer), example=-1)
+        with self._conductor.lock:
+            if isinstance(tracer.corruption, ImageSwap):
+                self._other = tracer.corruption.image
+            self._image, self._answer = tracer.image, tracer.given["answer"]
+            self.show_traits(**traits_of(tracer), other_picture=figure.picture(self._other), example=-1)
+            self._history.drop(self._asked())
+            self._show_steps()
 
     @property
     def _showing(self) -> bool:
@@ -349,16 +455,11 @@ class TraceWidget(anywidget.AnyWidget):
         finally:
             self._thread.showing = before
 
+    def _positions(self) -> int | None:
+        return self._conductor.positions(self.block)
 
-def _inputs_of(tracer: Tracer) -> dict[str, Any]:
-    """The input traits that a tracer stands for."""
-    noise = tracer.corruption
-    assert isinstance(noise, GaussianNoise)
-    return {
-        "question": tracer.question,
-        "noise": noise.factor,
-        "kind": noise.kind,
-        "samples": noise.samples,
-        "seed": noise.seed,
-        "metric": tracer.metric.name,
-    }
+
+def _picture_in(buffers: Sequence[Any] | None) -> bytes:
+    if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
+        raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
+    return bytes(buffers[0])

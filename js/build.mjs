@@ -10,6 +10,7 @@ await build({
 	format: "esm",
 	target: ["es2022"],
 	minify: true,
+	charset: "utf8",
 	legalComments: "none",
 	banner: { js: banner, css: banner },
 	jsx: "automatic",

@@ -1,11 +1,13 @@
-"""What several test files share: the built-in model, and small random models."""
+"""What several test files share: the built-in model, small random models, and the front end's packages."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from node import npm
 from PIL import Image
 from random_models import random_model
 
@@ -42,3 +44,13 @@ def small():
 def picture():
     """A random picture."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8))
+
+
+@pytest.fixture(scope="session")
+def js(tmp_path_factory):
+    """A copy of js/ with its packages, in a project of its own, so that building touches nothing here."""
+    project = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "js", project / "js", ignore=shutil.ignore_patterns("node_modules"))
+    (project / "blip_trace_widget" / "static").mkdir(parents=True)
+    npm(project / "js", "ci", "--no-audit", "--no-fund")
+    return project / "js"

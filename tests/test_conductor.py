@@ -2,12 +2,14 @@
 
 import threading
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
 from blip_trace_widget import GaussianNoise, State, Tracer, protocol
-from blip_trace_widget.conductor import Conductor, View
+from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
 
 
@@ -18,6 +20,9 @@ class Screen:
     def show_traits(self, **state):
         self.lines += list(state.items())
         self.state.update(state)
+
+    def together(self):
+        return nullcontext()
 
     def say(self, content, buffers=None):
         self.lines.append((content["type"], content))
@@ -83,7 +88,7 @@ def test_a_fill_of_an_older_generation_writes_and_says_nothing(conductor, screen
         if name in ("cells", "progress", "done"):
             assert content["generation"] == 1
         if name == "grid":
-            assert (content["generation"], content["noise"]) == (1, 1.0)
+            assert (content["generation"], content["damage"]) == (1, "ν 1.0")
     exact = conductor.tracer.with_corruption(factor=1.0).trace()
     np.testing.assert_allclose(grid_of(screen)[1], exact.indirect_effect, atol=1e-5)
 
@@ -103,6 +108,7 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
 
 
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 0.0)  # as for a large model
     conductor.select([(5, 5)])
     conductor.trace_all()
     assert conductor.wait(30)
@@ -124,9 +130,9 @@ def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conduc
     conductor.change(corruption=GaussianNoise(2.0))
     release.set()
     assert conductor.wait(60)
-    assert [runs["noise"] for runs in screen.said("runs")] == [5.0, 1.0, 2.0]
+    assert [runs["damage"] for runs in screen.said("runs")] == ["ν 5.0", "ν 1.0", "ν 2.0"]
     assert len(filled) == 2  # the selected cell and the grid, once each
-    assert screen.state["grid"]["noise"] == 2.0
+    assert screen.state["grid"]["damage"] == "ν 2.0"
     assert screen.state["detail"]["generation"] == 2
     exact = conductor.tracer.patch(State("question_encoder", 5, 5)).score
     assert screen.state["detail"]["score"] == pytest.approx(exact, abs=1e-6)
@@ -141,10 +147,10 @@ def test_old_values_keep_their_generation_when_the_view_changes(conductor, scree
     conductor.change(corruption=GaussianNoise(1.0))
     conductor.look_at(View(site="mlp"))
     conductor.look_at(View())
-    assert (screen.state["grid"]["generation"], screen.state["grid"]["noise"]) == (0, 5.0)
+    assert (screen.state["grid"]["generation"], screen.state["grid"]["damage"]) == (0, "ν 5.0")
     release.set()
     assert conductor.wait(60)
-    assert (screen.state["grid"]["generation"], screen.state["grid"]["noise"]) == (1, 1.0)
+    assert (screen.state["grid"]["generation"], screen.state["grid"]["damage"]) == (1, "ν 1.0")
 
 
 def test_quick_clicks_are_all_computed_and_answered(conductor, screen, monkeypatch):
@@ -219,7 +225,8 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
     assert conductor.wait(30)
     assert screen.went_back == []
     assert screen.state["error"] == "MemoryError: too much"
-    assert screen.state["runs"]["noise"] == conductor.tracer.corruption.factor == 1.5
+    assert screen.state["runs"]["damage"] == "ν 1.5"
+    assert conductor.tracer.corruption.factor == 1.5
 
 
 def test_the_curve_is_shown_even_if_it_was_cancelled_after_its_last_factor(conductor, screen, monkeypatch):
@@ -245,3 +252,86 @@ def test_a_finished_grid_says_done_once(conductor, screen):
     assert conductor.wait(30)
     conductor.stop()
     assert [(content["id"], content["stopped"]) for content in screen.said("done")] == [(9, False), (9, True)]
+
+
+def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 60.0)  # however busy this machine is
+    conductor.trace_all()
+    conductor.select([(5, 5)])
+    assert conductor.wait(30)
+    since = len(screen.lines)
+    conductor.change(corruption=GaussianNoise(2.0))
+    assert conductor.wait(30)
+    assert [name for name, _ in screen.lines[since:] if name in ("cells", "progress", "done")] == []
+    shown = [name for name, _ in screen.lines[since:] if name in ("runs", "grid", "detail")]
+    assert shown == ["runs", "grid", "detail"]  # each once, all of one generation
+    assert {screen.state[name]["generation"] for name in shown} == {1}
+    exact = conductor.tracer.with_corruption(factor=2.0).trace()
+    np.testing.assert_allclose(grid_of(screen)[1], exact.indirect_effect, atol=1e-5)
+    effect = conductor.tracer.patch(State("question_encoder", 5, 5))
+    assert screen.state["detail"]["score"] == pytest.approx(effect.score, abs=1e-6)
+
+
+def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 60.0)  # however busy this machine is
+    conductor.trace_all()
+    assert conductor.wait(30)
+    since = len(screen.lines)
+    for tenth in range(1, 30):
+        conductor.change(corruption=GaussianNoise(tenth / 10))
+        time.sleep(0.02)
+    assert conductor.wait(30)
+    runs = [content["damage"] for name, content in screen.lines[since:] if name == "runs"]
+    grids = [content["damage"] for name, content in screen.lines[since:] if name == "grid"]
+    assert runs == grids
+    assert len(runs) > 1  # not the last alone
+    assert runs[-1] == "ν 2.9"
+
+
+def test_inputs_that_were_looked_at_before_are_there_at_once(conductor, screen, monkeypatch):
+    first = conductor.tracer.question
+    conductor.trace_all()
+    assert conductor.wait(30)
+    before = grid_of(screen).copy()
+    conductor.change(question="how many circles are there?", answer=None)
+    assert conductor.wait(30)
+    assert screen.state["grid"]["tokens"][1] == "how"
+    monkeypatch.setattr(Runner, "patched", lambda *_: pytest.fail("computed again"))
+    since = len(screen.lines)
+    conductor.change(question=first, answer=None)
+    assert conductor.wait(30)
+    np.testing.assert_array_equal(grid_of(screen), before)
+    assert [name for name, _ in screen.lines[since:] if name == "grid"] == ["grid"]
+    assert screen.state["error"] == ""
+
+
+def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, screen, monkeypatch):
+    began, release = threading.Event(), threading.Event()
+    prepare = Tracer.prepare
+
+    def held(tracer, cancel=None):
+        began.set()
+        assert release.wait(20)
+        prepare(tracer, cancel)
+
+    monkeypatch.setattr(Tracer, "prepare", held)
+    conductor.change(corruption=GaussianNoise(1.0))
+    assert began.wait(20)
+    conductor.select([(5, 5)], 8)
+    release.set()
+    assert conductor.wait(30)
+    details = [content for content in screen.said("detail") if content]
+    assert [content["damage"] for content in details] == ["ν 1.0"]
+    assert [content["id"] for content in screen.said("done")] == [8]
+
+
+def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 80})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    conductor.look(4, 5)
+    conductor.trace_all()
+    assert conductor.wait(60)
+    order = [cell for content in screen.said("cells") for cell in content["cells"]]
+    assert len(order) == 48
+    assert {position for _, position in order[:12]} == {4, 5}

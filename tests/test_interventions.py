@@ -173,8 +173,10 @@ def test_attention_equals_the_weights_inside_the_model(tracer, data):
         seen = slow.run(embeddings, weights=module)[1]["weights"]
         return (seen.mean(0) if head is None else seen[head]).numpy()
 
-    np.testing.assert_allclose(found.clean, weights(), atol=1e-5)
-    np.testing.assert_allclose(found.corrupted, [weights(e) for e in corrupted], atol=1e-5)
+    # A weight's relative error is its logit's absolute one, and strong noise makes large logits.
+    close = {"atol": 1e-5, "rtol": 1e-4}
+    np.testing.assert_allclose(found.clean, weights(), **close)
+    np.testing.assert_allclose(found.corrupted, [weights(e) for e in corrupted], **close)
     if block == "question_encoder":
         assert found.image(1).shape == tracer.model.grid
         np.testing.assert_allclose(found.image(1).ravel(), found.clean[1, 1:])

@@ -1,6 +1,5 @@
 """Cross-attention with keys projected, absorbed or swapped, against the model's own attention module."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -101,10 +100,3 @@ def test_without_any_edge_nothing_flows():
         assert (context[0, 0] == 0).all()
         only = plain(layers, 0, queries[:, 1:], tokens[:, 1:2])[0]
         torch.testing.assert_close(context[:, 1:], only, atol=1e-5, rtol=1e-5)
-
-
-def test_swapped_tokens_have_no_weights_of_their_own():
-    layers = random_model().question_encoder.layers
-    memory = ImageMemory(layers, Projections(layers, torch.randn(1, 3, 16), bias=True))
-    with pytest.raises(NotImplementedError):
-        SwapMemory(layers, memory, memory, [[1]]).weights(0, torch.randn(1, 2, 16))

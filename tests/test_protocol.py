@@ -19,6 +19,11 @@ GOOD = [
     {"type": "trace", "id": 3},
     {"type": "stop", "id": 4},
     {"type": "image", "id": 5},
+    {"type": "other_image", "id": 6},
+    {"type": "pin", "id": 7, "on": True},
+    {"type": "step", "id": 8, "back": False},
+    {"type": "look", "id": 9, "first": 0, "last": 20},
+    {"type": "export", "id": 10, "format": "csv", "theme": "dark"},
 ]
 
 

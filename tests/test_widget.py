@@ -12,7 +12,17 @@ import pytest
 from comm.base_comm import BaseComm
 from PIL import Image
 
-from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget, examples, protocol
+from blip_trace_widget import (
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    State,
+    Tracer,
+    TraceWidget,
+    examples,
+    protocol,
+)
 from blip_trace_widget.runs import Runner
 
 SLOW = 0.02
@@ -102,10 +112,10 @@ def test_a_patch_message_fills_the_cell_and_the_detail(widget, tracer):
     effect = tracer.patch(State("question_encoder", 5, 5))
     (event, buffers) = widget.comm.events("cells")[-1]
     assert (event["id"], event["cells"], event["generation"]) == (7, [(5, 5)], widget.generation)
-    exact = [effect.score, effect.indirect_effect, effect.stderr, effect.recovery, effect.recovery_stderr]
+    exact = [effect.score, effect.indirect_effect, effect.stderr, effect.recovery, effect.recovery_stderr, 1.0]
     np.testing.assert_allclose(np.frombuffer(buffers[0], "<f4"), exact, atol=1e-6)
     np.testing.assert_allclose(values(widget)[:, 5, 5], exact, atol=1e-6)
-    assert np.isnan(values(widget)).sum() == values(widget).size - 5
+    assert np.isnan(values(widget)).sum() == values(widget).size - len(protocol.CELL_FIELDS)
     assert widget.detail["recovery"] == pytest.approx(effect.recovery, abs=1e-5)
     assert widget.detail["bars"]["words"][0] == tracer.clean.top[0][0]
     words = widget.detail["bars"]["words"]
@@ -303,7 +313,15 @@ def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
         ("noise", float("nan"), "noise: expected a finite number"),
         ("noise", -1, "noise: expected a finite number of 0 or more"),
         ("noise", "much", "noise"),
-        ("block", "image_encoder", "block: expected one of"),
+        ("block", "vit", "block: expected one of"),
+        ("block", "image_encoder", "block: 'image_encoder' cannot be traced now"),
+        ("corruption", "Blur", "corruption: expected one of"),
+        ("head", 99, "head: expected from 0 to"),
+        ("axes", "heads", "axes: expected one of"),
+        ("limit", -1, "limit: expected a finite number"),
+        ("foil", "red " * 600, "foil"),
+        ("other_question", "red " * 600, "question: expected at most"),
+        ("at", "pixels", "at: expected one of"),
         ("site", "residual", "site: expected one of"),
         ("metric", "logit_difference", "needs a foil"),
         ("samples", 0, "samples: expected from 1 to 200"),
@@ -408,7 +426,8 @@ def test_python_is_heard_while_results_are_shown(widget):
     release.set()
     other.join(20)
     widget.wait(30)
-    assert widget.runs["noise"] == widget.tracer.corruption.factor == widget.noise == 2.5
+    assert widget.runs["damage"] == "ν 2.5"
+    assert widget.tracer.corruption.factor == widget.noise == 2.5
 
 
 def test_a_failing_example_can_be_chosen_again(widget, monkeypatch):
@@ -441,7 +460,8 @@ def test_everything_sent_is_plain_json(widget):
     widget.trace_all()
     widget.selection = [(0, 0)]
     widget.wait(30)
-    for name in ("setup", "runs", "detail", "curve"):
+    widget.pin()
+    for name in ("look", "setup", "runs", "detail", "pinned", "curve", "steps"):
         json.dumps(getattr(widget, name), allow_nan=False)
 
 
@@ -501,3 +521,227 @@ def test_wait_says_when_it_gave_up(widget, monkeypatch):
         widget.wait(0.01)
     widget.stop()
     widget.wait(30)
+
+
+def same_grid(widget, tracer, **asked):
+    """Whether the grid on show is what a tracer gives."""
+    exact = tracer.trace(**asked)
+    shown = values(widget)
+    for field, name in enumerate(protocol.CELL_FIELDS[:-1]):
+        wanted = {"score": "scores"}.get(name, name)
+        np.testing.assert_allclose(shown[field], getattr(exact, wanted), atol=1e-5, err_msg=name)
+    if tracer.corruption.samples > 1:
+        np.testing.assert_array_equal(shown[-1], exact.significant)
+
+
+def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
+    other = "how many circles are there?"
+    widget.trace_all()
+    widget.wait(30)
+    wanted = {
+        "ImageSwap": (ImageSwap(examples()[3].image), ["swap", "other picture"]),
+        "QuestionSwap": (QuestionSwap("what color is the square?"), ["swap", "other question"]),
+        "MeanAblation": (MeanAblation("zero"), ["ablation", "ablation"]),
+        "GaussianNoise": (GaussianNoise(5.0, at="patch_embeddings"), ["noise", "ν 5.0"]),
+    }
+    file = io.BytesIO()
+    examples()[3].image.save(file, "PNG")
+    for name, (corruption, said) in wanted.items():
+        if name == "ImageSwap":
+            take(widget, {"type": "other_image", "id": 1}, [file.getvalue()])
+        else:
+            set_traits(widget, corruption=name)
+        if name == "QuestionSwap":
+            assert widget.other_question == example.question  # of as many tokens, until another is given
+            widget.wait(30)
+            set_traits(widget, other_question=other)
+            widget.wait(30)
+            assert "question (of QuestionSwap): expected" in widget.error
+            assert widget.other_question == example.question
+            set_traits(widget, other_question="what color is the square?")
+        if name == "MeanAblation":
+            set_traits(widget, to="zero")
+        if name == "GaussianNoise":
+            set_traits(widget, at="patch_embeddings")
+        widget.wait(30)
+        assert widget.error == "" or name == "QuestionSwap"
+        assert widget.tracer.corruption == corruption
+        assert [widget.runs["culprit"], widget.runs["damage"]] == said
+        same_grid(widget, Tracer(demo, example.image, example.question, corruption=corruption))
+    assert widget.curve
+
+
+def test_the_image_encoder_opens_with_noise_before_it_and_closes_with_noise_behind_it(widget, demo, example):
+    assert not widget.setup["blocks"][0]["enabled"]
+    widget.at = "patch_embeddings"
+    widget.block = "image_encoder"  # at once, before the new runs are there
+    widget.site = "cross_attention"
+    assert widget.site == "block_output"  # which the ViT has, as it has no cross-attention
+    widget.wait(60)
+    assert widget.setup["blocks"][0]["enabled"]
+    assert len(widget.grid["tokens"]) == 65
+    widget.selection = [(2, 9)]
+    widget.wait(60)
+    noise = GaussianNoise(at="patch_embeddings")
+    exact = Tracer(demo, example.image, example.question, corruption=noise).patch(State("image_encoder", 2, 9))
+    assert widget.detail["score"] == pytest.approx(exact.score, abs=1e-5)
+    widget.at = "image_embeddings"
+    assert widget.block == "question_encoder"
+    widget.wait(60)
+    assert widget.error == ""
+    assert widget.grid["block"] == "question_encoder"
+
+
+def test_single_heads(widget, tracer):
+    widget.site = "cross_attention"
+    widget.head = 1
+    widget.trace_all()
+    widget.wait(30)
+    assert (widget.grid["site"], widget.grid["head"]) == ("cross_attention", 1)
+    same_grid(widget, tracer, site="cross_attention", head=1)
+    widget.site = "mlp"
+    assert widget.head is None
+
+
+def test_a_foil_opens_the_logit_difference(widget, demo, example):
+    widget.foil = "blue"
+    widget.metric = "logit_difference"
+    widget.selection = [(5, 5)]
+    widget.wait(30)
+    exact = Tracer(demo, example.image, example.question, foil="blue", metric="logit_difference")
+    assert widget.detail["score"] == pytest.approx(exact.patch(State("question_encoder", 5, 5)).score, abs=1e-5)
+    widget.foil = ""
+    assert widget.metric == "probability"
+    widget.wait(30)
+    assert widget.error == ""
+
+
+def asked(widget):
+    names = ("question", "noise", "metric", "block", "site", "selection", "example", "direction", "corruption")
+    return {name: getattr(widget, name) for name in names}
+
+
+def test_undo_and_redo_of_all_that_was_asked(widget, demo, example):
+    steps = [asked(widget)]
+    picture = io.BytesIO()
+    examples()[3].image.save(picture, "PNG")
+
+    def ask(do):
+        do()
+        widget.wait(30)
+        steps.append(asked(widget))
+
+    ask(lambda: set_traits(widget, noise=3.0))
+    ask(lambda: set_traits(widget, site="mlp"))
+    ask(lambda: take(widget, {"type": "patch", "id": 1, "cells": [[2, 2]]}))
+    ask(lambda: set_traits(widget, question="how many circles are there?"))
+    ask(lambda: set_traits(widget, metric="log_probability"))
+    ask(lambda: take(widget, {"type": "image", "id": 2}, [picture.getvalue()]))
+    ask(lambda: set_traits(widget, block="answer_decoder"))
+    ask(lambda: set_traits(widget, corruption="MeanAblation"))
+    ask(lambda: set_traits(widget, example=2))
+    assert widget.steps == {"undo": True, "redo": False}
+    for back, order in ((True, steps[-2::-1]), (False, steps[1:])):
+        for wanted in order:
+            take(widget, {"type": "step", "id": 3, "back": back})
+            widget.wait(30)
+            assert asked(widget) == wanted
+            assert widget.error == ""
+            fresh = Tracer(
+                demo, widget.tracer.image, widget.question, corruption=widget.tracer.corruption, metric=widget.metric
+            )
+            assert widget.runs["corrupted"]["score"] == pytest.approx(fresh.corrupted.score, abs=1e-5)
+            assert bool(widget.detail) == bool(widget.selection)
+        assert widget.steps == {"undo": not back, "redo": back}
+    assert widget.tracer.image.tobytes() == examples()[2].image.tobytes()
+
+
+def test_a_drag_of_the_slider_is_one_step(widget):
+    for noise in (4.0, 3.0, 2.0):
+        set_traits(widget, noise=noise)
+    set_traits(widget, metric="log_probability")
+    widget.undo()
+    assert (widget.noise, widget.metric) == (2.0, "probability")
+    widget.undo()
+    assert widget.noise == 5.0
+    widget.undo()  # there is nothing more
+    assert widget.noise == 5.0
+    widget.redo()
+    widget.wait(30)
+    assert widget.runs["damage"] == "ν 2.0"
+
+
+def test_what_could_not_be_computed_is_no_step(widget):
+    set_traits(widget, corruption="QuestionSwap")
+    widget.wait(30)
+    set_traits(widget, other_question="red?")
+    widget.wait(30)
+    assert "tokens" in widget.error
+    widget.undo()
+    widget.wait(30)
+    assert widget.corruption == "GaussianNoise"
+    assert widget.steps["undo"] is False
+
+
+def test_a_pinned_result_stays_beside_the_next_one(widget, tracer):
+    widget.selection = [(5, 5)]
+    widget.wait(30)
+    take(widget, {"type": "pin", "id": 1, "on": True})
+    pinned = tracer.patch(State("question_encoder", 5, 5))
+    assert widget.pinned["cells"] == [(5, 5)]
+    assert widget.pinned["recovery"] == pytest.approx(pinned.recovery, abs=1e-5)
+    widget.selection = [(4, 2)]
+    widget.noise = 2.0
+    widget.wait(30)
+    assert widget.pinned["damage"] == "ν 5.0"
+    for bars in (widget.detail["bars"], widget.runs["bars"]):
+        ids = tracer.model.token_ids(bars["words"])
+        np.testing.assert_allclose(bars["pinned"], pinned.distribution[ids], atol=1e-6)
+    widget.question = "how many circles are there?"
+    widget.wait(30)
+    assert widget.pinned == {}
+    assert widget.runs["bars"]["pinned"] == []
+    widget.pin()  # nothing is selected: nothing to keep
+    assert widget.pinned == {}
+
+
+def test_the_export_menu(widget, tracer):
+    widget.trace_all()
+    widget.selection = [(5, 5), (4, 2)]
+    widget.wait(30)
+    for number, name in enumerate(protocol.FORMATS):
+        take(widget, {"type": "export", "id": number, "format": name, "theme": "dark"})
+        widget.wait(30)
+        content, buffers = widget.comm.events("exported")[-1]
+        assert (content["id"], content["format"]) == (number, name)
+        assert set(content) == set(protocol.ExportedEvent.__annotations__)
+        made = bytes(buffers[0])
+        if name in ("picture", "other"):
+            assert Image.open(io.BytesIO(made)).size == tracer.image.size
+        else:
+            assert len(made.decode()) > 100
+    assert widget.error == ""
+    take(widget, {"type": "export", "id": 9, "format": "pdf", "theme": "dark"})
+    assert "field 'format' must be" in widget.error
+
+
+def test_traits_link_to_other_widgets(widget):
+    import ipywidgets
+
+    slider, chooser = (
+        ipywidgets.FloatSlider(max=10.0),
+        ipywidgets.Dropdown(options=["question_encoder", "answer_decoder"]),
+    )
+    ipywidgets.link((widget, "noise"), (slider, "value"))
+    ipywidgets.link((widget, "block"), (chooser, "value"))
+    seen = []
+    widget.observe(lambda change: seen.append(change["new"]), "selection")
+    slider.value = 1.5
+    chooser.value = "answer_decoder"
+    widget.wait(30)
+    assert widget.runs["damage"] == "ν 1.5"
+    assert widget.grid["block"] == "answer_decoder"
+    set_traits(widget, noise=2.5)
+    assert slider.value == 2.5
+    take(widget, {"type": "patch", "id": 1, "cells": [[1, 0]]})
+    assert seen[-1] == [(1, 0)]

@@ -3,23 +3,18 @@
 
 import { toFloats } from "./binary";
 import { CELL_FIELDS, type Grid } from "./protocol";
-import type { CellIndex, Show } from "./traits";
+import type { Axes, CellIndex, Show } from "./traits";
 
 export type CellState = "empty" | "waiting" | "value" | "old";
 
-/** The values of one cell; NaN = not computed. */
-export interface CellValues {
-	readonly score: number;
-	readonly indirectEffect: number;
-	readonly stderr: number;
-	readonly recovery: number;
-	readonly recoveryStderr: number;
-}
+/** The values of one cell, by the kernel's names; NaN = not computed. */
+export type CellValues = Readonly<Record<(typeof CELL_FIELDS)[number], number>>;
 
 export interface FreshCell {
 	readonly generation: number;
 	readonly block: string;
 	readonly site: string;
+	readonly head: number | null;
 	readonly values: CellValues;
 }
 
@@ -37,30 +32,27 @@ export interface Cell {
 	readonly constructed: boolean;
 }
 
-export interface GridView {
-	readonly block: string;
-	readonly site: string;
-	readonly layers: number;
-	readonly tokens: readonly string[];
-	/** By position, then layer: rows are tokens. */
-	readonly rows: readonly (readonly Cell[])[];
-}
-
 /** Which grid is in view, known before any of its values are. */
 export interface GridFrame {
 	readonly block: string;
 	readonly site: string;
+	readonly head: number | null;
 	readonly layers: number;
 	readonly tokens: readonly string[];
+	readonly axes: Axes;
 }
 
-export const NOTHING: CellValues = {
-	score: Number.NaN,
-	indirectEffect: Number.NaN,
-	stderr: Number.NaN,
-	recovery: Number.NaN,
-	recoveryStderr: Number.NaN,
-};
+export interface GridView extends GridFrame {
+	/** As on screen: by position, then layer, or the other way round. */
+	readonly rows: readonly (readonly Cell[])[];
+}
+
+/** One cell of the grid, wherever it is on screen. */
+export function cellOf(view: GridView, [layer, position]: CellIndex) {
+	return view.axes === "tokens"
+		? view.rows[position]?.[layer]
+		: view.rows[layer]?.[position];
+}
 
 export function key(layer: number, position: number): string {
 	return `${layer},${position}`;
@@ -68,33 +60,36 @@ export function key(layer: number, position: number): string {
 
 /** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
 export function readCell(
-	floats: Float32Array,
+	floats: ArrayLike<number>,
 	count: number,
 	index: number,
 ): CellValues {
-	const field = (name: (typeof CELL_FIELDS)[number]) =>
-		floats[CELL_FIELDS.indexOf(name) * count + index] ?? Number.NaN;
-	return {
-		score: field("score"),
-		indirectEffect: field("indirect_effect"),
-		stderr: field("stderr"),
-		recovery: field("recovery"),
-		recoveryStderr: field("recovery_stderr"),
-	};
+	const values = CELL_FIELDS.map((name, field) => [
+		name,
+		floats[field * count + index] ?? Number.NaN,
+	]);
+	return Object.fromEntries(values);
 }
 
+/** What is known of a cell that is not computed. */
+export const NOTHING = readCell([], 0, 0);
+
 /** Whether the trait holds values of the grid in view, and of its shape. */
-export function fits(grid: Grid | null, frame: GridFrame): grid is Grid {
+export function fits(
+	grid: Grid | null,
+	frame: Omit<GridFrame, "axes">,
+): grid is Grid {
 	return (
 		grid !== null &&
 		grid.block === frame.block &&
 		grid.site === frame.site &&
+		grid.head === frame.head &&
 		grid.layers === frame.layers &&
 		grid.tokens.length === frame.tokens.length
 	);
 }
 
-/** An effect within two standard errors of 0; where no standard error is known, only an effect of exactly 0. */
+/** Of a set, which no grid holds: an effect within two standard errors of 0; where no standard error is known, only an effect of exactly 0. */
 export function isNegligible(effect: number, stderr: number): boolean {
 	if (effect === 0) return true;
 	return stderr > 0 && Math.abs(effect) <= 2 * stderr;
@@ -123,6 +118,7 @@ export function viewCells(
 		const newer =
 			arrived?.block === frame.block &&
 			arrived.site === frame.site &&
+			arrived.head === frame.head &&
 			(arrived.generation > born || Number.isNaN(values.score));
 		if (newer) {
 			values = arrived.values;
@@ -137,15 +133,20 @@ export function viewCells(
 			position,
 			state,
 			values,
-			negligible: known && isNegligible(values.indirectEffect, values.stderr),
+			negligible:
+				known && (values.significant === 0 || values.indirect_effect === 0),
 			constructed: constructed.has(key(layer, position)),
 		};
 	};
 
+	const range = (length: number) => Array.from({ length }, (_, i) => i);
+	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
-		rows: tokens.map((_, position) =>
-			Array.from({ length: layers }, (_, layer) => cell(layer, position)),
+		rows: range(byToken ? tokens.length : layers).map((row) =>
+			range(byToken ? layers : tokens.length).map((column) =>
+				byToken ? cell(column, row) : cell(row, column),
+			),
 		),
 	};
 }
@@ -159,7 +160,7 @@ export function carryOver(
 	if (after === null) return new Map();
 	if (before === null || !fits(before, after)) return fresh;
 	if (before.generation >= after.generation) return fresh;
-	const { generation, block, site } = before;
+	const { generation, block, site, head } = before;
 	const count = before.layers * before.tokens.length;
 	const floats = toFloats(before.values) ?? new Float32Array();
 	const carried = new Map(fresh);
@@ -169,7 +170,7 @@ export function carryOver(
 		const name = key(layer, index % before.tokens.length);
 		const known = (carried.get(name)?.generation ?? -1) > generation;
 		if (!known && !Number.isNaN(values.score))
-			carried.set(name, { generation, block, site, values });
+			carried.set(name, { generation, block, site, head, values });
 	}
 	return carried;
 }
@@ -178,19 +179,18 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 	return (
 		a.state === b?.state &&
 		a.constructed === b.constructed &&
-		(Object.keys(NOTHING) as (keyof CellValues)[]).every((name) =>
-			Object.is(a.values[name], b.values[name]),
-		)
+		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }
 
 /** The same view with the rows of the previous one where nothing changed, so that they need not be drawn again. */
 export function reuseRows(view: GridView, previous: GridView | null): GridView {
-	const rows = view.rows.map((row, position) => {
-		const before = previous?.rows[position];
+	const rows = view.rows.map((row, index) => {
+		const before =
+			previous?.axes === view.axes ? previous.rows[index] : undefined;
 		const same =
 			before?.length === row.length &&
-			row.every((cell, layer) => sameCell(cell, before[layer]));
+			row.every((cell, column) => sameCell(cell, before[column]));
 		return same ? before : row;
 	});
 	return { ...view, rows };
@@ -198,19 +198,24 @@ export function reuseRows(view: GridView, previous: GridView | null): GridView {
 
 /** The quantity that the grid's colour shows. */
 export function shownValue(values: CellValues, show: Show): number {
-	if (show === "recovery") return values.recovery;
-	return show === "score" ? values.score : values.indirectEffect;
+	return values[show];
 }
 
-/** The mean of the shown quantity over the computed cells of each layer; NaN where there are none. */
-export function layerMeans(view: GridView, show: Show): number[] {
-	return Array.from({ length: view.layers }, (_, layer) => {
-		const known = view.rows
-			.map((row) => row[layer])
+/** The means of the shown quantity over the computed cells of each row and column on screen; NaN where there are none. */
+export function meansOf(view: GridView | null, show: Show) {
+	const rows = view?.rows ?? [];
+	const mean = (cells: readonly (Cell | undefined)[]) => {
+		const known = cells
 			.map((cell) => (cell ? shownValue(cell.values, show) : Number.NaN))
-			.filter((value) => Number.isFinite(value));
+			.filter(Number.isFinite);
 		return known.reduce((sum, value) => sum + value, 0) / known.length;
-	});
+	};
+	return {
+		rows: rows.map(mean),
+		columns: (rows[0] ?? []).map((_, column) =>
+			mean(rows.map((row) => row[column])),
+		),
+	};
 }
 
 export function sameCells(

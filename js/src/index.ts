@@ -10,7 +10,7 @@ import "./theme.css";
 
 function render({ model: host, el }: RenderProps): () => void {
 	const model = createModel(host);
-	const session = createSession(host, model);
+	const session = createSession(host, model, el);
 	const { theme, dispose } = watchTheme(el);
 	draw(h(App, { model, session, theme }), el);
 	session.hello();

@@ -29,7 +29,9 @@ import {
 	PARSERS,
 	traitOf,
 } from "./traits";
+import { type Words, wordsOf } from "./words";
 
+type Traits = Inputs & Outputs;
 type Signals<T> = { readonly [K in keyof T]: ReadonlySignal<T[K]> };
 
 /** A grid that is being filled. */
@@ -41,7 +43,7 @@ export interface Running {
 	readonly secondsLeft: number | null;
 }
 
-export interface Model extends Signals<Inputs & Outputs> {
+export interface Model extends Signals<Traits> {
 	set<K extends keyof Inputs>(name: K, value: Inputs[K]): void;
 
 	readonly fresh: Signal<Fresh>;
@@ -51,9 +53,12 @@ export interface Model extends Signals<Inputs & Outputs> {
 	/** A selection that is still being drawn out, before it becomes the trait. */
 	readonly drawing: Signal<readonly CellIndex[] | null>;
 
+	/** What was just done, for a moment. */
+	readonly said: Signal<string>;
 	/** The last request found no kernel, or has had no answer for long. */
 	readonly offline: Signal<boolean>;
 
+	readonly words: ReadonlySignal<Words>;
 	readonly blockInfo: ReadonlySignal<BlockInfo | null>;
 	readonly view: ReadonlySignal<GridView | null>;
 	readonly selected: ReadonlySignal<readonly CellIndex[]>;
@@ -66,9 +71,7 @@ export interface Model extends Signals<Inputs & Outputs> {
 export function createModel(host: HostModel): Model {
 	const disposers: (() => void)[] = [];
 
-	function trait<K extends keyof (Inputs & Outputs)>(
-		name: K,
-	): Signal<(Inputs & Outputs)[K]> {
+	function trait<K extends keyof Traits>(name: K): Signal<Traits[K]> {
 		const from = traitOf(name);
 		const read = () => PARSERS[name](host.get(from));
 		const value = signal(read());
@@ -80,37 +83,18 @@ export function createModel(host: HostModel): Model {
 		return value;
 	}
 
-	const traits = {
-		question: trait("question"),
-		noise: trait("noise"),
-		block: trait("block"),
-		site: trait("site"),
-		metric: trait("metric"),
-		direction: trait("direction"),
-		window: trait("window"),
-		kind: trait("kind"),
-		samples: trait("samples"),
-		seed: trait("seed"),
-		show: trait("show"),
-		selection: trait("selection"),
-		error: trait("error"),
-		example: trait("example"),
-		setup: trait("setup"),
-		foreignVersion: trait("foreignVersion"),
-		picture: trait("picture"),
-		runs: trait("runs"),
-		grid: trait("grid"),
-		detail: trait("detail"),
-		curve: trait("curve"),
-		generation: trait("generation"),
-	};
+	const traits = Object.fromEntries(
+		Object.keys(PARSERS).map((name) => [name, trait(name as keyof Traits)]),
+	) as { [K in keyof Traits]: Signal<Traits[K]> };
 
 	const fresh = signal<Fresh>(new Map());
 	const running = signal<Running | null>(null);
 	const waiting = signal<ReadonlyMap<number, readonly CellIndex[]>>(new Map());
 	const drawing = signal<readonly CellIndex[] | null>(null);
 	const offline = signal(false);
+	const said = signal("");
 
+	const words = computed(() => wordsOf(traits.look.value));
 	const blockInfo = computed(
 		() =>
 			traits.setup.value?.blocks.find(
@@ -120,17 +104,28 @@ export function createModel(host: HostModel): Model {
 	const frame = computed<GridFrame | null>(() => {
 		const block = traits.block.value;
 		const site = traits.site.value;
-		const info = blockInfo.value;
-		if (info) return { block, site, layers: info.layers, tokens: info.tokens };
+		const head = traits.head.value;
+		const axes = traits.axes.value;
 		const grid = traits.grid.value;
-		if (grid === null || traits.setup.value !== null) return null;
-		const { layers, tokens } = grid;
-		return { block: grid.block, site: grid.site, layers, tokens };
+		const known = blockInfo.value ?? (traits.setup.value ? null : grid);
+		if (known === null || known.tokens.length === 0) return null;
+		const { layers, tokens } = known;
+		if (known === grid) {
+			return {
+				block: grid.block,
+				site: grid.site,
+				head: grid.head,
+				layers,
+				tokens,
+				axes,
+			};
+		}
+		return { block, site, head, layers, tokens, axes };
 	});
 	// While this stays the same, values of two generations may stand side by side.
 	const meaning = computed(() =>
 		JSON.stringify([
-			frame.value,
+			{ ...frame.value, axes: "" },
 			traits.direction.value,
 			traits.window.value,
 			traits.metric.value,
@@ -170,6 +165,7 @@ export function createModel(host: HostModel): Model {
 			selected.value.length > 0 &&
 			detail.block === frame.value?.block &&
 			detail.site === frame.value.site &&
+			detail.head === frame.value.head &&
 			sameCells(detail.cells, selected.value);
 		return belongs ? detail : null;
 	});
@@ -201,7 +197,7 @@ export function createModel(host: HostModel): Model {
 		...traits,
 		set(name, value) {
 			try {
-				host.set(name, value);
+				host.set(traitOf(name), value);
 				host.save_changes();
 			} catch {
 				// Without a kernel the value still shows here.
@@ -212,6 +208,8 @@ export function createModel(host: HostModel): Model {
 		waiting,
 		drawing,
 		offline,
+		said,
+		words,
 		blockInfo,
 		view,
 		selected,

@@ -1,34 +1,36 @@
-// Moving about the grid by keyboard, and the set of cells between two corners.
+// Moving about the grid by keyboard, and the set of cells between two corners. Places are (row, column) on screen; row −1
+// holds the columns' headers, column −1 the rows'.
 
 import type { CellIndex } from "./traits";
 
-export interface Extent {
-	readonly layers: number;
-	readonly positions: number;
-}
+export type Place = readonly [row: number, column: number];
 
-/** Where a key leads from a cell; null where the key does not move. Layers run sideways, positions downwards. */
+/** Where a key leads from a place; null where the key does not move. */
 export function move(
-	[layer, position]: CellIndex,
+	[row, column]: Place,
 	key: string,
 	control: boolean,
-	{ layers, positions }: Extent,
-): CellIndex | null {
-	const last = layers - 1;
-	const bottom = positions - 1;
+	rows: number,
+	columns: number,
+): Place | null {
+	const right = columns - 1;
+	const bottom = rows - 1;
+	// The corner above the rows' headers is empty.
+	const first = row < 0 ? 0 : -1;
+	const top = column < 0 ? 0 : -1;
 	switch (key) {
 		case "ArrowLeft":
-			return [Math.max(0, layer - 1), position];
+			return [row, Math.max(first, column - 1)];
 		case "ArrowRight":
-			return [Math.min(last, layer + 1), position];
+			return [row, Math.min(right, column + 1)];
 		case "ArrowUp":
-			return [layer, Math.max(0, position - 1)];
+			return [Math.max(top, row - 1), column];
 		case "ArrowDown":
-			return [layer, Math.min(bottom, position + 1)];
+			return [Math.min(bottom, row + 1), column];
 		case "Home":
-			return [0, control ? 0 : position];
+			return [control ? 0 : row, 0];
 		case "End":
-			return [last, control ? bottom : position];
+			return [control ? bottom : row, right];
 		default:
 			return null;
 	}
@@ -43,9 +45,9 @@ export function between(a: CellIndex, b: CellIndex): CellIndex[] {
 	return cells;
 }
 
-export function clamp([l, p]: CellIndex, extent: Extent): CellIndex {
+export function clamp([row, column]: Place, rows: number, columns: number) {
 	return [
-		Math.max(0, Math.min(l, extent.layers - 1)),
-		Math.max(0, Math.min(p, extent.positions - 1)),
-	];
+		Math.max(-1, Math.min(row, rows - 1)),
+		Math.max(-1, Math.min(column, columns - 1)),
+	] as const;
 }

@@ -1,19 +1,36 @@
 // Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
 	"stderr",
 	"recovery",
 	"recovery_stderr",
+	"significant",
 ] as const;
+
+/** Colours at even steps from the left to the right end, each with a mark's colour that can be seen on it. */
+export interface Palette {
+	diverging: [string, string][];
+	sequential: [string, string][];
+}
+
+/** What does not depend on what is asked: words and colours. */
+export interface Look {
+	labels: Record<string, string>;
+	explain: Record<string, string>;
+	captions: Record<string, string>;
+	palettes: Record<string, Palette>;
+}
 
 /** One block of the model: the rows and columns of its grid. */
 export interface BlockInfo {
 	name: string;
 	layers: number;
 	tokens: string[];
+	sites: string[];
+	heads: number;
 	enabled: boolean;
 	reason: string;
 }
@@ -29,9 +46,12 @@ export interface Setup {
 	version: number;
 	model: string;
 	blocks: BlockInfo[];
-	sites: string[];
+	head_sites: string[];
 	metrics: string[];
+	corruptions: string[];
 	kinds: string[];
+	places: string[];
+	goals: string[];
 	examples: ExampleInfo[];
 	answer_tokens: string[];
 }
@@ -43,12 +63,13 @@ export interface RunInfo {
 	stderr: number | null;
 }
 
-/** Probabilities of the same words at the first answer position; patched is empty where there is no patched run. */
+/** Probabilities of the same words at the first answer position; empty where there is no such run. */
 export interface Bars {
 	words: string[];
 	clean: (number | null)[];
 	corrupted: (number | null)[];
 	patched: (number | null)[];
+	pinned: (number | null)[];
 }
 
 /** Whether the total effect is large enough for recovery to mean something, and the same in words. */
@@ -60,7 +81,8 @@ export interface Gate {
 /** The clean and the corrupted run. */
 export interface Runs {
 	generation: number;
-	noise: number;
+	culprit: string;
+	damage: string;
 	metric: string;
 	clean: RunInfo;
 	corrupted: RunInfo;
@@ -75,18 +97,25 @@ export interface Grid {
 	generation: number;
 	block: string;
 	site: string;
-	noise: number;
+	head: number | null;
+	damage: string;
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
 	values: DataView;
 }
 
-/** The patched run of the selected cells. */
+/** The patched run of the selected cells, or of those that were pinned. */
 export interface Detail {
 	generation: number;
 	block: string;
 	site: string;
+	head: number | null;
+	tokens: string[];
+	layers: number;
+	damage: string;
+	culprit: string;
+	metric: string;
 	direction: string;
 	window: number;
 	cells: [number, number][];
@@ -96,6 +125,12 @@ export interface Detail {
 	recovery: number | null;
 	recovery_stderr: number | null;
 	bars: Bars;
+}
+
+/** Whether there is something to take back, and something taken back. */
+export interface Steps {
+	undo: boolean;
+	redo: boolean;
 }
 
 /** The noise curve: mean score of the corrupted run over the noise factor. */
@@ -138,6 +173,42 @@ export interface ImageRequest {
 	id: number;
 }
 
+/** Swap in the picture in the message's one buffer. */
+export interface OtherImageRequest {
+	type: "other_image";
+	id: number;
+}
+
+/** Keep the patched run of the selected cells beside the next ones, or let it go. */
+export interface PinRequest {
+	type: "pin";
+	id: number;
+	on: boolean;
+}
+
+/** Take back what was asked last, or ask it again. */
+export interface StepRequest {
+	type: "step";
+	id: number;
+	back: boolean;
+}
+
+/** Which positions are in sight, first and last: they are computed first. */
+export interface LookRequest {
+	type: "look";
+	id: number;
+	first: number;
+	last: number;
+}
+
+/** Make a file or a text of what is shown. */
+export interface ExportRequest {
+	type: "export";
+	id: number;
+	format: "svg" | "csv" | "json" | "picture" | "other" | "python" | "cells";
+	theme: "light" | "dark";
+}
+
 /** Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells)). */
 export interface CellsEvent {
 	type: "cells";
@@ -145,6 +216,7 @@ export interface CellsEvent {
 	generation: number;
 	block: string;
 	site: string;
+	head: number | null;
 	cells: [number, number][];
 }
 
@@ -166,14 +238,30 @@ export interface DoneEvent {
 	stopped: boolean;
 }
 
+/** What was asked to be exported; the message's buffer is the file. */
+export interface ExportedEvent {
+	type: "exported";
+	id: number;
+	generation: number;
+	format: string;
+	name: string;
+	media: string;
+}
+
 export type Request =
 	| HelloRequest
 	| PatchRequest
 	| TraceRequest
 	| StopRequest
-	| ImageRequest;
+	| ImageRequest
+	| OtherImageRequest
+	| PinRequest
+	| StepRequest
+	| LookRequest
+	| ExportRequest;
 
 export type TraceEvent =
 	| CellsEvent
 	| ProgressEvent
-	| DoneEvent;
+	| DoneEvent
+	| ExportedEvent;

@@ -1,11 +1,12 @@
 // Messages: requests go out with an id of their own, events come in checked. What is misshapen, or belongs to an older
 // generation of the inputs, ends here without a sound.
 
-import { toFloats } from "./binary";
+import { toBytes, toFloats } from "./binary";
 import type { HostModel } from "./host";
 import type {
 	CellsEvent,
 	DoneEvent,
+	ExportedEvent,
 	ProgressEvent,
 	Request,
 	TraceEvent,
@@ -26,6 +27,7 @@ export interface Listener {
 	cells(event: CellsEvent, floats: Float32Array): void;
 	progress(event: ProgressEvent): void;
 	done(event: DoneEvent): void;
+	exported(event: ExportedEvent, bytes: Uint8Array<ArrayBuffer>): void;
 }
 
 type Fields = Record<string, unknown>;
@@ -45,6 +47,8 @@ const CHECKS: Record<TraceEvent["type"], (fields: Fields) => boolean> = {
 		isCount(f["total"]) &&
 		(f["seconds_left"] === null || typeof f["seconds_left"] === "number"),
 	done: (f) => typeof f["stopped"] === "boolean",
+	exported: (f) =>
+		["format", "name", "media"].every((name) => typeof f[name] === "string"),
 };
 
 /** The event in a message, or null where it is none of ours. */
@@ -69,10 +73,14 @@ export function createRpc(
 	function receive(content: unknown, buffers: unknown): void {
 		const event = parseEvent(content);
 		if (event === null || event.generation < generation()) return;
+		const buffer = Array.isArray(buffers) ? buffers[0] : undefined;
 		if (event.type === "progress") listener.progress(event);
 		else if (event.type === "done") listener.done(event);
-		else {
-			const floats = toFloats(Array.isArray(buffers) ? buffers[0] : undefined);
+		else if (event.type === "exported") {
+			const bytes = toBytes(buffer);
+			if (bytes !== null) listener.exported(event, bytes);
+		} else {
+			const floats = toFloats(buffer);
 			if (floats?.length === event.cells.length * CELL_FIELDS.length)
 				listener.cells(event, floats);
 		}

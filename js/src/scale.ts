@@ -1,7 +1,8 @@
 // From a value to its colour: the limits of the scale, stated in the legend, and where a value lies between them.
 
 import { type CellValues, type GridView, shownValue } from "./cells";
-import { diverging, neutral, sequential, type Theme } from "./colormap";
+import { neutral, type Shade, shadeAt } from "./palette";
+import type { Palette } from "./protocol";
 import type { Show } from "./traits";
 
 export interface Scale {
@@ -34,14 +35,16 @@ function shownValues(view: GridView | null, show: Show): number[] {
 		.filter(Number.isFinite);
 }
 
-/** `falling`: a score that rises with the damage, so that a negative effect restores. */
+/** `falling`: a score that rises with the damage, so that a negative effect restores; `fixed`: limits to keep to, 0 = none. */
 export function fitScale(
 	view: GridView | null,
 	show: Show,
 	falling: boolean,
+	fixed: number,
 ): Scale {
 	const values = shownValues(view, show);
-	const largest = roundUp(values.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
+	const largest =
+		fixed || roundUp(values.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
 	if (show === "score") {
 		const negative = values.some((value) => value < 0);
 		const positive = values.length === 0 || values.some((value) => value > 0);
@@ -52,7 +55,7 @@ export function fitScale(
 		};
 	}
 	if (show === "recovery") {
-		const limit = Math.max(largest, LEAST_RECOVERY);
+		const limit = fixed || Math.max(largest, LEAST_RECOVERY);
 		return { left: -limit, right: limit, diverging: true };
 	}
 	const limit = (largest || LEAST_RECOVERY) * (falling ? -1 : 1);
@@ -60,15 +63,21 @@ export function fitScale(
 }
 
 /** The colour at a place between the left (0) and the right (1) end. */
-export function colorAt(scale: Scale, theme: Theme, place: number): string {
-	return scale.diverging
-		? diverging(theme, 2 * place - 1)
-		: sequential(theme, place);
+export function colorAt(
+	scale: Scale,
+	palette: Palette | undefined,
+	place: number,
+): Shade {
+	return shadeAt(palette, scale.diverging ? "diverging" : "sequential", place);
 }
 
-export function colorOf(scale: Scale, theme: Theme, value: number): string {
+export function colorOf(
+	scale: Scale,
+	palette: Palette | undefined,
+	value: number,
+): Shade {
 	const span = scale.right - scale.left;
-	return colorAt(scale, theme, span === 0 ? 0 : (value - scale.left) / span);
+	return colorAt(scale, palette, span === 0 ? 0 : (value - scale.left) / span);
 }
 
 /** The colour of a cell, neutral where the shown quantity is not defined; null where nothing is known of it. */
@@ -76,9 +85,11 @@ export function cellColor(
 	values: CellValues,
 	show: Show,
 	scale: Scale,
-	theme: Theme,
-): string | null {
+	palette: Palette | undefined,
+): Shade | null {
 	if (Number.isNaN(values.score)) return null;
 	const value = shownValue(values, show);
-	return Number.isNaN(value) ? neutral(theme) : colorOf(scale, theme, value);
+	return Number.isNaN(value)
+		? neutral(palette)
+		: colorOf(scale, palette, value);
 }

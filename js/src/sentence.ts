@@ -1,10 +1,10 @@
 // What the selected states say, as a sentence: pieces of text, some of them bold, and the words for one cell.
 
-import { type Cell, type GridView, isNegligible } from "./cells";
+import { type Cell, isNegligible } from "./cells";
 import { percent, plain, points, score } from "./format";
-import { siteLabel } from "./labels";
-import type { Detail, Runs } from "./protocol";
+import type { Detail, Gate } from "./protocol";
 import type { CellIndex, Show } from "./traits";
+import type { Words } from "./words";
 
 export interface Piece {
 	readonly text: string;
@@ -31,47 +31,54 @@ export function layersName(layer: number, window: number, layers: number) {
 	return first === last ? `layer ${first}` : `layers ${first}–${last}`;
 }
 
-/** What was patched and how it came out, whether it was patched alone or is read off the grid. */
-export interface Outcome {
+/** What is patched. */
+export interface Asked {
 	readonly cells: readonly CellIndex[];
 	readonly direction: string;
 	readonly window: number;
 	readonly site: string;
-	readonly indirectEffect: number | null;
+	readonly head: number | null;
+	readonly tokens: readonly string[];
+	readonly layers: number;
+	readonly metric: string;
+	/** What took the answer away, in a word. */
+	readonly culprit: string;
+}
+
+/** What was patched and how it came out, whether it was patched alone or is read off the grid. */
+export interface Outcome extends Asked {
+	readonly indirect_effect: number | null;
 	readonly stderr: number | null;
 	readonly recovery: number | null;
-	readonly recoveryStderr: number | null;
+	readonly recovery_stderr: number | null;
+	/** Not distinguishable from 0. */
+	readonly negligible: boolean;
 }
 
 export function outcomeOf(detail: Detail): Outcome {
+	const { indirect_effect, stderr } = detail;
 	return {
-		cells: detail.cells,
-		direction: detail.direction,
-		window: detail.window,
-		site: detail.site,
-		indirectEffect: detail.indirect_effect,
-		stderr: detail.stderr,
-		recovery: detail.recovery,
-		recoveryStderr: detail.recovery_stderr,
+		...detail,
+		negligible: isNegligible(
+			indirect_effect ?? Number.NaN,
+			stderr ?? Number.NaN,
+		),
 	};
 }
 
 /** What was patched: "layer 10 at “circle”". */
-function subject(
-	cells: readonly CellIndex[],
-	window: number,
-	site: string,
-	view: GridView,
-): Piece[] {
+function subject(asked: Asked, { label }: Words): Piece[] {
+	const { cells, window, site, head, tokens, layers } = asked;
 	const [first] = cells;
 	if (first === undefined || cells.length !== 1)
 		return [bold(`these ${cells.length} states`)];
 	const [layer, position] = first;
-	const part = site === "block_output" ? "" : ` (${siteLabel(site)})`;
+	const one = head === null ? "" : ` head ${head}`;
+	const part = site === "block_output" ? "" : ` (${label(site)}${one})`;
 	return [
-		bold(layersName(layer, window, view.layers) + part),
+		bold(layersName(layer, window, layers) + part),
 		light(" at "),
-		bold(tokenName(view.tokens, position)),
+		bold(tokenName(tokens, position)),
 	];
 }
 
@@ -81,27 +88,23 @@ function verb(direction: string): string {
 
 export function outcomeSentence(
 	outcome: Outcome,
-	view: GridView,
-	runs: Runs | null,
+	gate: Gate | undefined,
+	words: Words,
 ): Piece[] {
-	const { cells, direction, window, site } = outcome;
-	const { indirectEffect, stderr, recovery, recoveryStderr } = outcome;
-	const start = [light(verb(direction)), ...subject(cells, window, site, view)];
-	if (indirectEffect === null)
+	const { direction, negligible, metric, culprit } = outcome;
+	const { stderr, recovery } = outcome;
+	const effect = outcome.indirect_effect;
+	const start = [light(verb(direction)), ...subject(outcome, words)];
+	if (effect === null)
 		return [...start, light(": this could not be computed.")];
-	const negligible = isNegligible(indirectEffect, stderr ?? Number.NaN);
 	const doubt = negligible ? ", not distinguishable from 0." : ".";
 	if (recovery === null) {
-		const metric = runs?.metric ?? "probability";
 		// The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
-		const change =
-			direction === "disrupt" && indirectEffect !== 0
-				? -indirectEffect
-				: indirectEffect;
-		const closed = runs !== null && !runs.gate.open;
-		const reason = closed
-			? `Recovery is not shown: ${runs.gate.text}.`
-			: "Recovery is not defined here.";
+		const change = direction === "disrupt" && effect !== 0 ? -effect : effect;
+		const reason =
+			gate?.open === false
+				? `Recovery is not shown: ${gate.text}.`
+				: "Recovery is not defined here.";
 		return [
 			...start,
 			light(" changes the score by "),
@@ -109,30 +112,24 @@ export function outcomeSentence(
 			light(`${doubt} ${reason}`),
 		];
 	}
-	const against = recovery < 0 && !negligible;
-	const amount = bold(percent(against ? -recovery : recovery, recoveryStderr));
-	const words =
+	// What would be shown as 0 takes nothing away.
+	const against = recovery < -5e-4 && !negligible;
+	const amount = bold(
+		percent(against ? -recovery : recovery, outcome.recovery_stderr),
+	);
+	const ends =
 		direction === "disrupt"
 			? [against ? " adds " : " costs ", " of the total effect"]
 			: [
 					against ? " takes away a further " : " brings back ",
-					" of what the noise took",
+					` of what the ${culprit} took`,
 				];
-	return [...start, light(words[0] ?? ""), amount, light(words[1] + doubt)];
+	return [...start, light(ends[0] ?? ""), amount, light(ends[1] + doubt)];
 }
 
 /** While the numbers are on their way: only what is being asked. */
-export function pendingSentence(
-	cells: readonly CellIndex[],
-	direction: string,
-	window: number,
-	view: GridView,
-): Piece[] {
-	return [
-		light(verb(direction)),
-		...subject(cells, window, view.site, view),
-		light(" …"),
-	];
+export function pendingSentence(asked: Asked, words: Words): Piece[] {
+	return [light(verb(asked.direction)), ...subject(asked, words), light(" …")];
 }
 
 export function toText(pieces: readonly Piece[]): string {
@@ -145,8 +142,8 @@ export function cellValues(cell: Cell, metric: string): [string, string][] {
 	if (Number.isNaN(values.score)) return [];
 	return [
 		["score", score(metric, values.score)],
-		["indirect effect", plain(values.indirectEffect, values.stderr)],
-		["recovery", percent(values.recovery, values.recoveryStderr)],
+		["indirect effect", plain(values.indirect_effect, values.stderr)],
+		["recovery", percent(values.recovery, values.recovery_stderr)],
 	];
 }
 
@@ -177,11 +174,11 @@ export function cellLabel(
 	if (!Number.isNaN(values.score)) {
 		if (show === "score") value = `score ${score(metric, values.score)}`;
 		else if (show === "indirect_effect")
-			value = `indirect effect ${plain(values.indirectEffect, values.stderr)}`;
+			value = `indirect effect ${plain(values.indirect_effect, values.stderr)}`;
 		else
 			value = Number.isNaN(values.recovery)
 				? "recovery not defined"
-				: `recovery ${percent(values.recovery, values.recoveryStderr)}`;
+				: `recovery ${percent(values.recovery, values.recovery_stderr)}`;
 	}
 	const told = [place, value].filter((part) => part !== "").join(": ");
 	return [told, ...cellNotes(cell)].join("; ");

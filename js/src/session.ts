@@ -2,8 +2,11 @@
 
 import { batch } from "@preact/signals";
 import { key, readCell } from "./cells";
+import { copy, download, rasterize } from "./files";
 import type { HostModel } from "./host";
 import type { Model } from "./model";
+import { pacer } from "./pacer";
+import type { Theme } from "./palette";
 import { PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft } from "./rpc";
 import type { CellIndex } from "./traits";
@@ -12,6 +15,21 @@ import type { CellIndex } from "./traits";
 const MAX_CELLS = 4096;
 /** Milliseconds without an answer after which it is said that there is none. */
 const PATIENCE = 10_000;
+/** What ipywidgets says when a kernel restarts, dies or is lost; its widgets never get another. */
+const LOST = "comm_live_update";
+/** Milliseconds between two patches: no hand is faster, and a kernel keeps up with it. */
+const INTERVAL = 40;
+
+/** What a view can ask to have exported; PNG is drawn here, from the kernel's SVG. */
+export type Format =
+	| "svg"
+	| "png"
+	| "csv"
+	| "json"
+	| "picture"
+	| "other"
+	| "python"
+	| "cells";
 
 export interface Session {
 	hello(): void;
@@ -19,13 +37,24 @@ export interface Session {
 	traceAll(): void;
 	stop(): void;
 	setPicture(bytes: ArrayBuffer): void;
+	setOtherPicture(bytes: ArrayBuffer): void;
+	pin(on: boolean): void;
+	step(back: boolean): void;
+	/** Which positions are in sight. */
+	look(first: number, last: number): void;
+	export(format: Format, theme: Theme): void;
 	dispose(): void;
 }
 
-export function createSession(host: HostModel, model: Model): Session {
+export function createSession(
+	host: HostModel,
+	model: Model,
+	el: HTMLElement,
+): Session {
 	const { fresh, running, waiting } = model;
 	// Progress may still be on its way when its trace has been stopped.
 	const stopped = new Set<number>();
+	const exports = new Map<number, Format>();
 
 	let patience: ReturnType<typeof setTimeout> | undefined;
 	const answered = () => {
@@ -35,14 +64,27 @@ export function createSession(host: HostModel, model: Model): Session {
 	// What is dropped for newer inputs is never answered.
 	const stopWatching = model.generation.subscribe(answered);
 
+	const lost = () => {
+		model.offline.value = true;
+		waiting.value = new Map();
+		running.value = null;
+	};
+	host.on(LOST, lost);
+
 	const rpc = createRpc(host, () => model.generation.value, {
 		cells(event, floats) {
 			answered();
-			const { generation, block, site } = event;
+			const { generation, block, site, head } = event;
 			const next = new Map(fresh.value);
 			event.cells.forEach(([layer, position], index) => {
 				const values = readCell(floats, event.cells.length, index);
-				next.set(key(layer, position), { generation, block, site, values });
+				next.set(key(layer, position), {
+					generation,
+					block,
+					site,
+					head,
+					values,
+				});
 			});
 			fresh.value = next;
 		},
@@ -60,7 +102,41 @@ export function createSession(host: HostModel, model: Model): Session {
 				waiting.value = without(waiting.value, id);
 			});
 		},
+		exported({ id, format, name, media }, bytes) {
+			answered();
+			// Every view hears it; only the one that asked takes it.
+			const wanted = exports.get(id);
+			exports.delete(id);
+			if (wanted !== undefined) deliver(wanted, format, name, media, bytes);
+		},
 	});
+
+	let saying: ReturnType<typeof setTimeout> | undefined;
+	function say(text: string): void {
+		model.said.value = text;
+		clearTimeout(saying);
+		if (text !== "") saying = setTimeout(() => say(""), 1500);
+	}
+
+	async function deliver(
+		wanted: Format,
+		format: string,
+		name: string,
+		media: string,
+		bytes: Uint8Array<ArrayBuffer>,
+	): Promise<void> {
+		try {
+			const blob = new Blob([bytes], { type: media });
+			if (format === "python" || format === "cells") {
+				await copy(new TextDecoder().decode(bytes), el);
+				say("Copied");
+			} else if (wanted === "png")
+				download(name.replace("svg", "png"), await rasterize(blob));
+			else download(name, blob);
+		} catch (error) {
+			model.set("error", `${name}: ${(error as Error).message}`);
+		}
+	}
 
 	function send(request: Draft, buffer?: ArrayBuffer): number | null {
 		const id = rpc.send(request, buffer);
@@ -79,6 +155,18 @@ export function createSession(host: HostModel, model: Model): Session {
 		return id;
 	}
 
+	const patch = pacer((chosen: readonly CellIndex[]) => {
+		const id = ask({
+			type: "patch",
+			cells: chosen.map(([layer, position]) => [layer, position]),
+		});
+		// A set is patched as a whole and fills no single cell.
+		if (id !== null && chosen.length === 1)
+			waiting.value = new Map(waiting.value).set(id, chosen);
+	}, INTERVAL);
+	// Cells are meant in the block in which they were chosen.
+	const stopForgetting = model.block.subscribe(() => patch.cancel());
+
 	return {
 		hello: () => {
 			send({ type: "hello", version: PROTOCOL_VERSION });
@@ -88,14 +176,8 @@ export function createSession(host: HostModel, model: Model): Session {
 			batch(() => {
 				model.drawing.value = null;
 				model.set("selection", chosen);
-				if (chosen.length === 0) return;
-				const id = ask({
-					type: "patch",
-					cells: chosen.map(([layer, position]) => [layer, position]),
-				});
-				// A set is patched as a whole and fills no single cell.
-				if (id !== null && chosen.length === 1)
-					waiting.value = new Map(waiting.value).set(id, chosen);
+				if (chosen.length === 0) patch.cancel();
+				else patch.push(chosen);
 			});
 		},
 		traceAll() {
@@ -111,8 +193,32 @@ export function createSession(host: HostModel, model: Model): Session {
 		setPicture: (bytes) => {
 			send({ type: "image" }, bytes);
 		},
+		setOtherPicture: (bytes) => {
+			send({ type: "other_image" }, bytes);
+		},
+		pin: (on) => {
+			send({ type: "pin", on });
+		},
+		step: (back) => {
+			send({ type: "step", back });
+		},
+		look: (first, last) => {
+			send({ type: "look", first, last });
+		},
+		export(format, theme) {
+			const id = ask({
+				type: "export",
+				format: format === "png" ? "svg" : format,
+				theme,
+			});
+			if (id !== null) exports.set(id, format);
+		},
 		dispose() {
 			clearTimeout(patience);
+			clearTimeout(saying);
+			patch.cancel();
+			stopForgetting();
+			host.off(LOST, lost);
 			stopWatching();
 			rpc.dispose();
 		},

@@ -1,7 +1,7 @@
 // Whether the page is dark: what the host says, or what the system prefers where no host says anything.
 
 import { type ReadonlySignal, signal } from "@preact/signals";
-import type { Theme } from "./colormap";
+import type { Theme } from "./palette";
 
 const HOSTS =
 	"[data-jp-theme-light], .vscode-dark, .vscode-high-contrast, .vscode-light, html[theme]";

@@ -5,14 +5,18 @@ import {
 	type Curve,
 	type Detail,
 	type Grid,
+	type Look,
 	PROTOCOL_VERSION,
 	type Runs,
 	type Setup,
+	type Steps,
 } from "./protocol";
 
 export type CellIndex = readonly [layer: number, position: number];
 export type Show = "recovery" | "indirect_effect" | "score";
 export type Direction = "restore" | "disrupt";
+/** What the grid's rows are. */
+export type Axes = "tokens" | "layers";
 
 /** What a person changes: set here, saved to the kernel, and set by the kernel too. */
 export interface Inputs {
@@ -20,13 +24,24 @@ export interface Inputs {
 	noise: number;
 	block: string;
 	site: string;
+	/** Of an attention; null = all heads together. */
+	head: number | null;
 	metric: string;
+	/** Another answer to compare with; "" = none. */
+	foil: string;
 	direction: Direction;
 	window: number;
+	corruption: string;
 	kind: string;
+	at: string;
 	samples: number;
 	seed: number;
+	otherQuestion: string;
+	to: string;
 	show: Show;
+	axes: Axes;
+	/** Where the colours end; 0 = automatic. */
+	limit: number;
 	selection: readonly CellIndex[];
 	error: string;
 	/** Index of the built-in example on show, -1 = none. */
@@ -35,13 +50,17 @@ export interface Inputs {
 
 /** What the kernel alone sets; null = not computed yet. */
 export interface Outputs {
+	look: Look | null;
 	setup: Setup | null;
 	/** The protocol of the kernel, where it is not ours: then nothing else of `setup` may be relied on. */
 	foreignVersion: number | null;
 	picture: unknown;
+	otherPicture: unknown;
 	runs: Runs | null;
 	grid: Grid | null;
 	detail: Detail | null;
+	pinned: Detail | null;
+	steps: Steps;
 	curve: Curve | null;
 	generation: number;
 }
@@ -79,12 +98,12 @@ function shaped<T>(...needed: (keyof T & string)[]) {
 	};
 }
 
+function isIndex(value: unknown): value is number {
+	return Number.isInteger(value) && (value as number) >= 0;
+}
+
 export function isCell(value: unknown): value is CellIndex {
-	return (
-		Array.isArray(value) &&
-		value.length === 2 &&
-		value.every((part) => Number.isInteger(part) && part >= 0)
-	);
+	return Array.isArray(value) && value.length === 2 && value.every(isIndex);
 }
 
 function version(value: unknown): number | null {
@@ -95,9 +114,12 @@ function version(value: unknown): number | null {
 
 const readSetup = shaped<Setup>(
 	"blocks",
-	"sites",
+	"head_sites",
 	"metrics",
+	"corruptions",
 	"kinds",
+	"places",
+	"goals",
 	"examples",
 	"answer_tokens",
 );
@@ -112,16 +134,25 @@ export const PARSERS: {
 	noise: number(0),
 	block: text("question_encoder"),
 	site: text("block_output"),
+	head: (value) => (isIndex(value) ? value : null),
 	metric: text("probability"),
+	foil: text(""),
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number(1),
+	corruption: text("GaussianNoise"),
 	kind: text("multiplicative"),
+	at: text("image_embeddings"),
 	samples: number(10),
 	seed: number(0),
+	otherQuestion: text(""),
+	to: text("mean"),
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
+	axes: oneOf<Axes>("tokens", "layers"),
+	limit: number(0),
 	selection: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
 	error: text(""),
 	example: number(-1),
+	look: shaped<Look>("labels", "explain", "captions", "palettes"),
 	setup: (value) =>
 		version(value) === PROTOCOL_VERSION ? readSetup(value) : null,
 	foreignVersion: (value) => {
@@ -129,14 +160,21 @@ export const PARSERS: {
 		return theirs === PROTOCOL_VERSION ? null : theirs;
 	},
 	picture: (value) => value ?? null,
+	otherPicture: (value) => value ?? null,
 	runs: shaped<Runs>("clean", "corrupted", "gate", "bars"),
 	grid: shaped<Grid>("tokens", "constructed", "values"),
-	detail: shaped<Detail>("cells", "bars"),
+	detail: shaped<Detail>("cells", "bars", "tokens"),
+	pinned: shaped<Detail>("cells", "bars", "tokens"),
+	steps: (value) => ({
+		undo: isRecord(value) && value["undo"] === true,
+		redo: isRecord(value) && value["redo"] === true,
+	}),
 	curve: shaped<Curve>("factors", "scores"),
 	generation: number(0),
 };
 
-/** The trait a signal is read from, where it has another name. */
+/** The trait a signal is read from. */
 export function traitOf(name: string): string {
-	return name === "foreignVersion" ? "setup" : name;
+	if (name === "foreignVersion") return "setup";
+	return name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -1,31 +1,33 @@
 import { describe, expect, it } from "vitest";
 import { toFloats } from "../src/binary";
 import {
+	type Cell,
+	carryOver,
+	cellOf,
 	type Fresh,
+	type FreshCell,
+	type GridFrame,
 	isNegligible,
-	layerMeans,
+	key,
+	meansOf,
 	NOTHING,
+	reuseRows,
 	viewCells,
 } from "../src/cells";
-import { gridOf, LAYERS, TOKENS, unaligned } from "./host";
+import { FRAME, gridOf, LAYERS, TOKENS, unaligned } from "./host";
 
-const FRAME = {
-	block: "question_encoder",
-	site: "block_output",
-	layers: LAYERS,
-	tokens: TOKENS,
-};
+const TURNED: GridFrame = { ...FRAME, axes: "layers" };
 const NONE: Fresh = new Map();
 const nobody = () => false;
 
-function arrived(generation: number, recovery: number, more = {}): Fresh {
+function arrived(
+	generation: number,
+	recovery: number,
+	more: Partial<FreshCell> = {},
+): Fresh {
+	const { block, site, head } = FRAME;
 	const values = { ...NOTHING, score: 0.5, recovery };
-	return new Map([
-		[
-			"1,2",
-			{ generation, block: FRAME.block, site: FRAME.site, values, ...more },
-		],
-	]);
+	return new Map([["1,2", { generation, block, site, head, values, ...more }]]);
 }
 
 describe("floats", () => {
@@ -49,7 +51,7 @@ describe("the grid in view", () => {
 		const view = viewCells(FRAME, grid, NONE, 3, nobody);
 		expect(view.rows).toHaveLength(TOKENS.length);
 		expect(view.rows[2]?.[1]?.values.recovery).toBeCloseTo(1.2);
-		expect(view.rows[2]?.[1]?.values.recoveryStderr).toBeCloseTo(0.03);
+		expect(view.rows[2]?.[1]?.values.recovery_stderr).toBeCloseTo(0.03);
 		expect(view.rows[2]?.[1]?.state).toBe("value");
 	});
 
@@ -80,11 +82,18 @@ describe("the grid in view", () => {
 		}
 	});
 
-	it("leaves out cells and traits of another site, block or shape", () => {
-		const other = arrived(4, 0.7, { site: "mlp" });
-		const view = viewCells(FRAME, null, other, 4, nobody);
-		expect(view.rows[2]?.[1]?.state).toBe("empty");
-		for (const change of [{ site: "mlp" }, { block: "x" }, { layers: 2 }]) {
+	it("leaves out cells and traits of another site, block, head or shape", () => {
+		for (const change of [{ site: "mlp" }, { block: "x" }, { head: 1 }]) {
+			const other = arrived(4, 0.7, change);
+			const view = viewCells(FRAME, null, other, 4, nobody);
+			expect(view.rows[2]?.[1]?.state).toBe("empty");
+		}
+		for (const change of [
+			{ site: "mlp" },
+			{ block: "x" },
+			{ head: 0 },
+			{ layers: 2 },
+		]) {
 			const wrong = gridOf(3, () => 1, change);
 			const empty = viewCells(FRAME, wrong, NONE, 3, nobody);
 			expect(empty.rows[0]?.[0]?.state).toBe("empty");
@@ -97,16 +106,108 @@ describe("the grid in view", () => {
 		expect(view.rows[0]?.[0]?.state).toBe("empty");
 	});
 
-	it("averages what is computed, layer by layer", () => {
-		const means = layerMeans(
+	it("takes cells and traits of the head in view", () => {
+		const frame = { ...FRAME, head: 1 };
+		const own = gridOf(3, () => 0.3, { head: 1 });
+		const view = viewCells(frame, own, NONE, 3, nobody);
+		expect(view.rows[2]?.[1]?.values.recovery).toBeCloseTo(0.3);
+		const newer = arrived(4, 0.7, { head: 1 });
+		const after = viewCells(frame, own, newer, 4, nobody);
+		expect(after.rows[2]?.[1]?.values.recovery).toBe(0.7);
+	});
+
+	it("can have a row for each layer and a column for each token", () => {
+		const view = viewCells(TURNED, grid, NONE, 3, nobody);
+		expect(view.rows).toHaveLength(LAYERS);
+		expect(view.rows[1]).toHaveLength(TOKENS.length);
+		expect(view.rows[1]?.[2]).toMatchObject({ layer: 1, position: 2 });
+		expect(view.rows[1]?.[2]?.values.recovery).toBeCloseTo(1.2);
+	});
+
+	it.each([FRAME, TURNED])("finds a cell with $axes as rows", (frame) => {
+		const view = viewCells(frame, grid, NONE, 3, nobody);
+		expect(cellOf(view, [1, 2])).toMatchObject({ layer: 1, position: 2 });
+		expect(cellOf(view, [2, 3])).toMatchObject({ layer: 2, position: 3 });
+		expect(cellOf(view, [3, 0])).toBeUndefined();
+		expect(cellOf(view, [0, 4])).toBeUndefined();
+	});
+
+	it("averages what is computed, row by row and column by column", () => {
+		const { rows, columns } = meansOf(
 			viewCells(FRAME, grid, NONE, 3, nobody),
 			"recovery",
 		);
-		expect(means[0]).toBeCloseTo(0.1);
-		expect(means[2]).toBeCloseTo(2.1);
-		const none = layerMeans(viewCells(FRAME, null, NONE, 3, nobody), "score");
-		expect(none).toEqual([Number.NaN, Number.NaN, Number.NaN]);
+		expect(rows.map((mean) => Number(mean.toFixed(4)))).toEqual([
+			1,
+			1.1,
+			1.2,
+			Number.NaN,
+		]);
+		expect(columns.map((mean) => Number(mean.toFixed(4)))).toEqual([
+			0.1, 1.1, 2.1,
+		]);
+		const turned = meansOf(
+			viewCells(TURNED, grid, NONE, 3, nobody),
+			"recovery",
+		);
+		expect(turned).toEqual({ rows: columns, columns: rows });
+		const none = meansOf(viewCells(FRAME, null, NONE, 3, nobody), "score");
+		expect(none.columns).toEqual([Number.NaN, Number.NaN, Number.NaN]);
+		expect(meansOf(null, "score")).toEqual({ rows: [], columns: [] });
 	});
+
+	it("takes from the kernel what cannot be told from 0", () => {
+		const negligible = (significant: number, indirect_effect: number) => {
+			const values = { ...NOTHING, score: 0.5, significant, indirect_effect };
+			const fresh = arrived(4, 0.7, { values });
+			const view = viewCells(FRAME, null, fresh, 4, nobody);
+			return (cellOf(view, [1, 2]) as Cell).negligible;
+		};
+		expect(negligible(0, 0.4)).toBe(true);
+		expect(negligible(1, 0.001)).toBe(false);
+		expect(negligible(Number.NaN, 0.001)).toBe(false);
+		expect(negligible(Number.NaN, 0)).toBe(true);
+		const empty = viewCells(FRAME, null, NONE, 4, nobody);
+		expect(cellOf(empty, [1, 2])?.negligible).toBe(false);
+	});
+});
+
+describe("rows", () => {
+	const grid = gridOf(3, () => 0.5);
+	const view = (frame: GridFrame, fresh = NONE) =>
+		viewCells(frame, grid, fresh, 3, nobody);
+
+	it("are used again where nothing in them changed", () => {
+		const before = view(FRAME);
+		const after = reuseRows(view(FRAME, arrived(4, 0.9)), before);
+		expect(after.rows[0]).toBe(before.rows[0]);
+		expect(after.rows[2]).not.toBe(before.rows[2]);
+		expect(after.rows[2]?.[1]?.values.recovery).toBe(0.9);
+	});
+
+	it("are not used again when the axes are turned round", () => {
+		// As many layers as tokens: nothing but the place of a cell tells the two apart.
+		const tokens = TOKENS.slice(0, LAYERS);
+		const square = { ...FRAME, tokens };
+		const before = viewCells(square, null, NONE, 3, nobody);
+		const turned = viewCells(
+			{ ...square, axes: "layers" },
+			null,
+			NONE,
+			3,
+			nobody,
+		);
+		const { rows } = reuseRows(turned, before);
+		expect(rows[2]?.[1]).toMatchObject({ layer: 2, position: 1 });
+	});
+});
+
+it("keeps with their head the values that a newer trait does not hold yet", () => {
+	const before = gridOf(3, () => 0.5, { head: 2 });
+	const empty = (head: number) => gridOf(4, () => Number.NaN, { head });
+	const carried = carryOver(NONE, before, empty(2));
+	expect(carried.get(key(1, 2))).toMatchObject({ generation: 3, head: 2 });
+	expect(carryOver(NONE, before, empty(1)).size).toBe(0);
 });
 
 it("takes an effect within two standard errors for none, if there is a standard error", () => {

@@ -1,18 +1,21 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { BARS, gridOf, unaligned } from "./host";
-import { key, open, settle, type View } from "./view";
+import { cellLabel } from "../src/sentence";
+import { BARS, DETAIL, gridOf, RUNS, unaligned } from "./host";
+import { key, open, point, settle, type View } from "./view";
+
+// So that it can be told how often a cell is drawn.
+vi.mock("../src/sentence", { spy: true });
 
 let view: View;
-const { host, cell } = {
-	host: () => view.host,
-	cell: (layer: number, position: number) => view.cell(layer, position),
-};
+const host = () => view.host;
+const cell = (layer: number, position: number) => view.cell(layer, position);
+const place = (row: number, column: number) => view.place(row, column);
 const last = () => host().sent.at(-1);
 const selected = () =>
 	[...view.el.querySelectorAll<HTMLElement>("[aria-selected=true]")].map(
 		({ dataset }) => [Number(dataset["layer"]), Number(dataset["position"])],
 	);
-const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03]) =>
+const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03, 1]) =>
 	host().message(
 		{
 			type: "cells",
@@ -20,25 +23,20 @@ const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03]) =>
 			generation: 3,
 			block: "question_encoder",
 			site: "block_output",
+			head: null,
 			cells: [[1, 3]],
 			...more,
 		},
 		[unaligned(values)],
 	);
-const DETAIL = {
-	generation: 3,
-	block: "question_encoder",
-	site: "block_output",
-	direction: "restore",
-	window: 1,
-	cells: [[2, 1]],
-	score: 0.59,
-	stderr: 0.03,
-	indirect_effect: 0.47,
-	recovery: 0.58,
-	recovery_stderr: 0.04,
-	bars: { ...BARS, patched: [0.59, 0.18] },
-};
+/** The cells of the patches asked for so far. */
+const patches = () =>
+	host()
+		.sent.filter(({ type }) => type === "patch")
+		.map(({ cells }) => cells);
+const TURNED = ["tokens", "layers"] as const;
+const wholeLayer = (layer: number) => [0, 1, 2, 3].map((p) => [layer, p]);
+const wholeToken = (position: number) => [0, 1, 2].map((l) => [l, position]);
 
 beforeEach(async () => {
 	view = await open();
@@ -96,6 +94,41 @@ describe("the cells", () => {
 		expect(cell(1, 3).dataset).toMatchObject({ state: "value", value: "0.45" });
 	});
 
+	it("are those of the head in view", async () => {
+		arrive({ head: 1 });
+		await settle();
+		expect(cell(1, 3).dataset["state"]).toBe("empty");
+		host().put("head", 1);
+		await settle();
+		expect(cell(1, 0).dataset["state"]).toBe("empty");
+		arrive({ head: 1 });
+		await settle();
+		expect(cell(1, 3).dataset).toMatchObject({ state: "value", value: "0.45" });
+	});
+
+	it("take their mark for what cannot be told from 0 from the kernel", async () => {
+		arrive({}, [0.5, 0.4, 0.02, 0.45, 0.03, 0]);
+		await settle();
+		expect(cell(1, 3).textContent).toBe("•");
+	});
+
+	it("have a row for each layer where it is asked for", async () => {
+		expect(place(2, 1)).toBe(cell(1, 2));
+		host().put("axes", "layers");
+		await settle();
+		expect(place(2, 1)).toBe(cell(2, 1));
+		expect(cell(1, 0).dataset["value"]).toBe("0.2");
+		const heads = [...view.el.querySelectorAll("[role=columnheader]")];
+		expect(heads.map(({ textContent }) => textContent)).toEqual([
+			"token",
+			"[CLS]",
+			"what",
+			"color",
+			"?",
+		]);
+		expect(place(2, -1).textContent).toBe("2");
+	});
+
 	it("stay, as old, when a newer grid does not hold them yet", async () => {
 		const sparse = (generation: number) =>
 			gridOf(generation, (layer, position) =>
@@ -128,6 +161,14 @@ describe("the cells", () => {
 	});
 });
 
+it("draws again the rows in which something changed, and no other", async () => {
+	const drawn = vi.mocked(cellLabel).mockClear();
+	arrive({}, [0.5, 0.4, 0.02, 0.2, 0.03, 1]);
+	await settle();
+	expect(cell(1, 3).dataset["value"]).toBe("0.2");
+	expect(drawn).toHaveBeenCalledTimes(3);
+});
+
 describe("choosing", () => {
 	it("by click selects, asks for the patch and waits for it", async () => {
 		cell(1, 3).click();
@@ -153,9 +194,9 @@ describe("choosing", () => {
 		expect(cell(1, 3).dataset["state"]).toBe("empty");
 	});
 
-	it("has one cell to tab to, moved by the arrow keys", async () => {
+	it("has one place to tab to, moved by the arrow keys", async () => {
 		const stops = () =>
-			[...view.el.querySelectorAll("[role=gridcell][tabindex='0']")].length;
+			view.el.querySelectorAll("[role=grid] [tabindex='0']").length;
 		cell(0, 0).focus();
 		await key(cell(0, 0), "ArrowRight");
 		await key(cell(1, 0), "ArrowDown");
@@ -164,6 +205,10 @@ describe("choosing", () => {
 		expect(host().sent).toHaveLength(1);
 		await key(cell(1, 1), "End", { ctrlKey: true });
 		expect(document.activeElement).toBe(cell(2, 3));
+		await key(cell(2, 3), "Home");
+		await key(cell(0, 3), "ArrowLeft");
+		expect(document.activeElement).toBe(place(3, -1));
+		expect(stops()).toBe(1);
 	});
 
 	it.each(["Enter", " "])("by key %j patches", async (name) => {
@@ -193,17 +238,13 @@ describe("choosing", () => {
 		]);
 	});
 
-	it("of a set by pointer asks when it is let go anywhere", async () => {
+	it("of a set by Shift and pointer asks when it is let go anywhere", async () => {
 		cell(0, 0).click();
-		const point = (target: EventTarget, name: string) =>
-			target.dispatchEvent(
-				new PointerEvent(name, { bubbles: true, shiftKey: true, button: 0 }),
-			);
-		point(cell(1, 0), "pointerdown");
-		point(cell(2, 1), "pointerover");
+		point(cell(1, 0), "pointerdown", { shiftKey: true });
+		point(cell(2, 1), "pointerover", { shiftKey: true });
 		await settle();
 		expect(selected()).toHaveLength(6);
-		point(window, "pointerup");
+		point(window, "pointerup", { shiftKey: true });
 		await settle();
 		expect(last()?.["cells"]).toHaveLength(6);
 		const sent = host().sent.length;
@@ -211,7 +252,99 @@ describe("choosing", () => {
 		expect(host().sent).toHaveLength(sent);
 	});
 
-	it("goes back to one with Escape", async () => {
+	it.each(TURNED)("by a drag asks once, with %s as rows", async (axes) => {
+		host().put("axes", axes);
+		await settle();
+		point(cell(2, 1), "pointerdown");
+		point(cell(2, 2), "pointerover");
+		point(cell(1, 2), "pointerover");
+		await settle();
+		expect(selected()).toHaveLength(4);
+		expect(patches()).toEqual([]);
+		point(cell(1, 2), "pointerup");
+		// The browser sends the click to what both ends have in common.
+		view.el.querySelector<HTMLElement>("[role=grid]")?.click();
+		await settle();
+		const square = [
+			[1, 1],
+			[1, 2],
+			[2, 1],
+			[2, 2],
+		];
+		expect(patches()).toEqual([square]);
+		expect(host().traits["selection"]).toEqual(square);
+		point(cell(0, 0), "pointerover");
+		await settle();
+		expect(selected()).toHaveLength(4);
+	});
+
+	it("by pointer within one cell is a click", async () => {
+		point(cell(2, 1), "pointerdown");
+		point(cell(2, 1), "pointerover");
+		point(cell(2, 1), "pointerup");
+		await settle();
+		expect(patches()).toEqual([]);
+		cell(2, 1).click();
+		await settle();
+		expect(patches()).toEqual([[[2, 1]]]);
+	});
+
+	it.each([{ pointerType: "touch" }, { button: 2 }, { ctrlKey: true }])(
+		"does not drag with %j",
+		async (how) => {
+			point(cell(0, 0), "pointerdown", how);
+			point(cell(2, 2), "pointerover", how);
+			point(cell(2, 2), "pointerup", how);
+			await settle();
+			expect(selected()).toEqual([]);
+			expect(patches()).toEqual([]);
+		},
+	);
+
+	it.each(["ctrlKey", "metaKey"])(
+		"with %s adds a cell and takes it out",
+		async (held) => {
+			const press = async (target: HTMLElement) => {
+				target.dispatchEvent(
+					new MouseEvent("click", { bubbles: true, [held]: true }),
+				);
+				await settle();
+			};
+			cell(0, 0).click();
+			await settle();
+			await press(cell(1, 1));
+			expect(host().traits["selection"]).toEqual([
+				[0, 0],
+				[1, 1],
+			]);
+			await press(cell(0, 0));
+			expect(patches().at(-1)).toEqual([[1, 1]]);
+			await press(cell(1, 1));
+			expect(selected()).toEqual([]);
+			expect(patches()).toHaveLength(3);
+			cell(1, 1).click();
+			await settle();
+			await press(place(-1, 1));
+			expect(selected()).toHaveLength(4);
+			await press(place(-1, 1));
+			expect(selected()).toEqual([]);
+		},
+	);
+
+	it("by many clicks asks for the first and the last", async () => {
+		for (const layer of [0, 1, 2]) cell(layer, 0).click();
+		await settle();
+		expect(patches()).toEqual([[[0, 0]], [[2, 0]]]);
+	});
+
+	it("is forgotten when another block is chosen before it is asked", async () => {
+		for (const layer of [0, 1]) cell(layer, 0).click();
+		host().put("block", "answer_decoder");
+		await settle();
+		expect(patches()).toEqual([[[0, 0]]]);
+	});
+
+	it("is taken back with Escape", async () => {
 		host().put("selection", [
 			[0, 0],
 			[1, 0],
@@ -220,8 +353,36 @@ describe("choosing", () => {
 		cell(1, 0).focus();
 		await settle();
 		await key(cell(1, 0), "Escape");
-		expect(host().traits["selection"]).toEqual([[1, 0]]);
+		expect(host().traits["selection"]).toEqual([]);
+		expect(host().saves).toBe(1);
+		await key(cell(1, 0), "Escape");
+		expect(host().saves).toBe(1);
+		expect(patches()).toEqual([]);
 	});
+
+	it("of a set that is being drawn out is taken back with Escape", async () => {
+		cell(0, 0).focus();
+		await settle();
+		await key(cell(0, 0), "ArrowRight", { shiftKey: true });
+		expect(selected()).toHaveLength(2);
+		await key(cell(1, 0), "Escape");
+		expect(selected()).toEqual([]);
+		cell(1, 0).dispatchEvent(
+			new KeyboardEvent("keyup", { key: "Shift", bubbles: true }),
+		);
+		await settle();
+		expect(patches()).toEqual([]);
+	});
+
+	it.each([{ ctrlKey: true }, { metaKey: true }])(
+		"is copied with %j and C",
+		async (held) => {
+			await key(cell(0, 0), "c");
+			expect(host().sent).toHaveLength(1);
+			await key(cell(0, 0), "c", held);
+			expect(last()).toMatchObject({ type: "export", format: "cells" });
+		},
+	);
 
 	it("works without a kernel for what is known", async () => {
 		host().connected = false;
@@ -238,19 +399,194 @@ describe("choosing", () => {
 	});
 });
 
+describe("a header", () => {
+	it.each(TURNED)(
+		"selects all of its row or column, with %s as rows",
+		async (axes) => {
+			host().put("axes", axes);
+			await settle();
+			const [across, down] =
+				axes === "tokens"
+					? [wholeLayer(1), wholeToken(2)]
+					: [wholeToken(1), wholeLayer(2)];
+			place(-1, 1).click();
+			await settle();
+			expect(patches().at(-1)).toEqual(across);
+			place(2, -1).click();
+			await settle();
+			expect(patches().at(-1)).toEqual(down);
+			expect(patches()).toHaveLength(2);
+		},
+	);
+
+	it("is reached by keys, and Enter selects", async () => {
+		cell(0, 0).focus();
+		await key(cell(0, 0), "ArrowUp");
+		expect(document.activeElement).toBe(place(-1, 0));
+		await key(place(-1, 0), "ArrowLeft");
+		expect(document.activeElement).toBe(place(-1, 0));
+		await key(place(-1, 0), "ArrowRight");
+		await key(place(-1, 1), "Enter");
+		expect(patches()).toEqual([wholeLayer(1)]);
+		await key(place(-1, 1), "ArrowDown");
+		await key(cell(1, 0), "Home");
+		await key(cell(0, 0), "ArrowLeft");
+		await key(place(0, -1), "ArrowDown");
+		await key(place(1, -1), " ");
+		expect(patches().at(-1)).toEqual(wholeToken(1));
+	});
+
+	it("is not drawn into a set", async () => {
+		cell(0, 0).focus();
+		await settle();
+		await key(cell(0, 0), "ArrowUp", { shiftKey: true });
+		expect(document.activeElement).toBe(cell(0, 0));
+		point(cell(0, 0), "pointerdown");
+		point(place(-1, 2), "pointerover");
+		point(window, "pointerup");
+		await settle();
+		expect(selected()).toEqual([]);
+	});
+});
+
+describe("the means", () => {
+	it("stand under the columns and beside the rows", async () => {
+		const beside = () =>
+			[...view.el.querySelectorAll<HTMLElement>(".bt-mean[title]")].map(
+				({ title }) => title,
+			);
+		const under = () =>
+			view.el.querySelector(".bt-profile")?.getAttribute("aria-label");
+		expect(under()).toBe(
+			"mean recovery: layer 0 0.00, layer 1 0.20, layer 2 0.40",
+		);
+		expect(beside()).toEqual([
+			"mean of “[CLS]”: 0.20",
+			"mean of “what”: 0.20",
+			"mean of “color”: 0.20",
+			"mean of “?”: not computed",
+		]);
+		host().put("axes", "layers");
+		await settle();
+		expect(under()).toContain("“what” 0.20");
+		expect(beside()[2]).toBe("mean of layer 2: 0.40");
+	});
+});
+
+describe("the legend", () => {
+	const limits = () => view.get("limits").textContent;
+
+	it("keeps its limits where they are fixed, until they are let go", async () => {
+		expect(limits()).toBe("−0.4 … 0.4");
+		expect(view.find("limit")).toBeNull();
+		const fill = () =>
+			cell(1, 1).querySelector("span")?.style.getPropertyValue("--bt-fill");
+		const before = fill();
+		view.get("fix-scale").click();
+		await settle();
+		expect(host().traits["limit"]).toBe(0.4);
+		expect(view.get("fix-scale").getAttribute("aria-pressed")).toBe("true");
+		host().put(
+			"grid",
+			gridOf(3, (layer) => 0.2 * layer ** 3),
+		);
+		await settle();
+		expect(fill()).toBe(before);
+		view.get("fix-scale").click();
+		await settle();
+		expect(host().traits["limit"]).toBe(0);
+		expect(limits()).toBe("−2 … 2");
+		expect(fill()).not.toBe(before);
+	});
+
+	it("takes a limit as a number", async () => {
+		host().put("limit", 0.4);
+		await settle();
+		const field = view.get<HTMLInputElement>("limit");
+		expect(Number(field.value)).toBe(0.4);
+		field.value = "0.25";
+		await key(field, "Enter");
+		expect(host().traits["limit"]).toBe(0.25);
+	});
+
+	it("says of which metric its numbers are", async () => {
+		const legend = () => view.el.querySelector(".bt-legend")?.textContent;
+		expect(legend()).toContain("recovery of probability");
+		host().put("runs", { ...RUNS, metric: "log_probability" });
+		host().put("show", "score");
+		await settle();
+		expect(legend()).toContain("log probability");
+	});
+});
+
+describe("scrolling", () => {
+	const scroll = async (sizes: object) => {
+		const box = view.el.querySelector<HTMLElement>(".bt-scroll");
+		for (const [name, value] of Object.entries(sizes))
+			Object.defineProperty(box, name, { value, configurable: true });
+		box?.dispatchEvent(new Event("scroll"));
+		await settle();
+	};
+
+	it.each(TURNED)(
+		"tells which positions are in sight, with %s as rows",
+		async (axes) => {
+			host().put("axes", axes);
+			await settle();
+			const down = { scrollTop: 50, clientHeight: 50, scrollHeight: 200 };
+			const across = { scrollLeft: 100, clientWidth: 50, scrollWidth: 200 };
+			await scroll({ ...down, ...across });
+			expect(host().sent).toHaveLength(2);
+			expect(last()).toMatchObject({
+				type: "look",
+				...(axes === "tokens" ? { first: 1, last: 2 } : { first: 2, last: 3 }),
+			});
+		},
+	);
+});
+
+it("sends nothing more once the view is gone", async () => {
+	const box = view.el.querySelector<HTMLElement>(".bt-scroll");
+	for (const layer of [0, 1]) cell(layer, 0).click();
+	for (const _ of [0, 1]) box?.dispatchEvent(new Event("scroll"));
+	const sent = host().sent.length;
+	view.dispose();
+	await new Promise((resolve) => setTimeout(resolve, 250));
+	expect(host().sent).toHaveLength(sent);
+});
+
 describe("the detail", () => {
 	it("shows sentence and bars of the selection, and no other", async () => {
-		host().put("detail", DETAIL);
+		host().put("detail", { ...DETAIL, cells: [[1, 3]] });
 		await settle();
 		expect(view.get("bars").textContent).not.toContain("59 %");
-		host().put("selection", [[2, 1]]);
+		host().put("selection", [[1, 3]]);
 		await settle();
 		expect(view.get("sentence").textContent).toBe(
-			"Restoring layer 2 at “what” brings back 58 % ± 4 % of what the noise took.",
+			"Restoring layer 1 at “?” brings back 58 % ± 4 % of what the noise took.",
 		);
 		expect(view.get("bars").textContent).toContain("59 %");
 		expect(view.el.querySelector("[role=status]")?.textContent).toContain(
 			"brings back 58 % ± 4 %",
+		);
+		host().put("head", 1);
+		await settle();
+		expect(view.get("bars").textContent).not.toContain("59 %");
+	});
+
+	it("of a cell that the grid knows says the same as the grid", async () => {
+		host().put("detail", DETAIL);
+		host().put("selection", [[2, 1]]);
+		await settle();
+		expect(view.get("sentence").textContent).toContain("40 % ± 3 %");
+		host().put(
+			"grid",
+			gridOf(3, () => 0.02),
+		);
+		await settle();
+		expect(cell(2, 1).textContent).toBe("•");
+		expect(view.get("sentence").textContent).toContain(
+			"brings back 2 % ± 3 % of what the noise took, not distinguishable from 0.",
 		);
 	});
 
@@ -262,6 +598,47 @@ describe("the detail", () => {
 		expect(view.get("sentence").className).toContain("bt-old");
 		expect(view.get("bars").className).toContain("bt-old");
 		expect(view.el.querySelector("[role=status]")?.textContent).toBe("");
+	});
+});
+
+describe("pinning", () => {
+	const columns = () =>
+		[...view.el.querySelectorAll("[data-testid=bars] thead th")].map(
+			({ textContent }) => textContent,
+		);
+
+	it("is offered for a patched run alone", async () => {
+		expect(view.find("pin")).toBeNull();
+		host().put("selection", [[2, 1]]);
+		host().put("detail", DETAIL);
+		await settle();
+		view.get("pin").click();
+		expect(last()).toMatchObject({ type: "pin", on: true });
+	});
+
+	it("keeps a sentence and a column until it is let go", async () => {
+		expect(columns()).toHaveLength(3);
+		expect(view.find("pinned")).toBeNull();
+		host().put("pinned", { ...DETAIL, damage: "noise 4.0" });
+		host().put("runs", { ...RUNS, bars: { ...BARS, pinned: [0.71, 0.2] } });
+		await settle();
+		expect(view.get("pinned").textContent).toContain(
+			"Pinned (noise 4.0): Restoring layer 2 at “what” brings back 58 % ± 4 %",
+		);
+		expect(columns()).toHaveLength(4);
+		expect(columns()[2]).toBe("pinned");
+		expect(view.get("bars").textContent).toContain("71 %");
+		view.get("unpin").click();
+		expect(last()).toMatchObject({ type: "pin", on: false });
+	});
+
+	it("outlives the block and the corruption", async () => {
+		host().put("pinned", DETAIL);
+		host().put("block", "answer_decoder");
+		host().put("runs", { ...RUNS, culprit: "other picture" });
+		await settle();
+		expect(view.get("pinned").textContent).toContain("layer 2 at “what”");
+		expect(view.get("pinned").textContent).toContain("what the noise took");
 	});
 });
 
@@ -320,6 +697,16 @@ describe("tracing all", () => {
 		progress();
 		await settle();
 		expect(view.el.textContent).toContain("8 of 12");
+	});
+
+	it("ends, and says so, when the kernel is lost", async () => {
+		view.get("trace-all").click();
+		await settle();
+		host().lose();
+		await settle();
+		expect(view.find("stop")).toBeNull();
+		expect(cell(1, 3).dataset["state"]).toBe("empty");
+		expect(view.el.textContent).toContain("no answer from the kernel");
 	});
 
 	it("shows a later run of the request that was stopped", async () => {

@@ -1,7 +1,16 @@
 // A stand-in for the host's model and its kernel: keeps traits, counts listeners, remembers what was sent.
 
+import type { GridFrame } from "../src/cells";
 import type { HostModel } from "../src/host";
-import type { Grid, Setup } from "../src/protocol";
+import type {
+	Bars,
+	Detail,
+	Grid,
+	Look,
+	Palette,
+	Runs,
+	Setup,
+} from "../src/protocol";
 
 type Listener = (...values: never[]) => void;
 
@@ -18,6 +27,8 @@ export interface FakeHost extends HostModel {
 	/** The kernel sends a message. */
 	message(content: unknown, buffers?: unknown): void;
 	connected: boolean;
+	/** The kernel restarts or dies. */
+	lose(): void;
 }
 
 export function createHost(traits: Record<string, unknown> = {}): FakeHost {
@@ -64,6 +75,10 @@ export function createHost(traits: Record<string, unknown> = {}): FakeHost {
 			traits[name] = value;
 			emit(`change:${name}`);
 		},
+		lose() {
+			host.connected = false;
+			emit("comm_live_update");
+		},
 		message: (content, buffers = []) => emit("msg:custom", content, buffers),
 	};
 	return host;
@@ -79,8 +94,16 @@ export function unaligned(floats: ArrayLike<number>): DataView {
 
 export const TOKENS = ["[CLS]", "what", "color", "?"];
 export const LAYERS = 3;
+export const FRAME: GridFrame = {
+	block: "question_encoder",
+	site: "block_output",
+	head: null,
+	layers: LAYERS,
+	tokens: TOKENS,
+	axes: "tokens",
+};
 
-/** The five fields of every cell; `value` gives the recovery, NaN = not computed. */
+/** The six fields of every cell; `value` gives the recovery, NaN = not computed; from 0.05 on it is significant. */
 export function gridOf(
 	generation: number,
 	value: (layer: number, position: number) => number,
@@ -95,7 +118,8 @@ export function gridOf(
 		generation,
 		block: "question_encoder",
 		site: "block_output",
-		noise: 5,
+		head: null,
+		damage: "noise 5.0",
 		layers: LAYERS,
 		tokens: TOKENS,
 		constructed: [],
@@ -105,19 +129,26 @@ export function gridOf(
 			...known(0.02),
 			...recoveries,
 			...known(0.03),
+			...recoveries.map((recovery) =>
+				Number.isNaN(recovery) ? recovery : Number(Math.abs(recovery) >= 0.05),
+			),
 		]),
 		...more,
 	};
 }
 
+const PARTS = ["block_output", "self_attention", "mlp"];
+
 export const SETUP: Setup = {
-	version: 1,
+	version: 2,
 	model: "demo",
 	blocks: [
 		{
 			name: "image_encoder",
 			layers: 2,
 			tokens: ["a"],
+			sites: PARTS,
+			heads: 2,
 			enabled: false,
 			reason: "the noise lies behind it",
 		},
@@ -125,6 +156,8 @@ export const SETUP: Setup = {
 			name: "question_encoder",
 			layers: LAYERS,
 			tokens: TOKENS,
+			sites: [...PARTS, "cross_attention"],
+			heads: 4,
 			enabled: true,
 			reason: "",
 		},
@@ -132,13 +165,18 @@ export const SETUP: Setup = {
 			name: "answer_decoder",
 			layers: LAYERS,
 			tokens: ["[DEC]"],
+			sites: [...PARTS, "cross_attention"],
+			heads: 4,
 			enabled: true,
 			reason: "",
 		},
 	],
-	sites: ["block_output", "mlp"],
-	metrics: ["probability", "log_probability"],
+	head_sites: ["self_attention", "cross_attention"],
+	metrics: ["probability", "log_probability", "logit_difference"],
+	corruptions: ["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"],
 	kinds: ["multiplicative", "additive"],
+	places: ["image_embeddings", "patch_embeddings"],
+	goals: ["mean", "zero"],
 	examples: [
 		{ name: "red circle", question: "what color ?" },
 		{ name: "two squares", question: "how many?" },
@@ -146,16 +184,48 @@ export const SETUP: Setup = {
 	answer_tokens: ["red"],
 };
 
-export const BARS = {
+/** Few colours, so that each can be told apart: a fill, and the mark's colour on it. */
+export const PALETTE: Palette = {
+	diverging: [
+		["#7e4000", "#ffffff"],
+		["#c08040", "#1b1b1f"],
+		["#f7f7fa", "#6f6f7c"],
+		["#9070d0", "#1b1b1f"],
+		["#5f30a8", "#ffffff"],
+	],
+	sequential: [
+		["#f7f7fa", "#6f6f7c"],
+		["#80b0b0", "#1b1b1f"],
+		["#005e66", "#ffffff"],
+	],
+};
+
+export const LOOK: Look = {
+	labels: {
+		question_encoder: "Question encoder",
+		self_attention: "self-attention",
+		mlp: "MLP",
+		score: "patched score",
+		GaussianNoise: "noise",
+		mean: "their mean",
+	},
+	explain: { window: "How many layers are patched together." },
+	captions: { "recovery restore": "How much each state brings back" },
+	palettes: { light: PALETTE, dark: PALETTE },
+};
+
+export const BARS: Bars = {
 	words: ["red", "blue"],
 	clean: [0.93, 0.03],
 	corrupted: [0.12, 0.41],
 	patched: [],
+	pinned: [],
 };
 
-export const RUNS = {
+export const RUNS: Runs = {
 	generation: 3,
-	noise: 5,
+	culprit: "noise",
+	damage: "noise 5.0",
 	metric: "probability",
 	clean: { answer: "red", score: 0.93, stderr: null },
 	corrupted: { answer: "blue", score: 0.12, stderr: 0.02 },
@@ -165,6 +235,28 @@ export const RUNS = {
 	bars: BARS,
 };
 
+/** The patched run of one cell. */
+export const DETAIL: Detail = {
+	generation: 3,
+	block: "question_encoder",
+	site: "block_output",
+	head: null,
+	tokens: TOKENS,
+	layers: LAYERS,
+	culprit: "noise",
+	damage: "noise 5.0",
+	metric: "probability",
+	direction: "restore",
+	window: 1,
+	cells: [[2, 1]],
+	score: 0.59,
+	stderr: 0.03,
+	indirect_effect: 0.47,
+	recovery: 0.58,
+	recovery_stderr: 0.04,
+	bars: { ...BARS, patched: [0.59, 0.18] },
+};
+
 /** All traits of a figure that is partly computed. */
 export function fullTraits(): Record<string, unknown> {
 	return {
@@ -172,22 +264,34 @@ export function fullTraits(): Record<string, unknown> {
 		noise: 5,
 		block: "question_encoder",
 		site: "block_output",
+		head: null,
 		metric: "probability",
+		foil: "",
 		direction: "restore",
 		window: 1,
+		corruption: "GaussianNoise",
 		kind: "multiplicative",
+		at: "image_embeddings",
+		other_question: "",
+		to: "mean",
 		samples: 10,
 		seed: 0,
 		show: "recovery",
+		axes: "tokens",
+		limit: 0,
 		selection: [],
 		error: "",
+		look: LOOK,
 		setup: SETUP,
 		picture: new DataView(new ArrayBuffer(8)),
+		other_picture: new DataView(new ArrayBuffer(0)),
 		runs: RUNS,
 		grid: gridOf(3, (layer, position) =>
 			position === 3 ? Number.NaN : 0.2 * layer,
 		),
 		detail: {},
+		pinned: {},
+		steps: { undo: false, redo: false },
 		curve: {
 			generation: 3,
 			factors: [0, 5, 10],

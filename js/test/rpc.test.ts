@@ -8,6 +8,7 @@ const CELLS = {
 	generation: 5,
 	block: "question_encoder",
 	site: "mlp",
+	head: null,
 	cells: [[0, 1]],
 };
 const PROGRESS = {
@@ -19,11 +20,24 @@ const PROGRESS = {
 	seconds_left: null,
 };
 const DONE = { type: "done", id: 1, generation: 5, stopped: false };
-const FIVE = unaligned([1, 2, 3, 4, 5]);
+const EXPORTED = {
+	type: "exported",
+	id: 1,
+	generation: 5,
+	format: "csv",
+	name: "trace.csv",
+	media: "text/csv",
+};
+const SIX = unaligned([1, 2, 3, 4, 5, 6]);
 
 let host: FakeHost;
 let rpc: Rpc;
-const listener = { cells: vi.fn(), progress: vi.fn(), done: vi.fn() };
+const listener = {
+	cells: vi.fn(),
+	progress: vi.fn(),
+	done: vi.fn(),
+	exported: vi.fn(),
+};
 const heard = () =>
 	Object.values(listener).reduce((sum, f) => sum + f.mock.calls.length, 0);
 
@@ -67,20 +81,25 @@ describe("requests", () => {
 
 describe("events", () => {
 	it("are handed on when they are well formed", () => {
-		host.message(CELLS, [FIVE]);
+		host.message(CELLS, [SIX]);
 		host.message(PROGRESS);
 		host.message(DONE);
 		expect(listener.cells).toHaveBeenCalledWith(
 			CELLS,
-			Float32Array.of(1, 2, 3, 4, 5),
+			Float32Array.of(1, 2, 3, 4, 5, 6),
 		);
 		expect(listener.progress).toHaveBeenCalledWith(PROGRESS);
 		expect(listener.done).toHaveBeenCalledWith(DONE);
+		host.message(EXPORTED, [new DataView(Uint8Array.of(9, 7, 8).buffer, 1)]);
+		expect(listener.exported).toHaveBeenCalledWith(
+			EXPORTED,
+			Uint8Array.of(7, 8),
+		);
 	});
 
 	it("of an older generation are dropped", () => {
-		for (const event of [CELLS, PROGRESS, DONE])
-			host.message({ ...event, generation: 4 }, [FIVE]);
+		for (const event of [CELLS, PROGRESS, DONE, EXPORTED])
+			host.message({ ...event, generation: 4 }, [SIX]);
 		expect(heard()).toBe(0);
 	});
 
@@ -103,9 +122,12 @@ describe("events", () => {
 		{ ...CELLS, cells: [[0, -1]] },
 		{ ...CELLS, cells: "all" },
 		{ ...CELLS, block: 3 },
+		{ ...EXPORTED, format: null },
+		{ ...EXPORTED, name: undefined },
+		{ ...EXPORTED, media: 3 },
 	])("are ignored where misshapen: %j", (content) => {
 		expect(parseEvent(content)).toBeNull();
-		expect(() => host.message(content, [FIVE])).not.toThrow();
+		expect(() => host.message(content, [SIX])).not.toThrow();
 		expect(heard()).toBe(0);
 	});
 
@@ -119,6 +141,14 @@ describe("events", () => {
 		expect(() => host.message(CELLS, buffers)).not.toThrow();
 		expect(heard()).toBe(0);
 	});
+
+	it.each([[[]], [undefined], ["bytes"], [[null]]])(
+		"with a file are ignored without the file: %j",
+		(buffers) => {
+			host.message(EXPORTED, buffers);
+			expect(heard()).toBe(0);
+		},
+	);
 
 	it("are not heard any more after the end", () => {
 		rpc.dispose();

@@ -1,15 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { viewCells } from "../src/cells";
-import { diverging, neutral } from "../src/colormap";
+import { neutral } from "../src/palette";
 import { cellColor, colorOf, fitScale, roundUp } from "../src/scale";
-import { gridOf, LAYERS, TOKENS } from "./host";
+import type { Show } from "../src/traits";
+import { FRAME, gridOf, PALETTE, TOKENS } from "./host";
 
-const FRAME = {
-	block: "question_encoder",
-	site: "block_output",
-	layers: LAYERS,
-	tokens: TOKENS,
-};
 const view = (
 	recovery: (layer: number, position: number) => number,
 	constructed: [number, number][] = [],
@@ -35,6 +30,7 @@ describe("the limits", () => {
 			view((layer) => (layer === 1 ? -0.55 : 0.2)),
 			"recovery",
 			false,
+			0,
 		);
 		expect([scale.left, scale.right]).toEqual([-0.6, 0.6]);
 	});
@@ -44,9 +40,10 @@ describe("the limits", () => {
 			view(() => 0.01),
 			"recovery",
 			false,
+			0,
 		);
 		expect(small.right).toBe(0.1);
-		expect(fitScale(null, "recovery", false).right).toBe(0.1);
+		expect(fitScale(null, "recovery", false, 0).right).toBe(0.1);
 	});
 
 	it("leave out what is 1 by construction", () => {
@@ -57,6 +54,7 @@ describe("the limits", () => {
 			),
 			"recovery",
 			false,
+			0,
 		);
 		expect(scale.right).toBe(0.3);
 	});
@@ -66,9 +64,24 @@ describe("the limits", () => {
 			view(() => -0.5),
 			"indirect_effect",
 			true,
+			0,
 		);
 		expect(scale.left).toBeGreaterThan(0);
-		expect(colorOf(scale, "light", -0.4)).toBe(diverging("light", 1));
+		expect(colorOf(scale, PALETTE, -0.5)).toBe(PALETTE.diverging[4]);
+	});
+
+	it("are kept to where they are fixed, whatever is computed", () => {
+		const large = view((layer) => (layer === 1 ? -0.55 : 0.2));
+		const ends = (show: Show, falling = false, fixed = 0.05) => {
+			const { left, right } = fitScale(large, show, falling, fixed);
+			return [left, right];
+		};
+		expect(ends("recovery")).toEqual([-0.05, 0.05]);
+		expect(ends("recovery", false, 3)).toEqual([-3, 3]);
+		expect(ends("indirect_effect")).toEqual([-0.05, 0.05]);
+		expect(ends("indirect_effect", true)).toEqual([0.05, -0.05]);
+		expect(ends("score", false, 3)).toEqual([-3, 3]);
+		expect(fitScale(null, "recovery", false, 0.05).right).toBe(0.05);
 	});
 
 	it("run from 0 for scores, below 0 where scores are negative", () => {
@@ -76,12 +89,14 @@ describe("the limits", () => {
 			view(() => 0.5),
 			"score",
 			false,
+			0,
 		);
 		expect([score.left, score.right, score.diverging]).toEqual([0, 0.5, false]);
 		const log = fitScale(
 			view(() => -2),
 			"score",
 			false,
+			0,
 		);
 		expect(log.left).toBeLessThan(0);
 		expect(log.right).toBe(0);
@@ -89,12 +104,12 @@ describe("the limits", () => {
 });
 
 it("gives a cell no colour while unknown, and the neutral one where the quantity is not defined", () => {
-	const scale = fitScale(null, "recovery", false);
+	const scale = fitScale(null, "recovery", false, 0);
 	const cell = view((layer) => (layer === 0 ? Number.NaN : 0.05)).rows[0];
 	const values = cell?.[1]?.values ?? expect.fail();
 	const nothing = cell?.[0]?.values ?? expect.fail();
-	expect(cellColor(nothing, "recovery", scale, "dark")).toBeNull();
+	expect(cellColor(nothing, "recovery", scale, PALETTE)).toBeNull();
 	expect(
-		cellColor({ ...values, recovery: Number.NaN }, "recovery", scale, "dark"),
-	).toBe(neutral("dark"));
+		cellColor({ ...values, recovery: Number.NaN }, "recovery", scale, PALETTE),
+	).toBe(neutral(PALETTE));
 });

@@ -1,37 +1,40 @@
 import { describe, expect, it } from "vitest";
 import { type Cell, viewCells } from "../src/cells";
-import type { Runs } from "../src/protocol";
+import type { Gate } from "../src/protocol";
 import {
 	cellLabel,
 	layersName,
 	type Outcome,
+	outcomeOf,
 	outcomeSentence,
+	pendingSentence,
 	tokenName,
 	toText,
 } from "../src/sentence";
-import { gridOf, LAYERS, RUNS, TOKENS } from "./host";
+import { wordsOf } from "../src/words";
+import { DETAIL, FRAME, gridOf, LAYERS, LOOK, TOKENS } from "./host";
 
-const FRAME = {
-	block: "question_encoder",
-	site: "block_output",
-	layers: LAYERS,
-	tokens: TOKENS,
-};
-const VIEW = viewCells(FRAME, null, new Map(), 1, () => false);
+const WORDS = wordsOf(LOOK);
 
 const OUTCOME: Outcome = {
 	cells: [[1, 2]],
 	direction: "restore",
 	window: 1,
 	site: "block_output",
-	indirectEffect: 0.47,
+	head: null,
+	tokens: TOKENS,
+	layers: LAYERS,
+	metric: "probability",
+	culprit: "noise",
+	indirect_effect: 0.47,
 	stderr: 0.03,
 	recovery: 0.58,
-	recoveryStderr: 0.04,
+	recovery_stderr: 0.04,
+	negligible: false,
 };
 
-const say = (change: Partial<Outcome>, runs: Runs | null = RUNS) =>
-	toText(outcomeSentence({ ...OUTCOME, ...change }, VIEW, runs));
+const say = (change: Partial<Outcome>, gate?: Gate) =>
+	toText(outcomeSentence({ ...OUTCOME, ...change }, gate, WORDS));
 
 describe("the sentence", () => {
 	it("says what one restored state brings back", () => {
@@ -41,7 +44,9 @@ describe("the sentence", () => {
 	});
 
 	it("puts the place and the number in bold", () => {
-		const bold = outcomeSentence(OUTCOME, VIEW, RUNS).filter((p) => p.bold);
+		const bold = outcomeSentence(OUTCOME, undefined, WORDS).filter(
+			(p) => p.bold,
+		);
 		expect(bold.map(({ text }) => text)).toEqual([
 			"layer 1",
 			"“color”",
@@ -65,23 +70,30 @@ describe("the sentence", () => {
 	});
 
 	it("turns a negative recovery into words", () => {
-		expect(say({ indirectEffect: -0.47, recovery: -0.58 })).toContain(
+		expect(say({ indirect_effect: -0.47, recovery: -0.58 })).toContain(
 			"takes away a further 58 % ± 4 % of what the noise took.",
 		);
 	});
 
 	it("says where an effect cannot be told from 0", () => {
-		expect(say({ indirectEffect: 0.01, recovery: 0.012 })).toContain(
+		expect(say({ recovery: 0.012, negligible: true })).toContain(
 			"brings back 1 % ± 4 % of what the noise took, not distinguishable from 0.",
+		);
+		expect(say({ recovery: -0.012, negligible: true })).toContain(
+			"brings back −1 % ± 4 %",
+		);
+		// What would be shown as 0 takes nothing away.
+		expect(say({ recovery: -1e-5, recovery_stderr: null })).toContain(
+			"brings back 0.0 %",
 		);
 	});
 
 	it("gives score points and the reason where recovery is not defined", () => {
 		const gate = { open: false, text: "the noise did not break the answer" };
-		expect(say({ recovery: null }, { ...RUNS, gate })).toBe(
+		expect(say({ recovery: null }, gate)).toBe(
 			"Restoring layer 1 at “color” changes the score by 47 ± 3 points. Recovery is not shown: the noise did not break the answer.",
 		);
-		expect(say({ recovery: null, direction: "disrupt" }, null)).toContain(
+		expect(say({ recovery: null, direction: "disrupt" })).toContain(
 			"changes the score by −47 ± 3 points",
 		);
 	});
@@ -90,7 +102,29 @@ describe("the sentence", () => {
 		expect(say({ site: "mlp", window: 3 })).toContain(
 			"Restoring layers 0–2 (MLP) at",
 		);
+		expect(say({ site: "self_attention", head: 0 })).toContain(
+			"Restoring layer 1 (self-attention head 0) at",
+		);
 	});
+
+	it("names what took the answer away", () => {
+		expect(say({ culprit: "other picture" })).toContain(
+			"of what the other picture took.",
+		);
+	});
+
+	it("of a patched run says whether its own effect can be told from 0", () => {
+		const { negligible, recovery_stderr } = outcomeOf(DETAIL);
+		expect([negligible, recovery_stderr]).toEqual([false, 0.04]);
+		expect(outcomeOf({ ...DETAIL, stderr: 0.3 }).negligible).toBe(true);
+		expect(outcomeOf({ ...DETAIL, stderr: null }).negligible).toBe(false);
+	});
+});
+
+it("says what is being asked while the numbers are on their way", () => {
+	expect(toText(pendingSentence(OUTCOME, WORDS))).toBe(
+		"Restoring layer 1 at “color” …",
+	);
 });
 
 it("clips a window to the block", () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { curvePoints, heightAt } from "../src/components/NoiseCurve";
+import { RUNS } from "./host";
 import { key, open, settle, type, type View } from "./view";
 
 let view: View;
@@ -29,6 +30,26 @@ describe("the noise slider", () => {
 		expect(view.host.saves).toBeLessThanOrEqual(3);
 	});
 
+	it("sends no more before the last value is answered", async () => {
+		point("pointerdown");
+		await type(slider(), "6");
+		await type(slider(), "7");
+		await type(slider(), "8");
+		expect(view.host.traits["noise"]).toBe(6);
+		view.host.put("runs", { ...RUNS, generation: 4 });
+		await settle();
+		expect(view.host.traits["noise"]).toBe(8);
+		expect(view.host.saves).toBe(2);
+	});
+
+	it("sends the next value if no answer comes for long", async () => {
+		point("pointerdown");
+		await type(slider(), "6");
+		await type(slider(), "7");
+		await new Promise((resolve) => setTimeout(resolve, 250));
+		expect(view.host.traits["noise"]).toBe(7);
+	});
+
 	it("does not let an echo move the thumb while it is held", async () => {
 		point("pointerdown");
 		await type(slider(), "7");
@@ -47,16 +68,28 @@ describe("the noise slider", () => {
 		expect(slider().value).toBe("10");
 	});
 
-	it.each([
-		["ArrowRight", 5.1],
-		["ArrowDown", 4.9],
-		["PageUp", 6],
-		["PageDown", 4],
-		["Home", 0],
-		["End", 10],
-	])("moves with %s", async (name, expected) => {
-		await key(slider(), name);
-		expect(view.host.traits["noise"]).toBeCloseTo(expected);
+	it("leaves its keys to the browser, which steps by 0.1", async () => {
+		const { min, max, step } = slider();
+		expect([min, max, step]).toEqual(["0", "10", "0.1"]);
+		const press = new KeyboardEvent("keydown", {
+			key: "ArrowRight",
+			bubbles: true,
+			cancelable: true,
+		});
+		slider().dispatchEvent(press);
+		expect(press.defaultPrevented).toBe(false);
+	});
+
+	it("waits for answers while a key is held, too", async () => {
+		// At every repeat the browser says that the value changes, and that it has changed.
+		for (const value of ["5.1", "5.2", "5.3", "5.4"]) {
+			await type(slider(), value);
+			point("change");
+		}
+		expect(view.host.traits["noise"]).toBe(5.1);
+		view.host.put("runs", { ...RUNS, generation: 4 });
+		await settle();
+		expect(view.host.traits["noise"]).toBe(5.4);
 	});
 
 	it("takes a number, kept inside the limits", async () => {
@@ -87,7 +120,11 @@ describe("the noise curve", () => {
 		const points = curvePoints(curve);
 		expect(heightAt(points, 1)).toBeCloseTo(30);
 		expect(heightAt(points, 0)).toBeCloseTo(10);
+		expect(heightAt(points, 4)).toBeCloseTo(70);
+		expect(heightAt(points, 6)).toBeCloseTo(90);
 		expect(heightAt(points, 7)).toBeNull();
+		expect(heightAt(points.slice(1), 1)).toBeNull();
+		expect(heightAt(points.slice(0, 1), 0)).toBeNull();
 		expect(heightAt([], 1)).toBeNull();
 	});
 

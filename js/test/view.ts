@@ -10,6 +10,8 @@ export interface View {
 	find<T extends HTMLElement = HTMLElement>(testid: string): T | null;
 	get<T extends HTMLElement = HTMLElement>(testid: string): T;
 	cell(layer: number, position: number): HTMLElement;
+	/** A cell or header by its place on screen; −1 is the headers' row or column. */
+	place(row: number, column: number): HTMLElement;
 }
 
 /** Long enough for effects that wait for a frame. */
@@ -35,14 +37,18 @@ export async function open(
 			if (found === null) throw new Error(`there is no ${testid}`);
 			return found;
 		},
-		cell(layer, position) {
-			const found = el.querySelector<HTMLElement>(
-				`[data-layer="${layer}"][data-position="${position}"]`,
-			);
-			if (found === null) throw new Error(`no cell ${layer}, ${position}`);
-			return found;
-		},
+		cell: (layer, position) =>
+			only(el, `[data-layer="${layer}"][data-position="${position}"]`),
+		place: (row, column) =>
+			only(el, `[data-row="${row}"][data-column="${column}"]`),
 	};
+}
+
+function only(el: HTMLElement, selector: string): HTMLElement {
+	const found = el.querySelectorAll<HTMLElement>(selector);
+	if (found[0] === undefined || found.length > 1)
+		throw new Error(`${found.length} of ${selector}`);
+	return found[0];
 }
 
 export async function key(
@@ -63,4 +69,14 @@ export async function type(
 	target.value = value;
 	target.dispatchEvent(new Event(event, { bubbles: true }));
 	await settle();
+}
+
+/** A part of a click or a drag; by mouse unless told. */
+export function point(
+	target: EventTarget,
+	name: string,
+	more: PointerEventInit = {},
+): void {
+	const init = { bubbles: true, button: 0, pointerType: "mouse", ...more };
+	target.dispatchEvent(new PointerEvent(name, init));
 }

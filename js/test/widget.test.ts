@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { createHost, fullTraits, RUNS, SETUP } from "./host";
+import { createHost, DETAIL, fullTraits, LOOK, RUNS, SETUP } from "./host";
 import { key, open, settle, type, type View } from "./view";
 
 const views: View[] = [];
@@ -26,7 +26,7 @@ describe("a view", () => {
 		]);
 		expect(host.log.slice(hello + 1)).toEqual([]);
 		expect(host.log).toContain("on msg:custom");
-		expect(host.sent[0]).toMatchObject({ type: "hello", version: 1 });
+		expect(host.sent[0]).toMatchObject({ type: "hello", version: 2 });
 		expect(host.saves).toBe(0);
 	});
 
@@ -41,10 +41,26 @@ describe("a view", () => {
 		expect(get("bars").textContent).toContain("click a cell");
 	});
 
+	it("says what else took the answer away", async () => {
+		const { el, get } = await show({
+			runs: { ...RUNS, culprit: "other picture" },
+		});
+		expect(get("noisy-answer").textContent).toBe("“blue”");
+		expect(el.querySelector(".bt-answers")?.textContent).not.toContain("noisy");
+		expect(get("bars").textContent).toContain("with other picture");
+	});
+
 	it("shows text as text, whatever is in it", async () => {
 		const markup = "<img src=x onerror=alert(1)>";
 		const clean = { ...RUNS.clean, answer: markup };
-		const { get, el } = await show({ runs: { ...RUNS, clean }, error: markup });
+		const { get, el } = await show({
+			runs: { ...RUNS, clean },
+			error: markup,
+			pinned: { ...DETAIL, damage: markup },
+			look: { ...LOOK, labels: { block_output: markup } },
+		});
+		expect(get("pinned").textContent).toContain(markup);
+		expect(get("site").textContent).toContain(markup);
 		expect(get("answer").textContent).toBe(markup);
 		expect(get("error").textContent).toContain(markup);
 		expect(el.querySelector("img[src=x]")).toBeNull();
@@ -98,7 +114,7 @@ describe("a view", () => {
 	});
 
 	it("says so where kernel and page come from different versions", async () => {
-		const { get, find } = await show({ setup: { ...SETUP, version: 2 } });
+		const { get, find } = await show({ setup: { ...SETUP, version: 3 } });
 		expect(get("blip-trace").textContent).toContain("different versions");
 		expect(find("question")).toBeNull();
 	});
@@ -167,55 +183,6 @@ describe("the question", () => {
 	});
 });
 
-describe("the settings", () => {
-	it("go to the kernel as they are chosen", async () => {
-		const { host, get, find } = await show();
-		await type(get<HTMLSelectElement>("site"), "mlp", "change");
-		expect(host.traits["site"]).toBe("mlp");
-		await type(get<HTMLSelectElement>("show"), "score", "change");
-		expect(host.traits["show"]).toBe("score");
-		expect(find("metric")).toBeNull();
-		get("more").click();
-		await settle();
-		await type(get<HTMLSelectElement>("direction"), "disrupt", "change");
-		expect(host.traits["direction"]).toBe("disrupt");
-	});
-
-	it("commit numbers when they are finished, inside their limits", async () => {
-		const { host, get } = await show();
-		get("more").click();
-		await settle();
-		const field = get<HTMLInputElement>("samples");
-		await type(field, "400");
-		expect(host.traits["samples"]).toBe(10);
-		await key(field, "Enter");
-		expect(host.traits["samples"]).toBe(200);
-		await type(field, "");
-		await key(field, "Enter");
-		expect(host.traits["samples"]).toBe(200);
-		expect(field.value).toBe("200");
-	});
-
-	it("choose a block, but not one that cannot be traced", async () => {
-		const { host, get } = await show();
-		const closed = get("block-image_encoder");
-		expect(closed.getAttribute("aria-disabled")).toBe("true");
-		expect(closed.getAttribute("aria-description")).toBe(
-			"the noise lies behind it",
-		);
-		closed.click();
-		expect(host.traits["block"]).toBe("question_encoder");
-		get("block-answer_decoder").click();
-		expect(host.traits["block"]).toBe("answer_decoder");
-	});
-
-	it("choose an example", async () => {
-		const { host, get } = await show();
-		await type(get<HTMLSelectElement>("example"), "1", "change");
-		expect(host.get("example")).toBe(1);
-	});
-});
-
 describe("a picture", () => {
 	it("is sent when it is dropped", async () => {
 		const { host, el } = await show();
@@ -230,6 +197,20 @@ describe("a picture", () => {
 		expect(host.sent.at(-1)).toMatchObject({ type: "image" });
 		const [buffer] = host.buffers.at(-1) as ArrayBuffer[];
 		expect([...new Uint8Array(buffer as ArrayBuffer)]).toEqual([1, 2, 3]);
+	});
+
+	it("for the other one is sent as such", async () => {
+		const { host, el, find, get } = await show();
+		expect(find("choose-other-picture")).toBeNull();
+		host.put("corruption", "ImageSwap");
+		await settle();
+		const drop = new Event("drop", { bubbles: true, cancelable: true });
+		const file = new File(["x"], "a.png", { type: "image/png" });
+		Object.assign(drop, { dataTransfer: { files: [file] } });
+		el.querySelector(".bt-swap .bt-picture")?.dispatchEvent(drop);
+		await settle();
+		expect(get("choose-other-picture")).not.toBeNull();
+		expect(host.sent.at(-1)).toMatchObject({ type: "other_image" });
 	});
 
 	it("of another kind is answered with a reason", async () => {

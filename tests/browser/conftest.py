@@ -166,6 +166,16 @@ class Notebook:
         except json.JSONDecodeError:
             pytest.fail(printed)
 
+    def counters(self):
+        """What the page holds after its garbage is collected: bytes of JavaScript, DOM nodes, listeners."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("HeapProfiler.enable")
+        session.send("HeapProfiler.collectGarbage")
+        session.send("Performance.enable")
+        found = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        session.detach()
+        return {name: found[name] for name in ("JSHeapUsedSize", "Nodes", "JSEventListeners")}
+
     def until(self, condition, what):
         """Wait for a condition that cannot be waited for in the page."""
         end = time.monotonic() + PATIENCE / 1000

@@ -1,11 +1,12 @@
 // The answer, how sure the model is of it with and without noise, and whether the noise did enough to be traced.
 
 import { score } from "../format";
-import { EXPLAIN } from "../labels";
 import type { RunInfo, Runs } from "../protocol";
+import type { Words } from "../words";
 
 interface Props {
 	runs: Runs | null;
+	words: Words;
 	/** Computed for earlier settings. */
 	old: boolean;
 }
@@ -23,10 +24,10 @@ function share(metric: string, run: RunInfo, runs: Runs): number {
 	return largest === 0 ? 0 : Math.max(0, value) / largest;
 }
 
-export function Answer({ runs, old }: Props) {
+export function Answer({ runs, words, old }: Props) {
 	const metric = runs?.metric ?? "probability";
-	const bar = (name: "clean" | "corrupted", label: string, explain: string) => (
-		<div class="bt-run" title={explain}>
+	const bar = (name: "clean" | "corrupted", label: string) => (
+		<div class="bt-run" title={words.explain(name)}>
 			<span>{label}</span>
 			<span class={`bt-bar bt-${name}`}>
 				<span
@@ -41,10 +42,11 @@ export function Answer({ runs, old }: Props) {
 		</div>
 	);
 	const noisy = runs?.corrupted.answer;
+	const noun = (runs?.culprit ?? "noise") === "noise" ? "noisy" : "damaged";
 	return (
 		<div class={old ? "bt-answers bt-old" : "bt-answers"}>
-			{bar("clean", "clean", EXPLAIN.clean)}
-			{bar("corrupted", "noisy", EXPLAIN.noisy)}
+			{bar("clean", "clean")}
+			{bar("corrupted", noun)}
 			<p class="bt-answer">
 				<b data-testid="answer">{runs?.clean.answer ?? ""}</b>
 				{runs === null ? (
@@ -55,7 +57,7 @@ export function Answer({ runs, old }: Props) {
 						<span data-testid="gate">{runs.gate.text}</span>
 						{noisy !== runs.clean.answer && (
 							<span>
-								{" · noisy answer "}
+								{` · ${noun} answer `}
 								<b data-testid="noisy-answer">“{noisy}”</b>
 							</span>
 						)}

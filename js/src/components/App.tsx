@@ -2,8 +2,8 @@
 
 import type { ReadonlySignal } from "@preact/signals";
 import { useSignal } from "@preact/signals";
-import type { Theme } from "../colormap";
 import type { Model } from "../model";
+import type { Theme } from "../palette";
 import { pictureIn, readPicture } from "../picture";
 import { PROTOCOL_VERSION } from "../protocol";
 import type { Session } from "../session";
@@ -24,11 +24,14 @@ const keep = (event: Event) => event.stopPropagation();
 export function App({ model, session, theme }: Props) {
 	const more = useSignal(false);
 
-	async function choosePicture(file: File): Promise<void> {
+	async function choosePicture(
+		file: File,
+		use: (bytes: ArrayBuffer) => void = session.setPicture,
+	): Promise<void> {
 		try {
 			if (!file.type.startsWith("image/"))
 				throw new Error("choose a picture file, such as PNG or JPEG");
-			session.setPicture(await readPicture(file));
+			use(await readPicture(file));
 		} catch (error) {
 			const reason = error instanceof Error ? error.message : String(error);
 			model.set("error", `“${file.name}” cannot be used: ${reason}.`);
@@ -58,12 +61,20 @@ export function App({ model, session, theme }: Props) {
 		>
 			{foreign === null ? (
 				<>
-					<Header model={model} more={more} />
+					<Header
+						model={model}
+						session={session}
+						theme={theme.value}
+						more={more}
+					/>
 					{more.value && <More model={model} />}
 					<div class="bt-body">
 						<Asked
 							model={model}
 							onPicture={choosePicture}
+							onOtherPicture={(file) =>
+								choosePicture(file, session.setOtherPicture)
+							}
 							onExample={(index) => model.set("example", index)}
 						/>
 						<Traced model={model} session={session} theme={theme.value} />

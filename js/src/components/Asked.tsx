@@ -2,48 +2,60 @@
 
 import type { Model } from "../model";
 import { Answer } from "./Answer";
-import { Examples } from "./Examples";
-import { Noise } from "./Noise";
+import { Damage } from "./Damage";
 import { Picture } from "./Picture";
-import { Question } from "./Question";
+import { Select } from "./Select";
+import { TextField } from "./TextField";
 
 interface Props {
 	model: Model;
 	onPicture: (file: File) => void;
+	onOtherPicture: (file: File) => void;
 	onExample: (index: number) => void;
 }
 
-export function Asked({ model, onPicture, onExample }: Props) {
+export function Asked(props: Props) {
+	const { model, onPicture, onOtherPicture, onExample } = props;
 	const examples = model.setup.value?.examples ?? [];
 	const runs = model.runs.value;
-	const question = model.question.value;
 	return (
 		<section class="bt-asked" aria-label="question and answer">
-			<Picture bytes={model.picture.value} onPicture={onPicture} />
+			<Picture
+				bytes={model.picture.value}
+				what="What is asked about"
+				testid="choose-picture"
+				onPicture={onPicture}
+			/>
 			<div class="bt-controls">
 				{examples.length > 0 && (
-					<Examples
-						examples={examples}
-						chosen={model.example.value}
-						onChoose={onExample}
+					<Select
+						label="example"
+						testid="example"
+						wide
+						value={String(model.example.value)}
+						options={Object.keys(examples)}
+						name={(index) =>
+							examples[Number(index)]?.name ?? "Choose an example"
+						}
+						onChoose={(index) => onExample(Number(index))}
 					/>
 				)}
-				<Question
-					value={question}
-					onAsk={(asked) => model.set("question", asked)}
-				/>
+				<div class="bt-question">
+					<TextField
+						label="question"
+						testid="question"
+						value={model.question.value}
+						placeholder="Ask about the picture"
+						hint="Enter ↵"
+						onCommit={(asked) => model.set("question", asked)}
+					/>
+				</div>
 				<Answer
 					runs={runs}
+					words={model.words.value}
 					old={runs !== null && runs.generation < model.generation.value}
 				/>
-				<Noise
-					value={model.noise.value}
-					curve={model.curve.value}
-					kind={model.kind.value}
-					samples={model.samples.value}
-					seed={model.seed.value}
-					onChange={(noise) => model.set("noise", noise)}
-				/>
+				<Damage model={model} onOtherPicture={onOtherPicture} />
 			</div>
 		</section>
 	);

@@ -1,6 +1,6 @@
 // The same words in the clean, the corrupted and the patched run, side by side.
 
-import { percent } from "../format";
+import { fixed } from "../format";
 import type { Bars as Columns } from "../protocol";
 
 interface Props {
@@ -9,21 +9,24 @@ interface Props {
 	detail: Columns | null;
 	/** What to do for a patched column. */
 	hint: string;
+	/** What took the answer away, in a word. */
+	culprit: string;
 	/** Computed for earlier settings. */
 	old: boolean;
 }
 
-const HEADS = [
-	["clean", "clean"],
-	["corrupted", "with noise"],
-	["patched", "patched"],
-] as const;
-
 /** Empty rows while nothing is known, so that little moves when it is. */
 const AWAITED = ["", "", "", ""];
 
-export function Bars({ runs, detail, hint, old }: Props) {
+export function Bars({ runs, detail, hint, culprit, old }: Props) {
 	const bars = detail ?? runs;
+	const pinned = bars !== null && bars.pinned.length > 0;
+	const heads = [
+		["clean", "clean"] as const,
+		["corrupted", `with ${culprit}`] as const,
+		...(pinned ? [["pinned", "pinned"] as const] : []),
+		["patched", "patched"] as const,
+	];
 	const words = bars?.words ?? AWAITED;
 	return (
 		<table class={old ? "bt-bars bt-old" : "bt-bars"} data-testid="bars">
@@ -33,7 +36,7 @@ export function Bars({ runs, detail, hint, old }: Props) {
 			<thead>
 				<tr>
 					<td />
-					{HEADS.map(([name, label]) => (
+					{heads.map(([name, label]) => (
 						<th key={name} scope="col">
 							{label}
 							{name === "patched" && hint}
@@ -47,7 +50,7 @@ export function Bars({ runs, detail, hint, old }: Props) {
 						<th scope="row" title={word}>
 							{word}
 						</th>
-						{HEADS.map(([name]) => {
+						{heads.map(([name]) => {
 							const share = bars?.[name][row] ?? null;
 							return (
 								<td key={name}>
@@ -55,7 +58,7 @@ export function Bars({ runs, detail, hint, old }: Props) {
 										<span style={{ width: `${100 * (share ?? 0)}%` }} />
 									</span>
 									<span class="bt-value">
-										{share === null ? "" : percent(share)}
+										{share === null ? "" : `${fixed(100 * share, 0)} %`}
 									</span>
 								</td>
 							);

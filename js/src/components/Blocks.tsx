@@ -2,19 +2,20 @@
 // be read, but cannot be chosen.
 
 import { useRef } from "preact/hooks";
-import { blockLabel, EXPLAIN } from "../labels";
 import type { BlockInfo } from "../protocol";
+import type { Words } from "../words";
 
 interface Props {
 	blocks: readonly BlockInfo[];
 	value: string;
+	words: Words;
 	onChoose: (name: string) => void;
 }
 
 /** Drawn while the kernel has not said which there are, so that nothing moves when it does. */
 const EXPECTED = ["image_encoder", "question_encoder", "answer_decoder"];
 
-export function Blocks({ blocks, value, onChoose }: Props) {
+export function Blocks({ blocks, value, words, onChoose }: Props) {
 	const group = useRef<HTMLDivElement>(null);
 	const known = blocks.length > 0;
 	const entries = known
@@ -42,7 +43,7 @@ export function Blocks({ blocks, value, onChoose }: Props) {
 			class="bt-blocks"
 			role="radiogroup"
 			aria-label="block"
-			aria-description={EXPLAIN.block}
+			aria-description={words.explain("block")}
 			ref={group}
 			onKeyDown={step}
 		>
@@ -62,7 +63,7 @@ export function Blocks({ blocks, value, onChoose }: Props) {
 						if (known && enabled && name !== value) onChoose(name);
 					}}
 				>
-					{blockLabel(name)}
+					{words.label(name)}
 				</button>
 			))}
 		</div>

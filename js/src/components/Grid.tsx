@@ -1,51 +1,69 @@
-// The grid: rows are tokens, columns layers. One cell at a time can be tabbed to; keys move between them; Enter, Space or
-// a click patches; Shift draws out a set, which is patched when Shift or the pointer is let go.
+// The grid. One place at a time can be tabbed to; keys move between cells and headers; Enter, Space or a click patches a
+// cell, or a whole row or column by its header. A drag, or Shift with arrows, draws out a set, which is patched when it is
+// let go; with Ctrl a click adds a cell to the set or takes it out.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Cell, GridView } from "../cells";
-import { between, clamp, move } from "../navigate";
+import { type Cell, cellOf, type GridView, key } from "../cells";
+import { between, clamp, move, type Place } from "../navigate";
+import type { Shade } from "../palette";
 import type { CellIndex, Show } from "../traits";
 import { GridRow } from "./GridRow";
+import type { Marginals } from "./Profile";
 
 interface Props {
 	view: GridView;
 	show: Show;
 	metric: string;
 	selected: readonly CellIndex[];
-	color: (cell: Cell) => string | null;
+	marginals: Marginals;
+	color: (cell: Cell) => Shade | null;
 	onSelect: (cells: readonly CellIndex[]) => void;
 	onDraw: (cells: readonly CellIndex[] | null) => void;
 	onPoint: (cell: CellIndex | null, element: HTMLElement | null) => void;
+	onCopy: () => void;
 }
 
-function cellAt(target: EventTarget | null): HTMLElement | null {
+function placeAt(target: EventTarget | null): HTMLElement | null {
 	return target instanceof Element
-		? target.closest<HTMLElement>("[role=gridcell]")
+		? target.closest<HTMLElement>("[data-row]")
 		: null;
 }
 
-function indexOf(element: HTMLElement): CellIndex {
-	return [
-		Number(element.dataset["layer"]),
-		Number(element.dataset["position"]),
-	];
+function placeOf(element: HTMLElement): Place {
+	return [Number(element.dataset["row"]), Number(element.dataset["column"])];
 }
 
 export function Grid(props: Props) {
-	const { view, show, metric, selected, color } = props;
-	const extent = { layers: view.layers, positions: view.tokens.length };
+	const { view, show, metric, selected, marginals, color } = props;
+	const rows = view.rows.length;
+	const columns = view.rows[0]?.length ?? 0;
+	const byToken = view.axes === "tokens";
 	const grid = useRef<HTMLDivElement>(null);
-	const [place, setPlace] = useState<CellIndex>([0, 0]);
-	const focus = clamp(place, extent);
+	const [place, setPlace] = useState<Place>([0, 0]);
+	const focus = clamp(place, rows, columns);
 	// The corner from which a set is drawn out; a plain move or click starts a new one.
 	const anchor = useRef<CellIndex | null>(null);
 	const drawn = useRef<readonly CellIndex[] | null>(null);
 	const letGo = useRef<AbortController | null>(null);
 	useEffect(() => () => letGo.current?.abort(), []);
 
+	/** The cells that a place stands for: its own, or all of a header's row or column. */
+	function cellsAt([row, column]: Place): CellIndex[] {
+		const cells = row < 0 ? view.rows.map((r) => r[column]) : view.rows[row];
+		return (cells ?? [])
+			.filter((cell) => cell !== undefined)
+			.filter((_, index) => row < 0 || column < 0 || index === column)
+			.map(({ layer, position }) => [layer, position]);
+	}
+
+	function cellAt(at: Place): CellIndex | null {
+		return at[0] < 0 || at[1] < 0 ? null : (cellsAt(at)[0] ?? null);
+	}
+
 	function draw(to: CellIndex): void {
-		anchor.current ??= selected[0] ?? focus;
-		drawn.current = between(clamp(anchor.current, extent), to);
+		anchor.current ??= selected[0] ?? to;
+		const from = cellOf(view, anchor.current);
+		drawn.current = between(from ? [from.layer, from.position] : to, to);
 		props.onDraw(drawn.current);
 	}
 
@@ -55,43 +73,64 @@ export function Grid(props: Props) {
 		if (cells !== null) props.onSelect(cells);
 	}
 
-	function choose(cell: CellIndex): void {
-		anchor.current = cell;
+	function choose(at: Place, add: boolean): void {
+		const cells = cellsAt(at);
+		anchor.current = cells[0] ?? null;
 		drawn.current = null;
-		props.onSelect([cell]);
+		if (!add) {
+			props.onSelect(cells);
+			return;
+		}
+		const names = new Set(cells.map(([l, p]) => key(l, p)));
+		const rest = selected.filter(([l, p]) => !names.has(key(l, p)));
+		const all = rest.length + cells.length === selected.length;
+		props.onSelect(all ? rest : [...rest, ...cells]);
 	}
 
 	function keyDown(event: KeyboardEvent): void {
-		if (event.altKey || event.metaKey) return;
+		const control = event.ctrlKey || event.metaKey;
+		if (event.altKey) return;
 		if (event.key === "Enter" || event.key === " ") {
 			event.preventDefault();
-			if (!event.repeat) choose(focus);
+			if (!event.repeat) choose(focus, control);
+			return;
+		}
+		if (event.key === "c" && control) {
+			event.preventDefault();
+			props.onCopy();
 			return;
 		}
 		if (event.key === "Escape") {
 			props.onPoint(null, null);
-			if (drawn.current !== null || selected.length > 1) choose(focus);
+			drawn.current = null;
+			props.onDraw(null);
+			if (selected.length > 0) props.onSelect([]);
 			return;
 		}
-		const next = move(focus, event.key, event.ctrlKey, extent);
+		const next = move(focus, event.key, control, rows, columns);
 		if (next === null) return;
 		event.preventDefault();
-		if (event.shiftKey) {
-			anchor.current ??= focus;
-			draw(next);
-		} else anchor.current = next;
-		const [layer, position] = next;
+		const to = cellAt(next);
+		if (event.shiftKey && to !== null) {
+			anchor.current ??= cellAt(focus);
+			draw(to);
+		} else if (event.shiftKey) return;
+		else anchor.current = to;
+		const [row, column] = next;
 		grid.current
 			?.querySelector<HTMLElement>(
-				`[data-layer="${layer}"][data-position="${position}"]`,
+				`[data-row="${row}"][data-column="${column}"]`,
 			)
 			?.focus();
 	}
 
 	function pointerDown(event: PointerEvent): void {
-		const element = cellAt(event.target);
-		if (element === null || !event.shiftKey || event.button !== 0) return;
-		draw(indexOf(element));
+		const element = placeAt(event.target);
+		const start = element && cellAt(placeOf(element));
+		const plain = event.button === 0 && !event.ctrlKey && !event.metaKey;
+		if (start === null || !plain || event.pointerType === "touch") return;
+		if (event.shiftKey) draw(start);
+		else anchor.current = start;
 		const controller = new AbortController();
 		letGo.current = controller;
 		// The pointer may be let go anywhere in the page.
@@ -108,38 +147,58 @@ export function Grid(props: Props) {
 	}
 
 	function pointerOver(event: PointerEvent): void {
-		const element = cellAt(event.target);
-		props.onPoint(element && indexOf(element), element);
-		if (element !== null && letGo.current !== null) draw(indexOf(element));
+		const element = placeAt(event.target);
+		const cell = element && cellAt(placeOf(element));
+		props.onPoint(cell, element);
+		if (cell === null || letGo.current === null) return;
+		const [layer, position] = anchor.current ?? cell;
+		const moved = layer !== cell[0] || position !== cell[1];
+		if (moved || drawn.current !== null) draw(cell);
 	}
 
-	const chosen = new Map<number, number[]>();
-	for (const [layer, position] of selected)
-		chosen.set(position, [...(chosen.get(position) ?? []), layer]);
+	const chosen = new Set(selected.map(([l, p]) => key(l, p)));
+	const header = (row: number, column: number, label: string | number) => (
+		<div
+			key={column}
+			role="columnheader"
+			tabIndex={focus[0] === row && focus[1] === column ? 0 : -1}
+			data-row={row}
+			data-column={column}
+			title={byToken ? `select layer ${label}` : `select “${label}”`}
+		>
+			<span>{label}</span>
+		</div>
+	);
+	const labels = byToken
+		? view.rows[0]?.map(({ layer }) => layer)
+		: view.tokens;
 	return (
 		<div
 			ref={grid}
 			class="bt-grid"
 			role="grid"
-			aria-label="hidden states: tokens by layers"
+			data-axes={view.axes}
+			aria-label={`hidden states: ${byToken ? "tokens by layers" : "layers by tokens"}`}
 			aria-multiselectable="true"
 			onKeyDown={keyDown}
 			onKeyUp={(event) => {
 				if (event.key === "Shift" && letGo.current === null) finish();
 			}}
 			onClick={(event) => {
-				const element = cellAt(event.target);
-				if (element !== null && !event.shiftKey) choose(indexOf(element));
+				const element = placeAt(event.target);
+				if (element === null || event.shiftKey) return;
+				// A drag ends with a click where it began and ended in the same cell alone.
+				choose(placeOf(element), event.ctrlKey || event.metaKey);
 			}}
 			onPointerDown={pointerDown}
 			onPointerOver={pointerOver}
 			onPointerLeave={() => props.onPoint(null, null)}
 			onFocusIn={(event) => {
-				const element = cellAt(event.target);
+				const element = placeAt(event.target);
 				if (element === null) return;
-				setPlace(indexOf(element));
+				setPlace(placeOf(element));
 				if (element.matches(":focus-visible"))
-					props.onPoint(indexOf(element), element);
+					props.onPoint(cellAt(placeOf(element)), element);
 			}}
 			onFocusOut={(event) => {
 				props.onPoint(null, null);
@@ -147,27 +206,33 @@ export function Grid(props: Props) {
 				if (!inside && letGo.current === null) finish();
 			}}
 		>
-			<div class="bt-row bt-layers" role="row">
+			<div class="bt-row bt-heads" role="row">
 				<div class="bt-corner" role="columnheader">
-					layer
+					{byToken ? "layer" : "token"}
 				</div>
-				{Array.from({ length: view.layers }, (_, layer) => (
-					<div key={layer} role="columnheader">
-						{layer}
-					</div>
-				))}
+				{labels?.map((label, column) => header(-1, column, label))}
+				<div class="bt-mean bt-muted" aria-hidden="true">
+					mean
+				</div>
 			</div>
-			{view.rows.map((cells, position) => (
+			{view.rows.map((cells, row) => (
 				<GridRow
-					key={position}
+					key={row}
+					row={row}
 					cells={cells}
 					tokens={view.tokens}
-					position={position}
+					label={byToken ? (view.tokens[row] ?? "") : String(row)}
+					byToken={byToken}
 					show={show}
 					metric={metric}
 					color={color}
-					selected={chosen.get(position)?.join() ?? ""}
-					focused={focus[1] === position ? focus[0] : -1}
+					selected={cells
+						.map(({ layer, position }) =>
+							chosen.has(key(layer, position)) ? "1" : "0",
+						)
+						.join("")}
+					focused={focus[0] === row ? focus[1] : -2}
+					mean={marginals.rows.bars[row]}
 				/>
 			))}
 		</div>

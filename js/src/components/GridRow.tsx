@@ -1,67 +1,93 @@
-// One token's row of cells. What a cell is can be read without its colour: from its mark, its label and its data
-// attributes.
+// One row of cells with its header and its mean. What a cell is can be read without its colour: from its mark, its label
+// and its data attributes.
 
 import { useMemo } from "preact/hooks";
 import { type Cell, shownValue } from "../cells";
-import { markOn } from "../colormap";
+import type { Shade } from "../palette";
 import { cellLabel } from "../sentence";
 import type { Show } from "../traits";
+import { type Bar, barStyle } from "./Profile";
 
 interface Props {
+	row: number;
 	cells: readonly Cell[];
 	tokens: readonly string[];
-	position: number;
+	label: string;
+	byToken: boolean;
 	show: Show;
 	metric: string;
-	color: (cell: Cell) => string | null;
-	/** The selected layers of this row, with commas between them. */
+	color: (cell: Cell) => Shade | null;
+	/** "1" for each selected cell of this row, "0" for the others. */
 	selected: string;
-	/** The layer that can be tabbed to; −1 for none. */
+	/** The column that can be tabbed to, −1 the header; −2 for none. */
 	focused: number;
+	mean: Bar | undefined;
 }
 
 /** "=" 1 by construction, a dot for what cannot be told from 0, a dash where the shown quantity is not defined. */
 function markOf(cell: Cell, value: number): string {
 	if (cell.state === "empty" || cell.state === "waiting") return "";
 	if (cell.constructed) return "=";
-	if (cell.negligible) return "•";
-	return Number.isNaN(value) ? "–" : "";
+	if (Number.isNaN(value)) return "–";
+	return cell.negligible ? "•" : "";
 }
 
 function drawRow(props: Props) {
-	const { cells, tokens, position, show, metric, color, focused } = props;
-	const selected = new Set(props.selected.split(","));
+	const { row, cells, tokens, label, byToken, show, metric, color } = props;
+	const { mean: bar } = props;
+	const name = byToken ? `“${label}”` : `layer ${label}`;
 	return (
 		<div class="bt-row" role="row">
-			<div class="bt-token" role="rowheader" title={tokens[position]}>
-				{tokens[position]}
+			<div
+				class="bt-token"
+				role="rowheader"
+				tabIndex={props.focused === -1 ? 0 : -1}
+				data-row={row}
+				data-column={-1}
+				title={`select ${name}`}
+			>
+				{label}
 			</div>
-			{cells.map((cell) => {
+			{cells.map((cell, column) => {
 				const value = shownValue(cell.values, show);
 				const ground = color(cell);
 				const style =
 					ground === null
 						? undefined
-						: { "--bt-fill": ground, color: markOn(ground) };
+						: { "--bt-fill": ground[0], color: ground[1] };
 				return (
 					<div
-						key={cell.layer}
+						key={column}
 						class="bt-cell"
 						role="gridcell"
-						tabIndex={cell.layer === focused ? 0 : -1}
+						tabIndex={column === props.focused ? 0 : -1}
+						data-row={row}
+						data-column={column}
 						data-layer={cell.layer}
-						data-position={position}
+						data-position={cell.position}
 						data-state={cell.state}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}
-						aria-selected={selected.has(String(cell.layer))}
+						aria-selected={props.selected[column] === "1"}
 						aria-label={cellLabel(cell, tokens, metric, show)}
 					>
 						<span style={style}>{markOf(cell, value)}</span>
 					</div>
 				);
 			})}
+			<div
+				class="bt-mean"
+				aria-hidden="true"
+				title={bar && `mean of ${name}: ${bar.text}`}
+			>
+				{bar && Number.isFinite(bar.mean) && (
+					<span
+						data-below={bar.below}
+						style={barStyle(bar, "width", ["left", "right"])}
+					/>
+				)}
+			</div>
 		</div>
 	);
 }

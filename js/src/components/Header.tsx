@@ -1,62 +1,114 @@
-// The head of the figure: which block, which site, what the colour shows.
+// The head of the figure: which block, which site, what the colour shows; taking back, and taking away.
 
 import type { Signal } from "@preact/signals";
-import { EXPLAIN, SHOWN, showLabel, siteLabel } from "../labels";
 import type { Model } from "../model";
+import type { Theme } from "../palette";
+import type { Format, Session } from "../session";
 import type { Show } from "../traits";
+import { SHOWN } from "../words";
 import { Blocks } from "./Blocks";
+import { type Item, Menu } from "./Menu";
 import { Select } from "./Select";
 
 interface Props {
 	model: Model;
+	session: Session;
+	theme: Theme;
 	more: Signal<boolean>;
 }
 
-export function Header({ model, more }: Props) {
+function exportsOf(model: Model): Item<Format>[] {
+	const swapped = model.corruption.value === "ImageSwap";
+	return [
+		{ value: "png", label: "Figure as PNG" },
+		{ value: "svg", label: "Figure as SVG" },
+		{ value: "csv", label: "Numbers as CSV" },
+		{ value: "json", label: "Numbers as JSON" },
+		{ value: "picture", label: "Picture as PNG" },
+		...(swapped
+			? [{ value: "other" as const, label: "Other picture as PNG" }]
+			: []),
+		{ value: "python", label: "Copy as Python" },
+		{
+			value: "cells",
+			label: "Copy the cells' values",
+			closed: model.selected.value.length === 0 ? "Select cells first." : "",
+		},
+	];
+}
+
+export function Header({ model, session, theme, more }: Props) {
 	const setup = model.setup.value;
+	const words = model.words.value;
+	const step = (back: boolean, label: string, sign: string) => (
+		<button
+			type="button"
+			class="bt-icon"
+			data-testid={label}
+			aria-label={label}
+			title={label}
+			aria-disabled={!model.steps.value[back ? "undo" : "redo"]}
+			onClick={() => {
+				if (model.steps.value[back ? "undo" : "redo"]) session.step(back);
+			}}
+		>
+			{sign}
+		</button>
+	);
 	return (
 		<div class="bt-header">
 			<span class="bt-title">Causal trace</span>
 			<Blocks
 				blocks={setup?.blocks ?? []}
 				value={model.block.value}
+				words={words}
 				onChoose={(name) => model.set("block", name)}
 			/>
-			<span class="bt-field bt-tip" data-tip={EXPLAIN.site}>
+			<span class="bt-field bt-tip" data-tip={words.explain("site")}>
 				<span class="bt-label">site</span>
 				<Select
 					label="site"
 					testid="site"
 					value={model.site.value}
-					options={setup?.sites ?? []}
-					name={siteLabel}
-					explain={EXPLAIN.site}
+					options={model.blockInfo.value?.sites ?? []}
+					name={words.label}
+					explain={words.explain("site")}
 					onChoose={(site) => model.set("site", site)}
 				/>
 			</span>
-			<span class="bt-field bt-tip" data-tip={EXPLAIN.show}>
+			<span class="bt-field bt-tip" data-tip={words.explain("show")}>
 				<span class="bt-label">score</span>
 				<Select
 					label="score"
 					testid="show"
 					value={model.show.value}
-					options={Object.keys(SHOWN)}
-					name={showLabel}
-					explain={EXPLAIN.show}
+					options={SHOWN}
+					name={words.label}
+					explain={words.explain("show")}
 					onChoose={(show) => model.set("show", show as Show)}
 				/>
 			</span>
-			<button
-				type="button"
-				class="bt-button bt-more"
-				data-testid="more"
-				aria-expanded={more.value}
-				onClick={() => {
-					more.value = !more.value;
-				}}
-			>
-				More
-			</button>
+			<span class="bt-actions">
+				{step(true, "undo", "↶")}
+				{step(false, "redo", "↷")}
+				<button
+					type="button"
+					class="bt-button"
+					data-testid="more"
+					aria-expanded={more.value}
+					onClick={() => {
+						more.value = !more.value;
+					}}
+				>
+					More
+				</button>
+				<Menu
+					label={model.said.value || "Export"}
+					testid="export"
+					items={exportsOf(model)}
+					onChoose={(format) => session.export(format, theme)}
+				/>
+			</span>
 		</div>
 	);
 }

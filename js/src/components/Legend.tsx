@@ -1,25 +1,32 @@
-// What the colours mean, and between which limits.
+// What the colours mean, and between which limits: as wide as the values need, or fixed, to compare one grid with another.
 
-import type { Theme } from "../colormap";
-import { limit } from "../format";
+import { limit as written } from "../format";
+import type { Palette } from "../protocol";
 import { colorAt, type Scale } from "../scale";
 import type { Show } from "../traits";
+import { NumberField } from "./NumberField";
 
 interface Props {
 	scale: Scale;
 	show: Show;
+	/** What the numbers are of. */
+	unit: string;
 	direction: string;
-	theme: Theme;
+	palette: Palette | undefined;
 	/** The shown quantity has no value at present, whatever is computed. */
 	isUndefined: boolean;
+	/** 0 = automatic. */
+	limit: number;
+	onLimit: (limit: number) => void;
 }
 
 const STOPS = 16;
 
 export function Legend(props: Props) {
-	const { scale, show, direction, theme, isUndefined } = props;
-	const stops = Array.from({ length: STOPS + 1 }, (_, index) =>
-		colorAt(scale, theme, index / STOPS),
+	const { scale, show, unit, direction, palette, limit } = props;
+	const stops = Array.from(
+		{ length: STOPS + 1 },
+		(_, index) => colorAt(scale, palette, index / STOPS)[0],
 	).join(",");
 	const words =
 		show === "score"
@@ -27,6 +34,8 @@ export function Legend(props: Props) {
 			: direction === "disrupt"
 				? ["helps", "costs"]
 				: ["hurts", "restores"];
+	const fixed = limit > 0;
+	const end = Math.max(Math.abs(scale.left), Math.abs(scale.right));
 	return (
 		<div class="bt-legend bt-muted">
 			<span>{words[0]}</span>
@@ -35,11 +44,37 @@ export function Legend(props: Props) {
 				style={{ backgroundImage: `linear-gradient(90deg,${stops})` }}
 			/>
 			<span>{words[1]}</span>
-			<span class="bt-limits">
-				{`${limit(scale.left)} … ${limit(scale.right)}`}
+			<span class="bt-limits" data-testid="limits">
+				{fixed ? (
+					<>
+						{"± "}
+						<NumberField
+							label="limit of the scale"
+							testid="limit"
+							value={limit}
+							min={0.001}
+							step={0.1}
+							decimals={3}
+							onCommit={props.onLimit}
+						/>
+					</>
+				) : (
+					`${written(scale.left)} … ${written(scale.right)}`
+				)}
 			</span>
+			<span>{unit}</span>
+			<button
+				type="button"
+				class="bt-chip"
+				data-testid="fix-scale"
+				aria-pressed={fixed}
+				title="Keep these limits, so that grids can be compared"
+				onClick={() => props.onLimit(fixed ? 0 : end)}
+			>
+				fixed
+			</button>
 			<span>• not different from 0</span>
-			{isUndefined && <span>– not defined</span>}
+			{props.isUndefined && <span>– not defined</span>}
 		</div>
 	);
 }

@@ -1,21 +1,27 @@
-// The settings that a first look does not need. Each says what it means while it is pointed at or has the focus, in one
-// line that is always there.
+// The settings that a first look does not need, in three groups. Each says what it means while it is pointed at or has
+// the focus, in one line that is always there.
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
-import { DIRECTIONS, EXPLAIN, kindLabel, metricLabel } from "../labels";
 import type { Model } from "../model";
-import type { Direction } from "../traits";
+import type { Inputs } from "../traits";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
+import { TextField } from "./TextField";
 
-type Name = "metric" | "direction" | "window" | "kind" | "samples" | "seed";
+/** The names of the traits whose values are of a kind. */
+type Of<T> = {
+	[K in keyof Inputs]: Inputs[K] extends T ? K : never;
+}[keyof Inputs];
 
 export function More({ model }: { model: Model }) {
-	const [explained, setExplained] = useState<Name | null>(null);
+	const [explained, setExplained] = useState<string | null>(null);
 	const setup = model.setup.value;
+	const block = model.blockInfo.value;
+	const { explain, label: called } = model.words.value;
+	const noisy = model.corruption.value === "GaussianNoise";
 
-	const field = (name: Name, label: string, control: ComponentChildren) => (
+	const field = (name: string, label: string, control: ComponentChildren) => (
 		<span
 			class="bt-field"
 			onPointerEnter={() => setExplained(name)}
@@ -28,10 +34,9 @@ export function More({ model }: { model: Model }) {
 		</span>
 	);
 	const choice = (
-		name: "metric" | "kind",
-		label: string,
+		name: Of<string>,
 		options: readonly string[],
-		said: (option: string) => string,
+		label: string = name,
 	) =>
 		field(
 			name,
@@ -41,16 +46,12 @@ export function More({ model }: { model: Model }) {
 				testid={name}
 				value={model[name].value}
 				options={options}
-				name={said}
-				explain={EXPLAIN[name]}
-				onChoose={(option) => model.set(name, option)}
+				name={called}
+				explain={explain(name)}
+				onChoose={(option) => model.set(name, option as never)}
 			/>,
 		);
-	const count = (
-		name: "window" | "samples" | "seed",
-		min: number,
-		max?: number,
-	) =>
+	const count = (name: Of<number>, min: number, max?: number) =>
 		field(
 			name,
 			name,
@@ -62,36 +63,65 @@ export function More({ model }: { model: Model }) {
 				{...(max === undefined ? {} : { max })}
 				step={1}
 				decimals={0}
-				explain={EXPLAIN[name]}
-				onCommit={(value) => model.set(name, value)}
+				explain={explain(name)}
+				onCommit={(value) => model.set(name, value as never)}
 			/>,
 		);
+	const ALL = "all";
+	const heads = setup?.head_sites.includes(model.site.value) ? block?.heads : 0;
 
 	return (
-		<fieldset class="bt-settings" aria-label="more settings">
-			{choice("metric", "metric", setup?.metrics ?? [], metricLabel)}
-			{field(
-				"direction",
-				"direction",
-				<Select
-					label="direction"
-					testid="direction"
-					value={model.direction.value}
-					options={Object.keys(DIRECTIONS)}
-					name={(name) => DIRECTIONS[name] ?? name}
-					explain={EXPLAIN.direction}
-					onChoose={(name) => model.set("direction", name as Direction)}
-				/>,
-			)}
-			{count("window", 1, model.blockInfo.value?.layers)}
-			{choice("kind", "noise", setup?.kinds ?? [], kindLabel)}
-			{count("samples", 1, 200)}
-			{count("seed", 0)}
+		<div class="bt-settings">
+			<fieldset aria-label="what is patched">
+				{choice("direction", ["restore", "disrupt"])}
+				{count("window", 1, block?.layers)}
+				{field(
+					"head",
+					"head",
+					<Select
+						label="head"
+						testid="head"
+						value={String(model.head.value ?? ALL)}
+						options={[
+							ALL,
+							...Array.from({ length: heads ?? 0 }, (_, h) => `${h}`),
+						]}
+						name={called}
+						explain={explain("head")}
+						onChoose={(head) =>
+							model.set("head", head === ALL ? null : Number(head))
+						}
+					/>,
+				)}
+				{choice("axes", ["tokens", "layers"], "rows")}
+			</fieldset>
+			<fieldset aria-label="how it is scored">
+				{choice("metric", setup?.metrics ?? [])}
+				{field(
+					"foil",
+					"foil",
+					<TextField
+						label="foil"
+						testid="foil"
+						value={model.foil.value}
+						placeholder="another answer"
+						explain={explain("foil")}
+						onCommit={(foil) => model.set("foil", foil)}
+					/>,
+				)}
+			</fieldset>
+			<fieldset aria-label="what is damaged">
+				{choice("corruption", setup?.corruptions ?? [], "damage")}
+				{noisy && choice("kind", setup?.kinds ?? [])}
+				{noisy && choice("at", setup?.places ?? [])}
+				{noisy && count("samples", 1, 200)}
+				{noisy && count("seed", 0)}
+			</fieldset>
 			<p class="bt-explain" aria-hidden="true">
 				{explained === null
 					? "Point at a setting to read what it means."
-					: EXPLAIN[explained]}
+					: explain(explained)}
 			</p>
-		</fieldset>
+		</div>
 	);
 }

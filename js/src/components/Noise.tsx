@@ -2,15 +2,17 @@
 // kernel echoes back must not make it jump.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { EXPLAIN } from "../labels";
+import { pacer } from "../pacer";
 import type { Curve } from "../protocol";
-import { throttle } from "../throttle";
 import { NOISE_MAX } from "../traits";
 import { NoiseCurve } from "./NoiseCurve";
 import { NumberField } from "./NumberField";
 
 interface Props {
 	value: number;
+	explain: string;
+	/** Changes when the kernel has shown what a value does. */
+	answered: number;
 	curve: Curve | null;
 	kind: string;
 	samples: number;
@@ -18,32 +20,23 @@ interface Props {
 	onChange: (noise: number) => void;
 }
 
-/** Milliseconds between two values while dragging. */
+/** Milliseconds between two values while dragging, and how long an answer to the last one is waited for. */
 const INTERVAL = 40;
+const PATIENCE = 250;
 /** Milliseconds after the last change until the thumb follows the model again. */
 const SETTLE = 400;
-const STEPS: Record<string, number> = {
-	ArrowRight: 0.1,
-	ArrowUp: 0.1,
-	ArrowLeft: -0.1,
-	ArrowDown: -0.1,
-	PageUp: 1,
-	PageDown: -1,
-	Home: -NOISE_MAX,
-	End: NOISE_MAX,
-};
-
 export function Noise(props: Props) {
 	const { value, curve, kind, samples, seed } = props;
 	const [draft, setDraft] = useState<number | null>(null);
 	const onChange = useRef(props.onChange);
 	onChange.current = props.onChange;
 	const [sender] = useState(() =>
-		throttle((noise: number) => onChange.current(noise), INTERVAL),
+		pacer((noise: number) => onChange.current(noise), INTERVAL, PATIENCE),
 	);
 	const held = useRef(false);
 	const settling = useRef<ReturnType<typeof setTimeout>>(undefined);
 
+	useEffect(() => sender.answered(), [sender, props.answered]);
 	useEffect(
 		() => () => {
 			clearTimeout(settling.current);
@@ -75,8 +68,8 @@ export function Noise(props: Props) {
 
 	const shown = draft ?? value;
 	return (
-		<div class="bt-noise">
-			<span class="bt-label" title={EXPLAIN.noise}>
+		<div class="bt-damage">
+			<span class="bt-label" title={props.explain}>
 				Noise ν
 			</span>
 			<div class="bt-noise-row">
@@ -86,7 +79,7 @@ export function Noise(props: Props) {
 						type="range"
 						data-testid="noise-slider"
 						aria-label="noise factor ν"
-						aria-description={EXPLAIN.noise}
+						aria-description={props.explain}
 						aria-valuetext={shown.toFixed(1)}
 						min={0}
 						max={NOISE_MAX}
@@ -100,12 +93,6 @@ export function Noise(props: Props) {
 						onPointerCancel={release}
 						onInput={(event) => change(Number(event.currentTarget.value))}
 						onChange={() => sender.flush()}
-						onKeyDown={(event) => {
-							const step = STEPS[event.key];
-							if (step === undefined) return;
-							event.preventDefault();
-							change(shown + step);
-						}}
 					/>
 				</div>
 				<NumberField

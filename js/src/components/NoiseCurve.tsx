@@ -26,14 +26,13 @@ export function curvePoints(curve: Curve): Point[] {
 		.map(([factor, score]) => [factor, HEIGHT * (1 - (score - low) / span)]);
 }
 
-/** The height of the curve at a factor between its points; null outside them. */
+/** The height of the curve at a factor between its points; null beyond the last. */
 export function heightAt(points: readonly Point[], noise: number) {
 	const after = points.findIndex(([x]) => x >= noise);
 	const right = points[after];
 	if (right === undefined) return null;
-	const left = points[after - 1];
-	if (left === undefined) return right[0] === noise ? right[1] : null;
-	const t = (noise - left[0]) / (right[0] - left[0]);
+	const left = points[after - 1] ?? right;
+	const t = (noise - left[0]) / (right[0] - left[0] || 1);
 	return left[1] + t * (right[1] - left[1]);
 }
 
@@ -54,7 +53,7 @@ export function NoiseCurve({ curve, noise }: Props) {
 					</>
 				)}
 			</svg>
-			{height !== null && points.length > 1 && (
+			{height !== null && (
 				<span
 					style={{
 						left: `${(100 * noise) / NOISE_MAX}%`,

@@ -6,10 +6,13 @@ import { mediaType, pictureIn } from "../picture";
 
 interface Props {
 	bytes: unknown;
+	/** What it is, in words. */
+	what: string;
+	testid: string;
 	onPicture: (file: File) => void;
 }
 
-export function Picture({ bytes, onPicture }: Props) {
+export function Picture({ bytes, what, testid, onPicture }: Props) {
 	const [url, setUrl] = useState<string | null>(null);
 	const [over, setOver] = useState(false);
 	const input = useRef<HTMLInputElement>(null);
@@ -49,13 +52,11 @@ export function Picture({ bytes, onPicture }: Props) {
 			onDragLeave={() => setOver(false)}
 			onDrop={drop}
 		>
-			{url !== null && (
-				<img src={url} alt="What is asked about" draggable={false} />
-			)}
+			{url !== null && <img src={url} alt={what} draggable={false} />}
 			<button
 				type="button"
 				class="bt-button"
-				data-testid="choose-picture"
+				data-testid={testid}
 				onClick={() => input.current?.click()}
 			>
 				Choose picture…

@@ -1,77 +1,115 @@
-// The mean of the shown quantity for each layer, under its column. The line of 0 stays where it is, whatever arrives.
+// The means of the shown quantity: of each column under it, and of each row beside it (drawn by the row). Each of the two
+// has a scale of its own, said in the corner; its line of 0 stays where it is, whatever arrives.
 
-import { type GridView, layerMeans } from "../cells";
-import type { Theme } from "../colormap";
-import { plain } from "../format";
-import { showLabel } from "../labels";
-import { colorOf, roundUp, type Scale } from "../scale";
+import { type GridView, meansOf } from "../cells";
+import { limit, plain } from "../format";
+import { roundUp, type Scale } from "../scale";
 import type { Show } from "../traits";
 
-interface Props {
-	view: GridView;
-	show: Show;
-	scale: Scale;
-	theme: Theme;
+/** A mean as a bar. */
+export interface Bar {
+	readonly mean: number;
+	/** In percent of the room. */
+	readonly size: number;
+	/** On which side of the line of 0. */
+	readonly below: boolean;
+	readonly text: string;
 }
 
-/** The share of the height above the line of 0. */
-const ABOVE = 0.7;
+export interface Bars {
+	readonly bars: readonly Bar[];
+	/** What a bar of full length stands for. */
+	readonly unit: number;
+}
 
-export function Profile({ view, show, scale, theme }: Props) {
-	const means = layerMeans(view, show);
-	const sign = scale.right < scale.left ? -1 : 1;
+export interface Marginals {
+	readonly rows: Bars;
+	readonly columns: Bars;
+}
+
+/** The share of the room above the line of 0. */
+const ABOVE = 0.7;
+const ZERO = 100 * (1 - ABOVE);
+
+function barsOf(means: readonly number[], sign: number): Bars {
 	const heights = means.map((mean) =>
 		Number.isFinite(mean) ? sign * mean : 0,
 	);
-	const unit =
-		Math.max(
-			roundUp(Math.max(0, ...heights)) / ABOVE,
-			roundUp(Math.max(0, ...heights.map((h) => -h))) / (1 - ABOVE),
-		) || 1;
-	const said = means
-		.map((mean, layer) =>
-			Number.isFinite(mean) ? `layer ${layer} ${plain(mean)}` : "",
-		)
-		.filter((part) => part !== "")
-		.join(", ");
+	const above = roundUp(Math.max(0, ...heights));
+	const below = roundUp(Math.max(0, ...heights.map((h) => -h)));
+	const unit = Math.max(above, (below * ABOVE) / (1 - ABOVE)) || 1;
+	const bars = means.map((mean, index) => {
+		const height = heights[index] ?? 0;
+		return {
+			mean,
+			size: (100 * ABOVE * Math.abs(height)) / unit,
+			below: height < 0,
+			text: Number.isFinite(mean) ? plain(mean) : "not computed",
+		};
+	});
+	return { bars, unit };
+}
+
+export function marginalsOf(
+	view: GridView | null,
+	show: Show,
+	scale: Scale,
+): Marginals {
+	const { rows, columns } = meansOf(view, show);
+	const sign = scale.right < scale.left ? -1 : 1;
+	return { rows: barsOf(rows, sign), columns: barsOf(columns, sign) };
+}
+
+/** The style of a bar that grows from the line of 0 to one side of the room, or to the other. */
+export function barStyle(
+	{ size, below }: Bar,
+	length: "width" | "height",
+	[plus, minus]: readonly [string, string],
+) {
+	return {
+		[length]: `${size}%`,
+		[below ? minus : plus]: `${below ? 100 - ZERO : ZERO}%`,
+	};
+}
+
+interface Props {
+	view: GridView;
+	/** What is shown, in a word. */
+	what: string;
+	marginals: Marginals;
+}
+
+const unitOf = ({ unit }: Bars) => limit(Number(unit.toPrecision(2)));
+
+export function Profile({ view, what, marginals }: Props) {
+	const { rows, columns } = marginals;
+	const name = (column: number) =>
+		view.axes === "tokens" ? `layer ${column}` : `“${view.tokens[column]}”`;
+	const said = columns.bars.map(
+		({ text }, column) => `${name(column)} ${text}`,
+	);
 	return (
 		<div
 			class="bt-row bt-profile"
 			role="img"
-			aria-label={`mean ${showLabel(show)}: ${said || "not computed"}`}
+			aria-label={`mean ${what}: ${said.join(", ")}`}
 		>
 			<div class="bt-token">mean</div>
-			{means.map((mean, layer) => {
-				const height = heights[layer] ?? 0;
-				const size = (100 * Math.abs(height)) / unit;
-				return (
-					<div
-						key={layer}
-						title={
-							Number.isFinite(mean)
-								? `mean of layer ${layer}: ${plain(mean)}`
-								: `layer ${layer}: not computed`
-						}
-					>
-						{Number.isFinite(mean) && (
-							<span
-								style={{
-									height: `${size}%`,
-									backgroundColor: colorOf(scale, theme, middling(mean, scale)),
-									[height < 0 ? "top" : "bottom"]:
-										`${100 * (height < 0 ? ABOVE : 1 - ABOVE)}%`,
-								}}
-							/>
-						)}
-					</div>
-				);
-			})}
+			{columns.bars.map((bar, column) => (
+				<div key={column} title={`mean of ${name(column)}: ${bar.text}`}>
+					{Number.isFinite(bar.mean) && (
+						<span
+							data-below={bar.below}
+							style={barStyle(bar, "height", ["bottom", "top"])}
+						/>
+					)}
+				</div>
+			))}
+			<div class="bt-unit" title="what a bar of full length stands for">
+				{`→ ${unitOf(rows)}`}
+				<br />
+				{`↑ ${unitOf(columns)}`}
+			</div>
 		</div>
 	);
-}
-
-/** A bar's length says how much; its colour, of middling depth so that it can be seen, only on which side of 0. */
-function middling(mean: number, scale: Scale): number {
-	if (!scale.diverging) return scale.left + 0.6 * (scale.right - scale.left);
-	return 0.6 * Math.abs(scale.right) * Math.sign(mean);
 }

@@ -7,6 +7,8 @@ interface Props {
 	name: (option: string) => string;
 	testid: string;
 	explain?: string;
+	/** As wide as there is room. */
+	wide?: boolean;
 	onChoose: (option: string) => void;
 }
 
@@ -15,7 +17,7 @@ export function Select(props: Props) {
 	// The kernel may hold a value that it has not listed yet.
 	const all = options.includes(value) ? options : [value, ...options];
 	return (
-		<span class="bt-select">
+		<span class={props.wide ? "bt-select bt-wide" : "bt-select"}>
 			<select
 				data-testid={testid}
 				aria-label={label}

@@ -1,7 +1,10 @@
-// What the selected states say, in one sentence; also announced to screen readers when it changes.
+// What the selected states say, in one sentence, and what the pinned ones said; the first is also announced to screen
+// readers when it changes.
 
+import { type CellValues, cellOf } from "../cells";
 import type { Model } from "../model";
 import {
+	type Asked,
 	type Outcome,
 	outcomeOf,
 	outcomeSentence,
@@ -9,26 +12,27 @@ import {
 	pendingSentence,
 	toText,
 } from "../sentence";
+import type { Session } from "../session";
 
 /** One cell that the grid already knows says the same as a patch of it would. */
-function outcomeFromGrid(model: Model): (Outcome & { old: boolean }) | null {
-	const [cell, ...rest] = model.selected.value;
+function outcomeFromGrid(
+	model: Model,
+	asked: Asked,
+): (Outcome & { old: boolean }) | null {
+	const [cell, ...rest] = asked.cells;
 	const view = model.view.value;
 	if (cell === undefined || rest.length > 0 || view === null) return null;
-	const [layer, position] = cell;
-	const known = view.rows[position]?.[layer];
+	const known = cellOf(view, cell);
 	if (known === undefined || Number.isNaN(known.values.score)) return null;
-	const { indirectEffect, stderr, recovery, recoveryStderr } = known.values;
-	const orNull = (value: number) => (Number.isNaN(value) ? null : value);
+	// What is not defined is NaN in the grid, and null in what the kernel sends of a patched run.
+	const values = Object.entries(known.values).map(([name, value]) => [
+		name,
+		Number.isNaN(value) ? null : value,
+	]);
 	return {
-		cells: [cell],
-		direction: model.direction.value,
-		window: model.window.value,
-		site: view.site,
-		indirectEffect: orNull(indirectEffect),
-		stderr: orNull(stderr),
-		recovery: orNull(recovery),
-		recoveryStderr: orNull(recoveryStderr),
+		...asked,
+		...(Object.fromEntries(values) as Record<keyof CellValues, number | null>),
+		negligible: known.negligible,
 		old: known.state === "old",
 	};
 }
@@ -36,44 +40,93 @@ function outcomeFromGrid(model: Model): (Outcome & { old: boolean }) | null {
 function content(model: Model): { pieces: Piece[]; old: boolean } {
 	const view = model.view.value;
 	const cells = model.selected.value;
-	const restoring = model.direction.value === "restore";
+	const direction = model.direction.value;
 	if (view === null || cells.length === 0) {
-		const text = restoring
-			? "Click a cell to restore that hidden state and see how much of the answer comes back."
-			: "Click a cell to damage that hidden state and see how much of the answer is lost.";
+		const text =
+			direction === "restore"
+				? "Click a cell to restore that hidden state and see how much of the answer comes back."
+				: "Click a cell to damage that hidden state and see how much of the answer is lost.";
 		return { pieces: [{ text }], old: true };
 	}
+	const { site, head, tokens, layers } = view;
+	const window = model.window.value;
 	const runs = model.runs.value;
+	const metric = runs?.metric ?? model.metric.value;
+	const culprit = runs?.culprit ?? "noise";
+	const asked = {
+		...{ cells, direction, window, site, head, tokens, layers },
+		...{ metric, culprit },
+	};
+	const gate = runs?.gate;
+	const words = model.words.value;
 	const detail = model.shownDetail.value;
 	const current =
 		detail !== null && detail.generation >= model.generation.value;
-	const read = current ? null : outcomeFromGrid(model);
+	const read = outcomeFromGrid(model, asked);
 	if (read !== null && !(read.old && detail !== null))
-		return { pieces: outcomeSentence(read, view, runs), old: read.old };
+		return { pieces: outcomeSentence(read, gate, words), old: read.old };
 	if (detail !== null)
 		return {
-			pieces: outcomeSentence(outcomeOf(detail), view, runs),
+			pieces: outcomeSentence(outcomeOf(detail), gate, words),
 			old: !current,
 		};
-	const { direction, window } = model;
-	return {
-		pieces: pendingSentence(cells, direction.value, window.value, view),
-		old: true,
-	};
+	return { pieces: pendingSentence(asked, words), old: true };
 }
 
-export function Sentence({ model }: { model: Model }) {
+const drawn = (pieces: readonly Piece[]) =>
+	pieces.map(({ text, bold }, index) =>
+		bold ? <b key={index}>{text}</b> : text,
+	);
+
+export function Sentence({
+	model,
+	session,
+}: {
+	model: Model;
+	session: Session;
+}) {
 	const { pieces, old } = content(model);
+	const pinned = model.pinned.value;
 	return (
 		<>
-			<p
-				class={old ? "bt-sentence bt-old" : "bt-sentence"}
-				data-testid="sentence"
-			>
-				{pieces.map(({ text, bold }, index) =>
-					bold ? <b key={index}>{text}</b> : text,
+			<div class="bt-said">
+				<p
+					class={old ? "bt-sentence bt-old" : "bt-sentence"}
+					data-testid="sentence"
+				>
+					{drawn(pieces)}
+				</p>
+				{model.shownDetail.value !== null && (
+					<button
+						type="button"
+						class="bt-chip"
+						data-testid="pin"
+						title="Keep this result beside the next one"
+						onClick={() => session.pin(true)}
+					>
+						Pin
+					</button>
 				)}
-			</p>
+			</div>
+			{pinned !== null && (
+				<div class="bt-said bt-muted" data-testid="pinned">
+					<p>
+						{`Pinned (${pinned.damage}): `}
+						{drawn(
+							outcomeSentence(outcomeOf(pinned), undefined, model.words.value),
+						)}
+					</p>
+					<button
+						type="button"
+						class="bt-chip"
+						data-testid="unpin"
+						aria-label="let the pinned result go"
+						onClick={() => session.pin(false)}
+					>
+						×
+					</button>
+				</div>
+			)}
 			<span class="bt-hidden" role="status" aria-live="polite">
 				{old ? "" : toText(pieces)}
 			</span>

@@ -2,7 +2,7 @@
 // the page scroll.
 
 import type { ReadonlySignal } from "@preact/signals";
-import type { GridView } from "../cells";
+import { cellOf, type GridView } from "../cells";
 import { cellNotes, cellValues, tokenName } from "../sentence";
 import type { CellIndex } from "../traits";
 
@@ -30,7 +30,7 @@ const GAP = 8;
 export function Tooltip({ pointed, view, metric }: Props) {
 	if (pointed.value === null || view === null) return null;
 	const [layer, position] = pointed.value.cell;
-	const cell = view.rows[position]?.[layer];
+	const cell = cellOf(view, pointed.value.cell);
 	if (cell === undefined) return null;
 	const { x, y, width, height, room } = pointed.value.place;
 	const left = Math.max(

@@ -1,18 +1,18 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
 import { useComputed, useSignal } from "@preact/signals";
-import { useCallback, useRef } from "preact/hooks";
-import type { Cell } from "../cells";
-import type { Theme } from "../colormap";
-import { caption } from "../labels";
+import { useCallback, useMemo, useRef, useState } from "preact/hooks";
+import type { Cell, GridView } from "../cells";
 import type { Model } from "../model";
+import { pacer } from "../pacer";
+import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
 import { Bars } from "./Bars";
 import { ErrorBar } from "./ErrorBar";
 import { Grid } from "./Grid";
 import { Legend } from "./Legend";
-import { Profile } from "./Profile";
+import { marginalsOf, Profile } from "./Profile";
 import { Progress } from "./Progress";
 import { Sentence } from "./Sentence";
 import { type Pointed, Tooltip } from "./Tooltip";
@@ -28,23 +28,41 @@ export function Traced({ model, session, theme }: Props) {
 	const section = useRef<HTMLElement>(null);
 	const falling = useComputed(() => (model.runs.value?.total_effect ?? 0) < 0);
 	const scale = useComputed(() =>
-		fitScale(model.view.value, model.show.value, falling.value),
+		fitScale(
+			model.view.value,
+			model.show.value,
+			falling.value,
+			model.limit.value,
+		),
+	);
+	const [sight] = useState(() =>
+		pacer((box: HTMLElement) => {
+			const shown = model.view.peek();
+			if (shown !== null) session.look(...inSight(box, shown));
+		}, 200),
 	);
 	const show = model.show.value;
+	const palette = model.look.value?.palettes[theme];
+	const words = model.words.value;
 	const { left, right, diverging } = scale.value;
 	const color = useCallback(
 		(cell: Cell) =>
-			cellColor(cell.values, show, { left, right, diverging }, theme),
-		[show, left, right, diverging, theme],
+			cellColor(cell.values, show, { left, right, diverging }, palette),
+		[show, left, right, diverging, palette],
 	);
 	const view = model.view.value;
+	const { value: limits } = scale;
+	const marginals = useMemo(
+		() => marginalsOf(view, show, limits),
+		[view, show, limits],
+	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
 
 	return (
 		<section class="bt-traced" aria-label="trace" ref={section}>
 			<div class="bt-top">
-				<p class="bt-muted">{caption(show, model.direction.value)}</p>
+				<p class="bt-muted">{words.caption(show, model.direction.value)}</p>
 				<ErrorBar
 					text={model.error.value}
 					onDismiss={() => model.set("error", "")}
@@ -57,12 +75,14 @@ export function Traced({ model, session, theme }: Props) {
 			) : (
 				<div
 					class="bt-scroll"
+					data-axes={view.axes}
 					style={{
-						"--bt-layers": view.layers,
-						"--bt-token": `${tokenWidth(view.tokens)}ch`,
+						"--bt-columns": view.rows[0]?.length ?? 0,
+						"--bt-token": `${tokenWidth(view)}ch`,
 					}}
-					onScroll={() => {
+					onScroll={(event) => {
 						pointed.value = null;
+						sight.push(event.currentTarget);
 					}}
 				>
 					<Grid
@@ -75,6 +95,8 @@ export function Traced({ model, session, theme }: Props) {
 						onDraw={(cells) => {
 							model.drawing.value = cells;
 						}}
+						marginals={marginals}
+						onCopy={() => session.export("cells", theme)}
 						onPoint={(cell, element) => {
 							pointed.value =
 								cell && element && section.current
@@ -82,14 +104,17 @@ export function Traced({ model, session, theme }: Props) {
 									: null;
 						}}
 					/>
-					<Profile view={view} show={show} scale={scale.value} theme={theme} />
+					<Profile view={view} what={words.label(show)} marginals={marginals} />
 				</div>
 			)}
 			<Legend
 				scale={scale.value}
 				show={show}
+				unit={words.unit(show, metric)}
 				direction={model.direction.value}
-				theme={theme}
+				palette={palette}
+				limit={model.limit.value}
+				onLimit={(limit) => model.set("limit", limit)}
 				isUndefined={show === "recovery" && gate?.open === false}
 			/>
 			<Progress
@@ -101,10 +126,11 @@ export function Traced({ model, session, theme }: Props) {
 				onStop={session.stop}
 			/>
 			<div class="bt-detail">
-				<Sentence model={model} />
+				<Sentence model={model} session={session} />
 				<Bars
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
+					culprit={model.runs.value?.culprit ?? "noise"}
 					hint={model.selected.value.length === 0 ? " · click a cell" : ""}
 					old={
 						(model.shownDetail.value ?? model.runs.value ?? { generation: 0 })
@@ -120,9 +146,22 @@ export function Traced({ model, session, theme }: Props) {
 }
 
 /** Room for the longest token, within reason: longer ones are cut and shown whole on hover. */
-function tokenWidth(tokens: readonly string[]): number {
+function tokenWidth({ axes, tokens }: GridView): number {
+	if (axes === "layers") return 5;
 	const longest = Math.max(...tokens.map((token) => token.length), 5);
 	return Math.min(longest, 14);
+}
+
+/** About which positions are in sight, the first and the last. */
+function inSight(box: HTMLElement, { axes, tokens }: GridView) {
+	const { scrollTop, clientHeight, scrollHeight } = box;
+	const { scrollLeft, clientWidth, scrollWidth } = box;
+	const [start, size, full] =
+		axes === "tokens"
+			? [scrollTop, clientHeight, scrollHeight]
+			: [scrollLeft, clientWidth, scrollWidth];
+	const at = (place: number) => (tokens.length * place) / full;
+	return [Math.floor(at(start)), Math.ceil(at(start + size))] as const;
 }
 
 function placeIn(frame: HTMLElement, element: HTMLElement) {

@@ -1,0 +1,260 @@
+"""The widget's traits: what may be set, and what each accepts.
+
+For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
+that is not accepted is told in words and the last good one kept.
+Cost: a validator looks at one value; nothing is computed.
+Ends: at good values. What happens when one changes is `blip_trace_widget.widget`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import anywidget
+import traitlets
+from PIL import Image
+
+from blip_trace_widget import figure
+from blip_trace_widget.corruption import (
+    GOALS,
+    NOISE_KINDS,
+    PLACES,
+    Corruption,
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    checked_factor,
+)
+from blip_trace_widget.demo import examples
+from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.metrics import METRICS
+from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+from blip_trace_widget.tracer import Tracer
+
+SHOWS = ("recovery", "indirect_effect", "score")
+AXES = ("tokens", "layers")
+MAX_SAMPLES = 200
+#: The traits that make up a corruption, and the ones that make up a view.
+DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to")
+VIEW = View._fields
+
+
+class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
+    """A trait was given a value that is not accepted.
+
+    A TraitError, for that alone makes traitlets keep the last good value; a ValueError, for that is what users expect.
+    """
+
+
+def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Make a validator refuse in traitlets' way."""
+
+    @functools.wraps(check)
+    def checked(widget: Any, proposal: Any) -> Any:
+        try:
+            return check(widget, proposal)
+        except (ValueError, TypeError) as error:
+            raise Refused(str(error)) from error
+
+    return checked
+
+
+class Controls(anywidget.AnyWidget):
+    """Traits that both sides may set, and what they accept.
+
+    Traits:
+        question: the question, as many tokens as the model takes.
+        corruption: what is done to the input: ``"GaussianNoise"``, ``"ImageSwap"``, ``"QuestionSwap"`` or
+            ``"MeanAblation"``.
+        noise, kind, at, samples, seed: the fields of `GaussianNoise`; `noise` is its factor.
+        other_question: the field of `QuestionSwap`.
+        to: the field of `MeanAblation`.
+        metric: a metric's name.
+        foil: another answer of as many tokens, "" for none.
+        block, site, head, direction, window: the grid in view.
+        selection: a list of (layer, position), patched together.
+        show: what the colour shows: ``"recovery"``, ``"indirect_effect"`` or ``"score"``.
+        axes: what the rows are: ``"tokens"`` or ``"layers"``.
+        limit: where the colours end, 0 for automatic.
+        example: index of a built-in example, -1 for none of them.
+        error: what the error bar says.
+    """
+
+    question = traitlets.Unicode().tag(sync=True)
+    corruption = traitlets.Unicode("GaussianNoise").tag(sync=True)
+    noise = traitlets.Float(5.0).tag(sync=True)
+    kind = traitlets.Unicode("multiplicative").tag(sync=True)
+    at = traitlets.Unicode("image_embeddings").tag(sync=True)
+    samples = traitlets.Int(10).tag(sync=True)
+    seed = traitlets.Int(0).tag(sync=True)
+    other_question = traitlets.Unicode("").tag(sync=True)
+    to = traitlets.Unicode("mean").tag(sync=True)
+    metric = traitlets.Unicode("probability").tag(sync=True)
+    foil = traitlets.Unicode("").tag(sync=True)
+    block = traitlets.Unicode("question_encoder").tag(sync=True)
+    site = traitlets.Unicode("block_output").tag(sync=True)
+    head = traitlets.Int(None, allow_none=True).tag(sync=True)
+    direction = traitlets.Unicode("restore").tag(sync=True)
+    window = traitlets.Int(1).tag(sync=True)
+    selection: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    show = traitlets.Unicode("recovery").tag(sync=True)
+    axes = traitlets.Unicode("tokens").tag(sync=True)
+    limit = traitlets.Float(0.0).tag(sync=True)
+    example = traitlets.Int(-1).tag(sync=True)
+    error = traitlets.Unicode("").tag(sync=True)
+
+    #: The picture that `ImageSwap` swaps in, and the region that any corruption of the image is kept to.
+    _other: Image.Image
+    _region: Any
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer of what is shown."""
+        raise NotImplementedError
+
+    def _start_from(self, tracer: Tracer) -> None:
+        """What the traits do not say of a tracer's corruption."""
+        corruption = tracer.corruption
+        self._region = getattr(corruption, "region", None)
+        self._other = corruption.image if isinstance(corruption, ImageSwap) else _another(tracer)
+
+    # --- traits and what they stand for ------------------------------------------------------------------------------
+
+    def _damage(self) -> Corruption:
+        """The corruption that the traits ask for."""
+        if self.corruption == "ImageSwap":
+            return ImageSwap(self._other, self._region)
+        if self.corruption == "QuestionSwap":
+            return QuestionSwap(self.other_question)
+        if self.corruption == "MeanAblation":
+            return MeanAblation(self.to, self._region)
+        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self._region, self.at)
+
+    def _view(self) -> View:
+        """The grid that the traits ask for."""
+        return View(*(getattr(self, name) for name in VIEW))
+
+    def _fitting(self, view: View) -> View:
+        """The nearest view to that one which there is: not every block has every site, nor every site heads."""
+        if figure.closed_because(self._damage(), view.block):
+            view = view._replace(block=View().block)
+        site = view.site if view.site in BLOCKS[view.block].sites else View().site
+        block = self.tracer.model.blocks[view.block]
+        head = view.head if site in BLOCKS[view.block].heads else None
+        return view._replace(
+            site=site,
+            head=head if head is None else min(head, block.heads - 1),
+            window=min(view.window, len(block.layers)),
+        )
+
+    # --- validation --------------------------------------------------------------------------------------------------
+
+    @traitlets.validate("question", "other_question")
+    @_refusing
+    def _valid_question(self, proposal: Any) -> str:
+        asked = proposal["value"]
+        if asked or proposal["trait"].name == "question":  # the other one may be left empty
+            self.tracer.model.question_ids(asked)
+        return str(asked)
+
+    @traitlets.validate("foil")
+    @_refusing
+    def _valid_foil(self, proposal: Any) -> str:
+        foil = str(proposal["value"]).strip()
+        if foil:
+            self.tracer.model.answer_ids("foil", foil)
+        return foil
+
+    @traitlets.validate("noise")
+    @_refusing
+    def _valid_noise(self, proposal: Any) -> float:
+        return checked_factor("noise", proposal["value"])
+
+    @traitlets.validate("limit")
+    @_refusing
+    def _valid_limit(self, proposal: Any) -> float:
+        return checked_factor("limit", proposal["value"])
+
+    @traitlets.validate("corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes")
+    @_refusing
+    def _valid_name(self, proposal: Any) -> str:
+        name, value = proposal["trait"].name, proposal["value"]
+        accepted: dict[str, Iterable[str]] = {
+            "corruption": figure.CULPRITS,
+            "kind": NOISE_KINDS,
+            "at": PLACES,
+            "to": GOALS,
+            "metric": METRICS,
+            "block": BLOCKS,
+            "site": SITES,
+            "direction": ("restore", "disrupt"),
+            "show": SHOWS,
+            "axes": AXES,
+        }
+        one_of(name, value, accepted[name])
+        if value == "logit_difference" and not self.foil:
+            raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
+        if name == "block" and (reason := figure.closed_because(self._damage(), value)):
+            raise ValueError(f"block: {value!r} cannot be traced now. {reason}")
+        return str(value)
+
+    @traitlets.validate("samples", "seed", "window", "example")
+    @_refusing
+    def _valid_number(self, proposal: Any) -> int:
+        name = proposal["trait"].name
+        low, high = {
+            "samples": (1, MAX_SAMPLES),
+            "seed": (0, 2**53),
+            "window": (1, len(self.tracer.model.blocks[self.block].layers)),
+            "example": (-1, len(examples()) - 1),
+        }[name]
+        return whole_number(name, proposal["value"], low, high)
+
+    @traitlets.validate("head")
+    @_refusing
+    def _valid_head(self, proposal: Any) -> int | None:
+        if proposal["value"] is None:
+            return None
+        return whole_number("head", proposal["value"], 0, self.tracer.model.blocks[self.block].heads - 1)
+
+    @traitlets.validate("selection")
+    @_refusing
+    def _valid_selection(self, proposal: Any) -> list[CellIndex]:
+        layers, positions = len(self.tracer.model.blocks[self.block].layers), self._positions()
+        cells = []
+        for cell in proposal["value"]:
+            if not isinstance(cell, (list, tuple)) or len(cell) != 2:
+                raise ValueError(f"selection: expected a list of (layer, position), got {cell!r}")
+            layer = whole_number("selection (layer)", cell[0], 0, layers - 1)
+            cells.append((layer, whole_number("selection (position)", cell[1], 0, positions and positions - 1)))
+        return cells
+
+    def _positions(self) -> int | None:
+        """How many positions the block in view has; None while that is not known without computing."""
+        raise NotImplementedError
+
+
+def traits_of(tracer: Tracer) -> dict[str, Any]:
+    """The input traits that a tracer stands for."""
+    corruption = tracer.corruption
+    damage: dict[str, Any] = {"corruption": type(corruption).__name__, "other_question": ""}
+    if isinstance(corruption, GaussianNoise):
+        names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
+        damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
+    elif isinstance(corruption, QuestionSwap):
+        damage["other_question"] = corruption.question
+    elif isinstance(corruption, MeanAblation):
+        damage["to"] = corruption.to
+    foil = tracer.given["foil"] or ""
+    return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
+
+
+def _another(tracer: Tracer) -> Image.Image:
+    """A picture to begin with: of the built-in model another example's, else plain grey."""
+    if tracer.model.built_in:
+        pictures = (example.image for example in examples())
+        return next(picture for picture in pictures if picture.tobytes() != tracer.image.tobytes())
+    return Image.new("RGB", tracer.image.size, (127, 127, 127))

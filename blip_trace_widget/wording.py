@@ -1,0 +1,77 @@
+"""The words of the interface: what the names of the code are called on screen, and the explanation behind each.
+
+For: the front end and the drawn figure, which say the same.
+Cost: tables.
+Ends: at single names and lines; sentences with numbers in them are put together where the numbers are.
+"""
+
+from __future__ import annotations
+
+#: Names that are not just their own words with spaces.
+LABELS = {
+    "image_encoder": "Image encoder",
+    "question_encoder": "Question encoder",
+    "answer_decoder": "Answer decoder",
+    "block_output": "layer output",
+    "self_attention": "self-attention",
+    "cross_attention": "cross-attention",
+    "mlp": "MLP",
+    "kl_divergence": "KL divergence",
+    "score": "patched score",
+    "GaussianNoise": "noise",
+    "ImageSwap": "other picture",
+    "QuestionSwap": "other question",
+    "MeanAblation": "ablation",
+    "patch_embeddings": "before the ViT",
+    "image_embeddings": "behind the ViT",
+    "mean": "their mean",
+}
+
+#: What a control does, by the name of its trait, and what the two runs are.
+EXPLAIN = {
+    "block": "The part of the model whose hidden states are patched",
+    "site": "What is patched in a layer: its output, or one of the parts that make it up",
+    "show": "What the colour of a cell shows",
+    "clean": "Clean run: the model on the undamaged input",
+    "corrupted": "Corrupted run: the model on the damaged input, averaged over the noise samples",
+    "noise": "Noise factor ν: how strong the noise on the image embeddings is",
+    "other_question": "What is asked instead in the corrupted run; it needs as many tokens as the question",
+    "to": "Every image token is replaced by the mean over this picture's tokens, or by zero",
+    "head": "One head of an attention alone, before the heads are joined, or all of them together.",
+    "axes": "What the rows of the grid are.",
+    "foil": "Another answer of as many tokens, which the logit difference compares with.",
+    "corruption": "How the input of the corrupted run is damaged: noise on the image embeddings (the paper's way), "
+    "another picture or another question instead (NOTICE), or image tokens set to their mean or to zero.",
+    "at": "Where the noise is added: behind the ViT, as in the paper, or before it, so that the image encoder can be "
+    "traced too.",
+    "metric": "How a run is scored: probability of the answer, its logarithm, the logit difference to another answer, "
+    "or how far the whole distribution moved from the clean run.",
+    "direction": "Restore: put single clean states into the corrupted run and see what comes back. Disrupt: put single "
+    "corrupted states into the clean run and see what is lost.",
+    "window": "How many neighbouring layers are patched together, around the cell's own layer.",
+    "kind": "Multiplicative: embeddings times (1 + ν·z), as in the paper on BLIP. Additive: embeddings plus ν·σ·z, as "
+    "in ROME. z is standard normal noise.",
+    "samples": "How many draws of the noise every number is averaged over: more give smaller standard errors and take "
+    "longer.",
+    "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
+}
+
+#: What the grid shows, by the shown quantity and the direction.
+CAPTIONS = {
+    "recovery restore": "How much of the lost answer each state brings back",
+    "recovery disrupt": "How much of the total effect each state costs",
+    "indirect_effect restore": "How much each state raises the score when it is restored",
+    "indirect_effect disrupt": "How much each state lowers the score when it is damaged",
+    "score restore": "Score of the answer with one state restored",
+    "score disrupt": "Score of the answer with one state damaged",
+}
+
+
+def label(name: str) -> str:
+    """A name as the interface has it."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def caption(show: str, direction: str) -> str:
+    """What the grid shows, in one line."""
+    return CAPTIONS[f"{show} {direction}"]

@@ -1,0 +1,73 @@
+// What is done to the input: the noise slider, or for the other corruptions the one thing that each of them asks for.
+
+import type { Model } from "../model";
+import { Noise } from "./Noise";
+import { Picture } from "./Picture";
+import { Select } from "./Select";
+import { TextField } from "./TextField";
+
+interface Props {
+	model: Model;
+	onOtherPicture: (file: File) => void;
+}
+
+export function Damage({ model, onOtherPicture }: Props) {
+	const { otherQuestion, to } = model;
+	const { explain, label } = model.words.value;
+	switch (model.corruption.value) {
+		case "ImageSwap":
+			return (
+				<div class="bt-damage bt-swap">
+					<span class="bt-label">Other picture</span>
+					<Picture
+						bytes={model.otherPicture.value}
+						what="The picture that is swapped in"
+						testid="choose-other-picture"
+						onPicture={onOtherPicture}
+					/>
+				</div>
+			);
+		case "QuestionSwap":
+			return (
+				<div class="bt-damage">
+					<span class="bt-label">Other question, of as many tokens</span>
+					<TextField
+						label="other question"
+						testid="other-question"
+						value={otherQuestion.value}
+						placeholder="Ask something else"
+						explain={explain("other_question")}
+						onCommit={(asked) => model.set("otherQuestion", asked)}
+					/>
+				</div>
+			);
+		case "MeanAblation":
+			return (
+				<div class="bt-damage">
+					<span class="bt-label">Image tokens are set to</span>
+					<Select
+						label="image tokens are set to"
+						testid="to"
+						value={to.value}
+						options={model.setup.value?.goals ?? []}
+						name={label}
+						explain={explain("to")}
+						onChoose={(goal) => model.set("to", goal)}
+					/>
+				</div>
+			);
+		default:
+			return (
+				<Noise
+					value={model.noise.value}
+					explain={explain("noise")}
+					answered={model.runs.value?.generation ?? 0}
+					curve={model.curve.value}
+					kind={model.kind.value}
+					samples={model.samples.value}
+					seed={model.seed.value}
+					onChange={(noise) => model.set("noise", noise)}
+				/>
+			);
+	}
+}

@@ -1,0 +1,406 @@
+"""The widget under a storm of events, without its kernel, by keyboard alone, and for those who see it otherwise.
+
+Most tests share one notebook, and begin with a widget of their own in it.
+"""
+
+import os
+import signal
+import statistics
+
+import pytest
+from playwright.sync_api import expect
+from test_jupyterlab import CELL, CUT, CUT_CHOICES, FRESH, IMPORTS, SHOWN, figure, is_ready, shares, trace_all, values
+
+#: Slider and click events in one storm.
+EVENTS = 2000
+#: Milliseconds in which an echo is answered also on a machine with other work: far more than it takes, and less than
+#: where a storm of messages queues up.
+PROMPT = 2000
+#: What a storm may leave: bytes of the kernel, then what the page counts.
+LEFT = {"rss": 12e6, "JSHeapUsedSize": 2e6, "Nodes": 200, "JSEventListeners": 100}
+#: Widgets opened at once, and how often.
+MANY, ROUNDS = 10, 5
+NO_ANSWER = "no answer from the kernel"
+
+#: Sends messages to a second widget of the kernel, each when the one before is answered, until told to stop. Of each:
+#: ms until the kernel answered, by the same machine's clock, and until the page, which is busy too, had the answer. The
+#: comm is one of ipywidgets', for some kernels handle those of one target in turn.
+ECHO = """async () => {
+    const kernel = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+    const comm = kernel.createComm('jupyter.widget');
+    const [module, version] = ['@jupyter-widgets/base', '2.0.0'];
+    const names = {_model_module: module, _model_module_version: version, _model_name: 'LayoutModel',
+        _view_module: module, _view_module_version: version, _view_name: 'LayoutView'};
+    const now = () => performance.timeOrigin + performance.now();
+    let sent, heard;
+    comm.onMsg = ({header, content: {data}}) => {
+        if (data.method === 'echo_update') heard([Date.parse(header.date) - sent, now() - sent]);
+    };
+    await comm.open({state: names}, {version: '2.1.0'}).done;
+    const times = window.echoes = [];
+    let on = true;
+    const all = (async () => {
+        for (let number = 1; on; number += 1) {
+            const answer = new Promise(resolve => { heard = resolve; });
+            sent = now();
+            comm.send({method: 'update', state: {width: `${number}px`}, buffer_paths: []});
+            times.push(await answer);
+            await new Promise(resolve => setTimeout(resolve, 10));
+        }
+        await comm.close().done;
+        return times;
+    })();
+    window.stopEchoes = () => { on = false; return all; };
+}"""
+
+#: Slider and click events in turn, as fast as the page takes them; the slider ends at `last`.
+STORM = """async (root, [events, last]) => {
+    const slider = root.querySelector('[data-testid=noise-slider]');
+    const cells = [...root.querySelectorAll('[role=gridcell]')];
+    let chosen;
+    for (let event = 0; event < events; event += 2) {
+        slider.value = event + 2 < events ? (event * 7 % 101) / 10 : last;
+        slider.dispatchEvent(new Event('input', {bubbles: true}));
+        chosen = cells[event * 13 % cells.length];
+        chosen.dispatchEvent(new MouseEvent('click', {bubbles: true, cancelable: true, detail: 1}));
+        if (event % 8 === 0) await new Promise(resolve => setTimeout(resolve));
+    }
+    slider.dispatchEvent(new Event('change', {bubbles: true}));
+    return [Number(chosen.dataset.layer), Number(chosen.dataset.position)];
+}"""
+
+
+#: A second cell in which tests put what they show, and run it.
+SHOW = """async code => {
+    const {commands, shell} = window.jupyterapp;
+    const {content} = shell.currentWidget;
+    content.activeCellIndex = 1;
+    content.activeCell.model.sharedModel.setSource(code);
+    await commands.execute('notebook:run-cell');
+}"""
+
+#: Work on cells does not end before `free` is set.
+HOLD = """
+import threading
+from blip_trace_widget import runs
+free, held, late, quick = threading.Event(), [], [], runs.Runner._patch
+def hold(*arguments):
+    held.append(1)
+    late.extend([] if free.wait(20) else [1])
+    held.pop()
+    return quick(*arguments)
+runs.Runner._patch = hold
+"""
+
+RESTART = """async () => {
+    await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart();
+}"""
+IS_IDLE = "() => window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === 'idle'"
+
+#: What axe-core finds in the widget: the rule, and where.
+AXE = """async root => {
+    const {violations} = await window.axe.run(root);
+    return violations.map(({id, nodes}) => [id, nodes.map(({html, failureSummary}) => [html, failureSummary])]);
+}"""
+
+#: What can be clicked or typed into; of a group whose members the arrow keys reach, the one that Tab reaches.
+CONTROLS = """root => {
+    const all = [...root.querySelectorAll('button, select, input:not([hidden]), [tabindex]')];
+    window.controls = all.filter(({role, tabIndex}) => tabIndex >= 0 || !['radio', 'gridcell'].includes(role));
+    return window.controls.map(({dataset, role}) => dataset.testid ?? role);
+}"""
+#: The control that has the focus, as its place among them (-1: outside the widget), and its outline.
+FOCUSED = """() => {
+    const style = getComputedStyle(document.activeElement);
+    return [window.controls.indexOf(document.activeElement), style.outlineStyle, parseFloat(style.outlineWidth)];
+}"""
+
+#: How each of some elements is outlined.
+OUTLINES = """elements => elements.map(getComputedStyle).map(style =>
+    [style.outlineStyle, style.outlineWidth, style.outlineColor, style.outlineOffset].join(' '))"""
+
+#: Everything that moves for longer than a millisecond.
+MOVING = """root => [root, ...root.querySelectorAll('*')].flatMap(element => [null, '::before', '::after'].flatMap(
+part => {
+    const style = getComputedStyle(element, part);
+    const times = [style.transitionDuration, style.animationDuration].join().split(',').map(parseFloat);
+    return Math.max(...times) > 0.001 ? [`${element.className} ${part}`] : [];
+}))"""
+
+#: Everything that reaches beyond the widget, but for the grid, which may scroll.
+BEYOND = """root => {
+    const {left, right} = root.getBoundingClientRect();
+    return [...root.querySelectorAll('*')].filter(element => !element.closest('.bt-scroll *, .bt-hidden'))
+        .filter(element => element.getClientRects().length > 0)
+        .map(element => [element.className, element.getBoundingClientRect()])
+        .filter(([, box]) => box.left < left - 1 || box.right > right + 1)
+        .map(([name, box]) => [String(name), box.left - left, right - box.right]);
+}"""
+
+
+@pytest.fixture(scope="module")
+def shared(open_shared):
+    return open_shared(CELL, "", name="robust.ipynb", run=False)
+
+
+@pytest.fixture
+def notebook(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed."""
+    shared.command("notebook:clear-all-cell-outputs")
+    expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
+    shared.page.evaluate(SHOW, "")
+    del shared.errors[:]
+    shared.run_all()
+    is_ready(shared)
+    yield shared
+    shared.python("widget.close()")
+    assert shared.errors == []
+
+
+def storm(notebook, last):
+    """A storm of events that leaves the noise at `last`.
+
+    Returns:
+        The last cell clicked, and of every echo the milliseconds until the kernel answered, and until the page had it.
+    """
+    notebook.page.evaluate(ECHO)
+    cell = notebook.root.evaluate(STORM, [EVENTS, last])
+    notebook.until(lambda: notebook.ask("widget.noise") == last, "the kernel has the last noise")
+    notebook.until(lambda: notebook.ask("widget.selection") == [cell], "the kernel has the last click")
+    notebook.python("widget.wait()")
+    times = notebook.page.evaluate("() => window.stopEchoes()")
+    for name, part in zip(("kernel", "page"), zip(*times, strict=True), strict=True):
+        figures = statistics.median(part), statistics.quantiles(part, n=20)[-1], max(part)
+        print(f"{len(part)} echoes, until the {name} had answered: median, 95 %, max {figures} ms")
+    return cell, times
+
+
+def held(notebook):
+    """What the kernel and the page hold."""
+    kernel = notebook.ask("[__import__('gc').collect(), __import__('psutil').Process().memory_info().rss][1]")
+    return {"rss": kernel, **notebook.counters()}
+
+
+@pytest.mark.slow
+def test_a_storm_of_events_ends_in_the_last_and_leaves_nothing(notebook):
+    storm(notebook, 4.3)
+    before = held(notebook)
+    cell, times = storm(notebook, 6.2)
+    after = held(notebook)
+    print({name: after[name] - before[name] for name in LEFT})
+    assert max(kernel for kernel, page in times) < PROMPT
+
+    expect(notebook.cell(*cell)).to_have_attribute("data-state", "value")
+    expect(notebook.cell(*cell)).to_have_attribute("aria-selected", "true")
+    expect(notebook.cells("waiting")).to_have_count(0)
+    for part in ("noise-slider", "noise-number"):
+        assert float(notebook.root.get_by_test_id(part).input_value()) == 6.2
+    notebook.python(f"{IMPORTS}; fresh = {FRESH}")
+    assert notebook.ask("fresh.corruption.factor") == 6.2
+    (shown,) = shares([notebook.root.get_by_test_id("corrupted-score").text_content()])
+    assert shown == pytest.approx(notebook.ask("fresh.corrupted.score"), abs=0.006)
+    recovery = notebook.ask("fresh.trace().recovery.tolist()")
+    shown = {at: value for at, value in values(notebook).items() if value == value}
+    assert tuple(cell) in shown
+    for (layer, position), value in shown.items():
+        assert value == pytest.approx(recovery[layer][position], abs=SHOWN)
+    assert {name: after[name] - before[name] for name in LEFT if after[name] - before[name] > LEFT[name]} == {}
+
+
+def test_the_kernel_answers_while_it_computes(notebook):
+    def is_answered():
+        count = notebook.page.evaluate("() => window.echoes.length")
+        notebook.page.wait_for_function("count => window.echoes.length > count + 1", arg=count)
+
+    notebook.python(HOLD)
+    try:
+        notebook.cell(4, 2).click()
+        notebook.until(lambda: notebook.ask("len(held)") == 1, "the kernel computes")
+        notebook.page.evaluate(ECHO)
+        is_answered()
+        notebook.root.get_by_test_id("noise-slider").press("ArrowRight")
+        notebook.cell(5, 3).click()
+        is_answered()
+        notebook.root.get_by_test_id("trace-all").click()
+        is_answered()
+        assert notebook.ask("[len(held), len(late)]") == [1, 0], "all this while it computed"
+    finally:
+        notebook.python("runs.Runner._patch = quick; free.set()")
+        notebook.page.evaluate("() => window.stopEchoes()")
+    expect(notebook.cell(5, 3)).to_have_attribute("data-state", "value")
+    assert notebook.ask("widget.noise") == 5.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["restart", "kill"])
+def test_without_its_kernel_the_figure_stays_and_says_so(notebook, end):
+    notebook.cell(4, 2).click()
+    expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
+    notebook.python("widget.wait()")
+    before = figure(notebook)
+    if end == "restart":
+        notebook.page.evaluate(RESTART)
+    else:
+        os.kill(notebook.ask("__import__('os').getpid()"), signal.SIGKILL)
+        notebook.page.locator(".jp-Dialog").get_by_role("button", name="Ok").click()
+    expect(notebook.root.get_by_text(NO_ANSWER)).to_be_visible()
+    assert figure(notebook) == before
+    notebook.page.wait_for_function(IS_IDLE)
+
+    notebook.cell(3, 3).click()
+    notebook.root.get_by_test_id("noise-slider").press("ArrowRight")
+    notebook.root.get_by_test_id("trace-all").click()
+    expect(notebook.root.get_by_text(NO_ANSWER)).to_be_visible()
+    expect(notebook.cells("waiting")).to_have_count(0)
+    expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()
+    for part in ("answer", "clean-score", "corrupted-score"):
+        assert notebook.root.get_by_test_id(part).text_content() == before[part]
+
+    notebook.run_all()
+    is_ready(notebook)
+    expect(notebook.root.get_by_text(NO_ANSWER)).to_have_count(0)
+    notebook.cell(4, 2).click()
+    expect(notebook.cell(4, 2)).to_have_attribute("data-state", "value")
+
+
+def test_a_closed_widget_leaves_the_page(notebook):
+    notebook.page.evaluate(SHOW, "display(widget)")
+    views = notebook.page.get_by_test_id("blip-trace")
+    expect(views).to_have_count(2)
+    notebook.python("widget.trace_all(); widget.close()")
+    expect(views).to_have_count(0)
+    assert notebook.errors == []
+
+
+@pytest.mark.slow
+def test_widgets_opened_and_closed_leave_nothing_in_page_and_kernel(notebook):
+    views = notebook.page.get_by_test_id("blip-trace")
+    notebook.python("import gc, threading, weakref; gone = []")
+    counts = []
+    for _ in range(ROUNDS):
+        notebook.page.evaluate(
+            SHOW,
+            f"""
+            several = [TraceWidget() for _ in range({MANY})]
+            gone += map(weakref.ref, several)
+            display(*several)
+            """,
+        )
+        expect(views).to_have_count(1 + MANY)
+        expect(views.last.get_by_test_id("corrupted-score")).to_have_text("3 %")
+        notebook.python("for each in several: each.close()\ndel several, each")
+        expect(views).to_have_count(1)
+        notebook.page.evaluate(SHOW, "")
+        counts.append(notebook.counters())
+    grown = {name: (counts[-1][name] - counts[0][name]) / (MANY * (ROUNDS - 1)) for name in counts[0]}
+    print(f"a widget leaves {grown}")
+    assert grown["Nodes"] < 10, "a view has hundreds"
+    assert grown["JSEventListeners"] < 0.5
+    notebook.until(lambda: notebook.ask("[gc.collect(), sum(ref() is not None for ref in gone)][1]") == 0, "gone")
+    assert notebook.ask("len(gone)") == MANY * ROUNDS
+    notebook.until(
+        lambda: "blip-trace" not in notebook.ask("[thread.name for thread in threading.enumerate()]"), "no thread"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing(js, notebook, dark):
+    notebook.dark(dark)
+    try:
+        root = notebook.root
+        expect(root).to_have_attribute("data-theme", "dark" if dark else "light")
+        notebook.page.evaluate((js / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8"))
+        assert root.evaluate(AXE) == []
+        notebook.cell(4, 2).click()
+        expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
+        root.get_by_test_id("more").click()
+        assert root.evaluate(AXE) == []
+        trace_all(notebook, root.get_by_role("gridcell").count())
+        notebook.cell(4, 3).focus()
+        assert root.evaluate(AXE) == []
+        notebook.python("widget.error = 'boom'")
+        expect(root.get_by_test_id("error")).to_be_visible()
+        root.get_by_test_id("block-answer_decoder").click()
+        expect(root.get_by_role("grid").get_by_role("rowheader")).to_have_count(1)
+        assert root.evaluate(AXE) == []
+    finally:
+        notebook.dark(False)
+
+
+def test_tab_reaches_every_control_shows_where_it_is_and_leaves(notebook):
+    root, keyboard = notebook.root, notebook.page.keyboard
+    root.get_by_test_id("more").click()
+    notebook.python("widget.error = 'boom'")
+    expect(root.get_by_test_id("error")).to_be_visible()
+    controls = root.evaluate(CONTROLS)
+    root.get_by_test_id(controls[0]).focus()
+    keyboard.press("Tab")  # an outline shows once the keyboard is in use
+    keyboard.press("Shift+Tab")
+    for key, order in (("Tab", range(len(controls))), ("Shift+Tab", reversed(range(len(controls))))):
+        for place in order:
+            at, style, width = notebook.page.evaluate(FOCUSED)
+            assert at == place, f"{key} leads to {controls[at]}, not {controls[place]}"
+            assert style == "solid", controls[place]
+            assert width >= 2, controls[place]
+            keyboard.press(key)
+        assert notebook.page.evaluate(FOCUSED)[0] == -1, f"{key} leaves the widget"
+        keyboard.press("Shift+Tab" if key == "Tab" else "Tab")
+    assert len(set(controls)) == len(controls)
+    assert {"more", "seed", "choose-picture", "question", "noise-slider", "gridcell", "trace-all"} <= set(controls)
+
+
+def test_forced_colours_tell_selection_and_focus_apart(notebook):
+    notebook.page.emulate_media(forced_colors="active")
+    try:
+        notebook.cell(4, 2).click()
+        expect(notebook.cell(4, 2)).to_have_attribute("data-state", "value")
+        notebook.page.keyboard.press("ArrowRight")
+        expect(notebook.cell(5, 2)).to_be_focused()
+        cells = notebook.root.get_by_role("gridcell")
+        outlines = set(cells.evaluate_all(OUTLINES))
+        assert len(outlines) == 3, "plain, selected, focused"
+        notebook.page.keyboard.press("ArrowLeft")
+        expect(notebook.cell(4, 2)).to_be_focused()
+        outlines |= set(cells.evaluate_all(OUTLINES))
+        assert len(outlines) == 4, "and both"
+        grounds = notebook.root.get_by_role("radio").evaluate_all(
+            "all => all.map(radio => [radio.ariaChecked, getComputedStyle(radio).backgroundColor])"
+        )
+        (chosen,) = (ground for checked, ground in grounds if checked == "true")
+        assert chosen not in [ground for checked, ground in grounds if checked != "true"]
+    finally:
+        notebook.page.emulate_media(forced_colors="none")
+
+
+def test_reduced_motion_moves_nothing(notebook):
+    notebook.page.emulate_media(reduced_motion="reduce")
+    try:
+        notebook.root.get_by_test_id("more").click()
+        notebook.cell(4, 2).click()
+        expect(notebook.cell(4, 2)).to_have_attribute("data-state", "value")
+        assert notebook.root.evaluate(MOVING) == []
+    finally:
+        notebook.page.emulate_media(reduced_motion="no-preference")
+    assert notebook.root.evaluate(MOVING) != []
+
+
+@pytest.mark.parametrize("width", [640, 480])
+def test_zoomed_or_narrow_nothing_is_cut_or_lies_beyond(notebook, width):
+    """At 200 % a page of 1280 px has room for 640."""
+    root, page = notebook.root, notebook.page
+    page.set_viewport_size({"width": width, "height": 900})
+    try:
+        root.get_by_test_id("more").click()
+        notebook.cell(4, 2).click()
+        expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
+        page.mouse.move(0, 0)
+        assert root.evaluate(BEYOND) == []
+        assert root.evaluate(CUT) == []
+        assert root.evaluate(CUT_CHOICES) == []
+        token = root.get_by_role("rowheader").nth(2)
+        before = token.bounding_box()
+        root.locator(".bt-scroll").evaluate("box => { box.scrollLeft = 10000; }")
+        assert token.bounding_box()["x"] == pytest.approx(before["x"], abs=1), "the labels stay in sight"
+    finally:
+        page.set_viewport_size({"width": 1280, "height": 900})

@@ -1,0 +1,113 @@
+"""What leaves the widget says exactly what is shown."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from blip_trace_widget import (
+    BlipVqa,
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Tracer,
+    TraceWidget,
+    examples,
+    export,
+)
+from blip_trace_widget.grids import View
+
+
+def run(code, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    made = {}
+    exec(code, made)
+    return made
+
+
+REGION = np.eye(8, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("corruption", "view", "keywords"),
+    [
+        (GaussianNoise(3.7, "additive", 4, 11, REGION), View(), {}),
+        (GaussianNoise(2.0, samples=3, at="patch_embeddings"), View("image_encoder", "mlp"), {"answer": "red"}),
+        (ImageSwap(examples()[3].image), View("question_encoder", "cross_attention", 1, "disrupt", 2), {}),
+        (ImageSwap(Image.new("RGB", (31, 47), "teal"), REGION), View("answer_decoder"), {}),
+        (QuestionSwap("what color is the square?"), View(window=3), {"metric": "logit_difference", "foil": "blue"}),
+        (MeanAblation("zero"), View("answer_decoder", "self_attention", 0), {"metric": "kl_divergence"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypatch, corruption, view, keywords):
+    tracer = Tracer(demo, example.image, example.question, corruption=corruption, **keywords)
+    positions = len(tracer.tokens(view.block))
+    cells = [(0, 0), (2, min(3, positions - 1))]
+    if isinstance(corruption, ImageSwap):
+        (tmp_path / export.OTHER).write_bytes(export.picture(corruption.image))
+    made = run(export.python(tracer, view, cells), tmp_path, monkeypatch)
+    assert made["tracer"].corruption == corruption
+    if view.block != "image_encoder":
+        np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
+    grid = tracer.cells(view.block, view.site, view.head, view.window)
+    states = [state for cell in grid if (cell.layer, cell.position) in cells for state in cell.states]
+    np.testing.assert_array_equal(made["effect"].scores, tracer.patch(states, view.direction).scores)
+
+
+def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path, monkeypatch):
+    tracer = Tracer(demo, picture, 'what "color" is it?')
+    code = export.python(tracer, View())
+    assert "# picture.png is saved" in code
+    (tmp_path / export.PICTURE).write_bytes(export.picture(tracer.image))
+    made = run(code, tmp_path, monkeypatch)
+    np.testing.assert_array_equal(made["trace"].samples, tracer.trace().samples)
+    assert "effect" not in made
+    path = tmp_path / 'a "picture".png'
+    picture.save(path)
+    widget = TraceWidget(path, "what is it?", model=demo)
+    try:
+        assert run(widget.code, tmp_path, monkeypatch)["tracer"].image.size == picture.size
+    finally:
+        widget.close()
+
+
+def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch):
+    other = BlipVqa(demo.hf, demo.processor, name="mine")
+    assert "model = BlipVqa(...)  # mine" in export.python(Tracer(other, example.image, example.question), View())
+    other.source = "Salesforce/blip-vqa-base"
+    monkeypatch.setattr(demo.hf.config, "_commit_hash", "abc123", raising=False)
+    code = export.python(Tracer(other, example.image, example.question), View())
+    assert 'model = BlipVqa.from_pretrained("Salesforce/blip-vqa-base", revision="abc123")' in code
+    monkeypatch.setattr(type(other), "dtype", property(lambda _: "torch.bfloat16"))
+    tracer = Tracer(other, example.image, example.question)
+    assert 'dtype="bfloat16", revision="abc123"' in "\n".join(export._model(tracer))
+
+
+def partial(tracer):
+    samples = tracer.trace().samples.copy()
+    samples[:, 2:, 3] = np.nan
+    return tracer.as_trace(samples, "question_encoder", "block_output", None, 1, "restore")
+
+
+def test_numbers_keep_every_digit_and_only_what_is_computed(tracer):
+    trace = partial(tracer)
+    table = pd.read_csv(io.StringIO(export.csv(trace)), float_precision="round_trip")
+    wanted = trace.to_dataframe()
+    wanted = wanted[wanted["score"].notna()].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, wanted, check_exact=True, check_dtype=False)
+    content = json.loads(export.json_text(trace))
+    assert content["settings"] == json.loads(json.dumps(trace.settings))
+    assert [cell["score"] for cell in content["cells"]] == wanted["score"].tolist()
+    assert len(content["cells"]) == 48 - 4
+
+
+def test_a_cells_values_as_a_table(tracer):
+    trace = tracer.trace()
+    table = pd.read_csv(io.StringIO(export.cells_text(trace, [(5, 5), (1, 2)])), sep="\t")
+    assert table[["layer", "position"]].to_numpy().tolist() == [[5, 5], [1, 2]]
+    assert table["score"].tolist() == pytest.approx([trace.scores[5, 5], trace.scores[1, 2]])
