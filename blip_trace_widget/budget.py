@@ -15,8 +15,10 @@ import torch
 CPU_BUDGET = 2**30
 #: What a group of samples may hold of it: recorded runs, noise and its projections. The rest is for chunks.
 GROUP_SHARE = 0.5
-#: Rows (samples x runs x positions) through a layer at once: enough for full speed, little enough to report often.
+#: Rows (samples x runs x positions) of `WIDTH` numbers through a layer at once: enough for full speed, little enough to
+#: report often. A narrower model takes more rows.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
+WIDTH = 768
 #: Rows that a sample should have in a chunk: samples share no keys, so that few with many rows each go faster.
 ROWS_A_SAMPLE = 512
 
@@ -45,6 +47,6 @@ def chunk_shape(samples: int, runs: int, positions: int, rows: int) -> tuple[int
     return together, min(runs, max(1, rows // (together * positions)))
 
 
-def chunk_rows(device: torch.device) -> int:
-    """Rows through a layer at once."""
-    return CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"])
+def chunk_rows(device: torch.device, width: int) -> int:
+    """Rows of so many numbers through a layer at once."""
+    return CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"]) * max(1, WIDTH // width)

@@ -37,7 +37,7 @@ UPDATE, PATCH, FILL, CURVE = range(4)
 #: Seconds between two reports about a running grid.
 REPORT_SECONDS = 0.1
 #: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
-LIVE_SECONDS = 0.2
+LIVE_SECONDS = 0.3
 #: Room for the grids of other inputs.
 KEPT_BYTES = 64 * 2**20
 CURVE_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
@@ -114,6 +114,7 @@ class Conductor:
         with self.lock:
             self._changes.update(changes)
             self._worker.cancel(self._owner, keep=("update",) if set(changes) == {"corruption"} else ())
+            self._patch_requests.clear()  # they were for what there was before
             self.generation += 1
             self._screen.show_traits(generation=self.generation, error="")
             self.begin()
@@ -142,7 +143,7 @@ class Conductor:
             if not cells:
                 self._show_patched(None)
             elif self._computed == self.generation and self._sheet.has(self.view.block):
-                self._patch()
+                self._patch(self.selection)
             self._chosen_for = self.generation
 
     def pin(self, on: bool) -> None:
@@ -331,19 +332,29 @@ class Conductor:
                 self.begin()
 
     def _ask_again(self) -> None:
-        """Compute what is in view: the selected cells, then the cells of the grid."""
+        """Compute what is in view: the cells asked for one by one, then the grid."""
         layers, positions = self._sheet.shape(self.view.block)
-        if any(layer >= layers or position >= positions for layer, position in self.selection):
+
+        def is_there(cells: tuple[CellIndex, ...]) -> bool:
+            return all(layer < layers and position < positions for layer, position in cells)
+
+        if not is_there(self.selection):
             self._unselect()  # selected before the grid was known
         shown = self._patched
         current = shown is not None and (shown.view, shown.cells) == (self.view, self.selection)
+        wanted = dict.fromkeys(self._patch_requests)
         if self.selection and not (current and self._detail_generation == self._computed):
-            self._patch()
-        if self._cells().missing() - (set(self.selection) if len(self.selection) == 1 else set()):
+            wanted[self.selection] = None
+        for chosen in wanted:
+            if is_there(chosen):
+                self._patch(chosen)
+            else:
+                self._say("done", self._patch_requests.pop(chosen), stopped=True)
+        if self._cells().missing() - {chosen[0] for chosen in wanted if len(chosen) == 1}:
             self._fill()
 
-    def _patch(self) -> None:
-        tracer, generation, view, chosen = self.tracer, self._computed, self.view, self.selection
+    def _patch(self, chosen: tuple[CellIndex, ...]) -> None:
+        tracer, generation, view = self.tracer, self._computed, self.view
         cells = self._cells()
         by_index = {_index(cell): cell for cell in tracer.cells(view.block, view.site, view.head, view.window)}
         if len(chosen) == 1:

@@ -125,7 +125,7 @@ class ImageTokens:
             states = block.record(damaged, None, check)
             tokens = block.tokens(states.output)
         else:
-            together = max(1, chunk_rows(clean.device) // clean.shape[0])
+            together = max(1, chunk_rows(clean.device, clean.shape[1]) // clean.shape[0])
             tokens = torch.cat(
                 [block.tokens(block.run(few, None, check, as_it_is)) for few in torch.split(damaged, together)]
             )

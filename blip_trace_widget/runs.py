@@ -197,7 +197,8 @@ class Runner:
         if not count:
             return
         samples = max(base.samples, source.samples)
-        together, size = chunk_shape(samples, count, positions, self.chunk_rows or chunk_rows(self.model.device))
+        rows = self.chunk_rows or chunk_rows(self.model.device, base.encoder.inputs.shape[-1])
+        together, size = chunk_shape(samples, count, positions, rows)
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))

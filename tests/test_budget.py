@@ -40,4 +40,5 @@ def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 3 * 2**30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: 2**30)
     assert budget.memory_budget(torch.device("cuda")) == 4 * 2**30
-    assert budget.chunk_rows(torch.device("cuda")) > budget.chunk_rows(CPU)
+    assert budget.chunk_rows(torch.device("cuda"), 768) > budget.chunk_rows(CPU, 768) == 1024
+    assert budget.chunk_rows(CPU, 64) == 12 * 1024

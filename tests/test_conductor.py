@@ -48,7 +48,7 @@ class Gate:
             return logits
 
         monkeypatch.setattr(Runner, "_patch", held)
-        monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+        monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
         monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
         monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
 
@@ -327,7 +327,7 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
 
 def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 80})
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 7})
     monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
     conductor.look(4, 5)
     conductor.trace_all()
@@ -335,3 +335,30 @@ def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
     order = [cell for content in screen.said("cells") for cell in content["cells"]]
     assert len(order) == 48
     assert {position for _, position in order[:12]} == {4, 5}
+
+
+def test_a_patch_asked_between_a_change_and_its_update_is_of_the_new_noise(conductor, screen):
+    since = len(screen.lines)
+    with conductor.lock:  # the update cannot begin yet
+        conductor.change(corruption=GaussianNoise(1.0))
+        conductor.select([(5, 4)], 3)
+        conductor.select([(5, 5)], 4)
+    assert conductor.wait(60)
+    said = [(name, content) for name, content in screen.lines[since:] if name in ("cells", "done")]
+    assert {content["generation"] for _, content in said} == {1}
+    assert {content["id"] for name, content in said if name == "done"} == {3, 4}
+    exact = conductor.tracer.with_corruption(factor=1.0)
+    for position in (4, 5):
+        effect = exact.patch(State("question_encoder", 5, position))
+        assert grid_of(screen)[0, 5, position] == pytest.approx(effect.score, abs=1e-6)
+    assert screen.state["detail"]["score"] == pytest.approx(effect.score, abs=1e-6)
+
+
+def test_a_patch_asked_before_a_shorter_question_is_answered_without_values(conductor, screen):
+    with conductor.lock:
+        conductor.change(question="what is this?", answer=None, foil=None)
+        conductor.select([(5, 7)], 3)
+    assert conductor.wait(60)
+    assert [content["id"] for content in screen.said("done")] == [3]
+    assert screen.said("cells") == []
+    assert screen.state["error"] == ""

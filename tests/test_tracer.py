@@ -139,7 +139,7 @@ def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(monk
     assert trace.complete
 
     stop = threading.Event()
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
     partial = tracer.trace(progress=lambda done, _total: stop.set() if done > 25 else None, cancel=stop)
     known = ~np.isnan(partial.samples[0])
     assert 0 < known.sum() < known.size

@@ -87,7 +87,7 @@ def slow_down(monkeypatch, seconds=SLOW):
         return whole(self, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", slowly)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 160})
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
 
 

@@ -176,6 +176,7 @@ export function createModel(host: HostModel): Model {
 			traits.generation.value;
 			traits.block.value;
 			traits.site.value;
+			traits.head.value;
 			batch(() => {
 				running.value = null;
 				waiting.value = new Map();

@@ -546,6 +546,7 @@ describe("scrolling", () => {
 });
 
 it("sends nothing more once the view is gone", async () => {
+	await settle();
 	const box = view.el.querySelector<HTMLElement>(".bt-scroll");
 	for (const layer of [0, 1]) cell(layer, 0).click();
 	for (const _ of [0, 1]) box?.dispatchEvent(new Event("scroll"));

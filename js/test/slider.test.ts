@@ -32,9 +32,11 @@ describe("the noise slider", () => {
 
 	it("sends no more before the last value is answered", async () => {
 		point("pointerdown");
-		await type(slider(), "6");
-		await type(slider(), "7");
-		await type(slider(), "8");
+		for (const value of ["6", "7", "8"]) {
+			slider().value = value;
+			point("input");
+		}
+		await settle();
 		expect(view.host.traits["noise"]).toBe(6);
 		view.host.put("runs", { ...RUNS, generation: 4 });
 		await settle();
@@ -83,9 +85,11 @@ describe("the noise slider", () => {
 	it("waits for answers while a key is held, too", async () => {
 		// At every repeat the browser says that the value changes, and that it has changed.
 		for (const value of ["5.1", "5.2", "5.3", "5.4"]) {
-			await type(slider(), value);
+			slider().value = value;
+			point("input");
 			point("change");
 		}
+		await settle();
 		expect(view.host.traits["noise"]).toBe(5.1);
 		view.host.put("runs", { ...RUNS, generation: 4 });
 		await settle();
@@ -123,8 +127,6 @@ describe("the noise curve", () => {
 		expect(heightAt(points, 4)).toBeCloseTo(70);
 		expect(heightAt(points, 6)).toBeCloseTo(90);
 		expect(heightAt(points, 7)).toBeNull();
-		expect(heightAt(points.slice(1), 1)).toBeNull();
-		expect(heightAt(points.slice(0, 1), 0)).toBeNull();
 		expect(heightAt([], 1)).toBeNull();
 	});
 

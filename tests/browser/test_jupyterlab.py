@@ -28,7 +28,7 @@ def slow(*arguments):
     chunks.append(1)
     return quick(*arguments)
 runs.Runner._patch = slow
-budget.CHUNK_ROWS.update(cpu=80)
+budget.CHUNK_ROWS.update(cpu=7)
 budget.ROWS_A_SAMPLE = 1
 """
 SPEED_UP = "runs.Runner._patch = quick; budget.CHUNK_ROWS, budget.ROWS_A_SAMPLE = rows"
@@ -283,8 +283,8 @@ def test_a_message_of_older_settings_changes_nothing(notebook):
             f"""
             import numpy
             cells = {{"type": "cells", "id": 1, "generation": {generation}, "cells": [{cell}]}}
-            values = numpy.full(5, 0.25, "<f4").tobytes()
-            widget.send({{**cells, "block": widget.block, "site": widget.site}}, [values])
+            values = numpy.full(6, 0.25, "<f4").tobytes()
+            widget.send({{**cells, "block": widget.block, "site": widget.site, "head": None}}, [values])
             """
         )
     expect(notebook.cell(2, 2)).to_have_attribute("data-value", "0.25")

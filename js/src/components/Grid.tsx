@@ -102,6 +102,8 @@ export function Grid(props: Props) {
 		}
 		if (event.key === "Escape") {
 			props.onPoint(null, null);
+			letGo.current?.abort();
+			letGo.current = null;
 			drawn.current = null;
 			props.onDraw(null);
 			if (selected.length > 0) props.onSelect([]);

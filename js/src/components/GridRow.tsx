@@ -94,5 +94,10 @@ function drawRow(props: Props) {
 
 /** Draws its row only when something in it changed: a grid of image tokens has hundreds of rows. */
 export function GridRow(props: Props) {
-	return useMemo(() => drawRow(props), Object.values(props));
+	// A mean is made anew for every view; what is drawn of it seldom changes.
+	const { mean, ...rest } = props;
+	return useMemo(
+		() => drawRow(props),
+		[...Object.values(rest), mean?.text, mean?.size, mean?.below],
+	);
 }

@@ -47,7 +47,7 @@ export function Legend(props: Props) {
 			<span class="bt-limits" data-testid="limits">
 				{fixed ? (
 					<>
-						{"± "}
+						{scale.diverging ? "± " : "to "}
 						<NumberField
 							label="limit of the scale"
 							testid="limit"

@@ -1,7 +1,7 @@
 // The noise slider with the noise curve behind it. While a hand or a key is on it the thumb is the person's: what the
 // kernel echoes back must not make it jump.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { pacer } from "../pacer";
 import type { Curve } from "../protocol";
 import { NOISE_MAX } from "../traits";
@@ -36,7 +36,8 @@ export function Noise(props: Props) {
 	const held = useRef(false);
 	const settling = useRef<ReturnType<typeof setTimeout>>(undefined);
 
-	useEffect(() => sender.answered(), [sender, props.answered]);
+	// Before the answer is painted: the kernel can go on meanwhile.
+	useLayoutEffect(() => sender.answered(), [sender, props.answered]);
 	useEffect(
 		() => () => {
 			clearTimeout(settling.current);
@@ -92,7 +93,6 @@ export function Noise(props: Props) {
 						onPointerUp={release}
 						onPointerCancel={release}
 						onInput={(event) => change(Number(event.currentTarget.value))}
-						onChange={() => sender.flush()}
 					/>
 				</div>
 				<NumberField

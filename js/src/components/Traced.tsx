@@ -1,7 +1,13 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
 import { useComputed, useSignal } from "@preact/signals";
-import { useCallback, useMemo, useRef, useState } from "preact/hooks";
+import {
+	useCallback,
+	useEffect,
+	useMemo,
+	useRef,
+	useState,
+} from "preact/hooks";
 import type { Cell, GridView } from "../cells";
 import type { Model } from "../model";
 import { pacer } from "../pacer";
@@ -41,6 +47,7 @@ export function Traced({ model, session, theme }: Props) {
 			if (shown !== null) session.look(...inSight(box, shown));
 		}, 200),
 	);
+	useEffect(() => () => sight.cancel(), [sight]);
 	const show = model.show.value;
 	const palette = model.look.value?.palettes[theme];
 	const words = model.words.value;
@@ -160,7 +167,7 @@ function inSight(box: HTMLElement, { axes, tokens }: GridView) {
 		axes === "tokens"
 			? [scrollTop, clientHeight, scrollHeight]
 			: [scrollLeft, clientWidth, scrollWidth];
-	const at = (place: number) => (tokens.length * place) / full;
+	const at = (place: number) => (tokens.length * place) / Math.max(1, full);
 	return [Math.floor(at(start)), Math.ceil(at(start + size))] as const;
 }
 

@@ -1,0 +1,279 @@
+"""What a hand can do with the grid, the slider and the menus, in a real JupyterLab."""
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+from test_jupyterlab import CELL, FRESH, IMPORTS, SHOWN, is_ready, is_said, states, trace_all, values
+
+#: The whole grid at every change of it, and when: one entry for each frame in which any value changed.
+WATCH_GRID = """grid => {
+    const seen = window.gridsSeen = [];
+    const cells = [...grid.querySelectorAll('[role=gridcell]')];
+    const number = grid.closest('.blip-trace').querySelector('[data-testid=noise-number]');
+    let pending = false;
+    const look = () => {
+        pending = false;
+        seen.push([performance.now(), cells.map(cell => cell.dataset.value), cells.map(cell => cell.dataset.state)]);
+    };
+    new MutationObserver(() => {
+        if (!pending) requestAnimationFrame(look);
+        pending = true;
+    }).observe(grid, {subtree: true, attributeFilter: ['data-value']});
+}"""
+
+
+@pytest.fixture(scope="module")
+def shared(open_shared):
+    return open_shared(CELL, name="gestures.ipynb", run=False, height=1200)
+
+
+@pytest.fixture
+def notebook(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed."""
+    shared.command("notebook:clear-all-cell-outputs")
+    expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
+    del shared.errors[:]
+    shared.run_all()
+    is_ready(shared)
+    shared.python(IMPORTS)
+    yield shared
+    shared.python("widget.close()")
+    assert shared.errors == []
+
+
+def selected(notebook):
+    cells = notebook.root.locator("[aria-selected=true]")
+    return {
+        tuple(map(int, cell))
+        for cell in cells.evaluate_all("all => all.map(c => [c.dataset.layer, c.dataset.position])")
+    }
+
+
+def says(notebook, cells, tracer="widget.tracer"):
+    """Whether the sentence says what the kernel computes for these cells."""
+    sentence = notebook.root.get_by_test_id("sentence")
+    expect(sentence).to_contain_text(re.compile(r"(brings back|takes away)"))
+    listed = states(*cells)
+    return is_said(sentence.text_content(), notebook.ask(f"{tracer}.patch({listed}).recovery"))
+
+
+def test_a_drag_selects_a_rectangle_and_headers_a_row_or_a_column(notebook):
+    mouse = notebook.page.mouse
+    notebook.cell(3, 2).hover()
+    mouse.down()
+    notebook.cell(4, 2).hover()
+    notebook.cell(4, 4).hover()
+    mouse.up()
+    block = {(layer, position) for layer in (3, 4) for position in (2, 3, 4)}
+    expect(notebook.root.get_by_test_id("sentence")).to_contain_text("these 6 states")
+    assert selected(notebook) == block
+    assert says(notebook, block)
+
+    grid = notebook.root.get_by_role("grid")
+    grid.get_by_role("columnheader", name="5", exact=True).click()
+    column = {(5, position) for position in range(8)}
+    expect(notebook.root.locator("[aria-selected=true]")).to_have_count(8)
+    assert selected(notebook) == column
+    assert says(notebook, column)
+
+    grid.get_by_role("rowheader", name="circle", exact=True).click()
+    expect(notebook.root.locator("[aria-selected=true]")).to_have_count(6)
+    assert selected(notebook) == {(layer, 5) for layer in range(6)}
+
+    notebook.cell(0, 5).click(modifiers=["Control"])
+    notebook.cell(0, 0).click(modifiers=["Control"])
+    expect(notebook.root.locator("[aria-selected=true]")).to_have_count(6)
+    chosen = {(0, 0), *((layer, 5) for layer in range(1, 6))}
+    assert selected(notebook) == chosen
+    notebook.until(lambda: set(map(tuple, notebook.ask("widget.selection"))) == chosen, "the kernel has the set")
+    notebook.python("widget.wait()")
+    assert says(notebook, chosen)
+
+
+def test_the_whole_grid_follows_the_slider(notebook, capsys):
+    trace_all(notebook, 48)
+    notebook.root.get_by_test_id("show").select_option("score")  # which is defined at every noise
+    grid, slider = notebook.root.get_by_role("grid"), notebook.root.get_by_test_id("noise-slider")
+    box = slider.bounding_box()
+    height = box["y"] + box["height"] / 2
+    mouse = notebook.page.mouse
+    place = {noise: box["x"] + 7 + (box["width"] - 14) * noise / 10 for noise in (5, 1)}
+    mouse.move(place[5], height)
+    mouse.down()
+    grid.evaluate(WATCH_GRID)
+    for step in range(60):
+        mouse.move(place[5] + (place[1] - place[5]) * step / 59, height)
+        notebook.page.wait_for_timeout(40)
+    frames = notebook.page.evaluate("() => window.gridsSeen")
+    mouse.up()
+    left_at = float(slider.input_value())
+    notebook.until(lambda: notebook.ask("widget.noise") == left_at, "the kernel has the noise of the slider")
+    notebook.python("widget.wait()")
+    seconds = (frames[-1][0] - frames[0][0]) / 1000
+    with capsys.disabled():
+        print(f"\n{(len(frames) - 1) / seconds:.1f} updates of the whole grid a second")
+    assert len(frames) > 5  # it followed, and did not wait for the hand to rest
+    for _, _, kept in frames:
+        assert "empty" not in kept  # nothing flickers
+    exact = notebook.ask(f"({FRESH}).trace().scores.tolist()")
+    shown = values(notebook)
+    for (layer, position), value in shown.items():
+        assert value == pytest.approx(exact[layer][position], abs=SHOWN)
+
+
+def test_a_result_can_be_pinned_and_what_was_asked_taken_back(notebook):
+    root = notebook.root
+    notebook.cell(5, 5).click()
+    expect(root.get_by_test_id("pin")).to_be_visible()
+    first = root.get_by_test_id("sentence").text_content()
+    root.get_by_test_id("pin").click()
+    expect(root.get_by_test_id("pinned")).to_contain_text(first)
+    notebook.cell(4, 2).click()
+    expect(root.get_by_test_id("bars").get_by_role("columnheader")).to_have_text(
+        ["clean", "with noise", "pinned", "patched"]
+    )
+    expect(root.get_by_test_id("pinned")).to_contain_text(first)
+    root.get_by_test_id("noise-number").fill("2")
+    root.get_by_test_id("noise-number").press("Enter")
+    expect(root.get_by_test_id("noise-slider")).to_have_value("2")
+
+    for noise, cell in (("5", (4, 2)), ("5", (5, 5))):
+        root.get_by_test_id("undo").click()
+        expect(root.get_by_test_id("noise-slider")).to_have_value(noise)
+        expect(notebook.cell(*cell)).to_have_attribute("aria-selected", "true")
+    root.get_by_test_id("undo").click()
+    expect(root.locator("[aria-selected=true]")).to_have_count(0)
+    expect(root.get_by_test_id("undo")).to_have_attribute("aria-disabled", "true")
+    for _ in range(3):
+        root.get_by_test_id("redo").click()
+    expect(root.get_by_test_id("noise-slider")).to_have_value("2")
+    expect(root.get_by_test_id("sentence")).to_contain_text("“color”")
+    notebook.python("widget.wait()")
+    assert says(notebook, [(4, 2)], FRESH)
+    root.get_by_test_id("unpin").click()
+    expect(root.get_by_test_id("pinned")).to_have_count(0)
+
+
+def export(notebook, name):
+    notebook.root.get_by_test_id("export").click()
+    notebook.root.get_by_test_id(f"export-{name}").click()
+
+
+def saved(notebook, name):
+    with notebook.page.expect_download() as waiting:
+        export(notebook, name)
+    download = waiting.value
+    return download.suggested_filename, Path(download.path()).read_bytes()
+
+
+def test_everything_can_be_taken_away(notebook):
+    notebook.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    trace_all(notebook, 48)
+    notebook.cell(5, 5).click()
+    notebook.cell(4, 2).click(modifiers=["Control"])
+    expect(notebook.root.get_by_test_id("sentence")).to_contain_text("these 2 states")
+    notebook.python("widget.wait()")
+    exact = notebook.ask("widget.trace.recovery.tolist()")
+
+    name, content = saved(notebook, "csv")
+    assert name == "blip-trace.csv"
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    assert len(rows) == 48
+    for row in rows:
+        assert float(row["recovery"]) == exact[int(row["layer"])][int(row["position"])]
+    name, content = saved(notebook, "json")
+    assert json.loads(content)["settings"] == notebook.ask("widget.trace.settings")
+    name, content = saved(notebook, "svg")
+    drawn = ET.fromstring(content)
+    assert name == "blip-trace.svg"
+    name, content = saved(notebook, "png")
+    assert name == "blip-trace.png"
+    size = [2 * round(float(drawn.get(side))) for side in ("width", "height")]
+    assert list(Image.open(io.BytesIO(content)).size) == size
+    name, content = saved(notebook, "picture")
+    assert (name, Image.open(io.BytesIO(content)).format) == ("picture.png", "PNG")
+
+    read = "() => navigator.clipboard.readText()"
+    export(notebook, "python")
+    expect(notebook.root.get_by_test_id("export")).to_have_text("Copied")
+    code = notebook.page.evaluate(read)
+    notebook.python(f"made = {{}}; exec({code!r}, made); shown = widget.trace")
+    assert notebook.ask("abs(made['trace'].samples - shown.samples).max()") < 1e-6  # the cell clicked came alone
+    assert notebook.ask("made['effect'].recovery") == pytest.approx(notebook.ask("widget.detail['recovery']"), abs=1e-6)
+    expect(notebook.root.get_by_test_id("export")).to_have_text("Export")
+    notebook.cell(5, 5).focus()
+    notebook.page.keyboard.press("Control+c")
+    expect(notebook.root.get_by_test_id("export")).to_have_text("Copied")
+    table = list(csv.DictReader(io.StringIO(notebook.page.evaluate(read)), delimiter="\t"))
+    assert {(int(row["layer"]), int(row["position"])) for row in table} == {(5, 5), (4, 2)}
+
+
+def test_rows_and_columns_change_places_and_the_scale_can_be_kept(notebook):
+    root = notebook.root
+    trace_all(notebook, 48)
+    before = values(notebook)
+    root.get_by_test_id("more").click()
+    root.get_by_test_id("axes").select_option("layers")
+    expect(root.get_by_role("grid").get_by_role("rowheader")).to_have_text(["0", "1", "2", "3", "4", "5"])
+    assert values(notebook) == before
+    notebook.cell(2, 5).click()
+    expect(root.get_by_test_id("sentence")).to_contain_text("layer 2 at “circle”")
+    notebook.page.keyboard.press("ArrowRight")
+    expect(notebook.cell(2, 6)).to_be_focused()
+    limits = root.get_by_test_id("limits")
+    shown = limits.text_content()
+    root.get_by_test_id("fix-scale").click()
+    kept = root.get_by_test_id("limit").input_value()
+    assert float(kept) == float(shown.split("…")[1])
+    notebook.python("widget.noise = 1.0; widget.wait()")
+    expect(root.get_by_test_id("noise-slider")).to_have_value("1")
+    expect(root.get_by_test_id("limit")).to_have_value(kept)
+    root.get_by_test_id("fix-scale").click()
+    expect(root.get_by_test_id("limit")).to_have_count(0)
+
+
+def test_other_ways_to_damage_the_input(notebook, tmp_path):
+    root = notebook.root
+    root.get_by_test_id("more").click()
+    root.get_by_test_id("corruption").select_option("QuestionSwap")
+    expect(root.get_by_test_id("gate")).to_contain_text("the swap did not break the answer")
+    root.get_by_test_id("other-question").fill("what color is the square?")
+    root.get_by_test_id("other-question").press("Enter")
+    expect(root.get_by_test_id("gate")).to_contain_text("enough to trace")
+    expect(root.get_by_test_id("noisy-answer")).to_contain_text("blue")
+    notebook.cell(5, 5).click()
+    expect(root.get_by_test_id("sentence")).to_contain_text("of what the swap took")
+    assert says(notebook, [(5, 5)])
+
+    root.get_by_test_id("corruption").select_option("ImageSwap")
+    with notebook.page.expect_file_chooser() as waiting:
+        root.get_by_test_id("choose-other-picture").click(force=True)
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    waiting.value.set_files(tmp_path / "white.png")
+    notebook.until(
+        lambda: notebook.ask("widget._other.getpixel((0, 0))") == [255, 255, 255], "the kernel has the picture"
+    )
+    notebook.python("widget.wait()")
+    assert notebook.ask("widget.error") == ""
+
+    root.get_by_test_id("corruption").select_option("GaussianNoise")
+    root.get_by_test_id("at").select_option("patch_embeddings")
+    tab = root.get_by_test_id("block-image_encoder")
+    expect(tab).to_have_attribute("aria-disabled", "false")
+    tab.click()
+    rows = root.get_by_role("grid").get_by_role("rowheader")
+    expect(rows).to_have_count(65)
+    notebook.cell(1, 3).click()
+    expect(notebook.cell(1, 3)).to_have_attribute("data-state", "value")
+    exact = notebook.ask("widget.tracer.patch(State('image_encoder', 1, 3)).recovery")
+    assert values(notebook)[1, 3] == pytest.approx(exact, abs=SHOWN)
+    root.get_by_test_id("at").select_option("image_embeddings")
+    expect(root.get_by_test_id("block-question_encoder")).to_have_attribute("aria-checked", "true")
+    expect(rows).to_have_count(8)
