@@ -16,8 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +25,10 @@ from blip_trace_widget import figure
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import CellIndex, Cells, Sheet, View
-from blip_trace_widget.results import Effect, Trace
+from blip_trace_widget.results import Trace
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.stage import Patched, Screen, Stage, trace_of
 from blip_trace_widget.tracer import Cell, Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 
@@ -43,30 +43,6 @@ KEPT_BYTES = 64 * 2**20
 CURVE_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 
 
-class Patched(NamedTuple):
-    """A patched run of chosen cells of a grid."""
-
-    effect: Effect
-    cells: tuple[CellIndex, ...]
-    view: View
-
-
-class Screen(Protocol):
-    """Where results are shown; called under the conductor's lock, from any thread."""
-
-    def show_traits(self, **state: Any) -> None:
-        """Show durable state: setup, picture, runs, grid, detail, pinned, curve, generation, selection, error."""
-
-    def together(self) -> AbstractContextManager[Any]:
-        """What is shown inside appears at once."""
-
-    def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Pass on what goes by: cells, progress, the end of a request."""
-
-    def go_back(self, tracer: Tracer) -> None:
-        """Show the inputs that this tracer stands for."""
-
-
 class Conductor:
     """Computes for one screen.
 
@@ -78,17 +54,14 @@ class Conductor:
 
     def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None) -> None:
         self.lock = threading.RLock()
-        self.tracer = tracer
         self.generation = 0
-        self.view = view or View()
         self.selection: tuple[CellIndex, ...] = ()
         self._chosen_for = 0  # the generation for which that was selected
-        self._computed: int | None = None  # the generation of `tracer`, once its runs are there
         self._screen = screen
+        self._stage = Stage(tracer, screen, view or View())
         self._owner = object()
         self._worker = worker_of(tracer.model.hf)
         self._changes: dict[str, Any] = {}
-        self._sheet = Sheet(0, {})
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._curves: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
         self._curve: dict[float, float] = {}
@@ -99,9 +72,16 @@ class Conductor:
         self._fill_request = 0
         self._fill_at_once = False  # Trace all was asked for before there was a grid
         self._in_sight: range | None = None
-        self._patched: Patched | None = None  # the selected cells
-        self._detail_generation: int | None = None  # of what `_patched` is shown with
-        self._pinned: Patched | None = None
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer that is on show."""
+        return self._stage.tracer
+
+    @property
+    def view(self) -> View:
+        """The grid in view."""
+        return self._stage.view
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -126,10 +106,10 @@ class Conductor:
             if view.block != self.view.block:
                 self._unselect()
                 self._in_sight = None
-            self.view = view
-            if self._sheet.has(view.block):  # else it will be, after the update
+            self._stage.view = view
+            if self._stage.sheet.has(view.block):  # else it will be, after the update
                 self._rows = _rows(self.tracer, view)
-                self._show_grid()
+                self._stage.show_grid()
                 self._ask_again()
 
     def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
@@ -141,50 +121,45 @@ class Conductor:
             self._worker.cancel(self._owner, "patch a set")
             self._screen.show_traits(error="")
             if not cells:
-                self._show_patched(None)
-            elif self._computed == self.generation and self._sheet.has(self.view.block):
+                self._stage.show_patched(None)
+            elif self._stage.computed == self.generation and self._stage.sheet.has(self.view.block):
                 self._patch(self.selection)
             self._chosen_for = self.generation
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         with self.lock:
-            self._pinned = self._patched if on else None
-            with self._screen.together():
-                self._screen.show_traits(pinned=self._detail(self._pinned))
-                if self._computed is not None:
-                    self._show_runs()
-                    self._show_patched(self._patched)
+            self._stage.pin(on)
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""
         with self.lock:
             self._in_sight = range(first, last + 1)
             waiting = self._worker.pending(self._owner, "fill")
-            if waiting and any(position in self._in_sight for _, position in self._cells().missing()):
+            if waiting and any(position in self._in_sight for _, position in self._stage.cells.missing()):
                 self._fill()
 
     def trace_all(self, request: int = 0) -> None:
         """Fill the grid in view."""
         with self.lock:
             self._fill_request = request
-            if not self._sheet.has(self.view.block):
+            if not self._stage.sheet.has(self.view.block):
                 self._fill_at_once = True
                 return
-            self._cells().want_all()
+            self._stage.cells.want_all()
             self._fill()
 
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
             self._fill_at_once = False
-            if not self._sheet.has(self.view.block):
+            if not self._stage.sheet.has(self.view.block):
                 return
-            cells = self._cells()
+            cells = self._stage.cells
             # Where the values belong to an older generation none of them stays.
-            cells.wanted &= cells.computed() if self._computed == self.generation else set()
+            cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
             self._worker.cancel(self._owner, "fill")
-            self._say("done", self._fill_request, stopped=True)
+            self._stage.say("done", self._fill_request, stopped=True)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
@@ -201,13 +176,13 @@ class Conductor:
         tracer.prepare()  # not under our lock, for which a handler may wait
         sheet = self._sheet_of(tracer)
         with self.lock:
-            view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
-            return _trace_of(tracer, sheet.cells(view), view)
+            view = self._stage.view if sheet.has(self.view.block) else self._stage.view._replace(block=View().block)
+            return trace_of(tracer, sheet.cells(view), view)
 
     def positions(self, block: str) -> int | None:
         """How many positions a block has; None while that is not known without computing."""
-        known = self._computed == self.generation and self._sheet.has(block)
-        return self._sheet.shape(block)[1] if known else None
+        known = self._stage.computed == self.generation and self._stage.sheet.has(block)
+        return self._stage.sheet.shape(block)[1] if known else None
 
     def later(self, key: Hashable, work: Callable[[], None]) -> None:
         """Do something on the worker's thread that might hold up a handler."""
@@ -255,13 +230,13 @@ class Conductor:
         }
         with self.lock:
             sheet = self._sheets.get(_inputs(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
-            sheet.want_as(self._sheet, same_words=tracer.question_tokens == self.tracer.question_tokens)
+            sheet.want_as(self._stage.sheet, same_words=tracer.question_tokens == self.tracer.question_tokens)
         return sheet
 
     def _keep_up(self, tracer: Tracer, sheet: Sheet, job: Job) -> Patched | None:
         """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
         with self.lock:
-            view, chosen = self.view, self.selection
+            view, chosen = self._stage.view, self.selection
         if not sheet.has(view.block) or view.block not in self._pace:
             return None
         cells = sheet.cells(view)
@@ -272,7 +247,7 @@ class Conductor:
         grid = tracer.cells(view.block, view.site, view.head, view.window)
         todo = [cell for cell in grid if _index(cell) in missing]
         if todo:
-            for part, scores in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
+            for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
                 _write(cells, todo[part], scores)
             self._pace[view.block] = (time.monotonic() - started) / len(todo)
         states = [state for cell in grid if _index(cell) in set(chosen) for state in cell.states]
@@ -287,31 +262,31 @@ class Conductor:
         patched: Patched | None,
     ) -> None:
         """Show a tracer whose two runs are computed."""
-        self.tracer, self._sheet, self._computed = tracer, sheet, generation
+        stage = self._stage
+        stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
         self._settle(changes)
         # What was clicked meanwhile is to be computed with the new tracer.
         self._worker.cancel(self._owner, keep=("update",))
         if {"image", "question"} & set(changes):
-            self._pinned = None
-            self._screen.show_traits(pinned={})
+            self._stage.unpin()
         if "image" in changes:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         self._screen.show_traits(setup=figure.setup(tracer))
-        self._show_runs()
+        self._stage.show_runs()
         if not sheet.has(self.view.block):  # its states are the same in both runs now
-            self.view = self.view._replace(block=View().block)
+            self._stage.view = self._stage.view._replace(block=View().block)
             self._screen.show_traits(block=self.view.block)
-        other_rows = self._rows != (rows := _rows(tracer, self.view))
+        other_rows = self._rows != (rows := _rows(tracer, self._stage.view))
         if other_rows and self._rows is not None and self._chosen_for < generation:
             self._unselect()
         self._rows = rows
         if self._fill_at_once:
             self._fill_at_once = False
-            self._cells().want_all()
-        if other_rows or not self._cells().missing():  # else what there was stays until there is something new
-            self._show_grid()
-        if patched is not None and (patched.view, patched.cells) == (self.view, self.selection):
-            self._show_patched(patched)
+            self._stage.cells.want_all()
+        if other_rows or not self._stage.cells.missing():  # else what there was stays until there is something new
+            self._stage.show_grid()
+        if patched is not None and (patched.view, patched.cells) == (self._stage.view, self.selection):
+            self._stage.show_patched(patched)
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
             self._follow_curve()
@@ -333,29 +308,27 @@ class Conductor:
 
     def _ask_again(self) -> None:
         """Compute what is in view: the cells asked for one by one, then the grid."""
-        layers, positions = self._sheet.shape(self.view.block)
+        layers, positions = self._stage.sheet.shape(self.view.block)
 
         def is_there(cells: tuple[CellIndex, ...]) -> bool:
             return all(layer < layers and position < positions for layer, position in cells)
 
         if not is_there(self.selection):
             self._unselect()  # selected before the grid was known
-        shown = self._patched
-        current = shown is not None and (shown.view, shown.cells) == (self.view, self.selection)
         wanted = dict.fromkeys(self._patch_requests)
-        if self.selection and not (current and self._detail_generation == self._computed):
+        if self.selection and not self._stage.is_current(self.selection):
             wanted[self.selection] = None
         for chosen in wanted:
             if is_there(chosen):
                 self._patch(chosen)
             else:
-                self._say("done", self._patch_requests.pop(chosen), stopped=True)
-        if self._cells().missing() - {chosen[0] for chosen in wanted if len(chosen) == 1}:
+                self._stage.say("done", self._patch_requests.pop(chosen), stopped=True)
+        if self._stage.cells.missing() - {chosen[0] for chosen in wanted if len(chosen) == 1}:
             self._fill()
 
     def _patch(self, chosen: tuple[CellIndex, ...]) -> None:
-        tracer, generation, view = self.tracer, self._computed, self.view
-        cells = self._cells()
+        tracer, generation, view = self.tracer, self._stage.computed, self._stage.view
+        cells = self._stage.cells
         by_index = {_index(cell): cell for cell in tracer.cells(view.block, view.site, view.head, view.window)}
         if len(chosen) == 1:
             cells.wanted.update(chosen)
@@ -371,8 +344,8 @@ class Conductor:
                         self._show_effect(Patched(effect, chosen, view))
             finally:
                 with self.lock:
-                    if generation == self._computed and not job.cancelled.is_set():
-                        self._say("done", self._patch_requests.pop(chosen, 0), stopped=False)
+                    if generation == self._stage.computed and not job.cancelled.is_set():
+                        self._stage.say("done", self._patch_requests.pop(chosen, 0), stopped=False)
             yield
 
         # Every single cell clicked is computed, be the next click ever so quick; of sets only the latest.
@@ -381,17 +354,17 @@ class Conductor:
     def _show_effect(self, patched: Patched) -> None:
         chosen, view = patched.cells, patched.view
         if len(chosen) == 1:
-            self._report(self._patch_requests.get(chosen, 0), chosen, view)
+            self._stage.report(self._patch_requests.get(chosen, 0), chosen, view)
             if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
-                self._show_grid()
+                self._stage.show_grid()
         if chosen == self.selection:
-            self._show_patched(patched)
+            self._stage.show_patched(patched)
 
     def _fill(self) -> None:
         """Compute the wanted cells of the grid in view that are not there yet, those in sight first."""
         self._worker.cancel(self._owner, "fill")
-        tracer, view, request, in_sight = self.tracer, self.view, self._fill_request, self._in_sight
-        cells = self._cells()
+        tracer, view, request, in_sight = self.tracer, self._stage.view, self._fill_request, self._in_sight
+        cells = self._stage.cells
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
@@ -412,33 +385,36 @@ class Conductor:
         view: View,
         request: int,
     ) -> Slices:
-        generation = self._computed
+        generation = self._stage.computed
         started = reported = time.monotonic()
         fresh: list[CellIndex] = []
         done = 0
         try:
-            for part, scores in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
+            runs = [cell.states for cell in todo]
+            for part, scores, share in tracer.patched_scores(runs, view.direction, job.cancelled):
                 with self.lock:
                     if job.cancelled.is_set():
                         return
                     _write(cells, todo[part], scores)
                     fresh += map(_index, todo[part])
                     done, now = part.stop, time.monotonic()
-                    if done:
-                        self._pace[view.block] = (now - started) / done
-                    if done == len(todo) or (done and now - reported >= REPORT_SECONDS):
+                    taken = (now - started) / share
+                    self._pace[view.block] = taken / len(todo)
+                    if share == 1 or now - reported >= REPORT_SECONDS:
                         reported = now
-                        self._report(request, fresh, view)
-                        fresh = []
-                        left = (now - started) / done * (len(todo) - done)
-                        self._say("progress", request, done=done, total=len(todo), seconds_left=left)
+                        if fresh:
+                            self._stage.report(request, fresh, view)
+                            fresh = []
+                        # Of work, not of cells: all samples of a cell need not be done together.
+                        counted: dict[str, Any] = {"done": int(share * len(todo)), "total": len(todo)}
+                        self._stage.say("progress", request, **counted, seconds_left=taken * (1 - share))
                 yield
         finally:
             with self.lock:
-                if generation == self._computed == self.generation and view == self.view:
-                    self._show_grid()
+                if generation == self._stage.computed == self.generation and view == self._stage.view:
+                    self._stage.show_grid()
                     if not job.cancelled.is_set():  # who cancels says so
-                        self._say("done", request, stopped=done < len(todo))
+                        self._stage.say("done", request, stopped=done < len(todo))
 
     def _follow_curve(self) -> None:
         """Show the noise curve, which does not depend on the present factor, or compute it first."""
@@ -452,7 +428,7 @@ class Conductor:
 
     def _draw_curve(self, job: Job) -> Slices:
         """A factor at a time."""
-        tracer, generation, known = self.tracer, self._computed, self._curve
+        tracer, generation, known = self.tracer, self._stage.computed, self._curve
         for factor in CURVE_FACTORS:
             if factor not in known:
                 known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
@@ -467,44 +443,10 @@ class Conductor:
 
     # --- showing -----------------------------------------------------------------------------------------------------
 
-    def _cells(self) -> Cells:
-        """The cells of the grid in view."""
-        return self._sheet.cells(self.view)
-
     def _unselect(self) -> None:
         self.selection = ()
         self._screen.show_traits(selection=[])
-        self._show_patched(None)
-
-    def _show_runs(self) -> None:
-        assert self._computed is not None
-        pinned = self._pinned and self._pinned.effect
-        self._screen.show_traits(runs=figure.runs(self.tracer, self._computed, pinned))
-
-    def _show_patched(self, patched: Patched | None) -> None:
-        self._patched, self._detail_generation = patched, self._computed
-        self._screen.show_traits(detail=self._detail(patched))
-
-    def _detail(self, patched: Patched | None) -> dict[str, Any]:
-        if patched is None or self._computed is None:
-            return {}
-        pinned = self._pinned and self._pinned.effect
-        effect, cells, view = patched
-        return dict(figure.detail(self.tracer, effect, cells, view.window, self._computed, pinned))
-
-    def _show_grid(self) -> None:
-        assert self._computed is not None
-        trace = _trace_of(self.tracer, self._cells(), self.view)
-        self._screen.show_traits(grid=figure.grid(trace, self._computed))
-
-    def _report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
-        values = figure.cell_values(_trace_of(self.tracer, self._sheet.cells(view), view))
-        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
-        picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self._say("cells", request, [picked], block=view.block, site=view.site, head=view.head, cells=list(cells))
-
-    def _say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
-        self._screen.say({"type": kind, "id": request, "generation": self._computed, **content}, buffers)
+        self._stage.show_patched(None)
 
 
 def _index(cell: Cell) -> CellIndex:
@@ -515,10 +457,6 @@ def _write(cells: Cells, computed: Sequence[Cell], scores: NDArray[np.float64]) 
     """Put scores, (samples, cells), where they belong."""
     for cell, values in zip(computed, scores.T, strict=True):
         cells.samples[:, cell.layer, cell.position] = values
-
-
-def _trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
-    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
 
 
 def _rows(tracer: Tracer, view: View) -> tuple[str, list[str]]:

@@ -531,7 +531,7 @@ class Tracer:
             with tracer.preparing(cancel):
                 corrupted.append(tracer._corrupted_scores)
             runs = [(state,) for state in chosen]
-            found = [scores for _, scores in tracer.patched_scores(runs, "restore", cancel)]
+            found = [scores for _, scores, _ in tracer.patched_scores(runs, "restore", cancel)]
             patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
         return NoiseCurve(
             factors=values,
@@ -564,11 +564,12 @@ class Tracer:
         runs: Sequence[Sequence[State]],
         direction: str = "restore",
         cancel: Callable[[], bool] | Any = None,
-    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    ) -> Iterator[tuple[slice, NDArray[np.float64], float]]:
         """Scores of many patched runs, chunk by chunk.
 
         Yields:
-            which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice.
+            which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice. Then
+            the share of all the work that is done, from 0 to 1.
 
         Raises:
             TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
@@ -583,7 +584,8 @@ class Tracer:
 
     def _complete_runs(
         self, chunks: Chunks, count: int, cancel: Callable[[], bool] | Any
-    ) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    ) -> Iterator[tuple[slice, NDArray[np.float64], float]]:
+        done = 0
         scores = np.full((self.corruption.samples, count), np.nan)
         complete = slice(0, 0)
         while True:
@@ -593,9 +595,10 @@ class Tracer:
                     return
                 part, which, logits = chunk
                 scores[part, which] = self.score_logits(logits)
+            done += (part.stop - part.start) * (which.stop - which.start)
             last = part.stop == self.corruption.samples  # of the samples of a run, in whatever groups and chunks
             complete = which if last else slice(complete.stop, complete.stop)
-            yield complete, scores[:, complete]
+            yield complete, scores[:, complete], done / scores.size
 
     def as_trace(
         self,

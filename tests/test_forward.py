@@ -142,7 +142,7 @@ def test_chunks_order_and_company_change_nothing(tracer, data):
 
 
 def gather(tracer, runs):
-    return np.concatenate([scores.T for _, scores in tracer.patched_scores(runs)])
+    return np.concatenate([scores.T for _, scores, _ in tracer.patched_scores(runs)])
 
 
 def test_greedy_answer_equals_generate(demo, example):
@@ -232,7 +232,7 @@ def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monk
         lambda t: t.noise_curve([1.0, 3.0], states=state).patched,
         lambda t: t.attention("question_encoder", 2).corrupted,
         lambda t: t.logit_lens().corrupted_answer,
-        lambda t: np.concatenate([scores for _, scores in t.patched_scores([[state]])], axis=1),
+        lambda t: np.concatenate([scores for _, scores, _ in t.patched_scores([[state]])], axis=1),
     ):
         pieces = ask(grouped)
         with monkeypatch.context() as roomy:

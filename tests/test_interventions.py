@@ -387,7 +387,7 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
     np.testing.assert_allclose(again.scores, effect.scores, atol=1e-6)
     np.testing.assert_allclose(tracer.trace().samples, trace.samples, atol=1e-6)
     seen = []
-    for part, scores in tracer.patched_scores([cell.states for cell in tracer.cells("question_encoder")]):
+    for part, scores, _ in tracer.patched_scores([cell.states for cell in tracer.cells("question_encoder")]):
         assert np.isfinite(scores).all()
         seen += range(part.start, part.stop)
     assert seen == list(range(48))
@@ -406,7 +406,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
     grouped = Tracer(demo, example.image, example.question, corruption=noise)
     np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
     np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
-    seen = [part for part, _ in grouped.patched_scores([[state] for state in states], direction)]
+    seen = [part for part, _, _ in grouped.patched_scores([[state] for state in states], direction)]
     assert [(part.start, part.stop) for part in seen if part.stop > part.start][-1][1] == 2
     assert [part.stop for part in seen] == sorted(part.stop for part in seen)
 

@@ -1,0 +1,129 @@
+"""What is on show: one tracer, the grid of it that is in view, the selected cells' patched run, and a pinned one.
+
+For: turning results into what a screen shows, in one place, so that grid, bars and sentence always speak of the same
+inputs.
+Cost: NumPy on one grid for each thing that is shown.
+Ends: at a `Screen`. What is computed and when is `blip_trace_widget.conductor`'s; it calls everything here under its
+lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from blip_trace_widget import figure
+from blip_trace_widget.grids import CellIndex, Cells, Sheet, View
+from blip_trace_widget.results import Effect, Trace
+from blip_trace_widget.tracer import Tracer
+
+
+class Patched(NamedTuple):
+    """A patched run of chosen cells of a grid."""
+
+    effect: Effect
+    cells: tuple[CellIndex, ...]
+    view: View
+
+
+class Screen(Protocol):
+    """Where results are shown; called under the conductor's lock, from any thread."""
+
+    def show_traits(self, **state: Any) -> None:
+        """Show durable state: setup, picture, runs, grid, detail, pinned, curve, generation, selection, error."""
+
+    def together(self) -> AbstractContextManager[Any]:
+        """What is shown inside appears at once."""
+
+    def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        """Pass on what goes by: cells, progress, the end of a request."""
+
+    def go_back(self, tracer: Tracer) -> None:
+        """Show the inputs that this tracer stands for."""
+
+
+class Stage:
+    """What is on show.
+
+    Args:
+        tracer: what to begin with.
+        screen: where to show it.
+        view: the grid to begin with.
+    """
+
+    def __init__(self, tracer: Tracer, screen: Screen, view: View) -> None:
+        self.tracer = tracer
+        self.view = view
+        self.sheet = Sheet(0, {})
+        #: The generation of `tracer`, once its runs are there.
+        self.computed: int | None = None
+        self.screen = screen
+        self._patched: Patched | None = None
+        self._shown_with: int | None = None  # the generation with which `_patched` was shown
+        self._pinned: Patched | None = None
+
+    @property
+    def cells(self) -> Cells:
+        """The cells of the grid in view."""
+        return self.sheet.cells(self.view)
+
+    def is_current(self, cells: tuple[CellIndex, ...]) -> bool:
+        """Whether the patched run of these cells is on show, with these inputs."""
+        shown = self._patched is not None and (self._patched.view, self._patched.cells) == (self.view, cells)
+        return shown and self._shown_with == self.computed
+
+    def show_runs(self) -> None:
+        """The clean and the corrupted run."""
+        assert self.computed is not None
+        pinned = self._pinned and self._pinned.effect
+        self.screen.show_traits(runs=figure.runs(self.tracer, self.computed, pinned))
+
+    def show_patched(self, patched: Patched | None) -> None:
+        """The patched run of the selected cells, or none."""
+        self._patched, self._shown_with = patched, self.computed
+        self.screen.show_traits(detail=self._detail(patched))
+
+    def pin(self, on: bool) -> None:
+        """Keep the patched run that is on show beside the next ones, or let it go."""
+        self._pinned = self._patched if on else None
+        with self.screen.together():
+            self.screen.show_traits(pinned=self._detail(self._pinned))
+            if self.computed is not None:
+                self.show_runs()
+                self.show_patched(self._patched)
+
+    def unpin(self) -> None:
+        """Let what was pinned go, before other runs are shown."""
+        self._pinned = None
+        self.screen.show_traits(pinned={})
+
+    def show_grid(self) -> None:
+        """The grid in view."""
+        assert self.computed is not None
+        self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
+
+    def report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
+        """Single cells of a grid."""
+        values = figure.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))
+        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
+        picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
+        self.say("cells", request, [picked], block=view.block, site=view.site, head=view.head, cells=list(cells))
+
+    def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
+        """Something that goes by."""
+        self.screen.say({"type": kind, "id": request, "generation": self.computed, **content}, buffers)
+
+    def _detail(self, patched: Patched | None) -> dict[str, Any]:
+        if patched is None or self.computed is None:
+            return {}
+        pinned = self._pinned and self._pinned.effect
+        effect, cells, view = patched
+        return dict(figure.detail(self.tracer, effect, cells, view.window, self.computed, pinned))
+
+
+def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
+    """The grid in view as a trace."""
+    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
