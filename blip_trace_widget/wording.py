@@ -25,10 +25,26 @@ LABELS = {
     "patch_embeddings": "before the ViT",
     "image_embeddings": "behind the ViT",
     "mean": "their mean",
+    "export_png": "Figure as PNG",
+    "export_svg": "Figure as SVG",
+    "export_csv": "Numbers as CSV",
+    "export_json": "Numbers as JSON",
+    "export_picture": "Picture as PNG",
+    "export_other": "Other picture as PNG",
+    "export_python": "Copy as Python",
+    "export_cells": "Copy the cells' values",
 }
 
-#: What a control does, by the name of its trait, and what the two runs are.
+#: What a control does, by the name of its trait; what the runs are, and what there is to say of a cell.
 EXPLAIN = {
+    "empty": "not computed: click to patch it",
+    "waiting": "waiting to be computed",
+    "old": "value for earlier settings",
+    "constructed": "1 by construction: all that the answer is read from passes through this state",
+    "negligible": "not distinguishable from 0",
+    "limit": "Keep these limits, so that grids can be compared",
+    "pin": "Keep this result beside the next one",
+    "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",
     "site": "What is patched in a layer: its output, or one of the parts that make it up",
     "show": "What the colour of a cell shows",
@@ -56,7 +72,7 @@ EXPLAIN = {
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }
 
-#: What the grid shows, by the shown quantity and the direction.
+#: What the grid shows, by the shown quantity and the direction, and what to do where nothing is selected.
 CAPTIONS = {
     "recovery restore": "How much of the lost answer each state brings back",
     "recovery disrupt": "How much of the total effect each state costs",
@@ -64,6 +80,8 @@ CAPTIONS = {
     "indirect_effect disrupt": "How much each state lowers the score when it is damaged",
     "score restore": "Score of the answer with one state restored",
     "score disrupt": "Score of the answer with one state damaged",
+    "hint restore": "Click a cell to restore that hidden state and see how much of the answer comes back.",
+    "hint disrupt": "Click a cell to damage that hidden state and see how much of the answer is lost.",
 }
 
 

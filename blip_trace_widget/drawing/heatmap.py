@@ -79,9 +79,9 @@ class Cells:
         lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
         lines.append(f"recovery {words.percent(value['recovery'], value['recovery_stderr'])}")
         if self.constructed[cell]:
-            lines.append("1 by construction: all that the answer is read from passes through this state")
+            lines.append(wording.EXPLAIN["constructed"])
         elif self.negligible[cell]:
-            lines.append("not distinguishable from 0")
+            lines.append(wording.EXPLAIN["negligible"])
         return "\n".join(lines)
 
 

@@ -148,17 +148,10 @@ export function cellValues(cell: Cell, metric: string): [string, string][] {
 }
 
 /** What there is to say about one cell beside its values. */
-export function cellNotes(cell: Cell): string[] {
-	const notes: string[] = [];
-	if (cell.state === "empty") notes.push("not computed: click to patch it");
-	if (cell.state === "waiting") notes.push("waiting to be computed");
-	if (cell.state === "old") notes.push("value for earlier settings");
-	if (cell.constructed)
-		notes.push(
-			"1 by construction: all that the answer is read from passes through this state",
-		);
-	else if (cell.negligible) notes.push("not distinguishable from 0");
-	return notes;
+export function cellNotes(cell: Cell, { explain }: Words): string[] {
+	let special = cell.negligible ? "negligible" : "";
+	if (cell.constructed) special = "constructed";
+	return [explain(cell.state), explain(special)].filter((note) => note !== "");
 }
 
 /** What a screen reader says of a cell: where it is, the shown value, and what is special. */
@@ -167,6 +160,7 @@ export function cellLabel(
 	tokens: readonly string[],
 	metric: string,
 	show: Show,
+	words: Words,
 ): string {
 	const place = `layer ${cell.layer}, ${tokens[cell.position] ?? ""}`;
 	const { values } = cell;
@@ -181,5 +175,5 @@ export function cellLabel(
 				: `recovery ${percent(values.recovery, values.recovery_stderr)}`;
 	}
 	const told = [place, value].filter((part) => part !== "").join(": ");
-	return [told, ...cellNotes(cell)].join("; ");
+	return [told, ...cellNotes(cell, words)].join("; ");
 }

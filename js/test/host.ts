@@ -208,9 +208,21 @@ export const LOOK: Look = {
 		score: "patched score",
 		GaussianNoise: "noise",
 		mean: "their mean",
+		export_python: "Copy as Python",
 	},
-	explain: { window: "How many layers are patched together." },
-	captions: { "recovery restore": "How much each state brings back" },
+	explain: {
+		window: "How many layers are patched together.",
+		empty: "not computed: click to patch it",
+		waiting: "waiting to be computed",
+		old: "value for earlier settings",
+		constructed: "1 by construction",
+		negligible: "not distinguishable from 0",
+	},
+	captions: {
+		"recovery restore": "How much each state brings back",
+		"hint restore": "Click a cell to restore that hidden state",
+		"hint disrupt": "Click a cell to damage that hidden state",
+	},
 	palettes: { light: PALETTE, dark: PALETTE },
 };
 

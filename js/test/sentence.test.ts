@@ -150,6 +150,7 @@ describe("a cell's label", () => {
 			TOKENS,
 			"probability",
 			"recovery",
+			wordsOf(LOOK),
 		);
 
 	it("gives the place, the value and what is special", () => {

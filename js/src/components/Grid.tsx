@@ -7,6 +7,7 @@ import { type Cell, cellOf, type GridView, key } from "../cells";
 import { between, clamp, move, type Place } from "../navigate";
 import type { Shade } from "../palette";
 import type { CellIndex, Show } from "../traits";
+import type { Words } from "../words";
 import { GridRow } from "./GridRow";
 import type { Marginals } from "./Profile";
 
@@ -14,6 +15,7 @@ interface Props {
 	view: GridView;
 	show: Show;
 	metric: string;
+	words: Words;
 	selected: readonly CellIndex[];
 	marginals: Marginals;
 	color: (cell: Cell) => Shade | null;
@@ -227,6 +229,7 @@ export function Grid(props: Props) {
 					byToken={byToken}
 					show={show}
 					metric={metric}
+					words={props.words}
 					color={color}
 					selected={cells
 						.map(({ layer, position }) =>

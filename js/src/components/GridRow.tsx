@@ -6,6 +6,7 @@ import { type Cell, shownValue } from "../cells";
 import type { Shade } from "../palette";
 import { cellLabel } from "../sentence";
 import type { Show } from "../traits";
+import type { Words } from "../words";
 import { type Bar, barStyle } from "./Profile";
 
 interface Props {
@@ -16,6 +17,7 @@ interface Props {
 	byToken: boolean;
 	show: Show;
 	metric: string;
+	words: Words;
 	color: (cell: Cell) => Shade | null;
 	/** "1" for each selected cell of this row, "0" for the others. */
 	selected: string;
@@ -70,7 +72,7 @@ function drawRow(props: Props) {
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}
 						aria-selected={props.selected[column] === "1"}
-						aria-label={cellLabel(cell, tokens, metric, show)}
+						aria-label={cellLabel(cell, tokens, metric, show, props.words)}
 					>
 						<span style={style}>{markOf(cell, value)}</span>
 					</div>

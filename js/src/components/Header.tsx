@@ -19,22 +19,16 @@ interface Props {
 
 function exportsOf(model: Model): Item<Format>[] {
 	const swapped = model.corruption.value === "ImageSwap";
-	return [
-		{ value: "png", label: "Figure as PNG" },
-		{ value: "svg", label: "Figure as SVG" },
-		{ value: "csv", label: "Numbers as CSV" },
-		{ value: "json", label: "Numbers as JSON" },
-		{ value: "picture", label: "Picture as PNG" },
-		...(swapped
-			? [{ value: "other" as const, label: "Other picture as PNG" }]
-			: []),
-		{ value: "python", label: "Copy as Python" },
-		{
-			value: "cells",
-			label: "Copy the cells' values",
-			closed: model.selected.value.length === 0 ? "Select cells first." : "",
-		},
-	];
+	const formats: Format[] = ["png", "svg", "csv", "json", "picture"];
+	if (swapped) formats.push("other");
+	return [...formats, "python" as const, "cells" as const].map((value) => ({
+		value,
+		label: model.words.value.label(`export_${value}`),
+		closed:
+			value === "cells" && model.selected.value.length === 0
+				? "Select cells first."
+				: "",
+	}));
 }
 
 export function Header({ model, session, theme, more }: Props) {

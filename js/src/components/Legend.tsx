@@ -11,6 +11,7 @@ interface Props {
 	show: Show;
 	/** What the numbers are of. */
 	unit: string;
+	explain: string;
 	direction: string;
 	palette: Palette | undefined;
 	/** The shown quantity has no value at present, whatever is computed. */
@@ -68,7 +69,7 @@ export function Legend(props: Props) {
 				class="bt-chip"
 				data-testid="fix-scale"
 				aria-pressed={fixed}
-				title="Keep these limits, so that grids can be compared"
+				title={props.explain}
 				onClick={() => props.onLimit(fixed ? 0 : end)}
 			>
 				fixed

@@ -76,12 +76,14 @@ interface Props {
 	view: GridView;
 	/** What is shown, in a word. */
 	what: string;
+	/** What a bar of full length is. */
+	explain: string;
 	marginals: Marginals;
 }
 
 const unitOf = ({ unit }: Bars) => limit(Number(unit.toPrecision(2)));
 
-export function Profile({ view, what, marginals }: Props) {
+export function Profile({ view, what, explain, marginals }: Props) {
 	const { rows, columns } = marginals;
 	const name = (column: number) =>
 		view.axes === "tokens" ? `layer ${column}` : `“${view.tokens[column]}”`;
@@ -105,7 +107,7 @@ export function Profile({ view, what, marginals }: Props) {
 					)}
 				</div>
 			))}
-			<div class="bt-unit" title="what a bar of full length stands for">
+			<div class="bt-unit" title={explain}>
 				{`→ ${unitOf(rows)}`}
 				<br />
 				{`↑ ${unitOf(columns)}`}

@@ -42,10 +42,7 @@ function content(model: Model): { pieces: Piece[]; old: boolean } {
 	const cells = model.selected.value;
 	const direction = model.direction.value;
 	if (view === null || cells.length === 0) {
-		const text =
-			direction === "restore"
-				? "Click a cell to restore that hidden state and see how much of the answer comes back."
-				: "Click a cell to damage that hidden state and see how much of the answer is lost.";
+		const text = model.words.value.caption("hint", direction);
 		return { pieces: [{ text }], old: true };
 	}
 	const { site, head, tokens, layers } = view;
@@ -101,7 +98,7 @@ export function Sentence({
 						type="button"
 						class="bt-chip"
 						data-testid="pin"
-						title="Keep this result beside the next one"
+						title={model.words.value.explain("pin")}
 						onClick={() => session.pin(true)}
 					>
 						Pin

@@ -5,6 +5,7 @@ import type { ReadonlySignal } from "@preact/signals";
 import { cellOf, type GridView } from "../cells";
 import { cellNotes, cellValues, tokenName } from "../sentence";
 import type { CellIndex } from "../traits";
+import type { Words } from "../words";
 
 export interface Pointed {
 	readonly cell: CellIndex;
@@ -22,12 +23,13 @@ interface Props {
 	pointed: ReadonlySignal<Pointed | null>;
 	view: GridView | null;
 	metric: string;
+	words: Words;
 }
 
 const WIDTH = 248;
 const GAP = 8;
 
-export function Tooltip({ pointed, view, metric }: Props) {
+export function Tooltip({ pointed, view, metric, words }: Props) {
 	if (pointed.value === null || view === null) return null;
 	const [layer, position] = pointed.value.cell;
 	const cell = cellOf(view, pointed.value.cell);
@@ -54,7 +56,7 @@ export function Tooltip({ pointed, view, metric }: Props) {
 					<span class="bt-value">{value}</span>
 				</span>
 			))}
-			{cellNotes(cell).map((note) => (
+			{cellNotes(cell, words).map((note) => (
 				<span key={note} class="bt-muted">
 					{note}
 				</span>

@@ -96,6 +96,7 @@ export function Traced({ model, session, theme }: Props) {
 						view={view}
 						show={show}
 						metric={metric}
+						words={words}
 						selected={model.selected.value}
 						color={color}
 						onSelect={session.select}
@@ -111,13 +112,19 @@ export function Traced({ model, session, theme }: Props) {
 									: null;
 						}}
 					/>
-					<Profile view={view} what={words.label(show)} marginals={marginals} />
+					<Profile
+						view={view}
+						what={words.label(show)}
+						explain={words.explain("unit")}
+						marginals={marginals}
+					/>
 				</div>
 			)}
 			<Legend
 				scale={scale.value}
 				show={show}
 				unit={words.unit(show, metric)}
+				explain={words.explain("limit")}
 				direction={model.direction.value}
 				palette={palette}
 				limit={model.limit.value}
@@ -146,7 +153,7 @@ export function Traced({ model, session, theme }: Props) {
 				/>
 			</div>
 			{model.drawing.value === null && (
-				<Tooltip pointed={pointed} view={view} metric={metric} />
+				<Tooltip pointed={pointed} view={view} metric={metric} words={words} />
 			)}
 		</section>
 	);
