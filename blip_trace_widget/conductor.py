@@ -59,14 +59,14 @@ class Conductor:
         self._chosen_for = 0  # the generation for which that was selected
         self._screen = screen
         self._stage = Stage(tracer, screen, view or View())
-        self._owner = object()
+        self._owner, self._errands = object(), object()
         self._worker = worker_of(tracer.model.hf)
         self._changes: dict[str, Any] = {}
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._curves: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
         self._curve: dict[float, float] = {}
         self._curve_shown: dict[float, float] | None = None
-        self._pace: dict[str, float] = {}  # seconds a cell of a block's grid took at last
+        self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
         self._patch_requests: dict[tuple[CellIndex, ...], int] = {}
         self._fill_request = 0
@@ -115,16 +115,19 @@ class Conductor:
     def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
         """Patch these cells of the grid in view, all in one run."""
         with self.lock:
+            again = tuple(cells) == self.selection and self._worker.pending(self._owner, _patch_key(self.selection))
             self.selection = tuple(cells)
+            self._chosen_for = self.generation
             if request:  # a trait that changes and a message may ask for the same cells: one job answers both
                 self._patch_requests[self.selection] = request
+            if again:
+                return
             self._worker.cancel(self._owner, "patch a set")
             self._screen.show_traits(error="")
             if not cells:
                 self._stage.show_patched(None)
             elif self._stage.computed == self.generation and self._stage.sheet.has(self.view.block):
                 self._patch(self.selection)
-            self._chosen_for = self.generation
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
@@ -163,11 +166,18 @@ class Conductor:
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
-        return self._worker.wait(self._owner, timeout)
+        started = time.monotonic()
+        while self._worker.wait(self._errands, _left(timeout, started)):  # an errand may ask for more
+            if not self._worker.wait(self._owner, _left(timeout, started)):
+                return False
+            if not self._worker.busy(self._errands):
+                return True
+        return False
 
     def close(self) -> None:
         """Drop all work."""
         self._worker.cancel(self._owner)
+        self._worker.cancel(self._errands)
 
     @property
     def trace(self) -> Trace:
@@ -184,23 +194,30 @@ class Conductor:
         known = self._stage.computed == self.generation and self._stage.sheet.has(block)
         return self._stage.sheet.shape(block)[1] if known else None
 
-    def later(self, key: Hashable, work: Callable[[], None]) -> None:
-        """Do something on the worker's thread that might hold up a handler."""
+    def later(self, work: Callable[[], None], key: Hashable = None) -> None:
+        """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.
+
+        Args:
+            work: what to do.
+            key: of those with the same key only the latest is done.
+        """
 
         def slices(_job: Job) -> Slices:
             work()
             yield
 
-        self._submit(key, UPDATE, slices)
+        if key is not None:
+            self._worker.cancel(self._errands, key)
+        self._worker.submit(self._errands, key or object(), slices, self._failed, UPDATE)
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
     def _submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
-        def failed(error: BaseException) -> None:
-            if not isinstance(error, Cancelled):
-                self._screen.show_traits(error=figure.complaint(error))
+        self._worker.submit(self._owner, key, slices, self._failed, priority)
 
-        self._worker.submit(self._owner, key, slices, failed, priority)
+    def _failed(self, error: BaseException) -> None:
+        if not isinstance(error, Cancelled):
+            self._screen.show_traits(error=figure.complaint(error))
 
     def _update(self, job: Job) -> Slices:
         with self.lock:
@@ -236,12 +253,14 @@ class Conductor:
     def _keep_up(self, tracer: Tracer, sheet: Sheet, job: Job) -> Patched | None:
         """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
         with self.lock:
+            self._carry_wishes(tracer, sheet)
             view, chosen = self._stage.view, self.selection
         if not sheet.has(view.block) or view.block not in self._pace:
             return None
         cells = sheet.cells(view)
         missing = cells.missing()
-        if len(missing) * self._pace[view.block] > LIVE_SECONDS:
+        samples = tracer.corruption.samples
+        if len(missing) * samples * self._pace[view.block] > LIVE_SECONDS:
             return None
         started = time.monotonic()
         grid = tracer.cells(view.block, view.site, view.head, view.window)
@@ -249,7 +268,7 @@ class Conductor:
         if todo:
             for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
                 _write(cells, todo[part], scores)
-            self._pace[view.block] = (time.monotonic() - started) / len(todo)
+            self._pace[view.block] = (time.monotonic() - started) / (len(todo) * samples)
         states = [state for cell in grid if _index(cell) in set(chosen) for state in cell.states]
         return Patched(tracer.patch(states, view.direction, job.cancelled), chosen, view) if states else None
 
@@ -263,6 +282,7 @@ class Conductor:
     ) -> None:
         """Show a tracer whose two runs are computed."""
         stage = self._stage
+        self._carry_wishes(tracer, sheet)
         stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
         self._settle(changes)
         # What was clicked meanwhile is to be computed with the new tracer.
@@ -273,6 +293,8 @@ class Conductor:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         self._screen.show_traits(setup=figure.setup(tracer))
         self._stage.show_runs()
+        if not sheet.has(self.view.block) and generation != self.generation:
+            return  # the next update is waiting already, and may open this block
         if not sheet.has(self.view.block):  # its states are the same in both runs now
             self._stage.view = self._stage.view._replace(block=View().block)
             self._screen.show_traits(block=self.view.block)
@@ -290,6 +312,17 @@ class Conductor:
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
             self._follow_curve()
+
+    def _carry_wishes(self, tracer: Tracer, sheet: Sheet) -> None:
+        """What was wished for, or not any more, while an update was being computed."""
+        stage = self._stage
+        if not (stage.sheet.has(self.view.block) and sheet.has(self.view.block)):
+            return
+        if stage.tracer.question_tokens == tracer.question_tokens:
+            cells = sheet.cells(self.view)
+            cells.wanted = set(stage.cells.wanted) | cells.computed()
+        else:
+            sheet.want_as(stage.sheet, same_words=False)
 
     def _settle(self, changes: dict[str, Any]) -> None:
         """These changes are done with; newer ones stay."""
@@ -348,8 +381,7 @@ class Conductor:
                         self._stage.say("done", self._patch_requests.pop(chosen, 0), stopped=False)
             yield
 
-        # Every single cell clicked is computed, be the next click ever so quick; of sets only the latest.
-        self._submit(("patch", chosen) if len(chosen) == 1 else "patch a set", PATCH, slices)
+        self._submit(_patch_key(chosen), PATCH, slices)
 
     def _show_effect(self, patched: Patched) -> None:
         chosen, view = patched.cells, patched.view
@@ -399,7 +431,7 @@ class Conductor:
                     fresh += map(_index, todo[part])
                     done, now = part.stop, time.monotonic()
                     taken = (now - started) / share
-                    self._pace[view.block] = taken / len(todo)
+                    self._pace[view.block] = taken / (len(todo) * tracer.corruption.samples)
                     if share == 1 or now - reported >= REPORT_SECONDS:
                         reported = now
                         if fresh:
@@ -447,6 +479,16 @@ class Conductor:
         self.selection = ()
         self._screen.show_traits(selection=[])
         self._stage.show_patched(None)
+
+
+def _left(timeout: float | None, started: float) -> float | None:
+    """Seconds that are left of a timeout."""
+    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+
+
+def _patch_key(cells: tuple[CellIndex, ...]) -> Hashable:
+    """Every single cell clicked is computed, be the next click ever so quick; of sets only the latest."""
+    return ("patch", cells) if len(cells) == 1 else "patch a set"
 
 
 def _index(cell: Cell) -> CellIndex:

@@ -106,8 +106,8 @@ class Controls(anywidget.AnyWidget):
     example = traitlets.Int(-1).tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
 
-    #: The picture that `ImageSwap` swaps in, and the region that any corruption of the image is kept to.
-    _other: Image.Image
+    #: The swap of pictures, which takes long to make, and the region that any corruption of the image is kept to.
+    _swap: ImageSwap
     _region: Any
 
     @property
@@ -119,14 +119,14 @@ class Controls(anywidget.AnyWidget):
         """What the traits do not say of a tracer's corruption."""
         corruption = tracer.corruption
         self._region = getattr(corruption, "region", None)
-        self._other = corruption.image if isinstance(corruption, ImageSwap) else _another(tracer)
+        self._swap = corruption if isinstance(corruption, ImageSwap) else ImageSwap(_another(tracer), self._region)
 
     # --- traits and what they stand for ------------------------------------------------------------------------------
 
     def _damage(self) -> Corruption:
         """The corruption that the traits ask for."""
         if self.corruption == "ImageSwap":
-            return ImageSwap(self._other, self._region)
+            return self._swap
         if self.corruption == "QuestionSwap":
             return QuestionSwap(self.other_question)
         if self.corruption == "MeanAblation":
@@ -257,4 +257,4 @@ def _another(tracer: Tracer) -> Image.Image:
     if tracer.model.built_in:
         pictures = (example.image for example in examples())
         return next(picture for picture in pictures if picture.tobytes() != tracer.image.tobytes())
-    return Image.new("RGB", tracer.image.size, (127, 127, 127))
+    return Image.new("RGB", (64, 64), (127, 127, 127))

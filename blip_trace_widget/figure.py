@@ -2,7 +2,7 @@
 
 For: the words and numbers of the figure, as pure functions of a tracer and its results.
 Cost: NumPy on one grid; a JPEG of at most 384 px for the picture.
-Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.widget`'s.
+Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.conductor`'s.
 """
 
 from __future__ import annotations
@@ -125,6 +125,8 @@ def runs(tracer: Tracer, generation: int, pinned: Effect | None = None) -> proto
         "culprit": CULPRITS[type(tracer.corruption).__name__][0],
         "damage": damage(tracer.corruption.settings()),
         "metric": tracer.metric.name,
+        "given": tracer.given["answer"] is not None,
+        "line": damage_line(tracer.corruption),
         "clean": {"answer": clean.answer, "score": number(clean.score), "stderr": None},
         "corrupted": {
             "answer": corrupted.answer,
@@ -147,6 +149,12 @@ def damage(settings: Mapping[str, Any]) -> str:
 
 def damage_line(corruption: Corruption) -> str:
     """The corruption and its fields, in a line."""
+    region = getattr(corruption, "region", None) or ()
+    cells = [cell for row in region for cell in row]
+    return _damage_line(corruption) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
+
+
+def _damage_line(corruption: Corruption) -> str:
     if isinstance(corruption, GaussianNoise):
         draws = "1 sample" if corruption.samples == 1 else f"{corruption.samples} samples"
         before = " · before the ViT" if corruption.at == "patch_embeddings" else ""
@@ -198,16 +206,22 @@ def bars(tracer: Tracer, effect: Effect | None, pinned: Effect | None = None) ->
     words = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
     ids = tracer.model.token_ids(words)
 
-    def shares(run: Run | Effect | None) -> list[float | None]:
-        return [] if run is None else [number(run.distribution[index]) for index in ids]
-
     return {
         "words": words,
-        "clean": shares(clean),
-        "corrupted": shares(corrupted),
-        "patched": shares(effect),
-        "pinned": shares(pinned),
+        "clean": _shares(clean, ids),
+        "corrupted": _shares(corrupted, ids),
+        "patched": _shares(effect, ids),
+        "pinned": _shares(pinned, ids),
     }
+
+
+def with_pinned(shown: protocol.Bars, tracer: Tracer, pinned: Effect | None) -> protocol.Bars:
+    """The same bars with another pinned run beside them."""
+    return {**shown, "pinned": _shares(pinned, tracer.model.token_ids(shown["words"]))}
+
+
+def _shares(run: Run | Effect | None, ids: Sequence[int]) -> list[float | None]:
+    return [] if run is None else [number(run.distribution[index]) for index in ids]
 
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
@@ -218,6 +232,8 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "block": asked["block"],
         "site": asked["site"],
         "head": asked["head"],
+        "direction": asked["direction"],
+        "window": asked["window"],
         "damage": damage(asked["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),

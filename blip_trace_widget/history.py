@@ -78,6 +78,10 @@ class History:
         """The step that was taken back; None where there is none."""
         return self._go(1)
 
+    def last(self, good: Callable[[Step], bool]) -> Step | None:
+        """The latest step up to the present one that is good."""
+        return next((step for step in reversed(self._steps[: self._at + 1]) if good(step)), None)
+
     def drop(self, instead: Step) -> None:
         """The present step could not be computed: what is there instead takes its place."""
         self._steps[self._at] = instead

@@ -118,7 +118,9 @@ class Runs(TypedDict):
     generation: int
     culprit: str  # what took the answer away, in a word
     damage: str  # what was done to the input, in a few words
+    line: str  # the same with all fields
     metric: str
+    given: bool  # the answer was given, and need not be the model's own
     clean: RunInfo
     corrupted: RunInfo
     total_effect: float | None
@@ -134,6 +136,8 @@ class Grid(TypedDict):
     block: str
     site: str
     head: int | None
+    direction: str
+    window: int
     damage: str
     layers: int
     tokens: list[str]
@@ -287,6 +291,8 @@ class CellsEvent(TypedDict):
     block: str
     site: str
     head: int | None
+    direction: str
+    window: int
     cells: list[tuple[int, int]]
 
 
@@ -310,6 +316,14 @@ class DoneEvent(TypedDict):
     stopped: bool
 
 
+class TakenEvent(TypedDict):
+    """The kernel has heard the request; what it asks for may take a while."""
+
+    type: Literal["taken"]
+    id: int
+    generation: int
+
+
 class ExportedEvent(TypedDict):
     """What was asked to be exported; the message's buffer is the file."""
 
@@ -321,7 +335,7 @@ class ExportedEvent(TypedDict):
     media: str
 
 
-Event = CellsEvent | ProgressEvent | DoneEvent | ExportedEvent
+Event = CellsEvent | ProgressEvent | DoneEvent | TakenEvent | ExportedEvent
 
 _REQUESTS: dict[str, type] = {
     typing.get_args(typing.get_type_hints(shape)["type"])[0]: shape for shape in typing.get_args(Request)

@@ -63,6 +63,7 @@ class Stage:
         self.screen = screen
         self._patched: Patched | None = None
         self._shown_with: int | None = None  # the generation with which `_patched` was shown
+        self._shown: dict[str, Any] = {}  # what is said of `_patched`
         self._pinned: Patched | None = None
 
     @property
@@ -82,18 +83,24 @@ class Stage:
         self.screen.show_traits(runs=figure.runs(self.tracer, self.computed, pinned))
 
     def show_patched(self, patched: Patched | None) -> None:
-        """The patched run of the selected cells, or none."""
-        self._patched, self._shown_with = patched, self.computed
-        self.screen.show_traits(detail=self._detail(patched))
+        """The patched run of the selected cells, or none; of the present inputs."""
+        self._patched, self._shown_with, self._shown = patched, self.computed, self._detail(patched)
+        self.screen.show_traits(detail=self._shown)
 
     def pin(self, on: bool) -> None:
-        """Keep the patched run that is on show beside the next ones, or let it go."""
+        """Keep the patched run that is on show beside the next ones, or let it go.
+
+        What is on show may still be of older inputs: it is kept with what was said of it then.
+        """
         self._pinned = self._patched if on else None
         with self.screen.together():
-            self.screen.show_traits(pinned=self._detail(self._pinned))
+            self.screen.show_traits(pinned=self._shown if self._pinned else {})
             if self.computed is not None:
                 self.show_runs()
-                self.show_patched(self._patched)
+            if self._shown:
+                pinned = self._pinned and self._pinned.effect
+                self._shown = self._shown | {"bars": figure.with_pinned(self._shown["bars"], self.tracer, pinned)}
+                self.screen.show_traits(detail=self._shown)
 
     def unpin(self) -> None:
         """Let what was pinned go, before other runs are shown."""
@@ -110,7 +117,7 @@ class Stage:
         values = figure.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))
         layers, positions = (list(axis) for axis in zip(*cells, strict=True))
         picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self.say("cells", request, [picked], block=view.block, site=view.site, head=view.head, cells=list(cells))
+        self.say("cells", request, [picked], cells=list(cells), **view._asdict())
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         """Something that goes by."""

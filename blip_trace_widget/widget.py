@@ -97,7 +97,8 @@ class TraceWidget(Controls):
 
         Raises:
             TypeError: if it is no tracer.
-            ValueError: if its corruption or metric is of one's own, which the front end could not show.
+            ValueError: if its corruption or metric is of one's own, or has more than 200 samples, which the
+                front end could not show.
         """
         if not isinstance(tracer, Tracer):
             raise TypeError(f"tracer: expected Tracer, got {type(tracer).__name__}")
@@ -117,7 +118,7 @@ class TraceWidget(Controls):
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
         super().__init__(
-            look=figure.look(), picture=figure.picture(tracer.image), other_picture=figure.picture(self._other)
+            look=figure.look(), picture=figure.picture(tracer.image), other_picture=figure.picture(self._swap.image)
         )
         self.show_traits(**traits_of(tracer), example=example)  # one by one: a metric may need the foil before it
         self._history = History(self._asked())
@@ -203,6 +204,7 @@ class TraceWidget(Controls):
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
         try:
             request = protocol.parse_request(content)
+            self.say({"type": "taken", "id": request["id"], "generation": self.generation})
             if request["type"] == "patch":
                 self._patch(request["cells"], request["id"])
             elif request["type"] == "trace":
@@ -211,10 +213,10 @@ class TraceWidget(Controls):
                 self._conductor.stop()
             elif request["type"] == "image":
                 content = _picture_in(buffers)
-                self._conductor.later("picture", lambda: self._use_image(as_image(content)))
+                self._conductor.later(lambda: self._change_subject(image=as_image(content)), "picture")
             elif request["type"] == "other_image":
                 content = _picture_in(buffers)
-                self._conductor.later("other picture", lambda: self._use_other(as_image(content)))
+                self._conductor.later(lambda: self._use_other(ImageSwap(content, self._region)), "other picture")
             elif request["type"] == "pin":
                 self._conductor.pin(request["on"])
             elif request["type"] == "step":
@@ -244,7 +246,7 @@ class TraceWidget(Controls):
                 {**said, "name": file, "media": media}, [content if isinstance(content, bytes) else content.encode()]
             )
 
-        self._conductor.later(("export", name), make)
+        self._conductor.later(make)
 
     def _content(self, name: str, theme: str) -> str | bytes:
         """What is shown, in one of `export.FILES`."""
@@ -255,7 +257,7 @@ class TraceWidget(Controls):
             "csv": lambda: export.csv(self.trace),
             "json": lambda: export.json_text(self.trace),
             "picture": lambda: export.picture(self._image),
-            "other": lambda: export.picture(self._other),
+            "other": lambda: export.picture(self._swap.image),
             "python": lambda: self.code,
             "cells": lambda: export.cells_text(self.trace, cells),
         }
@@ -302,13 +304,11 @@ class TraceWidget(Controls):
             self._conductor.change(answer=None, foil=None, **changes)
             self._remember()
 
-    def _use_image(self, image: Any) -> None:
-        self._change_subject(image=image)
-
-    def _use_other(self, image: Any) -> None:
+    def _use_other(self, swap: ImageSwap) -> None:
+        shown = figure.picture(swap.image)
         with self._conductor.lock:
-            self._other = image
-            self.show_traits(other_picture=figure.picture(image), corruption="ImageSwap")
+            self._swap = swap
+            self.show_traits(other_picture=shown, corruption="ImageSwap")
             self._conductor.change(corruption=self._asked_damage())
             self._remember()
 
@@ -376,7 +376,7 @@ class TraceWidget(Controls):
             **{name: getattr(self, name) for name in ASKED},
             "image": self._image,
             "answer": self._answer,
-            "other": self._other,
+            "swap": self._swap,
             "path": self._path,
         }
 
@@ -394,10 +394,11 @@ class TraceWidget(Controls):
             if asked is None:
                 return
             self._image, self._answer, self._path = asked["image"], asked["answer"], asked["path"]
-            self._other = asked["other"]
             with self.together():
+                if asked["swap"] is not self._swap:
+                    self._swap = asked["swap"]
+                    self.show_traits(other_picture=figure.picture(self._swap.image))
                 self.show_traits(**{name: asked[name] for name in ASKED if name != "selection"})
-                self.show_traits(other_picture=figure.picture(self._other))
                 self._show_steps()
             changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}
             changes: dict[str, Any] = {
@@ -405,7 +406,7 @@ class TraceWidget(Controls):
             }
             if "foil" in changed:
                 changes["foil"] = asked["foil"] or None
-            if changed & {*DAMAGE, "other"}:
+            if changed & {*DAMAGE, "swap"}:
                 changes["corruption"] = self._damage()
             if changed & set(VIEW):
                 self._conductor.look_at(self._view())
@@ -436,10 +437,14 @@ class TraceWidget(Controls):
     def go_back(self, tracer: Tracer) -> None:
         """Show the inputs that a tracer stands for."""
         with self._conductor.lock:
-            if isinstance(tracer.corruption, ImageSwap):
-                self._other = tracer.corruption.image
+            if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._swap:
+                self._swap = tracer.corruption
+                self.show_traits(other_picture=figure.picture(self._swap.image))
+            inputs = traits_of(tracer)
+            good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
             self._image, self._answer = tracer.image, tracer.given["answer"]
-            self.show_traits(**traits_of(tracer), other_picture=figure.picture(self._other), example=-1)
+            self._path = good["path"] if good else None
+            self.show_traits(**inputs, example=good["example"] if good else -1)
             self._history.drop(self._asked())
             self._show_steps()
 

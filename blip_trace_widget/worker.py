@@ -98,6 +98,11 @@ class Worker:
         with self._changed:
             return any(job.owner == owner and job.key == key and not job.cancelled.is_set() for job in self._jobs)
 
+    def busy(self, owner: Hashable) -> bool:
+        """Whether an owner has jobs that wait or run."""
+        with self._changed:
+            return any(job.owner == owner for job in self._jobs)
+
     def wait(self, owner: Hashable, timeout: float | None = None) -> bool:
         """Block until an owner has no jobs left; False if the time ran out.
 

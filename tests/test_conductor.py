@@ -362,3 +362,109 @@ def test_a_patch_asked_before_a_shorter_question_is_answered_without_values(cond
     assert [content["id"] for content in screen.said("done")] == [3]
     assert screen.said("cells") == []
     assert screen.state["error"] == ""
+
+
+def held(monkeypatch, name, cls=Conductor):
+    """Hold the worker in a method; (it has come there, let it go)."""
+    reached, release = threading.Event(), threading.Event()
+    whole = getattr(cls, name)
+
+    def waiting(*arguments, **keywords):
+        reached.set()
+        assert release.wait(20)
+        return whole(*arguments, **keywords)
+
+    monkeypatch.setattr(cls, name, waiting)
+    return reached, release
+
+
+def test_a_pin_keeps_the_noise_that_its_numbers_are_of(conductor, screen, monkeypatch):
+    conductor.select([(1, 3)])
+    assert conductor.wait(30)
+    old = screen.state["detail"]
+    reached, release = held(monkeypatch, "patch", Tracer)
+    conductor.change(corruption=GaussianNoise(1.0))
+    assert reached.wait(20)
+    conductor.pin(True)
+    for shown in (screen.state["pinned"], screen.state["detail"]):
+        assert (shown["damage"], shown["score"], shown["generation"]) == ("ν 5.0", old["score"], 0)
+    conductor.look_at(View(site="mlp"))
+    conductor.look_at(View())
+    release.set()
+    assert conductor.wait(30)
+    exact = conductor.tracer.patch(State("question_encoder", 1, 3)).score
+    assert (screen.state["detail"]["damage"], screen.state["detail"]["score"]) == (
+        "ν 1.0",
+        pytest.approx(exact, abs=1e-6),
+    )
+    assert screen.state["detail"]["bars"]["pinned"]
+    conductor.pin(False)
+    assert screen.state["detail"]["bars"]["pinned"] == []
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monkeypatch, stop):
+    if stop:
+        conductor.trace_all()
+        assert conductor.wait(30)
+    reached, release = held(monkeypatch, "_keep_up")
+    conductor.change(corruption=GaussianNoise(1.0))
+    assert reached.wait(20)
+    if stop:
+        conductor.stop()
+    else:
+        conductor.trace_all()
+    release.set()
+    assert conductor.wait(30)
+    computed = np.isfinite(grid_of(screen)[0]).sum()
+    assert computed == (0 if stop else 48)
+
+
+def test_a_grid_of_many_samples_is_not_taken_for_a_quick_one(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 1.0)
+    conductor.trace_all()
+    assert conductor.wait(30)
+    conductor._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second
+    since = len(screen.lines)
+    conductor.change(corruption=GaussianNoise(5.0, samples=40))
+    assert conductor.wait(60)
+    assert "progress" in [name for name, _ in screen.lines[since:]]
+
+
+def test_an_older_update_leaves_a_newer_choice_of_block_alone(conductor, screen, monkeypatch):
+    reached, release = held(monkeypatch, "prepare", Tracer)
+    conductor.change(corruption=GaussianNoise(3.0))
+    assert reached.wait(20)
+    conductor.change(corruption=GaussianNoise(3.0, at="patch_embeddings", samples=2))
+    conductor.look_at(View("image_encoder"))
+    release.set()
+    assert conductor.wait(60)
+    assert conductor.view.block == "image_encoder"
+    assert screen.state["grid"]["block"] == "image_encoder"
+
+
+def test_the_same_cells_asked_twice_are_computed_once(conductor, screen, monkeypatch):
+    calls = []
+    whole = Tracer.patch
+    monkeypatch.setattr(Tracer, "patch", lambda self, *rest: calls.append(1) or time.sleep(0.1) or whole(self, *rest))
+    for cells in ([(5, 5)], [(5, 5), (4, 2)]):
+        conductor.select(cells)
+        time.sleep(0.05)
+        conductor.select(cells, 7)
+        assert conductor.wait(30)
+        assert screen.said("done")[-1]["id"] == 7
+    assert len(calls) == 2
+
+
+def test_an_errand_is_not_dropped_by_what_is_asked_beside_it(conductor):
+    done = []
+    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.later(lambda: done.append("file"))
+    conductor.later(lambda: done.append("file"))
+    for number in range(3):
+        conductor.later(lambda number=number: done.append(number), "picture")
+    conductor.look_at(View(site="mlp"))
+    conductor.change(corruption=GaussianNoise(2.0))
+    assert conductor.wait(30)
+    assert done[-1] == 2  # the latest picture
+    assert done.count("file") == 2

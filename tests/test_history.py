@@ -59,3 +59,14 @@ def test_a_failed_step_is_dropped():
     history.drop({"n": 3})  # what is there instead may be something else
     assert history.present == {"n": 3}
     assert history.undo() == {"n": 0}
+
+
+def test_the_last_good_step_is_found_up_to_the_present_one():
+    history = History({"n": 0})
+    for number in (3, 4, 5):
+        history.add({"n": number})
+    assert history.last(lambda step: step["n"] % 2 == 0) == {"n": 4}
+    history.undo()
+    history.undo()
+    assert history.last(lambda step: step["n"] % 2 == 0) == {"n": 0}
+    assert history.last(lambda step: step["n"] > 9) is None

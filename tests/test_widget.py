@@ -745,3 +745,38 @@ def test_traits_link_to_other_widgets(widget):
     assert slider.value == 2.5
     take(widget, {"type": "patch", "id": 1, "cells": [[1, 0]]})
     assert seen[-1] == [(1, 0)]
+
+
+def test_a_refused_input_leaves_no_step_and_keeps_the_example(demo):
+    widget = TraceWidget(model=demo)
+    widget.wait(30)
+    widget.foil = "red blue green"
+    widget.wait(30)
+    assert "foil" in widget.error
+    assert (widget.foil, widget.example, widget.steps["undo"]) == ("", 0, False)
+    widget.close()
+
+
+def test_a_given_answer_is_said_to_be_given(demo, example):
+    for answer in (None, "red"):
+        widget = TraceWidget(example.image, example.question, model=demo, answer=answer)
+        widget.wait(30)
+        assert widget.runs["given"] is (answer is not None)
+        widget.close()
+
+
+def test_a_region_is_said(demo, example):
+    region = np.zeros((8, 8), bool)
+    region[2, 2:5] = True
+    noise = GaussianNoise(region=region)
+    widget = TraceWidget(example.image, example.question, model=demo, corruption=noise)
+    widget.wait(30)
+    assert widget.runs["line"] == "multiplicative · 10 samples · seed 0 · 3 of 64 patches"
+    widget.close()
+
+
+def test_every_request_is_heard_at_once(widget, monkeypatch):
+    slow_down(monkeypatch)
+    take(widget, {"type": "trace", "id": 12})
+    assert widget.comm.events("taken")[-1][0]["id"] == 12
+    widget.stop()

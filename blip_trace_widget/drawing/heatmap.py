@@ -49,7 +49,7 @@ class Cells:
 
     def of(self, detail: Mapping[str, Any]) -> list[Cell]:
         """The detail's cells, if they are of this grid."""
-        if any(detail.get(name) != self.grid.get(name) for name in ("block", "site", "head")):
+        if any(detail.get(name) != self.grid.get(name) for name in ("block", "site", "head", "direction", "window")):
             return []
         layers, positions = self.constructed.shape
         return [(layer, at) for layer, at in detail["cells"] if 0 <= layer < layers and 0 <= at < positions]

@@ -1,4 +1,4 @@
-"""Numbers and effects as a person reads them: js/src/format.ts, labels.ts and sentence.ts in Python.
+"""Numbers and effects as a person reads them: js/src/format.ts and sentence.ts in Python.
 
 For: pictures drawn without a browser that say what the widget says.
 Cost: standard library alone; microseconds.

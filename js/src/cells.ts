@@ -10,11 +10,25 @@ export type CellState = "empty" | "waiting" | "value" | "old";
 /** The values of one cell, by the kernel's names; NaN = not computed. */
 export type CellValues = Readonly<Record<(typeof CELL_FIELDS)[number], number>>;
 
-export interface FreshCell {
-	readonly generation: number;
+/** Which states are patched, and how: values of another view mean something else. */
+export interface ViewOf {
 	readonly block: string;
 	readonly site: string;
 	readonly head: number | null;
+	readonly direction: string;
+	readonly window: number;
+}
+
+export function sameView(a: ViewOf, b: ViewOf): boolean {
+	return (["block", "site", "head", "direction", "window"] as const).every(
+		(name) => a[name] === b[name],
+	);
+}
+
+export interface FreshCell {
+	readonly generation: number;
+	/** Where it came from. */
+	readonly of: ViewOf;
 	readonly values: CellValues;
 }
 
@@ -33,10 +47,7 @@ export interface Cell {
 }
 
 /** Which grid is in view, known before any of its values are. */
-export interface GridFrame {
-	readonly block: string;
-	readonly site: string;
-	readonly head: number | null;
+export interface GridFrame extends ViewOf {
 	readonly layers: number;
 	readonly tokens: readonly string[];
 	readonly axes: Axes;
@@ -81,9 +92,7 @@ export function fits(
 ): grid is Grid {
 	return (
 		grid !== null &&
-		grid.block === frame.block &&
-		grid.site === frame.site &&
-		grid.head === frame.head &&
+		sameView(grid, frame) &&
 		grid.layers === frame.layers &&
 		grid.tokens.length === frame.tokens.length
 	);
@@ -116,9 +125,8 @@ export function viewCells(
 		let born = trait?.generation ?? -1;
 		const arrived = fresh.get(key(layer, position));
 		const newer =
-			arrived?.block === frame.block &&
-			arrived.site === frame.site &&
-			arrived.head === frame.head &&
+			arrived !== undefined &&
+			sameView(arrived.of, frame) &&
 			(arrived.generation > born || Number.isNaN(values.score));
 		if (newer) {
 			values = arrived.values;
@@ -160,7 +168,7 @@ export function carryOver(
 	if (after === null) return new Map();
 	if (before === null || !fits(before, after)) return fresh;
 	if (before.generation >= after.generation) return fresh;
-	const { generation, block, site, head } = before;
+	const { generation } = before;
 	const count = before.layers * before.tokens.length;
 	const floats = toFloats(before.values) ?? new Float32Array();
 	const carried = new Map(fresh);
@@ -170,7 +178,7 @@ export function carryOver(
 		const name = key(layer, index % before.tokens.length);
 		const known = (carried.get(name)?.generation ?? -1) > generation;
 		if (!known && !Number.isNaN(values.score))
-			carried.set(name, { generation, block, site, head, values });
+			carried.set(name, { generation, of: before, values });
 	}
 	return carried;
 }

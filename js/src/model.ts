@@ -18,6 +18,8 @@ import {
 	key,
 	reuseRows,
 	sameCells,
+	sameView,
+	type ViewOf,
 	viewCells,
 } from "./cells";
 import type { HostModel } from "./host";
@@ -101,35 +103,29 @@ export function createModel(host: HostModel): Model {
 				({ name }) => name === traits.block.value,
 			) ?? null,
 	);
+	const asked = computed<ViewOf>(() => ({
+		block: traits.block.value,
+		site: traits.site.value,
+		head: traits.head.value,
+		direction: traits.direction.value,
+		window: traits.window.value,
+	}));
 	const frame = computed<GridFrame | null>(() => {
-		const block = traits.block.value;
-		const site = traits.site.value;
-		const head = traits.head.value;
 		const axes = traits.axes.value;
 		const grid = traits.grid.value;
-		const known = blockInfo.value ?? (traits.setup.value ? null : grid);
-		if (known === null || known.tokens.length === 0) return null;
+		const info = blockInfo.value;
+		// A saved figure without a setup shows the grid that it has.
+		const of =
+			info === null && traits.setup.value === null ? grid : asked.value;
+		const known = info ?? (of === grid ? grid : null);
+		if (of === null || known === null || known.tokens.length === 0) return null;
+		const { block, site, head, direction, window } = of;
 		const { layers, tokens } = known;
-		if (known === grid) {
-			return {
-				block: grid.block,
-				site: grid.site,
-				head: grid.head,
-				layers,
-				tokens,
-				axes,
-			};
-		}
-		return { block, site, head, layers, tokens, axes };
+		return { block, site, head, direction, window, layers, tokens, axes };
 	});
 	// While this stays the same, values of two generations may stand side by side.
 	const meaning = computed(() =>
-		JSON.stringify([
-			{ ...frame.value, axes: "" },
-			traits.direction.value,
-			traits.window.value,
-			traits.metric.value,
-		]),
+		JSON.stringify([{ ...frame.value, axes: "" }, traits.metric.value]),
 	);
 	let lastMeaning = meaning.peek();
 	let lastGrid = traits.grid.peek();
@@ -163,9 +159,8 @@ export function createModel(host: HostModel): Model {
 		const belongs =
 			detail !== null &&
 			selected.value.length > 0 &&
-			detail.block === frame.value?.block &&
-			detail.site === frame.value.site &&
-			detail.head === frame.value.head &&
+			frame.value !== null &&
+			sameView(detail, frame.value) &&
 			sameCells(detail.cells, selected.value);
 		return belongs ? detail : null;
 	});
@@ -174,9 +169,7 @@ export function createModel(host: HostModel): Model {
 	disposers.push(
 		effect(() => {
 			traits.generation.value;
-			traits.block.value;
-			traits.site.value;
-			traits.head.value;
+			asked.value;
 			batch(() => {
 				running.value = null;
 				waiting.value = new Map();

@@ -83,7 +83,9 @@ export interface Runs {
 	generation: number;
 	culprit: string;
 	damage: string;
+	line: string;
 	metric: string;
+	given: boolean;
 	clean: RunInfo;
 	corrupted: RunInfo;
 	total_effect: number | null;
@@ -98,6 +100,8 @@ export interface Grid {
 	block: string;
 	site: string;
 	head: number | null;
+	direction: string;
+	window: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
@@ -217,6 +221,8 @@ export interface CellsEvent {
 	block: string;
 	site: string;
 	head: number | null;
+	direction: string;
+	window: number;
 	cells: [number, number][];
 }
 
@@ -236,6 +242,13 @@ export interface DoneEvent {
 	id: number;
 	generation: number;
 	stopped: boolean;
+}
+
+/** The kernel has heard the request; what it asks for may take a while. */
+export interface TakenEvent {
+	type: "taken";
+	id: number;
+	generation: number;
 }
 
 /** What was asked to be exported; the message's buffer is the file. */
@@ -264,4 +277,5 @@ export type TraceEvent =
 	| CellsEvent
 	| ProgressEvent
 	| DoneEvent
+	| TakenEvent
 	| ExportedEvent;

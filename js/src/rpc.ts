@@ -27,6 +27,7 @@ export interface Listener {
 	cells(event: CellsEvent, floats: Float32Array): void;
 	progress(event: ProgressEvent): void;
 	done(event: DoneEvent): void;
+	taken(): void;
 	exported(event: ExportedEvent, bytes: Uint8Array<ArrayBuffer>): void;
 }
 
@@ -46,6 +47,7 @@ const CHECKS: Record<TraceEvent["type"], (fields: Fields) => boolean> = {
 		isCount(f["done"]) &&
 		isCount(f["total"]) &&
 		(f["seconds_left"] === null || typeof f["seconds_left"] === "number"),
+	taken: () => true,
 	done: (f) => typeof f["stopped"] === "boolean",
 	exported: (f) =>
 		["format", "name", "media"].every((name) => typeof f[name] === "string"),
@@ -72,14 +74,17 @@ export function createRpc(
 
 	function receive(content: unknown, buffers: unknown): void {
 		const event = parseEvent(content);
-		if (event === null || event.generation < generation()) return;
+		if (event === null) return;
+		if (event.type === "taken") listener.taken();
+		// A file is what was asked for, whatever has been asked since.
+		if (event.type !== "exported" && event.generation < generation()) return;
 		const buffer = Array.isArray(buffers) ? buffers[0] : undefined;
 		if (event.type === "progress") listener.progress(event);
 		else if (event.type === "done") listener.done(event);
 		else if (event.type === "exported") {
 			const bytes = toBytes(buffer);
 			if (bytes !== null) listener.exported(event, bytes);
-		} else {
+		} else if (event.type === "cells") {
 			const floats = toFloats(buffer);
 			if (floats?.length === event.cells.length * CELL_FIELDS.length)
 				listener.cells(event, floats);

@@ -63,6 +63,7 @@ export function createSession(
 	};
 	// What is dropped for newer inputs is never answered.
 	const stopWatching = model.generation.subscribe(answered);
+	const stopListening = model.error.subscribe(answered);
 
 	const lost = () => {
 		model.offline.value = true;
@@ -74,15 +75,12 @@ export function createSession(
 	const rpc = createRpc(host, () => model.generation.value, {
 		cells(event, floats) {
 			answered();
-			const { generation, block, site, head } = event;
 			const next = new Map(fresh.value);
 			event.cells.forEach(([layer, position], index) => {
 				const values = readCell(floats, event.cells.length, index);
 				next.set(key(layer, position), {
-					generation,
-					block,
-					site,
-					head,
+					generation: event.generation,
+					of: event,
 					values,
 				});
 			});
@@ -102,6 +100,7 @@ export function createSession(
 				waiting.value = without(waiting.value, id);
 			});
 		},
+		taken: answered,
 		exported({ id, format, name, media }, bytes) {
 			answered();
 			// Every view hears it; only the one that asked takes it.
@@ -220,6 +219,7 @@ export function createSession(
 			stopForgetting();
 			host.off(LOST, lost);
 			stopWatching();
+			stopListening();
 			rpc.dispose();
 		},
 	};

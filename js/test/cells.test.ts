@@ -2,16 +2,17 @@ import { describe, expect, it } from "vitest";
 import { toFloats } from "../src/binary";
 import {
 	type Cell,
+	type CellValues,
 	carryOver,
 	cellOf,
 	type Fresh,
-	type FreshCell,
 	type GridFrame,
 	isNegligible,
 	key,
 	meansOf,
 	NOTHING,
 	reuseRows,
+	type ViewOf,
 	viewCells,
 } from "../src/cells";
 import { FRAME, gridOf, LAYERS, TOKENS, unaligned } from "./host";
@@ -23,11 +24,11 @@ const nobody = () => false;
 function arrived(
 	generation: number,
 	recovery: number,
-	more: Partial<FreshCell> = {},
+	more: Partial<ViewOf> = {},
+	also: Partial<CellValues> = {},
 ): Fresh {
-	const { block, site, head } = FRAME;
-	const values = { ...NOTHING, score: 0.5, recovery };
-	return new Map([["1,2", { generation, block, site, head, values, ...more }]]);
+	const values = { ...NOTHING, score: 0.5, recovery, ...also };
+	return new Map([["1,2", { generation, of: { ...FRAME, ...more }, values }]]);
 }
 
 describe("floats", () => {
@@ -82,8 +83,10 @@ describe("the grid in view", () => {
 		}
 	});
 
-	it("leaves out cells and traits of another site, block, head or shape", () => {
-		for (const change of [{ site: "mlp" }, { block: "x" }, { head: 1 }]) {
+	it("leaves out cells and traits of another view or shape", () => {
+		const others = [{ site: "mlp" }, { block: "x" }, { head: 1 }];
+		const ways = [{ direction: "disrupt" }, { window: 3 }];
+		for (const change of [...others, ...ways]) {
 			const other = arrived(4, 0.7, change);
 			const view = viewCells(FRAME, null, other, 4, nobody);
 			expect(view.rows[2]?.[1]?.state).toBe("empty");
@@ -93,6 +96,7 @@ describe("the grid in view", () => {
 			{ block: "x" },
 			{ head: 0 },
 			{ layers: 2 },
+			...ways,
 		]) {
 			const wrong = gridOf(3, () => 1, change);
 			const empty = viewCells(FRAME, wrong, NONE, 3, nobody);
@@ -158,8 +162,7 @@ describe("the grid in view", () => {
 
 	it("takes from the kernel what cannot be told from 0", () => {
 		const negligible = (significant: number, indirect_effect: number) => {
-			const values = { ...NOTHING, score: 0.5, significant, indirect_effect };
-			const fresh = arrived(4, 0.7, { values });
+			const fresh = arrived(4, 0.7, {}, { significant, indirect_effect });
 			const view = viewCells(FRAME, null, fresh, 4, nobody);
 			return (cellOf(view, [1, 2]) as Cell).negligible;
 		};
@@ -206,7 +209,10 @@ it("keeps with their head the values that a newer trait does not hold yet", () =
 	const before = gridOf(3, () => 0.5, { head: 2 });
 	const empty = (head: number) => gridOf(4, () => Number.NaN, { head });
 	const carried = carryOver(NONE, before, empty(2));
-	expect(carried.get(key(1, 2))).toMatchObject({ generation: 3, head: 2 });
+	expect(carried.get(key(1, 2))).toMatchObject({
+		generation: 3,
+		of: { head: 2 },
+	});
 	expect(carryOver(NONE, before, empty(1)).size).toBe(0);
 });
 

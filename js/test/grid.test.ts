@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { Grid } from "../src/protocol";
 import { cellLabel } from "../src/sentence";
 import { BARS, DETAIL, gridOf, RUNS, unaligned } from "./host";
 import { key, open, point, settle, type View } from "./view";
@@ -24,6 +25,8 @@ const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03, 1]) =>
 			block: "question_encoder",
 			site: "block_output",
 			head: null,
+			direction: "restore",
+			window: 1,
 			cells: [[1, 3]],
 			...more,
 		},
@@ -130,9 +133,11 @@ describe("the cells", () => {
 	});
 
 	it("stay, as old, when a newer grid does not hold them yet", async () => {
-		const sparse = (generation: number) =>
-			gridOf(generation, (layer, position) =>
-				layer === 1 && position === 0 ? 0.9 : Number.NaN,
+		const sparse = (generation: number, more: Partial<Grid> = {}) =>
+			gridOf(
+				generation,
+				(layer, position) => (layer === 1 && position === 0 ? 0.9 : Number.NaN),
+				more,
 			);
 		for (const generation of [4, 5]) {
 			host().put("generation", generation);
@@ -146,7 +151,9 @@ describe("the cells", () => {
 			expect(cell(2, 3).dataset["state"]).toBe("empty");
 		}
 		host().put("direction", "disrupt");
-		host().put("grid", sparse(5));
+		await settle();
+		expect(cell(1, 0).dataset["state"]).toBe("empty"); // it meant something else
+		host().put("grid", sparse(5, { direction: "disrupt" }));
 		await settle();
 		expect(cell(1, 0).dataset["state"]).toBe("value");
 		expect(cell(2, 0).dataset["state"]).toBe("empty");
@@ -377,6 +384,10 @@ describe("choosing", () => {
 	it.each([{ ctrlKey: true }, { metaKey: true }])(
 		"is copied with %j and C",
 		async (held) => {
+			await key(cell(0, 0), "c", held);
+			expect(host().sent).toHaveLength(1); // nothing is selected
+			host().put("selection", [[0, 0]]);
+			await settle();
 			await key(cell(0, 0), "c");
 			expect(host().sent).toHaveLength(1);
 			await key(cell(0, 0), "c", held);
@@ -504,7 +515,11 @@ describe("the legend", () => {
 		await settle();
 		const field = view.get<HTMLInputElement>("limit");
 		expect(Number(field.value)).toBe(0.4);
+		await key(field, "Enter");
+		expect(host().traits["limit"]).toBe(0.4); // nothing was typed
 		field.value = "0.25";
+		field.dispatchEvent(new Event("input", { bubbles: true }));
+		await settle();
 		await key(field, "Enter");
 		expect(host().traits["limit"]).toBe(0.25);
 	});

@@ -9,6 +9,8 @@ const CELLS = {
 	block: "question_encoder",
 	site: "mlp",
 	head: null,
+	direction: "restore",
+	window: 1,
 	cells: [[0, 1]],
 };
 const PROGRESS = {
@@ -37,6 +39,7 @@ const listener = {
 	progress: vi.fn(),
 	done: vi.fn(),
 	exported: vi.fn(),
+	taken: vi.fn(),
 };
 const heard = () =>
 	Object.values(listener).reduce((sum, f) => sum + f.mock.calls.length, 0);
@@ -98,9 +101,11 @@ describe("events", () => {
 	});
 
 	it("of an older generation are dropped", () => {
-		for (const event of [CELLS, PROGRESS, DONE, EXPORTED])
+		for (const event of [CELLS, PROGRESS, DONE])
 			host.message({ ...event, generation: 4 }, [SIX]);
 		expect(heard()).toBe(0);
+		host.message({ ...EXPORTED, generation: 4 }, [SIX]);
+		expect(heard()).toBe(1); // a file is what was asked for, whatever has been asked since
 	});
 
 	it.each([

@@ -258,7 +258,7 @@ def test_other_ways_to_damage_the_input(notebook, tmp_path):
     Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
     waiting.value.set_files(tmp_path / "white.png")
     notebook.until(
-        lambda: notebook.ask("widget._other.getpixel((0, 0))") == [255, 255, 255], "the kernel has the picture"
+        lambda: notebook.ask("widget._swap.image.getpixel((0, 0))") == [255, 255, 255], "the kernel has the picture"
     )
     notebook.python("widget.wait()")
     assert notebook.ask("widget.error") == ""

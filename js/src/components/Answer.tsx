@@ -49,13 +49,14 @@ export function Answer({ runs, words, old }: Props) {
 			{bar("corrupted", noun)}
 			<p class="bt-answer">
 				<b data-testid="answer">{runs?.clean.answer ?? ""}</b>
+				{runs?.given && " (given)"}
 				{runs === null ? (
 					<span class="bt-late">computing…</span>
 				) : (
 					<span class="bt-muted">
 						{" · "}
 						<span data-testid="gate">{runs.gate.text}</span>
-						{noisy !== runs.clean.answer && (
+						{noisy !== runs.clean.answer && !runs.given && (
 							<span>
 								{` · ${noun} answer `}
 								<b data-testid="noisy-answer">“{noisy}”</b>

@@ -18,7 +18,9 @@ export function Damage({ model, onOtherPicture }: Props) {
 		case "ImageSwap":
 			return (
 				<div class="bt-damage bt-swap">
-					<span class="bt-label">Other picture</span>
+					<span class="bt-label" title={explain("corruption")}>
+						Other picture
+					</span>
 					<Picture
 						bytes={model.otherPicture.value}
 						what="The picture that is swapped in"
@@ -30,7 +32,9 @@ export function Damage({ model, onOtherPicture }: Props) {
 		case "QuestionSwap":
 			return (
 				<div class="bt-damage">
-					<span class="bt-label">Other question, of as many tokens</span>
+					<span class="bt-label" title={explain("other_question")}>
+						Other question, of as many tokens
+					</span>
 					<TextField
 						label="other question"
 						testid="other-question"
@@ -44,7 +48,9 @@ export function Damage({ model, onOtherPicture }: Props) {
 		case "MeanAblation":
 			return (
 				<div class="bt-damage">
-					<span class="bt-label">Image tokens are set to</span>
+					<span class="bt-label" title={explain("to")}>
+						Image tokens are set to
+					</span>
 					<Select
 						label="image tokens are set to"
 						testid="to"
@@ -63,9 +69,7 @@ export function Damage({ model, onOtherPicture }: Props) {
 					explain={explain("noise")}
 					answered={model.runs.value?.generation ?? 0}
 					curve={model.curve.value}
-					kind={model.kind.value}
-					samples={model.samples.value}
-					seed={model.seed.value}
+					line={model.runs.value?.line ?? ""}
 					onChange={(noise) => model.set("noise", noise)}
 				/>
 			);

@@ -97,7 +97,7 @@ export function Grid(props: Props) {
 			if (!event.repeat) choose(focus, control);
 			return;
 		}
-		if (event.key === "c" && control) {
+		if (event.key === "c" && control && selected.length > 0) {
 			event.preventDefault();
 			props.onCopy();
 			return;

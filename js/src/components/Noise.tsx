@@ -14,9 +14,8 @@ interface Props {
 	/** Changes when the kernel has shown what a value does. */
 	answered: number;
 	curve: Curve | null;
-	kind: string;
-	samples: number;
-	seed: number;
+	/** The noise with all its fields. */
+	line: string;
 	onChange: (noise: number) => void;
 }
 
@@ -26,7 +25,7 @@ const PATIENCE = 250;
 /** Milliseconds after the last change until the thumb follows the model again. */
 const SETTLE = 400;
 export function Noise(props: Props) {
-	const { value, curve, kind, samples, seed } = props;
+	const { value, curve, line } = props;
 	const [draft, setDraft] = useState<number | null>(null);
 	const onChange = useRef(props.onChange);
 	onChange.current = props.onChange;
@@ -109,9 +108,7 @@ export function Noise(props: Props) {
 					}}
 				/>
 			</div>
-			<span class="bt-muted">
-				{`${kind} · ${samples} ${samples === 1 ? "sample" : "samples"} · seed ${seed}`}
-			</span>
+			<span class="bt-muted">{line}</span>
 		</div>
 	);
 }

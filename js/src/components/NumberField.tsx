@@ -42,7 +42,8 @@ export function NumberField(props: Props) {
 			onChange={(event) => commit(event.currentTarget.value)}
 			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
 			onKeyDown={(event) => {
-				if (event.key === "Enter") commit(event.currentTarget.value);
+				if (event.key === "Enter" && draft !== null)
+					commit(event.currentTarget.value);
 				if (event.key === "Escape") setDraft(null);
 			}}
 		/>

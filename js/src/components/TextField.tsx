@@ -1,4 +1,5 @@
-// A line of text: Enter commits, Escape takes back what was typed.
+// A line of text: Enter commits, Escape takes back what was typed. A field without a hint that Enter is needed commits when
+// it is left, too.
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -20,6 +21,12 @@ export function TextField(props: Props) {
 	useEffect(() => setDraft(null), [value]);
 
 	const changed = draft !== null && draft.trim() !== value;
+	function commit(): void {
+		const typed = draft?.trim() ?? value;
+		setDraft(null);
+		if (typed !== value) props.onCommit(typed);
+	}
+
 	return (
 		<>
 			<input
@@ -36,9 +43,10 @@ export function TextField(props: Props) {
 				onKeyDown={(event) => {
 					if (event.key === "Escape") setDraft(null);
 					if (event.key !== "Enter" || event.isComposing) return;
-					setDraft(null);
-					const typed = event.currentTarget.value.trim();
-					if (typed !== value) props.onCommit(typed);
+					commit();
+				}}
+				onBlur={() => {
+					if (!hint) commit();
 				}}
 			/>
 			{changed && hint && <kbd>{hint}</kbd>}
