@@ -298,6 +298,22 @@ def _assembled(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Tr
     return trace
 
 
+class SuggestedFactor(float):
+    """A noise factor, and why this one.
+
+    Attributes:
+        reason: a sentence.
+    """
+
+    reason: str
+
+    def __new__(cls, factor: float, reason: str) -> SuggestedFactor:  # noqa: PYI034 - Self needs Python 3.11
+        """Make it from a number and a sentence."""
+        made = super().__new__(cls, factor)
+        made.reason = reason
+        return made
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseCurve:
     """Scores over the noise factor.
@@ -325,6 +341,42 @@ class NoiseCurve:
     def stderr(self) -> NDArray[np.float64]:
         """Its standard error, (factors,); NaN for a single sample."""
         return standard_error(self.corrupted)
+
+    def suggest_factor(self, share: float = 0.9) -> SuggestedFactor:
+        """The smallest factor of this curve at which the noise removes so much of the clean score.
+
+        Args:
+            share: of the clean score, above 0 and at most 1.
+
+        Raises:
+            ValueError: if the clean score is not above 0 (a logarithm, a divergence), so that there is no share of it;
+                or if no factor of this curve removes so much.
+            TypeError, ValueError: if `share` is no such number.
+        """
+        if isinstance(share, bool) or not isinstance(share, (int, float)):
+            raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
+        if not 0 < share <= 1:
+            raise ValueError(f"share: expected a number above 0 and at most 1, got {share!r}")
+        if not self.clean > 0:
+            raise ValueError(
+                f"a share of the clean score needs one above 0, this is {self.clean:.3g}: take the curve with "
+                "metric='probability'"
+            )
+        removed = 1 - self.scores / self.clean
+        order = np.argsort(self.factors)
+        enough = [index for index in order if removed[index] >= share]
+        if not enough:
+            most = int(np.nanargmax(removed))
+            raise ValueError(
+                f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the most is "
+                f"{removed[most]:.0%} at {self.factors[most]:g}: take a curve with larger factors"
+            )
+        first = int(enough[0])
+        return SuggestedFactor(
+            float(self.factors[first]),
+            f"ν = {self.factors[first]:g} is the smallest of {self.factors.size} factors at which the noise removes "
+            f"{share:.0%} of the clean score: {self.clean:.3g} → {self.scores[first]:.3g}",
+        )
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr."""

@@ -6,8 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from blip_trace_widget import State, Trace, load_trace
+from blip_trace_widget.results import NoiseCurve
 
 
 @pytest.fixture(scope="module")
@@ -97,3 +100,46 @@ def test_bqplot_stands_in_for_matplotlib(trace, tracer, monkeypatch):
     curve = tracer.noise_curve([0.0, 5.0])
     assert type(curve.plot()).__module__.startswith("bqplot")
     assert curve.to_dataframe().shape == (2, 4)
+
+
+def curve_of(factors, scores, clean=0.8):
+    factors, scores = np.asarray(factors, float), np.asarray(scores, float)
+    return NoiseCurve(factors, clean, np.stack([scores, scores]), np.empty((2, factors.size, 0)))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.floats(0, 1)), min_size=1, max_size=20, unique_by=lambda pair: pair[0]),
+    st.floats(0.05, 1),
+)
+def test_the_suggested_factor_is_the_smallest_that_removes_enough(points, share):
+    factors, kept = zip(*points, strict=True)
+    curve = curve_of(factors, [0.8 * part for part in kept])
+    enough = [factor for factor, score in zip(factors, curve.scores, strict=True) if 1 - score / 0.8 >= share]
+    if not enough:
+        with pytest.raises(ValueError, match="no factor of this curve removes"):
+            curve.suggest_factor(share)
+        return
+    suggested = curve.suggest_factor(share)
+    assert suggested == min(enough)
+    assert f"ν = {min(enough):g} is the smallest" in suggested.reason
+
+
+def test_a_suggestion_for_the_built_in_example(tracer):
+    curve = tracer.noise_curve()
+    factor = curve.suggest_factor()
+    assert tracer.with_corruption(factor=factor).corrupted.score <= 0.1 * tracer.clean.score
+    before = tracer.with_corruption(factor=factor - 0.5).corrupted.score
+    assert before > 0.1 * tracer.clean.score
+
+
+@pytest.mark.parametrize(
+    ("share", "error"), [(0, ValueError), (1.5, ValueError), ("much", TypeError), (True, TypeError)]
+)
+def test_a_wrong_share_is_named(share, error):
+    with pytest.raises(error, match="share: expected a number"):
+        curve_of([0, 1], [0.8, 0.0]).suggest_factor(share)
+
+
+def test_there_is_no_share_of_a_logarithm():
+    with pytest.raises(ValueError, match="metric='probability'"):
+        curve_of([0, 1], [-0.1, -3], clean=-0.1).suggest_factor()

@@ -284,7 +284,8 @@ def test_a_message_of_older_settings_changes_nothing(notebook):
             import numpy
             cells = {{"type": "cells", "id": 1, "generation": {generation}, "cells": [{cell}]}}
             values = numpy.full(6, 0.25, "<f4").tobytes()
-            widget.send({{**cells, "block": widget.block, "site": widget.site, "head": None}}, [values])
+            view = {{name: getattr(widget, name) for name in ("block", "site", "head", "direction", "window")}}
+            widget.send({{**cells, **view}}, [values])
             """
         )
     expect(notebook.cell(2, 2)).to_have_attribute("data-value", "0.25")
