@@ -186,7 +186,7 @@ class Conductor:
         tracer.prepare()  # not under our lock, for which a handler may wait
         sheet = self._sheet_of(tracer)
         with self.lock:
-            view = self._stage.view if sheet.has(self.view.block) else self._stage.view._replace(block=View().block)
+            view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
             return trace_of(tracer, sheet.cells(view), view)
 
     def positions(self, block: str) -> int | None:
@@ -254,7 +254,7 @@ class Conductor:
         """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
         with self.lock:
             self._carry_wishes(tracer, sheet)
-            view, chosen = self._stage.view, self.selection
+            view, chosen = self.view, self.selection
         if not sheet.has(view.block) or view.block not in self._pace:
             return None
         cells = sheet.cells(view)
@@ -288,27 +288,27 @@ class Conductor:
         # What was clicked meanwhile is to be computed with the new tracer.
         self._worker.cancel(self._owner, keep=("update",))
         if {"image", "question"} & set(changes):
-            self._stage.unpin()
+            stage.unpin()
         if "image" in changes:
             self._screen.show_traits(picture=figure.picture(tracer.image))
         self._screen.show_traits(setup=figure.setup(tracer))
-        self._stage.show_runs()
+        stage.show_runs()
         if not sheet.has(self.view.block) and generation != self.generation:
             return  # the next update is waiting already, and may open this block
         if not sheet.has(self.view.block):  # its states are the same in both runs now
-            self._stage.view = self._stage.view._replace(block=View().block)
+            stage.view = self.view._replace(block=View().block)
             self._screen.show_traits(block=self.view.block)
-        other_rows = self._rows != (rows := _rows(tracer, self._stage.view))
+        other_rows = self._rows != (rows := _rows(tracer, self.view))
         if other_rows and self._rows is not None and self._chosen_for < generation:
             self._unselect()
         self._rows = rows
         if self._fill_at_once:
             self._fill_at_once = False
-            self._stage.cells.want_all()
-        if other_rows or not self._stage.cells.missing():  # else what there was stays until there is something new
-            self._stage.show_grid()
-        if patched is not None and (patched.view, patched.cells) == (self._stage.view, self.selection):
-            self._stage.show_patched(patched)
+            stage.cells.want_all()
+        if other_rows or not stage.cells.missing():  # else what there was stays until there is something new
+            stage.show_grid()
+        if patched is not None and (patched.view, patched.cells) == (self.view, self.selection):
+            stage.show_patched(patched)
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
             self._follow_curve()
@@ -360,7 +360,7 @@ class Conductor:
             self._fill()
 
     def _patch(self, chosen: tuple[CellIndex, ...]) -> None:
-        tracer, generation, view = self.tracer, self._stage.computed, self._stage.view
+        tracer, generation, view = self.tracer, self._stage.computed, self.view
         cells = self._stage.cells
         by_index = {_index(cell): cell for cell in tracer.cells(view.block, view.site, view.head, view.window)}
         if len(chosen) == 1:
@@ -395,7 +395,7 @@ class Conductor:
     def _fill(self) -> None:
         """Compute the wanted cells of the grid in view that are not there yet, those in sight first."""
         self._worker.cancel(self._owner, "fill")
-        tracer, view, request, in_sight = self.tracer, self._stage.view, self._fill_request, self._in_sight
+        tracer, view, request, in_sight = self.tracer, self.view, self._fill_request, self._in_sight
         cells = self._stage.cells
 
         def slices(job: Job) -> Slices:
@@ -443,7 +443,7 @@ class Conductor:
                 yield
         finally:
             with self.lock:
-                if generation == self._stage.computed == self.generation and view == self._stage.view:
+                if generation == self._stage.computed == self.generation and view == self.view:
                     self._stage.show_grid()
                     if not job.cancelled.is_set():  # who cancels says so
                         self._stage.say("done", request, stopped=done < len(todo))

@@ -31,10 +31,10 @@ from blip_trace_widget.corruption import (
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.metrics import METRICS
-from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.wording import SHOWS
 
-SHOWS = ("recovery", "indirect_effect", "score")
 AXES = ("tokens", "layers")
 MAX_SAMPLES = 200
 #: The traits that make up a corruption, and the ones that make up a view.
@@ -106,8 +106,8 @@ class Controls(anywidget.AnyWidget):
     example = traitlets.Int(-1).tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
 
-    #: The swap of pictures, which takes long to make, and the region that any corruption of the image is kept to.
-    _swap: ImageSwap
+    #: The swap of pictures, made when it is first asked for, and the region that a corruption is kept to.
+    _swap: ImageSwap | None
     _region: Any
 
     @property
@@ -119,19 +119,25 @@ class Controls(anywidget.AnyWidget):
         """What the traits do not say of a tracer's corruption."""
         corruption = tracer.corruption
         self._region = getattr(corruption, "region", None)
-        self._swap = corruption if isinstance(corruption, ImageSwap) else ImageSwap(_another(tracer), self._region)
+        self._swap = corruption if isinstance(corruption, ImageSwap) else None
 
     # --- traits and what they stand for ------------------------------------------------------------------------------
 
     def _damage(self) -> Corruption:
         """The corruption that the traits ask for."""
         if self.corruption == "ImageSwap":
-            return self._swap
+            return self._swapped()
         if self.corruption == "QuestionSwap":
             return QuestionSwap(self.other_question)
         if self.corruption == "MeanAblation":
             return MeanAblation(self.to, self._region)
         return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self._region, self.at)
+
+    def _swapped(self) -> ImageSwap:
+        """The swap of pictures; until one is chosen, with a picture to begin with."""
+        if self._swap is None:
+            self._swap = ImageSwap(_another(self.tracer), self._region)
+        return self._swap
 
     def _view(self) -> View:
         """The grid that the traits ask for."""
@@ -190,7 +196,7 @@ class Controls(anywidget.AnyWidget):
             "metric": METRICS,
             "block": BLOCKS,
             "site": SITES,
-            "direction": ("restore", "disrupt"),
+            "direction": DIRECTIONS,
             "show": SHOWS,
             "axes": AXES,
         }

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.metrics import Effects, TotalEffect, effects, false_discovery, standard_error, t_test
-from blip_trace_widget.sites import BLOCKS, SITES, State, one_of, whole_number, window_layers
+from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, one_of, whole_number, window_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -291,7 +291,7 @@ def _assembled(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Tr
         raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
     one_of("block", settings["block"], BLOCKS)
     one_of("site", settings["site"], SITES)
-    one_of("direction", settings["direction"], ("restore", "disrupt"))
+    one_of("direction", settings["direction"], DIRECTIONS)
     whole_number("window", settings["window"], 1)
     trace = Trace(samples, float(tensors["clean"][0]), corrupted, dict(settings), tokens)
     _ = trace.settings["metric"], trace.settings["corruption"]

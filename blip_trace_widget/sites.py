@@ -49,6 +49,9 @@ BLOCKS: dict[str, BlockSites] = {
     "answer_decoder": BlockSites("text_decoder.bert.encoder.layer", _TEXT_SITES, _TEXT_HEADS),
 }
 
+#: Clean states into the corrupted run, or corrupted ones into the clean run.
+DIRECTIONS = ("restore", "disrupt")
+
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
 

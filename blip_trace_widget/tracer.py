@@ -34,9 +34,8 @@ from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, ef
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
-from blip_trace_widget.sites import BLOCKS, SITES, State, as_states, one_of, whole_number, windowed
+from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, as_states, one_of, whole_number, windowed
 
-DIRECTIONS = ("restore", "disrupt")
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
 #: Words kept in `Run.top` and `Effect.top`.

@@ -117,9 +117,8 @@ class TraceWidget(Controls):
         self._path = path
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
-        super().__init__(
-            look=figure.look(), picture=figure.picture(tracer.image), other_picture=figure.picture(self._swap.image)
-        )
+        other = b"" if self._swap is None else figure.picture(self._swap.image)
+        super().__init__(look=figure.look(), picture=figure.picture(tracer.image), other_picture=other)
         self.show_traits(**traits_of(tracer), example=example)  # one by one: a metric may need the foil before it
         self._history = History(self._asked())
         self.on_msg(self._on_message)
@@ -232,7 +231,7 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             self.show_traits(selection=list(cells))
             self._conductor.select([(cell[0], cell[1]) for cell in self.selection], request)
-            self._remember("selection")
+            self._remember()
 
     def _export(self, request: protocol.ExportRequest) -> None:
         name = request["format"]
@@ -242,9 +241,7 @@ class TraceWidget(Controls):
             made = self._content(name, request["theme"])
             content = made if isinstance(made, bytes) else made.encode()
             said = {"type": "exported", "id": request["id"], "generation": self.generation, "format": name}
-            self.say(
-                {**said, "name": file, "media": media}, [content if isinstance(content, bytes) else content.encode()]
-            )
+            self.say({**said, "name": file, "media": media}, [content])
 
         self._conductor.later(make)
 
@@ -257,7 +254,7 @@ class TraceWidget(Controls):
             "csv": lambda: export.csv(self.trace),
             "json": lambda: export.json_text(self.trace),
             "picture": lambda: export.picture(self._image),
-            "other": lambda: export.picture(self._swap.image),
+            "other": lambda: export.picture(self._swapped().image),
             "python": lambda: self.code,
             "cells": lambda: export.cells_text(self.trace, cells),
         }
@@ -279,7 +276,7 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             return drawing.svg(
                 **{name: getattr(self, name) for name in shown},
-                settings_line=figure.damage_line(self.tracer.corruption),
+                settings_line=self.runs.get("line", ""),
                 theme=theme,
             )
 
@@ -319,6 +316,8 @@ class TraceWidget(Controls):
             other = model.question_ids(self.other_question) if self.other_question else []
             if len(other) != len(model.question_ids(self.question)):
                 self.show_traits(other_question=self.question)
+        elif self.corruption == "ImageSwap" and not self.other_picture:
+            self.show_traits(other_picture=figure.picture(self._swapped().image))
         return self._damage()
 
     def _on_question(self, _change: Any) -> None:
@@ -332,14 +331,14 @@ class TraceWidget(Controls):
                 self.show_traits(question=chosen.question)
                 self._change_subject(self.example, image=chosen.image, question=chosen.question)
 
-    def _on_scoring(self, change: Any) -> None:
+    def _on_scoring(self, _change: Any) -> None:
         if self._showing:
             return
         with self._conductor.lock:
             if not self.foil and self.metric == "logit_difference":
                 self.show_traits(metric="probability")
             self._conductor.change(metric=self.metric, foil=self.foil or None)
-            self._remember(change["name"])
+            self._remember()
 
     def _on_damage(self, change: Any) -> None:
         if self._showing:
@@ -351,22 +350,22 @@ class TraceWidget(Controls):
                 self.show_traits(**view._asdict())
                 self._conductor.look_at(view)
             self._conductor.change(corruption=damage)
-            self._remember(change["name"])
+            self._remember("noise" if change["name"] == "noise" else None)  # the slider is moved, the rest is set
 
-    def _on_view(self, change: Any) -> None:
+    def _on_view(self, _change: Any) -> None:
         if self._showing:
             return
         with self._conductor.lock:
             view = self._fitting(self._view())
             self.show_traits(**view._asdict())
             self._conductor.look_at(view)
-            self._remember(change["name"])
+            self._remember()
 
     def _on_selection(self, _change: Any) -> None:
         if not self._showing:
             with self._conductor.lock:
                 self._conductor.select([(cell[0], cell[1]) for cell in self.selection])
-                self._remember("selection")
+                self._remember()
 
     # --- undo and redo -----------------------------------------------------------------------------------------------
 
@@ -380,8 +379,8 @@ class TraceWidget(Controls):
             "path": self._path,
         }
 
-    def _remember(self, changed: str = "") -> None:
-        self._history.add(self._asked(), changed if changed == "noise" else None)
+    def _remember(self, gesture: str | None = None) -> None:
+        self._history.add(self._asked(), gesture)
         self._show_steps()
 
     def _show_steps(self) -> None:
@@ -397,7 +396,8 @@ class TraceWidget(Controls):
             with self.together():
                 if asked["swap"] is not self._swap:
                     self._swap = asked["swap"]
-                    self.show_traits(other_picture=figure.picture(self._swap.image))
+                    other = b"" if self._swap is None else figure.picture(self._swap.image)
+                    self.show_traits(other_picture=other)
                 self.show_traits(**{name: asked[name] for name in ASKED if name != "selection"})
                 self._show_steps()
             changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}

@@ -7,6 +7,9 @@ Ends: at single names and lines; sentences with numbers in them are put together
 
 from __future__ import annotations
 
+#: What the colour of a cell can show.
+SHOWS = ("recovery", "indirect_effect", "score")
+
 #: Names that are not just their own words with spaces.
 LABELS = {
     "image_encoder": "Image encoder",

@@ -19,11 +19,10 @@ from blip_trace_widget.drawing.colors import THEMES
 from blip_trace_widget.drawing.heatmap import Cells, Heatmap, read
 from blip_trace_widget.drawing.sheet import Sheet
 from blip_trace_widget.drawing.words import Piece
-from blip_trace_widget.sites import one_of
+from blip_trace_widget.sites import DIRECTIONS, one_of
 
 Payload = Mapping[str, Any]
 
-SHOWS = ("recovery", "indirect_effect", "score")
 WIDTH = 960
 #: The two columns and the line between them.
 LEFT, LEFT_WIDTH, DIVIDE, RIGHT, RIGHT_WIDTH = 16, 256, 288, 304, 640
@@ -65,9 +64,9 @@ def svg(
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
-    one_of("show", show, SHOWS)
+    one_of("show", show, wording.SHOWS)
     one_of("axes", axes, ("tokens", "layers"))
-    one_of("direction", direction, ("restore", "disrupt"))
+    one_of("direction", direction, DIRECTIONS)
     one_of("theme", theme, THEMES)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
         raise TypeError(f"limit: expected a number, got {type(limit).__name__}")

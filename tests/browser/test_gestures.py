@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from test_jupyterlab import CELL, FRESH, IMPORTS, SHOWN, is_ready, is_said, states, trace_all, values
+from test_jupyterlab import CELL, FRESH, IMPORTS, SHOWN, is_said, new_widget, states, trace_all, values
 
 #: The whole grid at every change of it, and when: one entry for each frame in which any value changed.
 WATCH_GRID = """grid => {
@@ -37,15 +37,9 @@ def shared(open_shared):
 @pytest.fixture
 def notebook(shared):
     """The shared notebook with a new widget in it, whose two runs are computed."""
-    shared.command("notebook:clear-all-cell-outputs")
-    expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
-    del shared.errors[:]
-    shared.run_all()
-    is_ready(shared)
-    shared.python(IMPORTS)
-    yield shared
-    shared.python("widget.close()")
-    assert shared.errors == []
+    with new_widget(shared) as ready:
+        ready.python(IMPORTS)
+        yield ready
 
 
 def selected(notebook):

@@ -7,6 +7,7 @@ open one of their own.
 import math
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,9 +99,9 @@ def shared(open_shared):
     return open_shared(CELL, name="shared.ipynb", run=False)
 
 
-@pytest.fixture
-def notebook(shared):
-    """The shared notebook with a new widget in it, whose two runs are computed."""
+@contextmanager
+def new_widget(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed; its page must log no error."""
     shared.command("notebook:clear-all-cell-outputs")
     expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
     del shared.errors[:]
@@ -109,6 +110,13 @@ def notebook(shared):
     yield shared
     shared.python("widget.close()")
     assert shared.errors == []
+
+
+@pytest.fixture
+def notebook(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed."""
+    with new_widget(shared) as ready:
+        yield ready
 
 
 def is_ready(notebook):

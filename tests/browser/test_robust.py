@@ -10,7 +10,20 @@ import statistics
 
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import CELL, CUT, CUT_CHOICES, FRESH, IMPORTS, SHOWN, figure, is_ready, shares, trace_all, values
+from test_jupyterlab import (
+    CELL,
+    CUT,
+    CUT_CHOICES,
+    FRESH,
+    IMPORTS,
+    SHOWN,
+    figure,
+    is_ready,
+    new_widget,
+    shares,
+    trace_all,
+    values,
+)
 
 #: Slider and click events in one storm.
 EVENTS = 2000
@@ -148,15 +161,9 @@ def shared(open_shared):
 @pytest.fixture
 def notebook(shared):
     """The shared notebook with a new widget in it, whose two runs are computed."""
-    shared.command("notebook:clear-all-cell-outputs")
-    expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
     shared.page.evaluate(SHOW, "")
-    del shared.errors[:]
-    shared.run_all()
-    is_ready(shared)
-    yield shared
-    shared.python("widget.close()")
-    assert shared.errors == []
+    with new_widget(shared) as ready:
+        yield ready
 
 
 def storm(notebook, last):
