@@ -22,25 +22,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import figure
-from blip_trace_widget.corruption import GaussianNoise
+from blip_trace_widget.curve_line import CurveLine
+from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, UPDATE, Desk
+from blip_trace_widget.drawing import words
 from blip_trace_widget.forward import Cancelled
-from blip_trace_widget.grids import CellIndex, Cells, Sheet, View
-from blip_trace_widget.results import Trace
+from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View, inputs_of
+from blip_trace_widget.head_map import HeadMap
+from blip_trace_widget.painter import Painter
+from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Patched, Screen, Stage, trace_of
 from blip_trace_widget.tracer import Cell, Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 
-#: What goes first on the worker: a new question or noise, then clicks, then the rest of the grid, then the curve.
-UPDATE, PATCH, FILL, CURVE = range(4)
-#: Seconds between two reports about a running grid.
-REPORT_SECONDS = 0.1
 #: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
 LIVE_SECONDS = 0.3
 #: Room for the grids of other inputs.
 KEPT_BYTES = 64 * 2**20
-CURVE_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 
 
 class Conductor:
@@ -50,25 +49,30 @@ class Conductor:
         tracer: what to begin with.
         screen: where to show it.
         view: the grid to begin with.
+        square: side of the squares of a map over the picture, in patches.
+
+    Attributes:
+        painter: what lies over the picture.
+        heads: the map of heads.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None) -> None:
+    def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None, square: int = 1) -> None:
         self.lock = threading.RLock()
         self.generation = 0
-        self.selection: tuple[CellIndex, ...] = ()
+        self.chosen = Chosen()
         self._chosen_for = 0  # the generation for which that was selected
         self._screen = screen
         self._stage = Stage(tracer, screen, view or View())
-        self._owner, self._errands = object(), object()
-        self._worker = worker_of(tracer.model.hf)
+        worker = worker_of(tracer.model.hf)
+        self._desk, self._errands = (Desk(worker, self._failed, self.lock) for _ in range(2))
+        self.painter = Painter(self._stage, self._desk, square)
+        self.heads = HeadMap(self._stage, self._desk)
+        self._curve = CurveLine(self._stage, self._desk)
         self._changes: dict[str, Any] = {}
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
-        self._curves: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
-        self._curve: dict[float, float] = {}
-        self._curve_shown: dict[float, float] | None = None
         self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
-        self._patch_requests: dict[tuple[CellIndex, ...], int] = {}
+        self._patch_requests: dict[Chosen, int] = {}
         self._fill_request = 0
         self._fill_at_once = False  # Trace all was asked for before there was a grid
         self._in_sight: range | None = None
@@ -87,13 +91,13 @@ class Conductor:
 
     def begin(self) -> None:
         """Compute and show the tracer's two runs, and what is in view."""
-        self._submit("update", UPDATE, self._update)
+        self._desk.submit("update", UPDATE, self._update)
 
     def change(self, **changes: Any) -> None:
         """Change arguments of the tracer (as in `Tracer.replace`)."""
         with self.lock:
             self._changes.update(changes)
-            self._worker.cancel(self._owner, keep=("update",) if set(changes) == {"corruption"} else ())
+            self._desk.cancel(keep=("update",) if set(changes) == {"corruption"} else ())
             self._patch_requests.clear()  # they were for what there was before
             self.generation += 1
             self._screen.show_traits(generation=self.generation, error="")
@@ -102,32 +106,43 @@ class Conductor:
     def look_at(self, view: View) -> None:
         """Show another grid of the same runs."""
         with self.lock:
-            self._worker.cancel(self._owner, keep=("update", "curve"))
+            self._desk.cancel(keep=("update", "curve", "overlay"))
             if view.block != self.view.block:
-                self._unselect()
+                if self.chosen.cells:
+                    self._unselect()
                 self._in_sight = None
             self._stage.view = view
             if self._stage.sheet.has(view.block):  # else it will be, after the update
                 self._rows = _rows(self.tracer, view)
                 self._stage.show_grid()
                 self._ask_again()
+                self.painter.look_at(self.chosen.cells)
+                self.heads.follow()
 
     def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
         """Patch these cells of the grid in view, all in one run."""
+        self._choose(Chosen(cells=tuple(cells)), request)
+
+    def select_patches(self, patches: Sequence[CellIndex]) -> None:
+        """Patch these patches (row, column) of the picture, all in one run."""
+        self._choose(Chosen(patches=tuple(patches)))
+
+    def _choose(self, chosen: Chosen, request: int = 0) -> None:
         with self.lock:
-            again = tuple(cells) == self.selection and self._worker.pending(self._owner, _patch_key(self.selection))
-            self.selection = tuple(cells)
+            again = chosen == self.chosen and self._desk.pending(_patch_key(chosen))
+            self.chosen = chosen
             self._chosen_for = self.generation
             if request:  # a trait that changes and a message may ask for the same cells: one job answers both
-                self._patch_requests[self.selection] = request
+                self._patch_requests[chosen] = request
             if again:
                 return
-            self._worker.cancel(self._owner, "patch a set")
+            self._desk.cancel("patch a set")
             self._screen.show_traits(error="")
-            if not cells:
+            self.painter.look_at(chosen.cells)
+            if not chosen:
                 self._stage.show_patched(None)
             elif self._stage.computed == self.generation and self._stage.sheet.has(self.view.block):
-                self._patch(self.selection)
+                self._patch(chosen)
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
@@ -138,7 +153,7 @@ class Conductor:
         """Which positions of the grid are in sight: they are computed first."""
         with self.lock:
             self._in_sight = range(first, last + 1)
-            waiting = self._worker.pending(self._owner, "fill")
+            waiting = self._desk.pending("fill")
             if waiting and any(position in self._in_sight for _, position in self._stage.cells.missing()):
                 self._fill()
 
@@ -156,28 +171,29 @@ class Conductor:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
             self._fill_at_once = False
+            self.heads.stop()
             if not self._stage.sheet.has(self.view.block):
                 return
             cells = self._stage.cells
             # Where the values belong to an older generation none of them stays.
             cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
-            self._worker.cancel(self._owner, "fill")
+            self._desk.cancel("fill")
             self._stage.say("done", self._fill_request, stopped=True)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
         started = time.monotonic()
-        while self._worker.wait(self._errands, _left(timeout, started)):  # an errand may ask for more
-            if not self._worker.wait(self._owner, _left(timeout, started)):
+        while self._errands.wait(_left(timeout, started)):  # an errand may ask for more
+            if not self._desk.wait(_left(timeout, started)):
                 return False
-            if not self._worker.busy(self._errands):
+            if not self._errands.busy:
                 return True
         return False
 
     def close(self) -> None:
         """Drop all work."""
-        self._worker.cancel(self._owner)
-        self._worker.cancel(self._errands)
+        self._desk.cancel()
+        self._errands.cancel()
 
     @property
     def trace(self) -> Trace:
@@ -188,6 +204,15 @@ class Conductor:
         with self.lock:
             view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
             return trace_of(tracer, sheet.cells(view), view)
+
+    def trace_of(self, block: str) -> Trace | None:
+        """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
+        with self.lock:
+            view = self.view._replace(block=block)
+            sheet, site = self._stage.sheet, BLOCKS[block].sites if view.head is None else BLOCKS[block].heads
+            if not sheet.has(block) or view.site not in site:
+                return None
+            return trace_of(self.tracer, sheet.cells(view), view)
 
     def positions(self, block: str) -> int | None:
         """How many positions a block has; None while that is not known without computing."""
@@ -207,13 +232,10 @@ class Conductor:
             yield
 
         if key is not None:
-            self._worker.cancel(self._errands, key)
-        self._worker.submit(self._errands, key or object(), slices, self._failed, UPDATE)
+            self._errands.cancel(key)
+        self._errands.submit(key or object(), UPDATE, slices)
 
     # --- jobs --------------------------------------------------------------------------------------------------------
-
-    def _submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
-        self._worker.submit(self._owner, key, slices, self._failed, priority)
 
     def _failed(self, error: BaseException) -> None:
         if not isinstance(error, Cancelled):
@@ -246,7 +268,7 @@ class Conductor:
             if not figure.closed_because(tracer.corruption, block)
         }
         with self.lock:
-            sheet = self._sheets.get(_inputs(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
+            sheet = self._sheets.get(inputs_of(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
             sheet.want_as(self._stage.sheet, same_words=tracer.question_tokens == self.tracer.question_tokens)
         return sheet
 
@@ -254,7 +276,7 @@ class Conductor:
         """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
         with self.lock:
             self._carry_wishes(tracer, sheet)
-            view, chosen = self.view, self.selection
+            view, chosen = self.view, self.chosen
         if not sheet.has(view.block) or view.block not in self._pace:
             return None
         cells = sheet.cells(view)
@@ -264,13 +286,14 @@ class Conductor:
             return None
         started = time.monotonic()
         grid = tracer.cells(view.block, view.site, view.head, view.window)
-        todo = [cell for cell in grid if _index(cell) in missing]
+        todo = [cell for cell in grid if cell.index in missing]
         if todo:
             for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
                 _write(cells, todo[part], scores)
             self._pace[view.block] = (time.monotonic() - started) / (len(todo) * samples)
-        states = [state for cell in grid if _index(cell) in set(chosen) for state in cell.states]
-        return Patched(tracer.patch(states, view.direction, job.cancelled), chosen, view) if states else None
+        if not (chosen and _is_there(chosen, tracer, sheet, view)):
+            return None
+        return Patched(_patched(tracer, chosen, view, job), chosen, view)
 
     def _adopt(
         self,
@@ -286,7 +309,7 @@ class Conductor:
         stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
         self._settle(changes)
         # What was clicked meanwhile is to be computed with the new tracer.
-        self._worker.cancel(self._owner, keep=("update",))
+        self._desk.cancel(keep=("update",))
         if {"image", "question"} & set(changes):
             stage.unpin()
         if "image" in changes:
@@ -299,7 +322,7 @@ class Conductor:
             stage.view = self.view._replace(block=View().block)
             self._screen.show_traits(block=self.view.block)
         other_rows = self._rows != (rows := _rows(tracer, self.view))
-        if other_rows and self._rows is not None and self._chosen_for < generation:
+        if other_rows and self._rows is not None and self._chosen_for < generation and self.chosen.cells:
             self._unselect()
         self._rows = rows
         if self._fill_at_once:
@@ -307,11 +330,14 @@ class Conductor:
             stage.cells.want_all()
         if other_rows or not stage.cells.missing():  # else what there was stays until there is something new
             stage.show_grid()
-        if patched is not None and (patched.view, patched.cells) == (self.view, self.selection):
+        if patched is not None and (patched.view, patched.chosen) == (self.view, self.chosen):
             stage.show_patched(patched)
         if generation == self.generation:  # else the next update is waiting already
             self._ask_again()
-            self._follow_curve()
+            self.painter.look_at(self.chosen.cells)
+            self.painter.follow()
+            self.heads.follow()
+            self._curve.follow()
 
     def _carry_wishes(self, tracer: Tracer, sheet: Sheet) -> None:
         """What was wished for, or not any more, while an update was being computed."""
@@ -341,39 +367,32 @@ class Conductor:
 
     def _ask_again(self) -> None:
         """Compute what is in view: the cells asked for one by one, then the grid."""
-        layers, positions = self._stage.sheet.shape(self.view.block)
-
-        def is_there(cells: tuple[CellIndex, ...]) -> bool:
-            return all(layer < layers and position < positions for layer, position in cells)
-
-        if not is_there(self.selection):
+        if not _is_there(self.chosen, self.tracer, self._stage.sheet, self.view):
             self._unselect()  # selected before the grid was known
         wanted = dict.fromkeys(self._patch_requests)
-        if self.selection and not self._stage.is_current(self.selection):
-            wanted[self.selection] = None
+        if self.chosen and not self._stage.is_current(self.chosen):
+            wanted[self.chosen] = None
         for chosen in wanted:
-            if is_there(chosen):
+            if _is_there(chosen, self.tracer, self._stage.sheet, self.view):
                 self._patch(chosen)
             else:
                 self._stage.say("done", self._patch_requests.pop(chosen), stopped=True)
-        if self._stage.cells.missing() - {chosen[0] for chosen in wanted if len(chosen) == 1}:
+        if self._stage.cells.missing() - {chosen.cells[0] for chosen in wanted if chosen.one}:
             self._fill()
 
-    def _patch(self, chosen: tuple[CellIndex, ...]) -> None:
+    def _patch(self, chosen: Chosen) -> None:
         tracer, generation, view = self.tracer, self._stage.computed, self.view
         cells = self._stage.cells
-        by_index = {_index(cell): cell for cell in tracer.cells(view.block, view.site, view.head, view.window)}
-        if len(chosen) == 1:
-            cells.wanted.update(chosen)
+        if chosen.one:
+            cells.wanted.update(chosen.cells)
 
         def slices(job: Job) -> Slices:
-            states = [state for index in chosen for state in by_index[index].states]
             try:
-                effect = tracer.patch(states, view.direction, job.cancelled)
+                effect = _patched(tracer, chosen, view, job)
                 with self.lock:
                     if not job.cancelled.is_set():
-                        if len(chosen) == 1:
-                            _write(cells, [by_index[chosen[0]]], effect.scores[:, None])
+                        if chosen.one:
+                            cells.put(chosen.cells[0], effect.scores)
                         self._show_effect(Patched(effect, chosen, view))
             finally:
                 with self.lock:
@@ -381,32 +400,32 @@ class Conductor:
                         self._stage.say("done", self._patch_requests.pop(chosen, 0), stopped=False)
             yield
 
-        self._submit(_patch_key(chosen), PATCH, slices)
+        self._desk.submit(_patch_key(chosen), PATCH, slices)
 
     def _show_effect(self, patched: Patched) -> None:
-        chosen, view = patched.cells, patched.view
-        if len(chosen) == 1:
-            self._stage.report(self._patch_requests.get(chosen, 0), chosen, view)
-            if not self._worker.pending(self._owner, "fill"):  # else the grid is shown at its end
+        chosen, view = patched.chosen, patched.view
+        if chosen.one:
+            self._stage.report(self._patch_requests.get(chosen, 0), chosen.cells, view)
+            if not self._desk.pending("fill"):  # else the grid is shown at its end
                 self._stage.show_grid()
-        if chosen == self.selection:
+        if chosen == self.chosen:
             self._stage.show_patched(patched)
 
     def _fill(self) -> None:
         """Compute the wanted cells of the grid in view that are not there yet, those in sight first."""
-        self._worker.cancel(self._owner, "fill")
+        self._desk.cancel("fill")
         tracer, view, request, in_sight = self.tracer, self.view, self._fill_request, self._in_sight
         cells = self._stage.cells
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
             grid = tracer.cells(view.block, view.site, view.head, view.window)
-            todo = [cell for cell in grid if _index(cell) in missing]
+            todo = [cell for cell in grid if cell.index in missing]
             if in_sight is not None:
                 todo.sort(key=lambda cell: cell.position not in in_sight)
             yield from self._fill_slices(job, tracer, todo, cells, view, request)
 
-        self._submit("fill", FILL, slices)
+        self._desk.submit("fill", FILL, slices)
 
     def _fill_slices(
         self,
@@ -428,7 +447,7 @@ class Conductor:
                     if job.cancelled.is_set():
                         return
                     _write(cells, todo[part], scores)
-                    fresh += map(_index, todo[part])
+                    fresh += (cell.index for cell in todo[part])
                     done, now = part.stop, time.monotonic()
                     taken = (now - started) / share
                     self._pace[view.block] = taken / (len(todo) * tracer.corruption.samples)
@@ -439,7 +458,7 @@ class Conductor:
                             fresh = []
                         # Of work, not of cells: all samples of a cell need not be done together.
                         counted: dict[str, Any] = {"done": int(share * len(todo)), "total": len(todo)}
-                        self._stage.say("progress", request, **counted, seconds_left=taken * (1 - share))
+                        self._stage.say("progress", request, **counted, left=words.seconds_left(taken * (1 - share)))
                 yield
         finally:
             with self.lock:
@@ -448,36 +467,11 @@ class Conductor:
                     if not job.cancelled.is_set():  # who cancels says so
                         self._stage.say("done", request, stopped=done < len(todo))
 
-    def _follow_curve(self) -> None:
-        """Show the noise curve, which does not depend on the present factor, or compute it first."""
-        unit = self.tracer.corruption.unit()
-        self._curve = self._curves.get((*_inputs(self.tracer)[:-1], unit), dict)
-        if not isinstance(unit, GaussianNoise):
-            self._curve_shown = None
-            self._screen.show_traits(curve={})
-        elif self._curve is not self._curve_shown:
-            self._submit("curve", CURVE, self._draw_curve)
-
-    def _draw_curve(self, job: Job) -> Slices:
-        """A factor at a time."""
-        tracer, generation, known = self.tracer, self._stage.computed, self._curve
-        for factor in CURVE_FACTORS:
-            if factor not in known:
-                known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
-                yield
-        with self.lock:
-            if known is self._curve:
-                self._curve_shown = known
-                scores = [figure.number(known[factor]) for factor in CURVE_FACTORS]
-                clean = figure.number(tracer.clean.score)
-                shown = {"generation": generation, "factors": list(CURVE_FACTORS), "scores": scores, "clean": clean}
-                self._screen.show_traits(curve=shown)
-
     # --- showing -----------------------------------------------------------------------------------------------------
 
     def _unselect(self) -> None:
-        self.selection = ()
-        self._screen.show_traits(selection=[])
+        self.chosen = Chosen()
+        self._screen.show_traits(selection=[], patches=[])
         self._stage.show_patched(None)
 
 
@@ -486,26 +480,34 @@ def _left(timeout: float | None, started: float) -> float | None:
     return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
 
 
-def _patch_key(cells: tuple[CellIndex, ...]) -> Hashable:
+def _patch_key(chosen: Chosen) -> Hashable:
     """Every single cell clicked is computed, be the next click ever so quick; of sets only the latest."""
-    return ("patch", cells) if len(cells) == 1 else "patch a set"
+    return ("patch", chosen) if chosen.one else "patch a set"
 
 
-def _index(cell: Cell) -> CellIndex:
-    return cell.layer, cell.position
+def _is_there(chosen: Chosen, tracer: Tracer, sheet: Sheet, view: View) -> bool:
+    """Whether what is chosen can be patched: the grid in view has these cells, the damage is done to the picture."""
+    layers, positions = sheet.shape(view.block)
+    fits = all(layer < layers and position < positions for layer, position in chosen.cells)
+    return fits and (not chosen.patches or tracer.corruption.damages_image)
+
+
+def _patched(tracer: Tracer, chosen: Chosen, view: View, job: Job) -> Effect:
+    """The patched run of what is chosen."""
+    if chosen.patches:
+        columns = tracer.model.grid[1]
+        tokens = [1 + row * columns + column for row, column in chosen.patches]
+        return tracer.patch_image_tokens(tokens, view.direction, job.cancelled)
+    grid = tracer.cells(view.block, view.site, view.head, view.window)
+    states = [state for cell in grid if cell.index in set(chosen.cells) for state in cell.states]
+    return tracer.patch(states, view.direction, job.cancelled)
 
 
 def _write(cells: Cells, computed: Sequence[Cell], scores: NDArray[np.float64]) -> None:
     """Put scores, (samples, cells), where they belong."""
     for cell, values in zip(computed, scores.T, strict=True):
-        cells.samples[:, cell.layer, cell.position] = values
+        cells.put(cell.index, values)
 
 
 def _rows(tracer: Tracer, view: View) -> tuple[str, list[str]]:
     return view.block, tracer.tokens(view.block)
-
-
-def _inputs(tracer: Tracer) -> tuple[Hashable, ...]:
-    """All that the numbers depend on, the corruption last."""
-    given = tuple(tracer.given.values())
-    return tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption

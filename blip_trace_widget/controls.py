@@ -9,7 +9,7 @@ Ends: at good values. What happens when one changes is `blip_trace_widget.widget
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import anywidget
@@ -18,27 +18,24 @@ from PIL import Image
 
 from blip_trace_widget import figure
 from blip_trace_widget.corruption import (
-    GOALS,
-    NOISE_KINDS,
-    PLACES,
     Corruption,
     GaussianNoise,
     ImageSwap,
     MeanAblation,
     QuestionSwap,
     checked_factor,
+    checked_region,
+    plain_region,
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, View
-from blip_trace_widget.metrics import METRICS
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, one_of, whole_number
+from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
-from blip_trace_widget.wording import SHOWS
 
 AXES = ("tokens", "layers")
 MAX_SAMPLES = 200
 #: The traits that make up a corruption, and the ones that make up a view.
-DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to")
+DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
 VIEW = View._fields
 
 
@@ -72,10 +69,15 @@ class Controls(anywidget.AnyWidget):
         noise, kind, at, samples, seed: the fields of `GaussianNoise`; `noise` is its factor.
         other_question: the field of `QuestionSwap`.
         to: the field of `MeanAblation`.
+        region: where the picture is damaged, a boolean (rows, columns) mask over its patches; None for everywhere.
         metric: a metric's name.
         foil: another answer of as many tokens, "" for none.
         block, site, head, direction, window: the grid in view.
         selection: a list of (layer, position), patched together.
+        patches: or a list of the picture's patches, (row, column), patched together.
+        overlay: what lies over the picture, one of `blip_trace_widget.overlay.OVERLAYS`.
+        square: side of the squares of a map of image tokens, in patches.
+        opacity: of the overlay, from 0 to 1.
         show: what the colour shows: ``"recovery"``, ``"indirect_effect"`` or ``"score"``.
         axes: what the rows are: ``"tokens"`` or ``"layers"``.
         limit: where the colours end, 0 for automatic.
@@ -100,15 +102,19 @@ class Controls(anywidget.AnyWidget):
     direction = traitlets.Unicode("restore").tag(sync=True)
     window = traitlets.Int(1).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    region = traitlets.Any(None, allow_none=True).tag(sync=True)
+    patches: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    overlay = traitlets.Unicode("none").tag(sync=True)
+    square = traitlets.Int(1).tag(sync=True)
+    opacity = traitlets.Float(0.8).tag(sync=True)
     show = traitlets.Unicode("recovery").tag(sync=True)
     axes = traitlets.Unicode("tokens").tag(sync=True)
     limit = traitlets.Float(0.0).tag(sync=True)
     example = traitlets.Int(-1).tag(sync=True)
     error = traitlets.Unicode("").tag(sync=True)
 
-    #: The swap of pictures, made when it is first asked for, and the region that a corruption is kept to.
+    #: The swap of pictures, made when it is first asked for.
     _swap: ImageSwap | None
-    _region: Any
 
     @property
     def tracer(self) -> Tracer:
@@ -117,26 +123,24 @@ class Controls(anywidget.AnyWidget):
 
     def _start_from(self, tracer: Tracer) -> None:
         """What the traits do not say of a tracer's corruption."""
-        corruption = tracer.corruption
-        self._region = getattr(corruption, "region", None)
-        self._swap = corruption if isinstance(corruption, ImageSwap) else None
+        self._swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
 
     # --- traits and what they stand for ------------------------------------------------------------------------------
 
     def _damage(self) -> Corruption:
         """The corruption that the traits ask for."""
         if self.corruption == "ImageSwap":
-            return self._swapped()
+            return self._swapped().within(self.region)
         if self.corruption == "QuestionSwap":
             return QuestionSwap(self.other_question)
         if self.corruption == "MeanAblation":
-            return MeanAblation(self.to, self._region)
-        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self._region, self.at)
+            return MeanAblation(self.to, self.region)
+        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self.region, self.at)
 
     def _swapped(self) -> ImageSwap:
         """The swap of pictures; until one is chosen, with a picture to begin with."""
         if self._swap is None:
-            self._swap = ImageSwap(_another(self.tracer), self._region)
+            self._swap = ImageSwap(_another(self.tracer))
         return self._swap
 
     def _view(self) -> View:
@@ -184,30 +188,38 @@ class Controls(anywidget.AnyWidget):
     def _valid_limit(self, proposal: Any) -> float:
         return checked_factor("limit", proposal["value"])
 
-    @traitlets.validate("corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes")
+    @traitlets.validate(
+        "corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes", "overlay"
+    )
     @_refusing
     def _valid_name(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
-        accepted: dict[str, Iterable[str]] = {
-            "corruption": figure.CULPRITS,
-            "kind": NOISE_KINDS,
-            "at": PLACES,
-            "to": GOALS,
-            "metric": METRICS,
-            "block": BLOCKS,
-            "site": SITES,
-            "direction": DIRECTIONS,
-            "show": SHOWS,
-            "axes": AXES,
-        }
-        one_of(name, value, accepted[name])
+        one_of(name, value, figure.CHOICES[name])
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and (reason := figure.closed_because(self._damage(), value)):
             raise ValueError(f"block: {value!r} cannot be traced now. {reason}")
         return str(value)
 
-    @traitlets.validate("samples", "seed", "window", "example")
+    @traitlets.validate("opacity")
+    @_refusing
+    def _valid_opacity(self, proposal: Any) -> float:
+        opacity = checked_factor("opacity", proposal["value"])
+        if opacity > 1:
+            raise ValueError(f"opacity: expected a number from 0 to 1, got {opacity}")
+        return opacity
+
+    @traitlets.validate("region")
+    @_refusing
+    def _valid_region(self, proposal: Any) -> list[list[bool]] | None:
+        return plain_region(checked_region(proposal["value"], self.tracer.model.grid))
+
+    @traitlets.validate("patches")
+    @_refusing
+    def _valid_patches(self, proposal: Any) -> list[CellIndex]:
+        return _places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)
+
+    @traitlets.validate("samples", "seed", "window", "example", "square")
     @_refusing
     def _valid_number(self, proposal: Any) -> int:
         name = proposal["trait"].name
@@ -216,6 +228,7 @@ class Controls(anywidget.AnyWidget):
             "seed": (0, 2**53),
             "window": (1, len(self.tracer.model.blocks[self.block].layers)),
             "example": (-1, len(examples()) - 1),
+            "square": (1, max(self.tracer.model.grid)),
         }[name]
         return whole_number(name, proposal["value"], low, high)
 
@@ -229,14 +242,8 @@ class Controls(anywidget.AnyWidget):
     @traitlets.validate("selection")
     @_refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
-        layers, positions = len(self.tracer.model.blocks[self.block].layers), self._positions()
-        cells = []
-        for cell in proposal["value"]:
-            if not isinstance(cell, (list, tuple)) or len(cell) != 2:
-                raise ValueError(f"selection: expected a list of (layer, position), got {cell!r}")
-            layer = whole_number("selection (layer)", cell[0], 0, layers - 1)
-            cells.append((layer, whole_number("selection (position)", cell[1], 0, positions and positions - 1)))
-        return cells
+        shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
+        return _places("selection", proposal["value"], ("layer", "position"), shape)
 
     def _positions(self) -> int | None:
         """How many positions the block in view has; None while that is not known without computing."""
@@ -246,7 +253,11 @@ class Controls(anywidget.AnyWidget):
 def traits_of(tracer: Tracer) -> dict[str, Any]:
     """The input traits that a tracer stands for."""
     corruption = tracer.corruption
-    damage: dict[str, Any] = {"corruption": type(corruption).__name__, "other_question": ""}
+    damage: dict[str, Any] = {
+        "corruption": type(corruption).__name__,
+        "other_question": "",
+        "region": plain_region(getattr(corruption, "region", None)),
+    }
     if isinstance(corruption, GaussianNoise):
         names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
         damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
@@ -256,6 +267,20 @@ def traits_of(tracer: Tracer) -> dict[str, Any]:
         damage["to"] = corruption.to
     foil = tracer.given["foil"] or ""
     return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
+
+
+def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
+    """A list of pairs within a shape, of which an axis may not be known yet."""
+    places = []
+    for place in value:
+        if not isinstance(place, (list, tuple)) or len(place) != 2:
+            raise ValueError(f"{name}: expected a list of ({', '.join(axes)}), got {place!r}")
+        first, second = (
+            whole_number(f"{name} ({axis})", at, 0, size and size - 1)
+            for at, axis, size in zip(place, axes, shape, strict=True)
+        )
+        places.append((first, second))
+    return places
 
 
 def _another(tracer: Tracer) -> Image.Image:

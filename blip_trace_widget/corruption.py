@@ -15,6 +15,7 @@ Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -68,12 +69,7 @@ class Corruption:
         Raises:
             ValueError: naming what does not fit.
         """
-        region = getattr(self, "region", None)
-        if region is not None and (len(region), len(region[0])) != model.grid:
-            rows, columns = model.grid
-            raise ValueError(
-                f"region: expected {rows} x {columns} patches (rows x columns), got {len(region)} x {len(region[0])}"
-            )
+        checked_region(getattr(self, "region", None), model.grid)
         self.question_ids(question, model)
 
     @property
@@ -138,7 +134,7 @@ class GaussianNoise(Corruption):
         one_of("kind", self.kind, NOISE_KINDS)
         object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
-        object.__setattr__(self, "region", _as_region(self.region))
+        object.__setattr__(self, "region", checked_region(self.region))
         one_of("at", self.at, PLACES)
 
     @property
@@ -182,7 +178,7 @@ class GaussianNoise(Corruption):
             "kind": self.kind,
             "samples": self.samples,
             "seed": self.seed,
-            "region": _plain(self.region),
+            "region": plain_region(self.region),
             "at": self.at,
         }
 
@@ -210,7 +206,13 @@ class ImageSwap(Corruption):
         picture = as_image(self.image)
         object.__setattr__(self, "image", picture)
         object.__setattr__(self, "sha256", picture_hash(picture))
-        object.__setattr__(self, "region", _as_region(self.region))
+        object.__setattr__(self, "region", checked_region(self.region))
+
+    def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
+        """The same picture swapped in there alone; it need not be hashed again."""
+        made = copy.copy(self)
+        object.__setattr__(made, "region", checked_region(region))
+        return made
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
@@ -219,7 +221,7 @@ class ImageSwap(Corruption):
 
     def settings(self) -> dict[str, Any]:
         """Which image it was, by the hash of its size and pixels, and the region."""
-        return {"type": "ImageSwap", "sha256": self.sha256, "region": _plain(self.region)}
+        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,7 @@ class MeanAblation(Corruption):
 
     def __post_init__(self) -> None:
         one_of("to", self.to, GOALS)
-        object.__setattr__(self, "region", _as_region(self.region))
+        object.__setattr__(self, "region", checked_region(self.region))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
@@ -284,7 +286,7 @@ class MeanAblation(Corruption):
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make it again, as plain JSON."""
-        return {"type": "MeanAblation", "to": self.to, "region": _plain(self.region)}
+        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
 
 
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
@@ -292,7 +294,8 @@ def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> tor
     return delta if region is None else delta * region_mask(region, delta.device)[:, None]
 
 
-def _plain(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
+def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
+    """A region as plain JSON."""
     return None if region is None else [list(row) for row in region]
 
 
@@ -324,8 +327,16 @@ def region_mask(region: Sequence[Sequence[bool]], device: torch.device) -> torch
     return torch.cat([patches.new_zeros(1), patches])
 
 
-def _as_region(value: Any) -> tuple[tuple[bool, ...], ...] | None:
-    """A region as nested tuples, so that corruptions stay hashable."""
+def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tuple[bool, ...], ...] | None:
+    """A region as nested tuples, so that corruptions stay hashable.
+
+    Args:
+        value: a boolean (rows, columns) mask, or None.
+        grid: rows and columns that it must have, where they are known.
+
+    Raises:
+        ValueError: if it is none, is empty, or has another shape.
+    """
     if value is None:
         return None
     import numpy as np
@@ -340,4 +351,8 @@ def _as_region(value: Any) -> tuple[tuple[bool, ...], ...] | None:
         )
     if not mask.any():
         raise ValueError("region: expected at least one patch, got an empty mask")
+    if grid is not None and mask.shape != grid:
+        raise ValueError(
+            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
+        )
     return tuple(tuple(bool(cell) for cell in row) for row in mask)

@@ -13,10 +13,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
+from blip_trace_widget.grids import Chosen
 from blip_trace_widget.results import Trace
 from blip_trace_widget.sites import State, as_states
 from blip_trace_widget.tracer import Tracer
@@ -64,25 +66,42 @@ def picture(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def python(tracer: Tracer, view: View, cells: Sequence[tuple[int, int]] = (), image: str | None = None) -> str:
-    """Code that makes the trace in view again, and the patched run of the selected cells.
+def python(
+    tracer: Tracer,
+    view: View,
+    chosen: Chosen | None = None,
+    image: str | None = None,
+    picture_map: tuple[str, int] | None = None,
+) -> str:
+    """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
 
     Args:
         tracer: what is shown.
         view: which grid.
-        cells: (layer, position) of the selected cells.
+        chosen: what is selected.
         image: an expression that gives the picture, where one is known.
+        picture_map: direction of a map of image tokens, and side of its squares.
     """
+    chosen = chosen or Chosen()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
     lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
-    if cells:
+    if chosen.cells:
         names.add("State")
         grid = tracer.cells(view.block, view.site, view.head, view.window)
-        chosen = set(cells)
-        states = as_states([state for cell in grid if (cell.layer, cell.position) in chosen for state in cell.states])
+        states = as_states([state for cell in grid if cell.index in set(chosen.cells) for state in cell.states])
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(view.direction)},", ")"]
+    if chosen.patches:
+        mask = np.zeros(tracer.model.grid, dtype=bool)
+        mask[tuple(zip(*chosen.patches, strict=True))] = True
+        lines += ["", *_mask("patches", mask)]
+        lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(view.direction)})"]
+    if picture_map is not None:
+        direction, square = picture_map
+        lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
     shown = image or _picture(tracer.image, PICTURE)
+    region = getattr(tracer.corruption, "region", None)
+    before = [] if region is None else [*_mask("region", np.array(region)), ""]
     corruption = _corruption(tracer.corruption)
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
@@ -91,8 +110,22 @@ def python(tracer: Tracer, view: View, cells: Sequence[tuple[int, int]] = (), im
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
     if "examples()" in shown + corruption:
         names.add("examples")
-    top = [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer)]
+    top = ["import numpy as np", ""] if before or chosen.patches else []
+    top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
+
+
+def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
+    """Lines that make a boolean mask again, a line for each rectangle of whole rows."""
+    lines = [f"{name} = np.zeros({mask.shape}, dtype=bool)"]
+    top = 0
+    for bottom in range(1, mask.shape[0] + 1):
+        if bottom < mask.shape[0] and (mask[bottom] == mask[top]).all():
+            continue
+        edges = np.flatnonzero(np.diff(mask[top].astype(int), prepend=0, append=0))
+        lines += [f"{name}[{top}:{bottom}, {left}:{right}] = True" for left, right in edges.reshape(-1, 2)]
+        top = bottom
+    return lines
 
 
 def _computed(trace: Trace) -> Any:
@@ -124,9 +157,10 @@ def _picture(image: Image.Image, otherwise: str) -> str:
 def _corruption(corruption: Corruption) -> str:
     """The expression that makes it again."""
     settings = corruption.settings()
+    where = "" if settings.pop("region", None) is None else "region=region"
     first = f"{_picture(corruption.image, OTHER)}, " if isinstance(corruption, ImageSwap) else ""
     rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
-    return f"{settings['type']}({(first + rest).removesuffix(', ')})"
+    return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
 
 
 def literal(value: Any) -> str:

@@ -29,9 +29,12 @@ from blip_trace_widget.corruption import (
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.drawing.colors import THEMES, palette
+from blip_trace_widget.drawing.words import is_negligible
+from blip_trace_widget.grids import Chosen, View
 from blip_trace_widget.metrics import METRICS, TotalEffect
+from blip_trace_widget.overlay import OVERLAYS
 from blip_trace_widget.results import Effect, Run, Top, Trace
-from blip_trace_widget.sites import BLOCKS, TEXT_BLOCKS
+from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, TEXT_BLOCKS
 from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
@@ -46,6 +49,20 @@ CULPRITS = {
     "ImageSwap": ("swap", "other picture", "choose another picture"),
     "QuestionSwap": ("swap", "other question", "ask something else instead"),
     "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
+}
+#: What each trait accepts that is one of several names.
+CHOICES = {
+    "metric": list(METRICS),
+    "corruption": list(CULPRITS),
+    "kind": list(NOISE_KINDS),
+    "at": list(PLACES),
+    "to": list(GOALS),
+    "overlay": list(OVERLAYS),
+    "direction": list(DIRECTIONS),
+    "axes": ["tokens", "layers"],
+    "show": list(wording.SHOWS),
+    "block": list(BLOCKS),
+    "site": list(SITES),
 }
 #: Below this share of the clean score the noise has taken little.
 LITTLE = 0.1
@@ -82,11 +99,8 @@ def setup(tracer: Tracer) -> protocol.Setup:
         "model": model.name,
         "blocks": [_block(tracer, name) for name in BLOCKS],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "metrics": list(METRICS),
-        "corruptions": list(CULPRITS),
-        "kinds": list(NOISE_KINDS),
-        "places": list(PLACES),
-        "goals": list(GOALS),
+        "choices": CHOICES,
+        "patches": model.grid,
         "examples": chooser if model.built_in else [],
         "answer_tokens": tracer.answer_tokens,
     }
@@ -127,17 +141,28 @@ def runs(tracer: Tracer, generation: int, pinned: Effect | None = None) -> proto
         "metric": tracer.metric.name,
         "given": tracer.given["answer"] is not None,
         "line": damage_line(tracer.corruption),
-        "clean": {"answer": clean.answer, "score": number(clean.score), "stderr": None},
-        "corrupted": {
-            "answer": corrupted.answer,
-            "score": number(corrupted.score),
-            "stderr": number(corrupted.stderr),
-        },
+        "clean": _run(tracer, clean),
+        "corrupted": _run(tracer, corrupted),
         "total_effect": number(total.value),
         "total_effect_stderr": number(total.stderr),
         "gate": gate(total, tracer.metric.name, tracer.corruption),
         "bars": bars(tracer, None, pinned),
     }
+
+
+def _run(tracer: Tracer, run: Run) -> protocol.RunInfo:
+    score, stderr = number(run.score), number(run.stderr)
+    return {"answer": run.answer, "score": score, "stderr": stderr, "share": _filled(tracer, score or 0.0)}
+
+
+def _filled(tracer: Tracer, score: float) -> float:
+    """How much of its bar a score fills; one without natural limits is shown beside the other run's."""
+    if tracer.metric.name == "probability":
+        return score
+    if tracer.metric.name == "log_probability":
+        return math.exp(min(score, 0.0))
+    largest = max(abs(number(run.score) or 0.0) for run in (tracer.clean, tracer.corrupted))
+    return max(0.0, score) / largest if largest else 0.0
 
 
 def damage(settings: Mapping[str, Any]) -> str:
@@ -253,31 +278,32 @@ def cell_values(trace: Trace) -> NDArray[np.float32]:
 def detail(
     tracer: Tracer,
     effect: Effect,
-    cells: Sequence[tuple[int, int]],
-    window: int,
+    chosen: Chosen,
+    view: View,
     generation: int,
     pinned: Effect | None = None,
 ) -> protocol.Detail:
-    """The patched run of the selected cells."""
-    state = effect.states[0]
+    """The patched run of what is selected."""
     return {
         "generation": generation,
-        "block": state.block,
-        "site": state.site,
-        "head": state.head,
-        "tokens": tracer.tokens(state.block),
-        "layers": len(tracer.model.blocks[state.block].layers),
+        "block": view.block,
+        "site": view.site,
+        "head": view.head,
+        "tokens": tracer.tokens(view.block),
+        "layers": len(tracer.model.blocks[view.block].layers),
         "damage": damage(tracer.corruption.settings()),
         "culprit": CULPRITS[type(tracer.corruption).__name__][0],
         "metric": tracer.metric.name,
         "direction": effect.direction,
-        "window": window,
-        "cells": list(cells),
+        "window": view.window,
+        "cells": list(chosen.cells),
+        "patches": list(chosen.patches),
         "score": number(effect.score),
         "stderr": number(effect.stderr),
         "indirect_effect": number(effect.indirect_effect),
         "recovery": number(effect.recovery),
         "recovery_stderr": number(effect.recovery_stderr),
+        "negligible": bool(is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars(tracer, effect, pinned),
     }
 

@@ -7,12 +7,15 @@ Ends: at arrays. Who fills them and when is `blip_trace_widget.conductor`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracer import Tracer
 
 #: (layer, position) of a cell.
 CellIndex: TypeAlias = tuple[int, int]
@@ -26,6 +29,27 @@ class View(NamedTuple):
     head: int | None = None
     direction: str = "restore"
     window: int = 1
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is patched together in one run: cells of the grid in view, or patches of the picture; false if nothing.
+
+    Attributes:
+        cells: (layer, position) each.
+        patches: (row, column) each.
+    """
+
+    cells: tuple[CellIndex, ...] = ()
+    patches: tuple[CellIndex, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.patches)
+
+    @property
+    def one(self) -> bool:
+        """Whether it is one cell, whose value belongs into the grid."""
+        return len(self.cells) == 1
 
 
 @dataclass
@@ -47,6 +71,10 @@ class Cells:
     def missing(self) -> set[CellIndex]:
         """Wanted cells that are not there."""
         return self.wanted - self.computed()
+
+    def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
+        """Keep the scores of a cell, (samples,)."""
+        self.samples[:, cell[0], cell[1]] = scores
 
     def want_all(self) -> None:
         """Want every cell."""
@@ -94,3 +122,9 @@ class Sheet:
                 self.cells(view).want_all()
             elif same_words and shape == other.shape(view.block):
                 self.cells(view).wanted |= theirs.wanted
+
+
+def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
+    """All that the numbers depend on, the corruption last."""
+    given = tuple(tracer.given.values())
+    return tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption

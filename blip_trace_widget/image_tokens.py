@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -20,6 +22,9 @@ from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.memory import ImageMemory, Projections
 from blip_trace_widget.model import BlipVqa, picture_hash
+
+#: Samples of which `ImageTokens.damage` looks at the noise together.
+TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,20 @@ class ImageTokens:
                 self._noise = (corruption.unit(), self._project(corruption, part))
             noise = self._noise[1]
         return Sight(clean.plus(noise, corruption.strength))
+
+    def damage(self, corruption: Corruption) -> NDArray[np.float64]:
+        """Length of what a corruption adds to each embedding over the length of the clean one, (image tokens,).
+
+        A root mean square over samples.
+        """
+        clean = self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens
+        clean = clean.float()
+        squares = torch.zeros(clean.shape[0], dtype=torch.float64, device=clean.device)
+        for start in range(0, corruption.samples, TOGETHER):
+            delta = corruption.delta(clean, self.model, slice(start, start + TOGETHER))
+            squares += delta.square().sum(-1, dtype=torch.float64).sum(0)
+        length = (squares / corruption.samples).sqrt() / clean.double().norm(dim=-1).clamp_min(1e-30)
+        return np.asarray((corruption.strength * length).cpu().numpy())
 
     def _project(self, corruption: Corruption, part: slice) -> Projections:
         delta = corruption.delta(self.clean_tokens, self.model, part)

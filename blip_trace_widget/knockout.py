@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.calls import Computing, Progress, as_check, as_progress
 from blip_trace_widget.forward import Cancelled, Cut
 from blip_trace_widget.memory import TokenMemory
+from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number, window_layers
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.tracer import Tracer
 
-#: Positions: one, several, or (None) all; keys among image tokens also as a boolean (rows, columns) region.
-Positions: TypeAlias = "int | Iterable[int] | Iterable[Iterable[bool]] | None"
 ATTENTIONS = ("cross_attention", "self_attention")
 
 
@@ -115,7 +114,7 @@ def knock_out(
     """See `Tracer.knockout`."""
     edges, settings = _edges(tracer, block, site, head, queries, keys)
     depth = len(tracer.model.blocks[block].layers)
-    chosen = sorted(set(_whole_numbers("layers", layers, depth)))
+    chosen = sorted(set(whole_numbers("layers", layers, depth)))
     settings["layers"] = chosen
     with Computing(tracer.model):
         clean = tracer.clean.score
@@ -182,11 +181,8 @@ def _edges(
     others = own if site == "self_attention" else len(tracer.question_tokens)
     if looks_at_image:
         others = tracer.model.image_token_count
-    rows = _whole_numbers("queries", queries, own)
-    keys = _listed(keys)
-    columns = _region(tracer, keys) if looks_at_image else None
-    if columns is None:
-        columns = _whole_numbers("keys", keys, others)
+    rows = whole_numbers("queries", queries, own)
+    columns = image_tokens("keys", keys, tracer.model) if looks_at_image else whole_numbers("keys", keys, others)
     heads = tracer.model.blocks[block].heads
     edges = torch.zeros((1 if head is None else heads, own, others), dtype=torch.bool, device=tracer.model.device)
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
@@ -199,45 +195,3 @@ def _edges(
         "queries": rows,
         "keys": columns,
     }
-
-
-def _region(tracer: Tracer, keys: Any) -> list[int] | None:
-    """The image tokens of a boolean (rows, columns) region; None where `keys` is none."""
-    if not isinstance(keys, (list, np.ndarray)):
-        return None
-    try:
-        array = np.asarray(keys)
-    except ValueError as error:
-        raise ValueError("keys: expected a boolean (rows, columns) region, got rows of unequal length") from error
-    if array.dtype != np.bool_:
-        return None
-    if array.shape != tracer.model.grid:
-        rows, columns = tracer.model.grid
-        raise ValueError(f"keys: a region must be {rows} x {columns} patches (rows x columns), got shape {array.shape}")
-    if not array.any():
-        raise ValueError("keys: expected a region of at least one patch, got an empty one")
-    return [int(at) + 1 for at in np.flatnonzero(array)]
-
-
-def _whole_numbers(name: str, given: Any, count: int) -> list[int]:
-    """Layers or positions: one, several, or (None) all."""
-    if given is None:
-        return list(range(count))
-    given = _listed(given)
-    accepted = f"whole numbers from 0 to {count - 1}"
-    if not isinstance(given, (list, np.ndarray)) or (isinstance(given, np.ndarray) and given.ndim == 0):
-        if not hasattr(given, "__index__"):
-            raise TypeError(f"{name}: expected {accepted}, got {type(given).__name__} {given!r}")
-        given = [given]
-    if any(isinstance(item, (list, np.ndarray)) and np.ndim(item) for item in given):
-        raise ValueError(f"{name}: expected {accepted}, got rows of several")
-    if len(given) == 0:
-        raise ValueError(f"{name}: expected at least one of the {accepted}, got none")
-    return [whole_number(name, item, 0, count - 1) for item in given]
-
-
-def _listed(given: Any) -> Any:
-    """Sets, ranges and iterators as lists, which can be gone through twice."""
-    if isinstance(given, (str, bytes, np.ndarray)) or not isinstance(given, Iterable):
-        return given
-    return [list(item) if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else item for item in given]

@@ -7,9 +7,10 @@ Cost: standard library alone; parsing a request takes microseconds.
 Ends: at shapes and ranges of plain JSON. Whether a question has too many tokens or a cell lies outside the grid is for
 `blip_trace_widget.widget` and the tracer to say.
 
-Durable state travels as traits (`Setup`, `Runs`, `Grid`, `Detail`, `Curve`), so that a saved notebook shows the whole
-figure. What passes by (progress, single cells) travels as custom messages with the id of the request that caused them
-and the generation of the inputs they were computed from; the front end drops those of an older generation.
+Durable state travels as traits (`Setup`, `Runs`, `Grid`, `Detail`, `PictureMap`, `Curve`), so that a saved notebook
+shows the whole figure. What passes by (progress, single cells) travels as custom messages with the id of the request
+that caused them and the generation of the inputs they were computed from; the front end drops those of an older
+generation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, Union, cast
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
@@ -78,11 +79,8 @@ class Setup(TypedDict):
     model: str
     blocks: list[BlockInfo]
     head_sites: list[str]  # those that have single heads
-    metrics: list[str]
-    corruptions: list[str]
-    kinds: list[str]
-    places: list[str]
-    goals: list[str]
+    choices: dict[str, list[str]]  # of each trait that is one of several names
+    patches: tuple[int, int]  # rows and columns of the picture's patches
     examples: list[ExampleInfo]
     answer_tokens: list[str]
 
@@ -93,6 +91,7 @@ class RunInfo(TypedDict):
     answer: str
     score: float | None
     stderr: float | None
+    share: float  # of its bar that the score fills
 
 
 class Bars(TypedDict):
@@ -159,13 +158,34 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
-    cells: list[tuple[int, int]]
+    cells: list[tuple[int, int]]  # of the grid, or
+    patches: list[tuple[int, int]]  # of the picture
     score: float | None
     stderr: float | None
     indirect_effect: float | None
     recovery: float | None
     recovery_stderr: float | None
+    negligible: bool  # the effect cannot be told from 0
     bars: Bars
+
+
+class PictureMap(TypedDict):
+    """What lies over the picture."""
+
+    generation: int
+    overlay: str
+    square: int  # patches in a row or column of a square
+    rows: int  # of squares
+    columns: int
+    limit: float  # where the colours end, to both sides of 0
+    low: str  # the ends of the legend, in words; "0" where no value is below
+    high: str
+    text: str
+    unit: str
+    percent: bool
+    done: int | None  # squares, where they are patched one at a time
+    left: str  # about how long it takes yet, while it is being filled
+    values: bytes  # float32 (3, rows, columns): value, standard error, significant; NaN = not known
 
 
 class Steps(TypedDict):
@@ -217,6 +237,14 @@ class StopRequest(TypedDict):
     id: int
 
 
+class PaintRequest(TypedDict):
+    """Fill what is left of the map over the picture, or stop filling it."""
+
+    type: Literal["paint"]
+    id: int
+    on: bool
+
+
 class ImageRequest(TypedDict):
     """Use the picture in the message's one buffer."""
 
@@ -256,6 +284,22 @@ class LookRequest(TypedDict):
     last: int
 
 
+class ConfineRequest(TypedDict):
+    """Damage the picture only in the patches that are marked, only in the others, or everywhere."""
+
+    type: Literal["confine"]
+    id: int
+    to: Literal["marked", "others", "all"]
+
+
+class AttendRequest(TypedDict):
+    """Say where the question's tokens look in a layer."""
+
+    type: Literal["attend"]
+    id: int
+    layer: int
+
+
 class ExportRequest(TypedDict):
     """Make a file or a text of what is shown."""
 
@@ -270,11 +314,14 @@ Request = (
     | PatchRequest
     | TraceRequest
     | StopRequest
+    | PaintRequest
     | ImageRequest
     | OtherImageRequest
     | PinRequest
     | StepRequest
     | LookRequest
+    | ConfineRequest
+    | AttendRequest
     | ExportRequest
 )
 
@@ -296,6 +343,18 @@ class CellsEvent(TypedDict):
     cells: list[tuple[int, int]]
 
 
+class AttentionEvent(TypedDict):
+    """Where the question's tokens look in a layer; the message's buffer is float32 (tokens, rows, columns)."""
+
+    type: Literal["attention"]
+    id: int
+    generation: int
+    layer: int
+    head: int | None
+    rows: int
+    columns: int
+
+
 class ProgressEvent(TypedDict):
     """How far the grid is; sent at most ten times a second."""
 
@@ -304,7 +363,7 @@ class ProgressEvent(TypedDict):
     generation: int
     done: int
     total: int
-    seconds_left: float | None
+    left: str  # about how long it takes yet
 
 
 class DoneEvent(TypedDict):
@@ -335,7 +394,7 @@ class ExportedEvent(TypedDict):
     media: str
 
 
-Event = CellsEvent | ProgressEvent | DoneEvent | TakenEvent | ExportedEvent
+Event = CellsEvent | AttentionEvent | ProgressEvent | DoneEvent | TakenEvent | ExportedEvent
 
 _REQUESTS: dict[str, type] = {
     typing.get_args(typing.get_type_hints(shape)["type"])[0]: shape for shape in typing.get_args(Request)

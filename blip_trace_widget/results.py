@@ -1,30 +1,26 @@
 """What comes out: Run, Effect, Trace, NoiseCurve. Frozen, and independent of any model.
 
 For: keeping, tabulating, plotting and saving results. Plain NumPy; pandas and plotting are imported where used.
-Cost: a saved trace takes samples x layers x positions x 8 bytes and a little JSON.
-Ends: at numbers and files. A file is safetensors with JSON metadata; loading one executes nothing.
+Cost: statistics are computed when asked for, on small arrays.
+Ends: at numbers; files are `blip_trace_widget.files`', drawing `blip_trace_widget.plots`'.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import files
 from blip_trace_widget.metrics import Effects, TotalEffect, effects, false_discovery, standard_error, t_test
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, one_of, whole_number, window_layers
+from blip_trace_widget.sites import State, window_layers
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FORMAT = "blip_trace_widget.trace"
-FORMAT_VERSION = 1
 
 Top = list[tuple[str, float]]
 
@@ -71,6 +67,7 @@ class Effect:
         distribution: mean probability of every word at the first answer position, (vocabulary,).
         states: what was patched.
         direction: ``"restore"`` or ``"disrupt"``.
+        image_tokens: or which image tokens were.
     """
 
     score: float
@@ -84,6 +81,7 @@ class Effect:
     distribution: NDArray[np.float32] = field(repr=False)
     states: tuple[State, ...]
     direction: str
+    image_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,27 +232,8 @@ class Trace(EffectGrid):
         Raises:
             OSError: if the file cannot be written.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-
-        from blip_trace_widget import __version__
-
-        metadata = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "package": __version__,
-            "tokens": list(self.tokens),
-            "settings": self.settings,
-        }
-        tensors = {
-            "samples": np.ascontiguousarray(self.samples),
-            "corrupted": np.ascontiguousarray(self.corrupted),
-            "clean": np.array([self.clean]),
-        }
-        try:
-            save_file(tensors, os.fspath(path), metadata={FORMAT: json.dumps(metadata)})
-        except SafetensorError as error:
-            raise OSError(f"path: {os.fspath(path)!r} cannot be written: {error}") from error
+        arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
+        files.write(path, files.TRACE, arrays, tokens=self.tokens, settings=self.settings)
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
@@ -264,38 +243,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
-    from safetensors import SafetensorError, safe_open
-
-    name = os.fspath(path)
-    if not Path(name).is_file():
-        raise FileNotFoundError(f"path: no such file: {name!r}")
-    try:
-        with safe_open(name, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {})[FORMAT])
-            tensors = {key: file.get_tensor(key) for key in ("samples", "corrupted", "clean")}
-        version = metadata["version"]
-        if version == FORMAT_VERSION:
-            return _assembled(tensors, metadata)
-    except (KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(f"path: {name!r} is no saved trace: it lacks {error}") from error
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"path: {name!r} is damaged or no saved trace: {error}") from error
-    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads {FORMAT_VERSION}")
-
-
-def _assembled(tensors: dict[str, NDArray[Any]], metadata: dict[str, Any]) -> Trace:
-    """A trace from what a file holds; whatever does not fit raises."""
-    samples, corrupted = tensors["samples"], tensors["corrupted"]
-    tokens, settings = tuple(str(token) for token in metadata["tokens"]), metadata["settings"]
-    if samples.ndim != 3 or samples.shape[0] != corrupted.shape[0] or samples.shape[2] != len(tokens):
-        raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
-    one_of("block", settings["block"], BLOCKS)
-    one_of("site", settings["site"], SITES)
-    one_of("direction", settings["direction"], DIRECTIONS)
-    whole_number("window", settings["window"], 1)
-    trace = Trace(samples, float(tensors["clean"][0]), corrupted, dict(settings), tokens)
-    _ = trace.settings["metric"], trace.settings["corruption"]
-    return trace
+    return Trace(**files.read(path, files.TRACE))
 
 
 class SuggestedFactor(float):
@@ -412,3 +360,27 @@ class NoiseCurve:
         from blip_trace_widget import plots
 
         return plots.curve(self, ax)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write safetensors with JSON metadata.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        arrays = {
+            "factors": self.factors,
+            "clean": self.clean,
+            "corrupted": self.corrupted,
+            "patched": self.patched,
+        }
+        files.write(path, files.NOISE_CURVE, arrays, states=[asdict(state) for state in self.states])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> NoiseCurve:
+        """Read a curve that `save` wrote, bit for bit.
+
+        Raises:
+            OSError: if the file cannot be opened.
+            ValueError: if it is damaged, of another kind, or of a newer format.
+        """
+        return cls(**files.read(path, files.NOISE_CURVE))

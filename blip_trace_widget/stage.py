@@ -16,16 +16,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blip_trace_widget import figure
-from blip_trace_widget.grids import CellIndex, Cells, Sheet, View
+from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Tracer
 
 
 class Patched(NamedTuple):
-    """A patched run of chosen cells of a grid."""
+    """A patched run of what was chosen."""
 
     effect: Effect
-    cells: tuple[CellIndex, ...]
+    chosen: Chosen
     view: View
 
 
@@ -33,7 +33,7 @@ class Screen(Protocol):
     """Where results are shown; called under the conductor's lock, from any thread."""
 
     def show_traits(self, **state: Any) -> None:
-        """Show durable state: setup, picture, runs, grid, detail, pinned, curve, generation, selection, error."""
+        """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""
 
     def together(self) -> AbstractContextManager[Any]:
         """What is shown inside appears at once."""
@@ -71,9 +71,9 @@ class Stage:
         """The cells of the grid in view."""
         return self.sheet.cells(self.view)
 
-    def is_current(self, cells: tuple[CellIndex, ...]) -> bool:
-        """Whether the patched run of these cells is on show, with these inputs."""
-        shown = self._patched is not None and (self._patched.view, self._patched.cells) == (self.view, cells)
+    def is_current(self, chosen: Chosen) -> bool:
+        """Whether the patched run of what is chosen is on show, with these inputs."""
+        shown = self._patched is not None and (self._patched.view, self._patched.chosen) == (self.view, chosen)
         return shown and self._shown_with == self.computed
 
     def show_runs(self) -> None:
@@ -127,8 +127,8 @@ class Stage:
         if patched is None or self.computed is None:
             return {}
         pinned = self._pinned and self._pinned.effect
-        effect, cells, view = patched
-        return dict(figure.detail(self.tracer, effect, cells, view.window, self.computed, pinned))
+        effect, chosen, view = patched
+        return dict(figure.detail(self.tracer, effect, chosen, view, self.computed, pinned))
 
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:

@@ -28,10 +28,11 @@ from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_pro
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.image_tokens import ImageTokens
-from blip_trace_widget.knockout import Knockout, KnockoutTrace, Positions, knock_out, knock_out_by_layer
+from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock_out_by_layer
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
 from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, as_states, one_of, whole_number, windowed
@@ -250,11 +251,47 @@ class Tracer:
         self._begin(cancel, with_states=_needs_states([chosen]))
         self._check_states(chosen)
         check = as_check(cancel)
+        return self._as_effect(self._patched([chosen], direction, check), direction, cancel, states=chosen)
+
+    def patch_image_tokens(
+        self,
+        tokens: Positions,
+        direction: str = "restore",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Effect:
+        """Restore, or damage, some of the image tokens that the question encoder looks at, all in one run.
+
+        Args:
+            tokens: their positions (0 is the class token; patches follow row by row), or a boolean (rows, columns)
+                region of patches. None: all.
+            direction: ``"restore"``: a corrupted run that sees these tokens' clean embeddings; ``"disrupt"``: a clean
+                run that sees their corrupted ones.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so.
+        """
+        chosen = sorted(set(image_tokens("tokens", tokens, self.model)))
+        one_of("direction", direction, DIRECTIONS)
+        self._check_damages_image()
+        chunks = self._swapped([chosen], direction, as_check(cancel))
+        return self._as_effect(chunks, direction, cancel, image_tokens=tuple(chosen))
+
+    def _as_effect(
+        self,
+        chunks: Chunks,
+        direction: str,
+        cancel: Any,
+        states: tuple[State, ...] = (),
+        image_tokens: tuple[int, ...] = (),
+    ) -> Effect:
+        """One patched run, whose samples come in chunks."""
         with self.preparing(cancel):
             total = self.total_effect
             scores = np.empty(self.corruption.samples)
             distribution: Any = 0.0
-            for part, _, logits in self._patched([chosen], direction, check):
+            for part, _, logits in chunks:
                 scores[part] = self.score_logits(logits[:, 0])
                 distribution = distribution + _distribution_sum(logits[:, 0])
         mean = (distribution / scores.size).astype(np.float32)
@@ -269,8 +306,9 @@ class Tracer:
             recovery_stderr=float(statistics.recovery_stderr),
             undefined_because=total.closed_because,
             distribution=mean,
-            states=chosen,
+            states=states,
             direction=direction,
+            image_tokens=image_tokens,
         )
 
     @overload
@@ -367,18 +405,8 @@ class Tracer:
         runs = [cell.states for cells in each for cell in cells]
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
         layers = len(self.model.blocks[block].layers)
-        return HeadTrace(
-            **self._grid(
-                samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2),
-                block=block,
-                site=site,
-                head="all",
-                position=position,
-                window=window,
-                direction=direction,
-            ),
-            tokens=tuple(tokens if position is None else [tokens[position]]),
-        )
+        shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
+        return self.as_head_trace(shaped, block, site, window, direction, position)
 
     def trace_image_tokens(
         self,
@@ -407,19 +435,11 @@ class Tracer:
         rows, columns = self.model.grid
         patch = whole_number("patch", patch, 1, max(rows, columns))
         one_of("direction", direction, DIRECTIONS)
-        if not self.corruption.damages_image:
-            raise ValueError(
-                f"corruption: a map of image tokens needs one that damages the image, such as GaussianNoise; "
-                f"{type(self.corruption).__name__} leaves it as it is"
-            )
+        self._check_damages_image()
         shape, groups = squares(rows, columns, patch)
         self._begin(cancel)
-
-        def chunks(check: Check) -> Chunks:
-            return self._in_groups(lambda base, source: self.runner.swapped(base, source, groups, check), direction)
-
-        samples = self._fill(len(groups), chunks, progress, cancel)
-        return ImageTokenTrace(**self._grid(samples.reshape(-1, *shape), direction=direction, patch=patch), patch=patch)
+        samples = self._fill(len(groups), lambda check: self._swapped(groups, direction, check), progress, cancel)
+        return self.as_image_token_trace(samples.reshape(-1, *shape), patch, direction)
 
     def knockout(
         self,
@@ -496,6 +516,19 @@ class Tracer:
     def logit_lens(self) -> readouts.LogitLens:
         """What the model's own head reads from the answer decoder's output at every layer and position."""
         return readouts.logit_lens(self)
+
+    def corruption_strength(self) -> NDArray[np.float64]:
+        """How strongly each patch of the picture is hit, (rows, columns).
+
+        The length of what is added to the patch's embedding divided by the length of the clean embedding, as a root
+        mean square over noise samples; 0 outside of a region. At the place where the corruption sits.
+
+        Raises:
+            ValueError: where the corruption does not damage the image.
+        """
+        self._check_damages_image()
+        with Computing(self.model):
+            return self.bases.image.damage(self.corruption)[1:].reshape(self.model.grid)
 
     def noise_curve(
         self,
@@ -581,6 +614,26 @@ class Tracer:
         self._check_states(every)
         return self._complete_runs(self._patched(runs, direction, check), len(runs), cancel)
 
+    def image_token_scores(
+        self,
+        groups: Sequence[Sequence[int]],
+        direction: str = "restore",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Iterator[tuple[slice, NDArray[np.float64], float]]:
+        """Scores of many runs that each see some image tokens of the other run; yields as `patched_scores` does.
+
+        Raises:
+            TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
+            Cancelled: within a layer of `cancel` saying so.
+        """
+        one_of("direction", direction, DIRECTIONS)
+        self._check_damages_image()
+        return self._complete_runs(self._swapped(groups, direction, as_check(cancel)), len(groups), cancel)
+
+    def as_image_token_trace(self, samples: NDArray[np.float64], patch: int, direction: str) -> ImageTokenTrace:
+        """The scores of squares of image tokens, (samples, rows, columns), with all that they mean."""
+        return ImageTokenTrace(**self._grid(samples, direction=direction, patch=patch), patch=patch)
+
     def _complete_runs(
         self, chunks: Chunks, count: int, cancel: Callable[[], bool] | Any
     ) -> Iterator[tuple[slice, NDArray[np.float64], float]]:
@@ -612,6 +665,23 @@ class Tracer:
         return Trace(
             **self._grid(samples, block=block, site=site, head=head, window=window, direction=direction),
             tokens=tuple(self.tokens(block)),
+        )
+
+    def as_head_trace(
+        self,
+        samples: NDArray[np.float64],
+        block: str,
+        site: str,
+        window: int,
+        direction: str,
+        position: int | None = None,
+    ) -> HeadTrace:
+        """The scores of a block's heads, (samples, layers, heads, positions), with all that they mean."""
+        asked = {"block": block, "site": site, "head": "all", "position": position}
+        tokens = self.tokens(block)
+        return HeadTrace(
+            **self._grid(samples, **asked, window=window, direction=direction),
+            tokens=tuple(tokens if position is None else [tokens[position]]),
         )
 
     def _grid(self, samples: NDArray[np.float64], **asked: Any) -> dict[str, Any]:
@@ -690,6 +760,10 @@ class Tracer:
             with_states=_needs_states(runs),
         )
 
+    def _swapped(self, groups: Sequence[Sequence[int]], direction: str, check: Check) -> Chunks:
+        """Runs that see some image tokens of the other run; as `_patched`."""
+        return self._in_groups(lambda base, source: self.runner.swapped(base, source, groups, check), direction)
+
     def _in_groups(
         self, work: Callable[[BaseRun, BaseRun], Chunks], direction: str, *, with_states: bool = False
     ) -> Chunks:
@@ -737,6 +811,13 @@ class Tracer:
                 f"block: the states of 'image_encoder' are the same in the clean and the corrupted run, because "
                 f"{type(self.corruption).__name__} damages what the image encoder puts out, or nothing of the image; "
                 f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
+            )
+
+    def _check_damages_image(self) -> None:
+        if not self.corruption.damages_image:
+            raise ValueError(
+                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise; "
+                f"{type(self.corruption).__name__} leaves it as it is"
             )
 
     def _check_blocks(self, states: Iterable[State]) -> None:
@@ -796,6 +877,11 @@ class Cell:
 
     def __init__(self, layer: int, position: int, states: tuple[State, ...]) -> None:
         self.layer, self.position, self.states = layer, position, states
+
+    @property
+    def index(self) -> tuple[int, int]:
+        """(layer, position)."""
+        return self.layer, self.position
 
 
 def _needs_states(runs: Iterable[Iterable[State]]) -> bool:

@@ -15,22 +15,29 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
 from blip_trace_widget import drawing, export, figure, protocol
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.controls import DAMAGE, VIEW, Controls, traits_of
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
-from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.grids import CellIndex, Chosen
 from blip_trace_widget.history import History
+from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.overlay import EFFECTS, square_for
 from blip_trace_widget.results import Trace
+from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
+#: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
+SELECTED = ("selection", "patches")
 #: The traits that are taken back together with what is no trait: the pictures, a given answer.
-ASKED = ("question", "foil", "metric", "example", "selection", *DAMAGE, *VIEW)
+ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -58,6 +65,7 @@ class TraceWidget(Controls):
     look = traitlets.Dict().tag(sync=True)
     setup = traitlets.Dict().tag(sync=True)
     picture = traitlets.Bytes(b"").tag(sync=True)
+    picture_map = traitlets.Dict().tag(sync=True)
     other_picture = traitlets.Bytes(b"").tag(sync=True)
     runs = traitlets.Dict().tag(sync=True)
     grid = traitlets.Dict().tag(sync=True)
@@ -66,6 +74,8 @@ class TraceWidget(Controls):
     curve = traitlets.Dict().tag(sync=True)
     steps = traitlets.Dict({"undo": False, "redo": False}).tag(sync=True)
     generation = traitlets.Int(0).tag(sync=True)
+    #: How far the map of heads is, ``{"done": 12, "total": 96}``; for charts, not for the front end.
+    heads = traitlets.Dict()
 
     def __init__(
         self,
@@ -113,13 +123,16 @@ class TraceWidget(Controls):
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
         self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
-        self._conductor = Conductor(tracer, self)
+        square = square_for(tracer.model.grid)
+        self._conductor = Conductor(tracer, self, square=square)
         self._path = path
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
         other = b"" if self._swap is None else figure.picture(self._swap.image)
         super().__init__(look=figure.look(), picture=figure.picture(tracer.image), other_picture=other)
-        self.show_traits(**traits_of(tracer), example=example)  # one by one: a metric may need the foil before it
+        self.show_traits(
+            **traits_of(tracer), example=example, square=square
+        )  # one by one: a metric may need the foil before it
         self._history = History(self._asked())
         self.on_msg(self._on_message)
         self.observe(self._on_question, "question")
@@ -127,7 +140,8 @@ class TraceWidget(Controls):
         self.observe(self._on_scoring, ["metric", "foil"])
         self.observe(self._on_damage, list(DAMAGE))
         self.observe(self._on_view, list(VIEW))
-        self.observe(self._on_selection, "selection")
+        self.observe(self._on_selection, list(SELECTED))
+        self.observe(self._on_overlay, ["overlay", "square"])
         self._conductor.begin()
 
     def __repr__(self) -> str:
@@ -149,17 +163,55 @@ class TraceWidget(Controls):
     def code(self) -> str:
         """Python that computes what is shown again: the grid in view and the patched run of the selected cells."""
         with self._conductor.lock:
-            tracer, view, cells = self.tracer, self._view(), list(self.selection)
+            tracer, view, chosen = self.tracer, self._view(), self._chosen()
+            picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
         image = None if self._path is None else export.literal(self._path)
-        return export.python(tracer, view, cells, image)
+        return export.python(tracer, view, chosen, image, picture_map)
+
+    def trace_of(self, block: str) -> Trace | None:
+        """The grid of a block as computed so far, with the site, head, direction and window in view.
+
+        Returns:
+            None where that block cannot be traced now or has no such site, and before the two runs are computed.
+
+        Raises:
+            ValueError: if there is no such block.
+        """
+        return self._conductor.trace_of(one_of("block", block, BLOCKS))
+
+    @property
+    def head_map(self) -> HeadTrace | None:
+        """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
+        with self._conductor.lock:
+            return self._conductor.heads.trace
 
     def trace_all(self) -> None:
         """Fill the grid in view, in the background."""
         self._conductor.trace_all()
 
+    def trace_heads(self) -> None:
+        """Fill `head_map`, in the background; the trait `heads` says how far it is."""
+        with self._conductor.lock:
+            self._conductor.heads.fill()
+
     def stop(self) -> None:
-        """Stop filling the grid; what is computed stays."""
-        self._conductor.stop()
+        """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
+        with self._conductor.lock:
+            self._conductor.stop()
+            self._conductor.painter.stop()
+
+    def panel(self) -> Any:
+        """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
+
+        The noise curve with a marker to drag, the profile over layers, the answers of the three runs, the map of heads.
+
+        Raises:
+            ImportError: if bqplot is not installed.
+            RuntimeError: in marimo, which cannot show bqplot.
+        """
+        from blip_trace_widget import charts
+
+        return charts.panel(self)
 
     def undo(self) -> None:
         """Take back what was asked last; nothing happens where there is nothing to take back."""
@@ -210,12 +262,18 @@ class TraceWidget(Controls):
                 self._conductor.trace_all(request["id"])
             elif request["type"] == "stop":
                 self._conductor.stop()
+            elif request["type"] == "paint":
+                self._paint(on=request["on"])
+            elif request["type"] == "confine":
+                self.region = self._confined(request["to"])
+            elif request["type"] == "attend":
+                self._attend(request["layer"], request["id"])
             elif request["type"] == "image":
                 content = _picture_in(buffers)
                 self._conductor.later(lambda: self._change_subject(image=as_image(content)), "picture")
             elif request["type"] == "other_image":
                 content = _picture_in(buffers)
-                self._conductor.later(lambda: self._use_other(ImageSwap(content, self._region)), "other picture")
+                self._conductor.later(lambda: self._use_other(ImageSwap(content)), "other picture")
             elif request["type"] == "pin":
                 self._conductor.pin(request["on"])
             elif request["type"] == "step":
@@ -229,9 +287,38 @@ class TraceWidget(Controls):
 
     def _patch(self, cells: Sequence[CellIndex], request: int) -> None:
         with self._conductor.lock:
-            self.show_traits(selection=list(cells))
-            self._conductor.select([(cell[0], cell[1]) for cell in self.selection], request)
+            self.show_traits(selection=list(cells), patches=[])
+            self._conductor.select(self.selection, request)
             self._remember()
+
+    def _paint(self, *, on: bool) -> None:
+        painter = self._conductor.painter
+        with self._conductor.lock:
+            if on:
+                painter.go_on()
+            else:
+                painter.stop()
+
+    def _marked(self) -> list[CellIndex]:
+        """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
+        if self.block != "image_encoder" or self.patches:
+            return list(self.patches)
+        # Position 0 is the class token, which is no part of the picture.
+        columns = self.tracer.model.grid[1]
+        return [divmod(position - 1, columns) for _, position in self.selection if position]
+
+    def _confined(self, to: str) -> NDArray[np.bool_] | None:
+        """The region that is damaged: the patches that are marked, the others, or all."""
+        mask = np.zeros(self.tracer.model.grid, dtype=bool)
+        with self._conductor.lock:
+            for place in self._marked():
+                mask[place] = True
+        return {"marked": mask, "others": ~mask, "all": None}[to]
+
+    def _attend(self, layer: int, request: int) -> None:
+        whole_number("layer", layer, 0, len(self.tracer.model.question_encoder.layers) - 1)
+        with self._conductor.lock:
+            self._conductor.painter.attend(layer, request)
 
     def _export(self, request: protocol.ExportRequest) -> None:
         name = request["format"]
@@ -277,6 +364,9 @@ class TraceWidget(Controls):
             return drawing.svg(
                 **{name: getattr(self, name) for name in shown},
                 settings_line=self.runs.get("line", ""),
+                marks=drawing.Marks(
+                    self.picture_map, self.opacity, self.tracer.model.grid, self._marked(), self.region
+                ),
                 theme=theme,
             )
 
@@ -291,14 +381,13 @@ class TraceWidget(Controls):
                 changes["metric"] = "probability"
             self._answer = None
             self._image = changes.get("image", self._image)
-            if "image" in changes:
+            if "image" in changes:  # what was marked on the old picture means nothing on the new one
                 self._path = None
+                self.show_traits(patches=[], region=None)
             if "question" in changes:  # its tokens are others
                 self.show_traits(selection=[])
-                self._conductor.select([])
-                if self.corruption == "QuestionSwap":
-                    changes["corruption"] = self._asked_damage()
-            self._conductor.change(answer=None, foil=None, **changes)
+            self._select()
+            self._conductor.change(answer=None, foil=None, corruption=self._asked_damage(), **changes)
             self._remember()
 
     def _use_other(self, swap: ImageSwap) -> None:
@@ -361,11 +450,28 @@ class TraceWidget(Controls):
             self._conductor.look_at(view)
             self._remember()
 
-    def _on_selection(self, _change: Any) -> None:
-        if not self._showing:
-            with self._conductor.lock:
-                self._conductor.select([(cell[0], cell[1]) for cell in self.selection])
-                self._remember()
+    def _on_selection(self, change: Any) -> None:
+        if self._showing:
+            return
+        with self._conductor.lock:
+            if change["new"]:
+                self.show_traits(**{name: [] for name in SELECTED if name != change["name"]})
+            self._select()
+            self._remember()
+
+    def _on_overlay(self, _change: Any) -> None:
+        with self._conductor.lock:
+            self._conductor.painter.choose(self.overlay, self.square)
+
+    def _chosen(self) -> Chosen:
+        return Chosen(tuple(self.selection), tuple(self.patches))
+
+    def _select(self) -> None:
+        """Patch what the traits say is selected."""
+        if self.patches:
+            self._conductor.select_patches(self.patches)
+        else:
+            self._conductor.select(self.selection)
 
     # --- undo and redo -----------------------------------------------------------------------------------------------
 
@@ -398,7 +504,7 @@ class TraceWidget(Controls):
                     self._swap = asked["swap"]
                     other = b"" if self._swap is None else figure.picture(self._swap.image)
                     self.show_traits(other_picture=other)
-                self.show_traits(**{name: asked[name] for name in ASKED if name != "selection"})
+                self.show_traits(**{name: asked[name] for name in ASKED if name not in SELECTED})
                 self._show_steps()
             changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}
             changes: dict[str, Any] = {
@@ -412,8 +518,8 @@ class TraceWidget(Controls):
                 self._conductor.look_at(self._view())
             if changes:
                 self._conductor.change(**changes)
-            self.show_traits(selection=asked["selection"])
-            self._conductor.select([(cell[0], cell[1]) for cell in self.selection])
+            self.show_traits(**{name: asked[name] for name in SELECTED})
+            self._select()
 
     # --- the conductor's screen --------------------------------------------------------------------------------------
 
@@ -437,7 +543,7 @@ class TraceWidget(Controls):
     def go_back(self, tracer: Tracer) -> None:
         """Show the inputs that a tracer stands for."""
         with self._conductor.lock:
-            if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._swap:
+            if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._damage():
                 self._swap = tracer.corruption
                 self.show_traits(other_picture=figure.picture(self._swap.image))
             inputs = traits_of(tracer)

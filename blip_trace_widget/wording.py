@@ -28,6 +28,16 @@ LABELS = {
     "patch_embeddings": "before the ViT",
     "image_embeddings": "behind the ViT",
     "mean": "their mean",
+    "none": "no overlay",
+    "map_disrupt": "damage one patch",
+    "map_restore": "restore one patch",
+    "attention_clean": "attention",
+    "attention_corrupted": "attention, noisy",
+    "attention_difference": "attention, change",
+    "strength": "strength of damage",
+    "other_picture": "The picture that is swapped in",
+    "other_question": "Other question, of as many tokens",
+    "to": "Image tokens are set to",
     "export_png": "Figure as PNG",
     "export_svg": "Figure as SVG",
     "export_csv": "Numbers as CSV",
@@ -55,6 +65,14 @@ EXPLAIN = {
     "corrupted": "Corrupted run: the model on the damaged input, averaged over the noise samples",
     "noise": "Noise factor ν: how strong the noise on the image embeddings is",
     "other_question": "What is asked instead in the corrupted run; it needs as many tokens as the question",
+    "overlay": "What lies over the picture: which parts of it carry the answer, where the selected word looks, or how "
+    "strongly each patch is damaged.",
+    "square": "How many patches wide the squares are that are patched one at a time: of larger ones there are fewer.",
+    "opacity": "How much the overlay covers the picture",
+    "region": "Where the picture is damaged: everywhere, or in the patches that were marked on it",
+    "patches": "Click or drag to patch a part of the picture.",
+    "choose": "Choose a picture, or drop or paste one",
+    "more": "Point at a setting to read what it means.",
     "to": "Every image token is replaced by the mean over this picture's tokens, or by zero",
     "head": "One head of an attention alone, before the heads are joined, or all of them together.",
     "axes": "What the rows of the grid are.",
@@ -85,6 +103,26 @@ CAPTIONS = {
     "score disrupt": "Score of the answer with one state damaged",
     "hint restore": "Click a cell to restore that hidden state and see how much of the answer comes back.",
     "hint disrupt": "Click a cell to damage that hidden state and see how much of the answer is lost.",
+}
+
+#: What lies over the picture. Of attention: how the line ends, and what to do where no token is selected.
+OVERLAYS = {
+    "map_disrupt": "How much damaging just this part of the picture costs",
+    "map_restore": "How much restoring just this part brings back. Where all else stays damaged, a single patch was "
+    "measured to find the object no better than chance: no finding by itself.",
+    "attention_clean": " (clean run). Looking is not mattering: patch to know.",
+    "attention_corrupted": " (noisy runs). Looking is not mattering: patch to know.",
+    "attention_difference": ": noisy minus clean runs. Looking is not mattering: patch to know.",
+    "attention": "Select a cell of the question encoder to see where it looks.",
+    "strength": "How much each patch's embedding is changed",
+    "unhurt": "The picture is not damaged: its patches are the same in both runs.",
+}
+#: What its numbers are of.
+UNITS = {
+    "map_disrupt": "of the total effect",
+    "map_restore": "of the total effect",
+    "attention": "of the attention",
+    "strength": "times its own length",
 }
 
 

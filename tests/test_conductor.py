@@ -2,36 +2,15 @@
 
 import threading
 import time
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
+from screen import Screen
 
 from blip_trace_widget import GaussianNoise, State, Tracer, protocol
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
-
-
-class Screen:
-    def __init__(self):
-        self.lines, self.state, self.went_back = [], {}, []
-
-    def show_traits(self, **state):
-        self.lines += list(state.items())
-        self.state.update(state)
-
-    def together(self):
-        return nullcontext()
-
-    def say(self, content, buffers=None):
-        self.lines.append((content["type"], content))
-
-    def go_back(self, tracer):
-        self.went_back.append(tracer)
-
-    def said(self, kind):
-        return [content for name, content in self.lines if name == kind]
 
 
 class Gate:
@@ -230,7 +209,7 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
 
 
 def test_the_curve_is_shown_even_if_it_was_cancelled_after_its_last_factor(conductor, screen, monkeypatch):
-    conductor._curve_shown = None  # as if the job had been dropped between computing and showing
+    conductor._curve._shown = None  # as if the job had been dropped between computing and showing
     screen.state.pop("curve")
     conductor.change(corruption=GaussianNoise(4.0))
     assert conductor.wait(30)

@@ -10,6 +10,7 @@ from blip_trace_widget import GaussianNoise, State, Tracer, drawing, figure, pro
 from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
 from blip_trace_widget.drawing.sheet import breadth, cut, wrap
+from blip_trace_widget.grids import Chosen, View
 
 NS = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('&amp;')</script> & \"]]>\x00\ud800"
@@ -51,7 +52,7 @@ def payloads(tracer, example):
     return {
         "runs": figure.runs(tracer, 1),
         "grid": figure.grid(tracer.trace(block="question_encoder"), 1),
-        "detail": figure.detail(tracer, effect, [(5, 5)], 1, 1),
+        "detail": figure.detail(tracer, effect, Chosen(((5, 5),)), View(), 1),
         "question": example.question,
         "picture": figure.picture(example.image),
         "settings_line": "multiplicative · 10 samples · seed 0",
@@ -305,13 +306,17 @@ def test_the_sentence_is_the_front_ends(draw, payloads):
     assert sentence(**known).endswith("adds 20 % ± 4 % of the total effect.")
     known |= {"direction": "restore", "window": 1, "site": "block_output"}
     assert sentence(**known).endswith("takes away a further 20 % ± 4 % of what the noise took.")
-    known |= {"stderr": 0.3}
+    known |= {"negligible": True}
     assert sentence(**known).endswith("brings back −20 % ± 4 % of what the noise took, not distinguishable from 0.")
-    known |= {"recovery": None, "indirect_effect": 0.47, "stderr": 0.03}
+    known |= {"recovery": None, "indirect_effect": 0.47, "negligible": False}
     closed = payloads["runs"] | {"gate": {"open": False, "text": "too little"}}
     assert sentence(runs=closed, **known) == (
         "Restoring layer 4 at “color” changes the score by 47 ± 3 points. Recovery is not shown: too little."
     )
+    known |= {"recovery": 0.5832, "patches": [(2, 3)], "cells": []}
+    assert sentence(**known).startswith("Restoring patch 2,3 of the picture brings back 58 %")
+    known |= {"patches": [(2, 3), (2, 4)]}
+    assert sentence(**known).startswith("Restoring these 2 patches of the picture brings back 58 %")
     assert sentence(indirect_effect=None) == "Restoring layer 5 at “circle”: this could not be computed."
 
 

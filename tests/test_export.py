@@ -19,7 +19,7 @@ from blip_trace_widget import (
     examples,
     export,
 )
-from blip_trace_widget.grids import View
+from blip_trace_widget.grids import Chosen, View
 
 
 def run(code, folder, monkeypatch):
@@ -50,7 +50,7 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     cells = [(0, 0), (2, min(3, positions - 1))]
     if isinstance(corruption, ImageSwap):
         (tmp_path / export.OTHER).write_bytes(export.picture(corruption.image))
-    made = run(export.python(tracer, view, cells), tmp_path, monkeypatch)
+    made = run(export.python(tracer, view, Chosen(tuple(cells))), tmp_path, monkeypatch)
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
         np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
@@ -111,3 +111,18 @@ def test_a_cells_values_as_a_table(tracer):
     table = pd.read_csv(io.StringIO(export.cells_text(trace, [(5, 5), (1, 2)])), sep="\t")
     assert table[["layer", "position"]].to_numpy().tolist() == [[5, 5], [1, 2]]
     assert table["score"].tolist() == pytest.approx([trace.scores[5, 5], trace.scores[1, 2]])
+
+
+@pytest.mark.parametrize("kind", [GaussianNoise, MeanAblation, ImageSwap])
+def test_code_with_a_region_patches_and_a_map_gives_them_again(demo, example, tmp_path, monkeypatch, kind):
+    region = np.random.default_rng(3).random((8, 8)) < 0.4
+    region[3] = region[4] = True
+    given = (examples()[1].image,) if kind is ImageSwap else ()
+    tracer = Tracer(demo, example.image, example.question, corruption=kind(*given, region=region))
+    chosen = Chosen(patches=((0, 0), (3, 4), (3, 5), (7, 7)))
+    made = run(export.python(tracer, View(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
+    assert made["tracer"].corruption == tracer.corruption
+    tokens = [1 + 8 * row + column for row, column in chosen.patches]
+    assert made["effect"].image_tokens == tuple(tokens)
+    np.testing.assert_array_equal(made["effect"].scores, tracer.patch_image_tokens(tokens).scores)
+    np.testing.assert_array_equal(made["picture_map"].samples, tracer.trace_image_tokens(4, "disrupt").samples)

@@ -86,6 +86,48 @@ def test_every_square_of_image_tokens_equals_swapped_embeddings(tracer, data):
             assert_close(found.samples[:, row, column], exact)
 
 
+@EXAMPLES
+@given(problems(), st.data())
+def test_several_image_tokens_in_one_run_equal_swapped_embeddings(tracer, data):
+    if data.draw(st.booleans()):
+        tracer = before_the_vit(tracer)
+    count = tracer.model.image_token_count
+    chosen = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
+    direction = data.draw(st.sampled_from(["restore", "disrupt"]))
+    found = tracer.patch_image_tokens(chosen, direction)
+    assert found.image_tokens == tuple(sorted(chosen))
+    assert found.states == ()
+    slow, clean, corrupted = hooked(tracer)
+    if tracer.corruption.at == "patch_embeddings":
+        clean, *corrupted = [vit_output(slow, e) for e in (clean, *corrupted)]
+        slow.at = "image_embeddings"
+    inside = torch.tensor([token in chosen for token in range(count)])[:, None]
+    exact = []
+    for damaged in corrupted:
+        base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
+        exact.append(slow.probability(slow.run(torch.where(inside, source, base))[0]))
+    assert_close(found.scores, exact)
+    total = tracer.clean.score - tracer.corrupted.scores
+    restored = found.scores - tracer.corrupted.scores
+    effect = restored if direction == "restore" else tracer.clean.score - found.scores
+    assert found.indirect_effect == pytest.approx(effect.mean())
+    if not found.undefined_because:
+        assert found.recovery == pytest.approx(effect.mean() / total.mean())
+
+
+@EXAMPLES
+@given(problems(), st.data())
+def test_how_strongly_patches_are_hit_is_the_length_of_what_is_added(tracer, data):
+    if data.draw(st.booleans()):
+        tracer = before_the_vit(tracer)
+    _, clean, corrupted = hooked(tracer)
+    added = torch.stack([damaged - clean for damaged in corrupted]).double()
+    length = added.norm(dim=-1).square().mean(0).sqrt() / clean.double().norm(dim=-1)
+    found = tracer.corruption_strength()
+    assert found.shape == tracer.model.grid
+    np.testing.assert_allclose(found.ravel(), length[1:].numpy(), rtol=1e-4, atol=1e-5)
+
+
 def vit_output(slow, patch_embeddings):
     """The image tokens that patch embeddings lead to."""
     vision = slow.hf.vision_model

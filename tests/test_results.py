@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -75,6 +76,75 @@ def test_a_newer_format_is_refused(trace, tmp_path):
     )
     with pytest.raises(ValueError, match="format version 99"):
         load_trace(tmp_path / "new")
+
+
+@pytest.fixture(scope="module")
+def curve(tracer):
+    states = [State("question_encoder", 5, 5), State("answer_decoder", 2, 0, "cross_attention", head=1)]
+    return tracer.noise_curve([5.0, 0.0, 2.5], states=states)
+
+
+def test_a_saved_curve_is_the_same_bit_for_bit(curve, tmp_path):
+    patched = curve.patched.copy()
+    patched[0, 0, 0] = np.nan
+    kept = dataclasses.replace(curve, patched=patched)
+    for number, one in enumerate((kept, dataclasses.replace(kept, patched=patched[:, :, :0], states=()))):
+        one.save(tmp_path / f"curve{number}")
+        again = NoiseCurve.load(str(tmp_path / f"curve{number}"))
+        assert isinstance(again, NoiseCurve)
+        for name in ("factors", "corrupted", "patched"):
+            there, here = getattr(again, name), getattr(one, name)
+            assert (there.shape, there.dtype, there.tobytes()) == (here.shape, here.dtype, here.tobytes())
+        assert (again.clean, again.states) == (one.clean, one.states)
+        assert again.to_dataframe().equals(one.to_dataframe())
+        assert again.suggest_factor() == one.suggest_factor()
+
+
+def test_a_file_that_is_no_curve_is_refused(curve, trace, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    path = tmp_path / "curve.safetensors"
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        NoiseCurve.load(path)
+    with pytest.raises(OSError, match="cannot be written"):
+        curve.save(tmp_path / "nowhere" / "curve")
+    curve.save(path)
+    with pytest.raises(ValueError, match=r"no saved trace: it lacks 'blip_trace_widget.trace'"):
+        load_trace(path)
+    whole, tensors = path.read_bytes(), load_file(path)
+    for damaged in (b"", whole[:20], whole[:-8], b"\xff" * 64, pickle.dumps(curve.factors)):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged or no saved noise curve"):
+            NoiseCurve.load(path)
+    trace.save(path)
+    with pytest.raises(ValueError, match="no saved noise curve: it lacks"):
+        NoiseCurve.load(path)
+
+    def stored(message, metadata, **changed):
+        described = {"version": 1, "states": [dataclasses.asdict(state) for state in curve.states], **metadata}
+        kept = {name: value for name, value in {**tensors, **changed}.items() if value is not None}
+        save_file(kept, path, metadata={"blip_trace_widget.noise_curve": json.dumps(described)})
+        with pytest.raises(ValueError, match=message):
+            NoiseCurve.load(path)
+
+    stored("format version 99", {"version": 99})
+    stored("format version 99", {"version": 99}, patched=None)
+    stored("damaged or no saved noise curve", {}, patched=None)
+    stored("do not fit each other and 0 states", {"states": []})
+    stored("do not fit each other", {}, factors=np.zeros(2))
+    stored("do not fit each other", {}, corrupted=tensors["corrupted"][:1])
+    stored("it lacks", {}, clean=np.zeros(0))
+    for wrong in ("layer", {"block": "question_encoder"}, {"block": "x", "layer": 0, "position": 0, "code": "1"}, 3):
+        stored("no state: ", {"states": [wrong, wrong]})
+    stored("block: expected one of", {"states": [{"block": "x", "layer": 0, "position": 0}] * 2})
+
+
+def test_states_on_a_curve_leave_its_suggestion_alone(tracer):
+    state = State("question_encoder", 5, 5)
+    bare, with_state = tracer.noise_curve(), tracer.noise_curve(states=state)
+    assert (with_state.patched.mean(axis=0)[:, 0] > bare.scores + 0.05).any()
+    assert with_state.suggest_factor() == bare.suggest_factor()
+    assert with_state.suggest_factor().reason == bare.suggest_factor().reason
 
 
 def test_matplotlib_plot_shows_every_layer_and_token(trace, tracer):

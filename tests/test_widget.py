@@ -446,7 +446,7 @@ def test_a_failing_example_can_be_chosen_again(widget, monkeypatch):
 def test_a_foil_goes_with_its_question(demo, example):
     widget = TraceWidget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
     widget.wait(30)
-    assert "logit_difference" in widget.setup["metrics"]
+    assert "logit_difference" in widget.setup["choices"]["metric"]
     widget.question = "how many circles are there?"
     widget.wait(30)
     assert widget.error == ""
@@ -780,3 +780,198 @@ def test_every_request_is_heard_at_once(widget, monkeypatch):
     take(widget, {"type": "trace", "id": 12})
     assert widget.comm.events("taken")[-1][0]["id"] == 12
     widget.stop()
+
+
+# --- the image side --------------------------------------------------------------------------------------------------
+
+
+def square(*, inside=True):
+    mask = np.full((8, 8), not inside)
+    mask[1:4, 2:5] = inside
+    return mask
+
+
+def test_a_region_set_from_either_side_confines_the_damage(widget):
+    widget.region = square()
+    widget.wait(30)
+    assert np.array_equal(widget.tracer.corruption.region, square())
+    exact = Tracer(widget.tracer.model, widget.tracer.image, widget.question, corruption=GaussianNoise(region=square()))
+    assert widget.runs["corrupted"]["score"] == pytest.approx(exact.corrupted.score, abs=1e-6)
+    assert "9 of 64 patches" in widget.runs["line"]
+    set_traits(widget, region=square(inside=False).tolist())
+    widget.wait(30)
+    assert np.array_equal(widget.tracer.corruption.region, square(inside=False))
+    assert widget.get_state()["region"] == square(inside=False).tolist()
+    widget.undo()
+    widget.wait(30)
+    assert np.array_equal(widget.region, square())
+    assert np.array_equal(widget.tracer.corruption.region, square())
+    widget.region = None
+    widget.wait(30)
+    assert widget.tracer.corruption == GaussianNoise()
+
+
+@pytest.mark.parametrize("corruption", ["ImageSwap", "MeanAblation", "QuestionSwap"])
+def test_a_region_holds_for_every_damage_of_the_picture(widget, corruption):
+    widget.corruption = corruption
+    widget.region = square()
+    widget.wait(30)
+    assert widget.error == ""
+    region = getattr(widget.tracer.corruption, "region", None)
+    assert region is None if corruption == "QuestionSwap" else np.array_equal(region, square())
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        (np.zeros((8, 8), bool), "at least one patch"),
+        (np.ones((4, 8), bool), "expected 8 x 8 patches"),
+        ([[1, 0]], "boolean"),
+        ("all", "boolean"),
+        ([[True], [True, False]], "unequal"),
+    ],
+)
+def test_what_is_no_region_is_refused_and_the_last_stays(widget, region, said):
+    widget.region = square()
+    with pytest.raises(ValueError, match=f"region: .*{said}"):
+        widget.region = region
+    assert np.array_equal(widget.region, square())
+    set_traits(widget, region=np.zeros((3, 3), bool).tolist())
+    assert "region" in widget.error
+    assert np.array_equal(widget.region, square())
+
+
+def test_a_region_of_the_tracer_is_taken_over(demo, example):
+    tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(region=square()))
+    widget = TraceWidget.from_tracer(tracer)
+    assert np.array_equal(widget.region, square())
+    widget.noise = 2.0
+    widget.wait(30)
+    assert np.array_equal(widget.tracer.corruption.region, square())
+    widget.close()
+
+
+def test_patches_are_patched_together_and_let_the_cells_go(widget):
+    widget.selection = [(5, 5)]
+    widget.patches = [(2, 2), (2, 3)]
+    widget.wait(30)
+    assert widget.selection == []
+    exact = widget.tracer.patch_image_tokens([1 + 2 * 8 + 2, 1 + 2 * 8 + 3])
+    assert widget.detail["patches"] == [(2, 2), (2, 3)]
+    assert widget.detail["cells"] == []
+    assert widget.detail["indirect_effect"] == pytest.approx(exact.indirect_effect, abs=1e-6)
+    widget.direction = "disrupt"
+    widget.noise = 2.0
+    widget.wait(30)
+    exact = widget.tracer.patch_image_tokens([1 + 2 * 8 + 2, 1 + 2 * 8 + 3], "disrupt")
+    assert widget.detail["direction"] == "disrupt"
+    assert widget.detail["indirect_effect"] == pytest.approx(exact.indirect_effect, abs=1e-6)
+    widget.block = "answer_decoder"  # the picture stays
+    widget.wait(30)
+    assert widget.patches == [(2, 2), (2, 3)]
+    take(widget, {"type": "patch", "id": 3, "cells": [[1, 0]]})
+    widget.wait(30)
+    assert widget.patches == []
+    assert widget.detail["cells"] == [(1, 0)]
+    widget.undo()
+    widget.wait(30)
+    assert (widget.selection, widget.patches) == ([], [(2, 2), (2, 3)])
+    assert widget.detail["patches"] == [(2, 2), (2, 3)]
+
+
+def test_patches_go_where_the_picture_is_not_damaged_or_another(widget):
+    widget.patches = [(0, 0)]
+    widget.wait(30)
+    widget.corruption = "QuestionSwap"
+    widget.wait(30)
+    assert (widget.patches, widget.detail, widget.error) == ([], {}, "")
+    widget.patches = [(0, 0)]
+    widget.wait(30)
+    assert "QuestionSwap leaves it as it is" in widget.error
+    widget.corruption = "GaussianNoise"
+    widget.patches, widget.region = [(0, 0)], square()
+    widget.example = 1
+    widget.wait(30)
+    assert (widget.patches, widget.region, widget.error) == ([], None, "")
+    with pytest.raises(ValueError, match=r"patches \(column\): expected from 0 to 7, got 8"):
+        widget.patches = [(0, 8)]
+    with pytest.raises(ValueError, match="patches: expected a list of"):
+        widget.patches = [3]
+
+
+@pytest.mark.parametrize("to", ["marked", "others", "all"])
+def test_the_front_end_confines_the_damage_to_what_is_marked(widget, to):
+    widget.region = np.eye(8, dtype=bool)
+    widget.patches = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
+    take(widget, {"type": "confine", "id": 4, "to": to})
+    widget.wait(30)
+    expected = {"marked": square(), "others": square(inside=False), "all": None}[to]
+    assert widget.error == ""
+    assert np.array_equal(widget.region, expected) if expected is not None else widget.region is None
+
+
+def test_of_the_image_encoder_what_is_marked_are_its_cells(widget):
+    widget.at = "patch_embeddings"
+    widget.wait(30)
+    widget.block = "image_encoder"
+    widget.selection = [(3, 0), (3, 1 + 8 + 2), (3, 1)]
+    take(widget, {"type": "confine", "id": 4, "to": "marked"})
+    widget.wait(30)
+    expected = np.zeros((8, 8), bool)
+    expected[1, 2] = expected[0, 0] = True
+    assert np.array_equal(widget.region, expected)
+
+
+def test_the_overlay_follows_its_traits_and_messages(widget):
+    widget.square = 4
+    widget.overlay = "map_disrupt"
+    widget.wait(30)
+    assert (widget.picture_map["overlay"], widget.picture_map["rows"], widget.picture_map["done"]) == (
+        "map_disrupt",
+        2,
+        4,
+    )
+    take(widget, {"type": "paint", "id": 5, "on": False})
+    take(widget, {"type": "paint", "id": 6, "on": True})
+    take(widget, {"type": "attend", "id": 7, "layer": 2})
+    widget.wait(30)
+    ((content, buffers),) = widget.comm.events("attention")
+    assert (content["id"], content["layer"]) == (7, 2)
+    assert len(buffers[0]) == 4 * 8 * 64
+    take(widget, {"type": "attend", "id": 8, "layer": 6})
+    assert "layer: expected from 0 to 5, got 6" in widget.error
+    widget.overlay = "none"
+    widget.wait(30)
+    assert widget.picture_map == {}
+    for name, value in (("overlay", "heat"), ("square", 0), ("square", 9), ("opacity", 1.5)):
+        with pytest.raises(ValueError, match=name):
+            setattr(widget, name, value)
+
+
+def test_grids_of_other_blocks_and_the_map_of_heads_can_be_had(widget):
+    assert np.isnan(widget.trace_of("answer_decoder").scores).all()
+    widget.block = "answer_decoder"
+    widget.trace_all()
+    widget.wait(30)
+    widget.block = "question_encoder"
+    widget.wait(30)
+    np.testing.assert_array_equal(
+        widget.trace_of("answer_decoder").samples, widget.tracer.trace("answer_decoder").samples
+    )
+    assert widget.trace_of("image_encoder") is None
+    with pytest.raises(ValueError, match="block"):
+        widget.trace_of("decoder")
+    assert widget.head_map is None
+    widget.site = "cross_attention"
+    widget.wait(30)
+    widget.trace_heads()
+    widget.wait(60)
+    assert widget.heads == {"done": 192, "total": 192}
+    assert widget.head_map.complete
+    assert "heads" not in widget.get_state()
+
+
+def test_the_other_picture_travels_only_when_it_is_asked_for(widget):
+    assert widget.other_picture == b""
+    widget.corruption = "ImageSwap"
+    assert widget.other_picture != b""

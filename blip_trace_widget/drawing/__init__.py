@@ -7,19 +7,21 @@ Ends: at a string of valid XML, without scripts or references to anything outsid
 
 from __future__ import annotations
 
-import base64
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import Any
 
 from blip_trace_widget import wording
-from blip_trace_widget.drawing import words
+from blip_trace_widget.drawing import pane, words
 from blip_trace_widget.drawing.colors import THEMES
 from blip_trace_widget.drawing.heatmap import Cells, Heatmap, read
+from blip_trace_widget.drawing.pane import Marks
 from blip_trace_widget.drawing.sheet import Sheet
 from blip_trace_widget.drawing.words import Piece
 from blip_trace_widget.sites import DIRECTIONS, one_of
+
+__all__ = ["Marks", "svg"]
 
 Payload = Mapping[str, Any]
 
@@ -43,6 +45,7 @@ def svg(
     direction: str = "restore",
     window: int = 1,
     settings_line: str = "",
+    marks: Marks | None = None,
     theme: str = "light",
 ) -> str:
     """Draw the figure.
@@ -59,6 +62,7 @@ def svg(
         direction: ``"restore"`` or ``"disrupt"``.
         window: how many neighbouring layers are patched together.
         settings_line: how the input was damaged, in a few words.
+        marks: what lies over the picture.
         theme: ``"light"`` or ``"dark"``.
 
     Raises:
@@ -82,7 +86,7 @@ def svg(
     sheet.add("desc", None, "\n".join(filter(None, described)))
     frame = sheet.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
     divide = sheet.rect(DIVIDE, 1, 1, 0, "line")
-    bottom = _asked(sheet, runs, question, picture, settings_line)
+    bottom = _asked(sheet, runs, question, picture, settings_line, marks)
 
     y = 16.0
     if cells is not None:
@@ -118,7 +122,7 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
     """What the selected states say; of a single one, with the mark that it has in the grid, so that the two agree."""
     if not detail:
         return []
-    negligible = bool(words.is_negligible(detail["indirect_effect"] or 0.0, detail["stderr"] or math.nan))
+    negligible = detail["negligible"]
     if cells is not None and cells.grid["block"] == detail["block"]:
         here = cells.of(detail)
         if len(here) == len(detail["cells"]) == 1 and cells.known(here[0]):
@@ -137,17 +141,18 @@ def _heading(grid: Payload, window: int) -> str:
     return " · ".join(parts)
 
 
-def _asked(sheet: Sheet, runs: Payload, question: str, picture: bytes, settings_line: str) -> float:
+def _asked(
+    sheet: Sheet, runs: Payload, question: str, picture: bytes, settings_line: str, marks: Marks | None
+) -> float:
     """The left column; returns where it ends."""
     y = 16.0
     if picture:
-        corners = sheet.add("clipPath", sheet.add("defs"), id="bt-corners")
-        sheet.rect(LEFT, y, LEFT_WIDTH, LEFT_WIDTH, "text", corners, rx=5)
-        sheet.rect(LEFT, y, LEFT_WIDTH, LEFT_WIDTH, "faint", rx=5)
-        data = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
-        place = {"x": LEFT, "y": y, "width": LEFT_WIDTH, "height": LEFT_WIDTH, "href": data}
-        sheet.add("image", clip_path="url(#bt-corners)", **place)
+        pane.draw(sheet, picture, LEFT, y, LEFT_WIDTH, marks)
         y += LEFT_WIDTH + 12
+        if marks is not None and marks.picture_map.get("text"):
+            shown = marks.picture_map
+            limits = f" ({shown['low']} … {shown['high']} {shown['unit']})" if shown["high"] else ""
+            y = sheet.paragraph(LEFT, y + 8, [(shown["text"] + limits, False)], LEFT_WIDTH, 12, "muted")
     box = sheet.rect(LEFT + 0.5, y + 0.5, LEFT_WIDTH - 1, 0, "none", stroke="line", rx=5)
     end = sheet.paragraph(LEFT + 9, y + 21, [(question, False)], LEFT_WIDTH - 18) - 9
     box.set("height", str(end - y - 1))
@@ -155,7 +160,7 @@ def _asked(sheet: Sheet, runs: Payload, question: str, picture: bytes, settings_
     if runs:
         for name, told in (("clean", "clean"), ("corrupted", "noisy" if runs["culprit"] == "noise" else "damaged")):
             sheet.text(LEFT, y + 9, told)
-            sheet.bar(LEFT + 64, y, 136, _share(runs, name), name, "trough")
+            sheet.bar(LEFT + 64, y, 136, runs[name]["share"], name, "trough")
             value = words.score(runs["metric"], runs[name]["score"])
             sheet.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
             y += 24
@@ -172,19 +177,6 @@ def _asked(sheet: Sheet, runs: Payload, question: str, picture: bytes, settings_
         )
         y += 20
     return sheet.paragraph(LEFT, y + 14, [(settings_line, False)], LEFT_WIDTH, 12, "muted") - 14
-
-
-def _share(runs: Payload, name: str) -> float:
-    """How much of its bar a score fills; a score without natural limits is shown beside the other one."""
-    value = runs[name]["score"]
-    if value is None:
-        return 0.0
-    if runs["metric"] == "probability":
-        return float(value)
-    if runs["metric"] == "log_probability":
-        return math.exp(min(value, 0.0))
-    largest = max(abs(runs[run]["score"] or 0.0) for run in ("clean", "corrupted"))
-    return float(value) / largest if largest else 0.0
 
 
 def _bars(sheet: Sheet, bars: Payload, culprit: str, y: float) -> float:

@@ -51,6 +51,13 @@ def points(metric: str, value: float | None, stderr: float | None = None) -> str
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
 
+def seconds_left(seconds: float) -> str:
+    """About how long something takes yet."""
+    if seconds < 10:
+        return f"{fixed(seconds, 1)} s left"
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+
 def _few(value: float | None) -> int:
     return 1 if value and abs(value) < 0.01 else 0
 
@@ -119,6 +126,10 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
 
 def _subject(detail: Mapping[str, Any]) -> list[Piece]:
     """What was patched: "layer 10 at “circle”"."""
+    if detail["patches"]:
+        row, column = detail["patches"][0]
+        count = len(detail["patches"])
+        return [(f"patch {row},{column}" if count == 1 else f"these {count} patches", True), (" of the picture", False)]
     if len(detail["cells"]) != 1:
         return [(f"these {len(detail['cells'])} states", True)]
     [(layer, position)] = detail["cells"]

@@ -98,12 +98,6 @@ export function fits(
 	);
 }
 
-/** Of a set, which no grid holds: an effect within two standard errors of 0; where no standard error is known, only an effect of exactly 0. */
-export function isNegligible(effect: number, stderr: number): boolean {
-	if (effect === 0) return true;
-	return stderr > 0 && Math.abs(effect) <= 2 * stderr;
-}
-
 export function viewCells(
 	frame: GridFrame,
 	grid: Grid | null,

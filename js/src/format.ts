@@ -80,9 +80,3 @@ export function limit(value: number): string {
 function decimalsOf(value: number): number {
 	return String(Math.abs(value)).split(".")[1]?.length ?? 0;
 }
-
-export function secondsLeft(seconds: number): string {
-	if (seconds < 10) return `${fixed(seconds, 1)} s left`;
-	if (seconds < 100) return `${Math.round(seconds)} s left`;
-	return `${Math.round(seconds / 60)} min left`;
-}

@@ -9,7 +9,8 @@ import {
 	type ReadonlySignal,
 	type Signal,
 	signal,
-} from "@preact/signals";
+} from "@preact/signals-core";
+import { toFloats } from "./binary";
 import {
 	carryOver,
 	type Fresh,
@@ -22,8 +23,10 @@ import {
 	type ViewOf,
 	viewCells,
 } from "./cells";
+import { percent } from "./format";
 import type { HostModel } from "./host";
-import type { BlockInfo, Detail } from "./protocol";
+import type { PatchMap } from "./patches";
+import type { AttentionEvent, BlockInfo, Detail } from "./protocol";
 import {
 	type CellIndex,
 	type Inputs,
@@ -42,7 +45,13 @@ export interface Running {
 	readonly done: number;
 	/** 0 until the kernel has said how many. */
 	readonly total: number;
-	readonly secondsLeft: number | null;
+	readonly left: string;
+}
+
+/** Where the question's tokens look in a layer, as the kernel told it to a hand that points. */
+export interface Heard extends AttentionEvent {
+	/** (tokens, rows, columns). */
+	readonly floats: Float32Array;
 }
 
 export interface Model extends Signals<Traits> {
@@ -55,6 +64,11 @@ export interface Model extends Signals<Traits> {
 	/** A selection that is still being drawn out, before it becomes the trait. */
 	readonly drawing: Signal<readonly CellIndex[] | null>;
 
+	/** What the hand points at: a cell of the grid, a patch of the picture. */
+	readonly pointedCell: Signal<CellIndex | null>;
+	readonly pointedPatch: Signal<CellIndex | null>;
+	readonly heard: Signal<Heard | null>;
+
 	/** What was just done, for a moment. */
 	readonly said: Signal<string>;
 	/** The last request found no kernel, or has had no answer for long. */
@@ -64,6 +78,14 @@ export interface Model extends Signals<Traits> {
 	readonly blockInfo: ReadonlySignal<BlockInfo | null>;
 	readonly view: ReadonlySignal<GridView | null>;
 	readonly selected: ReadonlySignal<readonly CellIndex[]>;
+	/** The patches that are selected: of the picture, or of the image encoder's grid. */
+	readonly marked: ReadonlySignal<readonly CellIndex[]>;
+	/** What lies over the picture: where the token that is pointed at looks, or the overlay. */
+	readonly shownMap: ReadonlySignal<PatchMap | null>;
+	/** The layer in which the hand asks where tokens look; null where it does not. */
+	readonly looking: ReadonlySignal<number | null>;
+	/** How much each token looks at the patch that is pointed at, of the most that any does; empty for none. */
+	readonly lookers: ReadonlySignal<readonly number[]>;
 	/** The detail, where it belongs to the selection in the grid in view. */
 	readonly shownDetail: ReadonlySignal<Detail | null>;
 
@@ -156,13 +178,76 @@ export function createModel(host: HostModel): Model {
 	);
 	const shownDetail = computed(() => {
 		const detail = traits.detail.value;
+		const patches = traits.patches.value;
+		if (detail === null || frame.value === null) return null;
 		const belongs =
-			detail !== null &&
-			selected.value.length > 0 &&
-			frame.value !== null &&
-			sameView(detail, frame.value) &&
-			sameCells(detail.cells, selected.value);
+			patches.length > 0
+				? detail.direction === traits.direction.value &&
+					sameCells(detail.patches, patches)
+				: selected.value.length > 0 &&
+					sameView(detail, frame.value) &&
+					sameCells(detail.cells, selected.value);
 		return belongs ? detail : null;
+	});
+
+	const pointedCell = signal<CellIndex | null>(null);
+	const pointedPatch = signal<CellIndex | null>(null);
+	const heard = signal<Heard | null>(null);
+	const marked = computed(() => {
+		const columns = traits.setup.value?.patches[1] ?? 1;
+		if (frame.value?.block !== "image_encoder") return traits.patches.value;
+		// Position 0 is the class token, which is no part of the picture.
+		return selected.value
+			.filter(([, position]) => position > 0)
+			.map(
+				([, p]) => [Math.floor((p - 1) / columns), (p - 1) % columns] as const,
+			);
+	});
+	const looking = computed(() => {
+		const { block = "", site, layers = 1 } = frame.value ?? {};
+		const attends =
+			site === "cross_attention" || traits.overlay.value.startsWith("att");
+		if (block !== "question_encoder" || !attends) return null;
+		if (pointedCell.value !== null) return pointedCell.value[0];
+		if (pointedPatch.value === null) return null;
+		return selected.value[0]?.[0] ?? heard.peek()?.layer ?? layers - 1;
+	});
+	const heardNow = computed(() =>
+		heard.value?.layer === looking.value ? heard.value : null,
+	);
+	const lookers = computed(() => {
+		const patch = pointedPatch.value;
+		const told = heardNow.value;
+		if (patch === null || told === null) return [];
+		const { rows, columns, floats } = told;
+		const at = patch[0] * columns + patch[1];
+		const weights = Array.from(
+			{ length: floats.length / (rows * columns) },
+			(_, token) => Math.abs(floats[token * rows * columns + at] ?? 0),
+		);
+		const most = Math.max(...weights) || 1;
+		return weights.map((weight) => weight / most);
+	});
+	const shownMap = computed<PatchMap | null>(() => {
+		const told = heardNow.value;
+		if (told !== null && pointedCell.value !== null) {
+			const [layer, position] = pointedCell.value;
+			const size = told.rows * told.columns;
+			const floats = told.floats.slice(position * size, (position + 1) * size);
+			const limit = Math.max(...floats.map(Math.abs));
+			const text = `Where “${frame.value?.tokens[position]}” looks in layer ${layer}`;
+			const rest = {
+				...{ square: 1, percent: true, unit: "of the attention" },
+				...{ low: "0", high: percent(limit) },
+			};
+			return { ...told, ...rest, floats, limit, text };
+		}
+		const map = traits.pictureMap.value;
+		const floats = map && toFloats(map.values);
+		if (map === null || floats === null || map.rows === 0) return null;
+		return floats.length === 3 * map.rows * map.columns
+			? { ...map, floats }
+			: null;
 	});
 
 	// What was under way for other inputs will not be answered any more.
@@ -170,7 +255,9 @@ export function createModel(host: HostModel): Model {
 		effect(() => {
 			traits.generation.value;
 			asked.value;
+			traits.overlay.value;
 			batch(() => {
+				heard.value = null;
 				running.value = null;
 				waiting.value = new Map();
 			});
@@ -207,6 +294,13 @@ export function createModel(host: HostModel): Model {
 		blockInfo,
 		view,
 		selected,
+		pointedCell,
+		pointedPatch,
+		heard,
+		marked,
+		shownMap,
+		looking,
+		lookers,
 		shownDetail,
 		dispose() {
 			for (const dispose of disposers) dispose();

@@ -1,6 +1,7 @@
 // Moving about the grid by keyboard, and the set of cells between two corners. Places are (row, column) on screen; row −1
 // holds the columns' headers, column −1 the rows'.
 
+import { key } from "./cells";
 import type { CellIndex } from "./traits";
 
 export type Place = readonly [row: number, column: number];
@@ -50,4 +51,14 @@ export function clamp([row, column]: Place, rows: number, columns: number) {
 		Math.max(-1, Math.min(row, rows - 1)),
 		Math.max(-1, Math.min(column, columns - 1)),
 	] as const;
+}
+
+/** A set with some places added; where it has all of them already, without them. */
+export function joined(
+	set: readonly CellIndex[],
+	more: readonly CellIndex[],
+): readonly CellIndex[] {
+	const names = new Set(more.map(([a, b]) => key(a, b)));
+	const rest = set.filter(([a, b]) => !names.has(key(a, b)));
+	return rest.length + more.length === set.length ? rest : [...rest, ...more];
 }

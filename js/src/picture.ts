@@ -28,8 +28,3 @@ async function shrink(file: File): Promise<ArrayBuffer> {
 export function readPicture(file: File): Promise<ArrayBuffer> {
 	return file.size > MOST_BYTES ? shrink(file) : file.arrayBuffer();
 }
-
-/** The media type by the first bytes; the kernel sends PNG or JPEG. */
-export function mediaType(bytes: Uint8Array): string {
-	return bytes[0] === 0xff && bytes[1] === 0xd8 ? "image/jpeg" : "image/png";
-}

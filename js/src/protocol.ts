@@ -1,6 +1,6 @@
 // Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 2;
+export const PROTOCOL_VERSION = 3;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -47,11 +47,8 @@ export interface Setup {
 	model: string;
 	blocks: BlockInfo[];
 	head_sites: string[];
-	metrics: string[];
-	corruptions: string[];
-	kinds: string[];
-	places: string[];
-	goals: string[];
+	choices: Record<string, string[]>;
+	patches: [number, number];
 	examples: ExampleInfo[];
 	answer_tokens: string[];
 }
@@ -61,6 +58,7 @@ export interface RunInfo {
 	answer: string;
 	score: number | null;
 	stderr: number | null;
+	share: number;
 }
 
 /** Probabilities of the same words at the first answer position; empty where there is no such run. */
@@ -123,12 +121,32 @@ export interface Detail {
 	direction: string;
 	window: number;
 	cells: [number, number][];
+	patches: [number, number][];
 	score: number | null;
 	stderr: number | null;
 	indirect_effect: number | null;
 	recovery: number | null;
 	recovery_stderr: number | null;
+	negligible: boolean;
 	bars: Bars;
+}
+
+/** What lies over the picture. */
+export interface PictureMap {
+	generation: number;
+	overlay: string;
+	square: number;
+	rows: number;
+	columns: number;
+	limit: number;
+	low: string;
+	high: string;
+	text: string;
+	unit: string;
+	percent: boolean;
+	done: number | null;
+	left: string;
+	values: DataView;
 }
 
 /** Whether there is something to take back, and something taken back. */
@@ -171,6 +189,13 @@ export interface StopRequest {
 	id: number;
 }
 
+/** Fill what is left of the map over the picture, or stop filling it. */
+export interface PaintRequest {
+	type: "paint";
+	id: number;
+	on: boolean;
+}
+
 /** Use the picture in the message's one buffer. */
 export interface ImageRequest {
 	type: "image";
@@ -205,6 +230,20 @@ export interface LookRequest {
 	last: number;
 }
 
+/** Damage the picture only in the patches that are marked, only in the others, or everywhere. */
+export interface ConfineRequest {
+	type: "confine";
+	id: number;
+	to: "marked" | "others" | "all";
+}
+
+/** Say where the question's tokens look in a layer. */
+export interface AttendRequest {
+	type: "attend";
+	id: number;
+	layer: number;
+}
+
 /** Make a file or a text of what is shown. */
 export interface ExportRequest {
 	type: "export";
@@ -226,6 +265,17 @@ export interface CellsEvent {
 	cells: [number, number][];
 }
 
+/** Where the question's tokens look in a layer; the message's buffer is float32 (tokens, rows, columns). */
+export interface AttentionEvent {
+	type: "attention";
+	id: number;
+	generation: number;
+	layer: number;
+	head: number | null;
+	rows: number;
+	columns: number;
+}
+
 /** How far the grid is; sent at most ten times a second. */
 export interface ProgressEvent {
 	type: "progress";
@@ -233,7 +283,7 @@ export interface ProgressEvent {
 	generation: number;
 	done: number;
 	total: number;
-	seconds_left: number | null;
+	left: string;
 }
 
 /** The request is finished, or was stopped. */
@@ -266,15 +316,19 @@ export type Request =
 	| PatchRequest
 	| TraceRequest
 	| StopRequest
+	| PaintRequest
 	| ImageRequest
 	| OtherImageRequest
 	| PinRequest
 	| StepRequest
 	| LookRequest
+	| ConfineRequest
+	| AttendRequest
 	| ExportRequest;
 
 export type TraceEvent =
 	| CellsEvent
+	| AttentionEvent
 	| ProgressEvent
 	| DoneEvent
 	| TakenEvent

@@ -4,6 +4,7 @@
 import { toBytes, toFloats } from "./binary";
 import type { HostModel } from "./host";
 import type {
+	AttentionEvent,
 	CellsEvent,
 	DoneEvent,
 	ExportedEvent,
@@ -25,6 +26,7 @@ export interface Rpc {
 
 export interface Listener {
 	cells(event: CellsEvent, floats: Float32Array): void;
+	attention(event: AttentionEvent, floats: Float32Array): void;
 	progress(event: ProgressEvent): void;
 	done(event: DoneEvent): void;
 	taken(): void;
@@ -44,9 +46,8 @@ const CHECKS: Record<TraceEvent["type"], (fields: Fields) => boolean> = {
 		Array.isArray(f["cells"]) &&
 		f["cells"].every(isCell),
 	progress: (f) =>
-		isCount(f["done"]) &&
-		isCount(f["total"]) &&
-		(f["seconds_left"] === null || typeof f["seconds_left"] === "number"),
+		isCount(f["done"]) && isCount(f["total"]) && typeof f["left"] === "string",
+	attention: (f) => ["layer", "rows", "columns"].every((n) => isCount(f[n])),
 	taken: () => true,
 	done: (f) => typeof f["stopped"] === "boolean",
 	exported: (f) =>
@@ -84,9 +85,11 @@ export function createRpc(
 		else if (event.type === "exported") {
 			const bytes = toBytes(buffer);
 			if (bytes !== null) listener.exported(event, bytes);
-		} else if (event.type === "cells") {
+		} else if (event.type !== "taken") {
 			const floats = toFloats(buffer);
-			if (floats?.length === event.cells.length * CELL_FIELDS.length)
+			if (event.type === "attention") {
+				if (floats !== null) listener.attention(event, floats);
+			} else if (floats?.length === event.cells.length * CELL_FIELDS.length)
 				listener.cells(event, floats);
 		}
 	}

@@ -1,10 +1,10 @@
 // What the selected states say, as a sentence: pieces of text, some of them bold, and the words for one cell.
 
-import { type Cell, isNegligible } from "./cells";
+import type { Cell } from "./cells";
 import { percent, plain, points, score } from "./format";
-import type { Detail, Gate } from "./protocol";
+import type { Gate } from "./protocol";
 import type { CellIndex, Show } from "./traits";
-import type { Words } from "./words";
+import { SHOWN, type Words } from "./words";
 
 export interface Piece {
 	readonly text: string;
@@ -34,6 +34,8 @@ export function layersName(layer: number, window: number, layers: number) {
 /** What is patched. */
 export interface Asked {
 	readonly cells: readonly CellIndex[];
+	/** Of the picture, where no cells are. */
+	readonly patches: readonly CellIndex[];
 	readonly direction: string;
 	readonly window: number;
 	readonly site: string;
@@ -55,20 +57,19 @@ export interface Outcome extends Asked {
 	readonly negligible: boolean;
 }
 
-export function outcomeOf(detail: Detail): Outcome {
-	const { indirect_effect, stderr } = detail;
-	return {
-		...detail,
-		negligible: isNegligible(
-			indirect_effect ?? Number.NaN,
-			stderr ?? Number.NaN,
-		),
-	};
-}
-
 /** What was patched: "layer 10 at “circle”". */
 function subject(asked: Asked, { label }: Words): Piece[] {
-	const { cells, window, site, head, tokens, layers } = asked;
+	const { cells, patches, window, site, head, tokens, layers } = asked;
+	const [patch] = patches;
+	if (patch !== undefined)
+		return [
+			bold(
+				patches.length === 1
+					? `patch ${patch}`
+					: `these ${patches.length} patches`,
+			),
+			light(" of the picture"),
+		];
 	const [first] = cells;
 	if (first === undefined || cells.length !== 1)
 		return [bold(`these ${cells.length} states`)];
@@ -86,6 +87,11 @@ function verb(direction: string): string {
 	return direction === "disrupt" ? "Damaging " : "Restoring ";
 }
 
+/** What is not defined is NaN in the grid, and null in what the kernel sends of a patched run. */
+function isUndefined(value: number | null): value is null {
+	return value === null || Number.isNaN(value);
+}
+
 export function outcomeSentence(
 	outcome: Outcome,
 	gate: Gate | undefined,
@@ -95,10 +101,10 @@ export function outcomeSentence(
 	const { stderr, recovery } = outcome;
 	const effect = outcome.indirect_effect;
 	const start = [light(verb(direction)), ...subject(outcome, words)];
-	if (effect === null)
+	if (isUndefined(effect))
 		return [...start, light(": this could not be computed.")];
 	const doubt = negligible ? ", not distinguishable from 0." : ".";
-	if (recovery === null) {
+	if (isUndefined(recovery)) {
 		// The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
 		const change = direction === "disrupt" && effect !== 0 ? -effect : effect;
 		const reason =
@@ -136,14 +142,14 @@ export function toText(pieces: readonly Piece[]): string {
 	return pieces.map(({ text }) => text).join("");
 }
 
-/** The values of one cell by name, as its tooltip and its label give them. */
+/** The values of one cell by name, in the order of `SHOWN`. */
 export function cellValues(cell: Cell, metric: string): [string, string][] {
 	const { values } = cell;
 	if (Number.isNaN(values.score)) return [];
 	return [
-		["score", score(metric, values.score)],
-		["indirect effect", plain(values.indirect_effect, values.stderr)],
 		["recovery", percent(values.recovery, values.recovery_stderr)],
+		["indirect effect", plain(values.indirect_effect, values.stderr)],
+		["score", score(metric, values.score)],
 	];
 }
 
@@ -163,17 +169,8 @@ export function cellLabel(
 	words: Words,
 ): string {
 	const place = `layer ${cell.layer}, ${tokens[cell.position] ?? ""}`;
-	const { values } = cell;
-	let value = "";
-	if (!Number.isNaN(values.score)) {
-		if (show === "score") value = `score ${score(metric, values.score)}`;
-		else if (show === "indirect_effect")
-			value = `indirect effect ${plain(values.indirect_effect, values.stderr)}`;
-		else
-			value = Number.isNaN(values.recovery)
-				? "recovery not defined"
-				: `recovery ${percent(values.recovery, values.recovery_stderr)}`;
-	}
+	const named = cellValues(cell, metric)[SHOWN.indexOf(show)];
+	const value = named?.join(" ") ?? "";
 	const told = [place, value].filter((part) => part !== "").join(": ");
 	return [told, ...cellNotes(cell, words)].join("; ");
 }

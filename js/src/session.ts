@@ -1,6 +1,6 @@
 // What a view asks of the kernel, and what it makes of the answers that pass by.
 
-import { batch } from "@preact/signals";
+import { batch, effect } from "@preact/signals-core";
 import { key, readCell } from "./cells";
 import { copy, download, rasterize } from "./files";
 import type { HostModel } from "./host";
@@ -38,6 +38,12 @@ export interface Session {
 	stop(): void;
 	setPicture(bytes: ArrayBuffer): void;
 	setOtherPicture(bytes: ArrayBuffer): void;
+	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
+	mark(patches: readonly CellIndex[]): void;
+	/** Fill the map over the picture, or stop. */
+	paint(on: boolean): void;
+	/** Damage the picture only where it is marked, only elsewhere, or everywhere. */
+	confine(to: "marked" | "others" | "all"): void;
 	pin(on: boolean): void;
 	step(back: boolean): void;
 	/** Which positions are in sight. */
@@ -86,10 +92,14 @@ export function createSession(
 			});
 			fresh.value = next;
 		},
-		progress({ id, done, total, seconds_left }) {
+		attention(event, floats) {
+			answered();
+			model.heard.value = { ...event, floats };
+		},
+		progress({ id, done, total, left }) {
 			answered();
 			if (stopped.has(id)) return;
-			running.value = { id, done, total, secondsLeft: seconds_left };
+			running.value = { id, done, total, left };
 		},
 		done({ id }) {
 			answered();
@@ -163,26 +173,51 @@ export function createSession(
 		if (id !== null && chosen.length === 1)
 			waiting.value = new Map(waiting.value).set(id, chosen);
 	}, INTERVAL);
+	const attend = pacer((layer: number) => {
+		send({ type: "attend", layer });
+	}, INTERVAL);
+	const stopAttending = effect(() => {
+		const layer = model.looking.value;
+		if (layer !== null && model.heard.value?.layer !== layer)
+			attend.push(layer);
+	});
 	// Cells are meant in the block in which they were chosen.
 	const stopForgetting = model.block.subscribe(() => patch.cancel());
+
+	function select(cells: readonly CellIndex[]): void {
+		const chosen = cells.slice(0, MAX_CELLS);
+		batch(() => {
+			model.drawing.value = null;
+			model.set("selection", chosen);
+			if (chosen.length === 0) patch.cancel();
+			else patch.push(chosen);
+		});
+	}
 
 	return {
 		hello: () => {
 			send({ type: "hello", version: PROTOCOL_VERSION });
 		},
-		select(cells) {
-			const chosen = cells.slice(0, MAX_CELLS);
-			batch(() => {
-				model.drawing.value = null;
-				model.set("selection", chosen);
-				if (chosen.length === 0) patch.cancel();
-				else patch.push(chosen);
-			});
+		select,
+		mark(patches) {
+			const info = model.blockInfo.value;
+			if (info?.name !== "image_encoder") {
+				model.set("patches", patches);
+				return;
+			}
+			const layer = model.selected.value[0]?.[0] ?? info.layers - 1;
+			const columns = model.setup.value?.patches[1] ?? 1;
+			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
+		},
+		confine: (to) => {
+			send({ type: "confine", to });
+		},
+		paint: (on) => {
+			send({ type: "paint", on });
 		},
 		traceAll() {
 			const id = ask({ type: "trace" });
-			if (id !== null)
-				running.value = { id, done: 0, total: 0, secondsLeft: null };
+			if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
 		},
 		stop() {
 			if (running.value !== null) stopped.add(running.value.id);
@@ -216,6 +251,8 @@ export function createSession(
 			clearTimeout(patience);
 			clearTimeout(saying);
 			patch.cancel();
+			attend.cancel();
+			stopAttending();
 			stopForgetting();
 			host.off(LOST, lost);
 			stopWatching();

@@ -1,6 +1,6 @@
 // Whether the page is dark: what the host says, or what the system prefers where no host says anything.
 
-import { type ReadonlySignal, signal } from "@preact/signals";
+import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { Theme } from "./palette";
 
 const HOSTS =

@@ -6,6 +6,7 @@ import {
 	type Detail,
 	type Grid,
 	type Look,
+	type PictureMap,
 	PROTOCOL_VERSION,
 	type Runs,
 	type Setup,
@@ -43,6 +44,13 @@ export interface Inputs {
 	/** Where the colours end; 0 = automatic. */
 	limit: number;
 	selection: readonly CellIndex[];
+	/** Where the picture is damaged; null = everywhere. */
+	region: readonly (readonly boolean[])[] | null;
+	/** Patches of the picture, (row, column), patched together. */
+	patches: readonly CellIndex[];
+	overlay: string;
+	square: number;
+	opacity: number;
 	error: string;
 	/** Index of the built-in example on show, -1 = none. */
 	example: number;
@@ -56,6 +64,7 @@ export interface Outputs {
 	foreignVersion: number | null;
 	picture: unknown;
 	otherPicture: unknown;
+	pictureMap: PictureMap | null;
 	runs: Runs | null;
 	grid: Grid | null;
 	detail: Detail | null;
@@ -115,13 +124,9 @@ function version(value: unknown): number | null {
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
-	"metrics",
-	"corruptions",
-	"kinds",
-	"places",
-	"goals",
+	"choices",
+	"patches",
 	"examples",
-	"answer_tokens",
 );
 
 /** How the raw value of each is read. */
@@ -150,6 +155,12 @@ export const PARSERS: {
 	axes: oneOf<Axes>("tokens", "layers"),
 	limit: number(0),
 	selection: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
+	region: (value) =>
+		Array.isArray(value) && value.every(Array.isArray) ? value : null,
+	patches: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
+	overlay: text("none"),
+	square: number(1),
+	opacity: number(0.8),
 	error: text(""),
 	example: number(-1),
 	look: shaped<Look>("labels", "explain", "captions", "palettes"),
@@ -161,6 +172,7 @@ export const PARSERS: {
 	},
 	picture: (value) => value ?? null,
 	otherPicture: (value) => value ?? null,
+	pictureMap: shaped<PictureMap>("values"),
 	runs: shaped<Runs>("clean", "corrupted", "gate", "bars"),
 	grid: shaped<Grid>("tokens", "constructed", "values"),
 	detail: shaped<Detail>("cells", "bars", "tokens"),

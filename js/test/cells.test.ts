@@ -7,7 +7,6 @@ import {
 	cellOf,
 	type Fresh,
 	type GridFrame,
-	isNegligible,
 	key,
 	meansOf,
 	NOTHING,
@@ -214,13 +213,4 @@ it("keeps with their head the values that a newer trait does not hold yet", () =
 		of: { head: 2 },
 	});
 	expect(carryOver(NONE, before, empty(1)).size).toBe(0);
-});
-
-it("takes an effect within two standard errors for none, if there is a standard error", () => {
-	expect(isNegligible(0.04, 0.02)).toBe(true);
-	expect(isNegligible(-0.04, 0.02)).toBe(true);
-	expect(isNegligible(0.041, 0.02)).toBe(false);
-	expect(isNegligible(0.01, Number.NaN)).toBe(false);
-	expect(isNegligible(0.01, 0)).toBe(false);
-	expect(isNegligible(0, Number.NaN)).toBe(true);
 });

@@ -1,12 +1,5 @@
 import { expect, it } from "vitest";
-import {
-	limit,
-	percent,
-	plain,
-	points,
-	score,
-	secondsLeft,
-} from "../src/format";
+import { limit, percent, plain, points, score } from "../src/format";
 
 it("rounds a share to what its standard error allows", () => {
 	expect(percent(0.5832, 0.0413)).toBe("58 % ± 4 %");
@@ -44,10 +37,4 @@ it("speaks of probabilities in percent and points, of other metrics in their own
 	expect(score("log_probability", -2.3456)).toBe("−2.35");
 	expect(points("probability", 0.03, 0.01)).toBe("3 ± 1 points");
 	expect(points("logit_difference", 1.5, 0.2)).toBe("1.5 ± 0.2");
-});
-
-it("gives the time left in the unit that suits it", () => {
-	expect(secondsLeft(0.42)).toBe("0.4 s left");
-	expect(secondsLeft(42)).toBe("42 s left");
-	expect(secondsLeft(335)).toBe("6 min left");
 });

@@ -666,7 +666,7 @@ describe("tracing all", () => {
 			generation: 3,
 			done: 8,
 			total: 12,
-			seconds_left: 0.4,
+			left: "0.4 s left",
 			...more,
 		});
 

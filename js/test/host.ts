@@ -2,14 +2,15 @@
 
 import type { GridFrame } from "../src/cells";
 import type { HostModel } from "../src/host";
-import type {
-	Bars,
-	Detail,
-	Grid,
-	Look,
-	Palette,
-	Runs,
-	Setup,
+import {
+	type Bars,
+	type Detail,
+	type Grid,
+	type Look,
+	type Palette,
+	PROTOCOL_VERSION,
+	type Runs,
+	type Setup,
 } from "../src/protocol";
 
 type Listener = (...values: never[]) => void;
@@ -144,7 +145,7 @@ export function gridOf(
 const PARTS = ["block_output", "self_attention", "mlp"];
 
 export const SETUP: Setup = {
-	version: 2,
+	version: PROTOCOL_VERSION,
 	model: "demo",
 	blocks: [
 		{
@@ -176,11 +177,17 @@ export const SETUP: Setup = {
 		},
 	],
 	head_sites: ["self_attention", "cross_attention"],
-	metrics: ["probability", "log_probability", "logit_difference"],
-	corruptions: ["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"],
-	kinds: ["multiplicative", "additive"],
-	places: ["image_embeddings", "patch_embeddings"],
-	goals: ["mean", "zero"],
+	choices: {
+		metric: ["probability", "log_probability", "logit_difference"],
+		corruption: ["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"],
+		kind: ["multiplicative", "additive"],
+		at: ["image_embeddings", "patch_embeddings"],
+		to: ["mean", "zero"],
+		overlay: ["none", "map_disrupt", "map_restore", "attention_clean"],
+		direction: ["restore", "disrupt"],
+		axes: ["tokens", "layers"],
+	},
+	patches: [4, 4],
 	examples: [
 		{ name: "red circle", question: "what color ?" },
 		{ name: "two squares", question: "how many?" },
@@ -215,6 +222,7 @@ export const LOOK: Look = {
 		export_python: "Copy as Python",
 	},
 	explain: {
+		more: "Point at a setting to read what it means.",
 		window: "How many layers are patched together.",
 		empty: "not computed: click to patch it",
 		waiting: "waiting to be computed",
@@ -245,8 +253,8 @@ export const RUNS: Runs = {
 	line: "multiplicative · 10 samples · seed 0",
 	given: false,
 	metric: "probability",
-	clean: { answer: "red", score: 0.93, stderr: null },
-	corrupted: { answer: "blue", score: 0.12, stderr: 0.02 },
+	clean: { answer: "red", score: 0.93, stderr: null, share: 0.93 },
+	corrupted: { answer: "blue", score: 0.12, stderr: 0.02, share: 0.12 },
 	total_effect: 0.81,
 	total_effect_stderr: 0.02,
 	gate: { open: true, text: "the noise took 81 points: enough to trace" },
@@ -267,6 +275,8 @@ export const DETAIL: Detail = {
 	direction: "restore",
 	window: 1,
 	cells: [[2, 1]],
+	patches: [],
+	negligible: false,
 	score: 0.59,
 	stderr: 0.03,
 	indirect_effect: 0.47,
@@ -298,11 +308,17 @@ export function fullTraits(): Record<string, unknown> {
 		axes: "tokens",
 		limit: 0,
 		selection: [],
+		region: null,
+		patches: [],
+		overlay: "none",
+		square: 1,
+		opacity: 0.8,
 		error: "",
 		look: LOOK,
 		setup: SETUP,
 		picture: new DataView(new ArrayBuffer(8)),
 		other_picture: new DataView(new ArrayBuffer(0)),
+		picture_map: {},
 		runs: RUNS,
 		grid: gridOf(3, (layer, position) =>
 			position === 3 ? Number.NaN : 0.2 * layer,

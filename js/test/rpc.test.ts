@@ -19,7 +19,7 @@ const PROGRESS = {
 	generation: 5,
 	done: 1,
 	total: 2,
-	seconds_left: null,
+	left: "",
 };
 const DONE = { type: "done", id: 1, generation: 5, stopped: false };
 const EXPORTED = {
@@ -40,6 +40,7 @@ const listener = {
 	done: vi.fn(),
 	exported: vi.fn(),
 	taken: vi.fn(),
+	attention: vi.fn(),
 };
 const heard = () =>
 	Object.values(listener).reduce((sum, f) => sum + f.mock.calls.length, 0);
@@ -122,7 +123,7 @@ describe("events", () => {
 		{ ...DONE, stopped: 1 },
 		{ ...PROGRESS, done: -1 },
 		{ ...PROGRESS, total: 1.5 },
-		{ ...PROGRESS, seconds_left: "1" },
+		{ ...PROGRESS, left: 1 },
 		{ ...CELLS, cells: [[0]] },
 		{ ...CELLS, cells: [[0, -1]] },
 		{ ...CELLS, cells: "all" },

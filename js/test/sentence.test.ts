@@ -5,19 +5,19 @@ import {
 	cellLabel,
 	layersName,
 	type Outcome,
-	outcomeOf,
 	outcomeSentence,
 	pendingSentence,
 	tokenName,
 	toText,
 } from "../src/sentence";
 import { wordsOf } from "../src/words";
-import { DETAIL, FRAME, gridOf, LAYERS, LOOK, TOKENS } from "./host";
+import { FRAME, gridOf, LAYERS, LOOK, TOKENS } from "./host";
 
 const WORDS = wordsOf(LOOK);
 
 const OUTCOME: Outcome = {
 	cells: [[1, 2]],
+	patches: [],
 	direction: "restore",
 	window: 1,
 	site: "block_output",
@@ -107,17 +107,23 @@ describe("the sentence", () => {
 		);
 	});
 
+	it("names the patches of the picture", () => {
+		expect(say({ cells: [], patches: [[2, 3]] })).toContain(
+			"Restoring patch 2,3 of the picture brings back 58 %",
+		);
+		const two = [
+			[2, 3],
+			[2, 4],
+		] as const;
+		expect(say({ cells: [], patches: two })).toContain(
+			"Restoring these 2 patches of the picture brings back",
+		);
+	});
+
 	it("names what took the answer away", () => {
 		expect(say({ culprit: "other picture" })).toContain(
 			"of what the other picture took.",
 		);
-	});
-
-	it("of a patched run says whether its own effect can be told from 0", () => {
-		const { negligible, recovery_stderr } = outcomeOf(DETAIL);
-		expect([negligible, recovery_stderr]).toEqual([false, 0.04]);
-		expect(outcomeOf({ ...DETAIL, stderr: 0.3 }).negligible).toBe(true);
-		expect(outcomeOf({ ...DETAIL, stderr: null }).negligible).toBe(false);
 	});
 });
 

@@ -61,7 +61,7 @@ describe("what is misshapen is not there", () => {
 			expect(PARSERS.pinned({ ...DETAIL, [part]: undefined })).toBeNull();
 			expect(PARSERS.detail({ ...DETAIL, [part]: "x" })).toBeNull();
 		}
-		for (const part of ["head_sites", "corruptions", "places", "goals"])
+		for (const part of ["head_sites", "choices", "patches", "examples"])
 			expect(PARSERS.setup({ ...SETUP, [part]: null })).toBeNull();
 		for (const part of ["labels", "explain", "captions", "palettes"])
 			expect(PARSERS.look({ ...LOOK, [part]: undefined })).toBeNull();

@@ -26,7 +26,7 @@ describe("a view", () => {
 		]);
 		expect(host.log.slice(hello + 1)).toEqual([]);
 		expect(host.log).toContain("on msg:custom");
-		expect(host.sent[0]).toMatchObject({ type: "hello", version: 2 });
+		expect(host.sent[0]).toMatchObject({ type: "hello", version: 3 });
 		expect(host.saves).toBe(0);
 	});
 
@@ -114,7 +114,7 @@ describe("a view", () => {
 	});
 
 	it("says so where kernel and page come from different versions", async () => {
-		const { get, find } = await show({ setup: { ...SETUP, version: 3 } });
+		const { get, find } = await show({ setup: { ...SETUP, version: 4 } });
 		expect(get("blip-trace").textContent).toContain("different versions");
 		expect(find("question")).toBeNull();
 	});

@@ -156,8 +156,7 @@ def test_a_result_can_be_pinned_and_what_was_asked_taken_back(notebook):
 
 
 def export(notebook, name):
-    notebook.root.get_by_test_id("export").click()
-    notebook.root.get_by_test_id(f"export-{name}").click()
+    notebook.root.get_by_test_id("export").select_option(name)
 
 
 def saved(notebook, name):
@@ -196,15 +195,15 @@ def test_everything_can_be_taken_away(notebook):
 
     read = "() => navigator.clipboard.readText()"
     export(notebook, "python")
-    expect(notebook.root.get_by_test_id("export")).to_have_text("Copied")
+    expect(notebook.root.get_by_test_id("export").locator("option").first).to_have_text("Copied")
     code = notebook.page.evaluate(read)
     notebook.python(f"made = {{}}; exec({code!r}, made); shown = widget.trace")
     assert notebook.ask("abs(made['trace'].samples - shown.samples).max()") < 1e-6  # the cell clicked came alone
     assert notebook.ask("made['effect'].recovery") == pytest.approx(notebook.ask("widget.detail['recovery']"), abs=1e-6)
-    expect(notebook.root.get_by_test_id("export")).to_have_text("Export")
+    expect(notebook.root.get_by_test_id("export").locator("option").first).to_have_text("Export")
     notebook.cell(5, 5).focus()
     notebook.page.keyboard.press("Control+c")
-    expect(notebook.root.get_by_test_id("export")).to_have_text("Copied")
+    expect(notebook.root.get_by_test_id("export").locator("option").first).to_have_text("Copied")
     table = list(csv.DictReader(io.StringIO(notebook.page.evaluate(read)), delimiter="\t"))
     assert {(int(row["layer"]), int(row["position"])) for row in table} == {(5, 5), (4, 2)}
 

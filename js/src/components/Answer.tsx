@@ -1,7 +1,7 @@
 // The answer, how sure the model is of it with and without noise, and whether the noise did enough to be traced.
 
 import { score } from "../format";
-import type { RunInfo, Runs } from "../protocol";
+import type { Runs } from "../protocol";
 import type { Words } from "../words";
 
 interface Props {
@@ -9,19 +9,6 @@ interface Props {
 	words: Words;
 	/** Computed for earlier settings. */
 	old: boolean;
-}
-
-/** How much of the bar a score fills; a score without natural limits is shown beside the other one. */
-function share(metric: string, run: RunInfo, runs: Runs): number {
-	const value = run.score ?? 0;
-	if (metric === "probability") return value;
-	if (metric === "log_probability")
-		return run.score === null ? 0 : Math.exp(value);
-	const largest = Math.max(
-		Math.abs(runs.clean.score ?? 0),
-		Math.abs(runs.corrupted.score ?? 0),
-	);
-	return largest === 0 ? 0 : Math.max(0, value) / largest;
 }
 
 export function Answer({ runs, words, old }: Props) {
@@ -32,7 +19,7 @@ export function Answer({ runs, words, old }: Props) {
 			<span class={`bt-bar bt-${name}`}>
 				<span
 					style={{
-						width: `${runs ? 100 * Math.min(1, share(metric, runs[name], runs)) : 0}%`,
+						width: `${100 * (runs?.[name].share ?? 0)}%`,
 					}}
 				/>
 			</span>

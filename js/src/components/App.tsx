@@ -1,7 +1,7 @@
 // The whole figure: joins the state to the parts, which know nothing of where it comes from.
 
-import type { ReadonlySignal } from "@preact/signals";
-import { useSignal } from "@preact/signals";
+import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { useState } from "preact/hooks";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
 import { pictureIn, readPicture } from "../picture";
@@ -22,7 +22,7 @@ interface Props {
 const keep = (event: Event) => event.stopPropagation();
 
 export function App({ model, session, theme }: Props) {
-	const more = useSignal(false);
+	const [more] = useState(() => signal(false));
 
 	async function choosePicture(
 		file: File,
@@ -71,6 +71,8 @@ export function App({ model, session, theme }: Props) {
 					<div class="bt-body">
 						<Asked
 							model={model}
+							session={session}
+							theme={theme.value}
 							onPicture={choosePicture}
 							onOtherPicture={(file) =>
 								choosePicture(file, session.setOtherPicture)

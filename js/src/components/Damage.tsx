@@ -19,12 +19,13 @@ export function Damage({ model, onOtherPicture }: Props) {
 			return (
 				<div class="bt-damage bt-swap">
 					<span class="bt-label" title={explain("corruption")}>
-						Other picture
+						{label("ImageSwap")}
 					</span>
 					<Picture
 						bytes={model.otherPicture.value}
-						what="The picture that is swapped in"
+						what={label("other_picture")}
 						testid="choose-other-picture"
+						explain={explain("choose")}
 						onPicture={onOtherPicture}
 					/>
 				</div>
@@ -33,13 +34,12 @@ export function Damage({ model, onOtherPicture }: Props) {
 			return (
 				<div class="bt-damage">
 					<span class="bt-label" title={explain("other_question")}>
-						Other question, of as many tokens
+						{label("other_question")}
 					</span>
 					<TextField
-						label="other question"
+						label={label("other_question")}
 						testid="other-question"
 						value={otherQuestion.value}
-						placeholder="Ask something else"
 						explain={explain("other_question")}
 						onCommit={(asked) => model.set("otherQuestion", asked)}
 					/>
@@ -49,13 +49,13 @@ export function Damage({ model, onOtherPicture }: Props) {
 			return (
 				<div class="bt-damage">
 					<span class="bt-label" title={explain("to")}>
-						Image tokens are set to
+						{label("to")}
 					</span>
 					<Select
-						label="image tokens are set to"
+						label={label("to")}
 						testid="to"
 						value={to.value}
-						options={model.setup.value?.goals ?? []}
+						options={model.setup.value?.choices["to"] ?? []}
 						name={label}
 						explain={explain("to")}
 						onChoose={(goal) => model.set("to", goal)}

@@ -4,11 +4,11 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Cell, cellOf, type GridView, key } from "../cells";
-import { between, clamp, move, type Place } from "../navigate";
+import { between, clamp, joined, move, type Place } from "../navigate";
 import type { Shade } from "../palette";
 import type { CellIndex, Show } from "../traits";
 import type { Words } from "../words";
-import { GridRow } from "./GridRow";
+import { GridRow, glow } from "./GridRow";
 import type { Marginals } from "./Profile";
 
 interface Props {
@@ -19,6 +19,8 @@ interface Props {
 	selected: readonly CellIndex[];
 	marginals: Marginals;
 	color: (cell: Cell) => Shade | null;
+	/** How much each token looks at the patch that is pointed at. */
+	lookers: readonly number[];
 	onSelect: (cells: readonly CellIndex[]) => void;
 	onDraw: (cells: readonly CellIndex[] | null) => void;
 	onPoint: (cell: CellIndex | null, element: HTMLElement | null) => void;
@@ -79,14 +81,7 @@ export function Grid(props: Props) {
 		const cells = cellsAt(at);
 		anchor.current = cells[0] ?? null;
 		drawn.current = null;
-		if (!add) {
-			props.onSelect(cells);
-			return;
-		}
-		const names = new Set(cells.map(([l, p]) => key(l, p)));
-		const rest = selected.filter(([l, p]) => !names.has(key(l, p)));
-		const all = rest.length + cells.length === selected.length;
-		props.onSelect(all ? rest : [...rest, ...cells]);
+		props.onSelect(add ? joined(selected, cells) : cells);
 	}
 
 	function keyDown(event: KeyboardEvent): void {
@@ -169,6 +164,7 @@ export function Grid(props: Props) {
 			data-row={row}
 			data-column={column}
 			title={byToken ? `select layer ${label}` : `select “${label}”`}
+			style={byToken ? undefined : glow(props.lookers[column])}
 		>
 			<span>{label}</span>
 		</div>
@@ -225,6 +221,7 @@ export function Grid(props: Props) {
 					row={row}
 					cells={cells}
 					tokens={view.tokens}
+					looks={byToken ? (props.lookers[row] ?? 0) : 0}
 					label={byToken ? (view.tokens[row] ?? "") : String(row)}
 					byToken={byToken}
 					show={show}

@@ -24,6 +24,13 @@ interface Props {
 	/** The column that can be tabbed to, −1 the header; −2 for none. */
 	focused: number;
 	mean: Bar | undefined;
+	/** How much its token looks at the patch that is pointed at, from 0 to 1. */
+	looks: number;
+}
+
+/** The style of a header whose token looks at what is pointed at. */
+export function glow(looks: number | undefined) {
+	return looks ? { "--bt-looks": looks } : undefined;
 }
 
 /** "=" 1 by construction, a dot for what cannot be told from 0, a dash where the shown quantity is not defined. */
@@ -47,6 +54,7 @@ function drawRow(props: Props) {
 				data-row={row}
 				data-column={-1}
 				title={`select ${name}`}
+				style={glow(props.looks)}
 			>
 				{label}
 			</div>

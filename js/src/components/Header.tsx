@@ -1,13 +1,12 @@
 // The head of the figure: which block, which site, what the colour shows; taking back, and taking away.
 
-import type { Signal } from "@preact/signals";
+import type { Signal } from "@preact/signals-core";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
 import type { Format, Session } from "../session";
 import type { Show } from "../traits";
 import { SHOWN } from "../words";
 import { Blocks } from "./Blocks";
-import { type Item, Menu } from "./Menu";
 import { Select } from "./Select";
 
 interface Props {
@@ -17,18 +16,13 @@ interface Props {
 	more: Signal<boolean>;
 }
 
-function exportsOf(model: Model): Item<Format>[] {
-	const swapped = model.corruption.value === "ImageSwap";
+/** What can be taken away now. */
+function exportsOf(model: Model): Format[] {
 	const formats: Format[] = ["png", "svg", "csv", "json", "picture"];
-	if (swapped) formats.push("other");
-	return [...formats, "python" as const, "cells" as const].map((value) => ({
-		value,
-		label: model.words.value.label(`export_${value}`),
-		closed:
-			value === "cells" && model.selected.value.length === 0
-				? "Select cells first."
-				: "",
-	}));
+	if (model.corruption.value === "ImageSwap") formats.push("other");
+	formats.push("python");
+	if (model.selected.value.length > 0) formats.push("cells");
+	return formats;
 }
 
 export function Header({ model, session, theme, more }: Props) {
@@ -96,11 +90,17 @@ export function Header({ model, session, theme, more }: Props) {
 				>
 					More
 				</button>
-				<Menu
-					label={model.said.value || "Export"}
+				<Select
+					label="export"
 					testid="export"
-					items={exportsOf(model)}
-					onChoose={(format) => session.export(format, theme)}
+					value=""
+					options={exportsOf(model)}
+					name={(format) =>
+						format === ""
+							? model.said.value || "Export"
+							: words.label(`export_${format}`)
+					}
+					onChoose={(format) => session.export(format as Format, theme)}
 				/>
 			</span>
 		</div>

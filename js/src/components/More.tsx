@@ -33,11 +33,7 @@ export function More({ model }: { model: Model }) {
 			{control}
 		</span>
 	);
-	const choice = (
-		name: Of<string>,
-		options: readonly string[],
-		label: string = name,
-	) =>
+	const choice = (name: Of<string>, label: string = name) =>
 		field(
 			name,
 			label,
@@ -45,7 +41,7 @@ export function More({ model }: { model: Model }) {
 				label={label}
 				testid={name}
 				value={model[name].value}
-				options={options}
+				options={setup?.choices[name] ?? []}
 				name={called}
 				explain={explain(name)}
 				onChoose={(option) => model.set(name, option as never)}
@@ -73,7 +69,7 @@ export function More({ model }: { model: Model }) {
 	return (
 		<div class="bt-settings">
 			<fieldset aria-label="what is patched">
-				{choice("direction", ["restore", "disrupt"])}
+				{choice("direction")}
 				{count("window", 1, block?.layers)}
 				{field(
 					"head",
@@ -93,10 +89,10 @@ export function More({ model }: { model: Model }) {
 						}
 					/>,
 				)}
-				{choice("axes", ["tokens", "layers"], "rows")}
+				{choice("axes", "rows")}
 			</fieldset>
 			<fieldset aria-label="how it is scored">
-				{choice("metric", setup?.metrics ?? [])}
+				{choice("metric")}
 				{field(
 					"foil",
 					"foil",
@@ -111,16 +107,14 @@ export function More({ model }: { model: Model }) {
 				)}
 			</fieldset>
 			<fieldset aria-label="what is damaged">
-				{choice("corruption", setup?.corruptions ?? [], "damage")}
-				{noisy && choice("kind", setup?.kinds ?? [])}
-				{noisy && choice("at", setup?.places ?? [])}
+				{choice("corruption", "damage")}
+				{noisy && choice("kind")}
+				{noisy && choice("at")}
 				{noisy && count("samples", 1, 200)}
 				{noisy && count("seed", 0)}
 			</fieldset>
 			<p class="bt-explain" aria-hidden="true">
-				{explained === null
-					? "Point at a setting to read what it means."
-					: explain(explained)}
+				{explain(explained ?? "more")}
 			</p>
 		</div>
 	);

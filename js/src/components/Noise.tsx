@@ -77,6 +77,7 @@ export function Noise(props: Props) {
 					<NoiseCurve curve={curve} noise={shown} />
 					<input
 						type="range"
+						class="bt-range"
 						data-testid="noise-slider"
 						aria-label="noise factor ν"
 						aria-description={props.explain}

@@ -1,20 +1,29 @@
 // The picture in a square box, never distorted; another one can be dropped here or chosen.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { toBytes } from "../binary";
-import { mediaType, pictureIn } from "../picture";
+import { pictureIn } from "../picture";
 
 interface Props {
 	bytes: unknown;
 	/** What it is, in words. */
 	what: string;
 	testid: string;
+	explain: string;
+	/** How much of its colour is taken away, from 0 to 1. */
+	grey?: number;
+	/** What lies over it, and what stands below it. */
+	children?: ComponentChildren;
+	foot?: ComponentChildren;
 	onPicture: (file: File) => void;
 }
 
-export function Picture({ bytes, what, testid, onPicture }: Props) {
+export function Picture(props: Props) {
+	const { bytes, what, testid, grey = 0, onPicture } = props;
 	const [url, setUrl] = useState<string | null>(null);
 	const [over, setOver] = useState(false);
+	const [ratio, setRatio] = useState(1);
 	const input = useRef<HTMLInputElement>(null);
 
 	useEffect(() => {
@@ -23,9 +32,7 @@ export function Picture({ bytes, what, testid, onPicture }: Props) {
 			setUrl(null);
 			return undefined;
 		}
-		const made = URL.createObjectURL(
-			new Blob([data], { type: mediaType(data) }),
-		);
+		const made = URL.createObjectURL(new Blob([data], { type: "image/jpeg" }));
 		setUrl(made);
 		return () => URL.revokeObjectURL(made);
 	}, [bytes]);
@@ -41,26 +48,52 @@ export function Picture({ bytes, what, testid, onPicture }: Props) {
 	}
 
 	return (
-		<div
-			class="bt-picture"
-			data-over={over}
-			onDragOver={(event) => {
-				event.preventDefault();
-				event.stopPropagation();
-				setOver(true);
-			}}
-			onDragLeave={() => setOver(false)}
-			onDrop={drop}
-		>
-			{url !== null && <img src={url} alt={what} draggable={false} />}
-			<button
-				type="button"
-				class="bt-button"
-				data-testid={testid}
-				onClick={() => input.current?.click()}
+		<div class="bt-shown">
+			<div
+				class="bt-picture"
+				data-over={over}
+				onDragOver={(event) => {
+					event.preventDefault();
+					event.stopPropagation();
+					setOver(true);
+				}}
+				onDragLeave={() => setOver(false)}
+				onDrop={drop}
 			>
-				Choose picture…
-			</button>
+				{url !== null && (
+					<div
+						class="bt-frame"
+						style={{
+							width: `${100 * Math.min(1, ratio)}%`,
+							height: `${100 * Math.min(1, 1 / ratio)}%`,
+						}}
+					>
+						<img
+							src={url}
+							alt={what}
+							draggable={false}
+							style={grey > 0 ? { filter: `grayscale(${grey})` } : {}}
+							onLoad={({ currentTarget: { naturalWidth, naturalHeight } }) =>
+								setRatio(naturalWidth / naturalHeight || 1)
+							}
+						/>
+						{props.children}
+					</div>
+				)}
+			</div>
+			<div class="bt-foot">
+				{props.foot}
+				<button
+					type="button"
+					class="bt-button"
+					data-testid={testid}
+					aria-label="Choose picture…"
+					title={props.explain}
+					onClick={() => input.current?.click()}
+				>
+					Choose…
+				</button>
+			</div>
 			<input
 				ref={input}
 				type="file"

@@ -1,7 +1,6 @@
 // Trace all, and in its place Stop while the grid is being filled.
 
 import type { GridView } from "../cells";
-import { secondsLeft } from "../format";
 import type { Running } from "../model";
 
 interface Props {
@@ -27,8 +26,7 @@ export function Progress(props: Props) {
 	let text = all === 0 ? "" : `${computed} of ${all} computed`;
 	if (running !== null) {
 		text = `${done} of ${total}`;
-		if (running.secondsLeft !== null)
-			text += ` · ${secondsLeft(running.secondsLeft)}`;
+		if (running.left) text += ` · ${running.left}`;
 	}
 	if (offline) text = "no answer from the kernel";
 	return (

@@ -23,7 +23,12 @@ export function Select(props: Props) {
 				aria-label={label}
 				aria-description={explain}
 				value={value}
-				onChange={(event) => onChoose(event.currentTarget.value)}
+				onChange={({ currentTarget }) => {
+					const chosen = currentTarget.value;
+					// It shows what the kernel has, also where that does not change.
+					currentTarget.value = value;
+					onChoose(chosen);
+				}}
 			>
 				{all.map((option) => (
 					<option key={option} value={option} selected={option === value}>

@@ -1,12 +1,11 @@
 // What the selected states say, in one sentence, and what the pinned ones said; the first is also announced to screen
 // readers when it changes.
 
-import { type CellValues, cellOf } from "../cells";
+import { cellOf } from "../cells";
 import type { Model } from "../model";
 import {
 	type Asked,
 	type Outcome,
-	outcomeOf,
 	outcomeSentence,
 	type Piece,
 	pendingSentence,
@@ -24,14 +23,9 @@ function outcomeFromGrid(
 	if (cell === undefined || rest.length > 0 || view === null) return null;
 	const known = cellOf(view, cell);
 	if (known === undefined || Number.isNaN(known.values.score)) return null;
-	// What is not defined is NaN in the grid, and null in what the kernel sends of a patched run.
-	const values = Object.entries(known.values).map(([name, value]) => [
-		name,
-		Number.isNaN(value) ? null : value,
-	]);
 	return {
 		...asked,
-		...(Object.fromEntries(values) as Record<keyof CellValues, number | null>),
+		...known.values,
 		negligible: known.negligible,
 		old: known.state === "old",
 	};
@@ -40,8 +34,9 @@ function outcomeFromGrid(
 function content(model: Model): { pieces: Piece[]; old: boolean } {
 	const view = model.view.value;
 	const cells = model.selected.value;
+	const patches = model.patches.value;
 	const direction = model.direction.value;
-	if (view === null || cells.length === 0) {
+	if (view === null || cells.length + patches.length === 0) {
 		const text = model.words.value.caption("hint", direction);
 		return { pieces: [{ text }], old: true };
 	}
@@ -51,7 +46,7 @@ function content(model: Model): { pieces: Piece[]; old: boolean } {
 	const metric = runs?.metric ?? model.metric.value;
 	const culprit = runs?.culprit ?? "noise";
 	const asked = {
-		...{ cells, direction, window, site, head, tokens, layers },
+		...{ cells, patches, direction, window, site, head, tokens, layers },
 		...{ metric, culprit },
 	};
 	const gate = runs?.gate;
@@ -64,7 +59,7 @@ function content(model: Model): { pieces: Piece[]; old: boolean } {
 		return { pieces: outcomeSentence(read, gate, words), old: read.old };
 	if (detail !== null)
 		return {
-			pieces: outcomeSentence(outcomeOf(detail), gate, words),
+			pieces: outcomeSentence(detail, gate, words),
 			old: !current,
 		};
 	return { pieces: pendingSentence(asked, words), old: true };
@@ -109,9 +104,7 @@ export function Sentence({
 				<div class="bt-said bt-muted" data-testid="pinned">
 					<p>
 						{`Pinned (${pinned.damage}): `}
-						{drawn(
-							outcomeSentence(outcomeOf(pinned), undefined, model.words.value),
-						)}
+						{drawn(outcomeSentence(pinned, undefined, model.words.value))}
 					</p>
 					<button
 						type="button"

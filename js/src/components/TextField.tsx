@@ -7,7 +7,7 @@ interface Props {
 	label: string;
 	value: string;
 	testid: string;
-	placeholder: string;
+	placeholder?: string;
 	explain?: string;
 	/** Shown while something is typed that is not committed yet. */
 	hint?: string;

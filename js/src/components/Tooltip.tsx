@@ -1,7 +1,7 @@
 // All there is to know of the cell that is pointed at or has the focus. It lies inside the figure, so that it never makes
 // the page scroll.
 
-import type { ReadonlySignal } from "@preact/signals";
+import type { ReadonlySignal } from "@preact/signals-core";
 import { cellOf, type GridView } from "../cells";
 import { cellNotes, cellValues, tokenName } from "../sentence";
 import type { CellIndex } from "../traits";

@@ -1,6 +1,6 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
-import { useComputed, useSignal } from "@preact/signals";
+import { signal } from "@preact/signals-core";
 import {
 	useCallback,
 	useEffect,
@@ -30,17 +30,8 @@ interface Props {
 }
 
 export function Traced({ model, session, theme }: Props) {
-	const pointed = useSignal<Pointed | null>(null);
+	const [pointed] = useState(() => signal<Pointed | null>(null));
 	const section = useRef<HTMLElement>(null);
-	const falling = useComputed(() => (model.runs.value?.total_effect ?? 0) < 0);
-	const scale = useComputed(() =>
-		fitScale(
-			model.view.value,
-			model.show.value,
-			falling.value,
-			model.limit.value,
-		),
-	);
 	const [sight] = useState(() =>
 		pacer((box: HTMLElement) => {
 			const shown = model.view.peek();
@@ -51,17 +42,22 @@ export function Traced({ model, session, theme }: Props) {
 	const show = model.show.value;
 	const palette = model.look.value?.palettes[theme];
 	const words = model.words.value;
-	const { left, right, diverging } = scale.value;
+	const view = model.view.value;
+	const limit = model.limit.value;
+	const falling = (model.runs.value?.total_effect ?? 0) < 0;
+	const scale = useMemo(
+		() => fitScale(view, show, falling, limit),
+		[view, show, falling, limit],
+	);
+	const { left, right, diverging } = scale;
 	const color = useCallback(
 		(cell: Cell) =>
 			cellColor(cell.values, show, { left, right, diverging }, palette),
 		[show, left, right, diverging, palette],
 	);
-	const view = model.view.value;
-	const { value: limits } = scale;
 	const marginals = useMemo(
-		() => marginalsOf(view, show, limits),
-		[view, show, limits],
+		() => marginalsOf(view, show, scale),
+		[view, show, scale],
 	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
@@ -105,7 +101,9 @@ export function Traced({ model, session, theme }: Props) {
 						}}
 						marginals={marginals}
 						onCopy={() => session.export("cells", theme)}
+						lookers={model.lookers.value}
 						onPoint={(cell, element) => {
+							model.pointedCell.value = cell;
 							pointed.value =
 								cell && element && section.current
 									? { cell, place: placeIn(section.current, element) }
@@ -121,13 +119,13 @@ export function Traced({ model, session, theme }: Props) {
 				</div>
 			)}
 			<Legend
-				scale={scale.value}
+				scale={scale}
 				show={show}
 				unit={words.unit(show, metric)}
 				explain={words.explain("limit")}
 				direction={model.direction.value}
 				palette={palette}
-				limit={model.limit.value}
+				limit={limit}
 				onLimit={(limit) => model.set("limit", limit)}
 				isUndefined={show === "recovery" && gate?.open === false}
 			/>
@@ -145,7 +143,11 @@ export function Traced({ model, session, theme }: Props) {
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
 					culprit={model.runs.value?.culprit ?? "noise"}
-					hint={model.selected.value.length === 0 ? " · click a cell" : ""}
+					hint={
+						model.selected.value.length + model.patches.value.length === 0
+							? " · click a cell"
+							: ""
+					}
 					old={
 						(model.shownDetail.value ?? model.runs.value ?? { generation: 0 })
 							.generation < model.generation.value

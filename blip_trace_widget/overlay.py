@@ -1,0 +1,141 @@
+"""What can lie over the picture, as the front end draws it: `blip_trace_widget.protocol.PictureMap`.
+
+For: the image side: which parts of the picture carry the answer, where a token looks, and how strongly each patch is
+hit. Pure functions of a tracer and its results.
+Cost: NumPy on one map.
+Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.painter`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget import protocol, wording
+from blip_trace_widget.drawing import words
+from blip_trace_widget.drawing.colors import round_up
+from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.maps import ImageTokenTrace
+from blip_trace_widget.tracer import Tracer
+
+#: Overlays that show single squares of image tokens patched, by the direction in which they are.
+EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}
+#: Overlays that show where a token looks, by the run in which it does (see `Attention.image`).
+ATTENTIONS = {
+    "attention_clean": "clean",
+    "attention_corrupted": "corrupted",
+    "attention_difference": "difference",
+}
+OVERLAYS = ("none", *EFFECTS, *ATTENTIONS, "strength")
+#: A map of image tokens is made of at most so many squares unless asked otherwise: each costs a text pass a sample.
+SQUARES = 100
+
+
+def square_for(grid: tuple[int, int]) -> int:
+    """Side of the squares, in patches, of a map that does not take too long."""
+    side = 1
+    while -(-grid[0] // side) * -(-grid[1] // side) > SQUARES:
+        side += 1
+    return side
+
+
+def nothing(overlay: str, generation: int, text: str) -> protocol.PictureMap:
+    """No map, and why."""
+    return _map(overlay, generation, np.empty((0, 0)), text=text)
+
+
+def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "") -> protocol.PictureMap:
+    """Squares patched one at a time: recovery, or the indirect effect where that is not defined.
+
+    Args:
+        trace: the map as computed so far.
+        overlay: its name.
+        generation: of the inputs.
+        left: about how long it takes yet, while it is being filled.
+    """
+    closed = bool(trace.undefined_because)
+    value, error = (trace.indirect_effect, trace.stderr) if closed else (trace.recovery, trace.recovery_stderr)
+    significant = np.where(np.isfinite(trace.stderr), trace.significant, np.nan)
+    return _map(
+        overlay,
+        generation,
+        np.stack([value, error, significant]),
+        square=trace.patch,
+        text=wording.OVERLAYS[overlay],
+        unit="change of the score" if closed else wording.UNITS[overlay],
+        percent=not closed,
+        done=int(np.isfinite(trace.scores).sum()),
+        left=left,
+    )
+
+
+def attention(
+    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], view: View, generation: int
+) -> protocol.PictureMap:
+    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
+    if view.block != "question_encoder" or not cells:
+        return nothing(overlay, generation, wording.OVERLAYS["attention"])
+    maps = np.zeros(tracer.model.grid)
+    for layer in sorted({layer for layer, _ in cells}):
+        found = tracer.attention("question_encoder", layer, view.head)
+        maps += sum(found.image(position, ATTENTIONS[overlay]) for at, position in cells if at == layer)
+    layer, position = cells[0]
+    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = who if len(cells) == 1 else f"these {len(cells)} states look"
+    head = "" if view.head is None else f", head {view.head}"
+    return _map(
+        overlay,
+        generation,
+        _plain(maps / len(cells)),
+        text=f"Where {who}{head}{wording.OVERLAYS[overlay]}",
+        unit=wording.UNITS["attention"],
+        percent=True,
+    )
+
+
+def strength(tracer: Tracer, generation: int) -> protocol.PictureMap:
+    """How strongly each patch is hit."""
+    if not tracer.corruption.damages_image:
+        return nothing("strength", generation, wording.OVERLAYS["unhurt"])
+    found = _plain(tracer.corruption_strength())
+    return _map("strength", generation, found, text=wording.OVERLAYS["strength"], unit=wording.UNITS["strength"])
+
+
+def _plain(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Values of which no standard error is known."""
+    return np.stack([values, *np.full((2, *values.shape), np.nan)])
+
+
+def _map(
+    overlay: str,
+    generation: int,
+    values: NDArray[np.floating],
+    *,
+    text: str,
+    square: int = 1,
+    unit: str = "",
+    percent: bool = False,
+    done: int | None = None,
+    left: str = "",
+) -> protocol.PictureMap:
+    known = values[0][np.isfinite(values[0])] if values.size else np.empty(0)
+    limit = round_up(float(np.abs(known).max(initial=0.0)))
+    written = (words.percent if percent else words.limit)(limit)
+    return {
+        "generation": generation,
+        "overlay": overlay,
+        "square": square,
+        "rows": values.shape[-2],
+        "columns": values.shape[-1],
+        "limit": limit,
+        "low": f"−{written}" if (known < 0).any() else "0",
+        "high": written if limit else "",
+        "text": text,
+        "unit": unit,
+        "percent": percent,
+        "done": done,
+        "left": left,
+        "values": values.astype("<f4").tobytes(),
+    }

@@ -1,0 +1,160 @@
+"""What lies over the picture: which map is asked for, what of it is there, and when the rest is computed.
+
+For: keeping the overlay in step with the runs on show, the grid's selection, and the hand that points at the grid.
+Cost: maps of image tokens, a text pass a square and sample, are filled in the background and kept within
+`KEPT_BYTES`; attention and the strength of the damage are read off the runs.
+Ends: at a `Screen`. What a map looks like is `blip_trace_widget.overlay`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget import overlay as maps
+from blip_trace_widget import wording
+from blip_trace_widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
+from blip_trace_widget.drawing import words
+from blip_trace_widget.grids import CellIndex, inputs_of
+from blip_trace_widget.maps import squares
+from blip_trace_widget.shelf import Shelf
+from blip_trace_widget.stage import Stage
+from blip_trace_widget.worker import Job, Slices
+
+#: Room for the maps of other inputs.
+KEPT_BYTES = 16 * 2**20
+
+
+class Painter:
+    """Puts a map over the picture.
+
+    Args:
+        stage: what is on show.
+        desk: where jobs are handed in.
+        square: side of the squares of a map of image tokens, in patches.
+    """
+
+    def __init__(self, stage: Stage, desk: Desk, square: int) -> None:
+        self.overlay, self.square = "none", square
+        self._stage, self._desk = stage, desk
+        self._cells: tuple[CellIndex, ...] = ()
+        self._kept: Shelf[NDArray[np.float64]] = Shelf(KEPT_BYTES, lambda samples: samples.nbytes)
+        self._stopped = False
+
+    def choose(self, overlay: str, square: int) -> None:
+        """Show this overlay."""
+        self.overlay, self.square, self._stopped = overlay, square, False
+        self.follow()
+
+    def stop(self) -> None:
+        """Fill no more; what is computed stays."""
+        if self._desk.pending("overlay") and self.overlay in maps.EFFECTS:
+            self._stopped = True
+            self._desk.cancel("overlay")
+            self._show_effects()
+
+    def go_on(self) -> None:
+        """Fill what is left."""
+        self._stopped = False
+        self.follow()
+
+    def look_at(self, cells: Sequence[CellIndex]) -> None:
+        """These cells of the grid in view are selected, or another grid is in view."""
+        self._cells = tuple(cells)
+        if self.overlay in maps.ATTENTIONS:
+            self.follow()
+
+    def follow(self) -> None:
+        """Show the overlay for the runs on show, as soon as it is there."""
+        self._desk.cancel("overlay")
+        stage = self._stage
+        if stage.computed is None:
+            return
+        if self.overlay in maps.EFFECTS:
+            if not stage.tracer.corruption.damages_image:
+                why = wording.OVERLAYS["unhurt"]
+                stage.screen.show_traits(picture_map=maps.nothing(self.overlay, stage.computed, why))
+            elif self._missing().size and not self._stopped:
+                self._desk.submit("overlay", MAP, self._fill)
+            else:
+                self._show_effects()
+        elif self.overlay == "none":
+            stage.screen.show_traits(picture_map={})
+        else:
+            self._desk.submit("overlay", GLANCE, self._glance)
+
+    # --- attention, and how strongly the picture is hit ---------------------------------------------------------------
+
+    def _glance(self, job: Job) -> Slices:
+        with self._desk.lock:
+            tracer, generation, view = self._stage.tracer, self._stage.computed, self._stage.view
+            overlay, cells = self.overlay, self._cells
+        assert generation is not None
+        if overlay == "strength":
+            shown = maps.strength(tracer, generation)
+        else:
+            shown = maps.attention(tracer, overlay, cells, view, generation)
+        with self._desk.lock:
+            if not job.cancelled.is_set():
+                self._stage.screen.show_traits(picture_map=shown)
+        yield
+
+    def attend(self, layer: int, request: int) -> None:
+        """Say where each question token looks in a layer, to a hand that points at it."""
+
+        def slices(job: Job) -> Slices:
+            with self._desk.lock:
+                tracer, generation, head = self._stage.tracer, self._stage.computed, self._stage.view.head
+                run = maps.ATTENTIONS.get(self.overlay, "clean")
+            found = tracer.attention("question_encoder", layer, head)
+            weights = np.stack([found.image(at, run).ravel() for at in range(len(found.queries))])
+            with self._desk.lock:
+                if not job.cancelled.is_set() and generation == self._stage.computed:
+                    rows, columns = tracer.model.grid
+                    said = {"layer": layer, "head": head, "rows": rows, "columns": columns}
+                    self._stage.say("attention", request, [weights.astype("<f4").tobytes()], **said)
+            yield
+
+        self._desk.cancel("attend")
+        self._desk.submit("attend", GLANCE, slices)
+
+    # --- maps of image tokens ----------------------------------------------------------------------------------------
+
+    def _samples(self) -> NDArray[np.float64]:
+        """Scores of the map that is asked for, (samples, rows, columns), NaN where not computed."""
+        tracer = self._stage.tracer
+        shape, _ = squares(*tracer.model.grid, self.square)
+        key = (*inputs_of(tracer), self.overlay, self.square)
+        return self._kept.get(key, lambda: np.full((tracer.corruption.samples, *shape), np.nan))
+
+    def _missing(self) -> NDArray[np.int_]:
+        return np.flatnonzero(np.isnan(self._samples()[-1]))
+
+    def _fill(self, job: Job) -> Slices:
+        with self._desk.lock:
+            tracer, samples, direction = self._stage.tracer, self._samples(), maps.EFFECTS[self.overlay]
+            todo = self._missing()
+            _, groups = squares(*tracer.model.grid, self.square)
+        flat = samples.reshape(samples.shape[0], -1)
+        started = reported = time.monotonic()
+        runs = tracer.image_token_scores([groups[at] for at in todo], direction, job.cancelled)
+        for part, scores, share in runs:
+            with self._desk.lock:
+                if job.cancelled.is_set():
+                    return
+                flat[:, todo[part]] = scores
+                now = time.monotonic()
+                if share == 1 or now - reported >= REPORT_SECONDS:
+                    reported = now
+                    self._show_effects(None if share == 1 else (now - started) * (1 / share - 1))
+            yield
+
+    def _show_effects(self, seconds_left: float | None = None) -> None:
+        tracer, generation, samples = self._stage.tracer, self._stage.computed, self._samples()
+        assert generation is not None
+        left = "" if seconds_left is None else words.seconds_left(seconds_left)
+        trace = tracer.as_image_token_trace(samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        self._stage.screen.show_traits(picture_map=maps.effects(trace, self.overlay, generation, left))

@@ -1,0 +1,106 @@
+// The picture's patches: which of them lie between two corners, the outline of a set of them, and what is known of one.
+// Pure functions; a place is (row, column).
+
+import { key } from "./cells";
+import { percent, plain } from "./format";
+import type { PictureMap } from "./protocol";
+import type { CellIndex } from "./traits";
+
+/** A map over the picture, whose values can be read. */
+export interface PatchMap
+	extends Pick<
+		PictureMap,
+		| "rows"
+		| "columns"
+		| "square"
+		| "limit"
+		| "low"
+		| "high"
+		| "percent"
+		| "unit"
+		| "text"
+		| "generation"
+	> {
+	/** (3, rows, columns): value, standard error, significant. */
+	readonly floats: ArrayLike<number>;
+}
+
+/** The edges around a set of patches as an SVG path, a patch being a unit square. */
+export function outline(places: readonly CellIndex[]): string {
+	const inside = new Set(places.map(([r, c]) => key(r, c)));
+	const edge = (r: number, c: number, path: string) =>
+		inside.has(key(r, c)) ? "" : path;
+	return places
+		.map(
+			([r, c]) =>
+				edge(r - 1, c, `M${c} ${r}h1`) +
+				edge(r + 1, c, `M${c} ${r + 1}h1`) +
+				edge(r, c - 1, `M${c} ${r}v1`) +
+				edge(r, c + 1, `M${c + 1} ${r}v1`),
+		)
+		.join("");
+}
+
+/** The patches of a mask that are marked. */
+export function placesIn(
+	mask: readonly (readonly boolean[])[] | null,
+): CellIndex[] {
+	return (mask ?? []).flatMap((row, r) =>
+		row.flatMap((marked, c) => (marked ? [[r, c] as const] : [])),
+	);
+}
+
+/** Value, standard error and mark of the square that a patch lies in. */
+function valuesAt(map: PatchMap, [row, column]: CellIndex): number[] {
+	const { rows, columns, square, floats } = map;
+	const at = Math.floor(row / square) * columns + Math.floor(column / square);
+	return [0, 1, 2].map((field) => floats[field * rows * columns + at] ?? NaN);
+}
+
+/** What a map says of a patch, in words; "" where it says nothing. */
+export function saidOf(map: PatchMap | null, place: CellIndex): string {
+	const [value = NaN, error = NaN, significant] = map
+		? valuesAt(map, place)
+		: [];
+	if (map === null || Number.isNaN(value)) return "";
+	const number = (map.percent ? percent : plain)(
+		value,
+		Number.isNaN(error) ? null : error,
+	);
+	const doubt = significant === 0 ? ", not distinguishable from 0" : "";
+	return `${number} ${map.unit}${doubt}`;
+}
+
+/** The middles of the squares whose value cannot be told from 0. */
+export function doubtful(map: PatchMap | null): CellIndex[] {
+	if (map === null) return [];
+	const { rows, columns, square, floats } = map;
+	const squares = Array.from({ length: rows * columns }, (_, at) => at);
+	return squares
+		.filter((at) => floats[2 * rows * columns + at] === 0)
+		.map((at) => [
+			(Math.floor(at / columns) + 0.5) * square,
+			((at % columns) + 0.5) * square,
+		]);
+}
+
+/** Draw a map, a pixel a square: the more of a colour the larger the value, nothing for 0, a veil where it is not computed. */
+export function paint(
+	canvas: HTMLCanvasElement,
+	{ rows, columns, limit, floats }: PatchMap,
+	[minus, plus, veil]: readonly string[],
+): void {
+	canvas.width = columns;
+	canvas.height = rows;
+	const context = canvas.getContext("2d");
+	if (context === null) return;
+	for (let at = 0; at < rows * columns; at++) {
+		const value = floats[at] ?? NaN;
+		const unknown = Number.isNaN(value);
+		context.fillStyle = (unknown ? veil : value < 0 ? minus : plus) ?? "";
+		context.globalAlpha = unknown
+			? 0.5
+			: Math.min(1, Math.abs(value) / (limit || 1));
+		context.fillRect(at % columns, Math.floor(at / columns), 1, 1);
+	}
+}

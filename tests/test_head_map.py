@@ -1,0 +1,87 @@
+"""The map of heads: filled when asked, equal to the tracer's, and of what is in view."""
+
+import numpy as np
+import pytest
+from screen import Screen
+
+from blip_trace_widget import GaussianNoise, Tracer
+from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.grids import View
+from blip_trace_widget.runs import Runner
+
+
+@pytest.fixture
+def screen():
+    return Screen()
+
+
+@pytest.fixture
+def conductor(demo, example, screen):
+    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made.begin()
+    assert made.wait(30)
+    yield made
+    made.close()
+    assert made.wait(30)
+
+
+def fill(conductor):
+    with conductor.lock:
+        conductor.heads.fill()
+    assert conductor.wait(60)
+
+
+def test_it_is_the_tracers_and_leaves_each_heads_grid(conductor, screen, monkeypatch):
+    conductor.look_at(View(site="cross_attention"))
+    assert conductor.wait(30)
+    assert screen.state["heads"] == {}
+    assert np.isnan(conductor.heads.trace.recovery).all()
+    fill(conductor)
+    assert screen.state["heads"] == {"done": 192, "total": 192}
+    exact = conductor.tracer.trace("question_encoder", "cross_attention", head="all")
+    np.testing.assert_allclose(conductor.heads.trace.recovery, exact.recovery, atol=1e-5)
+    assert conductor.heads.trace.settings == exact.settings
+
+    monkeypatch.setattr(Runner, "_patch", None)  # it would fail
+    conductor.look_at(View(site="cross_attention", head=2))
+    conductor.trace_all()
+    assert conductor.wait(30)
+    assert screen.state.get("error", "") == ""
+    grid = screen.state["grid"]
+    assert grid["head"] == 2
+    assert not np.isnan(np.frombuffer(grid["values"], "<f4").reshape(6, -1)[0]).any()
+
+
+def test_where_there_are_no_heads_there_is_no_map(conductor, screen):
+    assert conductor.heads.trace is None
+    fill(conductor)
+    assert screen.state["heads"] == {}
+
+
+def test_other_inputs_begin_with_an_empty_map(conductor, screen):
+    conductor.look_at(View(site="self_attention"))
+    fill(conductor)
+    assert screen.state["heads"]["done"] == 192
+    conductor.change(corruption=GaussianNoise(1.0))
+    assert conductor.wait(30)
+    assert screen.state["heads"] == {}
+    conductor.change(corruption=GaussianNoise(5.0))
+    assert conductor.wait(30)
+    assert screen.state["heads"]["done"] == 192
+
+
+def test_it_can_be_stopped(conductor, screen, monkeypatch):
+    conductor.look_at(View(site="cross_attention"))
+    assert conductor.wait(30)
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    whole = Runner._patch
+
+    def stopping(runner, *arguments):
+        if screen.state["heads"].get("done", 0) > 20:
+            conductor.stop()
+        return whole(runner, *arguments)
+
+    monkeypatch.setattr(Runner, "_patch", stopping)
+    fill(conductor)
+    assert 20 < screen.state["heads"]["done"] < 192

@@ -1,0 +1,178 @@
+"""What lies over the picture: against the tracer, with the worker held where it matters."""
+
+import threading
+
+import numpy as np
+import pytest
+from screen import Screen
+
+from blip_trace_widget import GaussianNoise, QuestionSwap, Tracer, overlay
+from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.grids import View
+from blip_trace_widget.runs import Runner
+
+
+@pytest.fixture
+def screen():
+    return Screen()
+
+
+@pytest.fixture
+def conductor(demo, example, screen):
+    made = Conductor(Tracer(demo, example.image, example.question), screen, square=2)
+    made.begin()
+    assert made.wait(30)
+    yield made
+    made.close()
+    assert made.wait(30)
+
+
+def shown(screen):
+    """The map on screen, (3, rows, columns): value, standard error, significant."""
+    picture = screen.state["picture_map"]
+    return np.frombuffer(picture["values"], "<f4").reshape(3, picture["rows"], picture["columns"])
+
+
+@pytest.mark.parametrize("direction", ["disrupt", "restore"])
+def test_a_map_of_image_tokens_is_the_tracers(conductor, screen, direction):
+    conductor.painter.choose(f"map_{direction}", 2)
+    assert conductor.wait(60)
+    exact = conductor.tracer.trace_image_tokens(2, direction)
+    np.testing.assert_allclose(shown(screen)[0], exact.recovery, atol=1e-5)
+    np.testing.assert_allclose(shown(screen)[1], exact.recovery_stderr, atol=1e-5)
+    assert (shown(screen)[2] == exact.significant).all()
+    picture = screen.state["picture_map"]
+    assert (picture["square"], picture["done"], picture["left"]) == (2, 16, "")
+    assert picture["limit"] >= np.abs(exact.recovery).max()
+    assert (picture["low"] == "0") == bool((exact.recovery >= 0).all())
+
+
+def test_of_restoring_it_is_said_that_it_finds_nothing(conductor, screen):
+    conductor.painter.choose("map_restore", 4)
+    assert conductor.wait(60)
+    assert "no better than chance" in screen.state["picture_map"]["text"]
+
+
+def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, screen):
+    conductor.change(corruption=GaussianNoise(0.0))
+    conductor.painter.choose("map_disrupt", 4)
+    assert conductor.wait(60)
+    np.testing.assert_allclose(shown(screen)[0], 0, atol=1e-6)
+    assert "of the score" in screen.state["picture_map"]["unit"]
+
+
+def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 1})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.painter.REPORT_SECONDS", 0.0)
+    some, whole, held = threading.Event(), Runner.swapped, threading.Event()
+
+    def slow(runner, *arguments):
+        for count, chunk in enumerate(whole(runner, *arguments)):
+            if count == 35:
+                some.set()
+                assert held.wait(20)
+            yield chunk
+
+    monkeypatch.setattr(Runner, "swapped", slow)
+    conductor.painter.choose("map_disrupt", 2)
+    assert some.wait(20)
+    with conductor.lock:
+        conductor.painter.stop()
+    held.set()
+    assert conductor.wait(60)
+    first = screen.state["picture_map"]
+    assert 0 < first["done"] < 16
+    assert first["left"] == ""
+    told = [each for each in screen.said("picture_map") if each]
+    counts = [each["done"] for each in told]
+    assert counts == sorted(counts)
+    assert any("s left" in each["left"] for each in told)
+
+    conductor.look_at(View(site="mlp"))  # what is stopped stays stopped
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["done"] == first["done"]
+    with conductor.lock:
+        conductor.painter.go_on()
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["done"] == 16
+    exact = conductor.tracer.trace_image_tokens(2, "disrupt")
+    np.testing.assert_allclose(shown(screen)[0], exact.recovery, atol=1e-5)
+
+
+def test_a_map_follows_the_noise_and_is_kept_for_the_way_back(conductor, screen, monkeypatch):
+    conductor.painter.choose("map_disrupt", 4)
+    assert conductor.wait(60)
+    before = shown(screen).copy()
+    conductor.change(corruption=GaussianNoise(2.0))
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["generation"] == 1
+    np.testing.assert_allclose(shown(screen)[0], conductor.tracer.trace_image_tokens(4, "disrupt").recovery, atol=1e-5)
+    monkeypatch.setattr(Runner, "swapped", None)  # it would fail
+    conductor.change(corruption=GaussianNoise(5.0))
+    assert conductor.wait(60)
+    assert screen.state.get("error", "") == ""
+    np.testing.assert_array_equal(shown(screen), before)
+
+
+@pytest.mark.parametrize("run", ["clean", "corrupted", "difference"])
+def test_attention_follows_the_selection(conductor, screen, run):
+    conductor.painter.choose(f"attention_{run}", 1)
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["rows"] == 0
+    assert "Select a cell" in screen.state["picture_map"]["text"]
+    conductor.select([(3, 5)])
+    assert conductor.wait(60)
+    exact = conductor.tracer.attention("question_encoder", 3)
+    np.testing.assert_allclose(shown(screen)[0], exact.image(5, run), atol=1e-6)
+    assert "“circle” looks in layer 3" in screen.state["picture_map"]["text"]
+    conductor.select([(3, 5), (2, 1), (2, 5)])
+    assert conductor.wait(60)
+    other = conductor.tracer.attention("question_encoder", 2)
+    mean = (exact.image(5, run) + other.image(1, run) + other.image(5, run)) / 3
+    np.testing.assert_allclose(shown(screen)[0], mean, atol=1e-6)
+    assert "these 3 states look" in screen.state["picture_map"]["text"]
+    conductor.look_at(View(site="cross_attention", head=2))
+    conductor.select([(1, 2)])
+    assert conductor.wait(60)
+    exact = conductor.tracer.attention("question_encoder", 1, 2)
+    np.testing.assert_allclose(shown(screen)[0], exact.image(2, run), atol=1e-6)
+    conductor.look_at(View("answer_decoder"))
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["rows"] == 0
+
+
+def test_how_strongly_the_picture_is_hit(conductor, screen):
+    conductor.painter.choose("strength", 1)
+    region = np.zeros((8, 8), bool)
+    region[1:3, 4] = True
+    conductor.change(corruption=GaussianNoise(3.0, region=region))
+    assert conductor.wait(60)
+    assert ((shown(screen)[0] > 0) == region).all()
+    np.testing.assert_allclose(shown(screen)[0], conductor.tracer.corruption_strength(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["map_disrupt", "strength"])
+def test_another_question_leaves_the_picture_as_it_is(conductor, screen, name):
+    conductor.painter.choose(name, 2)
+    conductor.change(corruption=QuestionSwap("what color is the square?"))
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["rows"] == 0
+    assert "not damaged" in screen.state["picture_map"]["text"]
+    assert screen.state.get("error", "") == ""
+
+
+def test_who_points_at_a_layer_is_told_where_its_tokens_look(conductor, screen):
+    conductor.look_at(View(site="cross_attention", head=1))
+    conductor.painter.attend(4, 9)
+    assert conductor.wait(60)
+    (told,) = screen.said("attention")
+    assert (told["id"], told["layer"], told["head"], told["rows"], told["columns"]) == (9, 4, 1, 8, 8)
+    exact = conductor.tracer.attention("question_encoder", 4, 1)
+    weights = np.frombuffer(screen.buffers[-1][0], "<f4").reshape(-1, 8, 8)
+    np.testing.assert_allclose(weights, [exact.image(at) for at in range(8)], atol=1e-6)
+
+
+@pytest.mark.parametrize(("grid", "side"), [((8, 8), 1), ((10, 10), 1), ((24, 24), 3), ((12, 9), 2), ((40, 40), 4)])
+def test_squares_are_as_large_as_keeps_their_number_bearable(grid, side):
+    assert overlay.square_for(grid) == side
