@@ -93,7 +93,8 @@ EXPLAIN = {
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }
 
-#: What the grid shows, by the shown quantity and the direction, and what to do where nothing is selected.
+#: By the shown quantity and the direction: what the grid shows, what the ends of its scale mean, what its numbers are
+#: of, and what to do where nothing is selected.
 CAPTIONS = {
     "recovery restore": "How much of the lost answer each state brings back",
     "recovery disrupt": "How much of the total effect each state costs",
@@ -101,6 +102,20 @@ CAPTIONS = {
     "indirect_effect disrupt": "How much each state lowers the score when it is damaged",
     "score restore": "Score of the answer with one state restored",
     "score disrupt": "Score of the answer with one state damaged",
+    "low recovery restore": "hurts",
+    "high recovery restore": "restores",
+    "low recovery disrupt": "helps",
+    "high recovery disrupt": "costs",
+    "low indirect_effect restore": "hurts",
+    "high indirect_effect restore": "restores",
+    "low indirect_effect disrupt": "helps",
+    "high indirect_effect disrupt": "costs",
+    "low score restore": "low",
+    "high score restore": "high",
+    "low score disrupt": "low",
+    "high score disrupt": "high",
+    "unit recovery": "recovery of ",
+    "unit indirect_effect": "change of ",
     "hint restore": "Click a cell to restore that hidden state and see how much of the answer comes back.",
     "hint disrupt": "Click a cell to damage that hidden state and see how much of the answer is lost.",
 }

@@ -31,7 +31,6 @@ PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
 _NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined"}
-_ENDS = {"restore": ("hurts", "restores"), "disrupt": ("helps", "costs")}
 
 
 @dataclass(frozen=True)
@@ -240,7 +239,7 @@ class Heatmap:
         gradient = sheet.add("linearGradient", sheet.add("defs"), id=name)
         for stop in range(17):
             sheet.add("stop", gradient, offset=stop / 16, stop_color=scale.at(sheet.theme, stop / 16))
-        ends = ("low", "high") if self.show == "score" else _ENDS[direction]
+        ends = [wording.CAPTIONS[f"{end} {self.show} {direction}"] for end in ("low", "high")]
         x = self.x + 6 + breadth(ends[0], 12)
         sheet.text(self.x, y + 9, ends[0], 12, "muted")
         sheet.rect(x, y, 168, 10, f"url(#{name})", rx=2)

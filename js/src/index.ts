@@ -9,13 +9,36 @@ import { createSession } from "./session";
 import { watchTheme } from "./theme";
 import "./theme.css";
 
+/**
+ * Do something, and do it again when a signal changes that was read meanwhile: once, whatever changes together. What is
+ * shown or not is therefore decided by signals alone: a component that draws itself again, for a state of its own, must
+ * not read new ones.
+ */
+function follow(act: () => void): () => void {
+	let stop = () => {};
+	let stopped = false;
+	function again(): void {
+		stop();
+		let done = false;
+		stop = effect(() => {
+			// The second time nothing is read, so that there is no third.
+			if (done) queueMicrotask(() => stopped || again());
+			else act();
+			done = true;
+		});
+	}
+	again();
+	return () => {
+		stopped = true;
+		stop();
+	};
+}
+
 function render({ model: host, el }: RenderProps): () => void {
 	const model = createModel(host);
 	const session = createSession(host, model, el);
 	const { theme, dispose } = watchTheme(el);
-	// Whatever is read while the figure is drawn draws it again when it changes. So what is shown or not is decided by
-	// signals alone: a component that draws itself again, for a state of its own, must not read new ones.
-	const stop = effect(() => draw(h(App, { model, session, theme }), el));
+	const stop = follow(() => draw(h(App, { model, session, theme }), el));
 	session.hello();
 	return () => {
 		stop();

@@ -5,17 +5,14 @@ import type { Theme } from "./palette";
 
 const HOSTS =
 	"[data-jp-theme-light], .vscode-dark, .vscode-high-contrast, .vscode-light, html[theme]";
+const DARK =
+	"[data-jp-theme-light=false], .vscode-dark, .vscode-high-contrast:not(.vscode-light), [theme=dark]";
 
 function readTheme(root: Element, prefersDark: boolean): Theme {
 	// A view may be drawn before it is put into the page, or inside a shadow root.
 	const host = root.closest(HOSTS) ?? document.body.closest(HOSTS);
 	if (host === null) return prefersDark ? "dark" : "light";
-	const jupyter = host.getAttribute("data-jp-theme-light");
-	if (jupyter !== null) return jupyter === "false" ? "dark" : "light";
-	const dark =
-		host.matches(".vscode-dark, .vscode-high-contrast:not(.vscode-light)") ||
-		host.getAttribute("theme") === "dark";
-	return dark ? "dark" : "light";
+	return host.matches(DARK) ? "dark" : "light";
 }
 
 export function watchTheme(root: Element): {

@@ -23,10 +23,7 @@ export function wordsOf(look: Look | null): Words {
 		label,
 		explain: (name) => look?.explain[name] ?? "",
 		caption: (show, direction) => look?.captions[`${show} ${direction}`] ?? "",
-		unit(show, metric) {
-			if (show === "score") return label(metric);
-			const what = show === "recovery" ? "recovery" : "change";
-			return `${what} of ${label(metric)}`;
-		},
+		unit: (show, metric) =>
+			(look?.captions[`unit ${show}`] ?? "") + label(metric),
 	};
 }

@@ -232,6 +232,10 @@ export const LOOK: Look = {
 	},
 	captions: {
 		"recovery restore": "How much each state brings back",
+		"low recovery restore": "hurts",
+		"high recovery restore": "restores",
+		"unit recovery": "recovery of ",
+		"unit indirect_effect": "change of ",
 		"hint restore": "Click a cell to restore that hidden state",
 		"hint disrupt": "Click a cell to damage that hidden state",
 	},

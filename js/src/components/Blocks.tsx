@@ -20,7 +20,7 @@ export function Blocks({ blocks, value, words, onChoose }: Props) {
 	const known = blocks.length > 0;
 	const entries = known
 		? blocks
-		: EXPECTED.map((name) => ({ name, enabled: name === value, reason: "" }));
+		: EXPECTED.map((name) => ({ name, enabled: false, reason: "" }));
 
 	function step(event: KeyboardEvent): void {
 		const by = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[

@@ -3,16 +3,15 @@
 import { limit as written } from "../format";
 import type { Palette } from "../protocol";
 import { colorAt, type Scale } from "../scale";
-import type { Show } from "../traits";
 import { NumberField } from "./NumberField";
 
 interface Props {
 	scale: Scale;
-	show: Show;
 	/** What the numbers are of. */
 	unit: string;
 	explain: string;
-	direction: string;
+	/** What the left and the right end are called. */
+	ends: readonly string[];
 	palette: Palette | undefined;
 	/** The shown quantity has no value at present, whatever is computed. */
 	isUndefined: boolean;
@@ -24,27 +23,21 @@ interface Props {
 const STOPS = 16;
 
 export function Legend(props: Props) {
-	const { scale, show, unit, direction, palette, limit } = props;
+	const { scale, ends, unit, palette, limit } = props;
 	const stops = Array.from(
 		{ length: STOPS + 1 },
 		(_, index) => colorAt(scale, palette, index / STOPS)[0],
 	).join(",");
-	const words =
-		show === "score"
-			? ["low", "high"]
-			: direction === "disrupt"
-				? ["helps", "costs"]
-				: ["hurts", "restores"];
 	const fixed = limit > 0;
 	const end = Math.max(Math.abs(scale.left), Math.abs(scale.right));
 	return (
 		<div class="bt-legend bt-muted">
-			<span>{words[0]}</span>
+			<span>{ends[0]}</span>
 			<span
 				class="bt-gradient"
 				style={{ backgroundImage: `linear-gradient(90deg,${stops})` }}
 			/>
-			<span>{words[1]}</span>
+			<span>{ends[1]}</span>
 			<span class="bt-limits" data-testid="limits">
 				{fixed ? (
 					<>

@@ -41,7 +41,7 @@ export function Overlay({ model, session, ends }: Props) {
 					type="range"
 					class="bt-range"
 					data-testid="opacity"
-					aria-label="opacity of the overlay"
+					aria-label="opacity"
 					title={explain("opacity")}
 					min={0}
 					max={1}
@@ -62,7 +62,7 @@ export function Overlay({ model, session, ends }: Props) {
 				<div class="bt-line">
 					<span>side</span>
 					<NumberField
-						label="patches in a row of a square"
+						label="side"
 						testid="square"
 						value={square ?? 1}
 						min={1}

@@ -105,7 +105,6 @@ export function Patches(props: Props) {
 				data-testid="patches"
 				role="application"
 				aria-label={props.describe([row, column])}
-				aria-live="polite"
 				// biome-ignore lint/a11y/noNoninteractiveTabindex: an application takes keys.
 				tabIndex={0}
 				onKeyDown={keyDown}

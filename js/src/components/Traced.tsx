@@ -120,10 +120,11 @@ export function Traced({ model, session, theme }: Props) {
 			)}
 			<Legend
 				scale={scale}
-				show={show}
 				unit={words.unit(show, metric)}
 				explain={words.explain("limit")}
-				direction={model.direction.value}
+				ends={["low", "high"].map((end) =>
+					words.caption(`${end} ${show}`, model.direction.value),
+				)}
 				palette={palette}
 				limit={limit}
 				onLimit={(limit) => model.set("limit", limit)}
