@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = NDArray[np.float64]
 
+#: Scores are computed in float32: a difference no larger than this is rounding, however alike it is in all samples.
+ROUNDING = 1e-6
 #: A total effect smaller than this is no effect.
 SMALLEST_TOTAL_EFFECT = 1e-3
 

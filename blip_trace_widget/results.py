@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import files
-from blip_trace_widget.metrics import Effects, TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.metrics import ROUNDING, Effects, TotalEffect, effects, false_discovery, standard_error, t_test
 from blip_trace_widget.sites import State, window_layers
 
 if TYPE_CHECKING:
@@ -146,9 +146,11 @@ class EffectGrid:
 
         Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise,
         so that most of the spread between samples cancels; means of some ten such differences are near normal), with
-        the false-discovery rate over the grid held at 5 % (Benjamini & Hochberg 1995). All False for a single sample.
+        the false-discovery rate over the grid held at 5 % (Benjamini & Hochberg 1995). Effects within float32's
+        rounding do not differ from 0. All False for a single sample.
         """
-        return false_discovery(t_test(self._effects.samples), 0.05)
+        beyond = np.abs(self.indirect_effect) > ROUNDING * max(1.0, abs(self.clean))
+        return np.asarray(false_discovery(t_test(self._effects.samples), 0.05) & beyond)
 
     @property
     def complete(self) -> bool:

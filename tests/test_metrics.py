@@ -9,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from blip_trace_widget import Tracer, examples
+from blip_trace_widget import Trace, Tracer, examples
+from blip_trace_widget.drawing.words import is_negligible
 from blip_trace_widget.metrics import (
     METRICS,
     Target,
@@ -180,3 +181,12 @@ def test_what_is_not_computed_is_not_significant(demo):
     p = t_test(trace.samples - trace.corrupted[:, None, None])
     np.testing.assert_array_equal(trace.significant, false_discovery(p, 0.05))
     assert not false_discovery(np.array([np.nan, 0.9]), 0.05).any()
+
+
+def test_what_is_rounding_does_not_differ_from_0_however_alike_it_is():
+    settings = {"direction": "restore", "metric": "probability"}
+    corrupted = np.linspace(0.1, 0.2, 8)
+    samples = corrupted[:, None, None] + np.array([[2e-8, 0.0, 1e-4]])
+    trace = Trace(samples, 0.9, corrupted, settings, ("a", "b", "c"))
+    assert trace.significant.tolist() == [[False, False, True]]
+    assert is_negligible(np.array([2e-8, 0.0, 1e-4]), np.zeros(3)).tolist() == [True, True, False]

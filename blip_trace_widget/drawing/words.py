@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
+from blip_trace_widget.metrics import ROUNDING
 from blip_trace_widget.wording import label
 
 #: A stretch of text, and whether it is bold.
@@ -89,8 +90,8 @@ def layers_name(layer: int, window: int, layers: int) -> str:
 
 
 def is_negligible(effect: Any, stderr: Any) -> Any:
-    """Whether an effect, or each of an array, is 0 or within two standard errors of it."""
-    return (effect == 0) | ((stderr > 0) & (abs(effect) <= 2 * stderr))
+    """Whether an effect, or each of an array, is 0 up to rounding, or within two standard errors of it."""
+    return (abs(effect) <= ROUNDING) | ((stderr > 0) & (abs(effect) <= 2 * stderr))
 
 
 def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: bool) -> list[Piece]:

@@ -81,7 +81,7 @@ describe("the settings", () => {
 	});
 
 	it("choose an example", async () => {
-		expect(view.get("example").textContent).toContain("Choose an example");
+		expect(view.get("example").textContent).toContain("Example…");
 		await choose("example", "1");
 		expect(trait("example")).toBe(1);
 	});

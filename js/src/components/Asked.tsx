@@ -37,7 +37,7 @@ export function Asked(props: Props) {
 							value={String(model.example.value)}
 							options={Object.keys(examples)}
 							name={(index) =>
-								examples[Number(index)]?.name ?? "Choose an example"
+								examples[Number(index)]?.name ?? "Example…"
 							}
 							onChoose={(index) => onExample(Number(index))}
 						/>
