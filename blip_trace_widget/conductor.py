@@ -106,7 +106,7 @@ class Conductor:
     def look_at(self, view: View) -> None:
         """Show another grid of the same runs."""
         with self.lock:
-            self._desk.cancel(keep=("update", "curve", "overlay"))
+            self._desk.cancel(keep=("update", "curve", "overlay", "heads"))
             if view.block != self.view.block:
                 if self.chosen.cells:
                     self._unselect()

@@ -8,9 +8,11 @@ Ends: at a `HeadTrace` and at telling the screen how far it is.
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
-from blip_trace_widget.desk import MAP, Desk
+from blip_trace_widget.desk import MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.grids import Cells, View
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.sites import BLOCKS
@@ -28,6 +30,8 @@ class HeadMap:
 
     def __init__(self, stage: Stage, desk: Desk) -> None:
         self._stage, self._desk = stage, desk
+        self._of: tuple[object, View] | None = None  # the runs and the view that it is of
+        self._told = 0.0
 
     @property
     def trace(self) -> HeadTrace | None:
@@ -48,10 +52,14 @@ class HeadMap:
     def stop(self) -> None:
         """Compute no more; what is there stays."""
         self._desk.cancel("heads")
+        self._tell()
 
     def follow(self) -> None:
         """Other runs, or another grid, are on show."""
-        self._desk.cancel("heads")
+        of = (self._stage.sheet, self._stage.view._replace(head=None))
+        if of != self._of:
+            self._desk.cancel("heads")
+        self._of = of
         self._tell()
 
     def _each(self) -> list[tuple[View, Cells]]:
@@ -63,6 +71,7 @@ class HeadMap:
         return [(each, stage.sheet.cells(each)) for each in views]
 
     def _tell(self) -> None:
+        self._told = time.monotonic()
         each = self._each()
         done = sum(len(cells.computed()) for _, cells in each)
         shown = {"done": done, "total": sum(cells.samples[0].size for _, cells in each)} if done else {}
@@ -79,11 +88,12 @@ class HeadMap:
         if not todo:
             return
         direction = each[0][0].direction
-        for part, scores, _ in tracer.patched_scores([cell.states for cell, _ in todo], direction, job.cancelled):
+        for part, scores, share in tracer.patched_scores([cell.states for cell, _ in todo], direction, job.cancelled):
             with self._desk.lock:
                 if job.cancelled.is_set():
                     return
                 for (cell, cells), values in zip(todo[part], scores.T, strict=True):
                     cells.put(cell.index, values)
-                self._tell()
+                if share == 1 or time.monotonic() - self._told >= REPORT_SECONDS:
+                    self._tell()
             yield

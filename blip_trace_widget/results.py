@@ -200,7 +200,9 @@ class Trace(EffectGrid):
         asked = self.settings
         layers, positions = self.samples.shape[1:]
         scored = 1 if asked["metric"] == "kl_divergence" else positions
-        if asked["block"] != "answer_decoder" or asked["site"] != "block_output" or scored != 1:
+        # What the last cross-attention puts out, its residual added, is all that the rest of that layer reads.
+        whole = asked["site"] in ("block_output", "cross_attention") and asked.get("head") is None
+        if asked["block"] != "answer_decoder" or not whole or scored != 1:
             return []
         return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
 

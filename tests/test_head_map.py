@@ -75,6 +75,7 @@ def test_it_can_be_stopped(conductor, screen, monkeypatch):
     assert conductor.wait(30)
     monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.head_map.REPORT_SECONDS", 0.0)
     whole = Runner._patch
 
     def stopping(runner, *arguments):
@@ -85,3 +86,25 @@ def test_it_can_be_stopped(conductor, screen, monkeypatch):
     monkeypatch.setattr(Runner, "_patch", stopping)
     fill(conductor)
     assert 20 < screen.state["heads"]["done"] < 192
+
+
+def test_choosing_a_head_meanwhile_lets_it_go_on(conductor, screen, monkeypatch):
+    conductor.look_at(View(site="cross_attention"))
+    assert conductor.wait(30)
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.head_map.REPORT_SECONDS", 0.0)
+    whole = Runner._patch
+
+    def choosing(runner, *arguments):
+        if screen.state["heads"].get("done", 0) > 20 and conductor.view.head is None:
+            conductor.look_at(View(site="cross_attention", head=1))
+        return whole(runner, *arguments)
+
+    monkeypatch.setattr(Runner, "_patch", choosing)
+    fill(conductor)
+    assert conductor.view.head == 1
+    assert screen.state["heads"] == {"done": 192, "total": 192}
+    conductor.look_at(View(site="self_attention"))
+    assert conductor.wait(30)
+    assert screen.state["heads"] == {}

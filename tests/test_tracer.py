@@ -52,7 +52,11 @@ def test_the_only_decoder_position_is_one_by_construction(tracer):
         (tracer.model.layers - 1, 0),
     ]
     assert tracer.trace().constructed == []
-    assert tracer.trace("answer_decoder", "mlp").constructed == []
+    crossed = tracer.trace("answer_decoder", "cross_attention")  # with its residual
+    assert crossed.constructed == [(tracer.model.layers - 1, 0)]
+    assert crossed.recovery[-1, 0] == pytest.approx(1, abs=1e-4)
+    for site, head in (("mlp", None), ("self_attention", None), ("cross_attention", 0)):
+        assert tracer.trace("answer_decoder", site, head).constructed == []
 
 
 def test_answers_of_several_tokens(demo, example):

@@ -29,10 +29,10 @@ it("draws the bars of each side on one scale, the largest no longer than its roo
 
 it("keeps the line of 0 where it is, and room below it", () => {
 	const { columns } = meansOf((layer) => (layer === 0 ? -0.6 : 0.1));
-	expect(columns.unit).toBeCloseTo(1.4);
+	expect(columns.unit).toBe(1.5);
 	const [below, above] = columns.bars;
 	if (below === undefined || above === undefined) expect.fail();
-	expect(below.size).toBeCloseTo(30);
+	expect(below.size).toBeCloseTo(28);
 	const style = (bar: typeof below) =>
 		barStyle(bar, "height", ["bottom", "top"]);
 	expect(Number.parseFloat(style(below)["top"] ?? "")).toBeCloseTo(70);

@@ -37,7 +37,7 @@ function barsOf(means: readonly number[], sign: number): Bars {
 	);
 	const above = roundUp(Math.max(0, ...heights));
 	const below = roundUp(Math.max(0, ...heights.map((h) => -h)));
-	const unit = Math.max(above, (below * ABOVE) / (1 - ABOVE)) || 1;
+	const unit = roundUp(Math.max(above, (below * ABOVE) / (1 - ABOVE))) || 1;
 	const bars = means.map((mean, index) => {
 		const height = heights[index] ?? 0;
 		return {

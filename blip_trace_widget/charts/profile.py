@@ -1,0 +1,102 @@
+"""The profile over layers of what is computed of the question encoder's and the answer decoder's grids.
+
+For: which layer matters, in the mean over words, with an honest band.
+Cost: NumPy on two grids.
+Ends: at two lines; what is not computed is left out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import bqplot
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget import wording
+from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
+from blip_trace_widget.drawing.colors import LEAST_RECOVERY
+from blip_trace_widget.metrics import TotalEffect, indirect_effects, statistics
+
+if TYPE_CHECKING:
+    from blip_trace_widget.results import Trace
+    from blip_trace_widget.widget import TraceWidget
+
+#: Blocks, and their colours.
+PROFILED = {"question_encoder": "purple", "answer_decoder": "teal"}
+
+
+class Profile(NamedTuple):
+    """What each layer brings back, in the mean over positions.
+
+    Attributes:
+        layers: those with at least one computed cell, (layers,).
+        mean: recovery, or the indirect effect where that is undefined, (layers,).
+        stderr: its standard error over the paired noise samples, (layers,); NaN for a single sample.
+    """
+
+    layers: NDArray[np.intp]
+    mean: NDArray[np.float64]
+    stderr: NDArray[np.float64]
+
+
+def profile(trace: Trace) -> Profile:
+    """The mean over the computed positions of each layer, without cells that are 1 by construction."""
+    total = TotalEffect(trace.clean, trace.corrupted)
+    each = indirect_effects(total, trace.samples, trace.settings["direction"])
+    known = np.asarray(np.isfinite(each).all(axis=0))
+    for cell in trace.constructed:
+        known[cell] = False
+    layers = np.flatnonzero(known.any(axis=1))
+    means = np.mean(each[:, layers], axis=2, where=known[layers])
+    found = statistics(total, means, means.mean(axis=0))
+    if total.closed_because:
+        return Profile(layers, found.indirect_effect, found.stderr)
+    return Profile(layers, found.recovery, found.recovery_stderr)
+
+
+class ProfileChart(Chart):
+    """Mean recovery a layer, in a band of one standard error, of the question encoder and the answer decoder."""
+
+    name = "profile"
+    watched = ("grid",)  # not the runs: a grid of older ones stays until there is something new
+
+    def __init__(self, widget: TraceWidget) -> None:
+        self._layer, self._value = scale(-0.5, 0.5), scale(0, 1)
+        scales, nothing = {"x": self._layer, "y": self._value}, np.zeros((2, 2))
+        self.lines = {
+            block: bqplot.Lines(x=[0], y=[0], scales=scales, colors=colors(color), marker="circle", marker_size=24)
+            for block, color in PROFILED.items()
+        }
+        band: dict[str, Any] = {"fill": "between", "fill_opacities": [0.2, 0.2], "opacities": [0, 0]}
+        self.bands = {
+            block: bqplot.Lines(x=[0, 0], y=nothing, scales=scales, fill_colors=colors(color, color), **band)
+            for block, color in PROFILED.items()
+        }
+        self._layers, self._values = axis(self._layer, ""), axis(self._value, "", "left", grid_lines="solid")
+        self._layers.label = "layer (cells that are 1 by construction are left out)"
+        super().__init__(widget, (*self.bands.values(), *self.lines.values()), (self._layers, self._values))
+
+    def show(self) -> None:
+        """Draw what is computed of both grids."""
+        traces = {block: trace for block in PROFILED if (trace := self.widget.trace_of(block)) is not None}
+        found = {block: each for block, trace in traces.items() if (each := profile(trace)).layers.size}
+        what = "indirect effect" if any(trace.undefined_because for trace in traces.values()) else "recovery"
+        legend = "".join(swatch(color, wording.label(block)) for block, color in PROFILED.items())
+        note = "" if found else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
+        self.say(f"Layer profile: mean {what} ± 1 standard error", legend, note)
+        ends = []
+        for block in PROFILED:
+            self.lines[block].visible = self.bands[block].visible = block in found
+            if block in found:
+                layers, mean, stderr = found[block]
+                band = mean + np.outer([-1, 1], np.nan_to_num(stderr))
+                ends += band.ravel().tolist()
+                set_together(self.lines[block], x=layers, y=mean)
+                # Twice each: of a single layer bqplot would squeeze an axis away.
+                set_together(self.bands[block], x=np.repeat(layers, 2), y=np.repeat(band, 2, axis=1))
+        if found:
+            fit(self._values, [*ends, LEAST_RECOVERY])
+            self._values.label = f"mean {what}"
+            layers = np.arange(max(trace.samples.shape[1] for trace in traces.values()))
+            self._layer.max, self._layers.tick_values = layers[-1] + 0.5, layers
