@@ -137,6 +137,8 @@ class Conductor:
             if again:
                 return
             self._desk.cancel("patch a set")
+            for older in [each for each in self._patch_requests if not each.one and each != chosen]:
+                self._stage.say("done", self._patch_requests.pop(older), stopped=True)
             self._screen.show_traits(error="")
             self.painter.look_at(chosen.cells)
             if not chosen:
@@ -171,7 +173,6 @@ class Conductor:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
             self._fill_at_once = False
-            self.heads.stop()
             if not self._stage.sheet.has(self.view.block):
                 return
             cells = self._stage.cells

@@ -29,6 +29,7 @@ from blip_trace_widget.corruption import (
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
@@ -115,6 +116,10 @@ class Controls(anywidget.AnyWidget):
 
     #: The swap of pictures, made when it is first asked for.
     _swap: ImageSwap | None
+    #: The one that nobody chose.
+    _chance_swap: ImageSwap | None = None
+    #: The picture that is asked about.
+    _image: Image.Image
 
     @property
     def tracer(self) -> Tracer:
@@ -140,7 +145,7 @@ class Controls(anywidget.AnyWidget):
     def _swapped(self) -> ImageSwap:
         """The swap of pictures; until one is chosen, with a picture to begin with."""
         if self._swap is None:
-            self._swap = ImageSwap(_another(self.tracer))
+            self._swap = self._chance_swap = ImageSwap(_another(self.tracer.model, self._image))
         return self._swap
 
     def _view(self) -> View:
@@ -217,7 +222,11 @@ class Controls(anywidget.AnyWidget):
     @traitlets.validate("patches")
     @_refusing
     def _valid_patches(self, proposal: Any) -> list[CellIndex]:
-        return _places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)
+        if proposal["value"] and self.corruption == "QuestionSwap":
+            raise ValueError(
+                "patches: they are the same in both runs, for QuestionSwap leaves the picture alone"
+            )
+        return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
 
     @traitlets.validate("samples", "seed", "window", "example", "square")
     @_refusing
@@ -256,8 +265,9 @@ def traits_of(tracer: Tracer) -> dict[str, Any]:
     damage: dict[str, Any] = {
         "corruption": type(corruption).__name__,
         "other_question": "",
-        "region": plain_region(getattr(corruption, "region", None)),
     }
+    if hasattr(corruption, "region"):  # else what was marked is kept for another one
+        damage["region"] = plain_region(corruption.region)
     if isinstance(corruption, GaussianNoise):
         names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
         damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
@@ -283,9 +293,9 @@ def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int 
     return places
 
 
-def _another(tracer: Tracer) -> Image.Image:
+def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
     """A picture to begin with: of the built-in model another example's, else plain grey."""
-    if tracer.model.built_in:
+    if model.built_in:
         pictures = (example.image for example in examples())
-        return next(picture for picture in pictures if picture.tobytes() != tracer.image.tobytes())
+        return next(picture for picture in pictures if picture.tobytes() != image.tobytes())
     return Image.new("RGB", (64, 64), (127, 127, 127))

@@ -112,10 +112,14 @@ class Sheet:
             self._grids[view] = Cells(np.full((self._samples, *self.shape(view.block)), np.nan))
         return self._grids[view]
 
+    def known(self, view: View) -> Cells | None:
+        """The cells of a grid that was looked at, or None."""
+        return self._grids.get(view)
+
     def want_as(self, other: Sheet, *, same_words: bool) -> None:
         """Want what is wanted of the same grids under other inputs; of other words only whole grids mean the same."""
         for view, theirs in other._grids.items():
-            if not self.has(view.block):
+            if not (theirs.wanted and self.has(view.block)):
                 continue
             shape = self.shape(view.block)
             if len(theirs.wanted) == theirs.samples[0].size:

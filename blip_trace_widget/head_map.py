@@ -8,12 +8,13 @@ Ends: at a `HeadTrace` and at telling the screen how far it is.
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 
 from blip_trace_widget.desk import MAP, REPORT_SECONDS, Desk
-from blip_trace_widget.grids import Cells, View
+from blip_trace_widget.grids import View
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Stage
@@ -32,25 +33,28 @@ class HeadMap:
         self._stage, self._desk = stage, desk
         self._of: tuple[object, View] | None = None  # the runs and the view that it is of
         self._told = 0.0
+        self._wanted = False  # it was asked for, and is not whole yet
 
     @property
     def trace(self) -> HeadTrace | None:
         """As computed so far; None where the site has no single heads, or before the runs are there."""
-        each = self._each()
-        if not each:
+        views, stage = self._views(), self._stage
+        if not views:
             return None
-        samples = np.stack([cells.samples for _, cells in each], axis=2)
-        view = self._stage.view
-        return self._stage.tracer.as_head_trace(samples, view.block, view.site, view.window, view.direction)
+        nothing = np.full((stage.tracer.corruption.samples, *stage.sheet.shape(stage.view.block)), np.nan)
+        known = [stage.sheet.known(view) for view in views]
+        samples = np.stack([nothing if cells is None else cells.samples for cells in known], axis=2)
+        view = stage.view
+        return stage.tracer.as_head_trace(samples, view.block, view.site, view.window, view.direction)
 
     def fill(self) -> None:
-        """Compute what is missing of it."""
-        self._desk.cancel("heads")
-        if self._each():
-            self._desk.submit("heads", MAP, self._slices)
+        """Compute what is missing of it, now or once the runs are there."""
+        self._wanted = True
+        self.follow()
 
     def stop(self) -> None:
         """Compute no more; what is there stays."""
+        self._wanted = False
         self._desk.cancel("heads")
         self._tell()
 
@@ -61,31 +65,34 @@ class HeadMap:
             self._desk.cancel("heads")
         self._of = of
         self._tell()
+        if self._wanted and self._views():
+            self._desk.submit("heads", MAP, self._slices)
 
-    def _each(self) -> list[tuple[View, Cells]]:
-        """The grid of each head."""
+    def _views(self) -> list[View]:
+        """Each head's grid."""
         stage, view = self._stage, self._stage.view
         if not stage.sheet.has(view.block) or view.site not in BLOCKS[view.block].heads:
             return []
-        views = [view._replace(head=head) for head in range(stage.tracer.model.blocks[view.block].heads)]
-        return [(each, stage.sheet.cells(each)) for each in views]
+        return [view._replace(head=head) for head in range(stage.tracer.model.blocks[view.block].heads)]
 
     def _tell(self) -> None:
         self._told = time.monotonic()
-        each = self._each()
-        done = sum(len(cells.computed()) for _, cells in each)
-        shown = {"done": done, "total": sum(cells.samples[0].size for _, cells in each)} if done else {}
+        views, sheet = self._views(), self._stage.sheet
+        done = sum(len(cells.computed()) for view in views if (cells := sheet.known(view)) is not None)
+        shown = {"done": done, "total": len(views) * math.prod(sheet.shape(self._stage.view.block))} if done else {}
         self._stage.screen.show_traits(heads=shown)
 
     def _slices(self, job: Job) -> Slices:
         with self._desk.lock:
-            tracer, each = self._stage.tracer, self._each()
+            tracer = self._stage.tracer
+            each = [(view, self._stage.sheet.cells(view)) for view in self._views()]
         todo = []
         for view, cells in each:
             there = cells.computed()
             grid = tracer.cells(view.block, view.site, view.head, view.window)
             todo += [(cell, cells) for cell in grid if cell.index not in there]
         if not todo:
+            self._wanted = False
             return
         direction = each[0][0].direction
         for part, scores, share in tracer.patched_scores([cell.states for cell, _ in todo], direction, job.cancelled):
@@ -94,6 +101,7 @@ class HeadMap:
                     return
                 for (cell, cells), values in zip(todo[part], scores.T, strict=True):
                     cells.put(cell.index, values)
+                self._wanted = share < 1
                 if share == 1 or time.monotonic() - self._told >= REPORT_SECONDS:
                     self._tell()
             yield

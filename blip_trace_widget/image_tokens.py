@@ -57,6 +57,7 @@ class ImageTokens:
         self.image = image
         self._layers = model.question_encoder.layers
         self._noise: tuple[Corruption, Projections] | None = None
+        self._damage: tuple[Corruption, NDArray[np.float64]] | None = None
 
     @computed
     def sha256(self) -> str:
@@ -119,8 +120,13 @@ class ImageTokens:
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
         """Length of what a corruption adds to each embedding over the length of the clean one, (image tokens,).
 
-        A root mean square over samples.
+        A root mean square over samples. Kept for other strengths of the same corruption.
         """
+        if self._damage is None or self._damage[0] != corruption.unit():
+            self._damage = corruption.unit(), self._unit_damage(corruption)
+        return corruption.strength * self._damage[1]
+
+    def _unit_damage(self, corruption: Corruption) -> NDArray[np.float64]:
         clean = self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens
         clean = clean.float()
         squares = torch.zeros(clean.shape[0], dtype=torch.float64, device=clean.device)
@@ -128,7 +134,7 @@ class ImageTokens:
             delta = corruption.delta(clean, self.model, slice(start, start + TOGETHER))
             squares += delta.square().sum(-1, dtype=torch.float64).sum(0)
         length = (squares / corruption.samples).sqrt() / clean.double().norm(dim=-1).clamp_min(1e-30)
-        return np.asarray((corruption.strength * length).cpu().numpy())
+        return np.asarray(length.cpu().numpy())
 
     def _project(self, corruption: Corruption, part: slice) -> Projections:
         delta = corruption.delta(self.clean_tokens, self.model, part)

@@ -64,7 +64,7 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
         np.stack([value, error, significant]),
         square=trace.patch,
         text=wording.OVERLAYS[overlay],
-        unit="change of the score" if closed else wording.UNITS[overlay],
+        unit=wording.UNITS[f"closed {overlay}" if closed else overlay],
         percent=not closed,
         done=int(np.isfinite(trace.scores).sum()),
         left=left,
@@ -79,12 +79,12 @@ def attention(
         return nothing(overlay, generation, wording.OVERLAYS["attention"])
     maps = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
-        found = tracer.attention("question_encoder", layer, view.head)
+        found = tracer.attention("question_encoder", layer, head_of(view))
         maps += sum(found.image(position, ATTENTIONS[overlay]) for at, position in cells if at == layer)
     layer, position = cells[0]
     who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
     who = who if len(cells) == 1 else f"these {len(cells)} states look"
-    head = "" if view.head is None else f", head {view.head}"
+    head = "" if head_of(view) is None else f", head {view.head}"
     return _map(
         overlay,
         generation,
@@ -93,6 +93,11 @@ def attention(
         unit=wording.UNITS["attention"],
         percent=True,
     )
+
+
+def head_of(view: View) -> int | None:
+    """The head of the attention to the picture that a grid is of; None for all together."""
+    return view.head if view.site == "cross_attention" else None
 
 
 def strength(tracer: Tracer, generation: int) -> protocol.PictureMap:

@@ -9,7 +9,8 @@ Ends: at a `Screen`. What a map looks like is `blip_trace_widget.overlay`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ from blip_trace_widget.worker import Job, Slices
 
 #: Room for the maps of other inputs.
 KEPT_BYTES = 16 * 2**20
+#: Said of a map that has not begun.
+WAITING = "waiting"
 
 
 class Painter:
@@ -43,6 +46,7 @@ class Painter:
         self._cells: tuple[CellIndex, ...] = ()
         self._kept: Shelf[NDArray[np.float64]] = Shelf(KEPT_BYTES, lambda samples: samples.nbytes)
         self._stopped = False
+        self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
 
     def choose(self, overlay: str, square: int) -> None:
         """Show this overlay."""
@@ -51,10 +55,9 @@ class Painter:
 
     def stop(self) -> None:
         """Fill no more; what is computed stays."""
-        if self._desk.pending("overlay") and self.overlay in maps.EFFECTS:
+        if self.overlay in maps.EFFECTS:
             self._stopped = True
-            self._desk.cancel("overlay")
-            self._show_effects()
+            self.follow()
 
     def go_on(self) -> None:
         """Fill what is left."""
@@ -76,13 +79,15 @@ class Painter:
         if self.overlay in maps.EFFECTS:
             if not stage.tracer.corruption.damages_image:
                 why = wording.OVERLAYS["unhurt"]
-                stage.screen.show_traits(picture_map=maps.nothing(self.overlay, stage.computed, why))
+                self._show(maps.nothing(self.overlay, stage.computed, why))
             elif self._missing().size and not self._stopped:
+                if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
+                    self._show_effects(WAITING)
                 self._desk.submit("overlay", MAP, self._fill)
             else:
                 self._show_effects()
         elif self.overlay == "none":
-            stage.screen.show_traits(picture_map={})
+            self._show({})
         else:
             self._desk.submit("overlay", GLANCE, self._glance)
 
@@ -90,6 +95,8 @@ class Painter:
 
     def _glance(self, job: Job) -> Slices:
         with self._desk.lock:
+            if job.cancelled.is_set():
+                return
             tracer, generation, view = self._stage.tracer, self._stage.computed, self._stage.view
             overlay, cells = self.overlay, self._cells
         assert generation is not None
@@ -99,18 +106,18 @@ class Painter:
             shown = maps.attention(tracer, overlay, cells, view, generation)
         with self._desk.lock:
             if not job.cancelled.is_set():
-                self._stage.screen.show_traits(picture_map=shown)
+                self._show(shown)
         yield
 
     def attend(self, layer: int, request: int) -> None:
-        """Say where each question token looks in a layer, to a hand that points at it."""
+        """Say where each question token looks in a layer of the clean run, to a hand that points at it."""
 
         def slices(job: Job) -> Slices:
             with self._desk.lock:
-                tracer, generation, head = self._stage.tracer, self._stage.computed, self._stage.view.head
-                run = maps.ATTENTIONS.get(self.overlay, "clean")
+                tracer, generation = self._stage.tracer, self._stage.computed
+                head = maps.head_of(self._stage.view)
             found = tracer.attention("question_encoder", layer, head)
-            weights = np.stack([found.image(at, run).ravel() for at in range(len(found.queries))])
+            weights = np.stack([found.image(at).ravel() for at in range(len(found.queries))])
             with self._desk.lock:
                 if not job.cancelled.is_set() and generation == self._stage.computed:
                     rows, columns = tracer.model.grid
@@ -135,26 +142,36 @@ class Painter:
 
     def _fill(self, job: Job) -> Slices:
         with self._desk.lock:
+            if job.cancelled.is_set():
+                return
             tracer, samples, direction = self._stage.tracer, self._samples(), maps.EFFECTS[self.overlay]
             todo = self._missing()
             _, groups = squares(*tracer.model.grid, self.square)
         flat = samples.reshape(samples.shape[0], -1)
         started = reported = time.monotonic()
         runs = tracer.image_token_scores([groups[at] for at in todo], direction, job.cancelled)
-        for part, scores, share in runs:
+        try:
+            for part, scores, share in runs:
+                with self._desk.lock:
+                    if job.cancelled.is_set():
+                        return
+                    flat[:, todo[part]] = scores
+                    now = time.monotonic()
+                    if share < 1 and now - reported >= REPORT_SECONDS:
+                        reported = now
+                        self._show_effects(words.seconds_left((now - started) * (1 / share - 1)))
+                yield
+        finally:
             with self._desk.lock:
-                if job.cancelled.is_set():
-                    return
-                flat[:, todo[part]] = scores
-                now = time.monotonic()
-                if share == 1 or now - reported >= REPORT_SECONDS:
-                    reported = now
-                    self._show_effects(None if share == 1 else (now - started) * (1 / share - 1))
-            yield
+                if not job.cancelled.is_set():  # else whoever cancelled it shows something
+                    self._show_effects()
 
-    def _show_effects(self, seconds_left: float | None = None) -> None:
+    def _show_effects(self, left: str = "") -> None:
         tracer, generation, samples = self._stage.tracer, self._stage.computed, self._samples()
         assert generation is not None
-        left = "" if seconds_left is None else words.seconds_left(seconds_left)
         trace = tracer.as_image_token_trace(samples.copy(), self.square, maps.EFFECTS[self.overlay])
-        self._stage.screen.show_traits(picture_map=maps.effects(trace, self.overlay, generation, left))
+        self._show(maps.effects(trace, self.overlay, generation, left))
+
+    def _show(self, shown: Mapping[str, Any]) -> None:
+        self._shown = (shown.get("overlay"), shown.get("square"))
+        self._stage.screen.show_traits(picture_map=shown)

@@ -199,6 +199,7 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             self._conductor.stop()
             self._conductor.painter.stop()
+            self._conductor.heads.stop()
 
     def panel(self) -> Any:
         """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
@@ -384,6 +385,11 @@ class TraceWidget(Controls):
             if "image" in changes:  # what was marked on the old picture means nothing on the new one
                 self._path = None
                 self.show_traits(patches=[], region=None)
+                if self.block == "image_encoder":  # its cells are parts of the picture
+                    self.show_traits(selection=[])
+                if self._swap is not None and self._swap is self._chance_swap:
+                    self._swap = None
+                    self.show_traits(other_picture=b"")
             if "question" in changes:  # its tokens are others
                 self.show_traits(selection=[])
             self._select()

@@ -136,6 +136,8 @@ OVERLAYS = {
 UNITS = {
     "map_disrupt": "of the total effect",
     "map_restore": "of the total effect",
+    "closed map_disrupt": "lost of the score",
+    "closed map_restore": "added to the score",
     "attention": "of the attention",
     "strength": "times its own length",
 }

@@ -31,8 +31,9 @@ for (const { path, text } of outputFiles) {
 			compress: {
 				passes: 3,
 				pure_getters: true,
-				unsafe_arrows: true,
 				keep_fargs: false,
+				unsafe: true, // such as “String(x)” written as “"" + x”
+				unsafe_arrows: true,
 			},
 			format: { preamble: banner },
 		});

@@ -80,7 +80,7 @@ def test_it_can_be_stopped(conductor, screen, monkeypatch):
 
     def stopping(runner, *arguments):
         if screen.state["heads"].get("done", 0) > 20:
-            conductor.stop()
+            conductor.heads.stop()
         return whole(runner, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", stopping)

@@ -58,7 +58,7 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, scree
     conductor.painter.choose("map_disrupt", 4)
     assert conductor.wait(60)
     np.testing.assert_allclose(shown(screen)[0], 0, atol=1e-6)
-    assert "of the score" in screen.state["picture_map"]["unit"]
+    assert "lost of the score" in screen.state["picture_map"]["unit"]
 
 
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor, screen, monkeypatch):

@@ -23,7 +23,12 @@ function follow(act: () => void): () => void {
 		stop = effect(() => {
 			// The second time nothing is read, so that there is no third.
 			if (done) queueMicrotask(() => stopped || again());
-			else act();
+			else
+				try {
+					act();
+				} catch (error) {
+					console.error(error); // what comes next may be drawn again
+				}
 			done = true;
 		});
 	}

@@ -195,13 +195,13 @@ export function createModel(host: HostModel): Model {
 	const heard = signal<Heard | null>(null);
 	const marked = computed(() => {
 		const columns = traits.setup.value?.patches[1] ?? 1;
-		if (frame.value?.block !== "image_encoder") return traits.patches.value;
+		const patches = traits.patches.value;
+		if (frame.value?.block !== "image_encoder" || patches.length > 0)
+			return patches;
 		// Position 0 is the class token, which is no part of the picture.
-		return selected.value
-			.filter(([, position]) => position > 0)
-			.map(
-				([, p]) => [Math.floor((p - 1) / columns), (p - 1) % columns] as const,
-			);
+		return [...new Set(selected.value.map(([, position]) => position - 1))]
+			.filter((p) => p >= 0)
+			.map((p) => [Math.floor(p / columns), p % columns] as const);
 	});
 	const looking = computed(() => {
 		const { block = "", site, layers = 1 } = frame.value ?? {};
@@ -236,15 +236,22 @@ export function createModel(host: HostModel): Model {
 			const floats = told.floats.slice(position * size, (position + 1) * size);
 			const limit = Math.max(...floats.map(Math.abs));
 			const text = `Where “${frame.value?.tokens[position]}” looks in layer ${layer}`;
-			const rest = {
-				...{ square: 1, percent: true, unit: "of the attention" },
-				...{ low: "0", high: percent(limit) },
+			return {
+				...told,
+				square: 1,
+				limit,
+				low: "0",
+				high: percent(limit),
+				percent: true,
+				unit: "of the attention",
+				text,
+				floats,
 			};
-			return { ...told, ...rest, floats, limit, text };
 		}
 		const map = traits.pictureMap.value;
 		const floats = map && toFloats(map.values);
 		if (map === null || floats === null || map.rows === 0) return null;
+		if (map.overlay !== traits.overlay.value) return null;
 		return floats.length === 3 * map.rows * map.columns
 			? { ...map, floats }
 			: null;
@@ -255,9 +262,9 @@ export function createModel(host: HostModel): Model {
 		effect(() => {
 			traits.generation.value;
 			asked.value;
-			traits.overlay.value;
 			batch(() => {
 				heard.value = null;
+				pointedCell.value = null;
 				running.value = null;
 				waiting.value = new Map();
 			});

@@ -178,6 +178,7 @@ export function createSession(
 	}, INTERVAL);
 	const stopAttending = effect(() => {
 		const layer = model.looking.value;
+		model.runs.value; // what is asked before they are there is not answered
 		if (layer !== null && model.heard.value?.layer !== layer)
 			attend.push(layer);
 	});
@@ -188,6 +189,7 @@ export function createSession(
 		const chosen = cells.slice(0, MAX_CELLS);
 		batch(() => {
 			model.drawing.value = null;
+			if (model.patches.value.length > 0) model.set("patches", []);
 			model.set("selection", chosen);
 			if (chosen.length === 0) patch.cancel();
 			else patch.push(chosen);
@@ -202,7 +204,10 @@ export function createSession(
 		mark(patches) {
 			const info = model.blockInfo.value;
 			if (info?.name !== "image_encoder") {
-				model.set("patches", patches);
+				batch(() => {
+					if (patches.length > 0) model.set("selection", []);
+					model.set("patches", patches);
+				});
 				return;
 			}
 			const layer = model.selected.value[0]?.[0] ?? info.layers - 1;

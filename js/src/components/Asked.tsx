@@ -36,9 +36,7 @@ export function Asked(props: Props) {
 							wide
 							value={String(model.example.value)}
 							options={Object.keys(examples)}
-							name={(index) =>
-								examples[Number(index)]?.name ?? "Example…"
-							}
+							name={(index) => examples[Number(index)]?.name ?? "Example…"}
 							onChoose={(index) => onExample(Number(index))}
 						/>
 					)

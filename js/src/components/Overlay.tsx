@@ -17,7 +17,7 @@ interface Props {
 export function Overlay({ model, session, ends }: Props) {
 	const map = model.shownMap.value;
 	const { explain } = model.words.value;
-	const { done, left, square, columns, rows } = model.pictureMap.value ?? {};
+	const { done, left, columns, rows } = model.pictureMap.value ?? {};
 	if (model.overlay.value === "none" && map === null) return null;
 	const pointed = model.pointedPatch.value;
 	const said = pointed === null ? "" : saidOf(map, pointed);
@@ -64,7 +64,7 @@ export function Overlay({ model, session, ends }: Props) {
 					<NumberField
 						label="side"
 						testid="square"
-						value={square ?? 1}
+						value={model.square.value}
 						min={1}
 						max={model.setup.value?.patches[0] ?? 1}
 						step={1}

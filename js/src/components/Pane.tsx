@@ -67,7 +67,8 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 						describe={describe}
 						onMark={session.mark}
 						onPoint={(place) => {
-							model.pointedPatch.value = place;
+							if (`${place}` !== `${model.pointedPatch.value}`)
+								model.pointedPatch.value = place;
 						}}
 					/>
 				)}

@@ -64,7 +64,7 @@ export function Patches(props: Props) {
 		if (event.altKey) return;
 		if (event.key === "Enter" || event.key === " ") {
 			anchor.current = at;
-			mark(at, add || event.shiftKey);
+			if (!event.repeat) mark(at, add || event.shiftKey);
 		} else if (event.key === "Escape") {
 			setDrawn(null);
 			dragging.current = false;

@@ -46,8 +46,16 @@ function content(model: Model): { pieces: Piece[]; old: boolean } {
 	const metric = runs?.metric ?? model.metric.value;
 	const culprit = runs?.culprit ?? "noise";
 	const asked = {
-		...{ cells, patches, direction, window, site, head, tokens, layers },
-		...{ metric, culprit },
+		cells,
+		patches,
+		direction,
+		window,
+		site,
+		head,
+		tokens,
+		layers,
+		metric,
+		culprit,
 	};
 	const gate = runs?.gate;
 	const words = model.words.value;

@@ -85,6 +85,7 @@ export function Traced({ model, session, theme }: Props) {
 					}}
 					onScroll={(event) => {
 						pointed.value = null;
+						model.pointedCell.value = null;
 						sight.push(event.currentTarget);
 					}}
 				>
