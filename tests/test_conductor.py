@@ -447,3 +447,23 @@ def test_an_errand_is_not_dropped_by_what_is_asked_beside_it(conductor):
     assert conductor.wait(30)
     assert done[-1] == 2  # the latest picture
     assert done.count("file") == 2
+
+
+def test_of_sets_asked_for_during_an_update_the_last_is_computed(conductor, screen, monkeypatch):
+    gate = Gate(monkeypatch)
+    conductor.trace_all()
+    gate.wait()  # the worker is busy
+    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.select([(1, 1), (1, 2)], 7)
+    conductor.select([(2, 1), (2, 2)], 8)
+    conductor.select_patches([(3, 3)])
+    gate.opened.set()
+    assert conductor.wait(60)
+    assert screen.state["detail"]["patches"] == [(3, 3)]
+    exact = conductor.tracer.patch_image_tokens([1 + 3 * 8 + 3]).score
+    assert screen.state["detail"]["score"] == pytest.approx(exact, abs=1e-6)
+    ended = {each["id"]: each["stopped"] for each in screen.said("done")}
+    assert ended[7] is ended[8] is True
+    conductor.look_at(View(site="mlp"))
+    assert conductor.wait(60)
+    assert screen.state["detail"]["site"] == "mlp"

@@ -108,3 +108,28 @@ def test_choosing_a_head_meanwhile_lets_it_go_on(conductor, screen, monkeypatch)
     conductor.look_at(View(site="self_attention"))
     assert conductor.wait(30)
     assert screen.state["heads"] == {}
+
+
+def test_asked_for_before_the_runs_or_during_an_update_it_comes_then(demo, example, screen):
+    conductor = Conductor(Tracer(demo, example.image, example.question), screen, View(site="cross_attention"))
+    fill(conductor)  # before anything was computed
+    conductor.begin()
+    assert conductor.wait(60)
+    assert screen.state["heads"]["done"] == 192
+    conductor.change(corruption=GaussianNoise(3.0))
+    fill(conductor)
+    assert screen.state["heads"]["done"] == 192
+    assert conductor.tracer.corruption.factor == 3.0
+    conductor.change(corruption=GaussianNoise(4.0))  # what is whole is not made again unasked
+    assert conductor.wait(60)
+    assert screen.state["heads"] == {}
+    conductor.close()
+
+
+def test_to_look_at_a_site_with_heads_makes_no_grids(conductor, screen):
+    sheet = conductor._stage.sheet
+    before = sheet.nbytes
+    conductor.look_at(View(site="self_attention"))
+    assert conductor.wait(30)
+    assert conductor.heads.trace is not None
+    assert sheet.nbytes <= 2 * before

@@ -176,3 +176,73 @@ def test_who_points_at_a_layer_is_told_where_its_tokens_look(conductor, screen):
 @pytest.mark.parametrize(("grid", "side"), [((8, 8), 1), ((10, 10), 1), ((24, 24), 3), ((12, 9), 2), ((40, 40), 4)])
 def test_squares_are_as_large_as_keeps_their_number_bearable(grid, side):
     assert overlay.square_for(grid) == side
+
+
+def test_a_map_of_another_kind_goes_at_once(conductor, screen, monkeypatch):
+    conductor.painter.choose("map_disrupt", 4)
+    assert conductor.wait(60)
+    held, whole = threading.Event(), Runner.swapped
+
+    def slow(runner, *arguments):
+        assert held.wait(20)
+        yield from whole(runner, *arguments)
+
+    monkeypatch.setattr(Runner, "swapped", slow)
+    for name, square in (("map_restore", 4), ("map_restore", 2)):
+        with conductor.lock:
+            conductor.painter.choose(name, square)
+        picture = screen.state["picture_map"]
+        assert (picture["overlay"], picture["square"], picture["done"], picture["left"]) == (
+            name,
+            square,
+            0,
+            "waiting",
+        )
+    held.set()
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["left"] == ""
+
+
+def test_a_map_that_fails_says_why_and_can_be_gone_on_with(conductor, screen, monkeypatch):
+    def failing(_runner, *_arguments):
+        raise RuntimeError("out of luck")
+        yield
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "swapped", failing)
+        conductor.painter.choose("map_disrupt", 4)
+        assert conductor.wait(60)
+    assert "out of luck" in screen.state["error"]
+    assert screen.state["picture_map"]["left"] == ""
+    conductor.painter.go_on()
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["done"] == 4
+
+
+def test_a_stop_during_an_update_holds(conductor, screen):
+    conductor.painter.choose("map_disrupt", 4)
+    conductor.change(corruption=GaussianNoise(3.0))
+    with conductor.lock:
+        conductor.painter.stop()
+    assert conductor.wait(60)
+    assert screen.state["picture_map"]["generation"] == 1
+    assert screen.state["picture_map"]["done"] < 4
+
+
+def test_the_head_of_another_attention_is_not_taken_for_the_pictures(conductor, screen):
+    conductor.look_at(View(site="self_attention", head=1))
+    conductor.painter.choose("attention_clean", 1)
+    conductor.select([(3, 5)])
+    assert conductor.wait(60)
+    np.testing.assert_allclose(shown(screen)[0], conductor.tracer.attention("question_encoder", 3).image(5), atol=1e-6)
+
+
+def test_strength_is_kept_for_other_factors(conductor, screen, monkeypatch):
+    conductor.painter.choose("strength", 1)
+    assert conductor.wait(60)
+    before = shown(screen)[0].copy()
+    tokens = type(conductor.tracer.bases.image)
+    monkeypatch.setattr(tokens, "_unit_damage", None)  # it would fail
+    conductor.change(corruption=GaussianNoise(2.5))
+    assert conductor.wait(60)
+    np.testing.assert_allclose(shown(screen)[0], before / 2, rtol=1e-6)

@@ -974,3 +974,44 @@ def test_the_other_picture_travels_only_when_it_is_asked_for(widget):
     assert widget.other_picture == b""
     widget.corruption = "ImageSwap"
     assert widget.other_picture != b""
+
+
+def test_a_region_outlives_another_question_that_does_not_fit(widget):
+    widget.region = square()
+    widget.corruption = "QuestionSwap"
+    widget.wait(30)
+    widget.other_question = "what?"
+    widget.wait(30)
+    assert "expected 8 tokens" in widget.error
+    assert np.array_equal(widget.region, square())
+    widget.corruption = "GaussianNoise"
+    widget.wait(30)
+    assert np.array_equal(widget.tracer.corruption.region, square())
+
+
+def test_a_picture_nobody_chose_is_never_swapped_with_itself(widget):
+    for example in (0, 1, 0):
+        widget.example = example
+        widget.corruption = "ImageSwap"
+        widget.wait(30)
+        assert widget.tracer.corruption.image.tobytes() != widget.tracer.image.tobytes()
+        assert widget.error == ""
+    file = io.BytesIO()
+    examples()[1].image.save(file, "PNG")
+    take(widget, {"type": "other_image", "id": 3}, [file.getvalue()])
+    widget.wait(30)
+    widget.example = 1  # but one that was chosen stays
+    widget.wait(30)
+    assert widget.tracer.corruption.image.tobytes() == widget.tracer.image.tobytes()
+
+
+def test_cells_of_the_image_encoder_go_with_the_picture(widget):
+    widget.at = "patch_embeddings"
+    widget.samples = 2
+    widget.wait(30)
+    widget.block = "image_encoder"
+    widget.selection = [(3, 5)]
+    widget.wait(30)
+    widget.example = 1
+    widget.wait(30)
+    assert (widget.selection, widget.detail, widget.error) == ([], {}, "")

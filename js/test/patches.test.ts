@@ -8,7 +8,7 @@ import {
 	placesIn,
 	saidOf,
 } from "../src/patches";
-import { SETUP, unaligned } from "./host";
+import { RUNS, SETUP, unaligned } from "./host";
 import { key, open, point, settle, type View } from "./view";
 
 const MAP: PatchMap = {
@@ -306,5 +306,44 @@ describe("the picture", () => {
 		at("pointermove", 1, 1);
 		await settle();
 		expect(sent("attend")).toEqual([]);
+	});
+
+	it("lets cells go where patches are marked, and patches where cells are", async () => {
+		view.host.put("selection", [[1, 1]]);
+		await settle();
+		expect(view.get("sentence").textContent).toContain("layer 1");
+		await drag([1, 2], [1, 2]);
+		expect(view.host.traits["selection"]).toEqual([]);
+		expect(view.get("sentence").textContent).toBe(
+			"Restoring patch 1,2 of the picture …",
+		);
+		view.cell(1, 1).click();
+		await settle();
+		expect(view.host.traits["patches"]).toEqual([]);
+		expect(view.get("sentence").textContent).toContain("layer 1");
+	});
+
+	it("shows no map of another overlay", async () => {
+		view.host.put("picture_map", picture_map);
+		await settle();
+		expect(view.find("picture-map")).toBeNull();
+		view.host.put("overlay", "map_disrupt");
+		await settle();
+		expect(view.find("picture-map")).not.toBeNull();
+		view.host.put("overlay", "map_restore");
+		await settle();
+		expect(view.find("picture-map")).toBeNull();
+	});
+
+	it("draws what comes after something that could not be drawn", async () => {
+		const complain = vi.spyOn(console, "error").mockImplementation(() => {});
+		view.host.put("runs", { clean: {}, corrupted: {}, gate: {}, bars: {} });
+		await settle();
+		expect(complain).toHaveBeenCalled();
+		view.host.put("runs", RUNS);
+		view.host.put("question", "what else?");
+		await settle();
+		expect(view.get<HTMLInputElement>("question").value).toBe("what else?");
+		complain.mockRestore();
 	});
 });
