@@ -122,7 +122,8 @@ CAPTIONS = {
 
 #: What lies over the picture. Of attention: how the line ends, and what to do where no token is selected.
 OVERLAYS = {
-    "map_disrupt": "How much damaging just this part of the picture costs",
+    "map_disrupt": "How much damaging just this part costs. Where ν takes nearly all of the score any part does: the "
+    "object shows at a ν that takes about half.",
     "map_restore": "How much restoring just this part brings back. Where all else stays damaged, a single patch was "
     "measured to find the object no better than chance: no finding by itself.",
     "attention_clean": " (clean run). Looking is not mattering: patch to know.",

@@ -5,8 +5,9 @@
 Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens, float32). All in one process, in
 turn, medians of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell
 two ViT passes and a forward of clean and corrupted run as a batch of two under hooks, timed on 6 cells and multiplied.
-(b) is plain hooks with the ViT cached and the cells of a layer in one batch. (c) is the tracer. What the figures were
-on known machines: README.md beside this file.
+(b) is plain hooks with the ViT cached and the cells of a layer in one batch. (c) is the tracer. The image-token map is
+held against untouched forward passes on swapped image tokens, one a square and sample. What the figures were on known
+machines: README.md beside this file.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from random_models import BASE_SIZES, random_config, words
@@ -90,6 +92,40 @@ def hooked_layer(model, noisy, clean_states, ids, decoder_input, layer):
     states = hf.text_encoder(input_ids=ids.expand(positions, -1), encoder_hidden_states=tokens).last_hidden_state
     handle.remove()
     return hf.text_decoder(input_ids=decoder_input.expand(positions, -1), encoder_hidden_states=states).logits
+
+
+def plain_squares(tracer, chosen, samples, batch):
+    """The map without the tracer: a forward pass on swapped image tokens for each square and sample.
+
+    Args:
+        tracer: what is asked; its clean image tokens are taken, nothing else that it computes.
+        chosen: the image tokens of each square.
+        samples: which noise samples.
+        batch: passes that run together.
+
+    Returns:
+        log-probabilities of the answer, (samples, squares).
+    """
+    model, noise = tracer.model, tracer.corruption
+    ids = torch.tensor([tracer.bases.question_ids], device=model.device)
+    start = torch.tensor([[model.start_id]], device=model.device)
+    (answer,) = tracer.bases.answer_ids
+    clean = tracer.bases.image.clean_tokens
+    noisy = clean * (1 + noise.factor * noise.bank(*clean.shape).to(clean.device))
+    scores = []
+    for sample in samples:
+        for first in range(0, len(chosen), batch):
+            part = chosen[first : first + batch]
+            tokens = noisy[sample].repeat(len(part), 1, 1)
+            for row, square in enumerate(part):
+                tokens[row, square] = clean[square]
+            count = len(part)
+            states = model.hf.text_encoder(
+                input_ids=ids.expand(count, -1), encoder_hidden_states=tokens
+            ).last_hidden_state
+            logits = model.hf.text_decoder(input_ids=start.expand(count, -1), encoder_hidden_states=states).logits
+            scores.append(logits[:, 0].log_softmax(-1)[:, answer])
+    return torch.cat(scores).reshape(len(samples), -1).double().cpu().numpy()
 
 
 def matrix_rate(device, dtype):
@@ -231,8 +267,17 @@ def timings(model, device, rounds, quick, row):
     row("decoder grid, one sample", seconds)
     seconds = clock(tracer.trace_image_tokens, device, rounds)
     row("24 x 24 image-token map, one sample", seconds)
-    seconds = clock(lambda: tracer.noise_curve(np.linspace(1, 10, 20)), device, rounds)
-    row("noise curve of 20 factors, one sample", seconds)
+
+    def step_seconds():
+        return clock(slide(lambda moved: moved.total_effect), device, 7)
+
+    pairs = []
+    for _ in range(rounds):
+        before, seconds, after = step_seconds(), clock(tracer.noise_curve, device), step_seconds()
+        pairs.append((seconds, 2 * seconds / (before + after)))
+    seconds, ratio = (statistics.median(values) for values in zip(*pairs, strict=True))
+    row("noise curve of 21 factors, one sample", seconds, f"{ratio:.1f} slider steps (bound 21)")
+    square_timings(model, device, rounds, quick, row)
     if device.type == "cuda":
         before = tracer.with_corruption(at="patch_embeddings")
         seconds = clock(lambda: before.trace("image_encoder"), device)
@@ -253,6 +298,60 @@ def timings(model, device, rounds, quick, row):
     row("grid, ten samples", seconds, f"{ratio:.1f} x one sample (bound 10.5)")
     seconds = clock(lambda: subject(model, 1).clean, device)
     row("cold start: image and question to clean answer", seconds)
+
+
+def square_timings(model, device, rounds, quick, row):
+    """The image-token map of 8 x 8 squares beside plain forward passes on swapped image tokens.
+
+    At a factor of 1: time does not depend on it, and stronger noise makes a random model of this size so sensitive that
+    plain passes in batches of other sizes differ among each other.
+    """
+    one, ten = (
+        subject(model, samples).with_corruption(factor=1.0).replace(metric="log_probability") for samples in (1, 10)
+    )
+    (rows, columns), every = squares(*model.grid, 3)
+    chosen = every[:16] if quick else every
+    plain = {}
+
+    def run_plainly(batch):
+        plain[batch] = plain_squares(one, chosen, [0], batch)
+
+    mapped, mapped_ten = (tracer.trace_image_tokens(patch=3).samples for tracer in (one, ten))
+    seconds = {name: [] for name in ("one", "ten", 1, 16)}
+    for _ in range(rounds):
+        seconds["one"].append(clock(lambda: one.trace_image_tokens(patch=3), device, 3))
+        for batch in (1, 16):
+            seconds[batch].append(clock(lambda batch=batch: run_plainly(batch), device) * len(every) / len(chosen))
+        seconds["ten"].append(clock(lambda: ten.trace_image_tokens(patch=3), device))
+    middle = len(every) // 2
+    few = plain_squares(ten, [every[0], every[middle]], range(10), 2)
+    apart = max(
+        farthest(mapped_ten.reshape(10, -1)[:, [0, middle]], few),
+        *(farthest(mapped.reshape(1, -1)[:, : len(chosen)], plain[batch]) for batch in (1, 16)),
+    )
+
+    def beside(name, samples):
+        """How many times the map's seconds the plain passes take, one by one and 16 together."""
+        ratios = [
+            statistics.median(samples * a / b for a, b in zip(seconds[batch], seconds[name], strict=True))
+            for batch in (1, 16)
+        ]
+        return f"{ratios[0]:.0f} x {samples * len(every)} plain passes one by one, {ratios[1]:.0f} x 16 together"
+
+    row(
+        f"{len(every)} plain passes on swapped image tokens", statistics.median(seconds[1]), f"{apart:.0e} from the map"
+    )
+    row("the same 16 together", statistics.median(seconds[16]))
+    row(f"{rows} x {columns} image-token map, one sample", statistics.median(seconds["one"]), beside("one", 1))
+    row("the same, ten samples", statistics.median(seconds["ten"]), beside("ten", 10))
+
+
+def farthest(found, plain):
+    """How far the map's log-probabilities are from plain passes', both (samples, squares)."""
+    difference, spread = np.abs(found - plain).max(), plain.std(axis=1).min()
+    if not difference < 1e-4 < spread / 100:
+        raise SystemExit(f"map and plain passes differ by {difference:.1e}, squares among each other by {spread:.1e}")
+    return difference
 
 
 def memories(model, memory, weights, samples):
