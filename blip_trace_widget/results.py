@@ -331,7 +331,7 @@ class NoiseCurve:
         )
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr."""
+        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
         import pandas as pd
 
         tables = [
@@ -350,7 +350,7 @@ class NoiseCurve:
                     }
                 )
             )
-        return pd.concat(tables, ignore_index=True)
+        return pd.concat(tables, ignore_index=True).assign(clean=self.clean)
 
     def plot(self, ax: Any = None) -> Any:
         """Mean score and standard error over the factor.

@@ -169,7 +169,8 @@ def test_bqplot_stands_in_for_matplotlib(trace, tracer, monkeypatch):
     assert figure.marks[0].color.shape == (len(trace.tokens), 6)
     curve = tracer.noise_curve([0.0, 5.0])
     assert type(curve.plot()).__module__.startswith("bqplot")
-    assert curve.to_dataframe().shape == (2, 4)
+    assert curve.to_dataframe().shape == (2, 5)
+    assert (curve.to_dataframe()["clean"] == curve.clean).all()
 
 
 def curve_of(factors, scores, clean=0.8):
