@@ -223,9 +223,7 @@ class Controls(anywidget.AnyWidget):
     @_refusing
     def _valid_patches(self, proposal: Any) -> list[CellIndex]:
         if proposal["value"] and self.corruption == "QuestionSwap":
-            raise ValueError(
-                "patches: they are the same in both runs, for QuestionSwap leaves the picture alone"
-            )
+            raise ValueError("patches: they are the same in both runs, for QuestionSwap leaves the picture alone")
         return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
 
     @traitlets.validate("samples", "seed", "window", "example", "square")
