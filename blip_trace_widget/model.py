@@ -12,6 +12,7 @@ its own, so that reading a question never waits for a computation.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import os
 import threading
@@ -30,6 +31,7 @@ from transformers.configuration_utils import PretrainedConfig
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from blip_trace_widget import __version__
 from blip_trace_widget.blocks import ImageBlock, TextBlock
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
@@ -64,6 +66,7 @@ class BlipVqa:
         #: What `from_pretrained` was given; "" for a model that was handed over.
         self.source = ""
         self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
+        self._provenance: dict[str, Any] | None = None
         self.lock = _LOCKS.setdefault(model, threading.RLock())
         self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
         vision = self.hf.vision_model
@@ -152,6 +155,20 @@ class BlipVqa:
 
     def __repr__(self) -> str:
         return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions."""
+        with self.lock:
+            if self._provenance is None:
+                versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+                self._provenance = {
+                    "revision": self.revision,
+                    "weights": weights_hash(self.hf),
+                    "dtype": str(self.dtype).removeprefix("torch."),
+                    "versions": {"blip_trace_widget": __version__, **versions},
+                }
+            return dict(self._provenance)
 
     @property
     def device(self) -> torch.device:
@@ -313,6 +330,23 @@ def as_image(image: ImageLike) -> Image.Image:
             return _rgb(file, accepted)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
+
+
+def weights_hash(model: Any) -> str:
+    """A fingerprint of a model's weights, hexadecimal: the same for the same weights, on any device.
+
+    SHA-256 over names, shapes, types, and of each tensor the sums of its bits along rows and along columns: a tenth of
+    the time that hashing every byte takes (BLIP base: half a second).
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        bits = tensor.detach().contiguous().view(whole)
+        table = bits.reshape(bits.shape[0], -1) if bits.dim() > 1 else bits.reshape(1, -1)
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        for axis in (0, 1):
+            digest.update(table.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def picture_hash(image: Image.Image) -> str:

@@ -699,6 +699,8 @@ class Tracer:
         """What was asked, without how it was intervened, as plain JSON."""
         return {
             "model": self.model.name,
+            **self.model.provenance,
+            "image": self.bases.image.sha256,
             "question": self.question,
             "answer": self.answer,
             "answer_tokens": self.answer_tokens,

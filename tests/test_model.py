@@ -1,5 +1,7 @@
 """Loading models and reading pictures: what works, and how failure is told."""
 
+import copy
+import importlib.metadata
 import json
 import shutil
 
@@ -10,9 +12,9 @@ from PIL import Image
 from random_models import random_config
 from transformers import BertConfig, BertModel, BlipForConditionalGeneration
 
-from blip_trace_widget import BlipVqa, Tracer
+from blip_trace_widget import BlipVqa, Tracer, load_trace
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model import as_image
+from blip_trace_widget.model import as_image, picture_hash, weights_hash
 
 
 @pytest.fixture
@@ -142,3 +144,23 @@ def test_tokens_the_tokenizer_has_no_name_for(folder):
     beyond = len(model.processor.tokenizer) + 1
     model.hf.decoder_start_token_id = beyond
     assert model.tokens([beyond, beyond + 1]) == ["[DEC]", f"[{beyond + 1}]"]
+
+
+def test_weights_are_told_apart_by_their_hash(demo):
+    assert weights_hash(demo.hf) == weights_hash(BlipVqa.demo().hf) == demo.provenance["weights"]
+    for change in (lambda w: w[0, 0].add_(1e-6), lambda w: w.copy_(w.flip(0)), lambda w: w.copy_(w.flip(1))):
+        other = copy.deepcopy(demo.hf)
+        with torch.no_grad():
+            change(other.text_encoder.encoder.layer[1].intermediate.dense.weight)
+        assert weights_hash(other) != weights_hash(demo.hf)
+
+
+def test_results_say_what_they_come_from(demo, example, tmp_path):
+    trace = Tracer(demo, example.image, example.question).trace("answer_decoder")
+    trace.save(tmp_path / "trace")
+    settings = load_trace(tmp_path / "trace").settings
+    names = ("blip_trace_widget", "torch", "transformers")
+    assert settings["versions"] == {name: importlib.metadata.version(name) for name in names}
+    assert settings["image"] == picture_hash(example.image)
+    assert settings["weights"] == demo.provenance["weights"]
+    assert (settings["dtype"], settings["revision"]) == ("float32", demo.revision)
