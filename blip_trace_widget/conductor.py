@@ -72,7 +72,7 @@ class Conductor:
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
-        self._patch_requests: dict[Chosen, int] = {}
+        self._patch_requests: dict[Chosen, list[int]] = {}  # that wait for an answer
         self._fill_request = 0
         self._fill_at_once = False  # Trace all was asked for before there was a grid
         self._in_sight: range | None = None
@@ -133,12 +133,12 @@ class Conductor:
             self.chosen = chosen
             self._chosen_for = self.generation
             if request:  # a trait that changes and a message may ask for the same cells: one job answers both
-                self._patch_requests[chosen] = request
+                self._patch_requests.setdefault(chosen, []).append(request)
             if again:
                 return
             self._desk.cancel("patch a set")
             for older in [each for each in self._patch_requests if not each.one and each != chosen]:
-                self._stage.say("done", self._patch_requests.pop(older), stopped=True)
+                self._answer(older, stopped=True)
             self._screen.show_traits(error="")
             self.painter.look_at(chosen.cells)
             if not chosen:
@@ -281,6 +281,9 @@ class Conductor:
         if not sheet.has(view.block) or view.block not in self._pace:
             return None
         cells = sheet.cells(view)
+        there = bool(chosen) and _is_there(chosen, tracer, sheet, view)
+        if chosen.one and there:  # clicked since the last update
+            cells.wanted.update(chosen.cells)
         missing = cells.missing()
         samples = tracer.corruption.samples
         if len(missing) * samples * self._pace[view.block] > LIVE_SECONDS:
@@ -292,9 +295,7 @@ class Conductor:
             for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
                 _write(cells, todo[part], scores)
             self._pace[view.block] = (time.monotonic() - started) / (len(todo) * samples)
-        if not (chosen and _is_there(chosen, tracer, sheet, view)):
-            return None
-        return Patched(_patched(tracer, chosen, view, job), chosen, view)
+        return Patched(_patched(tracer, chosen, view, job), chosen, view) if there else None
 
     def _adopt(
         self,
@@ -377,7 +378,7 @@ class Conductor:
             if _is_there(chosen, self.tracer, self._stage.sheet, self.view):
                 self._patch(chosen)
             else:
-                self._stage.say("done", self._patch_requests.pop(chosen), stopped=True)
+                self._answer(chosen, stopped=True)
         if self._stage.cells.missing() - {chosen.cells[0] for chosen in wanted if chosen.one}:
             self._fill()
 
@@ -398,15 +399,21 @@ class Conductor:
             finally:
                 with self.lock:
                     if generation == self._stage.computed and not job.cancelled.is_set():
-                        self._stage.say("done", self._patch_requests.pop(chosen, 0), stopped=False)
+                        job.cancelled.set()  # a click that comes now is for a job of its own
+                        self._answer(chosen, stopped=False)
             yield
 
         self._desk.submit(_patch_key(chosen), PATCH, slices)
 
+    def _answer(self, chosen: Chosen, *, stopped: bool) -> None:
+        """Say to all who asked for this that it is done."""
+        for request in self._patch_requests.pop(chosen, []):
+            self._stage.say("done", request, stopped=stopped)
+
     def _show_effect(self, patched: Patched) -> None:
         chosen, view = patched.chosen, patched.view
         if chosen.one:
-            self._stage.report(self._patch_requests.get(chosen, 0), chosen.cells, view)
+            self._stage.report(self._patch_requests.get(chosen, [0])[-1], chosen.cells, view)
             if not self._desk.pending("fill"):  # else the grid is shown at its end
                 self._stage.show_grid()
         if chosen == self.chosen:

@@ -33,7 +33,6 @@ from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
-AXES = ("tokens", "layers")
 MAX_SAMPLES = 200
 #: The traits that make up a corruption, and the ones that make up a view.
 DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")

@@ -59,7 +59,7 @@ CHOICES = {
     "to": list(GOALS),
     "overlay": list(OVERLAYS),
     "direction": list(DIRECTIONS),
-    "axes": ["tokens", "layers"],
+    "axes": list(wording.AXES),
     "show": list(wording.SHOWS),
     "block": list(BLOCKS),
     "site": list(SITES),

@@ -159,8 +159,8 @@ class BlipVqa:
     @property
     def provenance(self) -> dict[str, Any]:
         """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions."""
-        with self.lock:
-            if self._provenance is None:
+        if self._provenance is None:  # once it is known nobody waits for a computation to read it
+            with self.lock:
                 versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
                 self._provenance = {
                     "revision": self.revision,
@@ -168,7 +168,7 @@ class BlipVqa:
                     "dtype": str(self.dtype).removeprefix("torch."),
                     "versions": {"blip_trace_widget": __version__, **versions},
                 }
-            return dict(self._provenance)
+        return dict(self._provenance)
 
     @property
     def device(self) -> torch.device:

@@ -191,7 +191,7 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with self.preparing(cancel):
-            _ = self.clean, self.corrupted
+            _ = self.clean, self.corrupted, self.model.provenance
 
     @computed
     def clean(self) -> Run:

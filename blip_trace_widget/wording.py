@@ -9,6 +9,8 @@ from __future__ import annotations
 
 #: What the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
+#: What the rows of a grid can be.
+AXES = ("tokens", "layers")
 
 #: Names that are not just their own words with spaces.
 LABELS = {

@@ -30,7 +30,6 @@ for (const { path, text } of outputFiles) {
 			ecma: 2022,
 			compress: {
 				passes: 3,
-				pure_getters: true,
 				keep_fargs: false,
 				unsafe: true, // such as “String(x)” written as “"" + x”
 				unsafe_arrows: true,

@@ -10,8 +10,10 @@ from hypothesis import settings
 from node import npm
 from PIL import Image
 from random_models import random_model
+from screen import Screen
 
 from blip_trace_widget import BlipVqa, Tracer, examples
+from blip_trace_widget.conductor import Conductor
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,6 +34,32 @@ def example():
 @pytest.fixture(scope="session")
 def tracer(demo, example):
     return Tracer(demo, example.image, example.question)
+
+
+@pytest.fixture
+def screen():
+    """A screen that only writes down what it is shown."""
+    return Screen()
+
+
+@pytest.fixture
+def conductor(demo, example, screen):
+    """A conductor for that screen, whose two runs are computed."""
+    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made.begin()
+    assert made.wait(30)
+    yield made
+    made.close()
+    assert made.wait(30)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """So little is computed at a time that much can happen between two chunks."""
+    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    for module in ("conductor", "head_map", "painter"):
+        monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from screen import Screen
 
 from blip_trace_widget import GaussianNoise, State, Tracer, protocol
 from blip_trace_widget.conductor import Conductor
@@ -33,21 +32,6 @@ class Gate:
 
     def wait(self):
         assert self.reached.wait(20)
-
-
-@pytest.fixture
-def screen():
-    return Screen()
-
-
-@pytest.fixture
-def conductor(demo, example, screen):
-    made = Conductor(Tracer(demo, example.image, example.question), screen)
-    made.begin()
-    assert made.wait(30)
-    yield made
-    made.close()
-    assert made.wait(30)
 
 
 def grid_of(screen):
@@ -139,10 +123,35 @@ def test_quick_clicks_are_all_computed_and_answered(conductor, screen, monkeypat
         conductor.select([cell], request)  # and the message
     gate.opened.set()
     assert conductor.wait(60)
-    assert {content["id"] for content in screen.said("done")} >= {1, 3, 4}
+    assert sorted(content["id"] for content in screen.said("done")) == [1, 2, 3, 4]
     computed = np.argwhere(np.isfinite(grid_of(screen)[0])).tolist()
     assert computed == [[0, 0], [1, 1], [2, 2]]
     assert screen.state["detail"]["cells"] == [(1, 1)]
+
+
+def test_a_click_that_comes_while_the_last_one_is_being_answered_is_answered_too(conductor, screen):
+    say = screen.say
+
+    def said(content, buffers=None):
+        say(content, buffers)
+        if (content["type"], content["id"]) == ("done", 1):
+            conductor.select([(1, 1)], 2)
+
+    screen.say = said
+    conductor.select([(1, 1)], 1)
+    assert conductor.wait(60)
+    assert [content["id"] for content in screen.said("done")] == [1, 2]
+
+
+def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(conductor, screen):
+    conductor._pace["question_encoder"] = 0.0  # as after a grid on a quick machine
+    with conductor.lock:
+        conductor.change(corruption=GaussianNoise(1.0))
+        conductor.select([(2, 2)], 1)
+        conductor.change(corruption=GaussianNoise(2.0))
+    assert conductor.wait(30)
+    assert screen.state["detail"]["cells"] == [(2, 2)]
+    assert np.isfinite(grid_of(screen)[0][2, 2])
 
 
 def test_of_sets_only_the_latest_is_computed(conductor, screen, monkeypatch):
@@ -467,3 +476,16 @@ def test_of_sets_asked_for_during_an_update_the_last_is_computed(conductor, scre
     conductor.look_at(View(site="mlp"))
     assert conductor.wait(60)
     assert screen.state["detail"]["site"] == "mlp"
+
+
+def test_another_grid_is_shown_while_the_model_is_held(conductor, screen):
+    done = threading.Event()
+
+    def look():
+        conductor.look_at(View(site="mlp"))
+        done.set()
+
+    with conductor.tracer.model.lock:
+        threading.Thread(target=look, daemon=True).start()
+        assert done.wait(5)
+    assert screen.state["grid"]["site"] == "mlp"

@@ -2,27 +2,11 @@
 
 import numpy as np
 import pytest
-from screen import Screen
 
 from blip_trace_widget import GaussianNoise, Tracer
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
-
-
-@pytest.fixture
-def screen():
-    return Screen()
-
-
-@pytest.fixture
-def conductor(demo, example, screen):
-    made = Conductor(Tracer(demo, example.image, example.question), screen)
-    made.begin()
-    assert made.wait(30)
-    yield made
-    made.close()
-    assert made.wait(30)
 
 
 def fill(conductor):
@@ -70,12 +54,10 @@ def test_other_inputs_begin_with_an_empty_map(conductor, screen):
     assert screen.state["heads"]["done"] == 192
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_it_can_be_stopped(conductor, screen, monkeypatch):
     conductor.look_at(View(site="cross_attention"))
     assert conductor.wait(30)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
-    monkeypatch.setattr("blip_trace_widget.head_map.REPORT_SECONDS", 0.0)
     whole = Runner._patch
 
     def stopping(runner, *arguments):
@@ -88,12 +70,10 @@ def test_it_can_be_stopped(conductor, screen, monkeypatch):
     assert 20 < screen.state["heads"]["done"] < 192
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_choosing_a_head_meanwhile_lets_it_go_on(conductor, screen, monkeypatch):
     conductor.look_at(View(site="cross_attention"))
     assert conductor.wait(30)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
-    monkeypatch.setattr("blip_trace_widget.head_map.REPORT_SECONDS", 0.0)
     whole = Runner._patch
 
     def choosing(runner, *arguments):

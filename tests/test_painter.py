@@ -4,27 +4,10 @@ import threading
 
 import numpy as np
 import pytest
-from screen import Screen
 
-from blip_trace_widget import GaussianNoise, QuestionSwap, Tracer, overlay
-from blip_trace_widget.conductor import Conductor
+from blip_trace_widget import GaussianNoise, QuestionSwap, overlay
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
-
-
-@pytest.fixture
-def screen():
-    return Screen()
-
-
-@pytest.fixture
-def conductor(demo, example, screen):
-    made = Conductor(Tracer(demo, example.image, example.question), screen, square=2)
-    made.begin()
-    assert made.wait(30)
-    yield made
-    made.close()
-    assert made.wait(30)
 
 
 def shown(screen):

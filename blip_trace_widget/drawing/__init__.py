@@ -69,7 +69,7 @@ def svg(
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
     one_of("show", show, wording.SHOWS)
-    one_of("axes", axes, ("tokens", "layers"))
+    one_of("axes", axes, wording.AXES)
     one_of("direction", direction, DIRECTIONS)
     one_of("theme", theme, THEMES)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):

@@ -268,6 +268,6 @@ export function createSession(
 }
 
 function without<K, V>(map: ReadonlyMap<K, V>, gone: K): ReadonlyMap<K, V> {
-	if (!map.has(gone)) return map;
-	return new Map([...map].filter(([name]) => name !== gone));
+	const left = new Map(map);
+	return left.delete(gone) ? left : map;
 }

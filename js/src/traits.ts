@@ -97,14 +97,10 @@ function oneOf<T extends string>(first: T, ...rest: T[]) {
 
 /** An object that has the named fields, each a list or an object; anything else is "not there yet". */
 function shaped<T>(...needed: (keyof T & string)[]) {
-	return (value: unknown): T | null => {
-		if (!isRecord(value)) return null;
-		for (const name of needed) {
-			const field = value[name];
-			if (typeof field !== "object" || field === null) return null;
-		}
-		return needed.length > 0 ? (value as T) : null;
-	};
+	return (value: unknown): T | null =>
+		isRecord(value) && needed.every((name) => value[name] instanceof Object)
+			? (value as T)
+			: null;
 }
 
 function isIndex(value: unknown): value is number {

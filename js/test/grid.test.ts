@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import sources from "../src/index";
 import type { Grid } from "../src/protocol";
 import { cellLabel } from "../src/sentence";
 import { BARS, DETAIL, gridOf, RUNS, unaligned } from "./host";
 import { key, open, point, settle, type View } from "./view";
 
-// So that it can be told how often a cell is drawn.
+// So that it can be told how often a cell is drawn; not in a bundle.
 vi.mock("../src/sentence", { spy: true });
 
 let view: View;
@@ -169,6 +170,9 @@ describe("the cells", () => {
 });
 
 it("draws again the rows in which something changed, and no other", async () => {
+	view.dispose();
+	view.el.remove();
+	view = await open({}, undefined, sources);
 	const drawn = vi.mocked(cellLabel).mockClear();
 	arrive({}, [0.5, 0.4, 0.02, 0.2, 0.03, 1]);
 	await settle();
