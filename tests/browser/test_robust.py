@@ -215,7 +215,7 @@ def test_widgets_opened_and_closed_leave_nothing_in_page_and_kernel(notebook):
     grown = {name: statistics.median(b[name] - a[name] for a, b in rounds) / MANY for name in counts[0]}
     print(f"a widget leaves {grown}")
     assert grown["Nodes"] < 10, "a view has hundreds"
-    assert grown["JSEventListeners"] < 0.5
+    assert grown["JSEventListeners"] < 3, "a view has hundreds; JupyterLab's own come and go by a score"
     notebook.until(lambda: notebook.ask("[gc.collect(), sum(ref() is not None for ref in gone)][1]") == 0, "gone")
     assert notebook.ask("len(gone)") == MANY * ROUNDS
     notebook.until(
