@@ -47,7 +47,7 @@ def as_check(cancel: Any) -> Check:
     return check
 
 
-def as_progress(progress: Any, total: int) -> tuple[Progress, Callable[[], object]]:
+def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress, Callable[[], object]]:
     """A callable on (done, total), and one that ends the display. True stands for a progress bar.
 
     Raises:
@@ -58,7 +58,7 @@ def as_progress(progress: Any, total: int) -> tuple[Progress, Callable[[], objec
     if progress is True:
         from tqdm.auto import tqdm
 
-        bar = tqdm(total=total, unit="cell")
+        bar = tqdm(total=total, unit=unit)
         return (lambda done, _total: bar.update(done - bar.n)), bar.close
     if not callable(progress):
         raise TypeError(f"progress: expected True or a callable on (done, total), got {type(progress).__name__}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,7 @@ class Conductor:
             if self._stage.sheet.has(view.block):  # else it will be, after the update
                 self._rows = _rows(self.tracer, view)
                 self._stage.show_grid()
+                self._stage.show_others()
                 self._ask_again()
                 self.painter.look_at(self.chosen.cells)
                 self.heads.follow()
@@ -199,12 +201,20 @@ class Conductor:
     @property
     def trace(self) -> Trace:
         """The grid in view as computed so far."""
+        return self.traces[0]
+
+    @property
+    def traces(self) -> list[Trace]:
+        """All that is computed for the inputs on show, the grid in view first."""
         tracer = self.tracer
         tracer.prepare()  # not under our lock, for which a handler may wait
-        sheet = self._sheet_of(tracer)
+        scene, sheet = tracer.scene, self._sheet_of(tracer)
         with self.lock:
             view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
-            return trace_of(tracer, sheet.cells(view), view)
+            if scene is not None and tracer is self.tracer:
+                scene = replace(scene, curve=self._curve.shown)
+            views = dict.fromkeys([view, *sheet.computed()])
+            return [replace(trace_of(tracer, sheet.cells(each), each), scene=scene) for each in views]
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
@@ -335,6 +345,7 @@ class Conductor:
         if patched is not None and (patched.view, patched.chosen) == (self.view, self.chosen):
             stage.show_patched(patched)
         if generation == self.generation:  # else the next update is waiting already
+            stage.show_others()
             self._ask_again()
             self.painter.look_at(self.chosen.cells)
             self.painter.follow()

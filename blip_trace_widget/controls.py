@@ -256,26 +256,6 @@ class Controls(anywidget.AnyWidget):
         raise NotImplementedError
 
 
-def traits_of(tracer: Tracer) -> dict[str, Any]:
-    """The input traits that a tracer stands for."""
-    corruption = tracer.corruption
-    damage: dict[str, Any] = {
-        "corruption": type(corruption).__name__,
-        "other_question": "",
-    }
-    if hasattr(corruption, "region"):  # else what was marked is kept for another one
-        damage["region"] = plain_region(corruption.region)
-    if isinstance(corruption, GaussianNoise):
-        names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
-        damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
-    elif isinstance(corruption, QuestionSwap):
-        damage["other_question"] = corruption.question
-    elif isinstance(corruption, MeanAblation):
-        damage["to"] = corruption.to
-    foil = tracer.given["foil"] or ""
-    return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
-
-
 def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
     """A list of pairs within a shape, of which an axis may not be known yet."""
     places = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from blip_trace_widget import figure
+from blip_trace_widget import figure, protocol
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.desk import CURVE, Desk
 from blip_trace_widget.grids import inputs_of
@@ -36,13 +36,15 @@ class CurveLine:
         self._kept: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
         self._scores: dict[float, float] = {}
         self._shown: dict[float, float] | None = None
+        #: What is on screen.
+        self.shown: protocol.Curve | None = None
 
     def follow(self) -> None:
         """Show the curve of the runs on show, or compute it first."""
         unit = self._stage.tracer.corruption.unit()
         self._scores = self._kept.get((*inputs_of(self._stage.tracer)[:-1], unit), dict)
         if not isinstance(unit, GaussianNoise):
-            self._shown = None
+            self._shown = self.shown = None
             self._stage.screen.show_traits(curve={})
         elif self._scores is not self._shown:
             self._desk.submit("curve", CURVE, self._slices)
@@ -58,5 +60,5 @@ class CurveLine:
                 self._shown = known
                 scores = [figure.number(known[factor]) for factor in FACTORS]
                 clean = figure.number(tracer.clean.score)
-                shown = {"generation": generation, "factors": list(FACTORS), "scores": scores, "clean": clean}
-                self._stage.screen.show_traits(curve=shown)
+                self.shown = {"generation": generation or 0, "factors": list(FACTORS), "scores": scores, "clean": clean}
+                self._stage.screen.show_traits(curve=self.shown)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import Chosen
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import State, as_states
+from blip_trace_widget.sites import State, as_states, one_of
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -38,6 +40,57 @@ FILES = {
     "python": ("blip_trace.py", "text/x-python"),
     "cells": ("blip-trace.tsv", "text/tab-separated-values"),
 }
+
+#: What can be written from Python, by the path's ending.
+WRITTEN = ("svg", "png", "pdf", "html", "csv", "json")
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a path ends with.
+
+    Raises:
+        TypeError, ValueError: if it ends with none of `WRITTEN`.
+    """
+    suffix = Path(path).suffix.removeprefix(".").lower()
+    return one_of("path (ending)", suffix, WRITTEN)
+
+
+def write(path: str | os.PathLike[str], make: Callable[[], str | bytes]) -> None:
+    """Write a file, once its content is made.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    there, content = Path(path), make()
+    there.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def png(svg: str) -> bytes:
+    """An SVG as PNG, two pixels for one.
+
+    Raises:
+        ImportError: if the extra ``export`` is not installed.
+    """
+    return bytes(_converter().svg_to_png(svg, scale=2))
+
+
+def pdf(svg: str) -> bytes:
+    """An SVG as PDF, with text as text.
+
+    Raises:
+        ImportError: if the extra ``export`` is not installed.
+    """
+    return bytes(_converter().svg_to_pdf(svg))
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise ImportError(
+            "PNG and PDF are made by vl-convert-python: pip install 'blip_trace_widget[export]'. SVG needs nothing."
+        ) from error
+    return vl_convert
 
 
 def csv(trace: Trace) -> str:
@@ -113,6 +166,13 @@ def python(
     top = ["import numpy as np", ""] if before or chosen.patches else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
+
+
+def playback(path: str | None) -> str:
+    """Code that shows a recording again."""
+    shown = "trace" if path is None else literal(path)
+    note = [] if path is not None else ["# trace: what the widget was handed"]
+    return "\n".join(["from blip_trace_widget import TraceWidget", "", *note, f"TraceWidget.from_trace({shown})", ""])
 
 
 def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -24,8 +24,10 @@ from blip_trace_widget.corruption import (
     PLACES,
     Corruption,
     GaussianNoise,
+    ImageSwap,
     MeanAblation,
     QuestionSwap,
+    plain_region,
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.drawing.colors import THEMES, palette
@@ -34,6 +36,7 @@ from blip_trace_widget.grids import Chosen, View
 from blip_trace_widget.metrics import METRICS, TotalEffect
 from blip_trace_widget.overlay import OVERLAYS
 from blip_trace_widget.results import Effect, Run, Top, Trace
+from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, TEXT_BLOCKS
 from blip_trace_widget.tracer import Tracer
 
@@ -64,6 +67,23 @@ CHOICES = {
     "block": list(BLOCKS),
     "site": list(SITES),
 }
+#: What the traits of corruptions and scores are where nothing else was asked.
+BEGINNING: protocol.Inputs = {
+    "question": "",
+    "foil": "",
+    "metric": next(iter(METRICS)),
+    "corruption": "GaussianNoise",
+    "noise": 5.0,
+    "kind": NOISE_KINDS[0],
+    "at": PLACES[-1],
+    "samples": 10,
+    "seed": 0,
+    "other_question": "",
+    "to": GOALS[0],
+    "region": None,
+}
+#: Room for the grids beside the one in view: so much a saved notebook grows by them, and by a third for base64.
+ROOM = 100_000
 #: Below this share of the clean score the noise has taken little.
 LITTLE = 0.1
 
@@ -88,6 +108,38 @@ def look() -> protocol.Look:
     }
 
 
+def asked(tracer: Tracer) -> dict[str, Any]:
+    """The traits that a tracer stands for; not those that belong to other corruptions than its own."""
+    corruption = tracer.corruption
+    damage: dict[str, Any] = {"corruption": type(corruption).__name__, "other_question": ""}
+    if hasattr(corruption, "region"):  # else what was marked is kept for another one
+        damage["region"] = plain_region(corruption.region)
+    if isinstance(corruption, GaussianNoise):
+        names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
+        damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
+    elif isinstance(corruption, QuestionSwap):
+        damage["other_question"] = corruption.question
+    elif isinstance(corruption, MeanAblation):
+        damage["to"] = corruption.to
+    foil = tracer.given["foil"] or ""
+    return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
+
+
+def scene(tracer: Tracer) -> Scene | None:
+    """What a widget shows beside the grids of a tracer; None where it could not show it."""
+    kind = type(tracer.corruption).__name__
+    if kind not in CULPRITS or METRICS.get(tracer.metric.name) is not tracer.metric.score:
+        return None
+    other = tracer.corruption.image if isinstance(tracer.corruption, ImageSwap) else None
+    return Scene(
+        picture=picture(tracer.image),
+        other_picture=b"" if other is None else picture(other),
+        inputs={name: asked(tracer).get(name, default) for name, default in BEGINNING.items()},  # type: ignore[arg-type]
+        setup=setup(tracer),
+        runs=runs(tracer, 0),
+    )
+
+
 def setup(tracer: Tracer) -> protocol.Setup:
     """What can be asked of this model and question."""
     model = tracer.model
@@ -96,6 +148,7 @@ def setup(tracer: Tracer) -> protocol.Setup:
     ]
     return {
         "version": protocol.PROTOCOL_VERSION,
+        "closed": "",
         "model": model.name,
         "blocks": [_block(tracer, name) for name in BLOCKS],
         "head_sites": list(BLOCKS["question_encoder"].heads),
@@ -265,6 +318,26 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "constructed": trace.constructed,
         "values": cell_values(trace).tobytes(),
     }
+
+
+def other_grids(traces: Iterable[Trace], view: View, generation: int, room: float = ROOM) -> list[protocol.Grid]:
+    """The grids that are not in view, the smallest first, as many as there is room for (bytes).
+
+    A page without a kernel shows them; with one they are there before the kernel's answer.
+    """
+    asked = [trace for trace in traces if view_of(trace) != view]
+    made = []
+    for trace in sorted(asked, key=lambda trace: trace.samples[0].size):
+        room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
+        if room < 0:
+            break
+        made.append(grid(trace, generation))
+    return made
+
+
+def view_of(trace: Trace) -> View:
+    """Which grid a trace is."""
+    return View(*(trace.settings[name] for name in View._fields))
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:

@@ -112,6 +112,10 @@ class Sheet:
             self._grids[view] = Cells(np.full((self._samples, *self.shape(view.block)), np.nan))
         return self._grids[view]
 
+    def computed(self) -> dict[View, Cells]:
+        """The grids of which something is there."""
+        return {view: cells for view, cells in self._grids.items() if cells.computed()}
+
     def known(self, view: View) -> Cells | None:
         """The cells of a grid that was looked at, or None."""
         return self._grids.get(view)

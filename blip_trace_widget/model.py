@@ -329,7 +329,8 @@ def as_image(image: ImageLike) -> Image.Image:
         with Image.open(opened) as file:
             return _rgb(file, accepted)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
+        reason = "it is no picture file" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({reason})") from error
 
 
 def weights_hash(model: Any) -> str:

@@ -20,7 +20,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, Union, cast
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 #: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
@@ -76,6 +76,7 @@ class Setup(TypedDict):
     """What can be asked of this model and question."""
 
     version: int
+    closed: str  # why nothing can be asked and only be looked at what is computed, else ""
     model: str
     blocks: list[BlockInfo]
     head_sites: list[str]  # those that have single heads
@@ -167,6 +168,23 @@ class Detail(TypedDict):
     recovery_stderr: float | None
     negligible: bool  # the effect cannot be told from 0
     bars: Bars
+
+
+class Inputs(TypedDict):
+    """What a person sets of the question, the score and the damage; each is a trait."""
+
+    question: str
+    foil: str
+    metric: str
+    corruption: str
+    noise: float
+    kind: str
+    at: str
+    samples: int
+    seed: int
+    other_question: str
+    to: str
+    region: list[list[bool]] | None
 
 
 class PictureMap(TypedDict):
@@ -431,11 +449,36 @@ def parse_request(content: object) -> Request:
     return cast(Request, dict(content))
 
 
+def conforms(name: str, value: object, shape: Any) -> Any:
+    """A value that comes from a file, as it is.
+
+    Raises:
+        ValueError: if it is not of that shape.
+    """
+    if not _fits(value, shape):
+        fields = ", ".join(typing.get_type_hints(shape)) if typing.is_typeddict(shape) else _typescript(shape)
+        raise ValueError(f"{name}: expected {shape.__name__} ({fields}), got something else")
+    return value
+
+
 def _fits(value: Any, annotation: Any) -> bool:
     """Whether a JSON value has the annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if typing.is_typeddict(annotation):
+        fields = typing.get_type_hints(annotation)
+        return (
+            isinstance(value, dict)
+            and set(value) == set(fields)
+            and all(_fits(value[name], kind) for name, kind in fields.items())
+        )
     if origin is Literal:
         return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, part) for part in arguments)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and _fits(item, arguments[1]) for key, item in value.items()
+        )
     if origin is list:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
     if origin is tuple:
@@ -444,8 +487,8 @@ def _fits(value: Any, annotation: Any) -> bool:
             and len(value) == len(arguments)
             and all(_fits(item, part) for item, part in zip(value, arguments, strict=True))
         )
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (int, float):
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
     return isinstance(value, annotation)
 
 

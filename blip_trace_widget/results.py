@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import files
 from blip_trace_widget.metrics import ROUNDING, Effects, TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import State, window_layers
 
 if TYPE_CHECKING:
@@ -190,9 +191,11 @@ class Trace(EffectGrid):
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
+        scene: what a widget shows beside it; None where the corruption or the metric is one's own.
     """
 
     tokens: tuple[str, ...]
+    scene: Scene | None = field(default=None, repr=False)
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
@@ -230,14 +233,57 @@ class Trace(EffectGrid):
 
         return plots.trace(self, ax)
 
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the widget's figure as a web page of one file, which needs no kernel and no network.
+
+        Raises:
+            ValueError: if the trace has no scene.
+            OSError: if the file cannot be written.
+        """
+        self._export(path, "html", "light")
+
+    def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
+        """Write the widget's figure or the numbers, in the format that the path ends with.
+
+        Args:
+            path: ends with ``.svg``, ``.png``, ``.pdf``, ``.html``, ``.csv`` or ``.json``.
+            theme: of the figure, ``"light"`` or ``"dark"``.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if the trace has no
+                scene, which all but CSV and JSON need.
+            ImportError: for PNG and PDF, if the extra ``export`` is not installed.
+            OSError: if the file cannot be written.
+        """
+        from blip_trace_widget import export
+
+        self._export(path, export.format_of(path), theme)
+
+    def _export(self, path: str | os.PathLike[str], name: str, theme: str) -> None:
+        from blip_trace_widget import export
+        from blip_trace_widget.widget import TraceWidget  # whose figure it is
+
+        if name in ("csv", "json"):
+            export.write(path, lambda: export.csv(self) if name == "csv" else export.json_text(self))
+            return
+        widget = TraceWidget.from_trace(self)
+        try:
+            if name == "html":
+                widget.save_html(path)
+            else:
+                widget.export(path, theme)
+        finally:
+            widget.close()
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write safetensors with JSON metadata.
+        """Write safetensors with JSON metadata: numbers, settings, and the scene for `TraceWidget.from_trace`.
 
         Raises:
             OSError: if the file cannot be written.
         """
-        arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
-        files.write(path, files.TRACE, arrays, tokens=self.tokens, settings=self.settings)
+        arrays, told = files.trace_parts(self)
+        pictures, scene = files.scene_parts(self.scene)
+        files.write(path, files.TRACE, arrays | pictures, **told, scene=scene)
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
@@ -247,7 +293,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
-    return Trace(**files.read(path, files.TRACE))
+    return Trace(**files.read(path, files.TRACE)[1])
 
 
 class SuggestedFactor(float):
@@ -387,4 +433,4 @@ class NoiseCurve:
             OSError: if the file cannot be opened.
             ValueError: if it is damaged, of another kind, or of a newer format.
         """
-        return cls(**files.read(path, files.NOISE_CURVE))
+        return cls(**files.read(path, files.NOISE_CURVE)[1])

@@ -112,6 +112,15 @@ class Stage:
         assert self.computed is not None
         self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
 
+    def show_others(self) -> None:
+        """The grids that were left for the one in view; nothing where they are of older inputs."""
+        assert self.computed is not None
+        self.screen.show_traits(grids=figure.other_grids(self.traces(), self.view, self.computed))
+
+    def traces(self) -> list[Trace]:
+        """All grids of these inputs of which something is computed."""
+        return [trace_of(self.tracer, cells, view) for view, cells in self.sheet.computed().items()]
+
     def report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
         """Single cells of a grid."""
         values = figure.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))

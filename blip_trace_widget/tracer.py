@@ -11,6 +11,8 @@ Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +37,7 @@ from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
+from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, as_states, one_of, whole_number, windowed
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
@@ -113,8 +116,6 @@ class Tracer:
             corruption: the new one; default the present one.
             changes: fields of it to change, for instance ``factor=3.0``.
         """
-        import dataclasses
-
         corruption = self.corruption if corruption is None else _as_corruption(corruption)
         return self.replace(corruption=dataclasses.replace(corruption, **changes) if changes else corruption)  # type: ignore[type-var]
 
@@ -217,6 +218,13 @@ class Tracer:
     def total_effect(self) -> TotalEffect:
         """score(clean) - score(corrupted) with its standard error, and the gate."""
         return TotalEffect(self.clean.score, self._corrupted_scores)
+
+    @computed
+    def scene(self) -> Scene | None:
+        """What a widget shows beside the grids; None where the corruption or the metric is one's own."""
+        from blip_trace_widget import figure  # the one look upward: what is kept with a trace is what will be shown
+
+        return figure.scene(self)
 
     @computed
     def _corrupted_scores(self) -> NDArray[np.float64]:
@@ -381,7 +389,8 @@ class Tracer:
         runs = [cell.states for cell in self.cells(block, site, head, window)]
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
         shape = len(self.model.blocks[block].layers), len(self.tokens(block))
-        return self.as_trace(samples.reshape(-1, *shape), block, site, head, window, direction)
+        trace = self.as_trace(samples.reshape(-1, *shape), block, site, head, window, direction)
+        return dataclasses.replace(trace, scene=self.scene)
 
     def _trace_heads(
         self,
@@ -572,6 +581,36 @@ class Tracer:
             patched=np.stack(patched, axis=1),
             states=chosen,
         )
+
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        blocks: str | Iterable[str] | None = None,
+        sites: str | Iterable[str] | None = None,
+        factors: Iterable[float] | None = None,
+        direction: str = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> None:
+        """Trace many grids into one file, which `TraceWidget.from_trace` shows without a model.
+
+        Args:
+            path: the file; it is written when all is computed.
+            blocks: default all that can be traced under the corruption.
+            sites: default all that a block has.
+            factors: noise factors, each with all of these grids; default the corruption's own.
+            direction: ``"restore"`` or ``"disrupt"``.
+            progress: True for a bar, or a callable on (grids done, grids in all).
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            OSError: if the file cannot be written.
+            Cancelled: if `cancel` said so; nothing is written then.
+        """
+        from blip_trace_widget import recording
+
+        recording.record(self, path, blocks, sites, factors, direction, progress, cancel)
 
     # --- the pieces of `trace`, for callers that fill a grid themselves ----------------------------------------------
 

@@ -17,20 +17,25 @@ from typing import Any
 
 import numpy as np
 import traitlets
+from ipywidgets import DOMWidget
 from numpy.typing import NDArray
 
-from blip_trace_widget import drawing, export, figure, protocol
+from blip_trace_widget import drawing, export, figure, protocol, recording
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.controls import DAMAGE, VIEW, Controls, traits_of
+from blip_trace_widget.controls import DAMAGE, VIEW, Controls
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
+from blip_trace_widget.drawing import words
 from blip_trace_widget.grids import CellIndex, Chosen
 from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.overlay import EFFECTS, square_for
+from blip_trace_widget.page import page
+from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
+from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
@@ -38,6 +43,11 @@ from blip_trace_widget.tracer import Tracer
 SELECTED = ("selection", "patches")
 #: The traits that are taken back together with what is no trait: the pictures, a given answer.
 ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
+
+#: The traits that are the host's.
+HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
+#: How long a still picture waits for what is being computed, and how large it may be.
+STILL_SECONDS, STILL_BYTES = 0.5, 200_000
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -69,6 +79,7 @@ class TraceWidget(Controls):
     other_picture = traitlets.Bytes(b"").tag(sync=True)
     runs = traitlets.Dict().tag(sync=True)
     grid = traitlets.Dict().tag(sync=True)
+    grids: traitlets.List[Any] = traitlets.List().tag(sync=True)  # the other ones that are computed for these inputs
     detail = traitlets.Dict().tag(sync=True)
     pinned = traitlets.Dict().tag(sync=True)
     curve = traitlets.Dict().tag(sync=True)
@@ -116,22 +127,62 @@ class TraceWidget(Controls):
         widget._start(tracer)
         return widget
 
+    @classmethod
+    def from_trace(cls, trace: Trace | Sequence[Trace] | str | os.PathLike[str]) -> TraceWidget:
+        """A widget that shows what was recorded, without a model.
+
+        Cells that were recorded can be clicked; blocks, sites and noise factors that were recorded can be chosen. What
+        was not is not computed, and nothing else can be asked.
+
+        Args:
+            trace: what `Tracer.trace` gave, or several of one question; or the path of what `Trace.save` or
+                `Tracer.record` wrote.
+
+        Raises:
+            OSError: if the file cannot be opened.
+            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no scene
+                (`Trace.scene`), or if the traces are not of one picture and question.
+        """
+        path = os.fspath(trace) if isinstance(trace, (str, os.PathLike)) else None
+        if isinstance(trace, (str, os.PathLike)):
+            traces: Sequence[Trace] = recording.load(trace)
+        else:
+            traces = [trace] if isinstance(trace, Trace) else list(trace)
+        widget = cls.__new__(cls)
+        player = Player(traces, widget)
+        widget._begin(player.tracer, player, path=path, scene=player.tracer.scene)
+        return widget
+
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
         kind = type(tracer.corruption).__name__
         if kind not in figure.CULPRITS:
             raise ValueError(f"corruption: the widget needs one of {list(figure.CULPRITS)}, got {kind}")
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
+        self._begin(tracer, Conductor(tracer, self, square=square_for(tracer.model.grid)), example, path)
+
+    def _begin(
+        self,
+        tracer: Any,
+        conductor: Conductor | Player,
+        example: int = -1,
+        path: str | None = None,
+        scene: Scene | None = None,
+    ) -> None:
         self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
         square = square_for(tracer.model.grid)
-        self._conductor = Conductor(tracer, self, square=square)
+        self._conductor = conductor
         self._path = path
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
-        other = b"" if self._swap is None else figure.picture(self._swap.image)
-        super().__init__(look=figure.look(), picture=figure.picture(tracer.image), other_picture=other)
+        if scene is not None:
+            picture, other = scene.picture, scene.other_picture
+        else:
+            picture = figure.picture(tracer.image)
+            other = figure.picture(self._swap.image) if self._swap else b""
+        super().__init__(look=figure.look(), picture=picture, other_picture=other)
         self.show_traits(
-            **traits_of(tracer), example=example, square=square
+            **figure.asked(tracer), **conductor.view._asdict(), example=example, square=square
         )  # one by one: a metric may need the foil before it
         self._history = History(self._asked())
         self.on_msg(self._on_message)
@@ -161,7 +212,12 @@ class TraceWidget(Controls):
 
     @property
     def code(self) -> str:
-        """Python that computes what is shown again: the grid in view and the patched run of the selected cells."""
+        """Python that computes what is shown again: the grid in view and the patched run of the selected cells.
+
+        Of a recording: that shows it again.
+        """
+        if isinstance(self._conductor, Player):
+            return export.playback(self._path)
         with self._conductor.lock:
             tracer, view, chosen = self.tracer, self._view(), self._chosen()
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
@@ -225,6 +281,34 @@ class TraceWidget(Controls):
     def pin(self, on: bool = True) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         self._conductor.pin(on)
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the figure as a web page of one file, which needs no kernel and no network.
+
+        All grids that are computed for the inputs on show can be looked at in it; of a recording, all that is recorded.
+
+        Raises:
+            TypeError: if the path is none.
+            OSError: if the file cannot be written.
+        """
+        export.write(path, lambda: self._content("html", "light"))
+
+    def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
+        """Write what is shown, in the format that the path ends with.
+
+        Args:
+            path: ends with ``.svg``, ``.png``, ``.pdf`` (the figure), ``.html`` (a page, as `save_html`), ``.csv`` or
+                ``.json`` (the computed cells of the grid in view).
+            theme: of the figure, ``"light"`` or ``"dark"``.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            ImportError: for PNG and PDF, if the extra ``export`` is not installed.
+            OSError: if the file cannot be written.
+        """
+        one_of("theme", theme, drawing.THEMES)
+        name = export.format_of(path)
+        export.write(path, lambda: self._content(name, theme))
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until all that was asked so far is computed and shown.
@@ -334,11 +418,14 @@ class TraceWidget(Controls):
         self._conductor.later(make)
 
     def _content(self, name: str, theme: str) -> str | bytes:
-        """What is shown, in one of `export.FILES`."""
+        """What is shown, in one of the formats that `export` and the front end know."""
         with self._conductor.lock:
             cells = list(self.selection)
         makers: dict[str, Callable[[], str | bytes]] = {
             "svg": lambda: self._drawn(theme),
+            "png": lambda: export.png(self._drawn(theme)),
+            "pdf": lambda: export.pdf(self._drawn(theme)),
+            "html": self._page,
             "csv": lambda: export.csv(self.trace),
             "json": lambda: export.json_text(self.trace),
             "picture": lambda: export.picture(self._image),
@@ -347,6 +434,36 @@ class TraceWidget(Controls):
             "cells": lambda: export.cells_text(self.trace, cells),
         }
         return makers[name]()
+
+    def _page(self) -> str:
+        picture, traces = self._drawn("light"), self._conductor.traces
+        with self._conductor.lock:
+            traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
+        return page(traits, traces, picture)
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        self._conductor.wait(STILL_SECONDS)
+        still = self._drawn("light")
+        if len(still) <= STILL_BYTES:
+            data["image/svg+xml"] = still
+        data["text/plain"] = self._said()
+        return data, metadata
+
+    def _said(self) -> str:
+        """What the figure says, in a few lines."""
+        with self._conductor.lock:
+            runs, lines = self.runs, [repr(self)]
+        if runs:
+            clean, corrupted = (words.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
+            lines += [
+                f"{runs['clean']['answer']}: clean {clean}, with {runs['damage']} {corrupted}; {runs['gate']['text']}"
+            ]
+        return "\n".join(lines)
 
     def _drawn(self, theme: str) -> str:
         shown = (
@@ -552,7 +669,7 @@ class TraceWidget(Controls):
             if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._damage():
                 self._swap = tracer.corruption
                 self.show_traits(other_picture=figure.picture(self._swap.image))
-            inputs = traits_of(tracer)
+            inputs = figure.asked(tracer)
             good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
             self._image, self._answer = tracer.image, tracer.given["answer"]
             self._path = good["path"] if good else None

@@ -1,4 +1,4 @@
-// Builds the two files that the Python package ships; the same input gives the same bytes.
+// Builds the files that the Python package ships; the same input gives the same bytes.
 import { writeFile } from "node:fs/promises";
 import { build } from "esbuild";
 import { minify } from "terser";
@@ -6,7 +6,7 @@ import { minify } from "terser";
 const banner = "/* Generated from js/ by npm run build. Do not edit. */";
 
 const { outputFiles } = await build({
-	entryPoints: { widget: "src/index.ts" },
+	entryPoints: { widget: "src/index.ts", page: "src/pageEntry.ts" },
 	outdir: "../blip_trace_widget/static",
 	bundle: true,
 	format: "esm",

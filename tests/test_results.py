@@ -129,7 +129,7 @@ def test_a_file_that_is_no_curve_is_refused(curve, trace, tmp_path):
 
     stored("format version 99", {"version": 99})
     stored("format version 99", {"version": 99}, patched=None)
-    stored("damaged or no saved noise curve", {}, patched=None)
+    stored("it lacks 'patched'", {}, patched=None)
     stored("do not fit each other and 0 states", {"states": []})
     stored("do not fit each other", {}, factors=np.zeros(2))
     stored("do not fit each other", {}, corrupted=tensors["corrupted"][:1])

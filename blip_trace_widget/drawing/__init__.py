@@ -21,7 +21,7 @@ from blip_trace_widget.drawing.sheet import Sheet
 from blip_trace_widget.drawing.words import Piece
 from blip_trace_widget.sites import DIRECTIONS, one_of
 
-__all__ = ["Marks", "svg"]
+__all__ = ["THEMES", "Marks", "svg"]
 
 Payload = Mapping[str, Any]
 

@@ -14,6 +14,7 @@ import { toFloats } from "./binary";
 import {
 	carryOver,
 	type Fresh,
+	fits,
 	type GridFrame,
 	type GridView,
 	key,
@@ -73,6 +74,8 @@ export interface Model extends Signals<Traits> {
 	readonly said: Signal<string>;
 	/** The last request found no kernel, or has had no answer for long. */
 	readonly offline: Signal<boolean>;
+	/** Why nothing can be asked now, "" where it can. */
+	readonly closed: ReadonlySignal<string>;
 
 	readonly words: ReadonlySignal<Words>;
 	readonly blockInfo: ReadonlySignal<BlockInfo | null>;
@@ -117,6 +120,11 @@ export function createModel(host: HostModel): Model {
 	const drawing = signal<readonly CellIndex[] | null>(null);
 	const offline = signal(false);
 	const said = signal("");
+	const closed = computed(
+		() =>
+			traits.setup.value?.closed ||
+			(offline.value ? "no answer from the kernel" : ""),
+	);
 
 	const words = computed(() => wordsOf(traits.look.value));
 	const blockInfo = computed(
@@ -158,9 +166,11 @@ export function createModel(host: HostModel): Model {
 		for (const cells of waiting.value.values())
 			for (const [layer, position] of cells) awaited.add(key(layer, position));
 		const filling = running.value !== null;
+		const shown = frame.value;
 		const next = viewCells(
-			frame.value,
-			traits.grid.value,
+			shown,
+			[traits.grid.value, ...traits.grids.value].find((g) => fits(g, shown)) ??
+				null,
 			fresh.value,
 			traits.generation.value,
 			(layer, position) => filling || awaited.has(key(layer, position)),
@@ -296,6 +306,7 @@ export function createModel(host: HostModel): Model {
 		waiting,
 		drawing,
 		offline,
+		closed,
 		said,
 		words,
 		blockInfo,

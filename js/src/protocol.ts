@@ -1,6 +1,6 @@
 // Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -44,6 +44,7 @@ export interface ExampleInfo {
 /** What can be asked of this model and question. */
 export interface Setup {
 	version: number;
+	closed: string;
 	model: string;
 	blocks: BlockInfo[];
 	head_sites: string[];
@@ -129,6 +130,22 @@ export interface Detail {
 	recovery_stderr: number | null;
 	negligible: boolean;
 	bars: Bars;
+}
+
+/** What a person sets of the question, the score and the damage; each is a trait. */
+export interface Inputs {
+	question: string;
+	foil: string;
+	metric: string;
+	corruption: string;
+	noise: number;
+	kind: string;
+	at: string;
+	samples: number;
+	seed: number;
+	other_question: string;
+	to: string;
+	region: boolean[][] | null;
 }
 
 /** What lies over the picture. */

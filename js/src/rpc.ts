@@ -35,34 +35,28 @@ export interface Listener {
 
 type Fields = Record<string, unknown>;
 
-function isCount(value: unknown): value is number {
-	return Number.isInteger(value) && (value as number) >= 0;
-}
-
-const CHECKS: Record<TraceEvent["type"], (fields: Fields) => boolean> = {
-	cells: (f) =>
-		typeof f["block"] === "string" &&
-		typeof f["site"] === "string" &&
-		Array.isArray(f["cells"]) &&
-		f["cells"].every(isCell),
-	progress: (f) =>
-		isCount(f["done"]) && isCount(f["total"]) && typeof f["left"] === "string",
-	attention: (f) => ["layer", "rows", "columns"].every((n) => isCount(f[n])),
-	taken: () => true,
-	done: (f) => typeof f["stopped"] === "boolean",
-	exported: (f) =>
-		["format", "name", "media"].every((name) => typeof f[name] === "string"),
+/** What each kind of event has beside its id and generation: of each field a value of its type. */
+const SHAPES: Record<TraceEvent["type"], Fields> = {
+	cells: { block: "", site: "", cells: [] },
+	progress: { done: 0, total: 0, left: "" },
+	attention: { layer: 0, rows: 0, columns: 0 },
+	taken: {},
+	done: { stopped: true },
+	exported: { format: "", name: "", media: "" },
 };
 
 /** The event in a message, or null where it is none of ours. */
 export function parseEvent(content: unknown): TraceEvent | null {
-	if (typeof content !== "object" || content === null) return null;
-	const fields = content as Fields;
-	const type = fields["type"];
-	if (typeof type !== "string" || !Object.hasOwn(CHECKS, type)) return null;
-	if (!isCount(fields["id"]) || !isCount(fields["generation"])) return null;
-	const check = CHECKS[type as TraceEvent["type"]];
-	return check(fields) ? (content as TraceEvent) : null;
+	const fields = Object(content) as Fields;
+	const type = String(fields["type"]) as TraceEvent["type"];
+	if (!Object.hasOwn(SHAPES, type)) return null;
+	const shape = { id: 0, generation: 0, ...SHAPES[type] };
+	return Object.entries(shape).every(
+		([name, like]) =>
+			fields[name] !== null && typeof fields[name] === typeof like,
+	)
+		? (content as TraceEvent)
+		: null;
 }
 
 export function createRpc(
@@ -89,7 +83,10 @@ export function createRpc(
 			const floats = toFloats(buffer);
 			if (event.type === "attention") {
 				if (floats !== null) listener.attention(event, floats);
-			} else if (floats?.length === event.cells.length * CELL_FIELDS.length)
+			} else if (
+				event.cells.every?.(isCell) &&
+				floats?.length === event.cells.length * CELL_FIELDS.length
+			)
 				listener.cells(event, floats);
 		}
 	}

@@ -15,6 +15,8 @@ import type { CellIndex } from "./traits";
 const MAX_CELLS = 4096;
 /** Milliseconds without an answer after which it is said that there is none. */
 const PATIENCE = 10_000;
+/** The same for the first message: a saved figure has no kernel. */
+const GREETING = 3000;
 /** What ipywidgets says when a kernel restarts, dies or is lost; its widgets never get another. */
 const LOST = "comm_live_update";
 /** Milliseconds between two patches: no hand is faster, and a kernel keeps up with it. */
@@ -63,13 +65,19 @@ export function createSession(
 	const exports = new Map<number, Format>();
 
 	let patience: ReturnType<typeof setTimeout> | undefined;
+	// A host that cannot send never will again.
+	let mute = false;
 	const answered = () => {
 		clearTimeout(patience);
-		model.offline.value = false;
+		model.offline.value = mute;
 	};
 	// What is dropped for newer inputs is never answered.
-	const stopWatching = model.generation.subscribe(answered);
-	const stopListening = model.error.subscribe(answered);
+	const stopWatching = effect(() => {
+		model.generation.value;
+		model.error.value;
+		model.runs.value;
+		answered();
+	});
 
 	const lost = () => {
 		model.offline.value = true;
@@ -149,18 +157,18 @@ export function createSession(
 
 	function send(request: Draft, buffer?: ArrayBuffer): number | null {
 		const id = rpc.send(request, buffer);
-		model.offline.value = id === null;
+		if (id === null) model.offline.value = mute = true;
 		return id;
 	}
 
 	/** A request that is answered with events. Some hosts without a kernel take it and say nothing. */
-	function ask(request: Draft): number | null {
+	function ask(request: Draft, least = PATIENCE): number | null {
 		const id = send(request);
 		clearTimeout(patience);
 		patience = setTimeout(() => {
 			model.offline.value = true;
 			waiting.value = new Map();
-		}, PATIENCE);
+		}, least);
 		return id;
 	}
 
@@ -170,7 +178,7 @@ export function createSession(
 			cells: chosen.map(([layer, position]) => [layer, position]),
 		});
 		// A set is patched as a whole and fills no single cell.
-		if (id !== null && chosen.length === 1)
+		if (!model.offline.value && chosen.length === 1 && id !== null)
 			waiting.value = new Map(waiting.value).set(id, chosen);
 	}, INTERVAL);
 	const attend = pacer((layer: number) => {
@@ -198,12 +206,13 @@ export function createSession(
 
 	return {
 		hello: () => {
-			send({ type: "hello", version: PROTOCOL_VERSION });
+			ask({ type: "hello", version: PROTOCOL_VERSION }, GREETING);
 		},
 		select,
 		mark(patches) {
 			const info = model.blockInfo.value;
 			if (info?.name !== "image_encoder") {
+				if (model.closed.value) return;
 				batch(() => {
 					if (patches.length > 0) model.set("selection", []);
 					model.set("patches", patches);
@@ -261,7 +270,6 @@ export function createSession(
 			stopForgetting();
 			host.off(LOST, lost);
 			stopWatching();
-			stopListening();
 			rpc.dispose();
 		},
 	};

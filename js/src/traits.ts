@@ -67,9 +67,11 @@ export interface Outputs {
 	pictureMap: PictureMap | null;
 	runs: Runs | null;
 	grid: Grid | null;
+	/** Those that were computed for the same inputs, beside the one in view. */
+	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
-	steps: Steps;
+	steps: Partial<Steps>;
 	curve: Curve | null;
 	generation: number;
 }
@@ -82,13 +84,12 @@ function isRecord(value: unknown): value is Fields {
 	return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function text(fallback: string) {
-	return (value: unknown) => (typeof value === "string" ? value : fallback);
+function text(value: unknown) {
+	return typeof value === "string" ? value : "";
 }
 
-function number(fallback: number) {
-	return (value: unknown) =>
-		typeof value === "number" && Number.isFinite(value) ? value : fallback;
+function number(value: unknown) {
+	return Number.isFinite(value) ? (value as number) : 0;
 }
 
 function oneOf<T extends string>(first: T, ...rest: T[]) {
@@ -117,6 +118,7 @@ function version(value: unknown): number | null {
 		: null;
 }
 
+const readGrid = shaped<Grid>("tokens", "constructed", "values");
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
@@ -131,34 +133,34 @@ export const PARSERS: {
 		value: unknown,
 	) => (Inputs & Outputs)[K];
 } = {
-	question: text(""),
-	noise: number(0),
-	block: text("question_encoder"),
-	site: text("block_output"),
+	question: text,
+	noise: number,
+	block: text,
+	site: text,
 	head: (value) => (isIndex(value) ? value : null),
-	metric: text("probability"),
-	foil: text(""),
+	metric: text,
+	foil: text,
 	direction: oneOf<Direction>("restore", "disrupt"),
-	window: number(1),
-	corruption: text("GaussianNoise"),
-	kind: text("multiplicative"),
-	at: text("image_embeddings"),
-	samples: number(10),
-	seed: number(0),
-	otherQuestion: text(""),
-	to: text("mean"),
+	window: number,
+	corruption: text,
+	kind: text,
+	at: text,
+	samples: number,
+	seed: number,
+	otherQuestion: text,
+	to: text,
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
 	axes: oneOf<Axes>("tokens", "layers"),
-	limit: number(0),
+	limit: number,
 	selection: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
 	region: (value) =>
 		Array.isArray(value) && value.every(Array.isArray) ? value : null,
 	patches: (value) => (Array.isArray(value) ? value.filter(isCell) : []),
-	overlay: text("none"),
-	square: number(1),
-	opacity: number(0.8),
-	error: text(""),
-	example: number(-1),
+	overlay: text,
+	square: number,
+	opacity: number,
+	error: text,
+	example: number,
 	look: shaped<Look>("labels", "explain", "captions", "palettes"),
 	setup: (value) =>
 		version(value) === PROTOCOL_VERSION ? readSetup(value) : null,
@@ -170,15 +172,14 @@ export const PARSERS: {
 	otherPicture: (value) => value ?? null,
 	pictureMap: shaped<PictureMap>("values"),
 	runs: shaped<Runs>("clean", "corrupted", "gate", "bars"),
-	grid: shaped<Grid>("tokens", "constructed", "values"),
+	grid: readGrid,
+	grids: (value) =>
+		(Array.isArray(value) ? value : []).map(readGrid).filter((g) => g !== null),
 	detail: shaped<Detail>("cells", "bars", "tokens"),
 	pinned: shaped<Detail>("cells", "bars", "tokens"),
-	steps: (value) => ({
-		undo: isRecord(value) && value["undo"] === true,
-		redo: isRecord(value) && value["redo"] === true,
-	}),
+	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
-	generation: number(0),
+	generation: number,
 };
 
 /** The trait a signal is read from. */

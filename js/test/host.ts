@@ -146,6 +146,7 @@ const PARTS = ["block_output", "self_attention", "mlp"];
 
 export const SETUP: Setup = {
 	version: PROTOCOL_VERSION,
+	closed: "",
 	model: "demo",
 	blocks: [
 		{
@@ -318,6 +319,7 @@ export function fullTraits(): Record<string, unknown> {
 		square: 1,
 		opacity: 0.8,
 		error: "",
+		example: -1,
 		look: LOOK,
 		setup: SETUP,
 		picture: new DataView(new ArrayBuffer(8)),
@@ -327,6 +329,7 @@ export function fullTraits(): Record<string, unknown> {
 		grid: gridOf(3, (layer, position) =>
 			position === 3 ? Number.NaN : 0.2 * layer,
 		),
+		grids: [],
 		detail: {},
 		pinned: {},
 		steps: { undo: false, redo: false },

@@ -121,11 +121,9 @@ describe("events", () => {
 		{ ...DONE, id: "1" },
 		{ ...DONE, generation: null },
 		{ ...DONE, stopped: 1 },
-		{ ...PROGRESS, done: -1 },
-		{ ...PROGRESS, total: 1.5 },
+		{ ...PROGRESS, done: null },
+		{ ...PROGRESS, total: "1" },
 		{ ...PROGRESS, left: 1 },
-		{ ...CELLS, cells: [[0]] },
-		{ ...CELLS, cells: [[0, -1]] },
 		{ ...CELLS, cells: "all" },
 		{ ...CELLS, block: 3 },
 		{ ...EXPORTED, format: null },
@@ -136,6 +134,14 @@ describe("events", () => {
 		expect(() => host.message(content, [SIX])).not.toThrow();
 		expect(heard()).toBe(0);
 	});
+
+	it.each([[[[0]]], [[[0, -1]]], [{}]])(
+		"with cells that are none are ignored: %j",
+		(cells) => {
+			host.message({ ...CELLS, cells }, [SIX]);
+			expect(heard()).toBe(0);
+		},
+	);
 
 	it.each([
 		[[]],

@@ -1,5 +1,14 @@
 import { afterEach, describe, expect, it, vi } from "vitest";
-import { createHost, DETAIL, fullTraits, LOOK, RUNS, SETUP } from "./host";
+import { PROTOCOL_VERSION } from "../src/protocol";
+import {
+	createHost,
+	DETAIL,
+	fullTraits,
+	gridOf,
+	LOOK,
+	RUNS,
+	SETUP,
+} from "./host";
 import { key, open, settle, type, type View } from "./view";
 
 const views: View[] = [];
@@ -26,7 +35,10 @@ describe("a view", () => {
 		]);
 		expect(host.log.slice(hello + 1)).toEqual([]);
 		expect(host.log).toContain("on msg:custom");
-		expect(host.sent[0]).toMatchObject({ type: "hello", version: 3 });
+		expect(host.sent[0]).toMatchObject({
+			type: "hello",
+			version: PROTOCOL_VERSION,
+		});
 		expect(host.saves).toBe(0);
 	});
 
@@ -114,7 +126,9 @@ describe("a view", () => {
 	});
 
 	it("says so where kernel and page come from different versions", async () => {
-		const { get, find } = await show({ setup: { ...SETUP, version: 4 } });
+		const { get, find } = await show({
+			setup: { ...SETUP, version: PROTOCOL_VERSION + 1 },
+		});
 		expect(get("blip-trace").textContent).toContain("different versions");
 		expect(find("question")).toBeNull();
 	});
@@ -213,14 +227,102 @@ describe("a picture", () => {
 		expect(host.sent.at(-1)).toMatchObject({ type: "other_image" });
 	});
 
-	it("of another kind is answered with a reason", async () => {
-		const { host, el, get } = await show();
+	it("that is none is for the kernel to refuse", async () => {
+		const { host, el } = await show();
 		const file = new File(["text"], "notes.txt", { type: "text/plain" });
 		const drop = new Event("drop", { bubbles: true, cancelable: true });
 		Object.assign(drop, { dataTransfer: { files: [file] } });
 		el.querySelector(".bt-picture")?.dispatchEvent(drop);
 		await settle();
+		expect(host.sent[1]).toMatchObject({ type: "image" });
+	});
+
+	it("cannot be changed without a kernel or a model", async () => {
+		const { host, el } = await show({
+			setup: { ...SETUP, closed: "recorded" },
+		});
+		const file = new File(["bytes"], "new.png", { type: "image/png" });
+		const drop = new Event("drop", { bubbles: true, cancelable: true });
+		Object.assign(drop, { dataTransfer: { files: [file] } });
+		el.querySelector(".bt-picture")?.dispatchEvent(drop);
+		await settle();
 		expect(host.sent).toHaveLength(1);
-		expect(get("error").textContent).toContain("notes.txt");
+	});
+});
+
+describe("without a model or a kernel", () => {
+	const OTHER = gridOf(3, () => 0.3, { site: "mlp" });
+	const controls = [
+		"question",
+		"noise-slider",
+		"choose-picture",
+		"noise-number",
+	];
+	const closed = (view: View) =>
+		controls.filter((name) => isDisabled(view, name));
+	const isDisabled = (view: View, name: string) =>
+		view.get(name).closest("fieldset")?.disabled === true;
+
+	it("what asks is disabled and says why, what looks is not", async () => {
+		const view = await show({ setup: { ...SETUP, closed: "a recording" } });
+		expect(closed(view)).toEqual(controls);
+		expect(view.get("question").closest("fieldset")?.title).toBe("a recording");
+		expect(view.el.textContent).toContain("a recording");
+		expect(view.get("trace-all").getAttribute("aria-disabled")).toBe("true");
+		for (const name of ["site", "show", "more", "export"])
+			expect(isDisabled(view, name)).toBe(false);
+	});
+
+	it("the slider moves where several factors were recorded", async () => {
+		const choices = { ...SETUP.choices, noise: ["1.0", "2.0"] };
+		const view = await show({
+			setup: { ...SETUP, closed: "recorded", choices },
+		});
+		expect(closed(view)).toEqual(["question", "choose-picture"]);
+	});
+
+	it("nothing can be asked of a kernel that is not there from the start", async () => {
+		const host = createHost(fullTraits());
+		host.connected = false;
+		const view = await show({}, host);
+		expect(closed(view)).toEqual(controls);
+		expect(isDisabled(view, "export")).toBe(true);
+		expect(isDisabled(view, "undo")).toBe(true);
+		view.cell(1, 3).click();
+		await settle();
+		expect(view.cell(1, 3).dataset["state"]).toBe("empty");
+		expect(view.get("sentence").textContent).toContain("no answer");
+		view.cell(1, 1).click();
+		await settle();
+		expect(view.get("sentence").textContent).toContain("brings back 20");
+	});
+
+	it("a host that takes messages and never answers is found out", async () => {
+		vi.useFakeTimers();
+		const opened = show();
+		await vi.advanceTimersByTimeAsync(100);
+		const view = await opened;
+		expect(closed(view)).toEqual([]);
+		await vi.advanceTimersByTimeAsync(3100);
+		expect(closed(view)).toEqual(controls);
+		view.cell(1, 3).click();
+		await vi.advanceTimersByTimeAsync(100);
+		expect(closed(view)).toEqual(controls);
+		view.host.message({ type: "taken", id: 1, generation: 3 });
+		await vi.advanceTimersByTimeAsync(100);
+		expect(closed(view)).toEqual([]);
+		vi.useRealTimers();
+	});
+
+	it("other grids of the same inputs are there to be looked at", async () => {
+		const view = await show({ grids: [OTHER, { misshapen: true }] });
+		expect(view.cell(1, 1).dataset["value"]).toBe("0.2");
+		view.host.put("site", "mlp");
+		await settle();
+		expect(view.cell(1, 1).dataset["value"]).toBe("0.3");
+		expect(view.cell(1, 1).dataset["state"]).toBe("value");
+		view.host.put("site", "self_attention");
+		await settle();
+		expect(view.cell(1, 1).dataset["state"]).toBe("empty");
 	});
 });

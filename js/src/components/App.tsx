@@ -5,7 +5,6 @@ import { useState } from "preact/hooks";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
 import { pictureIn, readPicture } from "../picture";
-import { PROTOCOL_VERSION } from "../protocol";
 import type { Session } from "../session";
 import { Asked } from "./Asked";
 import { Header } from "./Header";
@@ -28,9 +27,8 @@ export function App({ model, session, theme }: Props) {
 		file: File,
 		use: (bytes: ArrayBuffer) => void = session.setPicture,
 	): Promise<void> {
+		if (model.closed.value) return;
 		try {
-			if (!file.type.startsWith("image/"))
-				throw new Error("choose a picture file, such as PNG or JPEG");
 			use(await readPicture(file));
 		} catch (error) {
 			const reason = error instanceof Error ? error.message : String(error);
@@ -84,9 +82,8 @@ export function App({ model, session, theme }: Props) {
 				</>
 			) : (
 				<p class="bt-notice" role="alert">
-					The kernel and this page come from different versions of
-					blip_trace_widget (protocol {foreign} and {PROTOCOL_VERSION}). Restart
-					the kernel and reload the page.
+					Kernel and page come from different versions of blip_trace_widget:
+					restart the kernel and reload the page.
 				</p>
 			)}
 		</div>

@@ -4,6 +4,7 @@ import type { Model } from "../model";
 import type { Theme } from "../palette";
 import type { Session } from "../session";
 import { Answer } from "./Answer";
+import { Asking } from "./Asking";
 import { Damage } from "./Damage";
 import { Pane } from "./Pane";
 import { Select } from "./Select";
@@ -20,46 +21,54 @@ interface Props {
 
 export function Asked(props: Props) {
 	const { model, session, theme, onPicture, onOtherPicture, onExample } = props;
-	const examples = model.setup.value?.examples ?? [];
+	const setup = model.setup.value;
+	const examples = setup?.examples ?? [];
+	const closed = model.closed.value;
 	const runs = model.runs.value;
 	return (
 		<section class="bt-asked" aria-label="question and answer">
-			<Pane
-				model={model}
-				session={session}
-				theme={theme}
-				foot={
-					examples.length > 0 && (
-						<Select
-							label="example"
-							testid="example"
-							wide
-							value={String(model.example.value)}
-							options={Object.keys(examples)}
-							name={(index) => examples[Number(index)]?.name ?? "Example…"}
-							onChoose={(index) => onExample(Number(index))}
-						/>
-					)
-				}
-				onPicture={onPicture}
-			/>
+			<Asking closed={closed}>
+				<Pane
+					model={model}
+					session={session}
+					theme={theme}
+					foot={
+						examples.length > 0 && (
+							<Select
+								label="example"
+								testid="example"
+								wide
+								value={String(model.example.value)}
+								options={Object.keys(examples)}
+								name={(index) => examples[Number(index)]?.name ?? "Example…"}
+								onChoose={(index) => onExample(Number(index))}
+							/>
+						)
+					}
+					onPicture={onPicture}
+				/>
+			</Asking>
 			<div class="bt-controls">
-				<div class="bt-question">
-					<TextField
-						label="question"
-						testid="question"
-						value={model.question.value}
-						placeholder="Ask about the picture"
-						hint="Enter ↵"
-						onCommit={(asked) => model.set("question", asked)}
-					/>
-				</div>
+				<Asking closed={closed}>
+					<div class="bt-question">
+						<TextField
+							label="question"
+							testid="question"
+							value={model.question.value}
+							placeholder="Ask about the picture"
+							hint="Enter ↵"
+							onCommit={(asked) => model.set("question", asked)}
+						/>
+					</div>
+				</Asking>
 				<Answer
 					runs={runs}
 					words={model.words.value}
 					old={runs !== null && runs.generation < model.generation.value}
 				/>
-				<Damage model={model} onOtherPicture={onOtherPicture} />
+				<Asking closed={setup?.choices["noise"]?.[1] ? "" : closed}>
+					<Damage model={model} onOtherPicture={onOtherPicture} />
+				</Asking>
 			</div>
 		</section>
 	);

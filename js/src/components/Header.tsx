@@ -6,6 +6,7 @@ import type { Theme } from "../palette";
 import type { Format, Session } from "../session";
 import type { Show } from "../traits";
 import { SHOWN } from "../words";
+import { Asking } from "./Asking";
 import { Blocks } from "./Blocks";
 import { Select } from "./Select";
 
@@ -28,6 +29,8 @@ function exportsOf(model: Model): Format[] {
 export function Header({ model, session, theme, more }: Props) {
 	const setup = model.setup.value;
 	const words = model.words.value;
+	// A recording has a kernel that can export it.
+	const offline = model.offline.value ? model.closed.value : "";
 	const step = (back: boolean, label: string, sign: string) => (
 		<button
 			type="button"
@@ -77,8 +80,10 @@ export function Header({ model, session, theme, more }: Props) {
 				/>
 			</span>
 			<span class="bt-actions">
-				{step(true, "undo", "↶")}
-				{step(false, "redo", "↷")}
+				<Asking closed={offline}>
+					{step(true, "undo", "↶")}
+					{step(false, "redo", "↷")}
+				</Asking>
 				<button
 					type="button"
 					class="bt-button"
@@ -90,18 +95,20 @@ export function Header({ model, session, theme, more }: Props) {
 				>
 					More
 				</button>
-				<Select
-					label="export"
-					testid="export"
-					value=""
-					options={exportsOf(model)}
-					name={(format) =>
-						format === ""
-							? model.said.value || "Export"
-							: words.label(`export_${format}`)
-					}
-					onChoose={(format) => session.export(format as Format, theme)}
-				/>
+				<Asking closed={offline}>
+					<Select
+						label="export"
+						testid="export"
+						value=""
+						options={exportsOf(model)}
+						name={(format) =>
+							format === ""
+								? model.said.value || "Export"
+								: words.label(`export_${format}`)
+						}
+						onChoose={(format) => session.export(format as Format, theme)}
+					/>
+				</Asking>
 			</span>
 		</div>
 	);

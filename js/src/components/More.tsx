@@ -17,6 +17,7 @@ type Of<T> = {
 export function More({ model }: { model: Model }) {
 	const [explained, setExplained] = useState<string | null>(null);
 	const setup = model.setup.value;
+	const closed = model.closed.value !== "";
 	const block = model.blockInfo.value;
 	const { explain, label: called } = model.words.value;
 	const noisy = model.corruption.value === "GaussianNoise";
@@ -91,7 +92,7 @@ export function More({ model }: { model: Model }) {
 				)}
 				{choice("axes", "rows")}
 			</fieldset>
-			<fieldset aria-label="how it is scored">
+			<fieldset aria-label="how it is scored" disabled={closed}>
 				{choice("metric")}
 				{field(
 					"foil",
@@ -106,7 +107,7 @@ export function More({ model }: { model: Model }) {
 					/>,
 				)}
 			</fieldset>
-			<fieldset aria-label="what is damaged">
+			<fieldset aria-label="what is damaged" disabled={closed}>
 				{choice("corruption", "damage")}
 				{noisy && choice("kind")}
 				{noisy && choice("at")}

@@ -27,7 +27,7 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 	const map = model.shownMap.value;
 	const marked = model.marked.value;
 	const region = placesIn(model.region.value);
-	const hurt = model.corruption.value !== "QuestionSwap";
+	const hurt = model.corruption.value !== "QuestionSwap" && !model.closed.value;
 	const chip = (to: "marked" | "others" | "all", text: string) => (
 		<button
 			type="button"

@@ -6,7 +6,8 @@ import type { Running } from "../model";
 interface Props {
 	running: Running | null;
 	view: GridView | null;
-	offline: boolean;
+	/** Why nothing can be asked, else "". */
+	closed: string;
 	enabled: boolean;
 	onTrace: () => void;
 	onStop: () => void;
@@ -19,7 +20,8 @@ function count(view: GridView | null): [done: number, all: number] {
 }
 
 export function Progress(props: Props) {
-	const { running, view, offline, enabled, onTrace, onStop } = props;
+	const { running, view, closed, onTrace, onStop } = props;
+	const enabled = props.enabled && !closed;
 	const [computed, all] = count(view);
 	const done = running?.total ? running.done : computed;
 	const total = running?.total || all;
@@ -28,7 +30,7 @@ export function Progress(props: Props) {
 		text = `${done} of ${total}`;
 		if (running.left) text += ` · ${running.left}`;
 	}
-	if (offline) text = "no answer from the kernel";
+	text = closed || text;
 	return (
 		<div class="bt-progress">
 			<button

@@ -70,7 +70,11 @@ function content(model: Model): { pieces: Piece[]; old: boolean } {
 			pieces: outcomeSentence(detail, gate, words),
 			old: !current,
 		};
-	return { pieces: pendingSentence(asked, words), old: true };
+	const text = model.closed.value;
+	return {
+		pieces: text ? [{ text }] : pendingSentence(asked, words),
+		old: true,
+	};
 }
 
 const drawn = (pieces: readonly Piece[]) =>

@@ -134,7 +134,7 @@ export function Traced({ model, session, theme }: Props) {
 			<Progress
 				running={model.running.value}
 				view={view}
-				offline={model.offline.value}
+				closed={model.closed.value}
 				enabled={model.runs.value !== null && view !== null}
 				onTrace={session.traceAll}
 				onStop={session.stop}

@@ -1,0 +1,329 @@
+"""Playing back what was recorded: a widget's screen without a model.
+
+For: `TraceWidget.from_trace`. `Player` stands where `blip_trace_widget.conductor.Conductor` stands, and answers every
+request from traces; what was not recorded is refused in words.
+Cost: a lookup, and the payload of one grid.
+Ends: at a `Screen`. Nothing is computed here but means and standard errors of recorded scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from PIL import Image
+
+from blip_trace_widget import figure, protocol
+from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+from blip_trace_widget.drawing.words import is_negligible
+from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.metrics import standard_error
+from blip_trace_widget.results import Trace
+from blip_trace_widget.scene import Scene
+from blip_trace_widget.stage import Screen
+
+#: Why something cannot be asked.
+CLOSED = "This is a recording: there is no model to ask, only what was recorded."
+
+
+class RecordedBlock(NamedTuple):
+    """The shape of a block."""
+
+    layers: range
+    heads: int
+
+
+class RecordedModel:
+    """What is known of the model that a recording was made with."""
+
+    built_in = False
+
+    def __init__(self, scene: Scene) -> None:
+        self.name = scene.setup["model"]
+        self.grid = tuple(scene.setup["patches"])
+        self.blocks = {
+            block["name"]: RecordedBlock(range(block["layers"]), block["heads"]) for block in scene.setup["blocks"]
+        }
+        inputs = scene.inputs
+        self._known = {inputs["question"], inputs["other_question"], inputs["foil"]}
+
+    def question_ids(self, question: str) -> list[int]:
+        """Refuse every question but the recorded ones; of those nothing is known."""
+        if question not in self._known:
+            raise ValueError(f"question: {CLOSED}")
+        return []
+
+    def answer_ids(self, name: str, answer: str) -> list[int]:
+        """Refuse every answer but the recorded ones."""
+        if answer not in self._known:
+            raise ValueError(f"{name}: {CLOSED}")
+        return []
+
+
+class _Named(NamedTuple):
+    name: str
+
+
+class RecordedTracer:
+    """What is known of a tracer: what was asked, and of whom. It computes nothing."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.model = RecordedModel(scene)
+        inputs = scene.inputs
+        self.question, self.metric = inputs["question"], _Named(inputs["metric"])
+        self.given = {"answer": None, "foil": inputs["foil"] or None}
+        self.image = _opened(scene.picture)
+        self.corruption = _corruption(scene)
+
+    def tokens(self, block: str) -> list[str]:
+        """Names of a block's positions."""
+        return next(each["tokens"] for each in self.scene.setup["blocks"] if each["name"] == block)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{name}: {CLOSED}")
+
+
+class _Nothing:
+    """Stands where maps are painted: none was recorded."""
+
+    trace = None
+
+    def choose(self, *_: Any) -> None: ...
+    def attend(self, *_: Any) -> None: ...
+    def fill(self) -> None: ...
+    def go_on(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Player:
+    """Shows recorded traces on a screen; its methods are the conductor's.
+
+    Args:
+        traces: of one picture and question, each with its scene.
+        screen: where to show them.
+
+    Raises:
+        TypeError, ValueError: if they are no such traces.
+    """
+
+    def __init__(self, traces: Sequence[Trace], screen: Screen) -> None:
+        self.lock = threading.RLock()
+        self.generation = 0
+        self.painter = self.heads = _Nothing()
+        self._screen = screen
+        self._scenes = _scenes(traces)
+        self._grids = {(id(trace.scene), figure.view_of(trace)): trace for trace in traces}
+        self._scene = self._scenes[0]
+        self.tracer: Any = RecordedTracer(self._scene)
+        self.view = figure.view_of(traces[0])
+        self._cells: tuple[CellIndex, ...] = ()
+        self._detail: dict[str, Any] = {}
+
+    def begin(self) -> None:
+        """Show the first scene."""
+        self._show()
+
+    def change(self, **changes: Any) -> None:
+        """Another noise factor shows the nearest that was recorded; anything else is refused."""
+        with self.lock:
+            here, asked = self.tracer.corruption, changes.pop("corruption", None)
+            noisy = isinstance(here, GaussianNoise) and isinstance(asked, GaussianNoise)
+            if changes or not noisy or replace(asked, factor=here.factor) != here:
+                self._screen.show_traits(error=CLOSED)
+                self._screen.go_back(self.tracer)
+                return
+            factor = asked.factor
+            self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - factor))
+            self.tracer = RecordedTracer(self._scene)
+            self._show()
+
+    def look_at(self, view: View) -> None:
+        """Show another grid; of one that was not recorded only the tokens."""
+        with self.lock:
+            if view.block != self.view.block:
+                self._cells = ()
+                self._screen.show_traits(selection=[])
+            self.view = view
+            self._show()
+
+    def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
+        """Show what was recorded of a cell."""
+        with self.lock:
+            self._cells = tuple(cells)
+            self._screen.show_traits(error="" if len(cells) < 2 else f"Several states together: {CLOSED}")
+            self._show_detail()
+            self._done(request)
+
+    def select_patches(self, patches: Sequence[CellIndex]) -> None:
+        """Refused: no patches of the picture are recorded."""
+        with self.lock:
+            if patches:
+                self._screen.show_traits(patches=[], error=f"Patches of the picture: {CLOSED}")
+
+    def pin(self, on: bool) -> None:
+        """Keep what is said of the selected cell beside the next one, or let it go."""
+        with self.lock:
+            self._screen.show_traits(pinned=self._detail if on else {})
+
+    def trace_all(self, request: int = 0) -> None:
+        """There is nothing to compute."""
+        self._done(request)
+
+    def look(self, first: int, last: int) -> None:
+        """Nothing is computed, so nothing goes first."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+    def wait(self, _timeout: float | None) -> bool:
+        """Everything is there."""
+        return True
+
+    def later(self, work: Callable[[], None], _key: Hashable = None) -> None:
+        """At once: nothing is computed meanwhile."""
+        work()
+
+    @property
+    def trace(self) -> Trace:
+        """The grid in view; NaN where it was not recorded."""
+        found = self.trace_of(self.view.block)
+        assert found is not None  # the view has been fitted
+        return found
+
+    @property
+    def traces(self) -> list[Trace]:
+        """All that is recorded."""
+        return list(self._grids.values())
+
+    def trace_of(self, block: str) -> Trace | None:
+        """The grid of a block, otherwise as the one in view; None where there is no such block."""
+        view = self.view._replace(block=block)
+        found = self._grids.get((id(self._scene), view))
+        if found is not None:
+            return found
+        tokens = tuple(self.tracer.tokens(block))
+        if not tokens:
+            return None
+        first = next(trace for trace in self._grids.values() if trace.scene is self._scene)
+        unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
+        return replace(first, samples=unknown, tokens=tokens, settings=first.settings | view._asdict())
+
+    def positions(self, block: str) -> int:
+        """How many positions a block has."""
+        return len(self.tracer.tokens(block))
+
+    def _show(self) -> None:
+        with self.lock, self._screen.together():
+            self.generation += 1
+            born, scene = {"generation": self.generation}, self._scene
+            setup: dict[str, Any] = {**scene.setup, "version": protocol.PROTOCOL_VERSION, "closed": CLOSED}
+            setup |= {"examples": [], "choices": figure.CHOICES | {"noise": [str(each) for each in self._factors()]}}
+            self._screen.show_traits(
+                **born,
+                setup=setup,
+                noise=scene.inputs["noise"],
+                runs={**scene.runs, **born},
+                curve={**scene.curve, **born} if scene.curve else {},
+                grid=figure.grid(self.trace, self.generation),
+                grids=figure.other_grids(self._known(), self.view, self.generation),
+                error="",
+            )
+            self._show_detail()
+
+    def _factors(self) -> list[float]:
+        return sorted(scene.inputs["noise"] for scene in self._scenes)
+
+    def _known(self) -> list[Trace]:
+        return [trace for (scene, _), trace in self._grids.items() if scene == id(self._scene)]
+
+    def _show_detail(self) -> None:
+        self._detail = {}
+        trace = self.trace
+        if len(self._cells) == 1 and np.isfinite(trace.scores[self._cells[0]]):
+            self._detail = dict(_detail(trace, self._cells[0], self._scene, self.generation))
+        self._screen.show_traits(detail=self._detail)
+
+    def _done(self, request: int) -> None:
+        self._screen.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
+
+
+def _scenes(traces: Sequence[Trace]) -> list[Scene]:
+    """The scenes, by noise factor.
+
+    Raises:
+        TypeError, ValueError: see `Player`.
+    """
+    if not traces:
+        raise ValueError("trace: expected at least one, got none")
+    for trace in traces:
+        if not isinstance(trace, Trace):
+            raise TypeError(f"trace: expected Trace, a list of them, or a path, got {type(trace).__name__}")
+        if trace.scene is None:
+            raise ValueError(
+                "trace: it has no scene to show, for it comes from an older file, or its corruption or metric is one's "
+                "own; trace it again, or use trace.plot()"
+            )
+    scenes = list({id(trace.scene): trace.scene for trace in traces if trace.scene is not None}.values())
+    said = {json.dumps([scene.inputs | {"noise": 0.0}, hashlib.sha256(scene.picture).hexdigest()]) for scene in scenes}
+    if len(said) > 1:
+        raise ValueError("trace: all must be of one picture, question, metric and corruption but for its factor")
+    return sorted(scenes, key=lambda scene: scene.inputs["noise"])
+
+
+def _opened(picture: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(picture)).convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"picture: {error}") from error
+
+
+def _corruption(scene: Scene) -> Corruption:
+    """What was done to the input, as far as it is recorded."""
+    inputs = scene.inputs
+    if inputs["corruption"] == "ImageSwap":
+        return ImageSwap(_opened(scene.other_picture)).within(inputs["region"])
+    if inputs["corruption"] == "QuestionSwap":
+        return QuestionSwap(inputs["other_question"])
+    if inputs["corruption"] == "MeanAblation":
+        return MeanAblation(inputs["to"], inputs["region"])
+    names = ("noise", "kind", "samples", "seed", "region", "at")
+    return GaussianNoise(*(inputs[name] for name in names))  # type: ignore[literal-required]
+
+
+def _detail(trace: Trace, cell: CellIndex, scene: Scene, generation: int) -> protocol.Detail:
+    """What a cell of a grid says; of its distribution nothing is recorded."""
+    view, runs = figure.view_of(trace), scene.runs
+    effect, stderr = float(trace.indirect_effect[cell]), float(trace.stderr[cell])
+    samples = trace.samples[:, cell[0], cell[1]]
+    return {
+        "generation": generation,
+        "block": view.block,
+        "site": view.site,
+        "head": view.head,
+        "tokens": list(trace.tokens),
+        "layers": trace.samples.shape[1],
+        "damage": runs["damage"],
+        "culprit": runs["culprit"],
+        "metric": runs["metric"],
+        "direction": view.direction,
+        "window": view.window,
+        "cells": [cell],
+        "patches": [],
+        "score": figure.number(float(trace.scores[cell])),
+        "stderr": figure.number(float(standard_error(samples))),
+        "indirect_effect": figure.number(effect),
+        "recovery": figure.number(float(trace.recovery[cell])),
+        "recovery_stderr": figure.number(float(trace.recovery_stderr[cell])),
+        "negligible": bool(is_negligible(effect, stderr)),
+        "bars": {**runs["bars"], "patched": [], "pinned": []},
+    }
