@@ -46,6 +46,8 @@ ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
 
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
+#: The traits that results change.
+SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
 #: How long a still picture waits for what is being computed, and how large it may be.
 STILL_SECONDS, STILL_BYTES = 0.5, 200_000
 
@@ -311,13 +313,15 @@ class TraceWidget(Controls):
         export.write(path, lambda: self._content(name, theme))
 
     def wait(self, timeout: float | None = None) -> None:
-        """Block until all that was asked so far is computed and shown.
+        """Block until all that was asked so far is computed, shown, and said to whoever keeps the widget's state.
 
         Raises:
             TimeoutError: after `timeout` seconds.
         """
         if not self._conductor.wait(timeout):
             raise TimeoutError(f"the widget was still computing after {timeout} s")
+        # Programs that run a notebook and keep its widgets hear only what is said while a cell runs.
+        self.send_state(SHOWN)
 
     def close(self) -> None:
         """Drop all work and leave the page."""

@@ -1,6 +1,8 @@
 """What several test files share: the built-in model, small random models, and the front end's packages."""
 
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,11 @@ from blip_trace_widget.conductor import Conductor
 ROOT = Path(__file__).parent.parent
 
 settings.register_profile("thorough", max_examples=2000, deadline=None)
-torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
+# The models are tiny: more threads only wait for each other, here and in the kernels of notebooks.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What a machine has downloaded before changes no test.
+os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "blip_trace_widget_no_hub")
 
 
 @pytest.fixture(scope="session")

@@ -271,17 +271,9 @@ def test_any_english_question_falls_into_known_pieces(loaded: Loaded) -> None:
     assert pieces == ["how", "many", "tri", "##angle", "##s", "are", "there", "?"]
 
 
-def test_held_out_accuracy_on_two_hundred_scenes(loaded: Loaded) -> None:
-    rows = {row.kind: row for row in table(*loaded, count=200, seed=17, noises=2)}
-    assert rows["all"].exact >= 0.95
-    assert all(rows[kind].exact >= 0.86 for kind in KINDS)
-    assert 0.7 <= rows["all"].clean <= 0.97
-    assert rows["all"].noisy < 0.33
-
-
 @pytest.mark.slow
-def test_held_out_accuracy_on_two_thousand_scenes(loaded: Loaded) -> None:
-    rows = {row.kind: row for row in table(*loaded, count=2000, seed=0)}
+def test_held_out_accuracy_on_five_hundred_scenes(loaded: Loaded) -> None:
+    rows = {row.kind: row for row in table(*loaded, count=500, seed=0)}
     assert rows["all"].exact >= 0.97
     assert all(rows[kind].exact >= 0.92 for kind in KINDS)
     assert 0.7 <= rows["all"].clean <= 0.97

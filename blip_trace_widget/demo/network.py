@@ -37,7 +37,7 @@ def build_processor() -> BlipProcessor:
         vocab=vocabulary, do_lower_case=True, bos_token=START_TOKEN, model_max_length=MAX_QUESTION
     )
     images = BlipImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    return BlipProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+    return BlipProcessor(images, tokenizer)
 
 
 def build_model(processor: BlipProcessor, seed: int) -> BlipForQuestionAnswering:
@@ -104,7 +104,7 @@ def load(folder: Path) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
     model = BlipForQuestionAnswering.from_pretrained(folder, local_files_only=True)
     tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     images = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    processor = BlipProcessor(images, tokenizer)  # type: ignore[no-untyped-call]
+    processor = BlipProcessor(images, tokenizer)
     return model.train(False), processor
 
 

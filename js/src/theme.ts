@@ -4,9 +4,9 @@ import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { Theme } from "./palette";
 
 const HOSTS =
-	"[data-jp-theme-light], .vscode-dark, .vscode-high-contrast, .vscode-light, html[theme]";
+	"[data-jp-theme-light], .vscode-dark, .vscode-high-contrast, .vscode-light, html[theme], .light-theme, .dark-theme";
 const DARK =
-	"[data-jp-theme-light=false], .vscode-dark, .vscode-high-contrast:not(.vscode-light), [theme=dark]";
+	"[data-jp-theme-light=false], .vscode-dark, .vscode-high-contrast:not(.vscode-light), [theme=dark], .dark-theme";
 
 function readTheme(root: Element, prefersDark: boolean): Theme {
 	// A view may be drawn before it is put into the page, or inside a shadow root.

@@ -152,9 +152,15 @@ describe("a view", () => {
 		await settle();
 		expect(get("blip-trace").dataset["theme"]).toBe("light");
 		document.body.removeAttribute("data-jp-theme-light");
-		document.body.className = "vscode-dark";
-		await settle();
-		expect(get("blip-trace").dataset["theme"]).toBe("dark");
+		for (const [name, theme] of [
+			["vscode-dark", "dark"],
+			["light light-theme", "light"], // marimo
+			["dark dark-theme", "dark"],
+		] as const) {
+			document.body.className = name;
+			await settle();
+			expect(get("blip-trace").dataset["theme"]).toBe(theme);
+		}
 		document.body.className = "";
 	});
 });

@@ -467,8 +467,11 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(open_no
     assert figure(notebook) == before
     notebook.cell(4, 4).click()
     expect(notebook.cells("value")).to_have_count(2)
-    notebook.python("widget.wait()")
+    notebook.python("widget.block = 'answer_decoder'; widget.trace_all(); widget.wait()")
+    other = notebook.ask("widget.trace.recovery[4, 0]")
+    notebook.python("widget.block = 'question_encoder'; widget.selection = [(4, 4)]; widget.wait()")
     expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
+    expect(notebook.cells("value")).to_have_count(2)
     before = figure(notebook)
     notebook.command("docmanager:save")
 
@@ -478,8 +481,13 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(open_no
     assert figure(notebook) == before
     assert "NameError" in notebook.python("widget")
     notebook.cell(3, 3).click()
-    expect(notebook.root.get_by_text("no answer from the kernel")).to_be_visible()
+    expect(notebook.root.get_by_text("no answer from the kernel").first).to_be_visible()
     expect(notebook.cells("value")).to_have_count(2)
+    for control in ("question", "noise-slider", "choose-picture", "export", "undo"):
+        expect(notebook.root.get_by_test_id(control)).to_be_disabled()
+    notebook.root.get_by_test_id("block-answer_decoder").click()
+    expect(notebook.cells("value")).to_have_count(6)
+    assert float(notebook.cell(4, 0).get_attribute("data-value")) == pytest.approx(other, abs=SHOWN)
 
 
 def test_a_session_of_everything_leaves_no_error_in_the_console(notebook):

@@ -83,7 +83,7 @@ export function App({ model, session, theme }: Props) {
 			) : (
 				<p class="bt-notice" role="alert">
 					Kernel and page come from different versions of blip_trace_widget:
-					restart the kernel and reload the page.
+					restart both.
 				</p>
 			)}
 		</div>
