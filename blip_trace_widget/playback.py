@@ -30,6 +30,8 @@ from blip_trace_widget.stage import Screen
 
 #: Why something cannot be asked.
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
+#: The same for the widget, in few words.
+HINT = "a recording: what is in it can be looked at"
 
 
 class RecordedBlock(NamedTuple):
@@ -226,7 +228,7 @@ class Player:
         with self.lock, self._screen.together():
             self.generation += 1
             born, scene = {"generation": self.generation}, self._scene
-            setup: dict[str, Any] = {**scene.setup, "version": protocol.PROTOCOL_VERSION, "closed": CLOSED}
+            setup: dict[str, Any] = {**scene.setup, "version": protocol.PROTOCOL_VERSION, "closed": HINT}
             setup |= {"examples": [], "choices": figure.CHOICES | {"noise": [str(each) for each in self._factors()]}}
             self._screen.show_traits(
                 **born,
