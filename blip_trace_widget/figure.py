@@ -42,6 +42,8 @@ from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
 PICTURE_SIDE = 384
+#: The same in a still figure.
+STILL_SIDE = 256
 #: Words in the bars: so many of the clean run first, and so many in all, always, so that the figure keeps its height.
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: A word outside the clean run's first ones gets a bar from this probability on.
@@ -82,18 +84,27 @@ BEGINNING: protocol.Inputs = {
     "to": GOALS[0],
     "region": None,
 }
-#: Room for the grids beside the one in view: so much a saved notebook grows by them, and by a third for base64.
-ROOM = 100_000
+#: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
+ROOM = 120_000
 #: Below this share of the clean score the noise has taken little.
 LITTLE = 0.1
 
 
 def picture(image: Image.Image) -> bytes:
     """The picture as JPEG, shrunk to `PICTURE_SIDE`."""
+    return _jpeg(image, PICTURE_SIDE, quality=85)
+
+
+def thumbnail(shown: bytes) -> bytes:
+    """The same for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
+    return _jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
+
+
+def _jpeg(image: Image.Image, side: int, **options: Any) -> bytes:
     small = image.copy()
-    small.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    small.save(file, "JPEG", quality=92, subsampling=0)
+    small.save(file, "JPEG", **options)
     return file.getvalue()
 
 
@@ -320,18 +331,16 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
     }
 
 
-def other_grids(traces: Iterable[Trace], view: View, generation: int, room: float = ROOM) -> list[protocol.Grid]:
-    """The grids that are not in view, the smallest first, as many as there is room for (bytes).
+def other_grids(traces: Iterable[Trace], view: View, generation: int) -> list[protocol.Grid]:
+    """The grids that are not in view, the smallest first, as many as there is `ROOM` for beside the one in view.
 
     A page without a kernel shows them; with one they are there before the kernel's answer.
     """
-    asked = [trace for trace in traces if view_of(trace) != view]
-    made = []
-    for trace in sorted(asked, key=lambda trace: trace.samples[0].size):
+    room, made = ROOM, []
+    for trace in sorted(traces, key=lambda trace: (view_of(trace) != view, trace.samples[0].size)):
         room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
-        if room < 0:
-            break
-        made.append(grid(trace, generation))
+        if view_of(trace) != view and room >= 0:
+            made.append(grid(trace, generation))
     return made
 
 

@@ -49,7 +49,7 @@ HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
 #: How long a still picture waits for what is being computed, and how large it may be.
-STILL_SECONDS, STILL_BYTES = 0.5, 200_000
+STILL_SECONDS, STILL_BYTES = 0.5, 150_000
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -320,8 +320,8 @@ class TraceWidget(Controls):
         """
         if not self._conductor.wait(timeout):
             raise TimeoutError(f"the widget was still computing after {timeout} s")
-        # Programs that run a notebook and keep its widgets hear only what is said while a cell runs.
-        self.send_state(SHOWN)
+        with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
+            self.send_state(SHOWN)
 
     def close(self) -> None:
         """Drop all work and leave the page."""
@@ -440,7 +440,7 @@ class TraceWidget(Controls):
         return makers[name]()
 
     def _page(self) -> str:
-        picture, traces = self._drawn("light"), self._conductor.traces
+        picture, traces = self._drawn("light", thumbnail=True), self._conductor.traces
         with self._conductor.lock:
             traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
         return page(traits, traces, picture)
@@ -452,7 +452,7 @@ class TraceWidget(Controls):
             return None
         data, metadata = bundle
         self._conductor.wait(STILL_SECONDS)
-        still = self._drawn("light")
+        still = self._drawn("light", thumbnail=True)
         if len(still) <= STILL_BYTES:
             data["image/svg+xml"] = still
         data["text/plain"] = self._said()
@@ -469,22 +469,12 @@ class TraceWidget(Controls):
             ]
         return "\n".join(lines)
 
-    def _drawn(self, theme: str) -> str:
-        shown = (
-            "runs",
-            "grid",
-            "detail",
-            "question",
-            "picture",
-            "show",
-            "limit",
-            "axes",
-            "direction",
-            "window",
-        )
+    def _drawn(self, theme: str, *, thumbnail: bool = False) -> str:
+        shown = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
         with self._conductor.lock:
             return drawing.svg(
                 **{name: getattr(self, name) for name in shown},
+                picture=figure.thumbnail(self.picture) if thumbnail else self.picture,
                 settings_line=self.runs.get("line", ""),
                 marks=drawing.Marks(
                     self.picture_map, self.opacity, self.tracer.model.grid, self._marked(), self.region

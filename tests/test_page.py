@@ -1,6 +1,7 @@
 """The figure as a page, as files, and as what hosts without widgets show."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -124,7 +125,7 @@ def test_hosts_without_widgets_get_a_picture_and_words(widget):
 
 
 def test_a_picture_that_would_bloat_the_notebook_is_left_out(widget, monkeypatch):
-    monkeypatch.setattr(type(widget), "_drawn", lambda self, theme: " " * (STILL_BYTES + 1))
+    monkeypatch.setattr(type(widget), "_drawn", lambda self, theme, thumbnail: " " * (STILL_BYTES + 1))
     data, _ = widget._repr_mimebundle_()
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
@@ -148,13 +149,54 @@ def test_displaying_does_not_wait_for_long_work(demo, example, monkeypatch):
     shown.close()
 
 
-def test_a_saved_widget_is_small(widget):
-    """What a notebook keeps of it: the state, bytes as base64, and the still picture beside it."""
+def saved_bytes(widget):
+    """What a notebook keeps of a widget: the state, bytes as base64, and the still picture beside it."""
     state = widget.get_state()
     held = len(json.dumps(state, default=lambda value: base64.b64encode(bytes(value)).decode("ascii")))
-    still = len(widget._repr_mimebundle_()[0]["image/svg+xml"])
-    print(f"saved: {held} and {still} bytes")
-    assert held + still < 400_000
+    return held + len(widget._repr_mimebundle_()[0].get("image/svg+xml", ""))
+
+
+def photo(side):
+    """Something that JPEG finds as hard as a photograph: soft shapes with a grain."""
+    rng = np.random.default_rng(0)
+    soft = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).resize((side, side))
+    grain = rng.normal(0, 8, (side, side, 3))
+    return Image.fromarray(np.clip(np.asarray(soft) + grain, 0, 255).astype(np.uint8))
+
+
+def test_a_saved_widget_is_small_also_of_a_photograph(widget, demo, example):
+    assert saved_bytes(widget) < 300_000
+    shown = TraceWidget(photo(600), example.question, model=demo)
+    for block in ("answer_decoder", "question_encoder"):
+        shown.block = block
+        for site in ("mlp", "self_attention", "cross_attention", "block_output"):
+            shown.site = site
+            shown.trace_all()
+            shown.wait(60)
+    assert len(shown.grids) == 7
+    assert "image/svg+xml" in shown._repr_mimebundle_()[0]
+    assert saved_bytes(shown) < 400_000
+    shown.close()
+
+
+def test_large_grids_are_kept_only_where_there_is_room(tracer):
+    def of(layers, positions, site):
+        trace = tracer.trace(site=site)
+        samples = np.zeros((2, layers, positions))
+        tokens = tuple(map(str, range(positions)))
+        return dataclasses.replace(trace, samples=samples, corrupted=np.array([0.1, 0.2]), tokens=tokens)
+
+    small, other = of(12, 9, "mlp"), of(12, 9, "self_attention")
+    base = of(12, 577, "block_output")  # the image encoder of BLIP base
+    view = figure.view_of
+    assert [grid["site"] for grid in figure.other_grids([base, other, small], view(small), 3)] == ["self_attention"]
+    assert figure.other_grids([small, other, base], view(base), 3) == []
+    shown = TraceWidget(photo(600), tracer.question, model=tracer.model)
+    shown.wait(60)
+    shown.show_traits(grid=figure.grid(base, 0))
+    size = saved_bytes(shown)
+    shown.close()
+    assert size < 400_000
 
 
 def test_the_picture_keeps_what_jpeg_leaves(widget):

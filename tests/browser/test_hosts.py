@@ -29,7 +29,15 @@ TOKEN = "browser-tests"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
 #: In one cell: of what a kernel says while no cell runs, nbclient saves nothing.
-FILLED = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget.trace_all()\nwidget.wait()\nwidget"
+FILLED = """
+from blip_trace_widget import TraceWidget
+widget = TraceWidget()
+for block in ("answer_decoder", "question_encoder"):
+    widget.block = block
+    widget.trace_all()
+    widget.wait()
+widget
+"""
 #: Milliseconds for a kernel to start and to import torch, on a machine that does other work too.
 STARTING = 120_000
 #: What is on screen has four decimals, and was float32 on its way.
@@ -356,6 +364,12 @@ def test_a_page_made_by_nbconvert(guarded, hosts, computed, scripts):
         guarded.page.screenshot(path=SCREENSHOTS / f"host-nbconvert-{point}.png")
         guarded.page.mouse.move(0, 0)
         expect(tooltip).to_have_count(0 if point == "hover" else 1)
+
+    for control in ("question", "noise-slider", "choose-picture", "export", "undo"):
+        expect(root.get_by_test_id(control)).to_be_disabled()
+    expect(root.get_by_text("no answer from the kernel")).to_be_visible()
+    root.get_by_test_id("block-answer_decoder").click()
+    expect(root.locator('[role="gridcell"][data-state="value"]')).to_have_count(len(recovery))
 
     assert sorted(guarded.served) == sorted(scripts), "each once"
     beside = html.with_name("anywidget.js").as_uri()  # looked for first, and not there
