@@ -19,10 +19,7 @@ from PIL import Image
 from blip_trace_widget import figure
 from blip_trace_widget.corruption import (
     Corruption,
-    GaussianNoise,
     ImageSwap,
-    MeanAblation,
-    QuestionSwap,
     checked_factor,
     checked_region,
     plain_region,
@@ -133,13 +130,7 @@ class Controls(anywidget.AnyWidget):
 
     def _damage(self) -> Corruption:
         """The corruption that the traits ask for."""
-        if self.corruption == "ImageSwap":
-            return self._swapped().within(self.region)
-        if self.corruption == "QuestionSwap":
-            return QuestionSwap(self.other_question)
-        if self.corruption == "MeanAblation":
-            return MeanAblation(self.to, self.region)
-        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self.region, self.at)
+        return figure.corruption({name: getattr(self, name) for name in DAMAGE}, self._swapped)
 
     def _swapped(self) -> ImageSwap:
         """The swap of pictures; until one is chosen, with a picture to begin with."""

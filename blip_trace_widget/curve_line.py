@@ -58,7 +58,6 @@ class CurveLine:
         with self._desk.lock:
             if known is self._scores:
                 self._shown = known
-                scores = [figure.number(known[factor]) for factor in FACTORS]
-                clean = figure.number(tracer.clean.score)
-                self.shown = {"generation": generation or 0, "factors": list(FACTORS), "scores": scores, "clean": clean}
+                scores = [known[factor] for factor in FACTORS]
+                self.shown = figure.curve(FACTORS, scores, tracer.clean.score, generation or 0)
                 self._stage.screen.show_traits(curve=self.shown)

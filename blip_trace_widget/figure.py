@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, cast
 
@@ -134,6 +134,17 @@ def asked(tracer: Tracer) -> dict[str, Any]:
         damage["to"] = corruption.to
     foil = tracer.given["foil"] or ""
     return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
+
+
+def corruption(asked: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
+    """The corruption that traits stand for; a swap of pictures, which no trait holds, is asked for."""
+    if asked["corruption"] == "ImageSwap":
+        return swapped().within(asked["region"])
+    if asked["corruption"] == "QuestionSwap":
+        return QuestionSwap(asked["other_question"])
+    if asked["corruption"] == "MeanAblation":
+        return MeanAblation(asked["to"], asked["region"])
+    return GaussianNoise(*(asked[name] for name in ("noise", "kind", "samples", "seed", "region", "at")))
 
 
 def scene(tracer: Tracer) -> Scene | None:
@@ -363,7 +374,7 @@ def detail(
     chosen: Chosen,
     view: View,
     generation: int,
-    pinned: Effect | None = None,
+    bars: protocol.Bars,
 ) -> protocol.Detail:
     """The patched run of what is selected."""
     return {
@@ -386,7 +397,17 @@ def detail(
         "recovery": number(effect.recovery),
         "recovery_stderr": number(effect.recovery_stderr),
         "negligible": bool(is_negligible(effect.indirect_effect, effect.stderr)),
-        "bars": bars(tracer, effect, pinned),
+        "bars": bars,
+    }
+
+
+def curve(factors: Iterable[float], scores: Iterable[float], clean: float, generation: int) -> protocol.Curve:
+    """The noise curve: mean scores of the corrupted run."""
+    return {
+        "generation": generation,
+        "factors": [float(factor) for factor in factors],
+        "scores": [number(score) for score in scores],
+        "clean": number(clean),
     }
 
 

@@ -81,14 +81,7 @@ def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str) -> st
 
 def _played(scene: Scene, traces: Sequence[Trace], generation: int) -> dict[str, Any]:
     """What the traits are at one noise factor."""
-    born = {"generation": generation}
-    return {
-        "noise": scene.inputs["noise"],
-        "runs": {**scene.runs, **born},
-        "curve": {**scene.curve, **born} if scene.curve else {},
-        "grid": {},
-        "grids": [figure.grid(trace, generation) for trace in traces],
-    }
+    return scene.traits(generation) | {"grid": {}, "grids": [figure.grid(trace, generation) for trace in traces]}
 
 
 def _as_base64(value: Any) -> dict[str, str]:

@@ -20,11 +20,9 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget import figure, protocol
-from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
-from blip_trace_widget.drawing.words import is_negligible
-from blip_trace_widget.grids import CellIndex, View
-from blip_trace_widget.metrics import standard_error
-from blip_trace_widget.results import Trace
+from blip_trace_widget.corruption import GaussianNoise, ImageSwap
+from blip_trace_widget.grids import CellIndex, Chosen, View
+from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.stage import Screen
 
@@ -82,7 +80,7 @@ class RecordedTracer:
         self.question, self.metric = inputs["question"], _Named(inputs["metric"])
         self.given = {"answer": None, "foil": inputs["foil"] or None}
         self.image = _opened(scene.picture)
-        self.corruption = _corruption(scene)
+        self.corruption = figure.corruption(inputs, lambda: ImageSwap(_opened(scene.other_picture)))
 
     def tokens(self, block: str) -> list[str]:
         """Names of a block's positions."""
@@ -227,15 +225,13 @@ class Player:
     def _show(self) -> None:
         with self.lock, self._screen.together():
             self.generation += 1
-            born, scene = {"generation": self.generation}, self._scene
+            scene = self._scene
             setup: dict[str, Any] = {**scene.setup, "version": protocol.PROTOCOL_VERSION, "closed": HINT}
             setup |= {"examples": [], "choices": figure.CHOICES | {"noise": [str(each) for each in self._factors()]}}
             self._screen.show_traits(
-                **born,
+                **scene.traits(self.generation),
+                generation=self.generation,
                 setup=setup,
-                noise=scene.inputs["noise"],
-                runs={**scene.runs, **born},
-                curve={**scene.curve, **born} if scene.curve else {},
                 grid=figure.grid(self.trace, self.generation),
                 grids=figure.other_grids(self._known(), self.view, self.generation),
                 error="",
@@ -252,7 +248,9 @@ class Player:
         self._detail = {}
         trace = self.trace
         if len(self._cells) == 1 and np.isfinite(trace.scores[self._cells[0]]):
-            self._detail = dict(_detail(trace, self._cells[0], self._scene, self.generation))
+            effect, chosen = _effect(trace, self._cells[0]), Chosen(cells=self._cells)
+            bars = self._scene.runs["bars"]
+            self._detail = dict(figure.detail(self.tracer, effect, chosen, self.view, self.generation, bars))
         self._screen.show_traits(detail=self._detail)
 
     def _done(self, request: int) -> None:
@@ -289,43 +287,18 @@ def _opened(picture: bytes) -> Image.Image:
         raise ValueError(f"picture: {error}") from error
 
 
-def _corruption(scene: Scene) -> Corruption:
-    """What was done to the input, as far as it is recorded."""
-    inputs = scene.inputs
-    if inputs["corruption"] == "ImageSwap":
-        return ImageSwap(_opened(scene.other_picture)).within(inputs["region"])
-    if inputs["corruption"] == "QuestionSwap":
-        return QuestionSwap(inputs["other_question"])
-    if inputs["corruption"] == "MeanAblation":
-        return MeanAblation(inputs["to"], inputs["region"])
-    names = ("noise", "kind", "samples", "seed", "region", "at")
-    return GaussianNoise(*(inputs[name] for name in names))  # type: ignore[literal-required]
-
-
-def _detail(trace: Trace, cell: CellIndex, scene: Scene, generation: int) -> protocol.Detail:
-    """What a cell of a grid says; of its distribution nothing is recorded."""
-    view, runs = figure.view_of(trace), scene.runs
-    effect, stderr = float(trace.indirect_effect[cell]), float(trace.stderr[cell])
-    samples = trace.samples[:, cell[0], cell[1]]
-    return {
-        "generation": generation,
-        "block": view.block,
-        "site": view.site,
-        "head": view.head,
-        "tokens": list(trace.tokens),
-        "layers": trace.samples.shape[1],
-        "damage": runs["damage"],
-        "culprit": runs["culprit"],
-        "metric": runs["metric"],
-        "direction": view.direction,
-        "window": view.window,
-        "cells": [cell],
-        "patches": [],
-        "score": figure.number(float(trace.scores[cell])),
-        "stderr": figure.number(float(standard_error(samples))),
-        "indirect_effect": figure.number(effect),
-        "recovery": figure.number(float(trace.recovery[cell])),
-        "recovery_stderr": figure.number(float(trace.recovery_stderr[cell])),
-        "negligible": bool(is_negligible(effect, stderr)),
-        "bars": {**runs["bars"], "patched": [], "pinned": []},
-    }
+def _effect(trace: Trace, cell: CellIndex) -> Effect:
+    """The patched run of a cell; of its words nothing is recorded."""
+    return Effect(
+        score=float(trace.scores[cell]),
+        scores=trace.samples[:, cell[0], cell[1]],
+        indirect_effect=float(trace.indirect_effect[cell]),
+        recovery=float(trace.recovery[cell]),
+        stderr=float(trace.stderr[cell]),
+        top=[],
+        recovery_stderr=float(trace.recovery_stderr[cell]),
+        undefined_because=trace.undefined_because,
+        distribution=np.empty(0, np.float32),
+        states=(),
+        direction=trace.settings["direction"],
+    )

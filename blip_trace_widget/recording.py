@@ -115,5 +115,4 @@ def _curve(tracer: Tracer, cancel: Callable[[], bool] | Any) -> Curve | None:
     if not isinstance(tracer.corruption, GaussianNoise):
         return None
     curve = tracer.noise_curve(cancel=cancel)
-    scores = [figure.number(score) for score in curve.scores]
-    return {"generation": 0, "factors": curve.factors.tolist(), "scores": scores, "clean": figure.number(curve.clean)}
+    return figure.curve(curve.factors, curve.scores, curve.clean, 0)

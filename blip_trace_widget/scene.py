@@ -39,6 +39,15 @@ class Scene:
     curve: protocol.Curve | None = field(default=None, repr=False)
     other_picture: bytes = field(default=b"", repr=False)
 
+    def traits(self, generation: int) -> dict[str, Any]:
+        """What a widget shows of it, as of that generation of inputs."""
+        born = {"generation": generation}
+        return {
+            "noise": self.inputs["noise"],
+            "runs": {**self.runs, **born},
+            "curve": {**self.curve, **born} if self.curve else {},
+        }
+
     def packed(self) -> tuple[dict[str, NDArray[np.uint8]], dict[str, Any]]:
         """The pictures as arrays, and the rest as plain JSON."""
         pictures = {"picture": self.picture, "other_picture": self.other_picture}

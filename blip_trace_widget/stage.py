@@ -137,7 +137,8 @@ class Stage:
             return {}
         pinned = self._pinned and self._pinned.effect
         effect, chosen, view = patched
-        return dict(figure.detail(self.tracer, effect, chosen, view, self.computed, pinned))
+        bars = figure.bars(self.tracer, effect, pinned)
+        return dict(figure.detail(self.tracer, effect, chosen, view, self.computed, bars))
 
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:

@@ -14,7 +14,7 @@ from PIL import Image
 from random_models import random_model
 from screen import Screen
 
-from blip_trace_widget import BlipVqa, Tracer, examples
+from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
 from blip_trace_widget.conductor import Conductor
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +40,18 @@ def example():
 @pytest.fixture(scope="session")
 def tracer(demo, example):
     return Tracer(demo, example.image, example.question)
+
+
+@pytest.fixture(scope="module")
+def filled_widget(tracer):
+    """A widget with the question encoder's grid in view and the answer decoder's beside it, both filled."""
+    shown = TraceWidget.from_tracer(tracer)
+    for block in ("answer_decoder", "question_encoder"):
+        shown.block = block
+        shown.trace_all()
+        shown.wait(60)
+    yield shown
+    shown.close()
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def payloads(tracer, example):
     return {
         "runs": figure.runs(tracer, 1),
         "grid": figure.grid(tracer.trace(block="question_encoder"), 1),
-        "detail": figure.detail(tracer, effect, Chosen(((5, 5),)), View(), 1),
+        "detail": figure.detail(tracer, effect, Chosen(((5, 5),)), View(), 1, figure.bars(tracer, effect)),
         "question": example.question,
         "picture": figure.picture(example.image),
         "settings_line": "multiplicative · 10 samples · seed 0",

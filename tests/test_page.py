@@ -17,16 +17,10 @@ from blip_trace_widget.widget import STILL_BYTES
 
 
 @pytest.fixture(scope="module")
-def widget(tracer):
-    shown = TraceWidget.from_tracer(tracer)
-    for block in ("answer_decoder", "question_encoder"):
-        shown.block = block
-        shown.trace_all()
-        shown.wait(60)
-    shown.selection = [(5, 5)]
-    shown.wait(60)
-    yield shown
-    shown.close()
+def widget(filled_widget):
+    filled_widget.selection = [(5, 5)]
+    filled_widget.wait(60)
+    return filled_widget
 
 
 def saved(text):

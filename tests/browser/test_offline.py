@@ -38,20 +38,9 @@ def percent(value):
     return f"{100 * value:.0f} %"
 
 
-@pytest.fixture(scope="module")
-def widget(tracer):
-    shown = TraceWidget.from_tracer(tracer)
-    for block in ("answer_decoder", "question_encoder"):
-        shown.block = block
-        shown.trace_all()
-        shown.wait(60)
-    yield shown
-    shown.close()
-
-
 @pytest.mark.browser
-def test_a_page_shows_all_that_was_computed(open_page, widget, tracer, tmp_path):
-    widget.save_html(tmp_path / "page.html")
+def test_a_page_shows_all_that_was_computed(open_page, filled_widget, tracer, tmp_path):
+    filled_widget.save_html(tmp_path / "page.html")
     root = open_page(tmp_path / "page.html")
     expect(root.get_by_test_id("clean-score")).to_have_text(percent(tracer.clean.score))
     expect(root.get_by_test_id("corrupted-score")).to_have_text(percent(tracer.corrupted.score))
@@ -74,8 +63,8 @@ def test_a_page_shows_all_that_was_computed(open_page, widget, tracer, tmp_path)
 
 
 @pytest.mark.browser
-def test_what_needs_a_kernel_is_disabled_and_says_so(open_page, widget, tmp_path):
-    widget.save_html(tmp_path / "page.html")
+def test_what_needs_a_kernel_is_disabled_and_says_so(open_page, filled_widget, tmp_path):
+    filled_widget.save_html(tmp_path / "page.html")
     root = open_page(tmp_path / "page.html")
     for control in ("question", "noise-slider", "noise-number", "choose-picture", "overlay", "export", "undo"):
         expect(root.get_by_test_id(control)).to_be_disabled()
