@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from blip_trace_widget.corruption import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+    from blip_trace_widget.dataset.run import trace_dataset
+    from blip_trace_widget.dataset.samples import Sample, demo_samples, read_clevr, read_coco_qa, read_questions
+    from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace, load_trace
@@ -21,19 +25,28 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BlipVqa": "model",
+    "Comparison": "dataset.averages",
+    "DatasetTrace": "dataset.traced",
     "Effect": "results",
     "GaussianNoise": "corruption",
     "ImageSwap": "corruption",
     "MeanAblation": "corruption",
+    "MeanTrace": "dataset.averages",
     "NoiseCurve": "results",
     "QuestionSwap": "corruption",
     "Run": "results",
+    "Sample": "dataset.samples",
     "State": "sites",
     "Trace": "results",
     "TraceWidget": "widget",
     "Tracer": "tracer",
+    "demo_samples": "dataset.samples",
     "examples": "demo",
     "load_trace": "results",
+    "read_clevr": "dataset.samples",
+    "read_coco_qa": "dataset.samples",
+    "read_questions": "dataset.samples",
+    "trace_dataset": "dataset.run",
 }
 
 __all__ = [  # noqa: RUF022 - in the order in which one meets them
@@ -51,6 +64,15 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "NoiseCurve",
     "examples",
     "load_trace",
+    "trace_dataset",
+    "DatasetTrace",
+    "MeanTrace",
+    "Comparison",
+    "Sample",
+    "read_coco_qa",
+    "read_clevr",
+    "read_questions",
+    "demo_samples",
 ]
 
 

@@ -1,7 +1,8 @@
 """The clean run and the corrupted runs of one image and question, computed once and shared.
 
 For: everything that patches, cuts or reads. `BaseRuns.hand_over` gives on what another question, answer or corruption
-leaves valid, so that moving the noise neither embeds the image again nor projects it.
+leaves valid, so that moving the noise neither embeds the image again nor projects it. `clean_together` computes the
+clean runs of many questions in a few passes.
 Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are cut into groups that
 fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.
 Ends: at recorded runs and logits; scores are `blip_trace_widget.tracer`'s.
@@ -10,13 +11,18 @@ Ends: at recorded runs and logits; scores are `blip_trace_widget.tracer`'s.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
-from blip_trace_widget.budget import sample_groups
-from blip_trace_widget.calls import Check, computed, no_check
+import torch
+
+from blip_trace_widget.budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.calls import Check, Computing, computed, no_check
 from blip_trace_widget.corruption import Corruption
 from blip_trace_widget.forward import Activations
 from blip_trace_widget.image_tokens import ImageTokens, Sight
+from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.runs import BaseRun, Runner, Text
 
 #: Longest greedy answer where the model's generation settings name none (transformers' default).
@@ -48,7 +54,7 @@ class BaseRuns:
             return
         same_answer = other.given_ids == self.given_ids
         same_corruption = other.corruption == self.corruption
-        names = ["_clean_encoder"]
+        names = ["_clean_encoder", "own_answer_ids"]
         names += ["answer_ids", "text", "clean", "_clean_with_states"] if same_answer else []
         names += ["_corrupted_encoder"] if same_corruption else []
         names += ["_corrupted", "_corrupted_with_states"] if same_answer and same_corruption else []
@@ -64,12 +70,15 @@ class BaseRuns:
         """
         if self.given_ids is not None:
             return self.given_ids
-        length = getattr(self.model.hf.text_decoder.generation_config, "max_length", None)
-        longest = length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
-        ids = self._runner.greedy(self._clean_encoder.output, longest, self.check)[0]
-        if not ids:
+        if not self.own_answer_ids:
             raise ValueError("answer: the model's own answer to this question is empty; give one")
-        return ids
+        return self.own_answer_ids
+
+    @computed
+    def own_answer_ids(self) -> list[int]:
+        """Token ids of the model's own greedy answer, end token left out; may be empty."""
+        longest = _longest_answer(self.model)
+        return self._runner.greedy(self._clean_encoder.output, longest, self.check)[0]
 
     @computed
     def text(self) -> Text:
@@ -154,3 +163,68 @@ class BaseRuns:
         if with_states:  # recorded, and the widest step of one layer
             numbers += (len(vision.stages) * len(vision.layers) + 8) * tokens * vision_width
         return numbers * 4
+
+
+def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
+    """Compute the clean runs of several questions of one model: of those of equal length in one pass.
+
+    Done group by group, so that what is projected of the images stays within `budget.CLEAN_SHARE`.
+
+    Yields:
+        which of them are computed now. Nothing here holds on to them: whoever does should let go before the next group.
+    """
+    waiting: list[BaseRuns | None] = list(every)
+    alone = Counter(runs.image for runs in waiting if runs)
+    kinds: dict[tuple[int, int], list[int]] = {}
+    for at, runs in enumerate(waiting):
+        assert runs is not None
+        shared = id(runs.image) if alone[runs.image] > 1 else 0
+        kinds.setdefault((shared, len(runs.question_ids)), []).append(at)
+    del runs, alone
+    for places in kinds.values():
+        for part in _groups_of_images(waiting[places[0]], len(places)):
+            group = [waiting[at] for at in places[part]]
+            for at in places[part]:
+                waiting[at] = None
+            with Computing(cast("BaseRuns", group[0]).model):
+                _encode_together(cast("list[BaseRuns]", group))
+            del group
+            yield places[part]
+
+
+def _encode_together(group: Sequence[BaseRuns]) -> None:
+    """The clean question encoders, the model's own answers, and the clean decoders of answers of equal length."""
+    runner = group[0]._runner
+    ImageTokens.embed_together([runs.image for runs in group])
+    memory = ImageTokens.see_together([runs.image for runs in group])
+    questions = runner.embed_questions([runs.question_ids for runs in group])
+    encoded = runner.encode(questions, Sight(memory), len(group))
+    answers = runner.greedy(encoded.output, _longest_answer(group[0].model))
+    by_length: dict[int, list[int]] = {}
+    for at, (runs, own) in enumerate(zip(group, answers, strict=True)):
+        encoder = encoded.part(slice(at, at + 1))
+        runs.__dict__.update(_clean_encoder=encoder, own_answer_ids=own)
+        if runs.given_ids is not None or own:
+            by_length.setdefault(len(runs.answer_ids), []).append(at)
+    for places in by_length.values():
+        inputs = torch.cat([group[at].text.decoder_input for at in places])
+        decoder = runner.decode(inputs, encoded.output[places])
+        logits = runner.logits(decoder.output)
+        for row, at in enumerate(places):
+            part, runs = slice(row, row + 1), group[at]
+            runs.__dict__["clean"] = BaseRun(runs.image.clean, runs._clean_encoder, decoder.part(part), logits[part])
+
+
+def _longest_answer(model: BlipVqa) -> int:
+    """Tokens of the longest greedy answer."""
+    length = getattr(model.hf.text_decoder.generation_config, "max_length", None)
+    return length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
+
+
+def _groups_of_images(first: BaseRuns | None, count: int) -> list[slice]:
+    """So many clean runs like the first in groups, by what each holds: its image's projections and recorded stages."""
+    assert first is not None
+    block, model = first.model.question_encoder, first.model
+    width = int(model.hf.config.text_config.hidden_size)
+    tokens = 2 * model.image_token_count + len(block.stages) * (len(first.question_ids) + 1)
+    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, CLEAN_SHARE)

@@ -1,6 +1,6 @@
 """How much memory may be used above the weights, and what follows for the size of pieces of work.
 
-For: cutting samples into groups and patched runs into chunks, so that peak memory does not grow with either.
+For: cutting samples and questions into groups, and patched runs into chunks, so that peak memory grows with neither.
 Cost: none.
 Ends: at numbers; the pieces are made in `blip_trace_widget.bases` and `blip_trace_widget.runs`.
 """
@@ -15,6 +15,8 @@ import torch
 CPU_BUDGET = 2**30
 #: What a group of samples may hold of it: recorded runs, noise and its projections. The rest is for chunks.
 GROUP_SHARE = 0.5
+#: What the clean runs of questions that are asked together may hold of it.
+CLEAN_SHARE = 0.25
 #: Rows (samples x runs x positions) of `WIDTH` numbers through a layer at once: enough for full speed, little enough to
 #: report often. A narrower model takes more rows.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
@@ -32,9 +34,9 @@ def memory_budget(device: torch.device) -> int:
     return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
 
 
-def sample_groups(samples: int, bytes_a_sample: int, device: torch.device) -> list[slice]:
-    """Samples in as few groups of like size as the budget allows."""
-    most = max(1, int(memory_budget(device) * GROUP_SHARE) // max(1, bytes_a_sample))
+def sample_groups(samples: int, bytes_a_sample: int, device: torch.device, share: float = GROUP_SHARE) -> list[slice]:
+    """Samples in as few groups of like size as a share of the budget allows."""
+    most = max(1, int(memory_budget(device) * share) // max(1, bytes_a_sample))
     groups = -(-samples // most)
     edges = [samples * number // groups for number in range(groups + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]

@@ -92,15 +92,16 @@ LITTLE = 0.1
 
 def picture(image: Image.Image) -> bytes:
     """The picture as JPEG, shrunk to `PICTURE_SIDE`."""
-    return _jpeg(image, PICTURE_SIDE, quality=85)
+    return jpeg(image, PICTURE_SIDE, quality=85)
 
 
 def thumbnail(shown: bytes) -> bytes:
     """The same for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
-    return _jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
+    return jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
 
 
-def _jpeg(image: Image.Image, side: int, **options: Any) -> bytes:
+def jpeg(image: Image.Image, side: int, **options: Any) -> bytes:
+    """A picture as JPEG, shrunk to a side."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()

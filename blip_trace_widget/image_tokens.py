@@ -8,6 +8,7 @@ Ends: at what a run sees (`Sight`); the text blocks' runs are `blip_trace_widget
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +69,31 @@ class ImageTokens:
     def clean_tokens(self) -> Tensor:
         """(image tokens, width)."""
         return self.model.embed_image(self.image)
+
+    @classmethod
+    def embed_together(cls, images: Sequence[ImageTokens]) -> None:
+        """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
+        new = [image for image in images if "clean_tokens" not in image.__dict__]
+        if not new:
+            return
+        model = new[0].model
+        together = max(1, chunk_rows(model.device, model.image_width) // model.image_token_count)
+        for start in range(0, len(new), together):
+            few = new[start : start + together]
+            for image, tokens in zip(few, model.embed_images([each.image for each in few]), strict=True):
+                image.__dict__["clean_tokens"] = tokens
+
+    @classmethod
+    def see_together(cls, images: Sequence[ImageTokens]) -> ImageMemory:
+        """What the clean runs on several images see, one a sample; each image shares what is projected of it."""
+        if len(set(images)) == 1:  # several questions about one picture: their queries fold into one row
+            return images[0].clean.memory
+        layers = images[0]._layers
+        tokens = torch.stack([image.clean_tokens for image in images])
+        memory = ImageMemory(layers, Projections(layers, tokens, bias=True))
+        for at, image in enumerate(images):
+            image.__dict__.setdefault("clean", Sight(memory.part(slice(at, at + 1))))
+        return memory
 
     @computed
     def patch_embeddings(self) -> Tensor:

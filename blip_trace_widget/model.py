@@ -210,14 +210,28 @@ class BlipVqa:
         rows, columns = self.grid
         return 1 + rows * columns
 
+    @property
+    def image_width(self) -> int:
+        """Numbers of an image token."""
+        return int(self.hf.config.vision_config.hidden_size)
+
     def embed_image(self, image: ImageLike) -> Tensor:
         """The ViT's final output for a picture: (image tokens, width), token 0 the class token.
 
         Raises:
             TypeError, ValueError: if it is no picture.
         """
+        return self.embed_images([image])[0]
+
+    def embed_images(self, images: Sequence[ImageLike]) -> Tensor:
+        """The ViT's final output for several pictures in one pass: (pictures, image tokens, width).
+
+        Raises:
+            TypeError, ValueError: if one is no picture.
+        """
+        pixels = torch.cat([self._pixels(image) for image in images])
         with self.lock, torch.inference_mode(), _exact_convolution():
-            tokens: Tensor = self.hf.vision_model(pixel_values=self._pixels(image)).last_hidden_state[0]
+            tokens: Tensor = self.hf.vision_model(pixel_values=pixels).last_hidden_state
         return tokens
 
     def embed_patches(self, image: ImageLike) -> Tensor:

@@ -44,13 +44,15 @@ _PAGE = """<!doctype html>
 """
 
 
-def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str) -> str:
+def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str, script: str, style: str) -> str:
     """The page.
 
     Args:
         traits: what a widget shows, by its traits' names.
         traces: all that is computed, each with its scene; the grid in view of `traits` is among them.
         picture: the figure as SVG, for readers without JavaScript.
+        script: the widget's.
+        style: its style sheet.
     """
     generation = traits["runs"]["generation"] if traits["runs"] else 0
     scenes = {id(trace.scene): trace.scene for trace in traces if trace.scene is not None}
@@ -68,11 +70,11 @@ def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str) -> st
         "error": "",
         "grids": here["grids"],
     }
-    saved = {"script": (_STATIC / "widget.js").read_text("utf-8"), "state": state, "scenes": played}
+    saved = {"script": script, "state": state, "scenes": played}
     return _PAGE.format(
         policy=POLICY,
         title=html.escape(f"Causal trace: {traits['question']}"),
-        style=(_STATIC / "widget.css").read_text("utf-8"),
+        style=style,
         picture=picture,
         saved=_escaped(json.dumps(saved, default=_as_base64, ensure_ascii=False)),
         script=(_STATIC / "page.js").read_text("utf-8"),

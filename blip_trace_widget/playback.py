@@ -216,7 +216,8 @@ class Player:
             return None
         first = next(trace for trace in self._grids.values() if trace.scene is self._scene)
         unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
-        return replace(first, samples=unknown, tokens=tokens, settings=first.settings | view._asdict())
+        settings = first.settings | view._asdict()
+        return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.scene)
 
     def positions(self, block: str) -> int:
         """How many positions a block has."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,28 @@ def effect_map(
     closed = grid.undefined_because
     values = grid.indirect_effect if closed else grid.recovery
     values = values.T if transposed else values
-    label = "indirect effect" if closed else "recovery"
+    return _map(values, "indirect effect" if closed else "recovery", title, rows, columns, None, ax)
+
+
+def role_map(
+    values: NDArray[np.float64], label: str, title: str, roles: Sequence[str], faint: NDArray[np.bool_], ax: Any = None
+) -> Any:
+    """Draw (layers, roles) in the paper's layout, roles down and layers across.
+
+    Args:
+        values: what the colour shows; NaN stays white.
+        label: its name.
+        title: above it.
+        roles: what the columns stand for.
+        faint: cells that get a dot, for they may be 0.
+        ax: matplotlib axes to draw on.
+    """
+    return _map(values.T, label, title, ("", roles), ("layer", range(len(values))), faint.T & np.isfinite(values.T), ax)
+
+
+def _map(
+    values: Any, label: str, title: str, rows: Labels, columns: Labels, faint: NDArray[np.bool_] | None, ax: Any
+) -> Any:
     known = np.abs(values[np.isfinite(values)])
     limit = float(known.max()) if known.size and known.max() > 0 else 1.0
     pyplot = _pyplot()
@@ -59,6 +81,9 @@ def effect_map(
         axis.set_label_text(name)
         if not isinstance(labels, range) or len(labels) <= 12:
             axis.set_ticks(range(len(labels)), [str(item) for item in labels])
+    if faint is not None and faint.any():
+        down, across = np.nonzero(faint)
+        ax.scatter(across, down, s=4, color="0.55", linewidths=0)
     ax.set_title(title)
     ax.figure.colorbar(picture, ax=ax, label=label)
     return ax

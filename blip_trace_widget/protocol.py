@@ -222,6 +222,30 @@ class Curve(TypedDict):
     clean: float | None
 
 
+class ListedSample(TypedDict):
+    """One line of a data set's list."""
+
+    number: int
+    picture: bytes  # JPEG, or empty
+    question: str
+    group: str
+    answers: list[tuple[str, str]]  # what each is, and the answer
+    effect: str  # the total effect, in words
+    note: str  # why it was skipped and cannot be chosen, else ""
+
+
+class Listing(TypedDict):
+    """The samples of a data set that are in sight."""
+
+    title: str
+    rows: list[ListedSample]
+    first: int  # how many lie before them
+    size: int  # of a page
+    found: int  # samples that fit what is looked for
+    groups: list[str]
+    orders: list[str]
+
+
 # --- custom messages, front end -> kernel --------------------------------------------------------------------------
 
 

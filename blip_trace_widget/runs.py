@@ -78,14 +78,18 @@ class Runner:
 
     def embed_question(self, question: Sequence[int]) -> Tensor:
         """(1, question tokens, width)."""
-        return self._embed(self.model.hf.text_encoder.embeddings, question)
+        return self.embed_questions([question])
+
+    def embed_questions(self, questions: Sequence[Sequence[int]]) -> Tensor:
+        """Questions of equal length, (questions, question tokens, width)."""
+        return self._embed(self.model.hf.text_encoder.embeddings, questions)
 
     def embed_answer(self, answer: Sequence[int]) -> Tensor:
         """What the decoder gets to score an answer: (1, answer tokens, width)."""
-        return self._embed(self.model.hf.text_decoder.bert.embeddings, [self.model.start_id, *answer[:-1]])
+        return self._embed(self.model.hf.text_decoder.bert.embeddings, [[self.model.start_id, *answer[:-1]]])
 
-    def _embed(self, embeddings: torch.nn.Module, ids: Sequence[int]) -> Tensor:
-        embedded: Tensor = embeddings(input_ids=torch.tensor([list(ids)], device=self.model.device))
+    def _embed(self, embeddings: torch.nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+        embedded: Tensor = embeddings(input_ids=torch.tensor(ids, device=self.model.device))
         return embedded
 
     def encode(self, question: Tensor, sight: Sight, samples: int, check: Check = no_check) -> Activations:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
@@ -38,6 +38,10 @@ from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
+
+if TYPE_CHECKING:
+    from blip_trace_widget.dataset.traced import DatasetTrace
+    from blip_trace_widget.dataset.widget import DatasetWidget
 
 #: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
 SELECTED = ("selection", "patches")
@@ -154,6 +158,22 @@ class TraceWidget(Controls):
         player = Player(traces, widget)
         widget._begin(player.tracer, player, path=path, scene=player.tracer.scene)
         return widget
+
+    @staticmethod
+    def from_dataset(folder: DatasetTrace | str | os.PathLike[str]) -> DatasetWidget:
+        """A widget that shows a traced data set, without a model: the average grid, and beside it the samples.
+
+        Args:
+            folder: what `trace_dataset` wrote, or the `DatasetTrace` that it gave (or a selection of it).
+
+        Raises:
+            OSError: if there is no such folder.
+            TypeError, ValueError: if it is none of ours, damaged, or no sample in it was traced.
+            ImportError: if the extra ``data`` is not installed.
+        """
+        from blip_trace_widget.dataset.widget import DatasetWidget
+
+        return DatasetWidget(folder)
 
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
         kind = type(tracer.corruption).__name__
@@ -443,7 +463,7 @@ class TraceWidget(Controls):
         picture, traces = self._drawn("light", thumbnail=True), self._conductor.traces
         with self._conductor.lock:
             traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
-        return page(traits, traces, picture)
+        return page(traits, traces, picture, str(type(self)._esm), str(type(self)._css))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""

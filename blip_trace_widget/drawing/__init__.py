@@ -98,6 +98,7 @@ def svg(
         heatmap = Heatmap(sheet, cells, scale, show, metric, axes, (RIGHT, y + 44, RIGHT_WIDTH))
         y = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
     bars = detail.get("bars") or runs.get("bars") or {}
+    bars = bars if bars.get("words") else {}  # an average has no words
     if cells is not None and (said or bars):
         sheet.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
         y += 12

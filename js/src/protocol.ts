@@ -180,6 +180,28 @@ export interface Curve {
 	clean: number | null;
 }
 
+/** One line of a data set's list. */
+export interface ListedSample {
+	number: number;
+	picture: DataView;
+	question: string;
+	group: string;
+	answers: [string, string][];
+	effect: string;
+	note: string;
+}
+
+/** The samples of a data set that are in sight. */
+export interface Listing {
+	title: string;
+	rows: ListedSample[];
+	first: number;
+	size: number;
+	found: number;
+	groups: string[];
+	orders: string[];
+}
+
 /** The first message of a view: which protocol it speaks. */
 export interface HelloRequest {
 	type: "hello";

@@ -1,0 +1,155 @@
+"""The shell's way to trace a data set: ``python -m blip_trace_widget trace questions.csv --images DIR --out DIR``.
+
+For: long runs without a notebook, on a server or in a batch system.
+Cost: `blip_trace_widget.trace_dataset`'s.
+Ends: at arguments, words and an exit code: 0 when every sample is traced or skipped, 1 on an error, 2 on arguments that
+cannot be used, 130 when interrupted. What was finished stays; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from blip_trace_widget.corruption import NOISE_KINDS, PLACES, GaussianNoise
+from blip_trace_widget.metrics import METRICS
+from blip_trace_widget.sites import BLOCKS, SITES
+
+EXAMPLES = """\
+examples:
+  try it with the built-in model and 50 drawn scenes:
+    python -m blip_trace_widget trace demo --limit 50 --out results
+  COCO-QA, as Palit et al. publish it, with BLIP:
+    python -m blip_trace_widget trace color_coco_qa.csv --images train2017 --out results \\
+        --model Salesforce/blip-vqa-base --only-correct
+  then, in a notebook:
+    from blip_trace_widget import TraceWidget
+    TraceWidget.from_dataset("results")
+
+A run that is ended in any way goes on where it was when the same command is given again.
+Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    whole = argparse.ArgumentParser(
+        prog="python -m blip_trace_widget",
+        description="Causal tracing of BLIP's visual question answering.",
+        allow_abbrev=False,
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    trace = commands.add_parser(
+        "trace",
+        help="trace every question of a file into a folder of Parquet tables",
+        description="Ask BLIP every question of a file, damage the image with noise until the answer is lost, and find "
+        "out which hidden states bring it back. Results are two Parquet tables: one row a sample, one row a cell "
+        "(layer and token).",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = trace.add_argument
+    add(
+        "questions",
+        help="a CSV file with the columns image, question (and answer, foil, id, group), or in COCO-QA's "
+        "or CLEVR's published format; or the word demo for scenes of the built-in model",
+    )
+    add("--images", metavar="DIR", help="the folder of the pictures that the file names")
+    add("--out", metavar="DIR", required=True, help="the folder for the results; to go on, the one of before")
+    add(
+        "--model",
+        metavar="ID",
+        help="a model of the Hugging Face hub, such as Salesforce/blip-vqa-base, or a folder; "
+        "default the built-in tiny model",
+    )
+    add("--device", help="where to compute, such as cpu or cuda:0; default the GPU if there is one")
+    add("--dtype", default="float32", help="floating point type of the weights (default %(default)s)")
+    add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
+    add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
+    add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
+    add("--samples", type=int, default=10, metavar="N", help="noise samples a question (default %(default)d)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default %(default)d)")
+    add("--metric", choices=list(METRICS), default="probability", help="how a run is scored (default %(default)s)")
+    add(
+        "--blocks",
+        nargs="+",
+        choices=list(BLOCKS),
+        default=["question_encoder", "answer_decoder"],
+        metavar="BLOCK",
+        help=f"blocks to trace, of {', '.join(BLOCKS)} (default question_encoder answer_decoder)",
+    )
+    add(
+        "--sites",
+        nargs="+",
+        choices=list(SITES),
+        default=["block_output"],
+        metavar="SITE",
+        help=f"sites to trace, of {', '.join(SITES)} (default block_output)",
+    )
+    add("--only-correct", action="store_true", help="skip questions that the model does not answer as the file says")
+    add(
+        "--missing",
+        choices=("error", "skip"),
+        default="error",
+        help="what to do about questions whose picture is not in the folder (default %(default)s)",
+    )
+    add("--limit", type=int, metavar="N", help="only the first N questions")
+    add(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="address of a dask scheduler whose workers are to compute, such as tcp://10.0.0.1:8786",
+    )
+    return whole
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    asked = parser().parse_args(arguments)
+    if asked.limit is not None and asked.limit < 1:
+        parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
+    if asked.questions != "demo" and asked.images is None:
+        parser().error("the following arguments are required: --images (where the pictures of the file are)")
+    try:
+        _trace(asked)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 130
+    except (TypeError, ValueError, OSError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _trace(asked: Any) -> None:
+    from blip_trace_widget import BlipVqa, demo_samples, read_questions, trace_dataset
+
+    if asked.questions == "demo":
+        samples: Any = demo_samples(asked.limit or 200)
+    else:
+        samples = read_questions(asked.questions, asked.images, asked.missing)[: asked.limit]
+    noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
+    options = {"device": asked.device, "dtype": asked.dtype}
+    model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
+    client = None
+    if asked.scheduler:
+        from distributed import Client
+
+        client = Client(asked.scheduler, timeout="30s")
+    trace_dataset(
+        samples,
+        model,
+        asked.out,
+        asked.blocks,
+        asked.sites,
+        noise,
+        asked.metric,
+        client,
+        progress=True,
+        only_correct=asked.only_correct,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

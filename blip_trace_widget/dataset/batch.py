@@ -1,0 +1,303 @@
+"""A batch of samples traced: from pictures and questions to rows of the two tables.
+
+For: `trace_dataset`, which hands whole batches to this process or to workers on other machines.
+Cost: of every picture one ViT pass, together as `budget.CHUNK_ROWS` allows; the clean runs of questions of equal length
+in one pass; then the corrupted runs and the grids, a sample after another, for one alone fills the machine.
+Ends: at rows. What was not traced is a row too, with the reason.
+
+Every sample has noise of its own (`own_noise`). Were the noise drawn once for all, its share in the average would not
+become less with more questions, and the intervals over questions would not know of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from blip_trace_widget import figure
+from blip_trace_widget.bases import clean_together
+from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
+from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.samples import Sample
+from blip_trace_widget.metrics import METRICS, as_metric
+from blip_trace_widget.model import as_image, picture_hash
+from blip_trace_widget.sites import BLOCKS, SITES, one_of
+from blip_trace_widget.tracer import Tracer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from blip_trace_widget.model import BlipVqa
+    from blip_trace_widget.results import Trace
+
+#: Why a sample was skipped: the reasons that are counted.
+UNREADABLE, UNUSABLE, WRONG, UNBROKEN = (
+    "the picture cannot be read",
+    "the question or answer cannot be used",
+    "the model's answer is wrong",
+    "the noise does not break the answer",
+)
+#: Longest side of the pictures that are kept beside the results, in pixels.
+KEPT_SIDE = 160
+
+Row: TypeAlias = dict[str, Any]
+#: The samples' and the cells' table of a batch.
+Tables: TypeAlias = "tuple[pa.Table, pa.Table]"
+
+
+class Batch(NamedTuple):
+    """Samples that land together; the first has the number `first`."""
+
+    number: int
+    first: int
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done with every sample.
+
+    Attributes:
+        grids: block and site of each grid.
+        corruption: its noise is drawn for every sample anew, see `own_noise`.
+        metric: a name, or one's own callable.
+        only_correct: skip what the model does not answer as the sample says.
+    """
+
+    grids: tuple[tuple[str, str], ...]
+    corruption: Corruption
+    metric: str | Callable[..., Any]
+    only_correct: bool
+
+    @classmethod
+    def of(
+        cls,
+        blocks: Sequence[str] | str,
+        sites: Sequence[str] | str,
+        corruption: Corruption | None,
+        metric: str | Callable[..., Any],
+        only_correct: bool,
+    ) -> Plan:
+        """From what was asked.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        damage = GaussianNoise() if corruption is None else corruption
+        if not isinstance(damage, Corruption):
+            raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(damage).__name__}")
+        if type(damage).__name__ not in figure.CULPRITS:
+            raise ValueError(f"corruption: expected one of {list(figure.CULPRITS)}, got {type(damage).__name__}")
+        if not isinstance(only_correct, bool):
+            raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
+        as_metric(metric)
+        block_names = [one_of("blocks", name, BLOCKS) for name in ([blocks] if isinstance(blocks, str) else blocks)]
+        site_names = [one_of("sites", name, SITES) for name in ([sites] if isinstance(sites, str) else sites)]
+        for block in block_names:
+            closed = figure.closed_because(damage, block)
+            if closed:
+                raise ValueError(
+                    f"blocks: {block!r} can be traced under GaussianNoise(at='patch_embeddings') alone, got {damage!r}"
+                )
+        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].sites]
+        if not grids:
+            raise ValueError(f"blocks, sites: {block_names} have none of {site_names}")
+        return cls(tuple(dict.fromkeys(grids)), damage, metric, only_correct)
+
+    def settings(self, model: BlipVqa) -> Row:
+        """What makes the same numbers again, as plain JSON.
+
+        Raises:
+            ValueError: if the corruption does not fit the model.
+        """
+        checked_region(getattr(self.corruption, "region", None), model.grid)
+        told = model.provenance
+        return {
+            "model": model.name,
+            **{name: told[name] for name in ("revision", "weights", "dtype")},
+            "grids": [list(grid) for grid in self.grids],
+            "corruption": self.corruption.settings(),
+            "metric": as_metric(self.metric).name,
+            "only_correct": self.only_correct,
+        }
+
+
+def own_noise(corruption: Corruption, name: str) -> Corruption:
+    """The noise of a sample: the given seed plus the sample's id where that is a whole number, else plus its CRC-32.
+
+    So it goes with the sample, wherever it stands in the list and whatever is traced beside it.
+    """
+    if not isinstance(corruption, GaussianNoise):
+        return corruption
+    step = int(name) if re.fullmatch(r"\d{1,15}", name, re.ASCII) else zlib.crc32(name.encode())
+    return replace(corruption, seed=(corruption.seed + step) % 2**63)
+
+
+def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
+    """The tables of a batch: a row for each sample, and one for each cell of those that are traced, in their order."""
+    samples = batch.samples
+    rows = [_row(batch.first + at, sample) for at, sample in enumerate(samples)]
+    tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
+    cells: dict[int, list[Row]] = {}
+    places = list(tracers)
+    for group in clean_together(tracers[at].bases for at in places):
+        for place in group:
+            at = places[place]
+            # Let go of at once: what is recorded of one sample may fill the memory.
+            cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
+    every = [cell for at in sorted(cells) for cell in cells[at]]
+    return store.as_table("samples", rows), store.as_table("cells", every)
+
+
+def _row(number: int, sample: Sample) -> Row:
+    told: Row = {
+        "sample": number,
+        "id": sample.id,
+        "group": sample.group,
+        "image": image_name(sample.image),
+        "question": sample.question if isinstance(sample.question, str) else repr(sample.question),
+        "given_answer": None if sample.answer is None else str(sample.answer),
+        "foil": None if sample.foil is None else str(sample.foil),
+        "traced": False,
+    }
+    return told
+
+
+def image_name(image: Any) -> str:
+    """A path as it was given; of anything else, where it is a picture, the hash of its pixels."""
+    if isinstance(image, NamedPicture):
+        return image.name
+    if isinstance(image, str) or hasattr(image, "__fspath__"):
+        return str(image)
+    try:
+        return picture_hash(as_image(image))
+    except (TypeError, ValueError, OSError):
+        return ""
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """The bytes of a picture file and its path, for workers that do not see the file; None where it cannot be read."""
+
+    name: str
+    content: bytes | None
+    problem: str = ""
+
+
+def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
+    """A tracer for each sample that can be asked; samples of one picture share what is computed of it."""
+    known: dict[str, Tracer] = {}
+    for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
+        asked: dict[str, Any] = {
+            "question": sample.question,
+            "answer": sample.answer,
+            "foil": sample.foil,
+            "corruption": own_noise(plan.corruption, sample.id),
+        }
+        try:
+            if row["image"] not in known:
+                image = _picture(sample.image)
+        except (TypeError, ValueError, OSError) as error:
+            _skip(row, UNREADABLE, error)
+            continue
+        try:
+            if row["image"] in known:
+                tracer = known[row["image"]].replace(**asked)
+            else:
+                tracer = Tracer(model, image, **asked, metric=plan.metric)
+                known[row["image"]] = tracer
+            _check_spelling(tracer)
+        except (TypeError, ValueError) as error:
+            _skip(row, UNUSABLE, error)
+            continue
+        yield at, tracer
+
+
+def _picture(image: Any) -> Any:
+    if not isinstance(image, NamedPicture):
+        return as_image(image)
+    if image.content is None:
+        raise OSError(image.problem)
+    return as_image(image.content)
+
+
+def _check_spelling(tracer: Tracer) -> None:
+    """Whether the tokenizer has words for the answer and the foil."""
+    unknown = tracer.model.processor.tokenizer.unk_token_id
+    for name, text in tracer.given.items():
+        if text is not None and unknown in tracer.model.answer_ids(name, text):
+            raise ValueError(f"{name}: the tokenizer cannot spell {text!r}")
+
+
+def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
+    """The cells of a sample; its row is filled in."""
+    own = tracer.model.text(tracer.bases.own_answer_ids)
+    right = None if sample.answer is None else _same(own, sample.answer)
+    row |= {"own_answer": own, "correct": right}
+    if plan.only_correct and right is False:
+        _skip(row, WRONG, f"it says {own!r}, not {sample.answer!r}")
+        return
+    try:
+        clean, total = tracer.clean, tracer.total_effect
+    except ValueError as error:  # an empty answer, or a foil that does not fit the model's own
+        _skip(row, UNUSABLE, error)
+        return
+    row |= {
+        "answer": tracer.answer,
+        "clean": clean.score,
+        "corrupted": float(total.corrupted.mean()),
+        "corrupted_scores": total.corrupted,
+        "total_effect": total.value,
+        "total_effect_stderr": total.stderr,
+    }
+    raises = total.value < 0 if plan.metric != "kl_divergence" else total.value > 0
+    if total.closed_because or (raises and plan.metric in METRICS):
+        _skip(row, UNBROKEN, total.closed_because or "it raises the score")
+        return
+    scene = tracer.scene
+    row |= {
+        "traced": True,
+        "corrupted_answer": tracer.corrupted.answer,
+        "question_tokens": tracer.question_tokens,
+        "settings": json.dumps(tracer.question_settings() | {"corruption": tracer.corruption.settings()}),
+        "picture": figure.jpeg(tracer.image, KEPT_SIDE, quality=80),
+        "scene": None if scene is None else json.dumps(scene.packed()[1]),
+        "other_picture": None if scene is None else scene.other_picture or None,
+    }
+    for block, site in plan.grids:
+        yield from _cells(row, tracer.trace(block, site))
+
+
+def _cells(row: Row, trace: Trace) -> Iterator[Row]:
+    effect, stderr, scores = trace.indirect_effect, trace.stderr, trace.scores
+    for layer, position in np.ndindex(effect.shape):
+        yield {
+            "sample": row["sample"],
+            "id": row["id"],
+            "group": row["group"],
+            "block": trace.settings["block"],
+            "site": trace.settings["site"],
+            "layer": layer,
+            "position": position,
+            "token": trace.tokens[position],
+            "clean": trace.clean,
+            "corrupted": row["corrupted"],
+            "score": scores[layer, position],
+            "indirect_effect": effect[layer, position],
+            "stderr": stderr[layer, position],
+            "scores": trace.samples[:, layer, position],
+        }
+
+
+def _same(one: str, other: str) -> bool:
+    return " ".join(one.lower().split()) == " ".join(other.lower().split())
+
+
+def _skip(row: Row, reason: str, why: object) -> None:
+    row |= {"reason": reason, "why": str(why)}

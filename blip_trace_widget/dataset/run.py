@@ -1,0 +1,180 @@
+"""`trace_dataset`: every sample traced or skipped with a reason, batch by batch, here or on the workers of a cluster.
+
+For: the one call. It cuts the samples into batches, leaves out those that are finished, and puts the others' tables
+into the folder as they come.
+Cost: see `blip_trace_widget.dataset.batch`; memory for one batch, or two a worker.
+Ends: at a folder; `blip_trace_widget.dataset.averages` reads it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from blip_trace_widget.calls import as_progress
+from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.batch import Batch, Plan, Tables, image_name, trace_batch
+from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
+from blip_trace_widget.dataset.traced import DatasetTrace
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.sites import whole_number
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from blip_trace_widget.corruption import Corruption
+
+#: Samples that land together. The model meets them together too, so that a batch always gives the same numbers.
+BATCH = 16
+
+
+def trace_dataset(
+    samples: Any,
+    model: BlipVqa | str | os.PathLike[str],
+    out: PathLike,
+    blocks: Sequence[str] | str = ("question_encoder", "answer_decoder"),
+    sites: Sequence[str] | str = ("block_output",),
+    corruption: Corruption | None = None,
+    metric: str | Callable[..., Any] = "probability",
+    client: Any = None,
+    progress: bool | Callable[[int, int], object] | None = True,
+    *,
+    only_correct: bool = False,
+    batch_size: int = BATCH,
+) -> DatasetTrace:
+    """Trace every sample of a data set into a folder of Parquet files, and go on where an earlier call was ended.
+
+    Results land in whole batches. Whatever ends the process, what has landed stays: the same call again computes only
+    what is missing, and the tables are the same as if nothing had happened. Every sample given ends in the samples'
+    table, traced or skipped with its reason.
+
+    Every sample has noise of its own: the corruption's seed plus the sample's id where that is a whole number (else its
+    CRC-32). The intervals over samples then hold for the noise too. `Tracer` with the settings in the samples' table
+    gives the same numbers.
+
+    Args:
+        samples: an iterable of (image, question[, answer, foil, id, group]) or of mappings with these names, a pandas
+            DataFrame with such columns, or what `read_coco_qa`, `read_clevr` or `demo_samples` gives. Without an answer
+            the model's own is scored.
+        model: a `BlipVqa`, a hub id or a folder.
+        out: the folder for the results; made if it is not there.
+        blocks: of which blocks there shall be grids.
+        sites: and of which sites.
+        corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``.
+        metric: as in `Tracer`.
+        client: a ``dask.distributed.Client``: its workers trace, and load the model by themselves, so it must be a hub
+            id, a folder that they see, or a `BlipVqa` made from one. The pictures travel to them.
+        progress: True for a bar and the counts in words, or a callable on (samples done, samples in all; None where
+            that is not known).
+        only_correct: skip samples that the model does not answer as they say.
+        batch_size: samples that land together.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted; also where the folder holds
+            something else, or results of other settings or samples.
+        OSError: if the folder cannot be written; what was finished before stays.
+        ImportError: if the extra ``data`` is not installed, or the workers lack the package.
+    """
+    store.arrow()
+    plan = Plan.of(blocks, sites, corruption, metric, only_correct)
+    size = whole_number("batch_size", batch_size, 1)
+    given = as_samples(samples)
+    total = len(samples) if hasattr(samples, "__len__") else None
+    if client is None:
+        workers: Any = Here(_loaded(model), plan)
+    else:
+        from blip_trace_widget.dataset.cluster import Cluster
+
+        workers = Cluster(client, model, plan)
+    folder = store.Store(out, workers.settings | {"batch_size": size})
+    report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
+    counted = _Counted(total, report)
+    try:
+        for batch, (rows, cells) in workers.traced(_unfinished(folder, given, size, counted)):
+            folder.put(batch.number, rows, cells)
+            counted.add(len(batch.samples))
+    finally:
+        close()
+    traced = DatasetTrace.load(out)
+    _check_nothing_beyond(traced, counted.done)
+    folder.count(traced.counts)
+    if progress is True:
+        print(traced.summary)
+    return traced
+
+
+def _loaded(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
+    return model if isinstance(model, BlipVqa) else BlipVqa.from_pretrained(model)
+
+
+class Here:
+    """This process traces."""
+
+    def __init__(self, model: BlipVqa, plan: Plan) -> None:
+        self._model, self._plan = model, plan
+        self.settings = plan.settings(model)
+
+    def traced(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tables]]:
+        """The batches with their tables."""
+        for batch in batches:
+            yield batch, trace_batch(self._model, self._plan, batch)
+
+
+class _Counted:
+    """How many samples are done, said to whoever wants to know."""
+
+    def __init__(self, total: int | None, report: Callable[[int, Any], object]) -> None:
+        self._total, self._report = total, report
+        self.done = 0
+
+    def add(self, samples: int) -> None:
+        self.done += samples
+        self._report(self.done, self._total)
+
+
+def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, counted: _Counted) -> Iterator[Batch]:
+    """The batches that are not in the folder yet.
+
+    Raises:
+        ValueError: if the folder holds other samples.
+    """
+    for number in itertools.count():
+        some = list(itertools.islice(samples, size))
+        if not some:
+            return
+        batch = Batch(number, number * size, some)
+        there = folder.finished(number)
+        if there is not None:
+            _check_same(folder, batch, there)
+            if there.num_rows == len(some):
+                counted.add(len(some))
+                continue
+        yield batch
+
+
+def _check_same(folder: store.Store, batch: Batch, there: pa.Table) -> None:
+    for sample, row in zip(batch.samples, there.to_pylist(), strict=False):
+        now = {
+            "id": sample.id,
+            "group": sample.group,
+            "image": image_name(sample.image),
+            "question": str(sample.question),
+            "given_answer": None if sample.answer is None else str(sample.answer),
+        }
+        for name, value in now.items():
+            if row[name] != value:
+                raise ValueError(
+                    f"samples: the folder {os.fspath(folder.folder)!r} was begun with others: number {row['sample']} "
+                    f"has {name} {row[name]!r} there, {value!r} now. Take another folder"
+                )
+
+
+def _check_nothing_beyond(traced: DatasetTrace, given: int) -> None:
+    there = traced.counts["given"]
+    if there > given:
+        raise ValueError(
+            f"samples: the folder {os.fspath(traced.folder)!r} was begun with more: {there} samples are there, {given} "
+            "were given now. Take another folder, or open all of them with DatasetTrace.load"
+        )

@@ -1,0 +1,361 @@
+"""DatasetTrace: a traced data set, read from its folder.
+
+For: the tables, the averages, the comparisons, and every sample's own grids again.
+Cost: the samples' table without pictures is read at once; of the cells what is asked for.
+Ends: at results. It needs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.dataset import averages, store
+from blip_trace_widget.dataset.averages import Aligned, Comparison, MeanTrace, Roles
+from blip_trace_widget.results import Trace
+from blip_trace_widget.scene import Scene
+from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from blip_trace_widget.dataset.samples import PathLike
+
+#: Columns that are read for one sample at a time.
+HEAVY = ("corrupted_scores", "settings", "scene", "picture", "other_picture")
+#: Bootstrap resamples and permutations.
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, eq=False)
+class DatasetTrace:
+    """A data set that `trace_dataset` traced, or a selection of it.
+
+    Attributes:
+        folder: where its tables are.
+        settings: what it was computed with, as plain JSON.
+        samples: a row for each sample: question, answers, effects, and for a skipped one the reason; pandas DataFrame.
+    """
+
+    folder: Path
+    settings: dict[str, Any] = field(repr=False)
+    samples: pd.DataFrame = field(repr=False)
+
+    @classmethod
+    def load(cls, folder: PathLike) -> DatasetTrace:
+        """Open a folder that `trace_dataset` wrote, whether it is finished or not.
+
+        Raises:
+            OSError: if there is no such folder.
+            ValueError: if it is none of ours, of a newer format, or a file in it is damaged.
+            ImportError: if the extra ``data`` is not installed.
+        """
+        arrow = store.arrow()
+        settings = store.read_settings(folder)
+        columns = [name for name in store.COLUMNS["samples"] if name not in HEAVY]
+        empty = store.as_table("samples", []).select(columns)
+        tables = [store.read(path, columns) for path in store.parts(Path(folder), "samples")]
+        return cls(Path(folder), settings, arrow.concat_tables([empty, *tables]).to_pandas())
+
+    def __repr__(self) -> str:
+        return f"DatasetTrace({os.fspath(self.folder)!r}: {self.summary})"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples were given, traced, and skipped for each reason."""
+        reasons = Counter(self.samples.loc[~self.samples["traced"], "reason"])
+        return {
+            "given": len(self.samples),
+            "traced": int(self.samples["traced"].sum()),
+            **{f"skipped: {reason}": number for reason, number in sorted(reasons.items())},
+        }
+
+    @property
+    def summary(self) -> str:
+        """The counts in words."""
+        counts = self.counts
+        skipped = "".join(f", {number} {name}" for name, number in counts.items() if name.startswith("skipped"))
+        return f"{counts['given']} samples: {counts['traced']} traced{skipped}"
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups' names, in the order in which they were met."""
+        return list(dict.fromkeys(self.samples["group"]))
+
+    @property
+    def grids(self) -> list[tuple[str, str]]:
+        """Block and site of each grid that a sample has."""
+        return [(block, site) for block, site in self.settings["grids"]]
+
+    def select(
+        self, group: str | None = None, tokens: int | None = None, correct: bool | None = None, samples: Any = None
+    ) -> DatasetTrace:
+        """Some of the samples.
+
+        Args:
+            group: of that group.
+            tokens: whose question has so many tokens, special ones included.
+            correct: that the model answered as the sample says, or not.
+            samples: of these numbers.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if none is left.
+        """
+        table = self.samples
+        keep = np.ones(len(table), dtype=bool)
+        if group is not None:
+            keep &= (table["group"] == one_of("group", group, self.groups)).to_numpy()
+        if tokens is not None:
+            whole_number("tokens", tokens, 1)
+            keep &= np.array([words is not None and len(words) == tokens for words in table["question_tokens"]])
+        if correct is not None:
+            keep &= (table["correct"] == correct).fillna(False).to_numpy(dtype=bool)
+        if samples is not None:
+            keep &= table["sample"].isin(list(samples)).to_numpy()
+        if not keep.any():
+            raise ValueError("select: no sample is left")
+        return replace(self, samples=table[keep])
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell of the traced samples: sample, id, group, block, site, layer, position, token, clean, ..."""
+        columns = [name for name in store.COLUMNS["cells"] if name != "scores"]
+        table = self._cells(columns, None).to_pandas()
+        return table[table["sample"].isin(self._numbers)].reset_index(drop=True)
+
+    def trace(self, sample: int, block: str | None = None, site: str | None = None) -> Trace:
+        """A sample's own grid, as `Tracer.trace` gave it.
+
+        Args:
+            sample: its number.
+            block: default the first that was traced.
+            site: default the first that was traced of that block.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if the sample was
+                skipped, with the reason.
+        """
+        block, site = self._grid(block, site)
+        return next(
+            trace for trace in self.traces(sample) if (trace.settings["block"], trace.settings["site"]) == (block, site)
+        )
+
+    def traces(self, sample: int) -> list[Trace]:
+        """All grids of a sample, with its scene.
+
+        Raises:
+            TypeError, ValueError: see `trace`.
+        """
+        number = whole_number("sample", sample, 0)
+        found = self.samples[self.samples["sample"] == number]
+        if found.empty:
+            raise ValueError(f"sample: there is no number {number}; expected one of the column 'sample' of `samples`")
+        if not found["traced"].iloc[0]:
+            raise ValueError(f"sample: number {number} was skipped: {found['reason'].iloc[0]} ({found['why'].iloc[0]})")
+        batch = number // self.settings["batch_size"]
+        of_it = [("sample", "=", number)]
+        row = store.read(store.part(self.folder, "samples", batch), filters=of_it).to_pylist()[0]
+        cells = store.read(store.part(self.folder, "cells", batch), filters=of_it)
+        scene = _scene(row)
+        return [_trace(row, cells, block, site, scene) for block, site in self.grids]
+
+    def picture(self, sample: int) -> bytes:
+        """The small picture that was kept of a traced sample, JPEG; empty of a skipped one."""
+        batch = whole_number("sample", sample, 0) // self.settings["batch_size"]
+        path = store.part(self.folder, "samples", batch)
+        rows = store.read(path, ["sample", "picture"], [("sample", "=", sample)]).to_pylist()
+        return bytes(rows[0]["picture"] or b"") if rows else b""
+
+    # --- averages ----------------------------------------------------------------------------------------------------
+
+    def mean(
+        self,
+        align: str | Roles = "ends",
+        block: str | None = None,
+        site: str | None = None,
+        group: str | None = None,
+        confidence: float = 0.95,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> MeanTrace:
+        """The average grid over the traced samples, with bootstrap intervals over samples.
+
+        Args:
+            align: how positions of different questions are brought together. ``"exact"``: questions of one length, a
+                role a position. ``"ends"``: up to three positions from either end keep their place, and all between are
+                pooled. Or a callable from the tuple of a sample's tokens to a role for each, None to leave it out.
+            block: default the first that was traced.
+            site: default the first that was traced of that block.
+            group: of the samples of that group alone.
+            confidence: share of the intervals, between 0 and 1.
+            resamples: of the bootstrap.
+            seed: of its random numbers.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        block, site = self._grid(block, site)
+        asked = _asked(confidence, resamples, seed)
+        data = (self if group is None else self.select(group)).aligned(align, block, site)
+        return averages.mean(data, *asked, settings=self._told(align, block, site) | {"group": group})
+
+    def compare(
+        self,
+        group_a: str,
+        group_b: str,
+        align: str | Roles = "ends",
+        block: str | None = None,
+        site: str | None = None,
+        rate: float = 0.05,
+        confidence: float = 0.95,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> Comparison:
+        """Where the average indirect effects of two groups differ.
+
+        Every cell is tested by dealing the samples to the groups anew; over the grid the false-discovery rate is held.
+
+        Args:
+            group_a: one group.
+            group_b: the other, which is subtracted.
+            align: see `mean`; the positions of both groups are brought together.
+            block: see `mean`.
+            site: see `mean`.
+            rate: the false-discovery rate, between 0 and 1.
+            confidence: see `mean`.
+            resamples: of the bootstrap, and permutations of the test.
+            seed: of their random numbers.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        block, site = self._grid(block, site)
+        for name, group in (("group_a", group_a), ("group_b", group_b)):
+            one_of(name, group, self.groups)
+        if group_a == group_b:
+            raise ValueError(f"group_a, group_b: expected two groups, got {group_a!r} twice")
+        _share("rate", rate)
+        asked = _asked(confidence, resamples, seed)
+        both = replace(self, samples=self.samples[self.samples["group"].isin([group_a, group_b])])
+        data = both.aligned(align, block, site)
+        of = both.traced["group"].to_numpy()
+        parts = [
+            Aligned(data.roles, data.effects[of == group], data.total[of == group]) for group in (group_a, group_b)
+        ]
+        for group, few in zip((group_a, group_b), parts, strict=True):
+            if len(few.total) < 2:
+                raise ValueError(f"group_a, group_b: {group!r} has {len(few.total)} traced samples, expected 2 or more")
+        told = self._told(align, block, site) | {"groups": [group_a, group_b]}
+        return averages.compare(parts[0], parts[1], (group_a, group_b), rate, *asked, settings=told)
+
+    def plot(self, align: str | Roles = "ends", group: str | None = None) -> list[Any]:
+        """The average of each grid in the paper's layout, tokens down and layers across.
+
+        Returns:
+            matplotlib axes, one a grid; where matplotlib is not installed, bqplot figures.
+        """
+        return [self.mean(align, block, site, group).plot() for block, site in self.grids]
+
+    def aligned(self, align: str | Roles = "ends", block: str | None = None, site: str | None = None) -> Aligned:
+        """The traced samples' indirect effects on common axes, which averages are made of.
+
+        Raises:
+            TypeError, ValueError: see `mean`.
+        """
+        block, site = self._grid(block, site)
+        if not len(self._numbers):
+            raise ValueError(f"there is no traced sample: {self.summary}")
+        columns = ["sample", "layer", "position", "token", "indirect_effect"]
+        table = self._cells(columns, [("block", "=", block), ("site", "=", site)])
+        numbers, layers, positions = (table[name].to_numpy() for name in columns[:3])
+        tokens, values = table["token"].to_pylist(), table["indirect_effect"].to_numpy()
+        order = np.lexsort((positions, layers, numbers))
+        starts = np.searchsorted(numbers[order], self._numbers)
+        stops = np.searchsorted(numbers[order], self._numbers, side="right")
+        depth = int(layers.max()) + 1
+        words, effects = [], []
+        for start, stop in zip(starts, stops, strict=True):
+            of = order[start:stop]
+            effects.append(values[of].reshape(depth, -1))
+            words.append(tuple(tokens[at] for at in of[: effects[-1].shape[1]]))
+        return averages.aligned(words, effects, self.traced["total_effect"].to_numpy(), align)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def traced(self) -> pd.DataFrame:
+        """The rows of `samples` that were traced."""
+        return self.samples[self.samples["traced"]]
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.int64]:
+        return np.asarray(self.traced["sample"].to_numpy(), dtype=np.int64)
+
+    def _cells(self, columns: Sequence[str], filters: Any) -> Any:
+        batches = set(self._numbers // self.settings["batch_size"])
+        places = [store.part(self.folder, "cells", batch) for batch in sorted(batches)]
+        empty = store.as_table("cells", []).select(columns)
+        tables = [store.read(path, columns, filters) for path in places]
+        return store.arrow().concat_tables([empty, *tables]).unify_dictionaries()
+
+    def _grid(self, block: str | None, site: str | None) -> tuple[str, str]:
+        if block is not None:
+            one_of("block", one_of("block", block, BLOCKS), dict.fromkeys(block for block, _ in self.grids))
+        found = [grid for grid in self.grids if block in (None, grid[0])]
+        if site is not None:
+            one_of("site", one_of("site", site, SITES), dict.fromkeys(site for _, site in found))
+        return next(grid for grid in found if site in (None, grid[1]))
+
+    def _told(self, align: str | Roles, block: str, site: str) -> dict[str, Any]:
+        name = align if isinstance(align, str) else getattr(align, "__name__", "roles")
+        return {"block": block, "site": site, "align": name}
+
+
+def _asked(confidence: float, resamples: int, seed: int) -> tuple[float, int, int]:
+    return _share("confidence", confidence), whole_number("resamples", resamples, 1), whole_number("seed", seed, 0)
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: expected a number between 0 and 1, got {type(value).__name__}")
+    if not 0 < value < 1:
+        raise ValueError(f"{name}: expected a number between 0 and 1, got {value!r}")
+    return float(value)
+
+
+def _scene(row: dict[str, Any]) -> Scene | None:
+    """What a widget shows beside the grids, from a file."""
+    if row["scene"] is None:
+        return None
+    pictures = {name: np.frombuffer(row[name] or b"", np.uint8) for name in ("picture", "other_picture")}
+    try:
+        return Scene.unpacked(pictures, json.loads(row["scene"]))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"folder: the scene of sample {row['sample']} is damaged: {error}") from error
+
+
+def _trace(row: dict[str, Any], cells: Any, block: str, site: str, scene: Scene | None) -> Trace:
+    table = cells.to_pandas()
+    of = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
+    depth = int(of["layer"].max()) + 1
+    scores = np.stack([np.asarray(each, dtype=np.float64) for each in of["scores"]], axis=1)
+    asked = {"block": block, "site": site, "head": None, "window": 1, "direction": "restore"}
+    return Trace(
+        samples=scores.reshape(scores.shape[0], depth, -1),
+        clean=float(row["clean"]),
+        corrupted=np.asarray(row["corrupted_scores"], dtype=np.float64),
+        settings=json.loads(row["settings"]) | asked,
+        tokens=tuple(of["token"][of["layer"] == 0]),
+        scene=scene,
+    )
