@@ -73,7 +73,7 @@ class ImageTokens:
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in images if "clean_tokens" not in image.__dict__]
+        new = [image for image in dict.fromkeys(images) if "clean_tokens" not in image.__dict__]
         if not new:
             return
         model = new[0].model

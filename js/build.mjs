@@ -6,7 +6,11 @@ import { minify } from "terser";
 const banner = "/* Generated from js/ by npm run build. Do not edit. */";
 
 const { outputFiles } = await build({
-	entryPoints: { widget: "src/index.ts", page: "src/pageEntry.ts" },
+	entryPoints: {
+		widget: "src/index.ts",
+		dataset: "src/datasetEntry.ts",
+		page: "src/pageEntry.ts",
+	},
 	outdir: "../blip_trace_widget/static",
 	bundle: true,
 	format: "esm",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_runs import trace
 from hypothesis import settings
 from node import npm
 from PIL import Image
@@ -52,6 +53,12 @@ def filled_widget(tracer):
         shown.wait(60)
     yield shown
     shown.close()
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    """Two hundred questions of the built-in model, traced without a disturbance."""
+    return trace(tmp_path_factory.mktemp("dataset") / "out", 200)
 
 
 @pytest.fixture

@@ -142,7 +142,7 @@ def own_noise(corruption: Corruption, name: str) -> Corruption:
 def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     """The tables of a batch: a row for each sample, and one for each cell of those that are traced, in their order."""
     samples = batch.samples
-    rows = [_row(batch.first + at, sample) for at, sample in enumerate(samples)]
+    rows = [{"sample": batch.first + at, **identity(sample), "traced": False} for at, sample in enumerate(samples)]
     tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
     cells: dict[int, list[Row]] = {}
     places = list(tracers)
@@ -155,18 +155,16 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     return store.as_table("samples", rows), store.as_table("cells", every)
 
 
-def _row(number: int, sample: Sample) -> Row:
-    told: Row = {
-        "sample": number,
+def identity(sample: Sample) -> Row:
+    """What tells a sample from others, as it is kept."""
+    return {
         "id": sample.id,
         "group": sample.group,
         "image": image_name(sample.image),
         "question": sample.question if isinstance(sample.question, str) else repr(sample.question),
         "given_answer": None if sample.answer is None else str(sample.answer),
         "foil": None if sample.foil is None else str(sample.foil),
-        "traced": False,
     }
-    return told
 
 
 def image_name(image: Any) -> str:

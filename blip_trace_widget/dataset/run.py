@@ -11,11 +11,12 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.calls import as_progress
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import Batch, Plan, Tables, image_name, trace_batch
+from blip_trace_widget.dataset.batch import Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.model import BlipVqa
@@ -155,14 +156,10 @@ def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, count
 
 
 def _check_same(folder: store.Store, batch: Batch, there: pa.Table) -> None:
+    if there.num_rows > len(batch.samples):
+        raise _more(folder.folder, there["sample"][-1].as_py() + 1, batch.first + len(batch.samples))
     for sample, row in zip(batch.samples, there.to_pylist(), strict=False):
-        now = {
-            "id": sample.id,
-            "group": sample.group,
-            "image": image_name(sample.image),
-            "question": str(sample.question),
-            "given_answer": None if sample.answer is None else str(sample.answer),
-        }
+        now = identity(sample)
         for name, value in now.items():
             if row[name] != value:
                 raise ValueError(
@@ -172,9 +169,12 @@ def _check_same(folder: store.Store, batch: Batch, there: pa.Table) -> None:
 
 
 def _check_nothing_beyond(traced: DatasetTrace, given: int) -> None:
-    there = traced.counts["given"]
-    if there > given:
-        raise ValueError(
-            f"samples: the folder {os.fspath(traced.folder)!r} was begun with more: {there} samples are there, {given} "
-            "were given now. Take another folder, or open all of them with DatasetTrace.load"
-        )
+    if traced.counts["given"] > given:
+        raise _more(traced.folder, traced.counts["given"], given)
+
+
+def _more(folder: Path, there: int, given: int) -> ValueError:
+    return ValueError(
+        f"samples: the folder {os.fspath(folder)!r} was begun with more: at least {there} samples are there, {given} were "
+        "given now. Take another folder, or open what is there with DatasetTrace.load"
+    )

@@ -112,9 +112,12 @@ def _rows(table: pd.DataFrame) -> Iterator[Sample]:
 
 def _text(value: Any) -> Any:
     """A cell of a table as text; None where it is empty. What is no text stays, for the tracer to refuse."""
-    if value is None or value != value or type(value).__name__ in ("NAType", "NaTType"):  # NaN is not itself
+    empty = value is None or type(value).__name__ in ("NAType", "NaTType")
+    if empty or value != value or (isinstance(value, str) and not value):  # NaN is not itself
         return None
-    return str(value) if (isinstance(value, int) and not isinstance(value, bool)) or hasattr(value, "item") else value
+    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "item")):
+        return value
+    return str(value)
 
 
 def read_coco_qa(csv: PathLike, images: PathLike, group: str | None = None, missing: str = "error") -> list[Sample]:

@@ -28,6 +28,9 @@ SETTINGS = "dataset.json"
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
 
+#: The columns by which a sample is known again.
+IDENTITY = ("sample", "id", "group", "image", "question", "given_answer", "foil")
+
 #: What a row of each table holds; see the README for what it means.
 COLUMNS = {
     "samples": {
@@ -134,8 +137,7 @@ class Store:
                 raise ValueError(
                     f"out: {os.fspath(folder)!r} has files of other origin in it and no {SETTINGS}; take a new folder"
                 )
-            for table in TABLES:
-                (self.folder / table).mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             content = json.dumps({"format": FORMAT, "version": VERSION, "settings": self.settings}, indent=1)
             self._land(self.folder / SETTINGS, lambda place: place.write_text(content, "utf-8"))
         for table in TABLES:
@@ -159,7 +161,7 @@ class Store:
         """
         if not all(part(self.folder, table, batch).is_file() for table in TABLES):
             return None
-        return read(part(self.folder, "samples", batch), ["sample", "id", "group", "image", "question", "given_answer"])
+        return read(part(self.folder, "samples", batch), IDENTITY)
 
     def put(self, batch: int, samples: pa.Table, cells: pa.Table) -> None:
         """Write a batch.

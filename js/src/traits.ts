@@ -84,11 +84,11 @@ function isRecord(value: unknown): value is Fields {
 	return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function text(value: unknown) {
+export function text(value: unknown) {
 	return typeof value === "string" ? value : "";
 }
 
-function number(value: unknown) {
+export function number(value: unknown) {
 	return Number.isFinite(value) ? (value as number) : 0;
 }
 
@@ -97,7 +97,7 @@ function oneOf<T extends string>(first: T, ...rest: T[]) {
 }
 
 /** An object that has the named fields, each a list or an object; anything else is "not there yet". */
-function shaped<T>(...needed: (keyof T & string)[]) {
+export function shaped<T>(...needed: (keyof T & string)[]) {
 	return (value: unknown): T | null =>
 		isRecord(value) && needed.every((name) => value[name] instanceof Object)
 			? (value as T)

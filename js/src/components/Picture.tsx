@@ -1,9 +1,9 @@
 // The picture in a square box, never distorted; another one can be dropped here or chosen.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
-import { toBytes } from "../binary";
+import { useRef, useState } from "preact/hooks";
 import { pictureIn } from "../picture";
+import { usePictureUrl } from "../pictureUrl";
 
 interface Props {
 	bytes: unknown;
@@ -21,21 +21,10 @@ interface Props {
 
 export function Picture(props: Props) {
 	const { bytes, what, testid, grey = 0, onPicture } = props;
-	const [url, setUrl] = useState<string | null>(null);
+	const url = usePictureUrl(bytes);
 	const [over, setOver] = useState(false);
 	const [ratio, setRatio] = useState(1);
 	const input = useRef<HTMLInputElement>(null);
-
-	useEffect(() => {
-		const data = toBytes(bytes);
-		if (data === null || data.byteLength === 0) {
-			setUrl(null);
-			return undefined;
-		}
-		const made = URL.createObjectURL(new Blob([data], { type: "image/jpeg" }));
-		setUrl(made);
-		return () => URL.revokeObjectURL(made);
-	}, [bytes]);
 
 	function drop(event: DragEvent): void {
 		event.preventDefault();

@@ -1,0 +1,81 @@
+// What the list of samples shares with the kernel beside the figure's own state: each trait as a signal, read through a
+// parser as the others are.
+
+import { type ReadonlySignal, signal } from "@preact/signals-core";
+import type { HostModel } from "./host";
+import type { Listing } from "./protocol";
+import { number, shaped, text } from "./traits";
+
+/** In the place of a sample's number. */
+export const AVERAGE = -1;
+
+/** What a person changes. */
+interface Choices {
+	/** "" = all groups. */
+	group: string;
+	/** Number of the sample that the figure shows; `AVERAGE` for none of them. */
+	chosen: number;
+	find: string;
+	order: string;
+	/** How many of the samples found lie before those in sight. */
+	first: number;
+}
+
+interface Traits extends Choices {
+	/** Null = not there yet. */
+	listing: Listing | null;
+	/** Of the selected cell, in words. */
+	interval: string;
+}
+
+export interface List
+	extends Readonly<{ [K in keyof Traits]: ReadonlySignal<Traits[K]> }> {
+	set<K extends keyof Choices>(name: K, value: Choices[K]): void;
+	dispose(): void;
+}
+
+const PARSERS: { [K in keyof Traits]: (value: unknown) => Traits[K] } = {
+	group: text,
+	chosen: (value) => (Number.isInteger(value) ? (value as number) : AVERAGE),
+	find: text,
+	order: text,
+	first: number,
+	listing: shaped<Listing>("rows", "groups", "orders"),
+	interval: text,
+};
+
+export function createList(host: HostModel): List {
+	const disposers: (() => void)[] = [];
+
+	function trait<K extends keyof Traits>(name: K): ReadonlySignal<Traits[K]> {
+		const read = () => PARSERS[name](host.get(name));
+		const value = signal(read());
+		const update = () => {
+			value.value = read();
+		};
+		host.on(`change:${name}`, update);
+		disposers.push(() => host.off(`change:${name}`, update));
+		return value;
+	}
+
+	return {
+		group: trait("group"),
+		chosen: trait("chosen"),
+		find: trait("find"),
+		order: trait("order"),
+		first: trait("first"),
+		listing: trait("listing"),
+		interval: trait("interval"),
+		set(name, value) {
+			try {
+				host.set(name, value);
+				host.save_changes();
+			} catch {
+				// Without a kernel there is no other list to show.
+			}
+		},
+		dispose() {
+			for (const dispose of disposers) dispose();
+		},
+	};
+}

@@ -1,0 +1,49 @@
+"""What runs in a process of its own, to be killed: `trace_dataset` with a trap at a chosen point."""
+
+import itertools
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from blip_trace_widget import BlipVqa, GaussianNoise, demo_samples, trace_dataset
+from blip_trace_widget.dataset import batch, store
+
+NOISE = GaussianNoise(samples=2)
+
+
+def trace(folder, samples, batch_size=16, **options):
+    """Trace scenes of the built-in model."""
+    torch.set_num_threads(1)
+    options = {"corruption": NOISE, "progress": False, **options}
+    return trace_dataset(demo_samples(samples), BlipVqa.demo(), folder, batch_size=batch_size, **options)
+
+
+def trace_and_die(folder, samples, batch_size, point, after):
+    """The same, killed when that point is reached for so many times."""
+    count = itertools.count(1)
+
+    def trap():
+        if next(count) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    owner, name = {
+        "a file is written but not in its place": (Path, "replace"),
+        "cells landed without their samples": (store.Store, "_land"),
+        "in the middle of a file": (store, "_write"),
+        "in the middle of a batch": (batch, "_trace"),
+    }[point]
+    whole = getattr(owner, name)
+
+    def trapped(*arguments):
+        if point == "in the middle of a file":
+            content, place = arguments
+            whole(content.slice(0, 1), place)
+            trap()
+            return whole(*arguments)
+        trap()
+        return whole(*arguments)
+
+    setattr(owner, name, trapped)
+    trace(folder, samples, batch_size)
