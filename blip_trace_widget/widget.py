@@ -463,7 +463,7 @@ class TraceWidget(Controls):
         picture, traces = self._drawn("light", thumbnail=True), self._conductor.traces
         with self._conductor.lock:
             traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
-        return page(traits, traces, picture, str(type(self)._esm), str(type(self)._css))
+        return page(traits, traces, picture, self._esm, self._css)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""

@@ -274,8 +274,7 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
     """Means over samples with percentile bootstrap intervals."""
     effect, recovery, total = _means(np.ones((1, len(data.total))), data)
     drawn = [_means(weights, data) for weights in _resamples(len(data.total), resamples, seed)]
-    ends = [50 - 50 * confidence, 50 + 50 * confidence]
-    intervals = [np.nanpercentile(np.concatenate(each), ends, axis=0) for each in zip(*drawn, strict=True)]
+    intervals = [_interval(np.concatenate(each), confidence) for each in zip(*drawn, strict=True)]
     shape = data.effects.shape[1:]
     (low, high), (recovery_low, recovery_high) = ([end.reshape(shape) for end in each] for each in intervals[:2])
     return MeanTrace(
@@ -304,6 +303,14 @@ def _means(weights: Array, data: Aligned) -> tuple[Array, Array, Array]:
         effect = weights @ np.where(there, data.flat, 0.0) / count
         total = weights @ np.where(there, data.total[:, None], 0.0) / count
         return effect, effect / total, weights @ data.total / weights.sum(1)
+
+
+def _interval(drawn: Array, confidence: float) -> Array:
+    """Both ends of a percentile interval, (2, ...), from resampled values, (resamples, ...)."""
+    ends = np.full((2, *drawn.shape[1:]), np.nan)
+    known = np.isfinite(drawn).any(axis=0)
+    ends[:, known] = np.nanpercentile(drawn[:, known], [50 - 50 * confidence, 50 + 50 * confidence], axis=0)
+    return ends
 
 
 def _resamples(samples: int, resamples: int, seed: int) -> Iterator[Array]:
@@ -355,8 +362,7 @@ def compare(
             strict=True,
         )
     ]
-    ends = [50 - 50 * confidence, 50 + 50 * confidence]
-    low, high = np.nanpercentile(np.concatenate(drawn), ends, axis=0)
+    low, high = _interval(np.concatenate(drawn), confidence)
     p = permutation_test(first.flat, second.flat, resamples, seed).reshape(shape)
     difference = (one - other).reshape(shape)
     return Comparison(

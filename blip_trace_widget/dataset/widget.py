@@ -96,10 +96,11 @@ class AverageTrace(Trace):
 
 
 def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the mean over the samples that are there."""
+    """Of the mean over the samples that are there; NaN for a single one."""
     count = np.isfinite(values).sum(axis=0)
+    squares = np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.nanstd(values, axis=0, ddof=1) / np.sqrt(count))
+        return np.asarray(np.sqrt(squares / (count - 1) / count))
 
 
 class DatasetWidget(TraceWidget):

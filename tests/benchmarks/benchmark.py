@@ -1,6 +1,6 @@
 """What the tracer costs at BLIP base's size, beside the paper's algorithm and plain hooks: prints a table.
 
-    python tests/benchmarks/benchmark.py [--threads 2] [--rounds 3] [--quick]
+    python tests/benchmarks/benchmark.py [--threads 2] [--rounds 3] [--quick] [--only dataset]
 
 Random weights of BLIP base's sizes (12 layers, width 768, 384 px, 9 question tokens, float32). All in one process, in
 turn, medians of several rounds: read the ratios, for machines are noisy. (a) is the published algorithm: for every cell
@@ -14,6 +14,7 @@ import argparse
 import gc
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ import torch
 from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, demo_samples, trace_dataset
 from blip_trace_widget.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -354,6 +355,60 @@ def farthest(found, plain):
     return difference
 
 
+def dataset_timings(model, device, noise_samples, row):
+    """Four questions about four pictures by `trace_dataset`, beside the ViT's pass and the grid of each alone.
+
+    Scored by divergence, of which noise makes much even in a random model: no question is skipped.
+    """
+    generator = np.random.default_rng(0)
+    pictures = [generator.integers(0, 256, (384, 384, 3), dtype=np.uint8) for _ in range(4)]
+    one = subject(model, noise_samples)
+    samples = [Sample(picture, one.question, "red") for picture in pictures]
+    noise = one.corruption
+    vit, grid = [], []
+
+    def alone(picture):
+        tracer = Tracer(model, picture, one.question, "red", corruption=noise, metric="kl_divergence")
+        vit.append(clock(lambda: tracer.bases.image.clean_tokens, device))
+        grid.append(clock(tracer.trace, device))
+
+    def together():
+        with tempfile.TemporaryDirectory() as out:
+            found = trace_dataset(
+                samples, model, out, "question_encoder", corruption=noise, metric="kl_divergence", progress=False
+            )
+            assert found.counts["traced"] == len(samples)
+
+    for picture in pictures[:2]:
+        alone(picture)
+    seconds = clock(together, device)
+    for picture in pictures[2:]:
+        alone(picture)
+    row("the ViT's pass of one picture", statistics.mean(vit))
+    row(f"a new question's grid, {noise_samples} samples", statistics.mean(grid))
+    ratio = seconds / (sum(vit) + sum(grid))
+    row("trace_dataset, a sample of a batch of four", seconds / len(samples), f"{ratio:.2f} x both")
+
+
+def dataset_memory(memory, row):
+    """What the process holds while the built-in model traces a thousand questions."""
+    held = {}
+
+    def progress(done, _total):
+        if done in (10, 100, 1000):
+            gc.collect()
+            held[done] = memory.held() / 2**20
+
+    with tempfile.TemporaryDirectory() as out:
+        samples, noise = demo_samples(1000), GaussianNoise(samples=2)
+        start = time.perf_counter()
+        trace_dataset(samples, BlipVqa.demo(), out, corruption=noise, progress=progress, batch_size=10)
+        seconds = time.perf_counter() - start
+    row("built-in model, two noise samples: a sample", seconds / 1000)
+    for done, megabytes in held.items():
+        row(f"the process after sample {done}", megabytes, unit="MiB")
+
+
 def memories(model, memory, weights, samples):
     """Peak memory above the weights, whatever the number of samples."""
     memory.reset()
@@ -370,6 +425,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="time (a) on one cell and everything once")
+    parser.add_argument("--only", choices=("tracer", "dataset"), help="these rows alone")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -387,14 +443,19 @@ def main():
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{arguments.threads} CPU threads"
     print(f"{name}, torch {torch.__version__}, float32\n")
     with torch.inference_mode():
-        for samples in (1,) if arguments.quick else (1, 50):
+        for samples in () if arguments.only == "dataset" else (1,) if arguments.quick else (1, 50):
             gc.collect()
             row(
                 f"peak memory above the weights, {samples} samples",
                 memories(model, memory, weights, samples) / 2**30,
                 unit="GiB",
             )
-        timings(model, device, 1 if arguments.quick else arguments.rounds, arguments.quick, row)
+        if arguments.only != "dataset":
+            timings(model, device, 1 if arguments.quick else arguments.rounds, arguments.quick, row)
+        if arguments.only != "tracer":
+            dataset_timings(model, device, 2 if arguments.quick else 10, row)
+            if not arguments.quick:
+                dataset_memory(memory, row)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,13 @@ export function Page(props: Props) {
 	/** The row that had it when a page was turned. */
 	const turned = useRef<number | null>(null);
 
+	const options = () => [
+		...(box.current?.querySelectorAll<HTMLElement>("[role=option]") ?? []),
+	];
 	const focus = (row: number) =>
-		box.current
-			?.querySelectorAll<HTMLElement>("[role=option]")
-			[Math.max(0, Math.min(row, rows.length - 1))]?.focus();
+		options()
+			.at(Math.max(0, Math.min(row, rows.length - 1)))
+			?.focus();
 
 	// A shorter page has lost the row that had the focus; the keys should go on from the nearest.
 	useLayoutEffect(() => {
@@ -47,7 +50,7 @@ export function Page(props: Props) {
 	}
 
 	function step(event: KeyboardEvent): void {
-		const row = at ?? 0;
+		const row = options().indexOf(event.target as HTMLElement);
 		const to = {
 			ArrowUp: row - 1,
 			ArrowDown: row + 1,
