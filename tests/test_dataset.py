@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from blip_trace_widget import (
     Sample,
     State,
     Tracer,
+    TraceWidget,
     demo_samples,
     trace_dataset,
 )
@@ -112,6 +114,22 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
         noisy = reference_noise(clean, 3.0, "additive", 4, damage.seed)
         scores = [np.log(hooked.probability(hooked.patched([state], clean, each, "restore"))) for each in noisy]
         np.testing.assert_allclose(found.trace(number, site="mlp").samples[:, 1, 3], scores, atol=1e-5)
+
+
+def test_the_image_encoder_s_grid_is_averaged_too(tmp_path, demo):
+    noise = GaussianNoise(2.0, samples=2, at="patch_embeddings")
+    asked = {"blocks": ("image_encoder", "answer_decoder"), "corruption": noise, "progress": False}
+    few = random_model(seed=2, patches=3)
+    found = trace_dataset(demo_samples(3), few, tmp_path / "out", **asked, metric="kl_divergence")
+    sample = list(demo_samples(3))[1]
+    tracer = Tracer(few, *sample[:3], corruption=own_noise(noise, "1"), metric="kl_divergence")
+    expected = tracer.trace("image_encoder")
+    np.testing.assert_allclose(found.trace(1).samples, expected.samples, atol=1e-5)
+    assert found.mean("exact").roles == expected.tokens
+    widget = TraceWidget.from_dataset(found)
+    assert widget.block == "image_encoder"
+    assert widget.grid["tokens"] == list(expected.tokens)
+    widget.close()
 
 
 def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
@@ -374,6 +392,59 @@ def test_a_damaged_file_is_named_and_the_rest_stays(tmp_path, damage, table):
     path.unlink()
     assert DatasetTrace.load(folder).counts["given"] == 2
     same_tables(trace(folder, 4, batch_size=2), whole)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "told"),
+    [
+        ("samples", "scene", "{}", "scene: expected an object with"),
+        ("samples", "scene", "[" * 100_000, "damaged"),
+        ("samples", "settings", "null", "damaged"),
+        (
+            "samples",
+            "settings",
+            '{"metric": "probability", "corruption": {"type": "__import__"}}',
+            "corruption: expected",
+        ),
+        ("samples", "corrupted_scores", [0.5] * 3, "3 corrupted runs do not fit 2"),
+        ("samples", "clean", None, "damaged"),
+        ("samples", "picture", b"x" * (5 << 20), "picture: expected at most 4 MB"),
+        ("cells", "layer", 5, "tokens do not fit"),
+        ("cells", "scores", [0.5], "corrupted runs do not fit"),
+        ("cells", "block", "image_encoder", "damaged"),
+        ("cells", "scores", None, "damaged"),
+    ],
+)
+def test_nothing_that_stands_in_the_tables_is_trusted(tmp_path, small_run, table, column, value, told):
+    folder = shutil.copytree(small_run.folder, tmp_path / "out")
+    path = store.part(folder, table, 0)
+    rows = store.read(path).to_pylist()
+    for row in rows:
+        row[column] = value
+    pyarrow.parquet.write_table(store.as_table(table, rows), path)
+    with pytest.raises(ValueError, match=told):
+        DatasetTrace.load(folder).traces(0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch_size": 0},
+        {"batch_size": "4"},
+        {"grids": [["image_encoder", "cross_attention"]]},
+        {"grids": [["../..", "mlp"]]},
+        {"grids": []},
+        {"grids": 3},
+        {"corruption": {"type": "eval"}},
+        {"corruption": None},
+    ],
+)
+def test_nothing_that_stands_in_the_settings_is_trusted(tmp_path, small_run, change):
+    told = json.loads((small_run.folder / "dataset.json").read_text("utf-8"))
+    told["settings"] |= change
+    (tmp_path / "dataset.json").write_text(json.dumps(told), "utf-8")
+    with pytest.raises(ValueError, match="no folder that trace_dataset wrote"):
+        DatasetTrace.load(tmp_path)
 
 
 def test_a_full_disk_is_told_and_what_was_finished_stays(tmp_path, monkeypatch):

@@ -92,8 +92,7 @@ class Plan:
         damage = GaussianNoise() if corruption is None else corruption
         if not isinstance(damage, Corruption):
             raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(damage).__name__}")
-        if type(damage).__name__ not in figure.CULPRITS:
-            raise ValueError(f"corruption: expected one of {list(figure.CULPRITS)}, got {type(damage).__name__}")
+        one_of("corruption", type(damage).__name__, store.CORRUPTIONS)
         if not isinstance(only_correct, bool):
             raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
         as_metric(metric)

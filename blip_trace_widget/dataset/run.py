@@ -175,6 +175,6 @@ def _check_nothing_beyond(traced: DatasetTrace, given: int) -> None:
 
 def _more(folder: Path, there: int, given: int) -> ValueError:
     return ValueError(
-        f"samples: the folder {os.fspath(folder)!r} was begun with more: at least {there} samples are there, {given} were "
-        "given now. Take another folder, or open what is there with DatasetTrace.load"
+        f"samples: the folder {os.fspath(folder)!r} was begun with more: at least {there} samples are there, "
+        f"{given} were given now. Take another folder, or open what is there with DatasetTrace.load"
     )

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -27,6 +29,9 @@ SETTINGS = "dataset.json"
 #: How many samples were given, traced, and skipped for each reason, when the folder was last finished.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
+
+#: The corruptions that a data set can be traced under.
+CORRUPTIONS = ("GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation")
 
 #: The columns by which a sample is known again.
 IDENTITY = ("sample", "id", "group", "image", "question", "given_answer", "foil")
@@ -238,6 +243,8 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         if told["format"] != FORMAT:
             raise ValueError(f"its format is {told['format']!r}")
         version, settings = told["version"], dict(told["settings"])
+        if version == VERSION:
+            _check_settings(settings)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
@@ -245,6 +252,16 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
     if version != VERSION:
         raise ValueError(f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads {VERSION}")
     return settings
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Whether settings from a file are such as `trace_dataset` writes; whatever they are not raises."""
+    whole_number("batch_size", settings["batch_size"], 1)
+    one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
+    for block, site in settings["grids"]:
+        one_of("site", site, BLOCKS[block].sites)
+    if not settings["grids"]:
+        raise ValueError("there is no grid in it")
 
 
 def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -167,8 +168,9 @@ class DatasetTrace:
         of_it = [("sample", "=", number)]
         row = store.read(store.part(self.folder, "samples", batch), filters=of_it).to_pylist()[0]
         cells = store.read(store.part(self.folder, "cells", batch), filters=of_it)
-        scene = _scene(row)
-        return [_trace(row, cells, block, site, scene) for block, site in self.grids]
+        with _undamaged(number):
+            scene = _scene(row)
+            return [_trace(row, cells, block, site, scene) for block, site in self.grids]
 
     def picture(self, sample: int) -> bytes:
         """The small picture that was kept of a traced sample, JPEG; empty of a skipped one."""
@@ -283,11 +285,12 @@ class DatasetTrace:
         order = np.lexsort((positions, layers, numbers))
         starts = np.searchsorted(numbers[order], self._numbers)
         stops = np.searchsorted(numbers[order], self._numbers, side="right")
-        depth = int(layers.max()) + 1
+        depth = int(layers.max(initial=0)) + 1
         words, effects = [], []
-        for start, stop in zip(starts, stops, strict=True):
+        for number, start, stop in zip(self._numbers, starts, stops, strict=True):
             of = order[start:stop]
-            effects.append(values[of].reshape(depth, -1))
+            with _undamaged(number):
+                effects.append(values[of].reshape(depth, -1))
             words.append(tuple(tokens[at] for at in of[: effects[-1].shape[1]]))
         return averages.aligned(words, effects, self.traced["total_effect"].to_numpy(), align)
 
@@ -339,23 +342,36 @@ def _scene(row: dict[str, Any]) -> Scene | None:
     if row["scene"] is None:
         return None
     pictures = {name: np.frombuffer(row[name] or b"", np.uint8) for name in ("picture", "other_picture")}
+    return Scene.unpacked(pictures, json.loads(row["scene"]))
+
+
+@contextmanager
+def _undamaged(sample: int) -> Iterator[None]:
+    """Whatever does not fit in what is read of a sample is said in words."""
     try:
-        return Scene.unpacked(pictures, json.loads(row["scene"]))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"folder: the scene of sample {row['sample']} is damaged: {error}") from error
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
 
 
 def _trace(row: dict[str, Any], cells: Any, block: str, site: str, scene: Scene | None) -> Trace:
     table = cells.to_pandas()
     of = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
-    depth = int(of["layer"].max()) + 1
+    depth, tokens = int(of["layer"].max()) + 1, tuple(of["token"][of["layer"] == 0])
+    if len(of) != depth * len(tokens):
+        raise ValueError(f"{len(of)} cells of {depth} layers and {len(tokens)} tokens do not fit")
     scores = np.stack([np.asarray(each, dtype=np.float64) for each in of["scores"]], axis=1)
     asked = {"block": block, "site": site, "head": None, "window": 1, "direction": "restore"}
+    corrupted = np.asarray(row["corrupted_scores"], dtype=np.float64)
+    if corrupted.shape != scores.shape[:1]:
+        raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
+    settings = json.loads(row["settings"])
+    _ = settings["metric"], one_of("corruption", settings["corruption"]["type"], store.CORRUPTIONS)
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),
-        corrupted=np.asarray(row["corrupted_scores"], dtype=np.float64),
-        settings=json.loads(row["settings"]) | asked,
-        tokens=tuple(of["token"][of["layer"] == 0]),
+        corrupted=corrupted,
+        settings=settings | asked,
+        tokens=tokens,
         scene=scene,
     )

@@ -8,7 +8,6 @@ Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is 
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.drawing import words
 from blip_trace_widget.history import History
 from blip_trace_widget.metrics import Effects, standard_error
+from blip_trace_widget.model import as_image
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
 from blip_trace_widget.sites import one_of
@@ -315,7 +315,7 @@ def _average(data: DatasetTrace, group: str) -> list[Trace]:
     model = data.traces(number)[0]
     if model.scene is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
-    means = {grid: data.mean(block=grid[0], site=grid[1]) for grid in grids}
+    means = {grid: data.mean(_align(data, *grid), *grid) for grid in grids}
     scene = _scene(data, group, model.scene, means)
     clean = data.traced["clean"].to_numpy()
     # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
@@ -335,6 +335,15 @@ def _average(data: DatasetTrace, group: str) -> list[Trace]:
         )
         for (block, site), mean in means.items()
     ]
+
+
+def _align(data: DatasetTrace, block: str, site: str) -> str:
+    """Where all samples are of one length, every position is shown."""
+    try:
+        data.aligned("exact", block, site)
+    except ValueError:
+        return "ends"
+    return "exact"
 
 
 def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, str], MeanTrace]) -> Scene:
@@ -387,11 +396,11 @@ def _sheet(data: DatasetTrace) -> bytes:
     side = SHEET // ROW
     sheet = Image.new("RGB", (SHEET, SHEET), "white")
     for at, number in enumerate(some):
-        with Image.open(io.BytesIO(data.picture(int(number)))) as small:
-            small.thumbnail((side - 4, side - 4))
-            row, column = divmod(at, ROW)
-            across, down = ((side - length) // 2 for length in small.size)
-            sheet.paste(small, (column * side + across, row * side + down))
+        small = as_image(data.picture(int(number)))
+        small.thumbnail((side - 4, side - 4))
+        row, column = divmod(at, ROW)
+        across, down = ((side - length) // 2 for length in small.size)
+        sheet.paste(small, (column * side + across, row * side + down))
     return figure.picture(sheet)
 
 
