@@ -17,6 +17,7 @@ from screen import Screen
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
 from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.curve_line import FACTORS
 
 ROOT = Path(__file__).parent.parent
 
@@ -68,7 +69,13 @@ def screen():
 
 
 @pytest.fixture
-def conductor(demo, example, screen):
+def short_curve(monkeypatch):
+    """A noise curve of five factors, not 21: it is drawn behind every widget, and takes longer than what is tested."""
+    monkeypatch.setattr("blip_trace_widget.curve_line.FACTORS", FACTORS[::5])
+
+
+@pytest.fixture
+def conductor(demo, example, screen, short_curve):
     """A conductor for that screen, whose two runs are computed."""
     made = Conductor(Tracer(demo, example.image, example.question), screen)
     made.begin()

@@ -5,6 +5,7 @@ It shares no code with the package. Every run is a whole forward of `BlipForQues
 
 import contextlib
 
+import numpy as np
 import torch
 
 LAYERS = {
@@ -142,11 +143,15 @@ class Hooked:
 
         hook((IMAGE_MODULES if in_vit else MODULES)[state.site](layer), on_output)
 
-    def patched(self, states, clean, corrupted, direction):
-        """Logits of one patched run."""
-        base, source = (corrupted, clean) if direction == "restore" else (clean, corrupted)
-        _, values = self.run(source, record=states)
-        return self.run(base, patches=values)[0]
+    def patched_scores(self, sets, clean, corrupted, direction):
+        """Probabilities of patched runs, (samples, sets of states); the source is run once for all sets of a sample."""
+        found = []
+        for damaged in corrupted:
+            base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
+            _, values = self.run(source, record={state for chosen in sets for state in chosen})
+            patches = [{state: values[state] for state in chosen} for chosen in sets]
+            found.append([self.probability(self.run(base, patches=each)[0]) for each in patches])
+        return np.array(found)
 
     def probability(self, logits):
         product = 1.0

@@ -109,7 +109,7 @@ def test_image_corruptions_equal_hooks(demo, example, kind, with_region, directi
     damaged = torch.where(hit[:, None], goals[kind], clean)
     assert tracer.corrupted.scores == pytest.approx([slow.probability(slow.run(damaged)[0])], abs=1e-5)
     state = State("question_encoder", 3, 5, "cross_attention")
-    exact = slow.probability(slow.patched([state], clean, damaged, direction))
+    ((exact,),) = slow.patched_scores([[state]], clean, [damaged], direction)
     effect = tracer.patch(state, direction)
     assert effect.score == pytest.approx(exact, abs=1e-5)
     assert np.isnan(effect.stderr)

@@ -112,7 +112,7 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
         )
         clean, state = hooked.embeddings(), State("question_encoder", 1, 3, "mlp")
         noisy = reference_noise(clean, 3.0, "additive", 4, damage.seed)
-        scores = [np.log(hooked.probability(hooked.patched([state], clean, each, "restore"))) for each in noisy]
+        scores = np.log(hooked.patched_scores([[state]], clean, noisy, "restore"))[:, 0]
         np.testing.assert_allclose(found.trace(number, site="mlp").samples[:, 1, 3], scores, atol=1e-5)
 
 

@@ -282,7 +282,7 @@ def test_held_out_accuracy_on_five_hundred_scenes(loaded: Loaded) -> None:
 
 @pytest.mark.slow
 def test_damage_to_colour_answers_sits_on_the_named_object(loaded: Loaded) -> None:
-    place = localise(*loaded, count=50, seed=0)
+    place = localise(*loaded, count=50, seed=0, noises=2)  # it varies from question to question
     assert place.region_cost >= 0.6
     assert place.token_share >= 3 * place.picture_share
 

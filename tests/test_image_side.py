@@ -19,6 +19,8 @@ from blip_trace_widget.demo.questions import KINDS
 from blip_trace_widget.demo.scenes import coverage, draw
 
 QUESTIONS, SEED, SAMPLES = 50, 1, 5
+#: Far enough for each question to lose half of its score.
+CURVE = np.linspace(0.5, 5, 10)
 DIRECTIONS = ("disrupt", "restore")
 REGIONS = ("object", "elsewhere", "rest")
 #: How a question's ν follows from its noise curve: what takes half of the clean score; the paper's.
@@ -73,7 +75,7 @@ def question_figures(tracer, object_patches):
     # Half the picture away in both directions: no object is larger than that.
     regions = (object_patches, np.roll(object_patches, (4, 4), axis=(0, 1)), ~object_patches)
     assert not (object_patches & regions[1]).any()
-    curve = tracer.noise_curve()
+    curve = tracer.noise_curve(CURVE)
     for rule in RULES.values():
         noisy = tracer.with_corruption(factor=rule(curve))
         said = []

@@ -43,7 +43,7 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     slow, clean, corrupted = hooked(tracer)
     assert_close(tracer.corrupted.scores, [slow.probability(slow.run(e)[0]) for e in corrupted])
-    exact = [slow.probability(slow.patched(chosen, clean, e, direction)) for e in corrupted]
+    exact = slow.patched_scores([chosen], clean, corrupted, direction)[:, 0]
     assert_close(tracer.patch(chosen, direction).scores, exact)
 
 
@@ -148,17 +148,13 @@ def test_a_map_of_heads_is_its_patches(tracer, data):
     layer = data.draw(st.integers(0, tracer.model.layers - 1))
     head = data.draw(st.integers(0, tracer.model.heads - 1))
     slow, clean, corrupted = hooked(tracer)
-    whole = slow.probability(slow.run()[0])
-    exact = []
-    for damaged in corrupted:
-        broken = slow.probability(slow.run(damaged)[0])
-        total = 0.0
-        for at in range(count) if position is None else [position]:
-            state = State(block, layer, at, site, head)
-            score = slow.probability(slow.patched([state], clean, damaged, direction))
-            total += score - broken if direction == "restore" else whole - score
-        exact.append(total)
-    np.testing.assert_allclose(found.indirect_effect[layer, head], np.mean(exact), atol=1e-5 * count)
+    states = [State(block, layer, at, site, head) for at in (range(count) if position is None else [position])]
+    scores = slow.patched_scores([[state] for state in states], clean, corrupted, direction)
+    if direction == "restore":
+        exact = scores - np.array([[slow.probability(slow.run(damaged)[0])] for damaged in corrupted])
+    else:
+        exact = slow.probability(slow.run()[0]) - scores
+    np.testing.assert_allclose(found.indirect_effect[layer, head], exact.sum(1).mean(), atol=1e-5 * count)
 
 
 def edges(tracer, draw):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,11 @@ def python(*arguments, executable=sys.executable, **options):
     return run.stdout.strip()
 
 
-@pytest.mark.slow
-def test_types():
-    python("-m", "mypy", cwd=ROOT)
+@pytest.fixture(scope="module", autouse=True)
+def types():
+    """What mypy says; it runs beside all other tests of this file."""
+    with ThreadPoolExecutor() as beside:
+        yield beside.submit(python, "-m", "mypy", cwd=ROOT)
 
 
 def test_style():
@@ -66,9 +69,9 @@ def test_the_wheel_installs_alone_and_traces(tmp_path):
     assert sum(name.endswith(".png") for name in names) >= 8
     assert not [name for name in names if name.startswith(("js/", "tests/", "notebooks/"))]
 
-    venv.create(tmp_path / "empty", with_pip=True)
+    venv.create(tmp_path / "empty")
     executable = tmp_path / "empty" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    python("-m", "pip", "install", "-q", "--no-deps", str(wheel), executable=executable)
+    python("-m", "pip", "--python", str(executable), "install", "-q", "--no-deps", str(wheel))
     borrowed = [path for path in sys.path if path.endswith("site-packages")]
     code = f"""
 import sys, json
@@ -79,9 +82,18 @@ example = examples()[0]
 trace = Tracer(BlipVqa.demo(), example.image, example.question).trace()
 widget = TraceWidget()
 widget.wait(60)
-print(json.dumps([blip_trace_widget.__file__, trace.complete, example.answer, widget.runs["clean"]["answer"]]))
+made = [blip_trace_widget.__file__, trace.complete, example.answer, widget.runs["clean"]["answer"]]
+print(json.dumps([*made, "bqplot" in sys.modules]))
 """
-    home, complete, answer, shown = json.loads(python("-c", code, executable=executable, cwd=tmp_path).splitlines()[-1])
+    printed = python("-I", "-c", code, executable=executable, cwd=tmp_path).splitlines()[-1]
+    home, complete, answer, shown, charts = json.loads(printed)
     assert str(tmp_path / "empty") in home
     assert complete
     assert shown == answer
+    assert not charts, "a widget without its panel needs no bqplot"
+
+
+@pytest.mark.slow
+def test_types(types):
+    # The last test of this file: see `types`.
+    types.result()

@@ -275,11 +275,12 @@ def test_full_size_from_a_folder(tmp_path, picture):
     (damaged,) = noise(clean, 2.0, "multiplicative", 1, 0)
     assert tracer.clean.score == pytest.approx(slow.probability(slow.run()[0]), abs=1e-5)
     log = tracer.replace(metric="log_probability")
-    for state in (
+    states = [
         State("question_encoder", 0, 2),
         State("question_encoder", 9, 5, "cross_attention", 7),
         State("answer_decoder", 6, 0, "mlp"),
-    ):
-        exact = slow.probability(slow.patched([state], clean, damaged, "restore"))
+    ]
+    (scores,) = slow.patched_scores([[state] for state in states], clean, [damaged], "restore")
+    for state, exact in zip(states, scores, strict=True):
         assert tracer.patch(state).score == pytest.approx(exact, abs=1e-5)
         assert log.patch(state).score == pytest.approx(math.log(exact), rel=1e-4, abs=1e-3)

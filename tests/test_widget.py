@@ -49,7 +49,7 @@ class RecordingComm(BaseComm):
 
 
 @pytest.fixture(autouse=True)
-def recording(monkeypatch):
+def recording(monkeypatch, short_curve):
     monkeypatch.setattr(comm, "create_comm", RecordingComm)
 
 
@@ -99,7 +99,7 @@ def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
     assert widget.grid["tokens"] == tracer.question_tokens
     assert np.isnan(values(widget)).all()
     assert widget.curve["factors"][-1] == 10
-    assert widget.curve["scores"][10] == pytest.approx(tracer.corrupted.score, abs=1e-6)
+    assert widget.curve["scores"][widget.curve["factors"].index(5.0)] == pytest.approx(tracer.corrupted.score, abs=1e-6)
     assert [block["enabled"] for block in widget.setup["blocks"]] == [False, True, True]
     assert Image.open(io.BytesIO(widget.picture)).size == (384, 384)
     assert repr(widget) == f"TraceWidget({example.question!r})"
@@ -279,7 +279,7 @@ def test_the_noise_can_be_changed_in_every_way(widget, demo, example, changes, c
     fresh = Tracer(demo, example.image, example.question, corruption=corruption)
     assert widget.runs["corrupted"]["score"] == pytest.approx(fresh.corrupted.score, abs=1e-6)
     np.testing.assert_allclose(values(widget)[1], fresh.trace().indirect_effect, atol=1e-5)
-    assert widget.curve["scores"][10] == pytest.approx(fresh.corrupted.score, abs=1e-6)
+    assert widget.curve["scores"][widget.curve["factors"].index(5.0)] == pytest.approx(fresh.corrupted.score, abs=1e-6)
 
 
 def test_the_metric_can_be_changed(widget, tracer):

@@ -138,12 +138,18 @@ def draw(scene: Scene, size: int) -> Image.Image:
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
     for item, mask in zip(scene.objects, masks, strict=True):
         x0, y0, x1, y1 = item.box
+        # Around the box there is nothing of the object: a pixel more than the box is all that its edges touch.
+        rows, columns = (
+            slice(max(0, math.floor(start * size) - 1), math.ceil(end * size) + 1)
+            for start, end in ((y0, y1), (x0, x1))
+        )
         # Light falls from the upper left: 9 % brighter there, 9 % darker at the lower right.
         across = (ramp - (x0 + x1) / 2) / (x1 - x0)
         down = (ramp - (y0 + y1) / 2) / (y1 - y0)
-        light = 1.0 - 0.09 * np.clip(across[None, :] + down[:, None], -1.0, 1.0)
+        light = 1.0 - 0.09 * np.clip(across[None, columns] + down[rows, None], -1.0, 1.0)
         paint = np.asarray(COLORS[item.color], dtype=np.float32) / 255.0
-        canvas += mask[:, :, None] * (light[:, :, None] * paint - canvas)
+        part = canvas[rows, columns]
+        part += mask[rows, columns, None] * (light[:, :, None] * paint - part)
     return Image.fromarray((np.clip(canvas, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8), "RGB")
 
 

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { copy } from "../src/files";
 import { open, settle, type, type View } from "./view";

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { expect, it } from "vitest";
 import { createHost, read } from "../src/page";
 import { fullTraits, gridOf, RUNS } from "./host";

@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { curvePoints, heightAt } from "../src/components/NoiseCurve";
 import { RUNS } from "./host";

@@ -135,6 +135,18 @@ class Notebook:
             "async ([name, given]) => { await window.jupyterapp.commands.execute(name, given); }", [name, arguments]
         )
 
+    def size(self, width=1280, height=900):
+        """The size of the window."""
+        self.page.set_viewport_size({"width": width, "height": height})
+
+    def write(self, *cells):
+        """Put code into the first cells, and none into the others, without running it."""
+        self.page.evaluate(
+            """cells => window.jupyterapp.shell.currentWidget.content.widgets.forEach(
+                ({model}, place) => model.sharedModel.setSource(cells[place] ?? ''))""",
+            cells,
+        )
+
     def run_all(self):
         self.command("notebook:run-all-cells")
 
@@ -206,9 +218,9 @@ def notebooks(chromium, lab):
             code = [nbformat.v4.new_code_cell(source) for source in cells]
             nbformat.write(nbformat.v4.new_notebook(cells=code, metadata=kernel), path)
         page = chromium.new_page()
-        page.set_viewport_size({"width": width, "height": height})
         notebook = Notebook(page, f"{address}/lab/tree/{name}?reset&token={TOKEN}")
         pages.append(notebook)
+        notebook.size(width, height)
         notebook.load()
         notebook.dark(dark)
         if run:
@@ -231,7 +243,14 @@ def open_notebook(chromium, lab):
 
 
 @pytest.fixture(scope="module")
-def open_shared(chromium, lab):
+def open_for_file(chromium, lab):
     """Open notebooks for all tests of a file: opening takes far longer than most of what is tested."""
     with notebooks(chromium, lab) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def shared(chromium, lab):
+    """A notebook of two cells for the tests of several files; what is in them is up to each test."""
+    with notebooks(chromium, lab) as opened:
+        yield opened("", "", name="shared.ipynb", run=False)

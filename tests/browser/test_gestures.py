@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from test_jupyterlab import CELL, FRESH, IMPORTS, SHOWN, is_said, new_widget, states, trace_all, values
+from test_jupyterlab import FRESH, IMPORTS, SHOWN, is_said, new_widget, states, trace_all, values
 
 #: The whole grid at every change of it, and when: one entry for each frame in which any value changed.
 WATCH_GRID = """grid => {
@@ -29,9 +29,11 @@ WATCH_GRID = """grid => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def shared(open_shared):
-    return open_shared(CELL, name="gestures.ipynb", run=False, height=1200)
+@pytest.fixture(scope="module", autouse=True)
+def room(shared):
+    shared.size(height=1200)
+    yield
+    shared.size()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The widget in a real JupyterLab: what a hand does on the page, held against what the kernel computes.
 
-Most tests share one notebook and begin with a widget of their own in it; those that reload it, or need other cells,
-open one of their own.
+Most tests share one notebook and begin with a widget of their own in it.
 """
 
 import math
@@ -94,17 +93,13 @@ PLACES = """root => [...root.querySelectorAll(
     .map(({x, y, width, height}) => [x, y, width, height].map(Math.round))"""
 
 
-@pytest.fixture(scope="module")
-def shared(open_shared):
-    return open_shared(CELL, name="shared.ipynb", run=False)
-
-
 @contextmanager
-def new_widget(shared):
-    """The shared notebook with a new widget in it, whose two runs are computed; its page must log no error."""
+def new_widget(shared, *cells):
+    """A notebook of two cells with a new widget in it, whose two runs are computed; its page must log no error."""
     shared.command("notebook:clear-all-cell-outputs")
     expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
     del shared.errors[:]
+    shared.write(*(cells or [CELL]))
     shared.run_all()
     is_ready(shared)
     yield shared
@@ -339,13 +334,13 @@ def test_the_keyboard_alone_patches_and_selects(notebook):
         const {content} = window.jupyterapp.shell.currentWidget;
         return [content.mode, content.activeCellIndex, content.widgets.length, content.activeCell.model.id];
     }"""
-    before = page.evaluate(of_the_page)
     notebook.root.get_by_test_id("block-question_encoder").focus()
     for _ in range(20):
         page.keyboard.press("Tab")
         if page.evaluate("() => document.activeElement.role") == "gridcell":
             break
     expect(notebook.cell(0, 0)).to_be_focused()
+    before = page.evaluate(of_the_page)
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     expect(notebook.cell(4, 1)).to_be_focused()
@@ -370,10 +365,18 @@ def test_the_keyboard_alone_patches_and_selects(notebook):
     assert page.evaluate(of_the_page) == before
 
 
-def test_two_views_of_one_widget_show_the_same(open_notebook):
-    notebook = open_notebook(CELL, "display(widget)", name="views.ipynb", height=1800)
+@pytest.fixture
+def twice(shared):
+    """The shared notebook with a new widget in it, and a second view of the same one."""
+    shared.size(height=1800)
+    with new_widget(shared, CELL, "display(widget)") as ready:
+        yield ready
+    shared.size()
+
+
+def test_two_views_of_one_widget_show_the_same(twice):
+    notebook = twice
     views = [notebook.page.get_by_test_id("blip-trace").nth(index) for index in range(2)]
-    is_ready(notebook)
     notebook.cell(4, 2, views[0]).click()
     for view in views:
         expect(notebook.cell(4, 2, view)).to_have_attribute("data-state", "value")
@@ -452,9 +455,7 @@ def test_another_block_and_back_keeps_what_was_computed(notebook):
     )
 
 
-def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(open_notebook):
-    notebook = open_notebook(CELL, name="reload.ipynb")
-    is_ready(notebook)
+def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(notebook):
     notebook.cell(5, 4).click()
     expect(notebook.cell(5, 4)).to_have_attribute("data-state", "value")
     expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
@@ -528,7 +529,7 @@ def test_a_session_of_everything_leaves_no_error_in_the_console(notebook):
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 700])
 def test_nothing_is_cut_or_overflows_or_moves(shared, request, width, dark):
-    shared.page.set_viewport_size({"width": width, "height": 1500})
+    shared.size(width, 1500)
     shared.dark(dark)
     try:
         notebook = request.getfixturevalue("notebook")
@@ -548,5 +549,5 @@ def test_nothing_is_cut_or_overflows_or_moves(shared, request, width, dark):
         assert root.evaluate(CUT) == []
         assert root.evaluate(CUT_CHOICES) == []
     finally:
-        shared.page.set_viewport_size({"width": 1280, "height": 900})
+        shared.size()
         shared.dark(False)

@@ -63,15 +63,17 @@ CONTRASTS = """panel => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def shared(open_shared):
-    return open_shared(CELL, name="charts.ipynb", run=False, width=ROOM, height=HEIGHT)
+@pytest.fixture(scope="module", autouse=True)
+def room(shared):
+    shared.size(ROOM, HEIGHT)
+    yield
+    shared.size()
 
 
 @pytest.fixture
 def notebook(shared):
     """The shared notebook with a new panel in it, its noise curve drawn; its page must log no error."""
-    with new_widget(shared) as ready:
+    with new_widget(shared, CELL) as ready:
         ready.python(f"{IMPORTS}; widget.wait()")
         expect(ready.page.locator(HANDLE)).to_have_count(2)  # the point on the curve, and the handle
         yield ready
@@ -181,7 +183,7 @@ def test_a_click_on_a_head_shows_its_map(notebook):
 @pytest.mark.parametrize("width", [ROOM, 800])
 def test_charts_lie_beside_the_widget_or_below_it_and_can_be_read(shared, request, width, dark):
     theme = "dark" if dark else "light"
-    shared.page.set_viewport_size({"width": width, "height": HEIGHT})
+    shared.size(width, HEIGHT)
     shared.dark(dark)
     try:
         notebook = request.getfixturevalue("notebook")
@@ -217,5 +219,5 @@ def test_charts_lie_beside_the_widget_or_below_it_and_can_be_read(shared, reques
         assert [text for text in texts if text[1] < 4.5 and text[0] != "■"] == []
         assert [text for text in texts if text[1] < 2.8] == []
     finally:
-        shared.page.set_viewport_size({"width": ROOM, "height": HEIGHT})
+        shared.size(ROOM, HEIGHT)
         shared.dark(False)

@@ -5,15 +5,17 @@ import re
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import CELL, IMPORTS, new_widget
+from test_jupyterlab import IMPORTS, new_widget
 
 #: The picture's patches of the built-in model.
 SIDE = 8
 
 
-@pytest.fixture(scope="module")
-def shared(open_shared):
-    return open_shared(CELL, name="picture.ipynb", run=False, height=1200)
+@pytest.fixture(scope="module", autouse=True)
+def room(shared):
+    shared.size(height=1200)
+    yield
+    shared.size()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import statistics
 import pytest
 from playwright.sync_api import expect
 from test_jupyterlab import (
-    CELL,
     CUT,
     CUT_CHOICES,
     FRESH,
@@ -154,14 +153,14 @@ BEYOND = """root => {
 
 
 @pytest.fixture(scope="module")
-def shared(open_shared):
-    return open_shared(CELL, "", name="robust.ipynb", run=False)
+def shared(open_for_file):
+    """One of its own: how much it holds is measured, and its kernel ends."""
+    return open_for_file("", "", name="robust.ipynb", run=False)
 
 
 @pytest.fixture
 def notebook(shared):
     """The shared notebook with a new widget in it, whose two runs are computed."""
-    shared.page.evaluate(SHOW, "")
     with new_widget(shared) as ready:
         yield ready
 
