@@ -8,6 +8,7 @@ from node import npm
 
 ROOT = Path(__file__).parent.parent
 STATIC = ROOT / "blip_trace_widget" / "static"
+BUILT = ("widget.js", "widget.css", "dataset.js", "dataset.css", "page.js")
 
 
 @pytest.mark.slow
@@ -19,7 +20,7 @@ def test_the_front_end_passes_its_own(js, script):
 @pytest.mark.slow
 def test_the_committed_bundle_is_what_js_builds(js):
     npm(js, "run", "build")
-    for name in ("widget.js", "widget.css", "page.js"):
+    for name in BUILT:
         built = (js.parent / "blip_trace_widget" / "static" / name).read_bytes()
         assert built == (STATIC / name).read_bytes(), f"static/{name} is out of date: run `npm run build` in js/"
 
@@ -28,7 +29,7 @@ def test_the_bundle_is_small_and_asks_nothing_of_the_network():
     bundle = (STATIC / "widget.js").read_bytes()
     assert len(bundle) < 70 * 1024
     assert len(gzip.compress(bundle, 9)) < 25 * 1024
-    text = "".join((STATIC / name).read_text("utf-8") for name in ("widget.js", "widget.css", "page.js"))
+    text = "".join((STATIC / name).read_text("utf-8") for name in BUILT)
     for address in ("https://", "http://"):
         rest = text.replace("http://www.w3.org/", "")  # names of XML vocabularies, never fetched
         assert address not in rest
