@@ -1,3 +1,4 @@
+// @vitest-environment happy-dom
 import axe from "axe-core";
 import { afterEach, describe, expect, it, vi } from "vitest";
 // @ts-expect-error: a bundle has no types

@@ -358,8 +358,10 @@ def farthest(found, plain):
 def dataset_timings(model, device, noise_samples, row):
     """Four questions about four pictures by `trace_dataset`, beside the ViT's pass and the grid of each alone.
 
-    Scored by divergence, of which noise makes much even in a random model: no question is skipped.
+    Scored by divergence, of which noise makes much even in a random model: no question is skipped. A random model does
+    not know when to end its own answer; BLIP's are a word and the end.
     """
+    model.hf.text_decoder.generation_config.max_length = 3
     generator = np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (384, 384, 3), dtype=np.uint8) for _ in range(4)]
     one = subject(model, noise_samples)

@@ -43,7 +43,7 @@ export function Sample(props: Props) {
 				{url !== null && <img src={url} alt="" draggable={false} />}
 			</span>
 			<span class="bt-told">
-				<span class="bt-wondered">{question}</span>
+				<span class="bt-asks">{question}</span>
 				<span class="bt-small">
 					{answers.map(([who, answer], place) => (
 						<>

@@ -27,7 +27,7 @@ export function Samples({ model, theme, list }: Props) {
 	const first = list.first.value;
 	const chosen = list.chosen.value;
 	// There is never a model; the list needs a kernel alone.
-	const closed = model.closed.value;
+	const closed = model.offline.value ? model.closed.value : "";
 
 	const after = first + size < found;
 	function turn(back: boolean): boolean {
