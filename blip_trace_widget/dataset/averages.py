@@ -69,7 +69,7 @@ class MeanTrace:
         roles: what the columns stand for.
         samples: how many samples have a token of each role, (roles,).
         indirect_effect: mean over samples, (layers, roles).
-        low: lower end of its interval, (layers, roles).
+        low: lower end of its interval, (layers, roles); NaN where a single sample has the role.
         high: upper end.
         recovery: mean indirect effect / mean total effect of the samples that have the role, (layers, roles).
         recovery_low: lower end of its interval.
@@ -276,7 +276,11 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
     drawn = [_means(weights, data) for weights in _resamples(len(data.total), resamples, seed)]
     intervals = [_interval(np.concatenate(each), confidence) for each in zip(*drawn, strict=True)]
     shape = data.effects.shape[1:]
-    (low, high), (recovery_low, recovery_high) = ([end.reshape(shape) for end in each] for each in intervals[:2])
+    # Of one sample a resample is always the same: that is no interval.
+    known = _present(data) > 1
+    (low, high), (recovery_low, recovery_high) = (
+        [np.where(known, end.reshape(shape), np.nan) for end in each] for each in intervals[:2]
+    )
     return MeanTrace(
         roles=data.roles,
         samples=_present(data),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
-from PIL import Image
+from PIL import Image, ImageOps
 
 from blip_trace_widget import export, figure
 from blip_trace_widget.controls import Refused
@@ -358,7 +358,13 @@ def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, st
         sites = [site for known, site in means if known == name] or block["sites"]
         blocks.append({**block, "enabled": False, "reason": reason, "tokens": [], "sites": sites, **there})  # type: ignore[typeddict-item]
     low, high = (words.points(metric, end) for end in (mean.total_effect_low, mean.total_effect_high))
-    took = words.points(metric, mean.total_effect)
+    took = f"the {one.runs['culprit']} took {words.points(metric, mean.total_effect)}"
+    sure = f" on average (95 % interval {low} to {high})" if len(table) > 1 else ""
+    inputs: protocol.Inputs = {**one.inputs, "question": question, "foil": ""}
+    line = one.runs["line"]
+    if "seed" in data.settings["corruption"]:
+        inputs["seed"] = data.settings["corruption"]["seed"]
+        line = line.replace(f"seed {one.inputs['seed']}", f"seed {inputs['seed']} + the sample's id")
     runs: protocol.Runs = {
         **one.runs,
         "given": False,
@@ -366,16 +372,14 @@ def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, st
         "corrupted": _run(table["corrupted"].to_numpy(), metric),
         "total_effect": mean.total_effect,
         "total_effect_stderr": figure.number(float(standard_error(table["total_effect"].to_numpy()[:, None])[0])),
-        "gate": {
-            "open": True,
-            "text": f"the {one.runs['culprit']} took {took} on average (95 % interval {low} to {high})",
-        },
+        "line": line,
+        "gate": {"open": True, "text": took + sure},
         "bars": {"words": [], "clean": [], "corrupted": [], "patched": [], "pinned": []},
     }
     return replace(
         one,
         picture=_sheet(data),
-        inputs={**one.inputs, "question": question, "foil": "", "seed": data.settings["corruption"].get("seed", 0)},
+        inputs=inputs,
         setup={**one.setup, "blocks": blocks, "answer_tokens": []},
         runs=runs,
         curve=None,
@@ -393,24 +397,24 @@ def _sheet(data: DatasetTrace) -> bytes:
     """Some of the pictures on one sheet."""
     numbers = data.traced["sample"].to_numpy()
     some = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
-    side = SHEET // ROW
-    sheet = Image.new("RGB", (SHEET, SHEET), "white")
+    columns = math.ceil(math.sqrt(len(some)))
+    side = SHEET // columns
+    sheet = Image.new("RGB", (side * columns, side * math.ceil(len(some) / columns)), "grey")
     for at, number in enumerate(some):
-        small = as_image(data.picture(int(number)))
-        small.thumbnail((side - 4, side - 4))
-        row, column = divmod(at, ROW)
-        across, down = ((side - length) // 2 for length in small.size)
-        sheet.paste(small, (column * side + across, row * side + down))
+        row, column = divmod(at, columns)
+        small = ImageOps.pad(as_image(data.picture(int(number))), (side - 4, side - 4), color="grey")
+        sheet.paste(small, (column * side + 2, row * side + 2))
     return figure.picture(sheet)
 
 
 def _interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
     layer, role = cell
-    ends = (mean.recovery, mean.recovery_low, mean.recovery_high)
-    recovery, low, high = (words.percent(float(each[layer, role])) for each in ends)
-    pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
-    return (
-        f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, "
-        f"{words.percent(mean.settings['confidence'])} interval {low} to {high}, "
-        f"over {int(mean.samples[role])} samples."
+    count, share = int(mean.samples[role]), words.percent(mean.settings["confidence"])
+    recovery, low, high = (
+        words.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
     )
+    pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
+    sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"
+    # The interval is the cell's own; the dot in the grid asks more.
+    faint = "" if mean.significant[layer, role] else "; not told from 0 over the whole grid (5 % false discoveries)"
+    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}."

@@ -63,6 +63,9 @@ export function Samples({ model, theme, list }: Props) {
 			onContextMenu={keep}
 		>
 			<p data-testid="summary">{listing?.title ?? "…"}</p>
+			<p class="bt-interval" role="status" data-testid="interval">
+				{list.interval.value}
+			</p>
 			<Asking closed={closed}>
 				<div class="bt-finding">
 					<div class="bt-averaged">
@@ -124,9 +127,6 @@ export function Samples({ model, theme, list }: Props) {
 					{turner(false, "next page", "›")}
 				</div>
 			</Asking>
-			<p class="bt-interval" role="status" data-testid="interval">
-				{list.interval.value}
-			</p>
 		</section>
 	);
 }
