@@ -111,12 +111,14 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
     if asked.questions != "demo" and asked.images is None:
         parser().error("the following arguments are required: --images (where the pictures of the file are)")
+    if asked.scheduler and asked.device:
+        parser().error("argument --device: the workers behind --scheduler use the devices that they have")
     try:
         _trace(asked)
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
-    except (TypeError, ValueError, OSError, ImportError) as error:
+    except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -128,9 +130,10 @@ def _trace(asked: Any) -> None:
     if asked.questions == "demo":
         samples: Any = demo_samples(asked.limit or 200)
     else:
-        samples = read_questions(asked.questions, asked.images, asked.missing)[: asked.limit]
+        samples = read_questions(asked.questions, asked.images, asked.missing, asked.limit)
     noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
-    options = {"device": asked.device, "dtype": asked.dtype}
+    # With a scheduler the model is loaded here only to know what the workers should load.
+    options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
     client = None
     if asked.scheduler:

@@ -174,14 +174,7 @@ def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
         which of them are computed now. Nothing here holds on to them: whoever does should let go before the next group.
     """
     waiting: list[BaseRuns | None] = list(every)
-    alone = Counter(runs.image for runs in waiting if runs)
-    kinds: dict[tuple[int, int], list[int]] = {}
-    for at, runs in enumerate(waiting):
-        assert runs is not None
-        shared = id(runs.image) if alone[runs.image] > 1 else 0
-        kinds.setdefault((shared, len(runs.question_ids)), []).append(at)
-    del runs, alone
-    for places in kinds.values():
+    for places in _alike(cast("list[BaseRuns]", waiting)):
         for part in _groups_of_images(waiting[places[0]], len(places)):
             group = [waiting[at] for at in places[part]]
             for at in places[part]:
@@ -190,6 +183,16 @@ def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
                 _encode_together(cast("list[BaseRuns]", group))
             del group
             yield places[part]
+
+
+def _alike(every: Sequence[BaseRuns]) -> list[list[int]]:
+    """Which of them have questions of one length, about one picture or about as many as they are."""
+    often = Counter(runs.image for runs in every)
+    kinds: dict[tuple[int, int], list[int]] = {}
+    for at, runs in enumerate(every):
+        shared = id(runs.image) if often[runs.image] > 1 else 0
+        kinds.setdefault((shared, len(runs.question_ids)), []).append(at)
+    return list(kinds.values())
 
 
 def _encode_together(group: Sequence[BaseRuns]) -> None:

@@ -179,8 +179,7 @@ class Effects:
 def t_test(samples: Array) -> Array:
     """Two-sided p values of the one-sample t test that the mean over axis 0 is 0; NaN for a single sample.
 
-    Student's distribution at integer degrees of freedom in closed form (Abramowitz & Stegun 26.7.3 and 26.7.4). Where
-    all samples are equal, p is 0, or 1 if they are 0.
+    Where all samples are equal, p is 0, or 1 if they are 0.
     """
     degrees = samples.shape[0] - 1
     if degrees < 1:
@@ -188,6 +187,14 @@ def t_test(samples: Array) -> Array:
     mean, error = samples.mean(axis=0), standard_error(samples)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.where(mean == 0, 0.0, np.abs(mean) / error)
+    return np.asarray(np.where(np.isnan(mean), np.nan, two_sided(t, degrees)))
+
+
+def two_sided(t: Array, degrees: int) -> Array:
+    """Two-sided p values of Student's t, of 0 or more.
+
+    Student's distribution at integer degrees of freedom in closed form (Abramowitz & Stegun 26.7.3 and 26.7.4).
+    """
     theta = np.arctan(t / math.sqrt(degrees))
     cosine = np.cos(theta)
     even = degrees % 2 == 0
@@ -197,7 +204,7 @@ def t_test(samples: Array) -> Array:
         total = total + term
         term = term * cosine**2 * (power + 1) / (power + 2)
     within = np.sin(theta) * total if even else 2 / math.pi * (theta + np.sin(theta) * total)
-    return np.asarray(np.where(np.isnan(mean), np.nan, np.clip(1 - within, 0.0, 1.0)))
+    return np.asarray(np.clip(1 - within, 0.0, 1.0))
 
 
 def false_discovery(p: Array, rate: float) -> NDArray[np.bool_]:

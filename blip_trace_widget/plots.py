@@ -50,7 +50,13 @@ def effect_map(
 
 
 def role_map(
-    values: NDArray[np.float64], label: str, title: str, roles: Sequence[str], faint: NDArray[np.bool_], ax: Any = None
+    values: NDArray[np.float64],
+    label: str,
+    title: str,
+    roles: Sequence[str],
+    faint: NDArray[np.bool_],
+    ax: Any = None,
+    limit: float | None = None,
 ) -> Any:
     """Draw (layers, roles) in the paper's layout, roles down and layers across.
 
@@ -61,15 +67,25 @@ def role_map(
         roles: what the columns stand for.
         faint: cells that get a dot, for they may be 0.
         ax: matplotlib axes to draw on.
+        limit: where the colours end, to both sides of 0; default the largest value.
     """
-    return _map(values.T, label, title, ("", roles), ("layer", range(len(values))), faint.T & np.isfinite(values.T), ax)
+    return _map(
+        values.T, label, title, ("", roles), ("layer", range(len(values))), faint.T & np.isfinite(values.T), ax, limit
+    )
 
 
 def _map(
-    values: Any, label: str, title: str, rows: Labels, columns: Labels, faint: NDArray[np.bool_] | None, ax: Any
+    values: Any,
+    label: str,
+    title: str,
+    rows: Labels,
+    columns: Labels,
+    faint: NDArray[np.bool_] | None,
+    ax: Any,
+    limit: float | None = None,
 ) -> Any:
     known = np.abs(values[np.isfinite(values)])
-    limit = float(known.max()) if known.size and known.max() > 0 else 1.0
+    limit = limit or (float(known.max()) if known.size and known.max() > 0 else 1.0)
     pyplot = _pyplot()
     if pyplot is None:
         return _bqplot_map(values, limit, f"{title}, {label}", rows, columns)

@@ -40,6 +40,7 @@ from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
+    from blip_trace_widget.dataset.averages import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
 
@@ -160,11 +161,13 @@ class TraceWidget(Controls):
         return widget
 
     @staticmethod
-    def from_dataset(folder: DatasetTrace | str | os.PathLike[str]) -> DatasetWidget:
+    def from_dataset(folder: DatasetTrace | str | os.PathLike[str], align: str | Roles | None = None) -> DatasetWidget:
         """A widget that shows a traced data set, without a model: the average grid, and beside it the samples.
 
         Args:
             folder: what `trace_dataset` wrote, or the `DatasetTrace` that it gave (or a selection of it).
+            align: how different questions are brought together, see `DatasetTrace.mean`; default ``"exact"`` where all
+                have one length, else ``"ends"``.
 
         Raises:
             OSError: if there is no such folder.
@@ -173,7 +176,7 @@ class TraceWidget(Controls):
         """
         from blip_trace_widget.dataset.widget import DatasetWidget
 
-        return DatasetWidget(folder)
+        return DatasetWidget(folder, align)
 
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
         kind = type(tracer.corruption).__name__

@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -96,7 +97,7 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
         row = found.samples.iloc[number]
         assert row["clean"] == pytest.approx(tracer.clean.score, abs=1e-5)
         assert row["total_effect"] == pytest.approx(tracer.total_effect.value, abs=1e-5)
-        assert row["traced"] == (tracer.total_effect.value > 0 and not tracer.total_effect.closed_because)
+        assert row["traced"] == (tracer.total_effect.value > 1e-3)
         if not row["traced"]:
             continue
         for block, site in found.grids:
@@ -212,6 +213,67 @@ def test_every_sample_is_traced_or_skipped_with_its_reason(tmp_path, demo, capsy
     assert "traced" not in capsys.readouterr().out
 
 
+def test_a_batch_of_which_nothing_can_be_asked_is_no_end(tmp_path, demo):
+    good = next(iter(demo_samples(1)))
+    samples = [(tmp_path / f"{number}.png", good.question) for number in range(2)]
+    found = trace_dataset([*samples, good], demo, tmp_path / "out", corruption=NOISE, batch_size=2, progress=False)
+    assert found.counts == {"given": 3, "traced": 1, f"skipped: {UNREADABLE}": 2}
+    assert found.mean().samples.max() == 1
+    # A picture that is there at last is tried again, and no other.
+    good.image.save(tmp_path / "1.png")
+    found = trace_dataset([*samples, good], demo, tmp_path / "out", corruption=NOISE, batch_size=2, progress=False)
+    assert found.counts == {"given": 3, "traced": 2, f"skipped: {UNREADABLE}": 1}
+    odd = [
+        (tmp_path / "\udcff.png", good.question),
+        (good.image, np.array([1, 2])),
+        (good.image, "what?", None, None, "\udcff"),
+    ]
+    found = trace_dataset(odd, demo, tmp_path / "odd", corruption=NOISE, progress=False)
+    assert found.counts["given"] == 3
+    assert found.samples["reason"].tolist()[:2] == [UNREADABLE, UNUSABLE]
+    assert found.samples["id"][2] == "\\udcff"
+
+
+def test_one_s_own_metric_is_known_by_its_code_and_its_errors_are_its_own(tmp_path, demo):
+    samples = list(demo_samples(1))
+    trace_dataset(
+        samples,
+        demo,
+        tmp_path / "out",
+        corruption=NOISE,
+        metric=lambda logits, answer: logits[..., 0, 5],
+        progress=False,
+    )
+    again = lambda logits, answer: logits[..., 0, 5]  # noqa: E731
+    other = lambda logits, answer: logits[..., 0, 6]  # noqa: E731
+    assert (
+        trace_dataset(samples, demo, tmp_path / "out", corruption=NOISE, metric=again, progress=False).counts["given"]
+        == 1
+    )
+    with pytest.raises(ValueError, match="metric was '<lambda>"):
+        trace_dataset(samples, demo, tmp_path / "out", corruption=NOISE, metric=other, progress=False)
+
+    def broken(_logits, _answer):
+        raise ValueError("it is broken")
+
+    with pytest.raises(ValueError, match="it is broken"):
+        trace_dataset(samples, demo, tmp_path / "broken", corruption=NOISE, metric=broken, progress=False)
+    # Nothing has landed: the folder may be begun with other settings.
+    assert trace_dataset(samples, demo, tmp_path / "broken", corruption=NOISE, progress=False).counts["given"] == 1
+
+
+def test_two_runs_at_once_do_not_write_into_one_folder(tmp_path, demo):
+    def begin_another(done, _total):
+        with pytest.raises(OSError, match="another run is writing"):
+            trace(tmp_path / "out", 4, batch_size=2)
+        told.append(done)
+
+    told = []
+    trace(tmp_path / "out", 4, batch_size=2, progress=begin_another)
+    assert told == [2, 4]
+    assert trace(tmp_path / "out", 4, batch_size=2).counts["given"] == 4
+
+
 def test_a_corruption_that_raises_the_score_did_not_break_the_answer(tmp_path, demo):
     one, other = (sample for sample in demo_samples(4) if sample.group in ("color", "location"))
     # The other picture's answer is asked for: swapping that picture in makes it likely.
@@ -289,7 +351,7 @@ def test_two_hundred_questions_killed_twice_end_as_if_nothing_had_happened(tmp_p
     finished = trace(folder, SAMPLES)
     same_tables(finished, dataset)
     assert {path: path.stat().st_mtime_ns for path in landed} == landed  # what had landed was not computed again
-    assert not list(folder.rglob(".*"))
+    assert not list(folder.rglob("*.part"))
 
 
 @pytest.mark.parametrize("after", [1, 4])
@@ -387,8 +449,9 @@ def test_a_damaged_file_is_named_and_the_rest_stays(tmp_path, damage, table):
         pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), path)
     else:
         path.write_bytes(path.read_bytes()[:200] if damage == "cut" else b"")
-    with pytest.raises(ValueError, match=rf"{path.name}' is damaged.*Delete this file"):
-        DatasetTrace.load(folder).to_dataframe()
+    for act in (lambda: DatasetTrace.load(folder).to_dataframe(), lambda: trace(folder, 4, batch_size=2)):
+        with pytest.raises(ValueError, match=rf"{path.name}' is damaged.*Delete this file"):
+            act()
     path.unlink()
     assert DatasetTrace.load(folder).counts["given"] == 2
     same_tables(trace(folder, 4, batch_size=2), whole)
@@ -455,7 +518,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(tmp_path, monkeypatch):
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))  # as if no more fitted on the disk
-        with pytest.raises(OSError, match=r"cannot be written.*What was finished before is kept: make room"):
+        with pytest.raises(OSError, match=r"cannot be written.*kept.*make room where the disk is full"):
             trace(folder, 8, batch_size=4)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -469,6 +532,8 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(tmp_path, monkeypatch):
     ("options", "told"),
     [
         ({"blocks": "image_encoder"}, "blocks: 'image_encoder' can be traced under"),
+        ({"blocks": 5}, "blocks: expected some of"),
+        ({"sites": None}, "sites: expected some of"),
         ({"blocks": ("decoder",)}, "blocks: expected one of"),
         ({"sites": ("attention",)}, "sites: expected one of"),
         ({"blocks": (), "sites": "mlp"}, "blocks, sites"),
@@ -600,6 +665,14 @@ def test_a_cluster_reads_no_files_of_its_own_and_tells_what_it_lacks(tmp_path, c
     np.testing.assert_allclose(found.trace(0).samples, alone.trace(0).samples, atol=1e-5)
     with pytest.raises(ValueError, match="give a hub id or a folder"):
         trace_dataset(samples, random_model(seed=0), tmp_path / "no", client=client, progress=False)
+    with pytest.raises(ValueError, match="asynchronous=False"):
+        trace_dataset(
+            samples,
+            demo,
+            tmp_path / "no",
+            client=SimpleNamespace(submit=print, scheduler_info=print, asynchronous=True),
+            progress=False,
+        )
     with pytest.raises(OSError, match="could not be loaded"):
         trace_dataset(samples, str(tmp_path / "no model"), tmp_path / "no", client=client, progress=False)
 

@@ -1,6 +1,7 @@
 """Averages over samples against slow, plain versions; intervals and tests against what they promise."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget.dataset import averages
-from blip_trace_widget.dataset.averages import MIDDLE, Aligned, align_tokens, permutation_test
+from blip_trace_widget.dataset.averages import MIDDLE, Aligned, align_tokens, welch_test
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
@@ -83,14 +84,16 @@ def random_data(generator, samples, layers=2, lengths=(5, 8), offset=0.3):
 
 @given(st.integers(0, 2**16), st.integers(2, 9))
 @settings(derandomize=True, deadline=None, max_examples=25)
-def test_means_and_intervals_equal_a_slow_bootstrap(seed, samples):
+def test_means_and_intervals_equal_a_slow_bootstrap_of_pictures(seed, samples):
     generator = np.random.default_rng(seed)
     tokens, effects, total = random_data(generator, samples, lengths=(2, 6))
-    data = averages.aligned(tokens, effects, total, "ends")
+    pictures = np.unique(generator.integers(0, samples, samples), return_inverse=True)[1]
+    data = averages.aligned(tokens, effects, total, pictures, "ends")
     found = averages.mean(data, 0.9, 40, seed, {})
 
-    again = np.random.default_rng(seed)
-    drawn = [again.integers(0, samples, samples) for _ in range(40)]
+    again, count = np.random.default_rng(seed), pictures.max() + 1
+    drawn = [again.integers(0, count, count) for _ in range(40)]
+    drawn = [[s for picture in each for s in np.flatnonzero(pictures == picture)] for each in drawn]
     roles, numbers = align_tokens(tokens, "ends")
     for layer, role in itertools.product(range(2), range(len(roles))):
 
@@ -118,12 +121,18 @@ def test_means_and_intervals_equal_a_slow_bootstrap(seed, samples):
     assert [found.total_effect_low, found.total_effect_high] == pytest.approx(list(ends))
 
 
+def of_pictures(effects, pictures=None):
+    """Samples of one total effect, each of a picture of its own where nothing is said."""
+    count = len(effects)
+    return Aligned(words(effects.shape[2]), effects, np.ones(count), np.arange(count) if pictures is None else pictures)
+
+
 def test_intervals_hold_what_they_promise():
     generator = np.random.default_rng(0)
     inside = []
     for _ in range(40):
         samples = generator.exponential(1.0, (80, 1, 20))
-        mean = averages.mean(Aligned(words(20), samples, np.ones(80)), 0.9, 400, 1, {})
+        mean = averages.mean(of_pictures(samples), 0.9, 400, 1, {})
         inside.append((mean.low <= 1) & (mean.high >= 1))
     assert 0.85 < np.mean(inside) < 0.94  # 800 intervals of 90 %; percentile intervals of skewed data are a bit narrow
 
@@ -132,55 +141,114 @@ def test_a_cell_of_nothing_is_not_significant_and_a_strong_one_is():
     generator = np.random.default_rng(0)
     effects = generator.normal(0, 1, (60, 4, 25))
     effects[:, 2, 3] += 1.5
-    mean = averages.mean(Aligned(words(25), effects, np.ones(60)), 0.95, 50, 0, {})
+    mean = averages.mean(of_pictures(effects), 0.95, 50, 0, {})
     assert mean.significant[2, 3]
     assert mean.significant.sum() <= 3
-    rounding = averages.mean(Aligned(words(1), np.full((9, 1, 1), 1e-9), np.ones(9)), 0.95, 50, 0, {})
+    rounding = averages.mean(of_pictures(np.full((9, 1, 1), 1e-9)), 0.95, 50, 0, {})
     assert not rounding.significant.any()
 
 
-def slow_welch(first, second):
+def test_questions_about_one_picture_are_one_cluster():
+    """Ten questions a picture that share most of what they say: intervals and tests still hold what they promise."""
+    generator = np.random.default_rng(0)
+    pictures = np.repeat(np.arange(20), 10)
+    inside, found = [], []
+    for _ in range(40):
+        samples = generator.normal(0, 1, (20, 1, 20))[pictures] + generator.normal(0, 0.3, (200, 1, 20))
+        mean = averages.mean(of_pictures(samples, pictures), 0.9, 300, 1, {})
+        inside.append((mean.low <= 0) & (mean.high >= 0))
+        found.append(mean.significant.any())
+        groups = (
+            np.where(np.arange(200)[:, None] < 100, samples[:, 0], np.nan),
+            np.where(np.arange(200)[:, None] >= 100, samples[:, 0], np.nan),
+        )
+        found.append((welch_test(*groups, pictures) < 0.05 / 20).any())
+    assert 0.84 < np.mean(inside) < 0.94  # as independent samples: about half
+    assert np.mean(found) < 0.15
+
+
+def welch(first, second):
+    """By the book."""
     first, second = first[np.isfinite(first)], second[np.isfinite(second)]
     if len(first) < 2 or len(second) < 2:
         return np.nan
-    gap = abs(first.mean() - second.mean())
-    return gap / np.sqrt(first.var(ddof=1) / len(first) + second.var(ddof=1) / len(second))
+    parts = [each.var(ddof=1) / len(each) for each in (first, second)]
+    degrees = math.floor(
+        sum(parts) ** 2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (first, second), strict=True))
+    )
+    t = abs(first.mean() - second.mean()) / math.sqrt(sum(parts))
+    density = np.linspace(-t, t, 200_001)
+    constant = math.exp(math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2)) / math.sqrt(degrees * math.pi)
+    heights = constant * (1 + density**2 / degrees) ** (-(degrees + 1) / 2)
+    return 1 - float(((heights[1:] + heights[:-1]) / 2).sum() * (density[1] - density[0]))
 
 
 @given(st.integers(0, 2**16), st.booleans())
 @settings(derandomize=True, deadline=None, max_examples=25)
-def test_the_permutation_test_equals_a_slow_one(seed, holes):
+def test_welch_s_test_is_that_of_the_books(seed, holes):
     generator = np.random.default_rng(seed)
-    first, second = generator.normal(0, 1, (6, 3)), generator.normal(0.5, 2, (8, 3))
+    first, second = np.full((14, 3), np.nan), np.full((14, 3), np.nan)
+    first[:6], second[6:] = generator.normal(0, 1, (6, 3)), generator.normal(0.5, 2, (8, 3))
     if holes:
-        first[0, 0] = second[2, 0] = second[5, 2] = np.nan
-    found = permutation_test(first, second, 60, seed)
-    again, both = np.random.default_rng(seed), np.concatenate([first, second])
-    labels = np.arange(14) < 6
-    dealt = [again.permutation(labels) for _ in range(60)]
-    for column in range(3):
-        observed = slow_welch(first[:, column], second[:, column])
-        reached = sum(slow_welch(both[label, column], both[~label, column]) >= observed * (1 - 1e-9) for label in dealt)
-        assert found[column] == pytest.approx((1 + reached) / 61)
+        first[0, 0] = second[7, 0] = second[9, 2] = np.nan
+        first[:5, 1] = np.nan  # one sample left: no test
+    found = welch_test(first, second, generator.permutation(14))
+    assert found == pytest.approx(
+        [welch(first[:, column], second[:, column]) for column in range(3)], nan_ok=True, abs=1e-6
+    )
+
+
+def split(values, count):
+    """The first so many samples as one group, the others as the other."""
+    which = np.arange(len(values))[:, None] < count
+    return np.where(which, values, np.nan), np.where(which, np.nan, values), np.arange(len(values))
 
 
 def test_groups_that_are_alike_are_rarely_told_apart():
     generator = np.random.default_rng(0)
-    p = np.concatenate(
-        [permutation_test(generator.normal(0, 1, (12, 50)), generator.normal(0, 4, (30, 50)), 199, 3) for _ in range(8)]
-    )
-    assert 0.02 < np.mean(p <= 0.05) < 0.08  # though their spreads differ
-    assert np.isnan(permutation_test(np.zeros((1, 1)), np.ones((5, 1)), 9, 0)).all()
+    spread = np.where(np.arange(42) < 12, 1, 4)[:, None]
+    p = welch_test(*split(generator.normal(0, 1, (42, 2000)) * spread, 12))
+    assert 0.035 < np.mean(p <= 0.05) < 0.065  # though their spreads differ
+    assert np.isnan(welch_test(*split(np.ones((5, 1)), 1))).all()
+    assert welch_test(*split(np.repeat([[0.0], [1.0]], 4, axis=0), 4)) == 0  # no spread, another mean
+    assert welch_test(*split(np.ones((8, 1)), 4)) == 1
 
 
 def test_a_difference_is_found_where_it_is():
     generator = np.random.default_rng(1)
-    parts = [Aligned(words(6), generator.normal(0, 1, (50, 3, 6)), np.ones(50)) for _ in range(2)]
-    parts[0].effects[:, 1, 4] += 2
-    found = averages.compare(parts[0], parts[1], ("a", "b"), 0.05, 0.95, 500, 0, {"block": "b", "site": "s"})
+    effects = generator.normal(0, 1, (100, 3, 6))
+    first = np.arange(100) < 50
+    effects[first, 1, 4] += 2
+    effects[~first, :, 5] = np.nan
+    told = {"block": "b", "site": "s"}
+    found = averages.compare(of_pictures(effects), (first, ~first), ("a", "b"), 0.05, 0.95, 500, 0, told)
     assert found.significant[1, 4]
     assert found.significant.sum() <= 2
     assert found.low[1, 4] < found.difference[1, 4] < found.high[1, 4]
+    assert found.samples.tolist() == [[50] * 6, [50] * 5 + [0]]
+    assert np.isnan(found.difference[:, 5]).all()
+    assert np.isnan(found.low[:, 5]).all()
     table = found.to_dataframe()
-    assert list(table.columns) == ["block", "site", "layer", "role", "difference", "low", "high", "p", "significant"]
+    columns = [
+        "block",
+        "site",
+        "layer",
+        "role",
+        "samples_a",
+        "samples_b",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "significant",
+    ]
+    assert list(table.columns) == columns
     assert table.loc[table["significant"], "layer"].iloc[0] == 1
+
+
+def test_groups_of_very_different_size_are_compared():
+    effects = np.random.default_rng(0).normal(0, 1, (14_000, 1, 1))
+    first = np.arange(14_000) < 9_000
+    found = averages.compare(of_pictures(effects), (first, ~first), ("a", "b"), 0.05, 0.95, 300, 0, {})
+    error = math.sqrt(1 / 9_000 + 1 / 5_000)
+    assert found.high[0, 0] - found.low[0, 0] == pytest.approx(2 * 1.96 * error, rel=0.25)

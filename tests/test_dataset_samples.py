@@ -44,9 +44,9 @@ def test_coco_qa_is_read_as_it_is_published(files):
     read = read_coco_qa(write("color_coco_qa.csv", COCO), images=folder)
     assert [sample.question for sample in read][1] == "what is the color of the character, and why"
     assert read[0] == Sample(
-        folder / "000000023004.jpg", "what is the color of the horses", "brown", None, "0", "color"
+        folder / "000000023004.jpg", "what is the color of the horses", "brown", None, "color/0", "color"
     )
-    assert read[2].id == "7"
+    assert read[2].id == "color/7"
     assert read[2].answer == "null"  # a word, no missing value
     assert {sample.group for sample in read_coco_qa(write("mine.csv", COCO), folder)} == {""}
     assert read_coco_qa(write("mine.csv", COCO), folder, group="mine")[0].group == "mine"
@@ -79,7 +79,9 @@ def test_a_format_is_told_by_its_columns(files):
         ("a,b\n1,2\n", "lacks the columns"),
         (COCO.replace("23004", "../23004"), "COCO image id"),
         (COCO.replace("23004", "²3"), "COCO image id"),
-        ("\x00\xff", "lacks the columns"),
+        ("a\xff", "lacks the columns"),
+        (COCO.replace('"what is the color of the character, and why"', "what, and why"), "row 2 has 5 values.*quotes"),
+        (COCO.replace('and why"', "and why"), "no table of comma-separated values"),
     ],
 )
 def test_a_file_of_another_format_is_refused(files, text, told):
@@ -120,6 +122,15 @@ def test_missing_pictures_are_told_before_anything_is_computed(files):
         read_coco_qa(path, folder / "nowhere")
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_coco_qa(folder / "nothing.csv", folder)
+
+
+def test_only_the_pictures_of_those_that_are_asked_must_be_there(files):
+    folder, write = files
+    path = write("color.csv", COCO.replace("220218", "5"))
+    assert [sample.id for sample in read_questions(path, folder, limit=1)] == ["color/0"]
+    assert len(read_clevr(write("clevr.csv", CLEVR), folder, limit=1)) == 1
+    with pytest.raises(ValueError, match="limit: expected 1 or more"):
+        read_coco_qa(path, folder, limit=0)
 
 
 def test_samples_come_in_many_shapes():

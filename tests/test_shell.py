@@ -59,6 +59,7 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
         (["trace", "demo", "--out", "out", "--limit", "0"], "--limit: expected 1 or more"),
         (["trace", "demo", "--out", "out", "--blocks", "decoder"], "invalid choice: 'decoder'"),
         (["trace", "demo", "--out", "out", "--noise", "much"], "invalid float value"),
+        (["trace", "demo", "--out", "out", "--scheduler", "tcp://a:1", "--device", "cpu"], "--device: the workers"),
     ],
 )
 def test_arguments_that_cannot_be_used_end_with_2(arguments, told, capsys):

@@ -2,12 +2,15 @@
 
 For: `DatasetTrace.mean` and `compare`: which states carry the answer on average, how sure that is, and where kinds of
 questions differ.
-Cost: a bootstrap is one product of (resamples, samples) with (samples, cells); a permutation test three.
+Cost: a bootstrap is one product of (resamples, samples) with (samples, cells).
 Ends: at arrays and frozen results; nothing here reads a file or runs a model.
 
-Sources: percentile bootstrap, Efron & Tibshirani 1993, chapter 13; permutation of Welch's studentized difference, which
-holds where the groups' spreads differ, Chung & Romano 2013 (Annals of Statistics 41); false-discovery rate, Benjamini &
-Hochberg 1995. Averages of indirect effects as in Meng et al. 2022 (arXiv 2202.05262), section 2.2.
+Questions about one picture are no independent samples: what is drawn by the bootstrap is pictures, and the standard
+errors of the tests are robust to clusters of questions. Where every picture has one question, that is the usual thing.
+
+Sources: percentile bootstrap, Efron & Tibshirani 1993, chapter 13, of clusters: Davison & Hinkley 1997, section 3.8;
+Welch's t test with cluster-robust errors: Cameron & Miller 2015 (Journal of Human Resources 50); false-discovery rate,
+Benjamini & Hochberg 1995. Averages of indirect effects as in Meng et al. 2022 (arXiv 2202.05262), section 2.2.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.metrics import ROUNDING, false_discovery, t_test
+from blip_trace_widget.metrics import ROUNDING, false_discovery, two_sided
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,11 +50,20 @@ class Aligned:
         effects: indirect effect of each sample, mean over its positions of a role, (samples, layers, roles); NaN where
             a sample has none.
         total: total effect of each sample, (samples,).
+        pictures: number of each sample's picture, (samples,).
     """
 
     roles: tuple[str, ...]
     effects: Array = field(repr=False)
     total: Array = field(repr=False)
+    pictures: NDArray[np.int64] = field(repr=False)
+
+    def of(self, chosen: NDArray[np.bool_]) -> Aligned:
+        """Some of the samples, with the roles that they have."""
+        effects = self.effects[chosen]
+        there = np.atleast_1d(np.isfinite(effects[:, 0]).any(axis=0))
+        roles = tuple(role for role, has in zip(self.roles, there, strict=True) if has)
+        return Aligned(roles, effects[:, :, there], self.total[chosen], self.pictures[chosen])
 
     @property
     def flat(self) -> Array:
@@ -74,7 +86,7 @@ class MeanTrace:
         recovery: mean indirect effect / mean total effect of the samples that have the role, (layers, roles).
         recovery_low: lower end of its interval.
         recovery_high: upper end.
-        significant: cells whose mean differs from 0 (t tests over samples, false-discovery rate over the grid 5 %).
+        significant: cells whose mean differs from 0 (t tests over pictures, false-discovery rate over the grid 5 %).
         total_effect: mean over samples.
         total_effect_low: lower end of its interval.
         total_effect_high: upper end.
@@ -102,11 +114,12 @@ class MeanTrace:
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
         """Recovery in the paper's layout, tokens down and layers across; a dot where the effect may be 0.
 
         Args:
             ax: matplotlib axes to draw on.
+            limit: where the colours end, to both sides of 0; default the largest value.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
@@ -115,7 +128,7 @@ class MeanTrace:
 
         count = len(self.aligned.total)
         title = f"{_title(self.settings)}, mean of {count}"
-        return plots.role_map(self.recovery, "recovery", title, self.roles, ~self.significant, ax)
+        return plots.role_map(self.recovery, "recovery", title, self.roles, ~self.significant, ax, limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +142,7 @@ class Comparison:
         difference: mean of the first group minus mean of the second, (layers, roles); NaN where one has no such role.
         low: lower end of its bootstrap interval, (layers, roles).
         high: upper end.
-        p: p value of each cell (permutation test of Welch's statistic), (layers, roles).
+        p: p value of each cell (Welch's t test), (layers, roles); NaN where a group has fewer than two pictures of it.
         significant: cells that differ, the false-discovery rate over the grid held at `rate`.
         rate: that rate.
         settings: what was compared and how, as plain JSON.
@@ -147,14 +160,16 @@ class Comparison:
     settings: dict[str, Any] = field(repr=False)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, role, difference with its interval, p, significant."""
-        return _frame(self, ("difference", "low", "high", "p", "significant"))
+        """One row a cell: block, site, layer, role, samples of each group, difference with its interval, p, ..."""
+        counts = {f"samples_{name}": np.tile(self.samples[at], len(self.p)) for at, name in enumerate("ab")}
+        return _frame(self, ("difference", "low", "high", "p", "significant"), **counts)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
         """The difference, tokens down and layers across; a dot where the groups may be alike.
 
         Args:
             ax: matplotlib axes to draw on.
+            limit: where the colours end, to both sides of 0; default the largest value.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
@@ -162,7 +177,7 @@ class Comparison:
         from blip_trace_widget import plots
 
         label, title = "difference of indirect effects", f"{_title(self.settings)}, {' − '.join(self.groups)}"
-        return plots.role_map(self.difference, label, title, self.roles, ~self.significant, ax)
+        return plots.role_map(self.difference, label, title, self.roles, ~self.significant, ax, limit)
 
 
 def _title(settings: dict[str, Any]) -> str:
@@ -217,7 +232,7 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
         if len(lengths) > 1:
             raise ValueError(
                 "align: 'exact' needs samples of one length, these have (length: samples) "
-                f"{dict(sorted(lengths.items()))}: take those of one by select(tokens=...), or align='ends'"
+                f"{dict(sorted(lengths.items()))}: take align='ends', or questions of one length by select(tokens=...)"
             )
         start, end = shortest, 0
     else:
@@ -256,7 +271,13 @@ def _own_roles(tokens: Sequence[tuple[str, ...]], align: Roles) -> tuple[tuple[s
     return tuple(index), numbers
 
 
-def aligned(tokens: Sequence[tuple[str, ...]], effects: Sequence[Array], total: Array, align: str | Roles) -> Aligned:
+def aligned(
+    tokens: Sequence[tuple[str, ...]],
+    effects: Sequence[Array],
+    total: Array,
+    pictures: NDArray[np.int64],
+    align: str | Roles,
+) -> Aligned:
     """Effects of samples, (layers, positions) each, on common axes; see `align_tokens`."""
     roles, numbers = align_tokens(tokens, align)
     made = np.full((len(effects), effects[0].shape[0], len(roles)), np.nan)
@@ -264,7 +285,7 @@ def aligned(tokens: Sequence[tuple[str, ...]], effects: Sequence[Array], total: 
         of = np.asarray(places)
         for role in set(places) - {-1}:
             made[sample, :, role] = effect[:, of == role].mean(axis=1)
-    return Aligned(roles, made, np.asarray(total, dtype=np.float64))
+    return Aligned(roles, made, np.asarray(total, dtype=np.float64), pictures)
 
 
 # --- averages --------------------------------------------------------------------------------------------------------
@@ -273,7 +294,7 @@ def aligned(tokens: Sequence[tuple[str, ...]], effects: Sequence[Array], total: 
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
     """Means over samples with percentile bootstrap intervals."""
     effect, recovery, total = _means(np.ones((1, len(data.total))), data)
-    drawn = [_means(weights, data) for weights in _resamples(len(data.total), resamples, seed)]
+    drawn = [_means(weights, data) for weights in _resamples(data, resamples, seed)]
     intervals = [_interval(np.concatenate(each), confidence) for each in zip(*drawn, strict=True)]
     shape = data.effects.shape[1:]
     # Of one sample a resample is always the same: that is no interval.
@@ -317,15 +338,14 @@ def _interval(drawn: Array, confidence: float) -> Array:
     return ends
 
 
-def _resamples(samples: int, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each sample is drawn, (resamples, samples), some resamples at a time."""
+def _resamples(data: Aligned, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each sample is drawn, (resamples, samples), some resamples at a time: with its picture."""
     generator = np.random.default_rng(seed)
-    some = max(1, HELD // samples)
+    count = int(data.pictures.max()) + 1
+    some = max(1, HELD // max(len(data.total), data.flat.shape[1]))
     for start in range(0, resamples, some):
-        count = min(some, resamples - start)
-        yield np.stack(
-            [np.bincount(generator.integers(0, samples, samples), minlength=samples) for _ in range(count)]
-        ).astype(np.float64)
+        drawn = [generator.integers(0, count, count) for _ in range(min(some, resamples - start))]
+        yield np.stack([np.bincount(each, minlength=count)[data.pictures] for each in drawn]).astype(np.float64)
 
 
 def _present(data: Aligned) -> NDArray[np.int64]:
@@ -334,20 +354,46 @@ def _present(data: Aligned) -> NDArray[np.int64]:
 
 
 def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
-    p = np.full(data.effects.shape[1:], np.nan)
-    for role in range(len(data.roles)):
-        of = data.effects[:, :, role]
-        p[:, role] = t_test(of[np.isfinite(of[:, 0])])
-    beyond = np.abs(np.nanmean(data.effects, axis=0)) > ROUNDING
-    return np.asarray(false_discovery(p, 0.05) & beyond)
+    mean = np.nanmean(data.flat, axis=0)
+    parts, pictures = _parts(data.flat, data.pictures)
+    p = _p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
+    return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
+
+
+def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
+    """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
+
+    `values`: (samples, columns), NaN where a sample has none. The squares add up to the mean's squared standard error.
+    """
+    there = np.isfinite(values)
+    number = there.sum(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
+        parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
+        np.add.at(parts, pictures, deviations)
+        np.add.at(has, pictures, there)
+        count = (has > 0).sum(axis=0)
+        return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
+
+
+def _p_values(gap: Array, squared_error: Array, degrees: Array) -> Array:
+    """Two-sided p values of Student's t at degrees of freedom that are rounded down; NaN below one."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(gap <= ROUNDING, 0.0, gap / np.sqrt(squared_error))
+    p = np.full(gap.shape, np.nan)
+    # Beyond some hundred degrees Student's distribution hardly changes.
+    whole = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
+    for each in set(whole.tolist()) - {0}:
+        p[whole == each] = two_sided(t[whole == each], each)
+    return np.where(np.isnan(t), np.nan, p)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
 def compare(
-    first: Aligned,
-    second: Aligned,
+    data: Aligned,
+    of: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     groups: tuple[str, str],
     rate: float,
     confidence: float,
@@ -355,70 +401,57 @@ def compare(
     seed: int,
     settings: dict[str, Any],
 ) -> Comparison:
-    """Differences between two groups on the same axes, with permutation tests and bootstrap intervals."""
-    shape = first.effects.shape[1:]
-    (one, *_), (other, *_) = (_means(np.ones((1, len(data.total))), data) for data in (first, second))
+    """Differences between two groups, with tests and bootstrap intervals.
+
+    Args:
+        data: the samples of both.
+        of: which of them are each group's, (samples,).
+        groups: the groups' names.
+        rate: the false-discovery rate.
+        confidence: share of the intervals.
+        resamples: of the bootstrap.
+        seed: of its random numbers.
+        settings: what is compared.
+    """
+    shape, parts = data.effects.shape[1:], [np.where(which[:, None, None], data.effects, np.nan) for which in of]
+    sides = [Aligned(data.roles, part, data.total, data.pictures) for part in parts]
+    one, other = (_means(np.ones((1, len(data.total))), side)[0] for side in sides)
     drawn = [
-        _means(weights, first)[0] - _means(others, second)[0]
-        for weights, others in zip(
-            _resamples(len(first.total), resamples, seed),
-            _resamples(len(second.total), resamples, seed + 1),
-            strict=True,
-        )
+        _means(weights, sides[0])[0] - _means(weights, sides[1])[0] for weights in _resamples(data, resamples, seed)
     ]
     low, high = _interval(np.concatenate(drawn), confidence)
-    p = permutation_test(first.flat, second.flat, resamples, seed).reshape(shape)
+    p = welch_test(sides[0].flat, sides[1].flat, data.pictures).reshape(shape)
     difference = (one - other).reshape(shape)
     return Comparison(
-        roles=first.roles,
+        roles=data.roles,
         groups=groups,
-        samples=np.stack([_present(first), _present(second)]),
+        samples=np.stack([_present(side) for side in sides]),
         difference=difference,
-        low=low.reshape(shape),
-        high=high.reshape(shape),
+        low=np.where(np.isnan(p), np.nan, low.reshape(shape)),
+        high=np.where(np.isnan(p), np.nan, high.reshape(shape)),
         p=p,
-        significant=np.asarray(false_discovery(p, rate) & (np.abs(difference) > ROUNDING)),
+        significant=false_discovery(p, rate),
         rate=rate,
         settings=settings | {"confidence": confidence, "resamples": resamples, "seed": seed},
     )
 
 
-def permutation_test(first: Array, second: Array, permutations: int, seed: int) -> Array:
+def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Array:
     """Two-sided p values of the hypothesis that two groups have the same mean, a column each.
 
     Args:
-        first: (samples, columns), NaN where unknown.
-        second: the other group, (other samples, columns).
-        permutations: how many ways to deal the samples anew.
-        seed: of the random numbers.
+        first: (samples, columns), NaN where unknown or of the other group.
+        second: the same of the other group.
+        pictures: number of each sample's picture; one may be in both groups.
 
     Returns:
-        (columns,); NaN where a group has fewer than two samples.
+        (columns,); NaN where a group has fewer than two pictures.
     """
-    both = np.concatenate([first, second])
-    there = np.isfinite(both)
-    both = np.where(there, both - np.nanmean(both, axis=0), 0.0)
-    moments = np.stack([there.astype(np.float64), both, both**2])
-    total = moments.sum(axis=1)
-
-    def welch(labels: Array) -> Array:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ours = np.einsum("ps,msc->mpc", labels, moments, optimize=True)
-            means, errors = [], []
-            for count, added, squared in (ours, total[:, None] - ours):
-                average = added / count
-                means.append(average)
-                errors.append((squared / count - average**2).clip(0) / np.where(count > 1, count - 1, np.nan))
-            gap = np.abs(means[0] - means[1])
-            return np.asarray(np.where(gap <= ROUNDING**2, 0.0, gap / np.sqrt(sum(errors))))
-
-    labels = np.arange(len(both)) < len(first)
-    observed = welch(labels[None].astype(np.float64))[0]
-    generator = np.random.default_rng(seed)
-    reached = np.zeros(observed.shape)
-    some = max(1, HELD // len(both))
-    for start in range(0, permutations, some):
-        dealt = np.stack([generator.permutation(labels) for _ in range(min(some, permutations - start))])
-        # A statistic that equals the observed one but for rounding has reached it.
-        reached += (welch(dealt.astype(np.float64)) >= observed * (1 - 1e-9)).sum(axis=0)
-    return np.where(np.isfinite(observed), (1 + reached) / (1 + permutations), np.nan)
+    (ours, count), (theirs, other) = (_parts(values, pictures) for values in (first, second))
+    errors = [(parts**2).sum(axis=0) for parts in (ours, theirs)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
+        degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
+    least = np.minimum(count, other) - 1
+    degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
+    return _p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))

@@ -12,9 +12,10 @@ become less with more questions, and the intervals over questions would not know
 from __future__ import annotations
 
 import json
+import math
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -25,7 +26,7 @@ from blip_trace_widget.bases import clean_together
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.samples import Sample
-from blip_trace_widget.metrics import METRICS, as_metric
+from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, as_metric, kl_divergence
 from blip_trace_widget.model import as_image, picture_hash
 from blip_trace_widget.sites import BLOCKS, SITES, one_of
 from blip_trace_widget.tracer import Tracer
@@ -96,8 +97,7 @@ class Plan:
         if not isinstance(only_correct, bool):
             raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
         as_metric(metric)
-        block_names = [one_of("blocks", name, BLOCKS) for name in ([blocks] if isinstance(blocks, str) else blocks)]
-        site_names = [one_of("sites", name, SITES) for name in ([sites] if isinstance(sites, str) else sites)]
+        block_names, site_names = _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES)
         for block in block_names:
             closed = figure.closed_because(damage, block)
             if closed:
@@ -122,9 +122,29 @@ class Plan:
             **{name: told[name] for name in ("revision", "weights", "dtype")},
             "grids": [list(grid) for grid in self.grids],
             "corruption": self.corruption.settings(),
-            "metric": as_metric(self.metric).name,
+            "metric": as_metric(self.metric).name
+            + ("" if isinstance(self.metric, str) else f" {_fingerprint(self.metric)}"),
             "only_correct": self.only_correct,
         }
+
+
+def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
+    if not isinstance(given, Iterable):
+        raise TypeError(f"{argument}: expected some of {list(known)}, got {type(given).__name__}")
+    return [one_of(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
+
+
+def _fingerprint(metric: Any) -> str:
+    """What tells one's own metric from another of the same name, as far as that can be told: its code."""
+    code = getattr(metric, "__code__", None)
+    told = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
+    told += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
+    return f"{zlib.crc32(repr(told).encode('utf-8', 'backslashreplace')):08x}"
+
+
+def _of_code(code: Any) -> Any:
+    inner = [_of_code(each) if hasattr(each, "co_code") else each for each in code.co_consts]
+    return code.co_code, code.co_names, inner
 
 
 def own_noise(corruption: Corruption, name: str) -> Corruption:
@@ -134,7 +154,7 @@ def own_noise(corruption: Corruption, name: str) -> Corruption:
     """
     if not isinstance(corruption, GaussianNoise):
         return corruption
-    step = int(name) if re.fullmatch(r"\d{1,15}", name, re.ASCII) else zlib.crc32(name.encode())
+    step = int(name) if re.fullmatch(r"\d{1,15}", name, re.ASCII) else zlib.crc32(name.encode("utf-8", "surrogatepass"))
     return replace(corruption, seed=(corruption.seed + step) % 2**63)
 
 
@@ -156,7 +176,7 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
 
 def identity(sample: Sample) -> Row:
     """What tells a sample from others, as it is kept."""
-    return {
+    told = {
         "id": sample.id,
         "group": sample.group,
         "image": image_name(sample.image),
@@ -164,6 +184,8 @@ def identity(sample: Sample) -> Row:
         "given_answer": None if sample.answer is None else str(sample.answer),
         "foil": None if sample.foil is None else str(sample.foil),
     }
+    # Names of files may hold what no text may.
+    return {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in told.items()}
 
 
 def image_name(image: Any) -> str:
@@ -241,10 +263,11 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         _skip(row, WRONG, f"it says {own!r}, not {sample.answer!r}")
         return
     try:
-        clean, total = tracer.clean, tracer.total_effect
+        _ = tracer.answer_tokens
     except ValueError as error:  # an empty answer, or a foil that does not fit the model's own
         _skip(row, UNUSABLE, error)
         return
+    clean, total = tracer.clean, tracer.total_effect
     row |= {
         "answer": tracer.answer,
         "clean": clean.score,
@@ -253,9 +276,9 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "total_effect": total.value,
         "total_effect_stderr": total.stderr,
     }
-    raises = total.value < 0 if plan.metric != "kl_divergence" else total.value > 0
-    if total.closed_because or (raises and plan.metric in METRICS):
-        _skip(row, UNBROKEN, total.closed_because or "it raises the score")
+    unbroken = _unbroken(total.value, tracer.metric)
+    if unbroken:
+        _skip(row, UNBROKEN, unbroken)
         return
     scene = tracer.scene
     row |= {
@@ -292,9 +315,24 @@ def _cells(row: Row, trace: Trace) -> Iterator[Row]:
         }
 
 
+def _unbroken(effect: float, metric: Metric) -> str:
+    """Why a total effect is none, or "".
+
+    Whether it is certain is not asked here, as recovery of a single question asks (the gate): to average only questions
+    whose effect is would make the average of all look larger than it is.
+    """
+    if not math.isfinite(effect):
+        return "the total effect is not a finite number"
+    if abs(effect) < SMALLEST_TOTAL_EFFECT:
+        return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
+    # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
+    harm = -effect if metric.score is kl_divergence else effect
+    return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
+
+
 def _same(one: str, other: str) -> bool:
     return " ".join(one.lower().split()) == " ".join(other.lower().split())
 
 
 def _skip(row: Row, reason: str, why: object) -> None:
-    row |= {"reason": reason, "why": str(why)}
+    row |= {"reason": reason, "why": str(why).encode("utf-8", "backslashreplace").decode()}

@@ -23,7 +23,8 @@ import torch
 from blip_trace_widget import __version__
 from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, Tables, image_name, trace_batch
 from blip_trace_widget.dataset.samples import Sample
-from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.export import picture
+from blip_trace_widget.model import BlipVqa, as_image
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -118,6 +119,8 @@ class Cluster:
     def __init__(self, client: Client, model: BlipVqa | str | os.PathLike[str], plan: Plan) -> None:
         if not callable(getattr(client, "submit", None)) or not callable(getattr(client, "scheduler_info", None)):
             raise TypeError(f"client: expected a dask.distributed.Client, got {type(client).__name__}")
+        if getattr(client, "asynchronous", False):
+            raise ValueError("client: expected one with asynchronous=False, this one has to be awaited")
         self._client, self._loader, self._plan = client, Loader.of(model), plan
         self._check()
         self.settings: dict[str, Any] = client.submit(_settings, self._loader, plan, pure=False).result()
@@ -127,12 +130,16 @@ class Cluster:
         told = self._client.run(importlib.metadata.version, PACKAGE, on_error="return")
         if not told:
             raise ValueError("client: it has no workers; start some, or wait with client.wait_for_workers(1)")
+        try:
+            told["the scheduler"] = self._client.run_on_scheduler(importlib.metadata.version, PACKAGE)
+        except importlib.metadata.PackageNotFoundError as error:
+            told["the scheduler"] = error
         for worker, version in told.items():
             if version != __version__:
                 has = f"has version {version}" if isinstance(version, str) else "lacks it"
                 raise ImportError(
-                    f"client: the workers need {PACKAGE} {__version__}, as here; {worker} {has}. Install it there: "
-                    f'pip install "{PACKAGE}[data]=={__version__}", or client.register_plugin(PipInstall([...]))'
+                    f"client: workers and scheduler need {PACKAGE} {__version__}, as here; {worker} {has}. Install it "
+                    f'there: pip install "{PACKAGE}[data]=={__version__}", or client.register_plugin(PipInstall([...]))'
                 )
 
     def traced(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tables]]:
@@ -152,7 +159,7 @@ class Cluster:
                 if not under_way:
                     return
                 future = next(done)
-                yield under_way.pop(future), future.result()
+                yield under_way.pop(future), _result(future)
         finally:
             self._client.cancel(list(under_way))
 
@@ -161,12 +168,30 @@ class Cluster:
         return self._loader, self._plan, self.settings, batch._replace(samples=samples)
 
 
-def _with_its_picture(sample: Sample) -> Sample:
-    """A sample whose picture file is read: a worker need not see it."""
-    image = sample.image
-    if not isinstance(image, (str, os.PathLike)):
-        return sample
+def _result(future: Any) -> Tables:
+    """The tables of a batch.
+
+    Raises:
+        RuntimeError: if the cluster lost it for good; what the batch itself raised as it is.
+    """
+    from distributed import CancelledError, KilledWorker
+
     try:
-        return sample._replace(image=NamedPicture(image_name(image), Path(image).read_bytes()))
-    except OSError as error:
-        return sample._replace(image=NamedPicture(image_name(image), None, f"image: {error}"))
+        tables: Tables = future.result()
+    except (CancelledError, KilledWorker) as error:
+        raise RuntimeError(
+            f"client: the cluster lost a batch ({type(error).__name__}: {error}), for its scheduler is gone or worker "
+            "after worker died of it, of memory perhaps. What was finished is kept: run the same again to go on"
+        ) from error
+    return tables
+
+
+def _with_its_picture(sample: Sample) -> Sample:
+    """A sample whose picture travels as a file: a worker need not see it, and it is small."""
+    name = image_name(sample.image)
+    try:
+        if isinstance(sample.image, (str, os.PathLike)):
+            return sample._replace(image=NamedPicture(name, Path(sample.image).read_bytes()))
+        return sample._replace(image=NamedPicture(name, picture(as_image(sample.image))))
+    except (TypeError, ValueError, OSError) as error:
+        return sample._replace(image=NamedPicture(name, None, str(error)))

@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.calls import as_progress
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import Batch, Plan, Tables, identity, trace_batch
+from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.model import BlipVqa, as_image
 from blip_trace_widget.sites import whole_number
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from blip_trace_widget.corruption import Corruption
 
 #: Samples that land together. The model meets them together too, so that a batch always gives the same numbers.
@@ -52,8 +51,13 @@ def trace_dataset(
     table, traced or skipped with its reason.
 
     Every sample has noise of its own: the corruption's seed plus the sample's id where that is a whole number (else its
-    CRC-32). The intervals over samples then hold for the noise too. `Tracer` with the settings in the samples' table
-    gives the same numbers.
+    CRC-32); samples of one id share it. The intervals over samples then hold for the noise too. `Tracer` with the
+    settings in the samples' table gives the same numbers. (To repeat all with other noise take a seed that is further
+    away than there are samples.)
+
+    A sample is skipped where its picture cannot be read, its question or answer cannot be used, or the noise does not
+    break the answer: it raises the score, or takes less than 0.001 of it. What is traced, and averaged, is the others.
+    A picture is known again by its file's name; one that could not be read is tried again by the next call.
 
     Args:
         samples: an iterable of (image, question[, answer, foil, id, group]) or of mappings with these names, a pandas
@@ -79,6 +83,8 @@ def trace_dataset(
         ImportError: if the extra ``data`` is not installed, or the workers lack the package.
     """
     store.arrow()
+    if not isinstance(out, (str, os.PathLike)):
+        raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
     plan = Plan.of(blocks, sites, corruption, metric, only_correct)
     size = whole_number("batch_size", batch_size, 1)
     given = as_samples(samples)
@@ -89,18 +95,20 @@ def trace_dataset(
         from blip_trace_widget.dataset.cluster import Cluster
 
         workers = Cluster(client, model, plan)
-    folder = store.Store(out, workers.settings | {"batch_size": size})
-    report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
-    counted = _Counted(total, report)
-    try:
-        for batch, (rows, cells) in workers.traced(_unfinished(folder, given, size, counted)):
-            folder.put(batch.number, rows, cells)
-            counted.add(len(batch.samples))
-    finally:
-        close()
-    traced = DatasetTrace.load(out)
-    _check_nothing_beyond(traced, counted.done)
-    folder.count(traced.counts)
+    counted = _Counted(total)
+    with store.Store(out, workers.settings | {"batch_size": size}) as folder:
+        counted.report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
+        try:
+            # Closed at once when something fails here, so that no worker goes on.
+            with closing(workers.traced(_unfinished(folder, given, size, counted))) as results:
+                for batch, (rows, cells) in results:
+                    folder.put(batch.number, rows, cells)
+                    counted.add(len(batch.samples))
+        finally:
+            close()
+        traced = DatasetTrace.load(out)
+        _check_nothing_beyond(traced, counted.done)
+        folder.count(traced.counts)
     if progress is True:
         print(traced.summary)
     return traced
@@ -126,13 +134,14 @@ class Here:
 class _Counted:
     """How many samples are done, said to whoever wants to know."""
 
-    def __init__(self, total: int | None, report: Callable[[int, Any], object]) -> None:
-        self._total, self._report = total, report
+    def __init__(self, total: int | None) -> None:
+        self._total = total
+        self.report: Callable[[int, Any], object]
         self.done = 0
 
     def add(self, samples: int) -> None:
         self.done += samples
-        self._report(self.done, self._total)
+        self.report(self.done, self._total)
 
 
 def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, counted: _Counted) -> Iterator[Batch]:
@@ -149,19 +158,31 @@ def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, count
         there = folder.finished(number)
         if there is not None:
             _check_same(folder, batch, there)
-            if there.num_rows == len(some):
+            if len(there) == len(some) and not _readable_now(batch, there):
                 counted.add(len(some))
                 continue
         yield batch
 
 
-def _check_same(folder: store.Store, batch: Batch, there: pa.Table) -> None:
-    if there.num_rows > len(batch.samples):
-        raise _more(folder.folder, there["sample"][-1].as_py() + 1, batch.first + len(batch.samples))
-    for sample, row in zip(batch.samples, there.to_pylist(), strict=False):
-        now = identity(sample)
-        for name, value in now.items():
-            if row[name] != value:
+def _readable_now(batch: Batch, there: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a picture that could not be read can be now."""
+    for sample, row in zip(batch.samples, there, strict=True):
+        if row["reason"] == UNREADABLE:
+            try:
+                as_image(sample.image)
+            except (TypeError, ValueError, OSError):
+                continue
+            return True
+    return False
+
+
+def _check_same(folder: store.Store, batch: Batch, there: Sequence[Mapping[str, Any]]) -> None:
+    if len(there) > len(batch.samples):
+        raise _more(folder.folder, there[-1]["sample"] + 1, batch.first + len(batch.samples))
+    for sample, row in zip(batch.samples, there, strict=False):
+        for name, value in identity(sample).items():
+            was, now = (Path(each).name if name == "image" else each for each in (row[name], value))
+            if was != now:
                 raise ValueError(
                     f"samples: the folder {os.fspath(folder.folder)!r} was begun with others: number {row['sample']} "
                     f"has {name} {row[name]!r} there, {value!r} now. Take another folder"

@@ -11,6 +11,8 @@ that Palit et al. 2023 (arXiv 2308.14179) publish with their tool.
 from __future__ import annotations
 
 import ast
+import csv as csv_files
+import math
 import os
 import random
 import re
@@ -61,7 +63,7 @@ def as_samples(samples: Any) -> Iterator[Sample]:
     """Samples from an iterable of samples, tuples or mappings, or from a pandas DataFrame, one after another.
 
     Raises:
-        TypeError, ValueError: naming what was given and what is accepted, when it is reached.
+        TypeError, ValueError: naming what was given and what is accepted; of a single sample when it is reached.
     """
     if hasattr(samples, "columns") and hasattr(samples, "to_dict"):
         samples = _rows(samples)
@@ -70,6 +72,10 @@ def as_samples(samples: Any) -> Iterator[Sample]:
             f"samples: expected an iterable of (image, question[, answer, foil, id, group]), a pandas DataFrame, or "
             f"what a reader such as read_coco_qa gives; got {type(samples).__name__}"
         )
+    return _cleaned(samples)
+
+
+def _cleaned(samples: Iterable[Any]) -> Iterator[Sample]:
     for number, given in enumerate(samples):
         sample = _as_sample(number, given)
         yield sample._replace(
@@ -112,15 +118,16 @@ def _rows(table: pd.DataFrame) -> Iterator[Sample]:
 
 def _text(value: Any) -> Any:
     """A cell of a table as text; None where it is empty. What is no text stays, for the tracer to refuse."""
-    empty = value is None or type(value).__name__ in ("NAType", "NaTType")
-    if empty or value != value or (isinstance(value, str) and not value):  # NaN is not itself
+    nothing = value is None or type(value).__name__ in ("NAType", "NaTType")
+    if nothing or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value):
         return None
-    if isinstance(value, bool) or not (isinstance(value, int) or hasattr(value, "item")):
-        return value
-    return str(value)
+    # Whole numbers, NumPy's too.
+    return str(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
 
 
-def read_coco_qa(csv: PathLike, images: PathLike, group: str | None = None, missing: str = "error") -> list[Sample]:
+def read_coco_qa(
+    csv: PathLike, images: PathLike, group: str | None = None, missing: str = "error", limit: int | None = None
+) -> list[Sample]:
     """Questions in the format of COCO-QA's published files.
 
     Args:
@@ -129,28 +136,29 @@ def read_coco_qa(csv: PathLike, images: PathLike, group: str | None = None, miss
         group: name of the group; default the kind that the file's name begins with (``color``, ``count``,
             ``location``), else none.
         missing: ``"error"``, or ``"skip"``: questions whose picture is not there end in the table as skipped.
+        limit: only the first so many.
 
     Returns:
-        one sample a row; its id is the row's number in the file.
+        one sample a row; its id is the row's number in the file, behind the group's name: ``color/12``.
 
     Raises:
         OSError: if the file or the folder cannot be read, or pictures are missing.
         ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
     """
-    table = _table(csv, COCO_QA)
-    numbers, questions, answers = (table[name] for name in COCO_QA)
+    rows = _rows_of(csv, COCO_QA)
     if group is None:
         group = next((kind for kind in COCO_QA_KINDS if Path(csv).name.lower().startswith(kind)), "")
-    names = [_coco_name(number) for number in numbers]
-    pictures = _pictures(names, images, missing)
-    ids = table.iloc[:, 0] if str(table.columns[0]).startswith("Unnamed") else range(len(table))
-    return [
-        Sample(picture, question, answer, None, str(number), group)
-        for picture, question, answer, number in zip(pictures, questions, answers, ids, strict=True)
+    before = f"{group}/" if group else ""
+    found = [
+        Sample(
+            _coco_name(row[COCO_QA[0]]), row[COCO_QA[1]], row[COCO_QA[2]], None, before + row.get("", str(at)), group
+        )
+        for at, row in enumerate(rows)
     ]
+    return _with_pictures(found, images, missing, limit)
 
 
-def read_clevr(csv: PathLike, images: PathLike, missing: str = "error") -> list[Sample]:
+def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
     """Questions in the format of the CLEVR file that Palit et al. publish.
 
     Args:
@@ -158,6 +166,7 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error") -> list[
             ``{'question': ..., 'answer': 1 or 0}``; 1 is read as "yes", 0 as "no".
         images: the folder of the pictures: ``CLEVR_val_000145.png``.
         missing: see `read_coco_qa`.
+        limit: only the first so many questions.
 
     Returns:
         one sample a question, ids ``CLEVR_val_000145/0``, grouped by the relation that is asked for (``"left of"``,
@@ -166,18 +175,17 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error") -> list[
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    table = _table(csv, CLEVR)
-    names = [f"{name}.png" for name in table[CLEVR[0]]]
     found = []
-    for picture, name, listed in zip(_pictures(names, images, missing), table[CLEVR[0]], table[CLEVR[1]], strict=True):
-        for number, (question, answer) in enumerate(_clevr_questions(str(name), listed)):
+    for row in _rows_of(csv, CLEVR):
+        name = row[CLEVR[0]]
+        for number, (question, answer) in enumerate(_clevr_questions(name, row[CLEVR[1]])):
             relation = re.search(r"left of|right of|behind|in front of", question)
             group = relation.group() if relation else ""
-            found.append(Sample(picture, question, answer, None, f"{name}/{number}", group))
-    return found
+            found.append(Sample(f"{name}.png", question, answer, None, f"{name}/{number}", group))
+    return _with_pictures(found, images, missing, limit)
 
 
-def read_questions(csv: PathLike, images: PathLike, missing: str = "error") -> list[Sample]:
+def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
     """Questions in any of the formats, told by the columns: COCO-QA's, CLEVR's, or one's own.
 
     Args:
@@ -185,22 +193,24 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error") -> l
             ``answer``, ``foil``, ``id`` and ``group``.
         images: the folder of the pictures.
         missing: see `read_coco_qa`.
+        limit: only the first so many.
 
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    table = _table(csv, ())
-    if set(COCO_QA) <= set(table.columns):
-        return read_coco_qa(csv, images, missing=missing)
-    if set(CLEVR) <= set(table.columns):
-        return read_clevr(csv, images, missing)
-    if not {"image", "question"} <= set(table.columns):
+    rows = _rows_of(csv, ())
+    columns = list(rows[0]) if rows else []
+    if set(COCO_QA) <= set(columns):
+        return read_coco_qa(csv, images, None, missing, limit)
+    if set(CLEVR) <= set(columns):
+        return read_clevr(csv, images, missing, limit)
+    if not {"image", "question"} <= set(columns):
         raise ValueError(
-            f"csv: {os.fspath(csv)!r} has the columns {list(table.columns)}; expected image and question (and answer, "
-            f"foil, id, group), or COCO-QA's {list(COCO_QA)}, or CLEVR's {list(CLEVR)}"
+            f"csv: {os.fspath(csv)!r} has the columns {columns}; expected image and question (and answer, foil, id, "
+            f"group), or COCO-QA's {list(COCO_QA)}, or CLEVR's {list(CLEVR)}"
         )
-    pictures = _pictures([str(name) for name in table["image"]], images, missing)
-    return list(as_samples(table.assign(image=pictures)))
+    given = [{name: row[name] for name in Sample._fields if name in row} for row in rows]
+    return _with_pictures(list(as_samples(given)), images, missing, limit)
 
 
 @dataclass(frozen=True)
@@ -239,24 +249,30 @@ def demo_samples(n: int, seed: int = 0) -> DrawnSamples:
     return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0))
 
 
-def _table(csv: PathLike, needed: Sequence[str]) -> pd.DataFrame:
-    """A file of comma-separated values as text."""
-    import pandas as pd
-
+def _rows_of(csv: PathLike, needed: Sequence[str]) -> list[dict[str, str]]:
+    """A file of comma-separated values, by the names of its columns."""
     path = Path(csv)
     if not path.is_file():
         raise FileNotFoundError(f"csv: no such file: {os.fspath(csv)!r}")
+    called = f"csv: {os.fspath(csv)!r}"
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:  # undecodable or ragged
-        raise ValueError(f"csv: {os.fspath(csv)!r} is no table of comma-separated values: {error}") from error
-    lacking = [name for name in needed if name not in table.columns]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            columns, *rows = list(csv_files.reader(file, strict=True)) or [[]]
+    except (ValueError, csv_files.Error) as error:  # undecodable or badly quoted
+        raise ValueError(f"{called} is no table of comma-separated values: {error}") from error
+    lacking = [name for name in needed if name not in columns]
     if lacking:
         raise ValueError(
-            f"csv: {os.fspath(csv)!r} lacks the columns {lacking}; it has {list(table.columns)}. Expected are "
-            f"{list(needed)}; with columns of one's own see read_questions"
+            f"{called} lacks the columns {lacking}; it has {columns}. Expected are {list(needed)}; with columns of "
+            "one's own see read_questions"
         )
-    return table
+    for number, row in enumerate(rows, start=1):
+        if row and len(row) != len(columns):
+            raise ValueError(
+                f"{called}: row {number} has {len(row)} values, expected {len(columns)}; a text with a comma needs "
+                f"quotes: {row}"
+            )
+    return [dict(zip(columns, row, strict=True)) for row in rows if row]
 
 
 def _coco_name(number: str) -> str:
@@ -275,10 +291,11 @@ def _clevr_questions(name: str, listed: str) -> Iterator[tuple[str, str]]:
         ) from error
 
 
-def _pictures(names: Sequence[str], images: PathLike, missing: str) -> list[Path]:
-    """The pictures' paths, all of them directly in the folder."""
+def _with_pictures(samples: list[Sample], images: PathLike, missing: str, limit: int | None) -> list[Sample]:
+    """Samples whose pictures are named, with the pictures' paths, all of them directly in the folder."""
     one_of("missing", missing, MISSING)
-    folder = Path(images)
+    few = samples[: None if limit is None else whole_number("limit", limit, 1)]
+    folder, names = Path(images), [str(sample.image) for sample in few]
     if not folder.is_dir():
         raise FileNotFoundError(f"images: no such folder: {os.fspath(images)!r}")
     outside = next((name for name in names if Path(name).name != name), None)
@@ -291,4 +308,4 @@ def _pictures(names: Sequence[str], images: PathLike, missing: str) -> list[Path
             f"images: {len(lacking)} of {len(names)} pictures are not in {os.fspath(images)!r}, such as {lacking[0]}. "
             "Put them there, or go on without them by missing='skip': their questions end as skipped"
         )
-    return [folder / name for name in names]
+    return [sample._replace(image=folder / name) for sample, name in zip(few, names, strict=True)]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 #: Columns that are read for one sample at a time.
 HEAVY = ("corrupted_scores", "settings", "scene", "picture", "other_picture")
-#: Bootstrap resamples and permutations.
+#: Bootstrap resamples.
 RESAMPLES = 2000
 
 
@@ -193,6 +193,9 @@ class DatasetTrace:
     ) -> MeanTrace:
         """The average grid over the traced samples, with bootstrap intervals over samples.
 
+        It is the average of the questions whose answer the noise breaks: those that were skipped because it does not
+        have no part in it (see `counts`).
+
         Args:
             align: how positions of different questions are brought together. ``"exact"``: questions of one length, a
                 role a position. ``"ends"``: up to three positions from either end keep their place, and all between are
@@ -209,7 +212,13 @@ class DatasetTrace:
         """
         block, site = self._grid(block, site)
         asked = _asked(confidence, resamples, seed)
-        data = (self if group is None else self.select(group)).aligned(align, block, site)
+        if group is None:
+            data = self.aligned(align, block, site)
+        elif callable(align):  # roles of all samples, so that every group has them in the same order
+            of_group = (self.traced["group"] == one_of("group", group, self.groups)).to_numpy()
+            data = self.aligned(align, block, site).of(of_group)
+        else:
+            data = self.select(group).aligned(align, block, site)
         return averages.mean(data, *asked, settings=self._told(align, block, site) | {"group": group})
 
     def compare(
@@ -226,7 +235,9 @@ class DatasetTrace:
     ) -> Comparison:
         """Where the average indirect effects of two groups differ.
 
-        Every cell is tested by dealing the samples to the groups anew; over the grid the false-discovery rate is held.
+        Every cell is tested by Welch's t test (groups of some fifteen pictures or more; questions about one picture
+        count as one cluster); over the grid the false-discovery rate is held. Effects are compared, not recoveries:
+        where noise takes more of one group's scores, its effects can be larger for that alone.
 
         Args:
             group_a: one group.
@@ -236,8 +247,8 @@ class DatasetTrace:
             site: see `mean`.
             rate: the false-discovery rate, between 0 and 1.
             confidence: see `mean`.
-            resamples: of the bootstrap, and permutations of the test.
-            seed: of their random numbers.
+            resamples: of the bootstrap.
+            seed: of its random numbers.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -251,15 +262,12 @@ class DatasetTrace:
         asked = _asked(confidence, resamples, seed)
         both = replace(self, samples=self.samples[self.samples["group"].isin([group_a, group_b])])
         data = both.aligned(align, block, site)
-        of = both.traced["group"].to_numpy()
-        parts = [
-            Aligned(data.roles, data.effects[of == group], data.total[of == group]) for group in (group_a, group_b)
-        ]
-        for group, few in zip((group_a, group_b), parts, strict=True):
-            if len(few.total) < 2:
-                raise ValueError(f"group_a, group_b: {group!r} has {len(few.total)} traced samples, expected 2 or more")
+        of = [(both.traced["group"] == group).to_numpy() for group in (group_a, group_b)]
+        for group, which in zip((group_a, group_b), of, strict=True):
+            if which.sum() < 2:
+                raise ValueError(f"group_a, group_b: {group!r} has {which.sum()} traced samples, expected 2 or more")
         told = self._told(align, block, site) | {"groups": [group_a, group_b]}
-        return averages.compare(parts[0], parts[1], (group_a, group_b), rate, *asked, settings=told)
+        return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *asked, settings=told)
 
     def plot(self, align: str | Roles = "ends", group: str | None = None) -> list[Any]:
         """The average of each grid in the paper's layout, tokens down and layers across.
@@ -275,24 +283,14 @@ class DatasetTrace:
         Raises:
             TypeError, ValueError: see `mean`.
         """
+        import pandas as pd
+
         block, site = self._grid(block, site)
         if not len(self._numbers):
             raise ValueError(f"there is no traced sample: {self.summary}")
-        columns = ["sample", "layer", "position", "token", "indirect_effect"]
-        table = self._cells(columns, [("block", "=", block), ("site", "=", site)])
-        numbers, layers, positions = (table[name].to_numpy() for name in columns[:3])
-        tokens, values = table["token"].to_pylist(), table["indirect_effect"].to_numpy()
-        order = np.lexsort((positions, layers, numbers))
-        starts = np.searchsorted(numbers[order], self._numbers)
-        stops = np.searchsorted(numbers[order], self._numbers, side="right")
-        depth = int(layers.max(initial=0)) + 1
-        words, effects = [], []
-        for number, start, stop in zip(self._numbers, starts, stops, strict=True):
-            of = order[start:stop]
-            with _undamaged(number):
-                effects.append(values[of].reshape(depth, -1))
-            words.append(tuple(tokens[at] for at in of[: effects[-1].shape[1]]))
-        return averages.aligned(words, effects, self.traced["total_effect"].to_numpy(), align)
+        words, effects = self._effects(block, site)
+        total, (pictures, _) = self.traced["total_effect"].to_numpy(), pd.factorize(self.traced["image"])
+        return averages.aligned(words, effects, total, pictures, align)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
@@ -311,6 +309,33 @@ class DatasetTrace:
         empty = store.as_table("cells", []).select(columns)
         tables = [store.read(path, columns, filters) for path in places]
         return store.arrow().concat_tables([empty, *tables]).unify_dictionaries()
+
+    def _effects(self, block: str, site: str) -> tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]:
+        """Tokens and indirect effects, (layers, positions), of each traced sample; read once."""
+        known = self._read.get((block, site))
+        if known is not None:
+            return known
+        columns = ["sample", "layer", "position", "token", "indirect_effect"]
+        table = self._cells(columns, [("block", "=", block), ("site", "=", site)])
+        numbers, layers, positions = (table[name].to_numpy() for name in columns[:3])
+        order = np.lexsort((positions, layers, numbers))
+        values, names = table["indirect_effect"].to_numpy()[order], table["token"].combine_chunks()
+        codes, named = np.asarray(names.indices)[order], names.dictionary.to_pylist()
+        starts = np.searchsorted(numbers[order], self._numbers)
+        stops = np.searchsorted(numbers[order], self._numbers, side="right")
+        depth = int(layers.max(initial=0)) + 1
+        words: list[tuple[str, ...]] = []
+        effects: list[NDArray[np.float64]] = []
+        for number, start, stop in zip(self._numbers, starts, stops, strict=True):
+            with _undamaged(number):
+                effects.append(values[start:stop].reshape(depth, -1))
+            words.append(tuple(named[code] for code in codes[start : start + effects[-1].shape[1]]))
+        self._read[block, site] = words, effects
+        return words, effects
+
+    @cached_property
+    def _read(self) -> dict[tuple[str, str], tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]]:
+        return {}
 
     def _grid(self, block: str | None, site: str | None) -> tuple[str, str]:
         if block is not None:

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from blip_trace_widget import export, figure
 from blip_trace_widget.controls import Refused
-from blip_trace_widget.dataset.averages import MIDDLE, MeanTrace
+from blip_trace_widget.dataset.averages import MIDDLE, MeanTrace, Roles
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.drawing import words
 from blip_trace_widget.history import History
@@ -85,13 +85,14 @@ class AverageTrace(Trace):
         mean = self.mean
         of = mean.aligned
         residuals = of.effects - mean.recovery * of.total[:, None, None]
+        total = np.nanmean(np.where(np.isfinite(of.effects), of.total[:, None, None], np.nan), axis=0)
         return Effects(
             samples=of.effects,
             score=self.corrupted.mean() + mean.indirect_effect,
             indirect_effect=mean.indirect_effect,
             stderr=_standard_error(of.effects),
             recovery=mean.recovery,
-            recovery_stderr=_standard_error(residuals) / abs(mean.total_effect),
+            recovery_stderr=_standard_error(residuals) / np.abs(total),
         )
 
 
@@ -108,6 +109,7 @@ class DatasetWidget(TraceWidget):
 
     Args:
         folder: see `TraceWidget.from_dataset`.
+        align: see there.
 
     Traits, beside those of `TraceWidget`:
         group: the group that is averaged and listed; "" for all.
@@ -133,10 +135,11 @@ class DatasetWidget(TraceWidget):
     listing = traitlets.Dict().tag(sync=True)
     interval = traitlets.Unicode("").tag(sync=True)
 
-    def __init__(self, folder: DatasetTrace | str | os.PathLike[str]) -> None:
+    def __init__(self, folder: DatasetTrace | str | os.PathLike[str], align: str | Roles | None = None) -> None:
         if not isinstance(folder, (DatasetTrace, str, os.PathLike)):
             raise TypeError(f"folder: expected a path or a DatasetTrace, got {type(folder).__name__}")
         self._data = folder if isinstance(folder, DatasetTrace) else DatasetTrace.load(folder)
+        self._align = align
         self._averages: dict[str, list[Trace]] = {}
         player = Player(self._traces_of(AVERAGE, ""), self)
         self._begin(player.tracer, player, scene=player.tracer.scene)
@@ -242,7 +245,7 @@ class DatasetWidget(TraceWidget):
                 raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
             return traces
         if group not in self._averages:
-            self._averages[group] = _average(self._data.select(group) if group else self._data, group)
+            self._averages[group] = _average(self._data, group, self._align)
         return self._averages[group]
 
     # --- the list ----------------------------------------------------------------------------------------------------
@@ -269,14 +272,20 @@ class DatasetWidget(TraceWidget):
         }
         self.show_traits(listing=listing, first=start)
 
+    @cached_property
+    def _texts(self) -> dict[int, str]:
+        """What is looked through, by the rows of the table."""
+        rows = self._data.samples[list(SEARCHED)].fillna("").to_numpy()
+        return {
+            index: " ".join(map(str, row)).lower() for index, row in zip(self._data.samples.index, rows, strict=True)
+        }
+
     def _found(self) -> pd.DataFrame:
         table = self._data.samples
         if self.group:
             table = table[table["group"] == self.group]
-        if self.find.strip():
-            text = table[list(SEARCHED)].fillna("").astype(str).agg(" ".join, axis=1).str.lower()
-            for word in self.find.lower().split():
-                table = table[text.loc[table.index].str.contains(word, regex=False)]
+        for word in self.find.lower().split():
+            table = table[np.array([word in self._texts[index] for index in table.index], dtype=bool)]
         column, down = ORDERS[self.order]
         return table.sort_values(column, ascending=not down, kind="stable", na_position="last")
 
@@ -303,19 +312,20 @@ class DatasetWidget(TraceWidget):
 # --- the average as a trace ------------------------------------------------------------------------------------------
 
 
-def _average(data: DatasetTrace, group: str) -> list[Trace]:
-    """The average of each grid.
+def _average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
+    """The average of each grid over a group, or all.
 
     Raises:
         ValueError: if no sample was traced.
     """
+    data = whole.select(group) if group else whole
     grids, number = data.grids, int(data.traced["sample"].iloc[0]) if len(data.traced) else None
     if number is None:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
     model = data.traces(number)[0]
     if model.scene is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
-    means = {grid: data.mean(_align(data, *grid), *grid) for grid in grids}
+    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in grids}
     scene = _scene(data, group, model.scene, means)
     clean = data.traced["clean"].to_numpy()
     # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
@@ -359,7 +369,7 @@ def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, st
         blocks.append({**block, "enabled": False, "reason": reason, "tokens": [], "sites": sites, **there})  # type: ignore[typeddict-item]
     low, high = (words.points(metric, end) for end in (mean.total_effect_low, mean.total_effect_high))
     took = f"the {one.runs['culprit']} took {words.points(metric, mean.total_effect)}"
-    sure = f" on average (95 % interval {low} to {high})" if len(table) > 1 else ""
+    sure = f" (95 % interval {low} to {high})" if len(table) > 1 else ""
     inputs: protocol.Inputs = {**one.inputs, "question": question, "foil": ""}
     line = one.runs["line"]
     if "seed" in data.settings["corruption"]:
