@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import csv as csv_files
 import math
+import numbers
 import os
 import random
 import re
@@ -122,7 +123,7 @@ def _text(value: Any) -> Any:
     if nothing or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value):
         return None
     # Whole numbers, NumPy's too.
-    return str(value) if hasattr(value, "__index__") and not isinstance(value, bool) else value
+    return str(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
 
 
 def read_coco_qa(
