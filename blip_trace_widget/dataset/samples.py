@@ -123,7 +123,9 @@ def _text(value: Any) -> Any:
     if nothing or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value):
         return None
     # Whole numbers, NumPy's too.
-    return str(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return value
+    return str(value) if isinstance(value, numbers.Integral) else value
 
 
 def read_coco_qa(
