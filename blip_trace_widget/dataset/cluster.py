@@ -151,7 +151,7 @@ class Cluster:
         try:
             while True:
                 # Workers come and go: how many there are is asked anew.
-                room = AHEAD * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+                room = AHEAD * max(1, len(self._client.nthreads()))
                 for batch in itertools.islice(waiting, max(0, room - len(under_way))):
                     future = self._client.submit(_work, *self._task(batch), pure=False)
                     under_way[future] = batch
