@@ -40,7 +40,7 @@ from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
-    from blip_trace_widget.dataset.averages import Roles
+    from blip_trace_widget.dataset.alignment import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
 

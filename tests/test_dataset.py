@@ -553,6 +553,14 @@ def test_bad_arguments_are_told_before_anything_is_written(tmp_path, options, to
         assert not (tmp_path / "out").exists()
 
 
+def test_what_is_missing_is_told_with_what_to_install(tmp_path, demo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    for act in (lambda: trace(tmp_path / "out", 1), lambda: TraceWidget.from_dataset(tmp_path)):
+        with pytest.raises(ImportError, match=r'pip install "blip_trace_widget\[data\]"'):
+            act()
+    assert not (tmp_path / "out").exists()
+
+
 # --- what is made of it ----------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget.dataset import averages
-from blip_trace_widget.dataset.averages import MIDDLE, Aligned, align_tokens, welch_test
+from blip_trace_widget.dataset.alignment import MIDDLE, Aligned, align_tokens, aligned
+from blip_trace_widget.dataset.averages import welch_test
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
@@ -88,7 +89,7 @@ def test_means_and_intervals_equal_a_slow_bootstrap_of_pictures(seed, samples):
     generator = np.random.default_rng(seed)
     tokens, effects, total = random_data(generator, samples, lengths=(2, 6))
     pictures = np.unique(generator.integers(0, samples, samples), return_inverse=True)[1]
-    data = averages.aligned(tokens, effects, total, pictures, "ends")
+    data = aligned(tokens, effects, total, pictures, "ends")
     found = averages.mean(data, 0.9, 40, seed, {})
 
     again, count = np.random.default_rng(seed), pictures.max() + 1

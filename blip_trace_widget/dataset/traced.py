@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.dataset import averages, store
-from blip_trace_widget.dataset.averages import Aligned, Comparison, MeanTrace, Roles
+from blip_trace_widget.dataset import alignment, averages, store
+from blip_trace_widget.dataset.alignment import Aligned, Roles
+from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
@@ -290,7 +291,7 @@ class DatasetTrace:
             raise ValueError(f"there is no traced sample: {self.summary}")
         words, effects = self._effects(block, site)
         total, (pictures, _) = self.traced["total_effect"].to_numpy(), pd.factorize(self.traced["image"])
-        return averages.aligned(words, effects, total, pictures, align)
+        return alignment.aligned(words, effects, total, pictures, align)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 

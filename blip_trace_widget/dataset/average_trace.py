@@ -1,0 +1,192 @@
+"""A data set's average in the shape of a trace, with a scene beside it, so that a widget can play it.
+
+For: `blip_trace_widget.dataset.widget`.
+Cost: the average of each grid, and a sheet of nine small pictures.
+Ends: at traces. Averages are `blip_trace_widget.dataset.averages`'.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from blip_trace_widget import figure
+from blip_trace_widget.dataset.alignment import MIDDLE, Roles
+from blip_trace_widget.dataset.averages import MeanTrace
+from blip_trace_widget.drawing import words
+from blip_trace_widget.metrics import Effects, standard_error
+from blip_trace_widget.model import as_image
+from blip_trace_widget.results import Trace
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from blip_trace_widget import protocol
+    from blip_trace_widget.dataset.traced import DatasetTrace
+    from blip_trace_widget.scene import Scene
+
+#: Pictures in a row of the picture that stands for all, and its side in pixels.
+ROW, SHEET = 3, 384
+
+
+@dataclass(frozen=True, eq=False)
+class AverageTrace(Trace):
+    """An average in the shape of a trace: its noise samples are the data set's samples.
+
+    Attributes:
+        mean: the average.
+    """
+
+    mean: MeanTrace = field(kw_only=True, repr=False)
+
+    @property
+    def significant(self) -> NDArray[np.bool_]:
+        """Cells whose mean differs from 0, (layers, roles)."""
+        return self.mean.significant
+
+    @cached_property
+    def _effects(self) -> Effects:
+        mean = self.mean
+        of = mean.aligned
+        residuals = of.effects - mean.recovery * of.total[:, None, None]
+        total = np.nanmean(np.where(np.isfinite(of.effects), of.total[:, None, None], np.nan), axis=0)
+        return Effects(
+            samples=of.effects,
+            score=self.corrupted.mean() + mean.indirect_effect,
+            indirect_effect=mean.indirect_effect,
+            stderr=_standard_error(of.effects),
+            recovery=mean.recovery,
+            recovery_stderr=_standard_error(residuals) / np.abs(total),
+        )
+
+
+def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the mean over the samples that are there; NaN for a single one."""
+    count = np.isfinite(values).sum(axis=0)
+    squares = np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(squares / (count - 1) / count))
+
+
+def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
+    """The average of each grid over a group, or all.
+
+    Raises:
+        ValueError: if no sample was traced.
+    """
+    data = whole.select(group) if group else whole
+    grids, number = data.grids, int(data.traced["sample"].iloc[0]) if len(data.traced) else None
+    if number is None:
+        raise ValueError(f"folder: no sample in it was traced: {data.summary}")
+    model = data.traces(number)[0]
+    if model.scene is None:
+        raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
+    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in grids}
+    scene = _scene(data, group, model.scene, means)
+    clean = data.traced["clean"].to_numpy()
+    # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
+    corrupted = clean.mean() - data.traced["total_effect"].to_numpy()
+    return [
+        AverageTrace(
+            samples=corrupted[:, None, None] + mean.aligned.effects,
+            clean=float(clean.mean()),
+            corrupted=corrupted,
+            settings=model.settings
+            | {"question": scene.inputs["question"], "corruption": data.settings["corruption"]}
+            | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
+            | {"block": block, "site": site, "average_of": len(data.traced)},
+            tokens=mean.roles,
+            scene=scene,
+            mean=mean,
+        )
+        for (block, site), mean in means.items()
+    ]
+
+
+def _align(data: DatasetTrace, block: str, site: str) -> str:
+    """Where all samples are of one length, every position is shown."""
+    try:
+        data.aligned("exact", block, site)
+    except ValueError:
+        return "ends"
+    return "exact"
+
+
+def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, str], MeanTrace]) -> Scene:
+    """What stands beside the average; what all samples have in common is taken from one."""
+    table, mean, metric = data.traced, next(iter(means.values())), one.inputs["metric"]
+    question = f"average of {len(table)}{f' “{group}”' if group else ''} questions"
+    roles = {block: list(mean.roles) for (block, _), mean in means.items()}
+    blocks: list[protocol.BlockInfo] = []
+    for block in one.setup["blocks"]:
+        name, reason = block["name"], block["reason"] or "It was not traced."
+        there = {"enabled": True, "reason": "", "tokens": roles[name]} if name in roles else {}
+        sites = [site for known, site in means if known == name] or block["sites"]
+        blocks.append({**block, "enabled": False, "reason": reason, "tokens": [], "sites": sites, **there})  # type: ignore[typeddict-item]
+    low, high = (words.points(metric, end) for end in (mean.total_effect_low, mean.total_effect_high))
+    took = f"the {one.runs['culprit']} took {words.points(metric, mean.total_effect)}"
+    sure = f" (95 % interval {low} to {high})" if len(table) > 1 else ""
+    inputs: protocol.Inputs = {**one.inputs, "question": question, "foil": ""}
+    line = one.runs["line"]
+    if "seed" in data.settings["corruption"]:
+        inputs["seed"] = data.settings["corruption"]["seed"]
+        line = line.replace(f"seed {one.inputs['seed']}", f"seed {inputs['seed']} + the sample's id")
+    runs: protocol.Runs = {
+        **one.runs,
+        "given": False,
+        "clean": _run(table["clean"].to_numpy(), metric),
+        "corrupted": _run(table["corrupted"].to_numpy(), metric),
+        "total_effect": mean.total_effect,
+        "total_effect_stderr": figure.number(float(standard_error(table["total_effect"].to_numpy()[:, None])[0])),
+        "line": line,
+        "gate": {"open": True, "text": took + sure},
+        "bars": {"words": [], "clean": [], "corrupted": [], "patched": [], "pinned": []},
+    }
+    return replace(
+        one,
+        picture=_sheet(data),
+        inputs=inputs,
+        setup={**one.setup, "blocks": blocks, "answer_tokens": []},
+        runs=runs,
+        curve=None,
+    )
+
+
+def _run(scores: NDArray[np.float64], metric: str) -> protocol.RunInfo:
+    mean = float(scores.mean())
+    error = figure.number(float(standard_error(scores[:, None])[0]))
+    share = mean if metric == "probability" else 0.0
+    return {"answer": "on average", "score": mean, "stderr": error, "share": share}
+
+
+def _sheet(data: DatasetTrace) -> bytes:
+    """Some of the pictures on one sheet."""
+    numbers = data.traced["sample"].to_numpy()
+    some = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
+    columns = math.ceil(math.sqrt(len(some)))
+    side = SHEET // columns
+    sheet = Image.new("RGB", (side * columns, side * math.ceil(len(some) / columns)), "grey")
+    for at, number in enumerate(some):
+        row, column = divmod(at, columns)
+        small = ImageOps.pad(as_image(data.picture(int(number))), (side - 4, side - 4), color="grey")
+        sheet.paste(small, (column * side + 2, row * side + 2))
+    return figure.picture(sheet)
+
+
+def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
+    """What is known of a cell, (layer, role), in a sentence."""
+    layer, role = cell
+    count, share = int(mean.samples[role]), words.percent(mean.settings["confidence"])
+    recovery, low, high = (
+        words.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
+    )
+    pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
+    sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"
+    # The interval is the cell's own; the dot in the grid asks more.
+    faint = "" if mean.significant[layer, role] else "; not told from 0 over the whole grid (5 % false discoveries)"
+    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}."
