@@ -62,7 +62,19 @@ def test_roles_that_some_samples_lack_are_averaged_over_the_others(tmp_path, dem
     mean = found.mean(block="answer_decoder")
     assert len(set(mean.samples.tolist())) == 2
     assert np.isfinite(mean.recovery).all()
-    np.testing.assert_allclose(cells(widget)[CELL_FIELDS.index("recovery")], mean.recovery, atol=1e-5)
+    values = dict(zip(CELL_FIELDS, cells(widget), strict=True))
+    np.testing.assert_allclose(values["recovery"], mean.recovery, atol=1e-5)
+    # By hand, the second position: of the two samples that have it.
+    table = found.to_dataframe().query("block == 'answer_decoder' and layer == 3 and position == 1")
+    clean = found.traced["clean"].mean()
+    total = found.traced.set_index("sample")["total_effect"].loc[table["sample"]].to_numpy()
+    effect = table["indirect_effect"].to_numpy()
+    recovery = effect.mean() / total.mean()
+    residuals = effect - recovery * total
+    assert values["score"][3, 1] == pytest.approx((clean - total + effect).mean(), abs=1e-6)
+    assert values["recovery"][3, 1] == pytest.approx(recovery, abs=1e-6)
+    error = residuals.std(ddof=1) / np.sqrt(len(residuals)) / total.mean()
+    assert values["recovery_stderr"][3, 1] == pytest.approx(error, rel=1e-3)
     widget.close()
 
 

@@ -54,10 +54,14 @@ class AverageTrace(Trace):
         mean = self.mean
         of = mean.aligned
         residuals = of.effects - mean.recovery * of.total[:, None, None]
-        total = np.nanmean(np.where(np.isfinite(of.effects), of.total[:, None, None], np.nan), axis=0)
+        # Of a role that some samples lack all is the mean of the others.
+        total, corrupted = (
+            np.nanmean(np.where(np.isfinite(of.effects), each[:, None, None], np.nan), axis=0)
+            for each in (of.total, self.corrupted)
+        )
         return Effects(
             samples=of.effects,
-            score=self.corrupted.mean() + mean.indirect_effect,
+            score=corrupted + mean.indirect_effect,
             indirect_effect=mean.indirect_effect,
             stderr=_standard_error(of.effects),
             recovery=mean.recovery,
