@@ -138,14 +138,11 @@ class Store:
         self.settings = json.loads(json.dumps(settings))
         if self.folder.exists() and not self.folder.is_dir():
             raise NotADirectoryError(f"out: {os.fspath(folder)!r} is a file; expected a folder for the results")
-        ours = (self.folder / SETTINGS).is_file()
-        if not ours and self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir()):
+        known = (self.folder / SETTINGS).is_file()
+        if not known and self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir()):
             raise ValueError(
                 f"out: {os.fspath(folder)!r} has files of other origin in it and no {SETTINGS}; take a new folder"
             )
-        self._begun = ours and any(True for table in TABLES for _ in (self.folder / table).glob("*.parquet"))
-        if self._begun:
-            self._check(read_settings(self.folder))
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 
@@ -156,14 +153,23 @@ class Store:
             raise OSError(
                 f"out: another run is writing to {os.fspath(self.folder)!r} now; wait for it, or take another folder"
             ) from None
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _begin(self) -> None:
         for left in self.folder.rglob(".*.part"):  # of runs that were killed
             left.unlink()
-        if not self._begun:
+        if any(True for table in TABLES for _ in (self.folder / table).glob("*.parquet")):
+            self._check(read_settings(self.folder))
+        else:
             content = json.dumps({"format": FORMAT, "version": VERSION, "settings": self.settings}, indent=1)
             self._land(self.folder / SETTINGS, lambda place: place.write_text(content, "utf-8"))
         for table in TABLES:
             (self.folder / table).mkdir(exist_ok=True)
-        return self
 
     def __exit__(self, *_details: object) -> None:
         self._lock.release()
