@@ -168,6 +168,16 @@ def test_questions_about_one_picture_are_one_cluster():
     assert np.mean(found) < 0.15
 
 
+def test_asking_everything_twice_makes_nothing_surer():
+    effects = np.random.default_rng(0).normal(0, 1, (12, 2, 3))
+    effects[0, :, 2] = np.nan
+    once, twice = of_pictures(effects), of_pictures(np.repeat(effects, 2, axis=0), np.repeat(np.arange(12), 2))
+    count = np.isfinite(effects).sum(axis=0)
+    plain = np.nanstd(effects, axis=0, ddof=1) / np.sqrt(count)
+    np.testing.assert_allclose(averages.standard_error(once, once.effects), plain)
+    np.testing.assert_allclose(averages.standard_error(twice, twice.effects), plain)
+
+
 def welch(first, second):
     """By the book."""
     first, second = first[np.isfinite(first)], second[np.isfinite(second)]

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from blip_trace_widget import figure
+from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.drawing import words
@@ -63,18 +64,10 @@ class AverageTrace(Trace):
             samples=of.effects,
             score=corrupted + mean.indirect_effect,
             indirect_effect=mean.indirect_effect,
-            stderr=_standard_error(of.effects),
+            stderr=averages.standard_error(of, of.effects),
             recovery=mean.recovery,
-            recovery_stderr=_standard_error(residuals) / np.abs(total),
+            recovery_stderr=averages.standard_error(of, residuals) / np.abs(total),
         )
-
-
-def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of the mean over the samples that are there; NaN for a single one."""
-    count = np.isfinite(values).sum(axis=0)
-    squares = np.nansum((values - np.nanmean(values, axis=0)) ** 2, axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(np.sqrt(squares / (count - 1) / count))
 
 
 def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
@@ -84,13 +77,12 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
         ValueError: if no sample was traced.
     """
     data = whole.select(group) if group else whole
-    grids, number = data.grids, int(data.traced["sample"].iloc[0]) if len(data.traced) else None
-    if number is None:
+    if data.traced.empty:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
-    model = data.traces(number)[0]
+    model = data.traces(int(data.traced["sample"].iloc[0]))[0]
     if model.scene is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
-    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in grids}
+    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in data.grids}
     scene = _scene(data, group, model.scene, means)
     clean = data.traced["clean"].to_numpy()
     # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.

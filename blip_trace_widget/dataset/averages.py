@@ -234,6 +234,15 @@ def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
     return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
 
 
+def standard_error(data: Aligned, values: Array) -> Array:
+    """Standard error of means over samples, robust to several questions about one picture; NaN for one picture.
+
+    `values`: (samples, layers, roles) of these samples; NaN where a sample has none.
+    """
+    parts, _ = _parts(values.reshape(len(values), -1), data.pictures)
+    return np.asarray(np.sqrt((parts**2).sum(axis=0)).reshape(values.shape[1:]))
+
+
 def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
     """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
 

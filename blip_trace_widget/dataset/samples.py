@@ -79,9 +79,10 @@ def as_samples(samples: Any) -> Iterator[Sample]:
 def _cleaned(samples: Iterable[Any]) -> Iterator[Sample]:
     for number, given in enumerate(samples):
         sample = _as_sample(number, given)
+        name = _text(sample.id)
         yield sample._replace(
             **{name: _text(getattr(sample, name)) for name in ("question", "answer", "foil")},
-            id=str(number) if _text(sample.id) in (None, "") else str(_text(sample.id)),
+            id=str(number if name is None else name),
             group=str(_text(sample.group) or ""),
         )
 
