@@ -8,6 +8,7 @@ import type { Show } from "../traits";
 import { SHOWN } from "../words";
 import { Asking } from "./Asking";
 import { Blocks } from "./Blocks";
+import { IconButton } from "./IconButton";
 import { Select } from "./Select";
 
 interface Props {
@@ -31,20 +32,13 @@ export function Header({ model, session, theme, more }: Props) {
 	const words = model.words.value;
 	// A recording has a kernel that can export it.
 	const offline = model.offline.value ? model.closed.value : "";
-	const step = (back: boolean, label: string, sign: string) => (
-		<button
-			type="button"
-			class="bt-icon"
-			data-testid={label}
-			aria-label={label}
-			title={label}
-			aria-disabled={!model.steps.value[back ? "undo" : "redo"]}
-			onClick={() => {
-				if (model.steps.value[back ? "undo" : "redo"]) session.step(back);
-			}}
-		>
-			{sign}
-		</button>
+	const step = (back: boolean, label: "undo" | "redo", sign: string) => (
+		<IconButton
+			label={label}
+			sign={sign}
+			possible={model.steps.value[label]}
+			onClick={() => session.step(back)}
+		/>
 	);
 	return (
 		<div class="bt-header">

@@ -4,6 +4,7 @@ import { AVERAGE, type List } from "../list";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
 import { Asking } from "./Asking";
+import { IconButton } from "./IconButton";
 import { Page } from "./Page";
 import { Search } from "./Search";
 import { Select } from "./Select";
@@ -37,17 +38,12 @@ export function Samples({ model, theme, list }: Props) {
 		return possible;
 	}
 	const turner = (back: boolean, label: string, sign: string) => (
-		<button
-			type="button"
-			class="bt-icon"
-			data-testid={label}
-			aria-label={label}
-			title={label}
-			aria-disabled={!(back ? first > 0 : after)}
+		<IconButton
+			label={label}
+			sign={sign}
+			possible={back ? first > 0 : after}
 			onClick={() => turn(back)}
-		>
-			{sign}
-		</button>
+		/>
 	);
 
 	return (
