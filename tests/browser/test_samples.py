@@ -1,20 +1,39 @@
 """A data set's widget in a real JupyterLab: the average, the list beside it, a sample's own grid."""
 
+import time
+
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 from blip_trace_widget import TraceWidget
 
+#: Seconds to wait for anything: far more than it takes.
+PATIENCE = 30
 
-def values(root, layers, positions):
+
+def values(root):
+    """What the cells on screen show, (layer, position) -> value; another grid's until the new one has come."""
     cells = root.locator("[role=gridcell]").evaluate_all(
         "cells => cells.map(({dataset}) => [+dataset.layer, +dataset.position, +dataset.value])"
     )
-    found = np.full((layers, positions), np.nan)
-    for layer, position, value in cells:
-        found[layer, position] = value
-    return found
+    return {(layer, position): value for layer, position, value in cells}
+
+
+def equal(root, grid):
+    shown = values(root)
+    indices = list(np.ndindex(grid.shape))
+    return sorted(shown) == indices and np.allclose(
+        [shown[at] for at in indices], grid.ravel(), atol=1e-3, equal_nan=True
+    )
+
+
+def shows(page, root, grid, what):
+    """Wait until a grid, (layers, positions), is on screen whole."""
+    end = time.monotonic() + PATIENCE
+    while not equal(root, grid):
+        assert time.monotonic() < end, f"waited in vain: {what}"
+        page.wait_for_timeout(50)
 
 
 @pytest.mark.browser
@@ -30,7 +49,7 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
     mean = dataset.mean()
     expect(listed.get_by_test_id("summary")).to_have_text(dataset.summary)
     expect(rows).to_have_count(8)
-    np.testing.assert_allclose(values(figure, *mean.recovery.shape), mean.recovery, atol=1e-3)
+    shows(shared.page, figure, mean.recovery, "the average is shown")
     place, beside = figure.bounding_box(), listed.bounding_box()
     assert beside["x"] >= place["x"] + place["width"]
     assert abs(beside["y"] - place["y"]) < 2
@@ -48,14 +67,9 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
     shared.until(lambda: shared.ask("widget.chosen") == number, "the sample is chosen")
     trace = dataset.trace(number)
     expect(rows.nth(1)).to_have_attribute("aria-selected", "true")
-    shared.until(
-        lambda: np.allclose(values(figure, *trace.recovery.shape), trace.recovery, atol=1e-3, equal_nan=True),
-        "its own grid is shown",
-    )
+    shows(shared.page, figure, trace.recovery, "its own grid is shown")
     listed.get_by_test_id("average").click()
-    shared.until(
-        lambda: np.allclose(values(figure, *mean.recovery.shape), mean.recovery, atol=1e-3), "the average is back"
-    )
+    shows(shared.page, figure, mean.recovery, "the average is back")
 
 
 @pytest.mark.browser
@@ -72,6 +86,6 @@ def test_a_page_of_a_data_set_keeps_what_is_in_sight(chromium, dataset, tmp_path
     expect(listed.get_by_test_id("summary")).to_have_text(dataset.summary)
     expect(listed.locator("img")).to_have_count(8)
     expect(listed.get_by_test_id("find")).to_be_disabled()
-    np.testing.assert_allclose(values(page.get_by_test_id("blip-trace"), *mean.shape), mean, atol=1e-3)
+    shows(page, page.get_by_test_id("blip-trace"), mean, "the average is shown")
     assert complaints == []
     page.close()
