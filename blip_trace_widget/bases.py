@@ -18,7 +18,7 @@ from typing import cast
 import torch
 
 from blip_trace_widget.budget import CLEAN_SHARE, sample_groups
-from blip_trace_widget.calls import Check, Computing, computed, no_check
+from blip_trace_widget.calls import Check, Computing, computed, kept_of, no_check
 from blip_trace_widget.corruption import Corruption
 from blip_trace_widget.forward import Activations
 from blip_trace_widget.image_tokens import ImageTokens, Sight
@@ -58,8 +58,8 @@ class BaseRuns:
         names += ["answer_ids", "text", "clean", "_clean_with_states"] if same_answer else []
         names += ["_corrupted_encoder"] if same_corruption else []
         names += ["_corrupted", "_corrupted_with_states"] if same_answer and same_corruption else []
-        kept = self.__dict__.copy()  # a computed property lives in the instance's dictionary
-        other.__dict__.update({name: kept[name] for name in names if name in kept})
+        kept = kept_of(self)
+        kept_of(other).update({name: kept[name] for name in names if name in kept})
 
     @computed
     def answer_ids(self) -> list[int]:
@@ -96,8 +96,8 @@ class BaseRuns:
 
     def corrupted(self, *, with_states: bool = False) -> Iterator[tuple[slice, BaseRun]]:
         """The corrupted runs, a group of samples after another, with the ViT's states where asked."""
-        kept = self.__dict__.get("_corrupted_with_states")
-        kept = kept or (None if with_states else self.__dict__.get("_corrupted"))
+        kept = kept_of(self).get("_corrupted_with_states")
+        kept = kept or (None if with_states else kept_of(self).get("_corrupted"))
         if kept is not None:
             yield slice(0, self.corruption.samples), kept
             return
@@ -206,7 +206,7 @@ def _encode_together(group: Sequence[BaseRuns]) -> None:
     by_length: dict[int, list[int]] = {}
     for at, (runs, own) in enumerate(zip(group, answers, strict=True)):
         encoder = encoded.part(slice(at, at + 1))
-        runs.__dict__.update(_clean_encoder=encoder, own_answer_ids=own)
+        kept_of(runs).update(_clean_encoder=encoder, own_answer_ids=own)
         if runs.given_ids is not None or own:
             by_length.setdefault(len(runs.answer_ids), []).append(at)
     for places in by_length.values():
@@ -215,7 +215,7 @@ def _encode_together(group: Sequence[BaseRuns]) -> None:
         logits = runner.logits(decoder.output)
         for row, at in enumerate(places):
             part, runs = slice(row, row + 1), group[at]
-            runs.__dict__["clean"] = BaseRun(runs.image.clean, runs._clean_encoder, decoder.part(part), logits[part])
+            kept_of(runs)["clean"] = BaseRun(runs.image.clean, runs._clean_encoder, decoder.part(part), logits[part])
 
 
 def _longest_answer(model: BlipVqa) -> int:

@@ -8,13 +8,17 @@ Ends: at plain callables.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.surroundings import neutral
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from typing_extensions import Self
 
     from blip_trace_widget.model import BlipVqa
@@ -65,11 +69,29 @@ def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress
     return progress, (lambda: None)
 
 
+def on_cpu(tensor: Tensor) -> NDArray[np.float64]:
+    """Numbers in float64. They become that on the CPU: not every device has it."""
+    return np.asarray(tensor.cpu().double().numpy())
+
+
+def kept_of(instance: Any) -> dict[str, Any]:
+    """What is computed of something with a model, by name; nothing once the model is no longer what it was.
+
+    For handing it on to another instance, and for what is kept under a condition. `computed` reads and writes it.
+    """
+    version: int = instance.model.version
+    kept: tuple[int, dict[str, Any]] = instance.__dict__.get("_kept", (-1, {}))
+    if kept[0] != version:
+        kept = instance.__dict__["_kept"] = (version, {})
+    return kept[1]
+
+
 class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stands
     """A property of something with a model, computed at its first use under the model's lock, and kept.
 
-    `functools.cached_property` would not do: before Python 3.12 it holds a lock of its own while it computes, shared by
-    all instances, and two locks taken in either order end in a deadlock.
+    It is computed anew once somebody has changed the model. `functools.cached_property` would not do for another
+    reason too: before Python 3.12 it holds a lock of its own while it computes, shared by all instances, and two locks
+    taken in either order end in a deadlock.
     """
 
     def __init__(self, compute: Callable[[Any], Value]) -> None:
@@ -86,24 +108,33 @@ class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stand
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        kept = instance.__dict__  # looked at before this descriptor, once the value is there
-        with Computing(instance.model):
-            if self._name not in kept:
-                kept[self._name] = self._compute(instance)
+        instance.model.glance()
+        kept = kept_of(instance)
+        if self._name not in kept:
+            with Computing(instance.model):
+                kept = kept_of(instance)
+                if self._name not in kept:
+                    kept[self._name] = self._compute(instance)
         return kept[self._name]
 
 
 class Computing:
-    """Hold a model's lock, without gradients. May be nested."""
+    """Hold a model's lock, and compute as if nothing were set in torch. May be nested.
+
+    Raises:
+        ValueError: on entering, if the model has been changed into something that cannot be traced.
+    """
 
     def __init__(self, model: BlipVqa) -> None:
-        self._lock = model.lock
-        self._mode = torch.inference_mode()
+        self._model = model
+        self._stack = ExitStack()
 
     def __enter__(self) -> None:
-        self._lock.acquire()
-        self._mode.__enter__()
+        with ExitStack() as stack:
+            stack.enter_context(self._model.lock)
+            stack.enter_context(neutral(self._model.device))
+            stack.enter_context(self._model.unchanging())
+            self._stack = stack.pop_all()
 
     def __exit__(self, *details: object) -> None:
-        self._mode.__exit__(*details)
-        self._lock.release()
+        self._stack.__exit__(*details)

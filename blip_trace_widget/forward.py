@@ -102,6 +102,8 @@ class Block:
     stages: tuple[str, ...]
     #: Attention heads of a layer.
     heads: int
+    #: Whether its modules are called for one run at a time, because somebody's hooks may be in them.
+    one_by_one = False
 
     def __init__(self, layers: Iterable[Any]) -> None:
         self.layers = list(layers)
@@ -133,6 +135,21 @@ class Block:
             cut: edges of the cross-attention to remove.
         """
         raise NotImplementedError
+
+    def tokens(self, output: Tensor) -> Tensor:
+        """What follows the image encoder's last layer: the image tokens, (..., n, D) -> (..., n, D)."""
+        raise NotImplementedError
+
+    def apply(self, module: Any, batch: Tensor) -> Tensor:
+        """A module beside the layers, on the first axis' runs together, or on each alone where that must be."""
+        if self.one_by_one:
+            return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
+        output: Tensor = module(batch)
+        return output
+
+    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+        """The cross-attention's weights in a base run, (S, H, n, T)."""
+        return memory.weights(layer, base.values["self_attention"][layer])
 
     def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """Run whole, (S, n, D) -> (S, n, D)."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from blip_trace_widget.budget import chunk_rows
-from blip_trace_widget.calls import Check, computed, no_check
+from blip_trace_widget.calls import Check, computed, kept_of, no_check, on_cpu
 from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.memory import ImageMemory, Projections
@@ -56,9 +57,10 @@ class ImageTokens:
     def __init__(self, model: BlipVqa, image: Image.Image) -> None:
         self.model = model
         self.image = image
-        self._layers = model.question_encoder.layers
-        self._noise: tuple[Corruption, Projections] | None = None
-        self._damage: tuple[Corruption, NDArray[np.float64]] | None = None
+
+    @property
+    def _layers(self) -> list[Any]:
+        return self.model.question_encoder.layers
 
     @computed
     def sha256(self) -> str:
@@ -73,7 +75,7 @@ class ImageTokens:
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in dict.fromkeys(images) if "clean_tokens" not in image.__dict__]
+        new = [image for image in dict.fromkeys(images) if "clean_tokens" not in kept_of(image)]
         if not new:
             return
         model = new[0].model
@@ -81,7 +83,7 @@ class ImageTokens:
         for start in range(0, len(new), together):
             few = new[start : start + together]
             for image, tokens in zip(few, model.embed_images([each.image for each in few]), strict=True):
-                image.__dict__["clean_tokens"] = tokens
+                kept_of(image)["clean_tokens"] = tokens
 
     @classmethod
     def see_together(cls, images: Sequence[ImageTokens]) -> ImageMemory:
@@ -92,7 +94,7 @@ class ImageTokens:
         tokens = torch.stack([image.clean_tokens for image in images])
         memory = ImageMemory(layers, Projections(layers, tokens, bias=True))
         for at, image in enumerate(images):
-            image.__dict__.setdefault("clean", Sight(memory.part(slice(at, at + 1))))
+            kept_of(image).setdefault("clean", Sight(memory.part(slice(at, at + 1))))
         return memory
 
     @computed
@@ -137,10 +139,11 @@ class ImageTokens:
         if not keep:
             noise = self._project(corruption, part)
         else:
-            if self._noise is None or self._noise[0] != corruption.unit():
-                self._noise = None  # let go of the old before the new is made
-                self._noise = (corruption.unit(), self._project(corruption, part))
-            noise = self._noise[1]
+            kept = kept_of(self)
+            if "noise" not in kept or kept["noise"][0] != corruption.unit():
+                kept.pop("noise", None)  # let go of the old before the new is made
+                kept["noise"] = corruption.unit(), self._project(corruption, part)
+            noise = kept["noise"][1]
         return Sight(clean.plus(noise, corruption.strength))
 
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
@@ -148,19 +151,20 @@ class ImageTokens:
 
         A root mean square over samples. Kept for other strengths of the same corruption.
         """
-        if self._damage is None or self._damage[0] != corruption.unit():
-            self._damage = corruption.unit(), self._unit_damage(corruption)
-        return corruption.strength * self._damage[1]
+        kept = kept_of(self)
+        if "damage" not in kept or kept["damage"][0] != corruption.unit():
+            kept["damage"] = corruption.unit(), self._unit_damage(corruption)
+        return np.asarray(corruption.strength * kept["damage"][1])
 
     def _unit_damage(self, corruption: Corruption) -> NDArray[np.float64]:
         clean = self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens
         clean = clean.float()
-        squares = torch.zeros(clean.shape[0], dtype=torch.float64, device=clean.device)
+        squares = np.zeros(clean.shape[0])
         for start in range(0, corruption.samples, TOGETHER):
             delta = corruption.delta(clean, self.model, slice(start, start + TOGETHER))
-            squares += delta.square().sum(-1, dtype=torch.float64).sum(0)
-        length = (squares / corruption.samples).sqrt() / clean.double().norm(dim=-1).clamp_min(1e-30)
-        return np.asarray(length.cpu().numpy())
+            squares += on_cpu(delta.square().sum(-1)).sum(0)
+        length = on_cpu(clean.square().sum(-1))
+        return np.asarray(np.sqrt(squares / corruption.samples / np.maximum(length, 1e-60)))
 
     def _project(self, corruption: Corruption, part: slice) -> Projections:
         delta = corruption.delta(self.clean_tokens, self.model, part)

@@ -8,6 +8,8 @@ clean + strength * delta are those of clean plus strength times those of delta, 
 constant leaves a softmax unchanged; sum p (V x + b) = V (sum p x) + b; so two products on the query replace the
 projections, at 4 T D H a row, which is less below D / (H - 1) rows (BLIP base: 70; a question has some ten). The two
 round differently, under strong noise by more than 1e-6 of the answer's probability: each kind of run keeps to one.
+All this is read from the weights of plain `Linear` layers. Where ``key`` or ``value`` is anything else (an adapter, a
+parametrized layer) it is called: on the tokens of every noise factor anew, and on the tokens of every run.
 Ends: at context vectors, before the attention's output projection.
 
 Shapes: S samples, C runs, R rows (run-major), n rows of a run, T tokens, D width, H heads, d head width. A leading
@@ -25,6 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from blip_trace_widget.modules import is_linear
+
 
 class Memory(Protocol):
     """What a block's cross-attention looks at."""
@@ -38,6 +42,12 @@ class Memory(Protocol):
             cut: edges to remove, (H or 1, n, T); only with a single run.
         """
 
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """The attention weights, (S, R, D) -> (S, H, R, T)."""
+
+    def states(self) -> Tensor:
+        """The tokens themselves, (S or 1, C or 1, T, D)."""
+
 
 class Projections:
     """Keys and values of tokens, for every layer of a block; projected at the first use and kept.
@@ -45,7 +55,8 @@ class Projections:
     Args:
         layers: the block's layers.
         tokens: (S, T, width).
-        bias: whether the projections' bias belongs in (not for a difference of tokens).
+        bias: whether the projections' bias belongs in. Not for a difference of tokens: that is projected only where the
+            projections are linear (`are_linear`).
     """
 
     def __init__(self, layers: Sequence[Any], tokens: Tensor, *, bias: bool) -> None:
@@ -58,7 +69,7 @@ class Projections:
     def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
         if self._kept is None:
-            width = self._attentions[layer].key.weight.shape[0]
+            width = self._attentions[layer].all_head_size
             self._kept = self.tokens.new_empty((len(self._attentions), 2, *self.tokens.shape[:2], width))
         if layer not in self._done:
             self._project(layer, self._kept[layer])
@@ -79,7 +90,9 @@ class Projections:
         """Write keys and values of a layer, (2, S, T, D)."""
         attention, tokens = self._attentions[layer], self.tokens.flatten(0, 1)
         for module, out in zip((attention.key, attention.value), place.flatten(1, 2), strict=True):
-            if self._bias:
+            if not is_linear(module):
+                out.copy_(module(self.tokens).flatten(0, 1))
+            elif self._bias:
                 torch.addmm(module.bias, tokens, module.weight.t(), out=out)
             else:
                 torch.mm(tokens, module.weight.t(), out=out)
@@ -111,6 +124,12 @@ class ImageMemory:
         self, layers: Sequence[Any], clean: Projections, delta: Projections | None = None, strength: float = 0.0
     ) -> None:
         self._layers, self._clean, self._delta, self._strength = layers, clean, delta, strength
+        self._sum: Projections | None = None  # of the damaged tokens themselves, for layers that are not linear
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return self._clean.tokens.device
 
     def plus(self, delta: Projections, strength: float) -> ImageMemory:
         """These tokens with strength * delta added; shares what is projected."""
@@ -119,14 +138,33 @@ class ImageMemory:
     def forget(self) -> None:
         """Let go of the projections of these samples."""
         (self._clean if self._delta is None else self._delta).forget()
+        if self._sum is not None:
+            self._sum.forget()
 
     def part(self, samples: slice) -> ImageMemory:
         """The tokens of some of the samples; shares what is projected."""
         delta = self._delta and self._delta.part(samples)
-        return ImageMemory(self._layers, self._clean.part(samples), delta, self._strength)
+        few = ImageMemory(self._layers, self._clean.part(samples), delta, self._strength)
+        if delta is not None and not all(map(are_linear, self._layers)):
+            few._sum = self._damaged().part(samples)
+        return few
+
+    def states(self) -> Tensor:
+        """See `Memory.states`."""
+        tokens = self._clean.tokens
+        if self._delta is not None:
+            tokens = torch.add(tokens, self._delta.tokens, alpha=self._strength)
+        return tokens[:, None]
+
+    def _damaged(self) -> Projections:
+        if self._sum is None:
+            self._sum = Projections(self._layers, self.states()[:, 0], bias=True)
+        return self._sum
 
     def keys_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
+        if self._delta is not None and not are_linear(self._layers[layer]):
+            return self._damaged()(layer)
         keys, values = self._clean(layer)
         if self._delta is not None:
             delta_keys, delta_values = self._delta(layer)
@@ -155,27 +193,32 @@ class ImageMemory:
         return attention_scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
 
 
-@dataclass(frozen=True)
 class TokenMemory:
-    """Tokens with the projections absorbed into the queries: one set a run, or one for all runs of a sample.
+    """Tokens of which every run has a set of its own, or all runs of a sample share one.
 
-    Attributes:
+    Args:
         layers: the block's layers.
-        states: (S or 1, C or 1, T, D).
+        tokens: (S or 1, C or 1, T, D).
     """
 
-    layers: Sequence[Any]
-    states: Tensor
+    def __init__(self, layers: Sequence[Any], tokens: Tensor) -> None:
+        self._layers, self._tokens = layers, tokens
+
+    def states(self) -> Tensor:
+        """See `Memory.states`."""
+        return self._tokens
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
         """See `Memory.context`; rows are equally many for each of the C runs."""
-        attention = self.layers[layer].crossattention.self
+        if not are_linear(self._layers[layer]):
+            return self._projected(layer, rows, cut)[0]
+        attention = self._layers[layer].crossattention.self
         heads, size = attention.num_attention_heads, attention.attention_head_size
         samples, count, width = rows.shape
-        weights = self._weights(layer, rows, cut)  # (sets, C, R', T), R' rows x heads
-        states = self._sets(samples)
-        wide = states.shape[-1]
-        mixed = (weights @ states).view(samples * count, heads, wide).transpose(0, 1)
+        weights = self._absorbed(layer, rows, cut)  # (sets, C, R', T), R' rows x heads
+        tokens = self._sets(samples)
+        wide = tokens.shape[-1]
+        mixed = (weights @ tokens).view(samples * count, heads, wide).transpose(0, 1)
         context = torch.bmm(mixed, attention.value.weight.view(heads, size, wide).transpose(1, 2)).transpose(0, 1)
         bias: Tensor = attention.value.bias
         if cut is not None:  # where every edge of a row is gone, nothing flows, the bias neither
@@ -185,30 +228,47 @@ class TokenMemory:
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
         """The attention weights, (S, R, D) -> (S, H, R, T)."""
-        heads = self.layers[layer].crossattention.self.num_attention_heads
-        weights = self._weights(layer, rows, None)
+        if not are_linear(self._layers[layer]):
+            return self._projected(layer, rows, None)[1]
+        heads = self._layers[layer].crossattention.self.num_attention_heads
+        weights = self._absorbed(layer, rows, None)
         return weights.reshape(rows.shape[0], rows.shape[1], heads, -1).transpose(1, 2)
 
-    def _weights(self, layer: int, rows: Tensor, cut: Tensor | None) -> Tensor:
-        """(sets, C, rows of a run x heads, T)."""
-        attention = self.layers[layer].crossattention.self
+    def _absorbed(self, layer: int, rows: Tensor, cut: Tensor | None) -> Tensor:
+        """Weights by absorbed projections, (sets, C, rows of a run x heads, T)."""
+        attention = self._layers[layer].crossattention.self
         heads, size = attention.num_attention_heads, attention.attention_head_size
         samples, count, _ = rows.shape
-        states = self._sets(samples)
+        tokens = self._sets(samples)
         queries = attention.query(rows).view(samples * count, heads, size).transpose(0, 1)
         absorbed = torch.bmm(queries, attention.key.weight.view(heads, size, -1)).transpose(0, 1)
-        absorbed = absorbed.reshape(*states.shape[:2], -1, states.shape[-1])
-        scores = absorbed @ states.transpose(-1, -2) / math.sqrt(size)
+        absorbed = absorbed.reshape(*tokens.shape[:2], -1, tokens.shape[-1])
+        scores = absorbed @ tokens.transpose(-1, -2) / math.sqrt(size)
         if cut is None:
             return scores.softmax(-1)
-        tokens = states.shape[2]
-        edges = cut.to(scores.device).expand(heads, -1, tokens).transpose(0, 1).reshape(-1, tokens)
+        seen = tokens.shape[2]
+        edges = cut.to(scores.device).expand(heads, -1, seen).transpose(0, 1).reshape(-1, seen)
         return cut_softmax(scores, edges)
 
+    def _projected(self, layer: int, rows: Tensor, cut: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Context vectors (S, R, D) and weights (S, H, R, T), by calling the projections."""
+        attention = self._layers[layer].crossattention.self
+        heads, (samples, count, width) = attention.num_attention_heads, rows.shape
+        sets, runs = self._tokens.shape[:2]
+        tokens = self._tokens.flatten(0, 1)
+        keys, values = (
+            split_heads(module(tokens), heads).unflatten(0, (sets, runs)) for module in (attention.key, attention.value)
+        )
+        queries = split_heads(attention.query(rows).reshape(samples * runs, -1, width), heads)
+        scores = attention_scores(queries.unflatten(0, (samples, runs)), keys)
+        weights = scores.softmax(-1) if cut is None else cut_softmax(scores, cut)  # (S, C, H, rows of a run, T)
+        context = join_heads((weights @ values).flatten(0, 1)).reshape(samples, count, width)
+        return context, weights.transpose(1, 2).reshape(samples, heads, count, -1)
+
     def _sets(self, samples: int) -> Tensor:
-        """The states with as many sample axes as there are products: samples fold into rows where all share one set."""
-        shared = self.states.shape[0] == 1 and self.states.shape[1] > 1
-        return self.states.expand(samples, -1, -1, -1) if shared else self.states
+        """The tokens with as many sample axes as there are products: samples fold into rows where all share one set."""
+        shared = self._tokens.shape[0] == 1 and self._tokens.shape[1] > 1
+        return self._tokens.expand(samples, -1, -1, -1) if shared else self._tokens
 
 
 class SwapMemory:
@@ -228,10 +288,22 @@ class SwapMemory:
         self, layers: Sequence[Any], base: ImageMemory, source: ImageMemory, groups: Sequence[Sequence[int]]
     ) -> None:
         self._layers, self._base, self._source = layers, base, source
-        widest, device = max(map(len, groups)), layers[0].crossattention.self.key.weight.device
+        widest, device = max(map(len, groups)), base.device
         # Shorter groups name their first token again: harmless where scores are written, masked where they are added.
         self._groups = torch.tensor([[*group, *[group[0]] * (widest - len(group))] for group in groups], device=device)
         self._once = torch.tensor([[at < len(group) for at in range(widest)] for group in groups], device=device)
+
+    def weights(self, layer: int, rows: Tensor) -> Tensor:
+        """See `Memory.weights`; nobody asks for them."""
+        raise NotImplementedError
+
+    def states(self) -> Tensor:
+        """See `Memory.states`."""
+        base, source = torch.broadcast_tensors(self._base.states(), self._source.states())
+        runs = self._groups.shape[0]
+        mixed = base.repeat(1, runs, 1, 1)
+        index = self._groups[:, :, None].expand(base.shape[0], runs, -1, base.shape[-1])
+        return mixed.scatter_(2, index, source.expand(-1, runs, -1, -1).gather(2, index))
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
         """See `Memory.context`; there is no cutting here."""
@@ -255,6 +327,12 @@ class SwapMemory:
         context = weights.view(samples, heads, count, -1) @ base_values
         context = context + (of_own @ (own_values - old)).view(samples, heads, count, size)
         return join_heads(context)
+
+
+def are_linear(layer: Any) -> bool:
+    """Whether the keys and values of a layer's cross-attention are what the weights say."""
+    attention = layer.crossattention.self
+    return is_linear(attention.key) and is_linear(attention.value)
 
 
 def part_of(tensor: Tensor, samples: slice) -> Tensor:

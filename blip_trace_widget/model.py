@@ -16,8 +16,8 @@ import importlib.metadata
 import io
 import os
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -26,58 +26,186 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
-from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipProcessor
-from transformers.configuration_utils import PretrainedConfig
-from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
-from transformers.utils import logging as transformers_logging
+from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget import __version__
+from blip_trace_widget.admission import check_mode, check_parts, prove
 from blip_trace_widget.blocks import ImageBlock, TextBlock
+from blip_trace_widget.calls import Computing
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
+from blip_trace_widget.hooked import HookedBlock, Stack
+from blip_trace_widget.loading import load
+from blip_trace_widget.modules import active_adapters, changed_modules
+from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.surroundings import exact_convolution
+from blip_trace_widget.weights import Watch, weights_hash
 
 ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes"
 
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+#: How a model was computed when it was proven.
+_PROVEN: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
 class BlipVqa:
     """A BLIP question answering model with its processor.
 
+    Every number is what plain hooks on this model give. A model that BLIP's own modules make up is computed by
+    shortcuts that are true for these. Where somebody has put hooks, layers of another kind or a forward of their own,
+    the model's own forward is run, one run at a time: right, and slower. What cannot be traced exactly is refused.
+
     Args:
-        model: transformers' `BlipForQuestionAnswering`; put into evaluation mode, otherwise left as it is.
+        model: transformers' `BlipForQuestionAnswering`, or a PEFT model around one; put into evaluation mode, otherwise
+            left as it is.
         processor: its `BlipProcessor`.
         name: what to call it in results and on screen.
+        check: hold a small random run against the model's own forward, now and whenever its modules change.
 
     Raises:
         TypeError: if either is something else.
+        ValueError: if they do not fit each other, or the model cannot be traced exactly; with what to do about it.
     """
 
-    def __init__(self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "") -> None:
-        if not isinstance(model, BlipForQuestionAnswering):
-            raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(model).__name__}")
+    def __init__(
+        self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "", check: bool = True
+    ) -> None:
+        hf = _unwrapped(model)
         if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
-        self.hf = cast("Any", model)
+        if not isinstance(check, bool):
+            raise TypeError(f"check: expected True or False, got {type(check).__name__}")
+        self.hf = cast("Any", hf)
         self.hf.eval()
         self.processor: Any = processor
         self.built_in = False
         #: What `from_pretrained` was given; "" for a model that was handed over.
         self.source = ""
-        self.name = name or str(getattr(model.config, "_name_or_path", "")) or "BLIP"
-        self._provenance: dict[str, Any] | None = None
-        self.lock = _LOCKS.setdefault(model, threading.RLock())
+        self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
+        #: How often the model was seen to have changed; what was computed of an older one is not used any more.
+        self.version = 0
+        self.lock = _LOCKS.setdefault(hf, threading.RLock())
         self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
-        vision = self.hf.vision_model
-        self.image_encoder = ImageBlock(vision.encoder.layers, vision.post_layernorm)
-        self.question_encoder = TextBlock(self.hf.text_encoder.encoder.layer, causal=False)
-        self.answer_decoder = TextBlock(self.hf.text_decoder.bert.encoder.layer, causal=True)
-        self.blocks: dict[str, Block] = {
-            "image_encoder": self.image_encoder,
-            "question_encoder": self.question_encoder,
-            "answer_decoder": self.answer_decoder,
+        self._check = check
+        self._provenance: dict[str, Any] | None = None
+        self._refusal: ValueError | None = None
+        self._inside = 0
+        with self.lock:
+            check_parts(self)  # before anything else asks where the weights are
+            self._set_blocks()
+            self._watch = Watch(self.hf)
+            if check:
+                self._prove()
+
+    @property
+    def image_encoder(self) -> Block:
+        """The ViT's layers."""
+        return self.blocks["image_encoder"]
+
+    @property
+    def question_encoder(self) -> Block:
+        """The layers that read the question, and look at the image tokens."""
+        return self.blocks["question_encoder"]
+
+    @property
+    def answer_decoder(self) -> Block:
+        """The layers that write the answer, and look at the question."""
+        return self.blocks["answer_decoder"]
+
+    def _set_blocks(self) -> None:
+        """Choose how each block is computed: by shortcuts where its modules are all BLIP's own, else by hooks."""
+        hf = self.hf
+        vision, decoder = hf.vision_model, hf.text_decoder.bert
+        layers = {"image_encoder": vision.encoder.layers, "question_encoder": hf.text_encoder.encoder.layer}
+        layers["answer_decoder"] = decoder.encoder.layer
+        stepped: dict[str, Callable[[], Block]] = {
+            "image_encoder": lambda: ImageBlock(vision.encoder.layers, vision.post_layernorm),
+            "question_encoder": lambda: TextBlock(hf.text_encoder.encoder.layer, causal=False),
+            "answer_decoder": lambda: TextBlock(decoder.encoder.layer, causal=True),
         }
+        parts = {"image_encoder": "vision_model", "question_encoder": "text_encoder", "answer_decoder": "text_decoder"}
+        passes: dict[str, Stack] = {
+            "image_encoder": lambda rows, _seen: vision.encoder(inputs_embeds=rows).last_hidden_state,
+            "question_encoder": lambda rows, seen: hf.text_encoder(
+                encoder_embeds=rows, encoder_hidden_states=seen
+            ).last_hidden_state,
+            "answer_decoder": lambda rows, seen: decoder(
+                encoder_embeds=rows, encoder_hidden_states=seen, is_decoder=True, use_cache=False
+            ).last_hidden_state,
+        }
+        heads = {"image_encoder": int(hf.config.vision_config.num_attention_heads)}
+        #: Each block by the model's own forward.
+        self.untouched = {
+            name: HookedBlock(
+                layers[name],
+                passes[name],
+                heads.get(name, int(hf.config.text_config.num_attention_heads)),
+                BLOCKS[name],
+                vision.post_layernorm if name == "image_encoder" else None,
+            )
+            for name in BLOCKS
+        }
+        #: The modules because of which a block is computed by its own forward, and what they are.
+        self.changed = {name: dict(changed_modules(getattr(hf, part), part)) for name, part in parts.items()}
+        self.blocks: dict[str, Block] = {
+            name: self.untouched[name] if self.changed[name] else stepped[name]() for name in BLOCKS
+        }
+
+    def _prove(self) -> None:
+        """Hold a run against the model's own forward, once for each model and what it is made of."""
+        kind = [(name, type(block), tuple(self.changed[name])) for name, block in self.blocks.items()]
+        if _PROVEN.get(self.hf) != kind:
+            with Computing(self):
+                prove(self)
+            _PROVEN[self.hf] = kind
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Look whether the model has changed; inside, it is taken for what it is now. Under the lock.
+
+        Raises:
+            ValueError: if it cannot be traced any more.
+        """
+        if not self._inside:
+            self._look()
+            if self._refusal is not None:
+                raise ValueError(str(self._refusal))
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+
+    def glance(self) -> None:
+        """Look whether the model has changed, unless it is computing just now: then it was looked at before."""
+        if self.lock.acquire(blocking=False):
+            try:
+                if not self._inside:
+                    self._look()
+            finally:
+                self.lock.release()
+
+    def _look(self) -> None:
+        structure, weights = self._watch.look()
+        if not (structure or weights):
+            return
+        self.version += 1
+        self._provenance = None
+        if not structure:
+            return
+        self._refusal = None
+        self._inside += 1  # no further look while what is new is looked at
+        try:
+            check_mode(self.hf)
+            check_parts(self)
+            self._set_blocks()
+            if self._check:
+                self._prove()
+        except ValueError as error:
+            self._refusal = error
+        finally:
+            self._inside -= 1
 
     @classmethod
     def demo(cls, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> BlipVqa:
@@ -103,53 +231,28 @@ class BlipVqa:
         dtype: str | torch.dtype | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
+        check: bool = True,
     ) -> BlipVqa:
         """Load a hub id or a folder. Weights must be safetensors; code from the hub is never run.
 
+        A PEFT adapter that lies there is loaded too (with ``peft`` installed), and acts as in the model's own forward.
+
         Args:
             name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``.
-            device: where to compute; default the GPU if there is one, else the CPU.
+            device: where to compute; default the GPU if there is one (CUDA, else MPS), else the CPU.
             dtype: for instance ``"bfloat16"``; default float32.
             revision: branch, tag or commit on the hub.
             local_files_only: use the cache alone.
+            check: see `BlipVqa`.
 
         Raises:
-            ValueError: if it is no BLIP question answering model.
+            ValueError: if it is no BLIP question answering model, or one that cannot be traced exactly.
             OSError: if it cannot be found, reached or read.
+            ImportError: if it holds an adapter and ``peft`` is not installed.
         """
-        if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
-            raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
+        model, processor = load(name, device, dtype, revision, local_files_only)
         source = os.fspath(name)
-        weights, place = _as_dtype(dtype), _as_device(device)
-        options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
-        try:
-            _check_config(source, options)
-            with _quiet() if Path(source).is_dir() else nullcontext():
-                loader: Any = BlipForQuestionAnswering  # its annotations know nothing of `output_loading_info`
-                model, info = loader.from_pretrained(
-                    source, dtype=weights, use_safetensors=True, output_loading_info=True, **options
-                )
-            # The Pil image processor on purpose: the default one wants torchvision.
-            images = BlipImageProcessorPil.from_pretrained(source, **options)
-            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-            if len(tokenizer) <= len(tokenizer.all_special_ids):
-                raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
-        except _NotBlip as error:
-            raise ValueError(str(error)) from None
-        except Exception as error:  # whatever a damaged file makes a loader raise
-            raise OSError(_why_not_loaded(source, error)) from error
-        if info["missing_keys"] or info.get("mismatched_keys"):
-            missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", ())])
-            raise ValueError(
-                f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, "
-                f"such as {missing[0]}"
-            )
-        try:
-            model.to(place)
-        except (AssertionError, RuntimeError, NotImplementedError) as error:
-            raise ValueError(f"device: {str(place)!r} cannot be used here: {error}") from error
-        assemble: Any = BlipProcessor
-        loaded = cls(model, assemble(images, tokenizer), name=source)
+        loaded = cls(model, processor, name=source, check=check)
         loaded.source = source
         return loaded
 
@@ -158,17 +261,25 @@ class BlipVqa:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions."""
-        if self._provenance is None:  # once it is known nobody waits for a computation to read it
-            with self.lock:
+        """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions.
+
+        Where there are any: the ``adapters`` that act, and as ``changed`` the modules that are not BLIP's own.
+        """
+        self.glance()
+        told = self._provenance
+        if told is None:  # once it is known nobody waits for a computation to read it
+            with Computing(self):
                 versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-                self._provenance = {
+                told = {
                     "revision": self.revision,
                     "weights": weights_hash(self.hf),
                     "dtype": str(self.dtype).removeprefix("torch."),
                     "versions": {"blip_trace_widget": __version__, **versions},
                 }
-        return dict(self._provenance)
+                adapters, changed = active_adapters(self.hf), [name for part in self.changed.values() for name in part]
+                told |= ({"adapters": adapters} if adapters else {}) | ({"changed": changed} if changed else {})
+                self._provenance = told
+        return dict(told)
 
     @property
     def device(self) -> torch.device:
@@ -229,23 +340,29 @@ class BlipVqa:
         Raises:
             TypeError, ValueError: if one is no picture.
         """
-        pixels = torch.cat([self._pixels(image) for image in images])
-        with self.lock, torch.inference_mode(), _exact_convolution():
-            tokens: Tensor = self.hf.vision_model(pixel_values=pixels).last_hidden_state
-        return tokens
+        pictures = [as_image(image) for image in images]
+        with Computing(self), exact_convolution(self.device):
+            pixels = torch.cat([self._pixels(picture) for picture in pictures])
+            return self.image_encoder.apply(lambda each: self.hf.vision_model(pixel_values=each).last_hidden_state, pixels)
 
     def embed_patches(self, image: ImageLike) -> Tensor:
         """What enters the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
 
         Raises:
             TypeError, ValueError: if it is no picture.
+            ValueError: if the image encoder itself has a hook, which would not be called then.
         """
-        with self.lock, torch.inference_mode(), _exact_convolution():
-            embeddings: Tensor = self.hf.vision_model.embeddings(self._pixels(image))[0]
-        return embeddings
+        picture = as_image(image)
+        with Computing(self), exact_convolution(self.device):
+            if "vision_model" in self.changed["image_encoder"]:
+                raise ValueError(
+                    f"model: vision_model {self.changed['image_encoder']['vision_model']}, which would not act where its "
+                    "layers are run from their first on. Put it on a module in it, or remove it"
+                )
+            return self.image_encoder.apply(self.hf.vision_model.embeddings, self._pixels(picture))[0]
 
-    def _pixels(self, image: ImageLike) -> Tensor:
-        pixels: Tensor = self.processor.image_processor(images=as_image(image), return_tensors="pt")["pixel_values"]
+    def _pixels(self, picture: Image.Image) -> Tensor:
+        pixels: Tensor = self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"]
         return pixels.to(self.device, self.dtype)
 
     def question_ids(self, question: str) -> list[int]:
@@ -347,23 +464,6 @@ def as_image(image: ImageLike) -> Image.Image:
         raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({reason})") from error
 
 
-def weights_hash(model: Any) -> str:
-    """A fingerprint of a model's weights, hexadecimal: the same for the same weights, on any device.
-
-    SHA-256 over names, shapes, types, and of each tensor the sums of its bits along rows and along columns: a tenth of
-    the time that hashing every byte takes (BLIP base: half a second).
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-        bits = tensor.detach().contiguous().view(whole)
-        table = bits.reshape(bits.shape[0], -1) if bits.dim() > 1 else bits.reshape(1, -1)
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        for axis in (0, 1):
-            digest.update(table.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def picture_hash(image: Image.Image) -> str:
     """SHA-256 of a picture's size and pixels, hexadecimal."""
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
@@ -393,70 +493,19 @@ def _array_image(array: np.ndarray[Any, Any], accepted: str) -> Image.Image:
     return Image.fromarray(array).convert("RGB")
 
 
-class _NotBlip(Exception):  # noqa: N818
-    """The configuration is another model's."""
-
-
-def _check_config(source: str, options: dict[str, Any]) -> None:
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
-        raise OSError("the folder has no config.json")
-    config, _ = PretrainedConfig.get_config_dict(source, **options)
-    if not config:
-        raise OSError("its config.json is empty")
-    kinds = config.get("architectures") or ["BlipForQuestionAnswering"]
-    if config.get("model_type") != "blip" or "BlipForQuestionAnswering" not in kinds:
-        raise _NotBlip(
-            f"model: expected a BLIP question answering model (BlipForQuestionAnswering), {source!r} is "
-            f"{config.get('model_type')!r} with architectures {config.get('architectures')}"
-        )
-
-
-@contextmanager
-def _exact_convolution() -> Iterator[None]:
-    """On a GPU, cuDNN would round the patch convolution's inputs to TF32 unless told not to."""
-    allowed, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar: reading a folder takes less time than reading about it."""
-    bars: Any = transformers_logging
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
-
-
-def _why_not_loaded(source: str, error: Exception) -> str:
-    if Path(source).is_dir():
-        return f"model: the folder {source!r} is no complete BLIP checkpoint: {error}"
-    return (
-        f"model: {source!r} could not be loaded: it is no folder, and neither the cache of the Hugging Face hub nor "
-        "the hub itself (no network?) has it. Offline, use BlipVqa.demo() for the built-in model, or "
-        f"BlipVqa.from_pretrained(folder) with a folder written by save_pretrained. ({type(error).__name__}: {error})"
-    )
-
-
-def _as_device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
-
-
-def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
-    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if value is None and dtype is None:
-        return torch.float32
-    if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise ValueError(f"dtype: expected a floating point type such as 'float32' or 'bfloat16', got {dtype!r}")
-    return value
+def _unwrapped(model: Any) -> BlipForQuestionAnswering:
+    """The BLIP model that was handed over, out of what PEFT or `torch.compile` puts around it."""
+    hf = getattr(model, "_orig_mod", model)
+    configs = getattr(hf, "peft_config", None)
+    if configs and hasattr(hf, "get_base_model"):
+        if any(getattr(each, "is_prompt_learning", False) for each in configs.values()):
+            raise ValueError(
+                "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
+                "see. Expected an adapter in the model's layers, such as LoRA"
+            )
+        hf = hf.get_base_model()
+    if not isinstance(hf, BlipForQuestionAnswering):
+        inner = getattr(hf, "module", None)
+        remedy = "; hand over what it wraps, model.module" if isinstance(inner, BlipForQuestionAnswering) else ""
+        raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(hf).__name__}{remedy}")
+    return hf

@@ -136,7 +136,7 @@ def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -
         """(samples, queries, keys)."""
         own = run.encoder if looks_at_image else run.decoder
         memory = run.sight.memory if looks_at_image else TokenMemory(stack.layers, run.encoder.output[:, None])
-        found = memory.weights(layer, own.values["self_attention"][layer]).float()
+        found = stack.cross_weights(layer, own, memory).float()
         chosen = found.mean(1) if head is None else found[:, head]
         return np.asarray(chosen.cpu().numpy())
 

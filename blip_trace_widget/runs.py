@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blip_trace_widget.budget import chunk_rows, chunk_shape
 from blip_trace_widget.calls import Check, no_check
-from blip_trace_widget.forward import Activations
+from blip_trace_widget.forward import Activations, Block
 from blip_trace_widget.image_tokens import Sight
 from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
@@ -82,15 +82,15 @@ class Runner:
 
     def embed_questions(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Questions of equal length, (questions, question tokens, width)."""
-        return self._embed(self.model.hf.text_encoder.embeddings, questions)
+        return self._embed(self.model.question_encoder, self.model.hf.text_encoder.embeddings, questions)
 
     def embed_answer(self, answer: Sequence[int]) -> Tensor:
         """What the decoder gets to score an answer: (1, answer tokens, width)."""
-        return self._embed(self.model.hf.text_decoder.bert.embeddings, [[self.model.start_id, *answer[:-1]]])
+        ids = [[self.model.start_id, *answer[:-1]]]
+        return self._embed(self.model.answer_decoder, self.model.hf.text_decoder.bert.embeddings, ids)
 
-    def _embed(self, embeddings: torch.nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
-        embedded: Tensor = embeddings(input_ids=torch.tensor(ids, device=self.model.device))
-        return embedded
+    def _embed(self, block: Block, embeddings: torch.nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
+        return block.apply(embeddings, torch.tensor(ids, device=self.model.device))
 
     def encode(self, question: Tensor, sight: Sight, samples: int, check: Check = no_check) -> Activations:
         """The question encoder's run."""
@@ -103,9 +103,14 @@ class Runner:
         return block.record(decoder_input.expand(encoded.shape[0], -1, -1), memory, check)
 
     def logits(self, states: Tensor) -> Tensor:
-        """The model's head on the decoder's output, (..., width) -> (..., vocabulary), float32."""
-        scores: Tensor = self.model.hf.text_decoder.cls(states)
-        return scores.float()
+        """The model's head on the decoder's output, (..., positions, width) -> (..., positions, vocabulary), float32."""
+        scores = self.model.answer_decoder.apply(self.model.hf.text_decoder.cls, states.flatten(0, -3))
+        return scores.view(*states.shape[:-1], -1).float()
+
+    def _last_logits(self, states: Tensor) -> Tensor:
+        """The same at the last position alone, (S, positions, width) -> (S, vocabulary)."""
+        whole = self.model.answer_decoder.one_by_one
+        return self.logits(states if whole else states[:, -1:])[:, -1]
 
     def base(self, text: Text, encoder: Activations, sight: Sight, check: Check = no_check) -> BaseRun:
         """A clean or corrupted run from its question encoder on."""
@@ -131,7 +136,7 @@ class Runner:
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
         while chosen.shape[1] <= longest and not ended.all():
             if first is None or chosen.shape[1] > 1:
-                logits = self.logits(block.record(embeddings(input_ids=chosen), memory, check).output[:, -1])
+                logits = self._last_logits(block.record(block.apply(embeddings, chosen), memory, check).output)
             else:
                 logits = first
             words = logits.argmax(-1)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from blip_trace_widget import readouts
 from blip_trace_widget.bases import BaseRuns
-from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed
+from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed, kept_of, on_cpu
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.image_tokens import ImageTokens
@@ -229,7 +229,7 @@ class Tracer:
     @computed
     def _corrupted_scores(self) -> NDArray[np.float64]:
         """(samples,); without spelling the answers, which costs more than the scores."""
-        if "corrupted" in self.__dict__:
+        if "corrupted" in kept_of(self):
             return self.corrupted.scores
         return np.concatenate([self.score_logits(run.logits) for _, run in self.bases.corrupted()])
 
@@ -758,7 +758,7 @@ class Tracer:
                 f"metric: expected a tensor of shape {tuple(logits.shape[:-2])} for logits of shape "
                 f"{tuple(logits.shape)}, got {getattr(scores, 'shape', type(scores).__name__)}"
             )
-        return scores.double().cpu().numpy()
+        return on_cpu(scores)
 
     def top_words(self, distribution: NDArray[np.float32]) -> list[tuple[str, float]]:
         """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""
@@ -932,8 +932,7 @@ def _needs_states(runs: Iterable[Iterable[State]]) -> bool:
 
 def _distribution_sum(logits: Tensor) -> NDArray[np.float64]:
     """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
-    summed: NDArray[np.float64] = logits[:, 0].softmax(-1).double().sum(0).cpu().numpy()
-    return summed
+    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))
 
 
 def _as_factors(factors: Any) -> NDArray[np.float64]:

@@ -1,0 +1,98 @@
+"""What a model's modules are: torch's and transformers' own, or changed by somebody.
+
+For: taking a shortcut only where it is one. Our forward reads the weights of some layers instead of calling them, calls
+others with rows of many runs at once, and steps over the modules that only hold others. That is right for the modules
+that BLIP is made of. A hook, an adapter, a quantised layer or a class of the user's may do anything.
+Where it ends: at what is so. `blip_trace_widget.model` chooses how each block is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+from torch.nn.utils import parametrize
+
+#: torch's modules that treat every row of a batch alone, whatever the shape of the batch.
+_ROW_BY_ROW = (
+    *(nn.Linear, nn.LayerNorm, nn.Dropout, nn.Identity, nn.Embedding, nn.Conv2d),
+    *(nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Mish),
+    *(nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict),
+)
+#: Packages of which every module does: BLIP itself, and the low-rank and scaling layers of PEFT.
+_HOMES = ("transformers.models.blip.", "transformers.activations", "peft.tuners.", "peft.utils.")
+#: Hooks of transformers' own that wait for somebody to ask for hidden states or attentions, and change nothing.
+_INERT = "transformers.utils.output_capturing"
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether calling a module does something beside or instead of its class's own forward."""
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    return any(getattr(hook, "__module__", "") != _INERT for hook in hooks) or "forward" in module.__dict__
+
+
+def hooks_on_all_modules() -> bool:
+    """Whether somebody has registered a hook for every module there is."""
+    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+
+
+def is_linear(module: Any) -> bool:
+    """Whether a module is torch's own `Linear` and nothing else, so that its weight and bias say what it computes."""
+    return (
+        type(module) is nn.Linear
+        and type(module.weight) is nn.Parameter
+        and type(module.weight.data) is Tensor
+        and module.bias is not None
+        and not hooked(module)
+        and not hooks_on_all_modules()
+    )
+
+
+def changed_modules(part: nn.Module, name: str) -> Iterator[tuple[str, str]]:
+    """The modules of a part that need not treat the rows of a batch alone, by name, and what they are."""
+    if hooks_on_all_modules():
+        yield name, "has a hook, as all modules have"
+    for path, module in part.named_modules(prefix=name):
+        if ".parametrizations" in path:  # these make a weight, whatever they are
+            continue
+        if hooked(module):
+            yield path, "has a hook" if "forward" not in module.__dict__ else "has a forward of its own"
+        elif not _known(type(module)):
+            yield path, f"is a {type(module).__name__}"
+        elif any(type(each) is not nn.Parameter or type(each.data) is not Tensor for each in _parameters(module)):
+            yield path, "has weights that are no plain tensors"
+
+
+def _parameters(module: nn.Module) -> list[Any]:
+    if parametrize.is_parametrized(module):
+        return []
+    return [each for each in module._parameters.values() if each is not None]
+
+
+def _known(kind: type) -> bool:
+    if kind.__bases__[-1] in _ROW_BY_ROW and kind.__name__.startswith("Parametrized"):  # torch.nn.utils.parametrize's
+        return True
+    return kind in _ROW_BY_ROW or kind.__module__.startswith(_HOMES)
+
+
+def compiled_modules(model: nn.Module) -> list[str]:
+    """The modules below a model that `torch.compile` has taken over; hooks in them are not sure to be called."""
+    wrapper = getattr(torch._dynamo, "OptimizedModule", ()) if hasattr(torch, "_dynamo") else ()
+    return [
+        name
+        for name, module in model.named_modules()
+        if name and (isinstance(module, wrapper) or getattr(module, "_compiled_call_impl", None) is not None)
+    ]
+
+
+def active_adapters(model: nn.Module) -> list[str]:
+    """The names of the PEFT adapters that act in a model."""
+    acting: set[str] = set()
+    for module in model.modules():
+        names = getattr(module, "active_adapters", None)
+        if isinstance(names, (list, tuple)) and not getattr(module, "disable_adapters", False):
+            acting.update(map(str, names))
+    return sorted(acting)
