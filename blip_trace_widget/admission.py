@@ -17,10 +17,10 @@ from PIL import Image
 from torch import Tensor
 
 from blip_trace_widget.forward import Activations
-from blip_trace_widget.hooked import HookedBlock
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
 from blip_trace_widget.modules import compiled_modules, hooked
 from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.surroundings import exact_convolution
 
 if TYPE_CHECKING:
     from blip_trace_widget.model import BlipVqa
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 #: How far two ways of computing the same may be apart: the length of their difference over the length of either. Some
 #: hundred roundings in single and double precision; half precision rounds coarsely, and a wrong weight is farther off.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
-#: Question tokens, answer tokens, and image patches along a side of the run that proves a model.
-QUESTION, ANSWER, PATCHES = 6, 3, 2
+#: Question tokens, generated answer tokens, and image patches along a side of the run that proves a model.
+QUESTION, ANSWER, PATCHES = 6, 2, 2
 #: Of a stage that is an attention's context, the module that gives it.
 _CONTEXTS = {"self_context": "self_attention", "cross_context": "cross_attention"}
 
@@ -79,8 +79,8 @@ def _check_weights(hf: Any) -> None:
     layers = hf.text_encoder.encoder.layer
     if not len(layers) or not all(hasattr(layer, "crossattention") for layer in layers):
         raise ValueError(
-            "model: its question encoder has no cross-attention to the image (text_config.is_decoder is False), so that "
-            "the picture could not change an answer"
+            "model: its question encoder has no cross-attention to the image (text_config.is_decoder is False), so "
+            "that the picture could not change an answer"
         )
 
 
@@ -89,16 +89,16 @@ def _check_calls(hf: Any) -> None:
     compiled = compiled_modules(hf)
     if compiled:
         raise ValueError(
-            f"model: {compiled[0]} is compiled, so that hooks in it are not sure to be called. Hand over the model as it "
-            "was before torch.compile"
+            f"model: {compiled[0]} is compiled, so that hooks in it are not sure to be called. Hand over the model as "
+            "it was before torch.compile"
         )
     for name, module in (("the model itself", hf), ("text_decoder", hf.text_decoder)):
         placed = "_hf_hook" in module.__dict__  # accelerate moves inputs to the one device there is
         if hooked(module) and not placed:
             raise ValueError(
                 f"model: {name} has a hook or a forward of its own. The tracer runs the blocks one after another and "
-                "never calls it, so that would not act. Put it on text_decoder.bert, text_decoder.cls, text_encoder or a "
-                "module in them, or remove it"
+                "never calls it, so that would not act. Put it on text_decoder.bert, text_decoder.cls, text_encoder or "
+                "a module in them, or remove it"
             )
 
 
@@ -144,10 +144,10 @@ def prove(model: BlipVqa) -> None:
     Raises:
         ValueError: naming the first module whose output differs.
     """
-    hf, tolerance = model.hf, TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
+    tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     given = _Given(model)
+    ours, logits, said = _our_run(model, given)
     theirs, expected = _their_run(model, given)
-    ours, encoded, logits = _our_run(model, given)
     for block in BLOCKS:
         for layer in range(len(model.blocks[block].layers)):
             for stage in model.blocks[block].stages:
@@ -157,7 +157,7 @@ def prove(model: BlipVqa) -> None:
     apart = _apart(logits, expected)
     if not apart <= tolerance:
         raise _refusal("text_decoder.cls", apart)
-    _prove_answer(model, given, encoded, tolerance)
+    _check_answer(expected[0], said, tolerance)
 
 
 def _refusal(name: str, apart: float) -> ValueError:
@@ -177,7 +177,8 @@ class _Given:
         self._model = model
         longest = int(config.text_config.max_position_embeddings)
         self.question = self._ids(min(QUESTION, longest))
-        self.answer = self._ids(min(ANSWER, longest))
+        #: What the decoder is given; the first of it becomes the model's own answer.
+        self.answer = self._ids(min(1 + ANSWER, longest))
         self.answer[0, 0] = model.start_id
         whole = any(block.one_by_one for block in model.blocks.values())
         side = int(config.vision_config.image_size)
@@ -210,6 +211,7 @@ def _their_run(model: BlipVqa, given: _Given) -> tuple[dict[str, dict[str, list[
             stack.enter_context(model.untouched[name].edited(lambda: None, keep))
         watched = model.hf.text_decoder.register_forward_hook(lambda *called: logits.append(called[2].logits))
         stack.callback(watched.remove)
+        stack.enter_context(exact_convolution(model.device))
         try:
             model.hf.forward(
                 input_ids=given.question,
@@ -226,9 +228,11 @@ def _their_run(model: BlipVqa, given: _Given) -> tuple[dict[str, dict[str, list[
 
 
 def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Tensor, Tensor]:
-    """The same by the blocks that trace, in the company of another run; between the two the question encoder's output."""
+    """The same by the blocks that trace, in the company of another run; last the answer that the model generates."""
     hf, vision, encoder, decoder = model.hf, model.image_encoder, model.question_encoder, model.answer_decoder
-    seen = vision.record(vision.apply(hf.vision_model.embeddings, given.pixels), None, lambda: None)
+    with exact_convolution(model.device):
+        begun = vision.apply(hf.vision_model.embeddings, given.pixels)
+    seen = vision.record(begun, None, lambda: None)
     tokens = vision.tokens(seen.output)
     clean = given.random(*tokens.shape)
     layers, strength = encoder.layers, 0.5
@@ -236,37 +240,48 @@ def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Ten
     memory = ImageMemory(layers, Projections(layers, clean, bias=True)).plus(delta, strength)
     asked = encoder.apply(hf.text_encoder.embeddings, given.question)
     encoded = encoder.record(asked.expand(2, -1, -1), memory, lambda: None)
+    said = _generate(model, encoded.output[:1])
+    room = given.answer.shape[1]
+    given.answer[:, : said.shape[1]] = said[:, :room]
     begun = decoder.apply(hf.text_decoder.bert.embeddings, given.answer)
     looked_at = TokenMemory(decoder.layers, encoded.output[:, None])
     decoded = decoder.record(begun.expand(2, -1, -1), looked_at, lambda: None)
     logits = decoder.apply(hf.text_decoder.cls, decoded.output)
     first = slice(0, 1)
     runs = {"image_encoder": seen, "question_encoder": encoded.part(first), "answer_decoder": decoded.part(first)}
-    return runs, encoded.output[first], logits[first]
+    return runs, logits[first], said[0, 1:room]
 
 
-def _prove_answer(model: BlipVqa, given: _Given, encoded: Tensor, tolerance: float) -> None:
-    """Whether what the model generates is what our logits would choose, but for rounding."""
-    hf, decoder = model.hf, model.answer_decoder
-    said = hf.generate(
-        input_ids=given.question,
-        pixel_values=given.pixels,
-        attention_mask=torch.ones_like(given.question),
-        num_beams=1,
-        do_sample=False,
-        use_cache=False,
-        max_length=1 + ANSWER,
-    )
-    begun = decoder.apply(hf.text_decoder.bert.embeddings, said[:, :-1])
-    output = decoder.record(begun, TokenMemory(decoder.layers, encoded[:, None]), lambda: None).output
-    logits = decoder.apply(hf.text_decoder.cls, output)[0].float()
-    chosen = logits.gather(-1, said[0, 1:, None])[:, 0]
-    short = (logits.amax(-1) - chosen) / logits.norm(dim=-1).clamp_min(1e-30)
-    if not bool((short <= tolerance).all()):
+def _generate(model: BlipVqa, encoded: Tensor) -> Tensor:
+    """What the model generates by its own settings, greedily: the start token and a few more, (1, tokens)."""
+    hf, config = model.hf, model.hf.config.text_config
+    start = torch.full((1, 1), model.start_id, device=model.device)
+    try:
+        said: Tensor = hf.text_decoder.generate(
+            input_ids=start,
+            eos_token_id=config.sep_token_id,
+            pad_token_id=config.pad_token_id,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=torch.ones(encoded.shape[:-1], dtype=torch.long, device=model.device),
+            num_beams=1,
+            do_sample=False,
+            use_cache=False,
+            max_new_tokens=ANSWER,
+        )
+    except Exception:  # noqa: BLE001 - a hook that wants more positions; given answers can be traced all the same
+        return start
+    return said
+
+
+def _check_answer(logits: Tensor, said: Tensor, tolerance: float) -> None:
+    """Whether what is generated is likeliest by the logits, (positions, vocabulary), but for rounding."""
+    scores = logits[: len(said)].float()
+    short = scores.amax(-1) - scores.gather(-1, said[:, None])[:, 0]
+    if not bool((short <= tolerance * scores.norm(dim=-1)).all()):
         raise ValueError(
-            "model: text_decoder.generate does not answer with the likeliest words: its generation settings change "
-            "them (text_decoder.generation_config: a penalty, a shortest length, forbidden words?), so that the tracer's "
-            "answers would be others. Reset them, or leave this check out: BlipVqa(..., check=False)"
+            "model: text_decoder.generate does not answer with the likeliest words: its generation settings "
+            "(text_decoder.generation_config) hold some back, a penalty, a shortest length or forbidden words, so that "
+            "the tracer would trace another answer. Reset them, or leave this check out: BlipVqa(..., check=False)"
         )
 
 

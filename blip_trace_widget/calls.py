@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +19,15 @@ from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.surroundings import neutral
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from torch import Tensor
     from typing_extensions import Self
 
     from blip_trace_widget.model import BlipVqa
 
 Value = TypeVar("Value")
+Method = TypeVar("Method", bound=Callable[..., Any])
 Check: TypeAlias = Callable[[], None]
 Progress: TypeAlias = Callable[[int, int], object]
 
@@ -136,5 +140,25 @@ class Computing:
             stack.enter_context(self._model.unchanging())
             self._stack = stack.pop_all()
 
-    def __exit__(self, *details: object) -> None:
-        self._stack.__exit__(*details)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+
+class ModelChangedError(RuntimeError):
+    """Somebody changed the model while a piece of work was under way whose parts would not fit each other now."""
+
+    def __init__(self) -> None:
+        super().__init__("model: its weights or modules were changed while this was being computed; ask for it again")
+
+
+def at_once(method: Method) -> Method:
+    """A method of something with a model, done under one lock: all of it by the same weights."""
+
+    @wraps(method)
+    def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        with Computing(self.model):
+            return method(self, *arguments, **keywords)
+
+    return cast("Method", call)

@@ -43,9 +43,7 @@ class HookedBlock(Block):
 
     one_by_one = True
 
-    def __init__(
-        self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None
-    ) -> None:
+    def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
         super().__init__(layers)
         self.heads = heads
         self._stack, self._last = stack, last
@@ -56,14 +54,16 @@ class HookedBlock(Block):
 
     def tokens(self, output: Tensor) -> Tensor:
         """The image tokens that the last layer's output gives, (..., n, D) -> (..., n, D)."""
-        return self.apply(self._last, output)
+        return self.apply(self._last, output.flatten(0, -3)).view(output.shape)
 
     def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """See `Block.run`; edits see one run, (1, n, D)."""
         seen = None if memory is None else memory.states()
         return torch.cat(
             [
-                self._pass(inputs[at : at + 1], _of_run(seen, at, 0), check, lambda _layer, stage, rows: edit(stage, rows))
+                self._pass(
+                    inputs[at : at + 1], _of_run(seen, at, 0), check, lambda _layer, stage, rows: edit(stage, rows)
+                )
                 for at in range(inputs.shape[0])
             ]
         )
@@ -167,7 +167,9 @@ class HookedBlock(Block):
                 stack.callback(_of_this_thread(module, lambda _module, _inputs: check(), before=True).remove)
                 for stage, (path, before) in self._points.items():
 
-                    def on_call(_module: Any, inputs: Any, output: Any = None, layer: int = layer, stage: str = stage) -> Any:
+                    def on_call(
+                        _module: Any, inputs: Any, output: Any = None, layer: int = layer, stage: str = stage
+                    ) -> Any:
                         if output is None:
                             return (edit(layer, stage, inputs[0]), *inputs[1:])
                         if isinstance(output, tuple):

@@ -56,7 +56,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False, **options)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
-    except (_NotBlip, _NoPeft):
+    except (_NotBlipError, _NoPeftError):
         raise
     except Exception as error:  # whatever a damaged file makes a loader raise
         raise OSError(_why_not_loaded(source, error)) from error
@@ -73,11 +73,11 @@ def load(
     return model, assemble(images, tokenizer)
 
 
-class _NotBlip(ValueError):
+class _NotBlipError(ValueError):
     """The configuration is another model's."""
 
 
-class _NoPeft(ImportError):
+class _NoPeftError(ImportError):
     """There is an adapter, and nothing that reads it."""
 
 
@@ -87,7 +87,7 @@ def _base_of(source: str, options: dict[str, Any]) -> str:
     if adapter is None:
         return source
     if importlib.util.find_spec("peft") is None:
-        raise _NoPeft(
+        raise _NoPeftError(
             f"model: {source!r} holds a PEFT adapter ({ADAPTER}), without which the model is another one: "
             "pip install peft, or remove the adapter's files to load the model without it"
         )
@@ -104,7 +104,7 @@ def _check_config(source: str, options: dict[str, Any]) -> None:
         raise OSError("its config.json is empty")
     kinds = config.get("architectures") or ["BlipForQuestionAnswering"]
     if config.get("model_type") != "blip" or "BlipForQuestionAnswering" not in kinds:
-        raise _NotBlip(
+        raise _NotBlipError(
             f"model: expected a BLIP question answering model (BlipForQuestionAnswering), {source!r} is "
             f"{config.get('model_type')!r} with architectures {config.get('architectures')}"
         )

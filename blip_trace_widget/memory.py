@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -256,11 +255,10 @@ class TokenMemory:
         heads, (samples, count, width) = attention.num_attention_heads, rows.shape
         sets, runs = self._tokens.shape[:2]
         tokens = self._tokens.flatten(0, 1)
-        keys, values = (
-            split_heads(module(tokens), heads).unflatten(0, (sets, runs)) for module in (attention.key, attention.value)
-        )
+        keys, values = (split_heads(module(tokens), heads) for module in (attention.key, attention.value))
+        keys, values = (each.view(sets, runs, *each.shape[1:]) for each in (keys, values))
         queries = split_heads(attention.query(rows).reshape(samples * runs, -1, width), heads)
-        scores = attention_scores(queries.unflatten(0, (samples, runs)), keys)
+        scores = attention_scores(queries.view(samples, runs, *queries.shape[1:]), keys)
         weights = scores.softmax(-1) if cut is None else cut_softmax(scores, cut)  # (S, C, H, rows of a run, T)
         context = join_heads((weights @ values).flatten(0, 1)).reshape(samples, count, width)
         return context, weights.transpose(1, 2).reshape(samples, heads, count, -1)
@@ -299,11 +297,11 @@ class SwapMemory:
 
     def states(self) -> Tensor:
         """See `Memory.states`."""
-        base, source = torch.broadcast_tensors(self._base.states(), self._source.states())
-        runs = self._groups.shape[0]
-        mixed = base.repeat(1, runs, 1, 1)
-        index = self._groups[:, :, None].expand(base.shape[0], runs, -1, base.shape[-1])
-        return mixed.scatter_(2, index, source.expand(-1, runs, -1, -1).gather(2, index))
+        base, source, runs = self._base.states(), self._source.states(), self._groups.shape[0]
+        samples = max(base.shape[0], source.shape[0])
+        index = self._groups[:, :, None].expand(samples, runs, -1, base.shape[-1])
+        taken = source.expand(samples, runs, -1, -1).gather(2, index)
+        return base.expand(samples, runs, -1, -1).scatter(2, index, taken)
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
         """See `Memory.context`; there is no cutting here."""

@@ -127,12 +127,14 @@ class BlipVqa:
         parts = {"image_encoder": "vision_model", "question_encoder": "text_encoder", "answer_decoder": "text_decoder"}
         passes: dict[str, Stack] = {
             "image_encoder": lambda rows, _seen: vision.encoder(inputs_embeds=rows).last_hidden_state,
-            "question_encoder": lambda rows, seen: hf.text_encoder(
-                encoder_embeds=rows, encoder_hidden_states=seen
-            ).last_hidden_state,
-            "answer_decoder": lambda rows, seen: decoder(
-                encoder_embeds=rows, encoder_hidden_states=seen, is_decoder=True, use_cache=False
-            ).last_hidden_state,
+            "question_encoder": lambda rows, seen: (
+                hf.text_encoder(encoder_embeds=rows, encoder_hidden_states=seen).last_hidden_state
+            ),
+            "answer_decoder": lambda rows, seen: (
+                decoder(
+                    encoder_embeds=rows, encoder_hidden_states=seen, is_decoder=True, use_cache=False
+                ).last_hidden_state
+            ),
         }
         heads = {"image_encoder": int(hf.config.vision_config.num_attention_heads)}
         #: Each block by the model's own forward.
@@ -182,12 +184,12 @@ class BlipVqa:
         if self.lock.acquire(blocking=False):
             try:
                 if not self._inside:
-                    self._look()
+                    self._look(closely=False)
             finally:
                 self.lock.release()
 
-    def _look(self) -> None:
-        structure, weights = self._watch.look()
+    def _look(self, *, closely: bool = True) -> None:
+        structure, weights = self._watch.look(closely=closely)
         if not (structure or weights):
             return
         self.version += 1
@@ -343,7 +345,9 @@ class BlipVqa:
         pictures = [as_image(image) for image in images]
         with Computing(self), exact_convolution(self.device):
             pixels = torch.cat([self._pixels(picture) for picture in pictures])
-            return self.image_encoder.apply(lambda each: self.hf.vision_model(pixel_values=each).last_hidden_state, pixels)
+            return self.image_encoder.apply(
+                lambda each: self.hf.vision_model(pixel_values=each).last_hidden_state, pixels
+            )
 
     def embed_patches(self, image: ImageLike) -> Tensor:
         """What enters the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
@@ -355,9 +359,10 @@ class BlipVqa:
         picture = as_image(image)
         with Computing(self), exact_convolution(self.device):
             if "vision_model" in self.changed["image_encoder"]:
+                what = self.changed["image_encoder"]["vision_model"]
                 raise ValueError(
-                    f"model: vision_model {self.changed['image_encoder']['vision_model']}, which would not act where its "
-                    "layers are run from their first on. Put it on a module in it, or remove it"
+                    f"model: vision_model {what}, which would not act where its layers are run from their first on. "
+                    "Put it on a module in it, or remove it"
                 )
             return self.image_encoder.apply(self.hf.vision_model.embeddings, self._pixels(picture))[0]
 

@@ -103,7 +103,7 @@ class Runner:
         return block.record(decoder_input.expand(encoded.shape[0], -1, -1), memory, check)
 
     def logits(self, states: Tensor) -> Tensor:
-        """The model's head on the decoder's output, (..., positions, width) -> (..., positions, vocabulary), float32."""
+        """The model's head on the decoder's output, (..., positions, width), float32: (..., positions, vocabulary)."""
         scores = self.model.answer_decoder.apply(self.model.hf.text_decoder.cls, states.flatten(0, -3))
         return scores.view(*states.shape[:-1], -1).float()
 

@@ -74,7 +74,8 @@ def _flag(owner: Any, name: str) -> _Switch:
 
 def _switches() -> tuple[dict[str, list[_Switch]], dict[str, list[_Switch]]]:
     """Of products and of convolutions, for each type of device that has any."""
-    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    backends: Any = torch.backends
+    cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
     if hasattr(cudnn, "conv"):
         products = {"cuda": [_precision(cuda.matmul)], "cpu": [_precision(mkldnn.matmul)]}
         return products, {"cuda": [_precision(cudnn.conv)], "cpu": [_precision(mkldnn.conv)]}
@@ -83,9 +84,7 @@ def _switches() -> tuple[dict[str, list[_Switch]], dict[str, list[_Switch]]]:
 
 
 #: Somebody may allow some kernels of attention alone; where none of them fits, this one always does.
-_ATTENTION = _Switch(
-    torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, lambda _found: True
-)
+_ATTENTION = _Switch(torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, lambda _found: True)
 _products, _convolutions = _switches()
 _PRODUCTS = {kind: _ProcessWide([*_products.get(kind, []), _ATTENTION]) for kind in ("cpu", "cuda", "mps")}
 _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolutions.items()}

@@ -26,7 +26,18 @@ from torch import Tensor
 
 from blip_trace_widget import readouts
 from blip_trace_widget.bases import BaseRuns
-from blip_trace_widget.calls import Check, Computing, Progress, as_check, as_progress, computed, kept_of, on_cpu
+from blip_trace_widget.calls import (
+    Check,
+    Computing,
+    ModelChangedError,
+    Progress,
+    as_check,
+    as_progress,
+    at_once,
+    computed,
+    kept_of,
+    on_cpu,
+)
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.image_tokens import ImageTokens
@@ -235,6 +246,7 @@ class Tracer:
 
     # --- interventions -----------------------------------------------------------------------------------------------
 
+    @at_once
     def patch(
         self,
         states: State | Iterable[State],
@@ -261,6 +273,7 @@ class Tracer:
         check = as_check(cancel)
         return self._as_effect(self._patched([chosen], direction, check), direction, cancel, states=chosen)
 
+    @at_once
     def patch_image_tokens(
         self,
         tokens: Positions,
@@ -344,6 +357,7 @@ class Tracer:
         cancel: Callable[[], bool] | Any = ...,
         position: int | None = ...,
     ) -> HeadTrace: ...
+    @at_once
     def trace(
         self,
         block: str = "question_encoder",
@@ -417,6 +431,7 @@ class Tracer:
         shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
         return self.as_head_trace(shaped, block, site, window, direction, position)
 
+    @at_once
     def trace_image_tokens(
         self,
         patch: int = 1,
@@ -450,6 +465,7 @@ class Tracer:
         samples = self._fill(len(groups), lambda check: self._swapped(groups, direction, check), progress, cancel)
         return self.as_image_token_trace(samples.reshape(-1, *shape), patch, direction)
 
+    @at_once
     def knockout(
         self,
         block: str,
@@ -477,6 +493,7 @@ class Tracer:
         """
         return knock_out(self, block, layers, queries, keys, site, head)
 
+    @at_once
     def trace_knockout(
         self,
         block: str,
@@ -509,6 +526,7 @@ class Tracer:
 
     # --- readings ----------------------------------------------------------------------------------------------------
 
+    @at_once
     def attention(self, block: str, layer: int, head: int | None = None) -> readouts.Attention:
         """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
 
@@ -522,10 +540,12 @@ class Tracer:
         """
         return readouts.attention(self, block, layer, head)
 
+    @at_once
     def logit_lens(self) -> readouts.LogitLens:
         """What the model's own head reads from the answer decoder's output at every layer and position."""
         return readouts.logit_lens(self)
 
+    @at_once
     def corruption_strength(self) -> NDArray[np.float64]:
         """How strongly each patch of the picture is hit, (rows, columns).
 
@@ -539,6 +559,7 @@ class Tracer:
         with Computing(self.model):
             return self.bases.image.damage(self.corruption)[1:].reshape(self.model.grid)
 
+    @at_once
     def noise_curve(
         self,
         factors: Sequence[float] | NDArray[Any] | None = None,
@@ -582,6 +603,7 @@ class Tracer:
             states=chosen,
         )
 
+    @at_once
     def record(
         self,
         path: str | os.PathLike[str],
@@ -645,6 +667,7 @@ class Tracer:
         Raises:
             TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
             Cancelled: within a layer of `cancel` saying so.
+            ModelChangedError: if somebody changed the model since the first chunk.
         """
         one_of("direction", direction, DIRECTIONS)
         check = as_check(cancel)
@@ -679,8 +702,12 @@ class Tracer:
         done = 0
         scores = np.full((self.corruption.samples, count), np.nan)
         complete = slice(0, 0)
+        version = None
         while True:
             with self.preparing(cancel):  # not across the yield: the consumer may take its time, on any thread
+                if version not in (None, self.model.version):
+                    raise ModelChangedError
+                version = self.model.version
                 chunk = next(chunks, None)
                 if chunk is None:
                     return
