@@ -11,17 +11,18 @@ that Palit et al. 2023 (arXiv 2308.14179) publish with their tool.
 from __future__ import annotations
 
 import ast
-import csv as csv_files
-import math
 import numbers
 import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from blip_trace_widget.dataset import answers, cells, columns, text_files
+from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.sites import one_of, whole_number
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 #: The columns of COCO-QA's files, and of CLEVR's.
 COCO_QA = ("train_image_id_count", "question_count", "answer_count")
 CLEVR = ("Image_IDs", "Questions_Answers")
+#: Columns without which nothing can be asked.
+NEEDED = ("image", "question")
 #: What to do about questions whose picture is not there.
 MISSING = ("error", "skip")
 #: Kinds of COCO-QA's questions, by how the file is called.
@@ -46,7 +49,8 @@ class Sample(NamedTuple):
     Attributes:
         image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
         question: the question.
-        answer: the answer to score; None: the model's own.
+        answer: the answer to score; None: the model's own. Of several (VQA's ten) the one is scored that most people
+            gave, and the model's own is right by VQA's rule; see `blip_trace_widget.dataset.answers`.
         foil: another answer of as many tokens, for ``metric="logit_difference"``.
         id: its name; "" for its number.
         group: what it is to be averaged with, for instance the kind of question.
@@ -54,79 +58,95 @@ class Sample(NamedTuple):
 
     image: Any
     question: str
-    answer: str | None = None
+    answer: answers.Answers | None = None
     foil: str | None = None
     id: str = ""
     group: str = ""
 
 
 def as_samples(samples: Any) -> Iterator[Sample]:
-    """Samples from an iterable of samples, tuples or mappings, or from a pandas DataFrame, one after another.
+    """Samples from an iterable of samples, tuples or mappings, or from a table, one after another.
+
+    A table is a pandas DataFrame or a Hugging Face data set. For the names of columns and keys see
+    `blip_trace_widget.dataset.columns`, for answers `blip_trace_widget.dataset.answers`.
 
     Raises:
         TypeError, ValueError: naming what was given and what is accepted; of a single sample when it is reached.
     """
-    if hasattr(samples, "columns") and hasattr(samples, "to_dict"):
-        samples = _rows(samples)
     if isinstance(samples, (str, bytes, Mapping, Sample)) or not isinstance(samples, Iterable):
+        splits = f", or one of its values {list(map(shown, samples))}" if isinstance(samples, Mapping) else ""
         raise TypeError(
-            f"samples: expected an iterable of (image, question[, answer, foil, id, group]), a pandas DataFrame, or "
-            f"what a reader such as read_coco_qa gives; got {type(samples).__name__}"
+            f"samples: expected an iterable of (image, question[, answer, foil, id, group]) or of mappings with these "
+            f"names, a pandas DataFrame, a Hugging Face data set, or what a reader such as read_coco_qa gives{splits}; "
+            f"got {type(samples).__name__}"
         )
-    return _cleaned(samples)
+    if hasattr(samples, "columns") and hasattr(samples, "to_dict"):
+        return _cleaned(_of_table(samples))
+    names = getattr(samples, "column_names", None)
+    rows = _Rows(getattr(samples, "features", None))
+    if isinstance(names, (list, tuple)):  # a wrong one is told before anything is computed
+        rows.places(tuple(names), "samples: the data set")
+    return _cleaned(rows.sample(number, given) for number, given in enumerate(samples))
 
 
-def _cleaned(samples: Iterable[Any]) -> Iterator[Sample]:
-    for number, given in enumerate(samples):
-        sample = _as_sample(number, given)
-        name = _text(sample.id)
+def _cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
+    for number, sample in enumerate(samples):
+        answer = sample.answer
+        with suppress(TypeError, ValueError):  # what is no answer stays, for the row to say so
+            answer = answers.read(answer)
         yield sample._replace(
-            **{name: _text(getattr(sample, name)) for name in ("question", "answer", "foil")},
-            id=str(number if name is None else name),
-            group=str(_text(sample.group) or ""),
+            question=cells.text(sample.question),
+            answer=answer,
+            foil=cells.text(sample.foil),
+            id=cells.name(sample.id, str(number)),
+            group=cells.name(sample.group, ""),
         )
 
 
-def _as_sample(number: int, given: Any) -> Sample:
-    if isinstance(given, Sample):
-        return given
-    if isinstance(given, Mapping):
-        unknown, lacking = set(given) - set(Sample._fields), {"image", "question"} - set(given)
-        if unknown or lacking:
-            raise ValueError(
-                f"samples: number {number} has {sorted(map(str, given))}; accepted are {list(Sample._fields)}, of "
-                "which image and question must be there"
+class _Rows:
+    """Samples, tuples and mappings, one after another; of all mappings each unknown key is told once."""
+
+    def __init__(self, features: Any) -> None:
+        self._features = features if isinstance(features, Mapping) else {}
+        self._places: dict[tuple[Any, ...], dict[str, int]] = {}
+        self._told: set[str] = set()
+
+    def sample(self, number: int, given: Any) -> Sample:
+        if isinstance(given, Sample):
+            return given
+        if isinstance(given, Mapping):
+            names = tuple(given)
+            places = self.places(names, f"samples: number {number}")
+            return Sample(**{field: self._value(names[at], given[names[at]]) for field, at in places.items()})
+        if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(Sample._fields):
+            raise TypeError(
+                f"samples: number {number} should be (image, question[, answer, foil, id, group]), "
+                f"got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
             )
-        return Sample(**given)
-    if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(Sample._fields):
-        raise TypeError(
-            f"samples: number {number} should be (image, question[, answer, foil, id, group]), "
-            f"got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
-        )
-    return Sample(*given)
+        return Sample(*given)
+
+    def places(self, names: tuple[Any, ...], where: str) -> dict[str, int]:
+        if names not in self._places:
+            found = columns.find(names, Sample._fields, NEEDED, where)
+            new = [name for name in columns.unknown(names, found) if name not in self._told]
+            columns.tell_unknown(new, Sample._fields, where)
+            self._told.update(new)
+            self._places[names] = found
+        return self._places[names]
+
+    def _value(self, name: Any, value: Any) -> Any:
+        """Hugging Face keeps names of classes as numbers."""
+        spell = getattr(self._features.get(name), "int2str", None)
+        is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        return spell(int(value)) if callable(spell) and is_number else value
 
 
-def _rows(table: pd.DataFrame) -> Iterator[Sample]:
-    names = [name for name in Sample._fields if name in table.columns]
-    lacking = [name for name in ("image", "question") if name not in names]
-    if lacking:
-        raise ValueError(
-            f"samples: the table lacks the columns {lacking}; it has {list(table.columns)}. Accepted are "
-            f"{list(Sample._fields)}; for published files see read_coco_qa and read_clevr"
-        )
-    columns = [table[name] for name in names]
-    return (Sample(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True))
-
-
-def _text(value: Any) -> Any:
-    """A cell of a table as text; None where it is empty. What is no text stays, for the tracer to refuse."""
-    nothing = value is None or type(value).__name__ in ("NAType", "NaTType")
-    if nothing or (isinstance(value, float) and math.isnan(value)) or (isinstance(value, str) and not value):
-        return None
-    # Whole numbers, NumPy's too.
-    if isinstance(value, bool):
-        return value
-    return str(value) if isinstance(value, numbers.Integral) else value
+def _of_table(table: pd.DataFrame) -> Iterator[Sample]:
+    names = list(table.columns)
+    found = columns.find(names, Sample._fields, NEEDED, "samples: the table")
+    columns.tell_unknown(columns.unknown(names, found), Sample._fields, "samples: the table")
+    of_fields = [table[names[at]] for at in found.values()]
+    return (Sample(**dict(zip(found, row, strict=True))) for row in zip(*of_fields, strict=True))
 
 
 def read_coco_qa(
@@ -149,15 +169,22 @@ def read_coco_qa(
         OSError: if the file or the folder cannot be read, or pictures are missing.
         ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
     """
-    rows = _rows_of(csv, COCO_QA)
+    table = text_files.read("csv", csv, COCO_QA)
+    image, question, answer = _columns(table, COCO_QA)
     if group is None:
         group = next((kind for kind in COCO_QA_KINDS if Path(csv).name.lower().startswith(kind)), "")
     before = f"{group}/" if group else ""
+    is_numbered = not columns.key(table.columns[0])
     found = [
         Sample(
-            _coco_name(row[COCO_QA[0]]), row[COCO_QA[1]], row[COCO_QA[2]], None, before + row.get("", str(at)), group
+            _coco_name(row[image]),
+            row[question],
+            cells.text(row[answer]),
+            None,
+            before + cells.name(row[0] if is_numbered else None, str(at)),
+            group,
         )
-        for at, row in enumerate(rows)
+        for at, row in enumerate(table.rows)
     ]
     return _with_pictures(found, images, missing, limit)
 
@@ -179,10 +206,12 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: i
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
+    table = text_files.read("csv", csv, CLEVR)
+    image, listed = _columns(table, CLEVR)
     found = []
-    for row in _rows_of(csv, CLEVR):
-        name = row[CLEVR[0]]
-        for number, (question, answer) in enumerate(_clevr_questions(name, row[CLEVR[1]])):
+    for row in table.rows:
+        name = row[image].strip()
+        for number, (question, answer) in enumerate(_clevr_questions(name, row[listed])):
             relation = re.search(r"left of|right of|behind|in front of", question)
             group = relation.group() if relation else ""
             found.append(Sample(f"{name}.png", question, answer, None, f"{name}/{number}", group))
@@ -202,19 +231,18 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    rows = _rows_of(csv, ())
-    columns = list(rows[0]) if rows else []
-    if set(COCO_QA) <= set(columns):
-        return read_coco_qa(csv, images, None, missing, limit)
-    if set(CLEVR) <= set(columns):
-        return read_clevr(csv, images, missing, limit)
-    if not {"image", "question"} <= set(columns):
-        raise ValueError(
-            f"csv: {os.fspath(csv)!r} has the columns {columns}; expected image and question (and answer, foil, id, "
-            f"group), or COCO-QA's {list(COCO_QA)}, or CLEVR's {list(CLEVR)}"
-        )
-    given = [{name: row[name] for name in Sample._fields if name in row} for row in rows]
-    return _with_pictures(list(as_samples(given)), images, missing, limit)
+    table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR])
+    keys = {columns.key(name) for name in table.columns}
+    for needed, reader in ((COCO_QA, read_coco_qa), (CLEVR, read_clevr)):
+        if {columns.key(name) for name in needed} <= keys:
+            return reader(csv, images, missing=missing, limit=limit)
+    try:
+        found = columns.find(table.columns, Sample._fields, NEEDED, table.called)
+    except ValueError as error:
+        raise ValueError(f"{error}. Or COCO-QA's {list(COCO_QA)}, or CLEVR's {list(CLEVR)}") from None
+    columns.tell_unknown(columns.unknown(table.columns, found), Sample._fields, table.called)
+    given = [Sample(**{field: row[at] for field, at in found.items()}) for row in table.rows]
+    return _with_pictures(list(_cleaned(given)), images, missing, limit)
 
 
 @dataclass(frozen=True)
@@ -253,33 +281,18 @@ def demo_samples(n: int, seed: int = 0) -> DrawnSamples:
     return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0))
 
 
-def _rows_of(csv: PathLike, needed: Sequence[str]) -> list[dict[str, str]]:
-    """A file of comma-separated values, by the names of its columns."""
-    path = Path(csv)
-    if not path.is_file():
-        raise FileNotFoundError(f"csv: no such file: {os.fspath(csv)!r}")
-    called = f"csv: {os.fspath(csv)!r}"
+def _columns(table: text_files.Table, needed: Sequence[str]) -> list[int]:
+    """The places of a published format's columns."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            columns, *rows = list(csv_files.reader(file, strict=True)) or [[]]
-    except (ValueError, csv_files.Error) as error:  # undecodable or badly quoted
-        raise ValueError(f"{called} is no table of comma-separated values: {error}") from error
-    lacking = [name for name in needed if name not in columns]
-    if lacking:
-        raise ValueError(
-            f"{called} lacks the columns {lacking}; it has {columns}. Expected are {list(needed)}; with columns of "
-            "one's own see read_questions"
-        )
-    for number, row in enumerate(rows, start=1):
-        if row and len(row) != len(columns):
-            raise ValueError(
-                f"{called}: row {number} has {len(row)} values, expected {len(columns)}; a text with a comma needs "
-                f"quotes: {row}"
-            )
-    return [dict(zip(columns, row, strict=True)) for row in rows if row]
+        found = columns.find(table.columns, needed, needed, table.called)
+    except ValueError as error:
+        raise ValueError(f"{error}; with columns of one's own see read_questions") from None
+    columns.tell_unknown(columns.unknown(table.columns, found), needed, table.called)
+    return [found[name] for name in needed]
 
 
 def _coco_name(number: str) -> str:
+    number = cells.name(number, "")
     if not re.fullmatch(r"\d{1,12}", number, re.ASCII):
         raise ValueError(f"csv: {COCO_QA[0]} should be a COCO image id of at most 12 digits, got {number!r}")
     return f"{int(number):012}.jpg"
@@ -298,8 +311,10 @@ def _clevr_questions(name: str, listed: str) -> Iterator[tuple[str, str]]:
 def _with_pictures(samples: list[Sample], images: PathLike, missing: str, limit: int | None) -> list[Sample]:
     """Samples whose pictures are named, with the pictures' paths, all of them directly in the folder."""
     one_of("missing", missing, MISSING)
+    if not samples:
+        raise ValueError("csv: there is no question in the file, only the names of columns")
     few = samples[: None if limit is None else whole_number("limit", limit, 1)]
-    folder, names = Path(images), [str(sample.image) for sample in few]
+    folder, names = text_files.as_path("images", images, "folder"), [str(sample.image).strip() for sample in few]
     if not folder.is_dir():
         raise FileNotFoundError(f"images: no such folder: {os.fspath(images)!r}")
     outside = next((name for name in names if Path(name).name != name), None)
