@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from blip_trace_widget.dataset.cells import is_absent, plain, shown, text
+from blip_trace_widget.dataset.cells import is_absent, shown, text
 from blip_trace_widget.dataset.columns import key
 
 #: One answer, or several.
@@ -70,10 +70,17 @@ def read(value: Any) -> Answers | None:
 
 def scored(given: Answers | None) -> str | None:
     """The answer whose score is traced: of several the one that most people gave, of equals the first."""
-    if given is None or isinstance(given, str):
-        return given
-    most = Counter(map(normalised, given)).most_common(1)[0][0]
-    return Counter(each for each in given if normalised(each) == most).most_common(1)[0][0]
+    if given is None:
+        return None
+    several = (given,) if isinstance(given, str) else given
+    most = Counter(map(normalised, several)).most_common(1)[0][0]
+    return bare(Counter(each for each in several if normalised(each) == most).most_common(1)[0][0])
+
+
+def bare(answer: str) -> str:
+    """An answer without the punctuation at its end: tokens of their own, which the model is not expected to say."""
+    word = answer.lstrip(QUOTES).rstrip(ENDS)
+    return word if word and "." not in word else answer  # "U.S." keeps its own
 
 
 def accuracy(said: str, given: Answers) -> float:
@@ -82,11 +89,11 @@ def accuracy(said: str, given: Answers) -> float:
     By one answer, and by up to three, of which nobody can be left out, each of them is right.
     """
     several = (given,) if isinstance(given, str) else given
-    same, others = sum(normalised(each) == normalised(said) for each in several), len(several)
-    if others <= PEOPLE:
+    same, count = sum(normalised(each) == normalised(said) for each in several), len(several)
+    if count <= PEOPLE:
         return float(same > 0)
-    without_one = same * min((same - 1) / PEOPLE, 1) + (others - same) * min(same / PEOPLE, 1)
-    return without_one / others
+    without_one = same * min((same - 1) / PEOPLE, 1) + (count - same) * min(same / PEOPLE, 1)
+    return without_one / count
 
 
 def told(value: Any) -> str | None:
@@ -99,18 +106,18 @@ def told(value: Any) -> str | None:
 def normalised(answer: str) -> str:
     """What of an answer is compared."""
     flat = " ".join(answer.lower().replace("’", "'").split()).lstrip(QUOTES).rstrip(ENDS)
-    bare = flat
+    kept = flat
     has_thousands = re.search(r"\d,\d", flat)
     for mark in MARKS:
         is_loose = f"{mark} " in flat or f" {mark}" in flat
-        bare = bare.replace(mark, "" if is_loose or has_thousands else " ")
-    bare = re.sub(r"\.(?!\d)", "", bare)
-    words = [DIGITS.get(word, word) for word in bare.split() if word not in ARTICLES]
+        kept = kept.replace(mark, "" if is_loose or has_thousands else " ")
+    kept = re.sub(r"\.(?!\d)", "", kept)
+    words = [DIGITS.get(word, word) for word in kept.split() if word not in ARTICLES]
     return " ".join(CONTRACTIONS.get(word, word) for word in words) or flat or answer
 
 
 def _one(value: Any) -> str | None:
-    one = text(plain(value))
+    one = text(value)
     if one is None or isinstance(one, str):
         return one
     if isinstance(one, bool):

@@ -225,7 +225,7 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
             asked: dict[str, Any] = {
                 "question": sample.question,
                 "answer": answers.scored(answers.read(sample.answer)),
-                "foil": sample.foil,
+                "foil": answers.bare(sample.foil) if isinstance(sample.foil, str) else sample.foil,
                 "corruption": own_noise(plan.corruption, sample.id),
             }
             if row["image"] in known:

@@ -223,7 +223,8 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
 
     Args:
         csv: one's own has the columns ``image`` (a file's name in the folder) and ``question``, and may have
-            ``answer``, ``foil``, ``id`` and ``group``.
+            ``answer`` (a text, or a list of several in JSON), ``foil``, ``id`` and ``group``. Comma, semicolon or tab;
+            UTF-8, UTF-16 or cp1252.
         images: the folder of the pictures.
         missing: see `read_coco_qa`.
         limit: only the first so many.

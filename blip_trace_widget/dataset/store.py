@@ -320,9 +320,11 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     table = path.parent.name
     wanted = [field for field in schema(table) if columns is None or field.name in columns]
     try:
-        read_ = arrow_.parquet.read_table(path, columns=[field.name for field in wanted], filters=filters)
+        lacking = set(ADDED) - set(arrow_.parquet.read_schema(path).names)
+        there = [field.name for field in wanted if field.name not in lacking]
+        read_ = arrow_.parquet.read_table(path, columns=there, filters=filters)
         for field in wanted:
-            if field.name in ADDED and field.name not in read_.column_names:
+            if field.name in lacking:
                 read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
         return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
     except (arrow_.ArrowException, KeyError, OSError) as error:

@@ -108,7 +108,7 @@ def _delimiter(text: str, known: set[str]) -> str:
 
     def fit(delimiter: str) -> tuple[int, int]:
         try:
-            header: list[str] = next((row for row in _reader(text, delimiter) if not _is_blank(row)), [])
+            header: list[str] = next(filter(None, _reader(text, delimiter)), [])
         except csv.Error:
             return 0, 0
         return sum(key(name) in known for name in header), len(header)
