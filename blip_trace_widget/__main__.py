@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _show_warning(message: Warning | str, *_: Any) -> None:
+def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
     """In a line, as errors are; where in the code it was raised is nothing to who uses the shell."""
     print(f"warning: {message}", file=sys.stderr)
 

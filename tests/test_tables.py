@@ -172,11 +172,13 @@ def test_names_of_classes_are_no_numbers():
 def test_published_columns_are_known_without_case_too(folder):
     Image.new("RGB", (4, 4)).save(folder / "000000000007.jpg")
     path = folder / "color.csv"
-    path.write_text("Train_Image_ID_count;question_count ;ANSWER_count;\n7;what, and why?;red;\n", "utf-16")
+    path.write_bytes("Train_Image_ID_count;question_count ;ANSWER_count;\n7;what, and why?;größer;\n".encode("cp1252"))
     for reader in (read_questions, read_coco_qa):
-        with pytest.warns(UserWarning, match=r"not used: \[''\]"):
+        with pytest.warns(UserWarning, match="csv: ") as told:
             (sample,) = reader(path, folder)
-        assert sample[1:] == ("what, and why?", "red", None, "color/0", "color")
+        assert ["was read as cp1252" in str(each.message) for each in told] == [True, False]
+        assert "not used: ['']" in str(told[1].message)
+        assert sample[1:] == ("what, and why?", "größer", None, "color/0", "color")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _meant(name: Any, free: Sequence[str]) -> str | None:
     # "correct_answer" and "correctAnswer"; but whose an "image_id" is, it says itself.
     words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", shown(name)).casefold())
     for field in free:
-        like = difflib.SequenceMatcher(None, bare, field).ratio() >= NEARLY
+        like = difflib.SequenceMatcher(None, bare, key(field)).ratio() >= NEARLY
         inside = field != "id" and not {field, f"{field}s"}.isdisjoint(words)
         if like or inside or OTHER_NAMES.get(bare) == field:
             return field

@@ -169,7 +169,12 @@ def read_coco_qa(
         OSError: if the file or the folder cannot be read, or pictures are missing.
         ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
     """
-    table = text_files.read("csv", csv, COCO_QA)
+    return _coco_qa(text_files.read("csv", csv, COCO_QA), csv, images, group, missing, limit)
+
+
+def _coco_qa(
+    table: text_files.Table, csv: PathLike, images: PathLike, group: str | None, missing: str, limit: int | None
+) -> list[Sample]:
     image, question, answer = _columns(table, COCO_QA)
     if group is None:
         group = next((kind for kind in COCO_QA_KINDS if Path(csv).name.lower().startswith(kind)), "")
@@ -206,7 +211,10 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: i
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    table = text_files.read("csv", csv, CLEVR)
+    return _clevr(text_files.read("csv", csv, CLEVR), images, missing, limit)
+
+
+def _clevr(table: text_files.Table, images: PathLike, missing: str, limit: int | None) -> list[Sample]:
     image, listed = _columns(table, CLEVR)
     found = []
     for row in table.rows:
@@ -234,9 +242,10 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
     """
     table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR])
     keys = {columns.key(name) for name in table.columns}
-    for needed, reader in ((COCO_QA, read_coco_qa), (CLEVR, read_clevr)):
-        if {columns.key(name) for name in needed} <= keys:
-            return reader(csv, images, missing=missing, limit=limit)
+    if {columns.key(name) for name in COCO_QA} <= keys:
+        return _coco_qa(table, csv, images, None, missing, limit)
+    if {columns.key(name) for name in CLEVR} <= keys:
+        return _clevr(table, images, missing, limit)
     try:
         found = columns.find(table.columns, Sample._fields, NEEDED, table.called)
     except ValueError as error:
