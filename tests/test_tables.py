@@ -447,6 +447,16 @@ def test_a_folder_of_an_earlier_version_is_read(tmp_path, demo):
     assert pa.types.is_floating(parquet.read_table(path)["total_effect"].type)
 
 
+def test_what_an_earlier_version_let_pass_is_computed_again(tmp_path, demo):
+    out, samples = tmp_path / "out", [sample._replace(answer=None) for sample in demo_samples(2)]
+    asked = {"corruption": NOISE, "progress": False}
+    assert trace_dataset(samples, demo, out, **asked).counts["traced"] == 2
+    settings = out / "dataset.json"
+    settings.write_text(settings.read_text("utf-8").replace('"only_correct": false', '"only_correct": true'), "utf-8")
+    found = trace_dataset(samples, demo, out, **asked, only_correct=True)
+    assert found.counts == {"given": 2, "traced": 0, f"skipped: {UNANSWERED}": 2}
+
+
 # --- what the tokenizer cannot say -----------------------------------------------------------------------------------
 
 

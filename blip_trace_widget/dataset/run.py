@@ -162,7 +162,7 @@ def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, count
         there = folder.finished(number)
         if there is not None:
             _check_same(folder, batch, there)
-            if len(there) == len(some) and not _readable_now(batch, there):
+            if len(there) == len(some) and not _readable_now(batch, there) and not _passed_unanswered(folder, there):
                 counted.add(len(some))
                 continue
         yield batch
@@ -178,6 +178,12 @@ def _readable_now(batch: Batch, there: Sequence[Mapping[str, Any]]) -> bool:
                 continue
             return True
     return False
+
+
+def _passed_unanswered(folder: store.Store, there: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an earlier version let samples without an answer pass as right."""
+    passed = any(row["traced"] and row["given_answer"] is None for row in there)
+    return bool(folder.settings["only_correct"]) and passed
 
 
 def _check_same(folder: store.Store, batch: Batch, there: Sequence[Mapping[str, Any]]) -> None:
