@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blip_trace_widget.corruption import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+    from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
-    from blip_trace_widget.dataset.samples import Sample, demo_samples, read_clevr, read_coco_qa, read_questions
+    from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model import BlipVqa
@@ -43,9 +44,9 @@ _HOMES = {
     "demo_samples": "dataset.samples",
     "examples": "demo",
     "load_trace": "results",
-    "read_clevr": "dataset.samples",
-    "read_coco_qa": "dataset.samples",
-    "read_questions": "dataset.samples",
+    "read_clevr": "dataset.question_files",
+    "read_coco_qa": "dataset.question_files",
+    "read_questions": "dataset.question_files",
     "trace_dataset": "dataset.run",
 }
 

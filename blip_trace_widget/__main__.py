@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from typing import Any
 
 from blip_trace_widget.corruption import NOISE_KINDS, PLACES, GaussianNoise
@@ -88,7 +89,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="SITE",
         help=f"sites to trace, of {', '.join(SITES)} (default block_output)",
     )
-    add("--only-correct", action="store_true", help="skip questions that the model does not answer as the file says")
+    add(
+        "--only-correct",
+        action="store_true",
+        help="skip questions that the model does not answer as the file says, or that have no answer there",
+    )
     add(
         "--missing",
         choices=("error", "skip"),
@@ -114,7 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.scheduler and asked.device:
         parser().error("argument --device: the workers behind --scheduler use the devices that they have")
     try:
-        _trace(asked)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            _trace(asked)
     except KeyboardInterrupt:
         print("interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
         return 130
@@ -122,6 +129,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
+    """In a line, as errors are; where in the code it was raised is nothing to who uses the shell."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _trace(asked: Any) -> None:

@@ -163,7 +163,7 @@ class Controls(anywidget.AnyWidget):
         asked = proposal["value"]
         if asked or proposal["trait"].name == "question":  # the other one may be left empty
             self.tracer.model.question_ids(asked)
-        return str(asked)
+        return str(asked).strip()
 
     @traitlets.validate("foil")
     @_refusing

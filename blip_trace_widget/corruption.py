@@ -234,6 +234,10 @@ class QuestionSwap(Corruption):
 
     question: str
 
+    def __post_init__(self) -> None:
+        if isinstance(self.question, str):  # what is none is refused with the model at hand
+            object.__setattr__(self, "question", self.question.strip())
+
     @property
     def damages_image(self) -> bool:
         """It does not."""

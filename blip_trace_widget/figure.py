@@ -221,7 +221,7 @@ def runs(tracer: Tracer, generation: int, pinned: Effect | None = None) -> proto
         "corrupted": _run(tracer, corrupted),
         "total_effect": number(total.value),
         "total_effect_stderr": number(total.stderr),
-        "gate": gate(total, tracer.metric.name, tracer.corruption),
+        "gate": _with_unknown_words(gate(total, tracer.metric.name, tracer.corruption), tracer),
         "bars": bars(tracer, None, pinned),
     }
 
@@ -295,6 +295,18 @@ def gate(total: TotalEffect, metric: str, corruption: Corruption) -> protocol.Ga
             f"0: {remedy}, or use more samples",
         }
     return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
+
+
+def _with_unknown_words(gate: protocol.Gate, tracer: Tracer) -> protocol.Gate:
+    """The same, and that the model has not understood the question, where it has not."""
+    unknown = tracer.unknown_words
+    if not unknown:
+        return gate
+    understood = [token for token in tracer.question_tokens[1:-1] if any(letter.isalnum() for letter in token)]
+    unk = tracer.model.processor.tokenizer.unk_token
+    words = ", ".join(f"“{word}”" for word in unknown)
+    told = f"the model does not know {words}" if set(understood) - {unk} else f"the model knows no word of it: {words}"
+    return {**gate, "text": f"{gate['text']} · {told}"}
 
 
 def bars(tracer: Tracer, effect: Effect | None, pinned: Effect | None = None) -> protocol.Bars:

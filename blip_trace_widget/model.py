@@ -43,6 +43,9 @@ from blip_trace_widget.weights import Watch, weights_hash
 
 ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes"
 
+#: What stands around words.
+PUNCTUATION = ".,;:?!\"'()"
+
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 #: How a model was computed when it was proven.
 _PROVEN: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -382,9 +385,23 @@ class BlipVqa:
         """Token ids of an answer, without special tokens. `name` is the argument to blame.
 
         Raises:
-            TypeError, ValueError: if it is no text, has no tokens, or is too long.
+            TypeError, ValueError: if it is no text, has no tokens, is too long, or the tokenizer has no words for it.
         """
-        return self._ids(name, answer, special=False)
+        ids = self._ids(name, answer, special=False)
+        if self.processor.tokenizer.unk_token_id in ids:
+            raise ValueError(f"{name}: the tokenizer cannot spell {answer!r}: {self.tokens(ids)}")
+        return ids
+
+    def unknown_words(self, question: str) -> list[str]:
+        """The words of a question that the model does not know; it sees one and the same token for all of them."""
+        unknown = self.processor.tokenizer.unk_token_id
+        if unknown not in self.question_ids(question):
+            return []
+        with self._words_lock:
+            words = self.processor.tokenizer(question.split(), add_special_tokens=False)["input_ids"]
+        return [
+            word.strip(PUNCTUATION) or word for word, ids in zip(question.split(), words, strict=True) if unknown in ids
+        ]
 
     def _ids(self, name: str, text: str, *, special: bool) -> list[int]:
         if not isinstance(text, str):
@@ -397,12 +414,15 @@ class BlipVqa:
         except UnicodeEncodeError as error:
             raise ValueError(f"{name}: expected a text, this cannot be encoded: {error}") from error
         with self._words_lock:
-            ids = list(tokenizer(text, add_special_tokens=special)["input_ids"])
-        if not special and self.end_id in ids:
-            raise ValueError(f"{name}: expected an answer without the end token, got {text!r}")
-        content = len(ids) - (tokenizer.num_special_tokens_to_add() if special else 0)
-        if content < 1:
+            content = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            ids = list(tokenizer(text)["input_ids"]) if special else content
+        if not content:
             raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
+        # Written out in a text they would mean to the model what they do not mean to the reader.
+        reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
+        written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
+        if written:
+            raise ValueError(f"{name}: expected a text without special tokens, {text!r} has {written}")
         longest = int(self.hf.config.text_config.max_position_embeddings)
         if len(ids) > longest:
             raise ValueError(f"{name}: expected at most {longest} tokens, got {len(ids)}")

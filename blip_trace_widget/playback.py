@@ -51,17 +51,17 @@ class RecordedModel:
             block["name"]: RecordedBlock(range(block["layers"]), block["heads"]) for block in scene.setup["blocks"]
         }
         inputs = scene.inputs
-        self._known = {inputs["question"], inputs["other_question"], inputs["foil"]}
+        self._known = {inputs[name].strip() for name in ("question", "other_question", "foil")}
 
     def question_ids(self, question: str) -> list[int]:
         """Refuse every question but the recorded ones; of those nothing is known."""
-        if question not in self._known:
+        if question.strip() not in self._known:
             raise ValueError(f"question: {CLOSED}")
         return []
 
     def answer_ids(self, name: str, answer: str) -> list[int]:
         """Refuse every answer but the recorded ones."""
-        if answer not in self._known:
+        if answer.strip() not in self._known:
             raise ValueError(f"{name}: {CLOSED}")
         return []
 

@@ -99,13 +99,15 @@ class Tracer:
     ) -> None:
         model = image_tokens.model
         self.model = model
-        self.question = question
         self.corruption: Corruption = GaussianNoise() if corruption is None else _as_corruption(corruption)
         self.metric: Metric = as_metric(metric)
-        self._given_answer, self._given_foil = answer, foil
         question_ids = model.question_ids(question)
         given_ids = None if answer is None else model.answer_ids("answer", answer)
         self._foil_ids = None if foil is None else model.answer_ids("foil", foil)
+        # Known to be texts by now; kept in one form, so that what is saved is what is compared later.
+        self.question = question.strip()
+        self._given_answer = None if answer is None else answer.strip()
+        self._given_foil = None if foil is None else foil.strip()
         if self.metric.needs_foil and self._foil_ids is None:
             raise ValueError("foil: the metric 'logit_difference' compares the answer with a foil, got none")
         if given_ids is not None:
@@ -164,6 +166,11 @@ class Tracer:
     def question_tokens(self) -> list[str]:
         """Word pieces of the question as the model sees them, special tokens included."""
         return self.model.tokens(self.bases.question_ids)
+
+    @property
+    def unknown_words(self) -> list[str]:
+        """Words of the question that the model does not know: it was traced without what they mean."""
+        return self.model.unknown_words(self.question)
 
     @property
     def answer(self) -> str:
@@ -768,6 +775,7 @@ class Tracer:
             **self.model.provenance,
             "image": self.bases.image.sha256,
             "question": self.question,
+            "unknown_words": self.unknown_words,
             "answer": self.answer,
             "answer_tokens": self.answer_tokens,
             "foil": self._given_foil,

@@ -24,7 +24,8 @@ import numpy as np
 from blip_trace_widget import figure
 from blip_trace_widget.bases import clean_together
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
-from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset import answers, store
+from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, as_metric, kl_divergence
 from blip_trace_widget.model import as_image, picture_hash
@@ -38,9 +39,10 @@ if TYPE_CHECKING:
     from blip_trace_widget.results import Trace
 
 #: Why a sample was skipped: the reasons that are counted.
-UNREADABLE, UNUSABLE, WRONG, UNBROKEN = (
+UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (
     "the picture cannot be read",
     "the question or answer cannot be used",
+    "there is no answer to hold the model's against",
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
@@ -180,9 +182,9 @@ def identity(sample: Sample) -> Row:
         "id": sample.id,
         "group": sample.group,
         "image": image_name(sample.image),
-        "question": sample.question if isinstance(sample.question, str) else repr(sample.question),
-        "given_answer": None if sample.answer is None else str(sample.answer),
-        "foil": None if sample.foil is None else str(sample.foil),
+        "question": shown(sample.question),
+        "given_answer": answers.told(sample.answer),
+        "foil": None if sample.foil is None else shown(sample.foil),
     }
     # Names of files may hold what no text may.
     return {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in told.items()}
@@ -213,12 +215,6 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
     """A tracer for each sample that can be asked; samples of one picture share what is computed of it."""
     known: dict[str, Tracer] = {}
     for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
-        asked: dict[str, Any] = {
-            "question": sample.question,
-            "answer": sample.answer,
-            "foil": sample.foil,
-            "corruption": own_noise(plan.corruption, sample.id),
-        }
         try:
             if row["image"] not in known:
                 image = _picture(sample.image)
@@ -226,12 +222,17 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
             _skip(row, UNREADABLE, error)
             continue
         try:
+            asked: dict[str, Any] = {
+                "question": sample.question,
+                "answer": answers.scored(answers.read(sample.answer)),
+                "foil": answers.bare(sample.foil) if isinstance(sample.foil, str) else sample.foil,
+                "corruption": own_noise(plan.corruption, sample.id),
+            }
             if row["image"] in known:
                 tracer = known[row["image"]].replace(**asked)
             else:
                 tracer = Tracer(model, image, **asked, metric=plan.metric)
                 known[row["image"]] = tracer
-            _check_spelling(tracer)
         except (TypeError, ValueError) as error:
             _skip(row, UNUSABLE, error)
             continue
@@ -246,21 +247,18 @@ def _picture(image: Any) -> Any:
     return as_image(image.content)
 
 
-def _check_spelling(tracer: Tracer) -> None:
-    """Whether the tokenizer has words for the answer and the foil."""
-    unknown = tracer.model.processor.tokenizer.unk_token_id
-    for name, text in tracer.given.items():
-        if text is not None and unknown in tracer.model.answer_ids(name, text):
-            raise ValueError(f"{name}: the tokenizer cannot spell {text!r}")
-
-
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
     """The cells of a sample; its row is filled in."""
     own = tracer.model.text(tracer.bases.own_answer_ids)
-    right = None if sample.answer is None else _same(own, sample.answer)
-    row |= {"own_answer": own, "correct": right}
-    if plan.only_correct and right is False:
-        _skip(row, WRONG, f"it says {own!r}, not {sample.answer!r}")
+    row["own_answer"] = own
+    if sample.answer is not None:
+        accuracy = answers.accuracy(own, sample.answer)
+        row |= {"accuracy": accuracy, "correct": accuracy >= answers.RIGHT}
+    if plan.only_correct and not row.get("correct"):
+        if sample.answer is None:
+            _skip(row, UNANSWERED, f"it says {own!r}, and the sample has no answer")
+        else:
+            _skip(row, WRONG, f"it says {own!r}, not {answers.told(sample.answer)!r}")
         return
     try:
         _ = tracer.answer_tokens
@@ -285,6 +283,7 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "traced": True,
         "corrupted_answer": tracer.corrupted.answer,
         "question_tokens": tracer.question_tokens,
+        "unknown_words": tracer.unknown_words,
         "settings": json.dumps(tracer.question_settings() | {"corruption": tracer.corruption.settings()}),
         "picture": figure.jpeg(tracer.image, KEPT_SIDE, quality=80),
         "scene": None if scene is None else json.dumps(scene.packed()[1]),
@@ -328,10 +327,6 @@ def _unbroken(effect: float, metric: Metric) -> str:
     # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
     harm = -effect if metric.score is kl_divergence else effect
     return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
-
-
-def _same(one: str, other: str) -> bool:
-    return " ".join(one.lower().split()) == " ".join(other.lower().split())
 
 
 def _skip(row: Row, reason: str, why: object) -> None:

@@ -54,6 +54,7 @@ COLUMNS = {
         "why": "string",
         "answer": "string",
         "own_answer": "string",
+        "accuracy": "double",
         "correct": "bool",
         "corrupted_answer": "string",
         "clean": "double",
@@ -62,6 +63,7 @@ COLUMNS = {
         "total_effect_stderr": "double",
         "corrupted_scores": "list",
         "question_tokens": "strings",
+        "unknown_words": "strings",
         "settings": "string",
         "scene": "string",
         "picture": "binary",
@@ -84,6 +86,9 @@ COLUMNS = {
         "scores": "list",
     },
 }
+
+#: Columns that folders of earlier versions lack; they are read as null.
+ADDED = ("accuracy", "unknown_words")
 
 
 def arrow() -> Any:
@@ -315,7 +320,12 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     table = path.parent.name
     wanted = [field for field in schema(table) if columns is None or field.name in columns]
     try:
-        read_ = arrow_.parquet.read_table(path, columns=[field.name for field in wanted], filters=filters)
+        lacking = set(ADDED) - set(arrow_.parquet.read_schema(path).names)
+        there = [field.name for field in wanted if field.name not in lacking]
+        read_ = arrow_.parquet.read_table(path, columns=there, filters=filters)
+        for field in wanted:
+            if field.name in lacking:
+                read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
         return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
     except (arrow_.ArrowException, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):

@@ -1,0 +1,170 @@
+"""Answers as data sets give them, and whether the model's own is one of them.
+
+For: texts, whole numbers, and the several answers (ten, by as many people) that VQA has for a question.
+Cost: nothing.
+Ends: at texts and an accuracy.
+
+Answers are compared as the VQA evaluation does it (Antol et al. 2015, arXiv 1505.00468, and its published evaluation):
+in lower case, without articles and punctuation, number words as digits, contractions with their apostrophe. Here the
+answers of both sides always go through all of that. Of n answers, the model's is as right as min(same / 3, 1) on
+average over the n ways to leave one answer out.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import itertools
+import json
+import re
+import tokenize
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from blip_trace_widget.dataset.cells import is_absent, shown, text
+from blip_trace_widget.dataset.columns import key
+
+#: One answer, or several.
+Answers: TypeAlias = "str | tuple[str, ...]"
+
+#: So many people must have given an answer for it to be wholly right.
+PEOPLE = 3
+#: From this accuracy on an answer counts as right: of ten people, two gave it.
+RIGHT = 0.5
+
+ACCEPTED = "a text, a whole number, or several of them (a list, also of {'answer': ...})"
+ARTICLES = {"a", "an", "the"}
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBERS)}
+MARKS = ';/[]"{}()=+\\_-><@`,?!'
+#: What may enclose an answer beside those, and end it.
+QUOTES = "'\"‘’“”«»` "
+ENDS = QUOTES + ".,:;?!…。！？"
+APOSTROPHES = """
+ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't shan't shouldn't
+wasn't weren't won't wouldn't could've might've must've should've would've i'm i've you'd you'll you're you've he's
+she's it'll that's there's they'd they'll they're they've we've what's where's who's who'd who'll who've how's why's
+when's let's somebody's someone's something's everyone's nobody's ma'am o'clock y'all
+"""
+CONTRACTIONS = {word.replace("'", ""): word for word in APOSTROPHES.split()}
+
+
+def read(value: Any) -> Answers | None:
+    """An answer of a table as a text, several as a tuple of texts; None where there is none.
+
+    Raises:
+        TypeError, ValueError: if it is something else, or it cannot be told what.
+    """
+    if isinstance(value, str):
+        value = _listed(value.strip())
+    if isinstance(value, Mapping):
+        value = _of_mapping(value)
+    if not isinstance(value, str) and getattr(value, "shape", None) and callable(getattr(value, "tolist", None)):
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        return _one(value)
+    several = tuple(one for each in value if (one := _one(_of_mapping(each))) is not None)
+    return (several if len(several) > 1 else several[0]) if several else None
+
+
+def scored(given: Answers | None) -> str | None:
+    """The answer whose score is traced: of several the one that most people gave, of equals the first."""
+    if given is None:
+        return None
+    several = (given,) if isinstance(given, str) else given
+    most = Counter(map(normalised, several)).most_common(1)[0][0]
+    return bare(Counter(each for each in several if normalised(each) == most).most_common(1)[0][0])
+
+
+def bare(answer: str) -> str:
+    """An answer without the punctuation at its end: tokens of their own, which the model is not expected to say."""
+    word = answer.lstrip(QUOTES).rstrip(ENDS)
+    return word if word and "." not in word else answer  # "U.S." keeps its own
+
+
+def accuracy(said: str, given: Answers) -> float:
+    """How right an answer is, from 0 to 1.
+
+    By one answer, and by up to three, of which nobody can be left out, each of them is right.
+    """
+    several = (given,) if isinstance(given, str) else given
+    same, count = sum(normalised(each) == normalised(said) for each in several), len(several)
+    if count <= PEOPLE:
+        return float(same > 0)
+    without_one = same * min((same - 1) / PEOPLE, 1) + (count - same) * min(same / PEOPLE, 1)
+    return without_one / count
+
+
+def told(value: Any) -> str | None:
+    """What a sample's answer is, for a table: several as JSON."""
+    if is_absent(value):
+        return None
+    return json.dumps(list(value), ensure_ascii=False) if _is_texts(value) else shown(value)
+
+
+def normalised(answer: str) -> str:
+    """What of an answer is compared."""
+    flat = " ".join(answer.lower().replace("’", "'").split()).lstrip(QUOTES).rstrip(ENDS)
+    kept = flat
+    has_thousands = re.search(r"\d,\d", flat)
+    for mark in MARKS:
+        is_loose = f"{mark} " in flat or f" {mark}" in flat
+        kept = kept.replace(mark, "" if is_loose or has_thousands else " ")
+    kept = re.sub(r"\.(?!\d)", "", kept)
+    words = [DIGITS.get(word, word) for word in kept.split() if word not in ARTICLES]
+    return " ".join(CONTRACTIONS.get(word, word) for word in words) or flat or answer
+
+
+def _one(value: Any) -> str | None:
+    one = text(value)
+    if one is None or isinstance(one, str):
+        return one
+    if isinstance(one, bool):
+        raise TypeError(f"answer: expected {ACCEPTED}, got {one}: write the word that is meant, such as 'yes'")
+    if isinstance(one, (int, float, complex)):
+        raise ValueError(f"answer: expected {ACCEPTED}, got {shown(one)[:40]}: write it as a text")
+    raise TypeError(f"answer: expected {ACCEPTED}, got {type(one).__name__}")
+
+
+def _of_mapping(value: Any) -> Any:
+    """VQA's form: the answer among what else is known of it."""
+    if not isinstance(value, Mapping):
+        return value
+    found = [each for name, each in value.items() if key(name) == "answer"]
+    if len(found) != 1:
+        raise ValueError(f"answer: expected {ACCEPTED}, got a mapping of {[shown(name) for name in value]}")
+    return found[0]
+
+
+def _listed(written: str) -> Any:
+    """A list that was written as a text, in JSON or Python; anything else as it is.
+
+    Raises:
+        ValueError: if it looks like a list, but is none.
+    """
+    if written[:1] + written[-1:] not in ("[]", "()", "{}"):
+        return written
+    try:
+        try:
+            value = json.loads(written)
+        except ValueError:
+            value = _literal(written)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        if re.search(r"""['",]""", written):
+            raise ValueError(f"answer: {written[:80]!r} looks like a list of answers and is none: {error}") from error
+        return written
+    return value if isinstance(value, (list, tuple, Mapping)) else written
+
+
+def _literal(written: str) -> Any:
+    """A literal of Python; nothing in it is executed."""
+    marks = [each.type for each in tokenize.generate_tokens(io.StringIO(written).readline) if each.type != tokenize.NL]
+    if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(marks):
+        # As NumPy writes a list of texts; Python would read the two as one.
+        raise ValueError("there are texts without a comma between them")
+    return ast.literal_eval(written)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(each, str) for each in value)
