@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from blip_trace_widget.sites import one_of, whole_number
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
     from blip_trace_widget.model import BlipVqa
+
+NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
+Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
+Goal: TypeAlias = Literal["mean", "zero"]
 
 NOISE_KINDS = ("multiplicative", "additive")
 #: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
@@ -52,7 +56,17 @@ class Corruption:
     #: Number of corrupted runs, S.
     samples: int = 1
     #: Which embeddings `delta` is added to, one of `PLACES`.
-    at: str = "image_embeddings"
+    at: Place = "image_embeddings"
+
+    def __repr__(self) -> str:
+        shown = []
+        for each in fields(self) if is_dataclass(self) else ():
+            value = getattr(self, each.name)
+            if each.name == "region" and value is not None:
+                shown.append(f"region={region_size(value)}")
+            elif each.repr:
+                shown.append(f"{each.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @property
     def strength(self) -> float:
@@ -100,7 +114,7 @@ class Corruption:
         return {"type": type(self).__name__}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GaussianNoise(Corruption):
     """Gaussian noise on the image tokens.
 
@@ -123,11 +137,11 @@ class GaussianNoise(Corruption):
     """
 
     factor: float = 5.0
-    kind: str = "multiplicative"
+    kind: NoiseKind = "multiplicative"
     samples: int = 10
     seed: int = 0
     region: Sequence[Sequence[bool]] | None = None
-    at: str = "image_embeddings"
+    at: Place = "image_embeddings"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
@@ -183,7 +197,7 @@ class GaussianNoise(Corruption):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSwap(Corruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
@@ -224,7 +238,7 @@ class ImageSwap(Corruption):
         return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuestionSwap(Corruption):
     """Another question of the same number of tokens instead of this one; the image stays.
 
@@ -262,7 +276,7 @@ class QuestionSwap(Corruption):
         return {"type": "QuestionSwap", "question": self.question}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeanAblation(Corruption):
     """Image tokens replaced by their mean over this image, or by zero.
 
@@ -275,7 +289,7 @@ class MeanAblation(Corruption):
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
 
-    to: str = "mean"
+    to: Goal = "mean"
     region: Sequence[Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
@@ -301,6 +315,12 @@ def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> tor
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
     """A region as plain JSON."""
     return None if region is None else [list(row) for row in region]
+
+
+def region_size(region: Sequence[Sequence[bool]]) -> str:
+    """A region in short: how many patches it has."""
+    patches = [patch for row in region for patch in row]
+    return f"{sum(patches)} of {len(patches)} patches"
 
 
 def checked_factor(name: str, value: object) -> float:

@@ -1,4 +1,4 @@
-"""What a notebook may have set in torch for everything, and must not change a number here.
+"""What a notebook may have set in torch or NumPy for everything, and must not change a number here.
 
 For: `neutral`, under which everything is computed: no gradients, no autocast, tensors made where we say, products in
 full float32, and always a kernel for attention. What is found is restored.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -92,8 +93,9 @@ _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolution
 
 @contextmanager
 def neutral(device: torch.device) -> Iterator[None]:
-    """Compute on a device as if nothing had been set in torch. May be nested, and entered by several threads."""
+    """Compute on a device as if nothing had been set in torch or NumPy. May be nested, and entered by several threads."""
     with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(torch.inference_mode())
         for kind in {"cpu", device.type}:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):

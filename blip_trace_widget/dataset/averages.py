@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.dataset.alignment import Aligned, Array
-from blip_trace_widget.metrics import ROUNDING, false_discovery, two_sided
+from blip_trace_widget.metrics import ROUNDING, false_discovery, p_values, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,6 +165,7 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
 # --- averages --------------------------------------------------------------------------------------------------------
 
 
+@quiet
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
     """Means over samples with percentile bootstrap intervals."""
     effect, recovery, total = _means(np.ones((1, len(data.total))), data)
@@ -194,16 +195,18 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
     )
 
 
+@quiet
 def _means(weights: Array, data: Aligned) -> tuple[Array, Array, Array]:
     """Weighted means of effect and recovery, (resamples, cells), and of the total effect, (resamples,)."""
     there = np.isfinite(data.flat)
     count = weights @ there
-    with np.errstate(divide="ignore", invalid="ignore"):  # a role that no drawn sample has
-        effect = weights @ np.where(there, data.flat, 0.0) / count
-        total = weights @ np.where(there, data.total[:, None], 0.0) / count
-        return effect, effect / total, weights @ data.total / weights.sum(1)
+    # A count is 0 for a role that no drawn sample has.
+    effect = weights @ np.where(there, data.flat, 0.0) / count
+    total = weights @ np.where(there, data.total[:, None], 0.0) / count
+    return effect, effect / total, weights @ data.total / weights.sum(1)
 
 
+@quiet
 def _interval(drawn: Array, confidence: float) -> Array:
     """Both ends of a percentile interval, (2, ...), from resampled values, (resamples, ...)."""
     ends = np.full((2, *drawn.shape[1:]), np.nan)
@@ -227,13 +230,15 @@ def _present(data: Aligned) -> NDArray[np.int64]:
     return np.asarray(np.isfinite(data.effects[:, 0]).sum(axis=0), dtype=np.int64)
 
 
+@quiet
 def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
-    mean = np.nanmean(data.flat, axis=0)
+    mean = np.nansum(data.flat, axis=0) / np.isfinite(data.flat).sum(axis=0)  # of none NaN, without a warning
     parts, pictures = _parts(data.flat, data.pictures)
-    p = _p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
+    p = p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
     return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
 
 
+@quiet
 def standard_error(data: Aligned, values: Array) -> Array:
     """Standard error of means over samples, robust to several questions about one picture; NaN for one picture.
 
@@ -243,6 +248,7 @@ def standard_error(data: Aligned, values: Array) -> Array:
     return np.asarray(np.sqrt((parts**2).sum(axis=0)).reshape(values.shape[1:]))
 
 
+@quiet
 def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
     """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
 
@@ -250,30 +256,18 @@ def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
     """
     there = np.isfinite(values)
     number = there.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
-        parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
-        np.add.at(parts, pictures, deviations)
-        np.add.at(has, pictures, there)
-        count = (has > 0).sum(axis=0)
-        return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
-
-
-def _p_values(gap: Array, squared_error: Array, degrees: Array) -> Array:
-    """Two-sided p values of Student's t at degrees of freedom that are rounded down; NaN below one."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(gap <= ROUNDING, 0.0, gap / np.sqrt(squared_error))
-    p = np.full(gap.shape, np.nan)
-    # Beyond some hundred degrees Student's distribution hardly changes.
-    whole = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
-    for each in set(whole.tolist()) - {0}:
-        p[whole == each] = two_sided(t[whole == each], each)
-    return np.where(np.isnan(t), np.nan, p)
+    deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
+    parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
+    np.add.at(parts, pictures, deviations)
+    np.add.at(has, pictures, there)
+    count = (has > 0).sum(axis=0)
+    return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
+@quiet
 def compare(
     data: Aligned,
     of: tuple[NDArray[np.bool_], NDArray[np.bool_]],
@@ -319,6 +313,7 @@ def compare(
     )
 
 
+@quiet
 def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Array:
     """Two-sided p values of the hypothesis that two groups have the same mean, a column each.
 
@@ -332,9 +327,8 @@ def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Arra
     """
     (ours, count), (theirs, other) = (_parts(values, pictures) for values in (first, second))
     errors = [(parts**2).sum(axis=0) for parts in (ours, theirs)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
-        degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
+    means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
+    degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
     least = np.minimum(count, other) - 1
     degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
-    return _p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))
+    return p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))
