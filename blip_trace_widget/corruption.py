@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from blip_trace_widget.sites import one_of, whole_number
@@ -59,14 +59,11 @@ class Corruption:
     at: Place = "image_embeddings"
 
     def __repr__(self) -> str:
-        shown = []
-        for each in fields(self) if is_dataclass(self) else ():
-            value = getattr(self, each.name)
-            if each.name == "region" and value is not None:
-                shown.append(f"region={region_size(value)}")
-            elif each.repr:
-                shown.append(f"{each.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        texts = {name: repr(value) for name, value in shown.items()}
+        if shown.get("region") is not None:
+            texts["region"] = region_size(shown["region"])
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     @property
     def strength(self) -> float:

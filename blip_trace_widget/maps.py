@@ -53,7 +53,11 @@ class HeadTrace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a head: block, site, layer, head, the numbers, and what was asked; see `Trace.to_dataframe`."""
         layer, head = (axis.ravel() for axis in np.indices(self.samples.shape[1:3]))
-        return self._columns(block=self.settings["block"], site=self.settings["site"], layer=layer, head=head)
+        import pandas as pd
+
+        where = pd.array([self.settings.get("position")] * layer.size, dtype="Int64")  # missing: summed over positions
+        told = self.settings["block"], self.settings["site"]
+        return self._columns(block=told[0], site=told[1], layer=layer, head=head, position=where)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -73,7 +77,7 @@ class ImageTokenTrace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a square: row, column, the numbers, and what was asked; see `Trace.to_dataframe`."""
         row, column = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
-        return self._columns(row=row, column=column)
+        return self._columns(row=row, column=column, block="image_tokens", site="image_tokens")
 
 
 def squares(rows: int, columns: int, patch: int) -> tuple[tuple[int, int], list[list[int]]]:

@@ -28,6 +28,7 @@ from blip_trace_widget.summaries import Summarised
 if TYPE_CHECKING:
     import pandas as pd
 
+    from blip_trace_widget.plots import Labels
     from blip_trace_widget.runs import BaseRun
     from blip_trace_widget.tracer import Tracer
 
@@ -108,20 +109,18 @@ class Attention(Summarised):
 
         block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
         title = f"{block}, layer {layer}".replace("_", " ") + ("" if head is None else f", head {head}")
+        one_of("value", value, RUNS)
+        rows: Labels = ("", self.queries)
+        columns: Labels = ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
         if position is None:
-            values, rows, columns = self._weights(one_of("value", value, RUNS)), ("", self.queries), self._keys
+            values = self._weights(value)
         else:
-            values = self.image(position, one_of("value", value, RUNS))  # type: ignore[arg-type]
-            at = position_of("position", position, self.queries, block)
-            title += f": “{self.queries[at]}”"
+            values = self.image(position, value)
+            title += f": “{self.queries[position_of('position', position, self.queries, block)]}”"
             rows, columns = ("row", range(values.shape[0])), ("column", range(values.shape[1]))
         label = {"difference": "attention, corrupted − clean"}.get(value, f"attention, {value}")
         drawn = plots.Map(values, label, title, rows, columns, sequential=value != "difference")
         return plots.draw(drawn, ax, limit, cmap, marks=marks)
-
-    @property
-    def _keys(self) -> tuple[str, Any]:
-        return ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
 
     def _facts(self) -> dict[str, str]:
         block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))

@@ -13,8 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from blip_trace_widget import figure, files
 from blip_trace_widget.calls import Progress, as_progress
 from blip_trace_widget.corruption import GaussianNoise
@@ -51,19 +49,11 @@ def record(
         for each in tracers:
             scene = replace(_scene(each), curve=curve)
             for block, site in grids:
-                traces.append(replace(_whole(each, block, site, direction, cancel), scene=scene))
+                traces.append(replace(each.whole_trace(block, site, direction, cancel), scene=scene))
                 report(len(traces), len(grids) * len(tracers))
     finally:
         close()
     save(traces, path)
-
-
-def _whole(tracer: Tracer, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any) -> Trace:
-    """A grid as `Tracer.trace` gives it; all of it, or what stops it."""
-    runs = [cell.states for cell in tracer.cells(block, site)]
-    scores = np.concatenate([found for _, found, _ in tracer.patched_scores(runs, direction, cancel)], axis=1)
-    shape = len(tracer.model.blocks[block].layers), len(tracer.tokens(block))
-    return tracer.as_trace(scores.reshape(-1, *shape), block, site, None, 1, direction)
 
 
 def save(traces: Sequence[Trace], path: str | os.PathLike[str]) -> None:

@@ -296,6 +296,10 @@ class EffectGrid(Summarised):
         told = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
         return pd.DataFrame({**numbers, **told})
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell."""
+        raise NotImplementedError
+
     # --- what it looks like ------------------------------------------------------------------------------------------
 
     def map_of(self, value: GridValue) -> tuple[Map, bool]:

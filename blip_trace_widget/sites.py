@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
@@ -114,9 +114,20 @@ class State:
 
     block: BlockName
     layer: int
-    position: int | str
+    position: int
     site: SiteName = "block_output"
     head: int | None = None
+
+    if TYPE_CHECKING:  # made with a word or a number, it holds a number once it is found
+
+        def __init__(
+            self,
+            block: BlockName,
+            layer: int,
+            position: int | str,
+            site: SiteName = "block_output",
+            head: int | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         one_of("block", self.block, BLOCKS)

@@ -93,7 +93,7 @@ _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolution
 
 @contextmanager
 def neutral(device: torch.device) -> Iterator[None]:
-    """Compute on a device as if nothing had been set in torch or NumPy. May be nested, and entered by several threads."""
+    """Compute on a device as if nothing were set in torch or NumPy. May be nested, and entered by several threads."""
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(torch.inference_mode())

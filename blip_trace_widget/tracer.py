@@ -72,8 +72,24 @@ EXTRA_ANSWER_TOKENS = 4
 TOP_WORDS = 10
 #: What other modules of the package need of a `Tracer`, and its users do not: left out of completion.
 INTERNAL = frozenset(
-    "as_head_trace as_image_token_trace as_trace bases cells given image_token_scores located patched_scores preparing "
-    "question_settings runner scene score_logits top_words".split()
+    {
+        "as_head_trace",
+        "as_image_token_trace",
+        "as_trace",
+        "bases",
+        "cells",
+        "given",
+        "image_token_scores",
+        "located",
+        "patched_scores",
+        "preparing",
+        "question_settings",
+        "runner",
+        "scene",
+        "score_logits",
+        "top_words",
+        "whole_trace",
+    }
 )
 
 
@@ -210,7 +226,7 @@ class Tracer:
         """The given foil."""
         return self._given_foil
 
-    def tokens(self, block: str) -> list[str]:
+    def tokens(self, block: BlockName | str) -> list[str]:
         """Names of a block's positions.
 
         Word pieces; the decoder's are the start token and the answer's but the last. Of the image encoder, "[CLS]" and
@@ -771,6 +787,20 @@ class Tracer:
             complete = which if last else slice(complete.stop, complete.stop)
             yield complete, scores[:, complete], done / scores.size
 
+    def whole_trace(
+        self, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
+    ) -> Trace:
+        """A grid as `trace` gives it, without its scene; all of it, or what stops it is raised.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: within a layer of `cancel` saying so.
+        """
+        runs = [cell.states for cell in self.cells(block, site)]
+        scores = np.concatenate([found for _, found, _ in self.patched_scores(runs, direction, cancel)], axis=1)
+        shape = len(self.model.blocks[block].layers), len(self.tokens(block))
+        return self.as_trace(scores.reshape(-1, *shape), block, site, None, 1, direction)
+
     def as_trace(
         self,
         samples: NDArray[np.float64],
@@ -914,12 +944,12 @@ class Tracer:
         report, close = as_progress(progress, count)
         samples = np.full((self.corruption.samples, count), np.nan)
         done = 0
-        with ended_early(lambda: f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells", close):
-            with self.preparing(cancel):
-                for part, which, logits in work(as_check(cancel)):
-                    samples[part, which] = self.score_logits(logits)
-                    done += (part.stop - part.start) * (which.stop - which.start)
-                    report(done // self.corruption.samples, count)
+        told = lambda: f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"  # noqa: E731
+        with ended_early(told, close), self.preparing(cancel):
+            for part, which, logits in work(as_check(cancel)):
+                samples[part, which] = self.score_logits(logits)
+                done += (part.stop - part.start) * (which.stop - which.start)
+                report(done // self.corruption.samples, count)
         samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
         return samples
 

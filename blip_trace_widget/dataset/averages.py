@@ -17,23 +17,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import summaries
 from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.metrics import ROUNDING, false_discovery, p_values, quiet
+from blip_trace_widget.sites import one_of
+from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from blip_trace_widget.plots import Map
 
 #: Numbers of a matrix of resamples that is held at once.
 HELD = 2**24
 
 
-@dataclass(frozen=True, eq=False)
-class MeanTrace:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeanTrace(Summarised):
     """A grid averaged over samples, with bootstrap intervals: layers down, roles of tokens across.
 
     Each interval is a cell's own: of 100 cells, some five lie outside theirs at 95 %.
@@ -75,25 +80,56 @@ class MeanTrace:
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
-    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
-        """Recovery in the paper's layout, tokens down and layers across; a dot where the effect may be 0.
+    def plot(
+        self,
+        ax: Any = None,
+        limit: float | None = None,
+        value: Literal["recovery", "indirect_effect"] = "recovery",
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """The mean in the paper's layout, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value.
+            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+                to compare them.
+            value: ``"recovery"`` or ``"indirect_effect"``.
+            cmap: a matplotlib colour map or its name.
+            marks: a dot where the effect may be 0.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
         from blip_trace_widget import plots
 
-        count = len(self.aligned.total)
-        title = f"{_title(self.settings)}, mean of {count}"
-        return plots.role_map(self.recovery, "recovery", title, self.roles, ~self.significant, ax, limit)
+        name = one_of("value", value, ("recovery", "indirect_effect"))
+        title = f"{_title(self.settings)}, mean of {len(self.aligned.total)}"
+        drawn = _map(getattr(self, name), name.replace("_", " "), title, self.roles, ~self.significant)
+        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+
+    def _facts(self) -> dict[str, str]:
+        layers, count = len(self.indirect_effect), len(self.aligned.total)
+        best = summaries.best(self.recovery, 1)
+        return {
+            "grid": _title(self.settings),
+            "shape": f"{layers} layers × {len(self.roles)} roles",
+            "mean of": f"{count} samples"
+            + ("" if self.settings.get("group") is None else f", {self.settings['group']}"),
+            "total effect": _with_interval(self.total_effect, self.total_effect_low, self.total_effect_high),
+            "best": "".join(
+                f"recovery {_with_interval(self.recovery[at], self.recovery_low[at], self.recovery_high[at])} "
+                f"at layer {at[0]} “{self.roles[at[1]]}”"
+                for at in best
+            ),
+        }
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Summarised):
     """The difference of two groups' average indirect effects.
 
     Attributes:
@@ -125,20 +161,62 @@ class Comparison:
         counts = {f"samples_{name}": np.tile(self.samples[at], len(self.p)) for at, name in enumerate("ab")}
         return _frame(self, ("difference", "low", "high", "p", "significant"), **counts)
 
-    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
-        """The difference, tokens down and layers across; a dot where the groups may be alike.
+    def plot(
+        self,
+        ax: Any = None,
+        limit: float | None = None,
+        value: Literal["difference"] = "difference",
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """The difference, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value.
+            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+                to compare them.
+            value: ``"difference"``, of the indirect effects.
+            cmap: a matplotlib colour map or its name.
+            marks: a dot where the groups may be alike.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
         from blip_trace_widget import plots
 
+        one_of("value", value, ("difference",))
         label, title = "difference of indirect effects", f"{_title(self.settings)}, {' − '.join(self.groups)}"
-        return plots.role_map(self.difference, label, title, self.roles, ~self.significant, ax, limit)
+        drawn = _map(self.difference, label, title, self.roles, ~self.significant)
+        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+
+    def _facts(self) -> dict[str, str]:
+        best = summaries.best(np.abs(self.difference), 1)
+        return {
+            "grid": _title(self.settings),
+            "of": " − ".join(self.groups),
+            "shape": f"{len(self.difference)} layers × {len(self.roles)} roles",
+            "differ": f"{int(self.significant.sum())} of {self.difference.size} cells",
+            "false-discovery rate": f"{self.rate:g}",
+            "largest": "".join(
+                f"{_with_interval(self.difference[at], self.low[at], self.high[at])} "
+                f"at layer {at[0]} “{self.roles[at[1]]}”"
+                for at in best
+            ),
+        }
+
+
+def _map(values: Array, label: str, title: str, roles: Sequence[str], dots: NDArray[np.bool_]) -> Map:
+    """(layers, roles) in the paper's layout, roles down and layers across."""
+    from blip_trace_widget.plots import Map
+
+    return Map(values, label, title, ("layer", range(len(values))), ("", roles), dots).transposed
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{summaries.number(value)} ({summaries.number(low)} to {summaries.number(high)})"
 
 
 def _title(settings: dict[str, Any]) -> str:
