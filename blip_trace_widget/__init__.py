@@ -9,7 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, NoiseKind, QuestionSwap
+    from blip_trace_widget.corruption import (
+        Corruption,
+        GaussianNoise,
+        ImageSwap,
+        MeanAblation,
+        QuestionSwap,
+    )
+    from blip_trace_widget.corruption import (
+        NoiseKind as NoiseKind,
+    )
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
@@ -19,11 +28,14 @@ if TYPE_CHECKING:
     from blip_trace_widget.differences import Difference
     from blip_trace_widget.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
-    from blip_trace_widget.metrics import MetricName
+    from blip_trace_widget.metrics import MetricName as MetricName
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.readouts import Attention, LogitLens
     from blip_trace_widget.results import CellEffect, Effect, NoiseCurve, Run, SuggestedFactor, Trace, load_trace
-    from blip_trace_widget.sites import BlockName, Direction, SiteName, State
+    from blip_trace_widget.sites import BlockName as BlockName
+    from blip_trace_widget.sites import Direction as Direction
+    from blip_trace_widget.sites import SiteName as SiteName
+    from blip_trace_widget.sites import State
     from blip_trace_widget.tracer import Tracer
     from blip_trace_widget.widget import TraceWidget
 
@@ -93,11 +105,6 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "LogitLens",
     "Knockout",
     "KnockoutTrace",
-    "BlockName",
-    "SiteName",
-    "Direction",
-    "MetricName",
-    "NoiseKind",
     "examples",
     "load_trace",
     "trace_dataset",

@@ -30,6 +30,8 @@ SEQUENTIAL = "Purples"
 GREY = "#e5e5e5"
 #: What the marks mean, in the widget's words.
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
+#: Inches that a word takes, and that a title may take in one line.
+WORD, TITLE = 0.7, 3.0
 #: A tick for each layer, head or patch, as long as they are no more.
 TICKS = 12
 
@@ -132,7 +134,7 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
         return _bqplot_map(picture, picture.ends(limit), cmap, placed)
     if ax is None:
         rows, columns = picture.values.shape
-        size = (3.0 + 0.45 * min(columns, 24), 1.6 + 0.32 * min(rows, 24))
+        size = (3.0 + (0.75 if picture.words else 0.45) * min(columns, 24), 1.6 + 0.32 * min(rows, 24))
         _, ax = pyplot.subplots(figsize=size)
     low, high = picture.ends(limit)
     image = ax.imshow(picture.values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
@@ -141,16 +143,21 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
         axis.set_label_text(name)
         if not isinstance(labels, range) or len(labels) <= TICKS:
             axis.set_ticks(range(len(labels)), [str(item) for item in labels])
+    if not isinstance(picture.columns[1], range):
+        ax.tick_params("x", labelrotation=90)
+    width = ax.get_window_extent().width / ax.figure.dpi
     for mark, cells in placed.items():
         _matplotlib_marks(ax, image, mark, cells)
     if marks and len(picture.words):
         for row, texts in enumerate(picture.words):
             for column, text in enumerate(texts):
-                ax.text(column, row, text, color=_ink(image, row, column), ha="center", va="center", fontsize=8)
+                upright = width / len(texts) < WORD
+                style = {"fontsize": 8, "rotation": 90 if upright else 0, "color": _ink(image, row, column)}
+                ax.text(column, row, text, ha="center", va="center", **style)
     if placed:
         note = "   ".join(f"{mark} {NOTES[mark]}" for mark in placed)
         ax.annotate(note, (0.5, 0), (0, -34), "axes fraction", "offset points", ha="center", va="top", fontsize=8)
-    ax.set_title(picture.title)
+    _title(ax, picture.title)
     _color_bar(ax, image, picture.label)
     return ax
 
@@ -218,8 +225,14 @@ def bars(
         ax.set_ylim(-limit if (values < 0).any() else 0.0, limit)
     ax.set_xlabel("layer" if layers else "")
     ax.set_ylabel(label)
-    ax.set_title(title)
+    _title(ax, title)
     return ax
+
+
+def _title(ax: Any, title: str) -> None:
+    """Above the axes; where these are narrow, in two lines."""
+    width = ax.get_window_extent().width / ax.figure.dpi
+    ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
 
 
 def curve(noise_curve: NoiseCurve, ax: Any = None) -> Any:

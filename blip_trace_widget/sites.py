@@ -133,8 +133,9 @@ class State:
         one_of("block", self.block, BLOCKS)
         one_of(f"site (of {self.block})", one_of("site", self.site, SITES), BLOCKS[self.block].sites)
         object.__setattr__(self, "layer", whole_number("layer", self.layer, 0))
-        if not isinstance(self.position, str):
-            object.__setattr__(self, "position", whole_number("position", self.position, 0))
+        given: object = self.position
+        if not isinstance(given, str):
+            object.__setattr__(self, "position", whole_number("position", given, 0))
         if self.head is not None:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
