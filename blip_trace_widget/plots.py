@@ -155,7 +155,7 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
                 style = {"fontsize": 8, "rotation": 90 if upright else 0, "color": _ink(image, row, column)}
                 ax.text(column, row, text, ha="center", va="center", **style)
     if placed:
-        note = "   ".join(f"{mark} {NOTES[mark]}" for mark in placed)
+        note = ("\n" if width < TITLE else "   ").join(f"{mark} {NOTES[mark]}" for mark in placed)
         ax.annotate(note, (0.5, 0), (0, -34), "axes fraction", "offset points", ha="center", va="top", fontsize=8)
     _title(ax, picture.title)
     _color_bar(ax, image, picture.label)
@@ -164,14 +164,23 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
 
 def _color_bar(ax: Any, image: Any, label: str) -> None:
     """A colour bar for which its axes make room: nothing of it, nor of their labels, gets beyond where they were."""
-    from mpl_toolkits.axes_grid1 import make_axes_locatable
+    from mpl_toolkits.axes_grid1 import axes_size, make_axes_locatable
 
     divider = make_axes_locatable(ax)
     bar = divider.append_axes("right", size=0.12, pad=0.08)
     ax.figure.colorbar(image, cax=bar, label=label)
-    if ax.get_subplotspec() is not None:
-        for side, pad in (("left", 0.04), ("right", 0.06), ("top", 0.04), ("bottom", 0.04)):
-            divider.add_auto_adjustable_area(use_axes=[ax, bar], pad=pad, adjust_dirs=[side])
+    if ax.get_subplotspec() is None:
+        return
+    outer, whole, dpi = bar.get_tightbbox(), ax.get_tightbbox(), ax.figure.dpi
+    names, inner, last = ax.yaxis.get_tightbbox(), ax.get_window_extent(), bar.get_window_extent()
+    taken = {
+        "left": inner.x0 - (inner.x0 if names is None else names.x0),
+        "right": outer.x1 - last.x1,
+        "top": whole.y1 - inner.y1,
+        "bottom": inner.y0 - whole.y0,
+    }
+    for side, pixels in taken.items():
+        divider.append_size(side, axes_size.Fixed(max(0.0, pixels) / dpi + 0.04))
 
 
 def _matplotlib_marks(ax: Any, image: Any, mark: str, cells: Sequence[tuple[int, int]]) -> None:
@@ -280,8 +289,12 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
         for _, labels in (picture.rows, picture.columns)
     )
     places = {"row": down, "column": across}
+    values = picture.values
+    for axis, names in enumerate((row, column)):
+        if len(names) == 1:  # bqplot takes a single row for a list: it is drawn twice
+            values, names[:] = np.repeat(values, 2, axis), [*names, " "]
     cells = bqplot.GridHeatMap(
-        color=picture.values, null_color=GREY, row=row, column=column, scales={"color": colors, **places}
+        color=values, null_color=GREY, row=row, column=column, scales={"color": colors, **places}
     )
     notes = [
         bqplot.Label(
