@@ -184,7 +184,7 @@ def test_what_cannot_be_compared_is_refused(tracer, example):
     with pytest.raises(ValueError, match=r"same shape \(6, 8\), got \(6, 1\)"):
         _ = trace - tracer.trace("answer_decoder")
     words = Tracer(tracer.model, example.image, "what color is the square?").trace()
-    with pytest.raises(ValueError, match="same tokens .*circle.*square"):
+    with pytest.raises(ValueError, match=r"same tokens .*circle.*square"):
         _ = trace - words
     with pytest.raises(ValueError, match="same metric 'probability', got 'log_probability'"):
         _ = trace - tracer.replace(metric="log_probability").trace()
