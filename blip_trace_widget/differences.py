@@ -255,7 +255,7 @@ class Difference(Summarised):
         return {
             "grid": self.first._title(),
             "of": " − ".join(self.names),
-            "shape": f"{rows} {self.first.axes[0]}s × {columns} {self.first.axes[1]}s",
+            "shape": f"{rows} {self.first._axes[0]}s × {columns} {self.first._axes[1]}s",
             "samples": "paired" if self.paired else "independent",
             "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
             "no recovery": self.undefined_because,

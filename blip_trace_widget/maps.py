@@ -36,7 +36,7 @@ class HeadTrace(EffectGrid):
 
     tokens: tuple[str, ...]
 
-    axes = "layer", "head"
+    _axes = "layer", "head"
 
     def _title(self) -> str:
         return f"{self.settings['block']}: heads of {self.settings['site']}".replace("_", " ")

@@ -176,7 +176,7 @@ class EffectGrid(Summarised):
     settings: dict[str, Any]
 
     #: What rows and columns are.
-    axes: ClassVar[tuple[str, str]] = "row", "column"
+    _axes: ClassVar[tuple[str, str]] = "row", "column"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -302,8 +302,8 @@ class EffectGrid(Summarised):
 
     # --- what it looks like ------------------------------------------------------------------------------------------
 
-    def map_of(self, value: GridValue) -> tuple[Map, bool]:
-        """The grid as it is drawn, its rows down, and whether the recovery that was asked for is not defined.
+    def _map(self, value: GridValue) -> Map:
+        """The grid as it is drawn, its rows down.
 
         Raises:
             TypeError, ValueError: if there is no such value.
@@ -311,10 +311,9 @@ class EffectGrid(Summarised):
         from blip_trace_widget.plots import Map
 
         one_of("value", value, VALUES)
-        closed = value == "recovery" and bool(self.undefined_because)
-        shown = "indirect_effect" if closed else value
+        shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
         rows, columns = self._labels()
-        drawn = Map(
+        return Map(
             values=self.scores if shown == "score" else getattr(self, shown),
             label=shown.replace("_", " "),
             title=self._title(),
@@ -324,7 +323,6 @@ class EffectGrid(Summarised):
             ones=self.constructed,
             sequential=shown == "score",
         )
-        return drawn, closed
 
     def plot(
         self,
@@ -353,7 +351,7 @@ class EffectGrid(Summarised):
         """
         from blip_trace_widget import plots
 
-        return plots.draw(self._laid_out(self.map_of(value)[0]), ax, limit, cmap, marks=marks)
+        return plots.draw(self._laid_out(self._map(value)), ax, limit, cmap, marks=marks)
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
@@ -368,14 +366,14 @@ class EffectGrid(Summarised):
 
     def _labels(self) -> tuple[Labels, Labels]:
         rows, columns = self.shape
-        return (self.axes[0], range(rows)), (self.axes[1], range(columns))
+        return (self._axes[0], range(rows)), (self._axes[1], range(columns))
 
     def _index(self, key: Any) -> tuple[int, int]:
         if not isinstance(key, tuple) or len(key) != 2:
-            raise TypeError(f"cell: expected [{self.axes[0]}, {self.axes[1]}], got {key!r}")
+            raise TypeError(f"cell: expected [{self._axes[0]}, {self._axes[1]}], got {key!r}")
         row, column = (
             whole_number(name, at, -count, count - 1) % count
-            for name, at, count in zip(self.axes, self._numbered(*key), self.shape, strict=True)
+            for name, at, count in zip(self._axes, self._numbered(*key), self.shape, strict=True)
         )
         return row, column
 
@@ -383,7 +381,7 @@ class EffectGrid(Summarised):
         return row, column
 
     def _name(self, row: int, column: int) -> str:
-        return f"{self.axes[0]} {row}, {self.axes[1]} {column}"
+        return f"{self._axes[0]} {row}, {self._axes[1]} {column}"
 
     def _facts(self) -> dict[str, str]:
         rows, columns = self.shape
@@ -393,7 +391,7 @@ class EffectGrid(Summarised):
         top = summaries.best(values, 1)
         return {
             "grid": self._title(),
-            "shape": f"{rows} {self.axes[0]}s × {columns} {self.axes[1]}s",
+            "shape": f"{rows} {self._axes[0]}s × {columns} {self._axes[1]}s",
             "computed": "" if done == rows * columns else f"{done} of {rows * columns} cells",
             "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
             "no recovery": closed,
@@ -465,7 +463,7 @@ class Trace(EffectGrid):
     tokens: tuple[str, ...]
     scene: Scene | None = field(default=None, repr=False)
 
-    axes = "layer", "position"
+    _axes = "layer", "position"
 
     def _laid_out(self, drawn: Map) -> Map:
         return drawn.transposed  # as in the paper: tokens down, layers across
