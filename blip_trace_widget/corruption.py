@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from blip_trace_widget.sites import one_of, whole_number
+from blip_trace_widget.sites import named, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,11 +142,11 @@ class GaussianNoise(Corruption):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
-        one_of("kind", self.kind, NOISE_KINDS)
+        object.__setattr__(self, "kind", named("kind", self.kind, NOISE_KINDS))
         object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", checked_region(self.region))
-        one_of("at", self.at, PLACES)
+        object.__setattr__(self, "at", named("at", self.at, PLACES))
 
     @property
     def strength(self) -> float:
@@ -290,7 +290,7 @@ class MeanAblation(Corruption):
     region: Sequence[Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
-        one_of("to", self.to, GOALS)
+        object.__setattr__(self, "to", named("to", self.to, GOALS))
         object.__setattr__(self, "region", checked_region(self.region))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002

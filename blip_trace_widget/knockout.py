@@ -26,7 +26,7 @@ from blip_trace_widget.memory import TokenMemory
 from blip_trace_widget.metrics import quiet
 from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.results import asked_columns
-from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number, window_layers
+from blip_trace_widget.sites import TEXT_BLOCKS, named, one_of, whole_number, window_layers
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
@@ -209,6 +209,7 @@ def knock_out(
     head: int | None = None,
 ) -> Knockout:
     """See `Tracer.knockout`."""
+    block, site = _which(block, site)
     edges, settings = _edges(tracer, block, site, head, queries, keys)
     depth = len(tracer.model.blocks[block].layers)
     chosen = sorted(set(whole_numbers("layers", layers, depth)))
@@ -233,6 +234,7 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
+    block, site = _which(block, site)
     check = as_check(cancel)
     with tracer.preparing(cancel):
         clean = tracer.clean.score
@@ -247,6 +249,10 @@ def knock_out_by_layer(
             scores[layer] = tracer.score_logits(logits)[0]
             report(layer + 1, depth)
     return KnockoutTrace(scores, clean, settings)
+
+
+def _which(block: str, site: str) -> tuple[str, str]:
+    return named("block (of a knockout)", block, TEXT_BLOCKS), named("site (of a knockout)", site, ATTENTIONS)
 
 
 def _run(tracer: Tracer, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
@@ -266,8 +272,6 @@ def _edges(
     tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions
 ) -> tuple[Tensor, dict[str, Any]]:
     """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
-    one_of("block (of a knockout)", block, TEXT_BLOCKS)
-    one_of("site (of a knockout)", site, ATTENTIONS)
     own = tracer.tokens(block)
     rows = whole_numbers("queries", queries, len(own), own)
     if site == "cross_attention" and block == "question_encoder":

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.sites import one_of
+from blip_trace_widget.sites import named
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ def as_metric(metric: object) -> Metric:
         function: Any = metric
         name = str(getattr(metric, "__name__", type(metric).__name__))
         return Metric(name, lambda logits, target: function(logits, target.answer))
-    name = one_of("metric", metric, METRICS)
+    name = named("metric", metric, METRICS)
     return Metric(name, METRICS[name])
 
 

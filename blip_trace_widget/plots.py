@@ -285,7 +285,7 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
     across, down = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
     # Ordinal scales merge equal names: a token's position keeps repeated words apart.
     row, column = (
-        list(labels) if isinstance(labels, range) else [f"{at} {item}" for at, item in enumerate(labels)]
+        list[object](labels) if isinstance(labels, range) else [f"{at} {item}" for at, item in enumerate(labels)]
         for _, labels in (picture.rows, picture.columns)
     )
     places = {"row": down, "column": across}

@@ -22,7 +22,7 @@ from blip_trace_widget.calls import Computing
 from blip_trace_widget.memory import TokenMemory
 from blip_trace_widget.metrics import quiet
 from blip_trace_widget.positions import position_of
-from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number
+from blip_trace_widget.sites import TEXT_BLOCKS, named, one_of, whole_number
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ class Attention(Summarised):
     @quiet
     def _weights(self, run: str) -> NDArray[np.float32]:
         """(queries, keys)."""
-        if one_of("run", run, RUNS) == "clean":
+        run = named("run", run, RUNS)
+        if run == "clean":
             return self.clean
         corrupted = self.corrupted.mean(axis=0)
         return np.asarray(corrupted if run == "corrupted" else corrupted - self.clean)
@@ -109,7 +110,7 @@ class Attention(Summarised):
 
         block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
         title = f"{block}, layer {layer}".replace("_", " ") + ("" if head is None else f", head {head}")
-        one_of("value", value, RUNS)
+        value = named("value", value, RUNS)
         rows: Labels = ("", self.queries)
         columns: Labels = ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
         if position is None:
@@ -245,7 +246,7 @@ class LogitLens(Summarised):
 
 def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -> Attention:
     """See `Tracer.attention`."""
-    one_of("block (of cross-attention)", block, TEXT_BLOCKS)
+    block = named("block (of cross-attention)", block, TEXT_BLOCKS)
     stack = tracer.model.blocks[block]
     whole_number("layer", layer, 0, len(stack.layers) - 1)
     if head is not None:

@@ -18,7 +18,7 @@ from blip_trace_widget.calls import Progress, as_progress
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, SITES, one_of
+from blip_trace_widget.sites import BLOCKS, SITES, named
 
 if TYPE_CHECKING:
     from blip_trace_widget.protocol import Curve
@@ -101,7 +101,7 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
     if given is None:
         return None
     names = [given] if isinstance(given, str) else list(given)
-    return [one_of(argument, name, known) for name in names]
+    return [named(argument, name, known) for name in names]
 
 
 def _scene(tracer: Tracer) -> Scene:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
@@ -60,6 +60,9 @@ BLOCKS: dict[str, BlockSites] = {
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
+#: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
+SPOKEN = {"layer_output": "block_output", "noisy": "corrupted"}
+
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
 
@@ -77,6 +80,17 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
     if value not in names:
         raise ValueError(f"{name}: expected one of {names}, got {value!r}")
     return value
+
+
+def named(name: str, value: object, accepted: Iterable[str]) -> Any:
+    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention", "noisy"."""
+    names = list(accepted)
+    if isinstance(value, str) and value not in names:
+        plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
+        plain = SPOKEN.get(plain, plain)
+        if plain in names:
+            return plain
+    return one_of(name, value, names)
 
 
 def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -130,8 +144,9 @@ class State:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        one_of("block", self.block, BLOCKS)
-        one_of(f"site (of {self.block})", one_of("site", self.site, SITES), BLOCKS[self.block].sites)
+        object.__setattr__(self, "block", named("block", self.block, BLOCKS))
+        object.__setattr__(self, "site", named("site", self.site, SITES))
+        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].sites)
         object.__setattr__(self, "layer", whole_number("layer", self.layer, 0))
         given: object = self.position
         if not isinstance(given, str):

@@ -61,6 +61,7 @@ from blip_trace_widget.sites import (
     TextBlockName,
     as_states,
     listed_states,
+    named,
     one_of,
     whole_number,
     windowed,
@@ -232,7 +233,7 @@ class Tracer:
         Word pieces; the decoder's are the start token and the answer's but the last. Of the image encoder, "[CLS]" and
         each patch's "row,column".
         """
-        one_of("block", block, BLOCKS)
+        block = named("block", block, BLOCKS)
         if block == "image_encoder":
             rows, columns = self.model.grid
             return ["[CLS]", *(f"{row},{column}" for row in range(rows) for column in range(columns))]
@@ -312,7 +313,7 @@ class Tracer:
             Cancelled: if `cancel` said so.
         """
         given = listed_states(states)
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_blocks(given)
         self._begin(cancel, with_states=_needs_states([given]))
         chosen = as_states(self.located(given))
@@ -342,7 +343,7 @@ class Tracer:
             Cancelled: if `cancel` said so.
         """
         chosen = sorted(set(image_tokens("tokens", tokens, self.model)))
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         chunks = self._swapped([chosen], direction, as_check(cancel))
         return self._as_effect(chunks, direction, cancel, image_tokens=tuple(chosen))
@@ -443,14 +444,15 @@ class Tracer:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean and the corrupted run were there.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         if head == "all":
             return self._trace_heads(block, site, window, direction, progress, cancel, position)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        self._check_block(one_of("block", block, BLOCKS))
+        block, site = named("block", block, BLOCKS), named("site", site, SITES)
+        self._check_block(block)
         self._begin(cancel, with_states=block == "image_encoder")
         runs = [cell.states for cell in self.cells(block, site, head, window)]
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
@@ -468,7 +470,8 @@ class Tracer:
         cancel: Callable[[], bool] | Any,
         position: int | str | None,
     ) -> HeadTrace:
-        self._check_block(one_of("block", block, BLOCKS))
+        block, site = named("block", block, BLOCKS), named("site", site, SITES)
+        self._check_block(block)
         self._begin(cancel, with_states=block == "image_encoder")
         heads, tokens = self.model.blocks[block].heads, self.tokens(block)
         if position is not None:
@@ -511,7 +514,7 @@ class Tracer:
         """
         rows, columns = self.model.grid
         patch = whole_number("patch", patch, 1, max(rows, columns))
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         shape, groups = squares(rows, columns, patch)
         self._begin(cancel)
@@ -737,7 +740,7 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so.
             ModelChangedError: if somebody changed the model since the first chunk.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         check = as_check(cancel)
         every = {state for states in runs for state in states}
         self._check_blocks(every)
@@ -757,7 +760,7 @@ class Tracer:
             TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
             Cancelled: within a layer of `cancel` saying so.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         return self._complete_runs(self._swapped(groups, direction, as_check(cancel)), len(groups), cancel)
 
@@ -796,6 +799,7 @@ class Tracer:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: within a layer of `cancel` saying so.
         """
+        direction = named("direction", direction, DIRECTIONS)
         runs = [cell.states for cell in self.cells(block, site)]
         scores = np.concatenate([found for _, found, _ in self.patched_scores(runs, direction, cancel)], axis=1)
         shape = len(self.model.blocks[block].layers), len(self.tokens(block))

@@ -29,7 +29,7 @@ from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, MetricName, as_metric, kl_divergence
 from blip_trace_widget.model import as_image, picture_hash
-from blip_trace_widget.sites import BLOCKS, SITES, BlockName, SiteName, one_of
+from blip_trace_widget.sites import BLOCKS, SITES, BlockName, SiteName, named, one_of
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Plan:
 def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
     if not isinstance(given, Iterable):
         raise TypeError(f"{argument}: expected some of {list(known)}, got {type(given).__name__}")
-    return [one_of(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
+    return [named(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
 
 
 def _fingerprint(metric: Any) -> str:
