@@ -18,7 +18,7 @@ from torch import Tensor
 
 from blip_trace_widget.forward import Activations
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
-from blip_trace_widget.modules import compiled_modules, hooked
+from blip_trace_widget.modules import compiled_modules, hooked, knows_training
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.surroundings import exact_convolution
 
@@ -46,12 +46,12 @@ def check_parts(model: BlipVqa) -> None:
 
 
 def check_mode(hf: Any) -> None:
-    """Whether every module is in evaluation mode.
+    """Whether every module for which that makes a difference is in evaluation mode.
 
     Raises:
         ValueError: naming one that is not.
     """
-    training = next((name or "all of it" for name, module in hf.named_modules() if module.training), None)
+    training = next((name for name, module in hf.named_modules() if module.training and knows_training(module)), None)
     if training is not None:
         raise ValueError(
             f"model: it is in training mode ({training}), in which dropout makes every run another one. Call "

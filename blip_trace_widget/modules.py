@@ -78,6 +78,13 @@ def _known(kind: type) -> bool:
     return kind in _ROW_BY_ROW or kind.__module__.startswith(_HOMES)
 
 
+def knows_training(module: nn.Module) -> bool:
+    """Whether a module may do something else in training: drops out, gathers statistics, or is none that we know."""
+    if isinstance(module, nn.Dropout):
+        return module.p > 0
+    return not _known(type(module))
+
+
 def compiled_modules(model: nn.Module) -> list[str]:
     """The modules below a model that `torch.compile` has taken over; hooks in them are not sure to be called."""
     wrapper = getattr(torch._dynamo, "OptimizedModule", ()) if hasattr(torch, "_dynamo") else ()
