@@ -39,7 +39,7 @@ def load(
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
     source = os.fspath(name)
-    weights, place = _as_dtype(dtype), _as_device(device)
+    weights, place = _as_dtype(dtype), device_of(device)
     options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
     try:
         base = _base_of(source, options)
@@ -151,7 +151,7 @@ def _remedy(folder: Path) -> str:
     return ""
 
 
-def _as_device(device: str | torch.device | None) -> torch.device:
+def device_of(device: str | torch.device | None) -> torch.device:
     if device is None:
         kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((kind for kind, there in kinds.items() if there), "cpu"))

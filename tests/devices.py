@@ -15,7 +15,16 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from blip_trace_widget import modules
 
-torch._register_device_module("privateuseone", SimpleNamespace(is_available=lambda: True, _is_in_bad_fork=lambda: False, current_device=lambda: 0, manual_seed_all=lambda seed: None, _lazy_init=lambda: None))
+torch._register_device_module(
+    "privateuseone",
+    SimpleNamespace(
+        is_available=lambda: True,
+        _is_in_bad_fork=lambda: False,
+        current_device=lambda: 0,
+        manual_seed_all=lambda seed: None,
+        _lazy_init=lambda: None,
+    ),
+)
 DEVICE = torch.device("privateuseone:0")
 _COPY = torch.ops.aten._to_copy.default
 #: Kernels that read a device's numbers on the host: they wait for all that is under way there.
@@ -46,7 +55,12 @@ class Elsewhere(torch.Tensor):
     @staticmethod
     def __new__(cls, held):
         made = torch.Tensor._make_wrapper_subclass(
-            cls, held.shape, dtype=held.dtype, device=DEVICE, strides=held.stride(), storage_offset=held.storage_offset()
+            cls,
+            held.shape,
+            dtype=held.dtype,
+            device=DEVICE,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
         )
         made.held = held
         return made
@@ -106,7 +120,9 @@ def compute(function, arguments, keywords):
     if function in (_COPY, torch.ops.aten.copy_.default):
         return copied(function, arguments, keywords)
     if there and any(each.dim() for each in here) and function not in _INDEXING:
-        raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two, {DEVICE} and cpu! ({function})")
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two, {DEVICE} and cpu! ({function})"
+        )
     if there and function in _INDEXING and here:
         COUNTER.copies += 1  # indices on the host go over
     goes = bool(there) if wanted is None else torch.device(wanted).type == DEVICE.type
@@ -127,7 +143,9 @@ def settle(function, found, goes, arguments, keywords):
         if id(result) in given:
             return given[id(result)]
         if result.dtype == torch.float64 and Elsewhere.no_float64:
-            raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64 ({function})")
+            raise TypeError(
+                f"Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64 ({function})"
+            )
         return Elsewhere(result)
 
     return tree_map(back, found)

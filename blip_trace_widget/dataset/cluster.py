@@ -126,7 +126,9 @@ class Cluster:
         self.settings: dict[str, Any] = client.submit(_settings, self._loader, plan, pure=False).result()
         if isinstance(model, BlipVqa):
             mine = plan.settings(model)
-            differing = [name for name in ("weights", "adapters", "changed") if mine.get(name) != self.settings.get(name)]
+            differing = [
+                name for name in ("weights", "adapters", "changed") if mine.get(name) != self.settings.get(name)
+            ]
             if differing:
                 raise ValueError(
                     f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of this "
