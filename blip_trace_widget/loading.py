@@ -152,6 +152,7 @@ def _remedy(folder: Path) -> str:
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
+    """The device that is meant; None: CUDA where there is one, else MPS, else the CPU."""
     if device is None:
         kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((kind for kind, there in kinds.items() if there), "cpu"))

@@ -77,10 +77,9 @@ def weights_hash(model: Any) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in _named_tensors(model.state_dict().items()):
-        if tensor.device.type not in ("cpu", "cuda"):  # others lack some of these types
-            tensor = tensor.cpu()
         whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-        bits = tensor.detach().contiguous().view(whole)
+        there = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()  # others lack some of these types
+        bits = there.detach().contiguous().view(whole)
         table = bits.reshape(bits.shape[0], -1) if bits.dim() > 1 else bits.reshape(1, -1)
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         for axis in (0, 1):

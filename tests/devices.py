@@ -143,9 +143,7 @@ def settle(function, found, goes, arguments, keywords):
         if id(result) in given:
             return given[id(result)]
         if result.dtype == torch.float64 and Elsewhere.no_float64:
-            raise TypeError(
-                f"Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64 ({function})"
-            )
+            raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype as MPS doesn't support float64 ({function})")
         return Elsewhere(result)
 
     return tree_map(back, found)

@@ -232,7 +232,7 @@ def in_a_fork(work):
     if not child:
         try:
             work()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - told, and the child ends here
             traceback.print_exc()
             os._exit(1)
         os._exit(0)

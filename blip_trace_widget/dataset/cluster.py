@@ -131,9 +131,9 @@ class Cluster:
             ]
             if differing:
                 raise ValueError(
-                    f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of this "
-                    f"process, which was changed since ({', '.join(differing)}). Write it with save_pretrained into a "
-                    "folder that they see, and give that"
+                    f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of "
+                    f"this process, which was changed since ({', '.join(differing)}). Write it with save_pretrained "
+                    "into a folder that they see, and give that"
                 )
 
     def _check(self) -> None:
