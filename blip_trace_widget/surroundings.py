@@ -91,10 +91,17 @@ _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolution
 
 
 @contextmanager
-def neutral(device: torch.device) -> Iterator[None]:
-    """Compute on a device as if nothing had been set in torch. May be nested, and entered by several threads."""
+def neutral(device: torch.device, *, inference: bool = True) -> Iterator[None]:
+    """Compute on a device as if nothing had been set in torch. May be nested, and entered by several threads.
+
+    Args:
+        device: where.
+        inference: in torch's inference mode, which is the quickest, and which some tensors of others cannot bear; else
+            only without gradients.
+    """
     with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.inference_mode(inference))
+        stack.enter_context(torch.no_grad())
         for kind in {"cpu", device.type}:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))

@@ -88,9 +88,13 @@ def weights_hash(model: Any) -> str:
 
 
 def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a state, by name; quantised layers pack theirs into tuples."""
+    """The tensors of a state, by name; quantised layers pack theirs into tuples, or tensors into a tensor."""
     for name, value in sorted(items, key=lambda item: item[0]):
-        if isinstance(value, Tensor):
+        if hasattr(value, "__tensor_flatten__"):
+            yield from _named_tensors(
+                (f"{name}.{part}", getattr(value, part)) for part in value.__tensor_flatten__()[0]
+            )
+        elif isinstance(value, Tensor):
             yield name, value.int_repr() if value.is_quantized else value
         elif isinstance(value, (tuple, list)):
             yield from _named_tensors((f"{name}.{at}", each) for at, each in enumerate(value))
