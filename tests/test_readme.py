@@ -98,6 +98,8 @@ def test_its_links_into_the_repository_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("where", ["README.md", "notebooks/quickstart.ipynb"])
-def test_how_a_notebook_keeps_its_figure_is_said(where):
-    assert "Settings, Save Widget State Automatically" in (ROOT / where).read_text("utf-8")
+def test_how_a_notebook_keeps_its_figure_is_said(filled_widget):
+    """With JupyterLab's default settings it does not, and says "model not found" when it is opened again."""
+    quickstart = (ROOT / "notebooks" / "quickstart.ipynb").read_text("utf-8")
+    for text in (README, quickstart, filled_widget._repr_mimebundle_()[0]["text/plain"]):
+        assert "Settings, Save Widget State Automatically" in text
