@@ -168,7 +168,7 @@ def test_mistakes_are_told_and_not_let_pass(exercises):
     for task, answers in wrong_answers(exercises):
         for answer in answers:
             assert exercises["verdict"](task, answer) not in ("right", "not yet"), (task, answer)
-    assert "compute it from the arguments" in exercises["verdict"](2, lambda *_: exercises["effect_2"].recovery)
+    assert "compute it from the arguments alone" in exercises["verdict"](2, lambda *_: exercises["effect_2"].recovery)
 
 
 def test_other_right_ways_are_right_too(exercises):

@@ -24,7 +24,8 @@ def blocks(language):
 
 
 def commands(start):
-    return [line for block in blocks("sh") for line in block.splitlines() if line.startswith(start)]
+    lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
+    return [line for line in lines if line.startswith(start)]
 
 
 @pytest.fixture
