@@ -3,7 +3,7 @@
 For: the one place that knows transformers' loaders. Weights are read from safetensors alone, code from a hub never.
 A folder may hold a PEFT adapter beside the weights, or alone, with the name of the model that it belongs to.
 Cost: loading.
-Where it ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.admission`'s to find out.
+Ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.admission`'s to find out.
 """
 
 from __future__ import annotations
