@@ -3,7 +3,7 @@
 For: refusing at the door, with a reason and a remedy, what would fail later or, worse, give wrong numbers.
 Cost: `check_parts` a small picture through the processor; `prove` a few passes of some rows through the model, which
 takes BLIP base half a second (most of it is reading weights from memory).
-Where it ends: at an error or nothing.
+Ends: at an error or nothing.
 """
 
 from __future__ import annotations
