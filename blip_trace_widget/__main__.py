@@ -9,11 +9,17 @@ cannot be used, 130 when interrupted. What was finished stays; the same command 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
+from blip_trace_widget import checkpoint
 from blip_trace_widget.corruption import NOISE_KINDS, PLACES, GaussianNoise
+from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.question_files import read_questions
+from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.sites import BLOCKS, SITES
 
@@ -31,6 +37,27 @@ examples:
 A run that is ended in any way goes on where it was when the same command is given again.
 Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted.
 """
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+#: The arguments of Python that messages name, and what they are called in a shell.
+FLAGS = {
+    r"\bmissing='(error|skip)'": r"--missing \1",
+    r"\bonly_correct=True": "--only-correct",
+    r"\bcorruption\.factor\b": "--noise",
+    r"\bcorruption\.(kind|samples|seed|at)\b": r"--\1",
+    r"\bgrids (?=was )": "--blocks and --sites ",
+    r"\bonly_correct (?=was )": "--only-correct ",
+    r"(?<!\S)(model|dtype|metric) (?=was )": r"--\1 ",
+    r"^(images|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
+    r"^(csv|samples):": "questions:",
+    r"^factor:": "--noise:",
+    r"^client:": "--scheduler:",
+    r"^block:": "--blocks:",
+    r"^site:": "--sites:",
+    r"\buse BlipVqa\.demo\(\) for the built-in model\b": "leave out --model for the built-in model",
+    r"\bBlipVqa\.from_pretrained\(folder\) with a folder\b": "--model with a folder",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -66,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "default the built-in tiny model",
     )
     add("--device", help="where to compute, such as cpu or cuda:0; default the GPU if there is one")
-    add("--dtype", default="float32", help="floating point type of the weights (default %(default)s)")
+    add("--dtype", choices=DTYPES, default="float32", help="floating point type of the weights (default %(default)s)")
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
     add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
@@ -118,41 +145,52 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error("the following arguments are required: --images (where the pictures of the file are)")
     if asked.scheduler and asked.device:
         parser().error("argument --device: the workers behind --scheduler use the devices that they have")
+    if "image_encoder" in asked.blocks and asked.at != "patch_embeddings":
+        parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
+    if asked.questions == "demo" and asked.metric == "logit_difference":
+        parser().error("argument --metric: logit_difference needs a foil, and the drawn scenes have none")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             _trace(asked)
     except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        kept = f"what was finished is kept in {Path(asked.out).absolute()}"
+        print(f"interrupted; {kept}, the same command goes on", file=sys.stderr)
         return 130
     except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {in_flags(str(error))}", file=sys.stderr)
         return 1
     return 0
 
 
+def in_flags(message: str) -> str:
+    """What the package says, with the shell's words for the arguments of Python."""
+    for pattern, flag in FLAGS.items():
+        message = re.sub(pattern, flag, message)
+    return message
+
+
 def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
     """In a line, as errors are; where in the code it was raised is nothing to who uses the shell."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {in_flags(str(message))}", file=sys.stderr)
 
 
 def _trace(asked: Any) -> None:
-    from blip_trace_widget import BlipVqa, demo_samples, read_questions, trace_dataset
+    # What can be wrong is looked at before torch is imported and a model loaded, for both take long.
+    noise = _noise(asked)
+    samples = _samples(asked)
+    store.arrow()
+    store.check_place(asked.out)
+    if asked.model:
+        checkpoint.check(asked.model)
+    client = _client(asked.scheduler)
 
-    if asked.questions == "demo":
-        samples: Any = demo_samples(asked.limit or 200)
-    else:
-        samples = read_questions(asked.questions, asked.images, asked.missing, asked.limit)
-    noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
+    from blip_trace_widget import BlipVqa, trace_dataset
+
     # With a scheduler the model is loaded here only to know what the workers should load.
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
-    client = None
-    if asked.scheduler:
-        from distributed import Client
-
-        client = Client(asked.scheduler, timeout="30s")
-    trace_dataset(
+    found = trace_dataset(
         samples,
         model,
         asked.out,
@@ -164,6 +202,37 @@ def _trace(asked: Any) -> None:
         progress=True,
         only_correct=asked.only_correct,
     )
+    skipped = found.samples[~found.samples["traced"]]
+    for _, row in skipped.iterrows():
+        print(f"skipped: {row['id']}: {row['reason']} ({in_flags(row['why'])})")
+    print(f"results: {Path(asked.out).absolute()}")
+
+
+def _noise(asked: Any) -> GaussianNoise:
+    try:
+        return GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
+    except (TypeError, ValueError) as error:
+        # Here it is the number of draws; everywhere else, what is asked.
+        raise ValueError(re.sub(r"^samples: ", "--samples: ", str(error))) from error
+
+
+def _samples(asked: Any) -> Any:
+    if asked.questions == "demo":
+        return demo_samples(asked.limit or 200)
+    return read_questions(asked.questions, asked.images, asked.missing, asked.limit)
+
+
+def _client(address: str | None) -> Any:
+    if address is None:
+        return None
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError('--scheduler needs distributed: pip install "blip_trace_widget[data]"') from error
+    try:
+        return Client(address, timeout="30s")
+    except (OSError, ValueError) as error:
+        raise OSError(f"--scheduler: {address!r} could not be reached: {error}") from error
 
 
 if __name__ == "__main__":

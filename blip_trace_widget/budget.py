@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import torch
 
-#: Bytes above the weights on a CPU. On a GPU: half of what is free when the work begins.
+#: Bytes above the weights on a CPU. On a GPU: half of what is free when the work begins (on Apple's no less than this,
+#: since the memory is the CPU's too).
 CPU_BUDGET = 2**30
 #: What a group of samples may hold of it: recorded runs, noise and its projections. The rest is for chunks.
 GROUP_SHARE = 0.5
@@ -19,7 +20,7 @@ GROUP_SHARE = 0.5
 CLEAN_SHARE = 0.25
 #: Rows (samples x runs x positions) of `WIDTH` numbers through a layer at once: enough for full speed, little enough to
 #: report often. A narrower model takes more rows.
-CHUNK_ROWS = {"cpu": 1024, "cuda": 16384}
+CHUNK_ROWS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 WIDTH = 768
 #: Rows that a sample should have in a chunk: samples share no keys, so that few with many rows each go faster.
 ROWS_A_SAMPLE = 512
@@ -27,11 +28,35 @@ ROWS_A_SAMPLE = 512
 
 def memory_budget(device: torch.device) -> int:
     """Bytes that may be used above the weights."""
-    if device.type != "cuda":
-        return CPU_BUDGET
-    free, _ = torch.cuda.mem_get_info(device)
-    # What torch holds without using it counts as free: it is given again before more is taken.
-    return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        # What torch holds without using it counts as free: it is given again before more is taken.
+        return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
+    if device.type == "mps":
+        return max(CPU_BUDGET, (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()) // 2)
+    return CPU_BUDGET
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that there was no room; only CUDA has a class of its own for that."""
+    told = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in told or "can't allocate memory" in told
+
+
+def no_room(device: torch.device) -> RuntimeError:
+    """What is raised where not even one run has room."""
+    return torch.OutOfMemoryError(
+        f"memory: not even one run of one noise sample fits into what is free on {device}. Free some (other models, "
+        "del, torch.cuda.empty_cache()), or load the model with dtype='bfloat16', or with device='cpu'"
+    )
+
+
+def release(device: torch.device) -> None:
+    """Give back to the system what torch holds on a device without using it."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def sample_groups(samples: int, bytes_a_sample: int, device: torch.device, share: float = GROUP_SHARE) -> list[slice]:

@@ -185,7 +185,7 @@ class Computing:
     def __enter__(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(self._model.lock)
-            stack.enter_context(neutral(self._model.device))
+            stack.enter_context(neutral(self._model.device, inference=self._model.plain))
             stack.enter_context(self._model.unchanging())
             self._stack = stack.pop_all()
 

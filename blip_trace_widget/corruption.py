@@ -167,11 +167,13 @@ class GaussianNoise(Corruption):
 
         generator = torch.Generator("cpu").manual_seed(self.seed)
         start, stop, _ = part.indices(self.samples)
+        # Whatever the notebook's default type and device are: another type is another bank.
+        kind: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
         if tokens * width % 16:
-            return torch.randn((self.samples, tokens, width), generator=generator)[part]
+            return torch.randn((self.samples, tokens, width), **kind)[part]
         for _ in range(start):
-            torch.randn((tokens, width), generator=generator)
-        return torch.randn((stop - start, tokens, width), generator=generator)
+            torch.randn((tokens, width), **kind)
+        return torch.randn((stop - start, tokens, width), **kind)
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""

@@ -3,7 +3,7 @@
 For: models that somebody has changed. Whatever their modules do, hooks of the user's included, they do it here as in
 the model's own forward: every module is called, with one whole run, by whoever calls it in the model.
 Cost: for every run a pass of the whole block, keys and values of all image tokens included: what plain hooks cost.
-Where it ends: at one block's rows, as `blip_trace_widget.forward`.
+Ends: at one block's rows, as `blip_trace_widget.forward`.
 
 Shapes as in `blip_trace_widget.forward`.
 """

@@ -3,7 +3,7 @@
 For: the one place that knows transformers' loaders. Weights are read from safetensors alone, code from a hub never.
 A folder may hold a PEFT adapter beside the weights, or alone, with the name of the model that it belongs to.
 Cost: loading.
-Where it ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.admission`'s to find out.
+Ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.admission`'s to find out.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
-#: The files of an adapter, and of weights that are pickles.
-ADAPTER, PICKLES = "adapter_config.json", (".bin", ".pt", ".pth", ".ckpt")
-PROCESSOR, TOKENIZERS = "preprocessor_config.json", ("tokenizer.json", "vocab.txt")
+from blip_trace_widget.checkpoint import ADAPTER, CONFIG, PROCESSORS, NotBlipError, check, check_kind, remedy
 
 
 def load(
@@ -39,7 +37,9 @@ def load(
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
     source = os.fspath(name)
-    weights, place = _as_dtype(dtype), _as_device(device)
+    weights, place = _as_dtype(dtype), device_of(device)
+    if revision is None and not local_files_only:
+        check(source)  # at once, where the loaders would ask a hub that is not there again and again
     options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
     try:
         base = _base_of(source, options)
@@ -50,13 +50,14 @@ def load(
                 source, dtype=weights, use_safetensors=True, output_loading_info=True, **options
             )
         # Beside an adapter its model's processor need not be.
-        beside = source if not Path(source).is_dir() or (Path(source) / PROCESSOR).is_file() else base
+        has_own = not Path(source).is_dir() or any((Path(source) / name).is_file() for name in PROCESSORS)
+        beside = source if has_own else base
         # The Pil image processor on purpose: the default one wants torchvision.
         images = BlipImageProcessorPil.from_pretrained(beside, **options)
         tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False, **options)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
             raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
-    except (_NotBlipError, _NoPeftError):
+    except (NotBlipError, _NoPeftError):
         raise
     except Exception as error:  # whatever a damaged file makes a loader raise
         raise OSError(_why_not_loaded(source, error)) from error
@@ -73,10 +74,6 @@ def load(
     return model, assemble(images, tokenizer)
 
 
-class _NotBlipError(ValueError):
-    """The configuration is another model's."""
-
-
 class _NoPeftError(ImportError):
     """There is an adapter, and nothing that reads it."""
 
@@ -91,23 +88,18 @@ def _base_of(source: str, options: dict[str, Any]) -> str:
             f"model: {source!r} holds a PEFT adapter ({ADAPTER}), without which the model is another one: "
             "pip install peft, or remove the adapter's files to load the model without it"
         )
-    if not Path(source).is_dir() or (Path(source) / "config.json").is_file():
+    if not Path(source).is_dir() or (Path(source) / CONFIG).is_file():
         return source
     return str(json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"])
 
 
 def _check_config(source: str, options: dict[str, Any]) -> None:
-    if Path(source).is_dir() and not (Path(source) / "config.json").is_file():
+    if Path(source).is_dir() and not (Path(source) / CONFIG).is_file():
         raise OSError("the folder has no config.json")
     config, _ = PretrainedConfig.get_config_dict(source, **options)
     if not config:
         raise OSError("its config.json is empty")
-    kinds = config.get("architectures") or ["BlipForQuestionAnswering"]
-    if config.get("model_type") != "blip" or "BlipForQuestionAnswering" not in kinds:
-        raise _NotBlipError(
-            f"model: expected a BLIP question answering model (BlipForQuestionAnswering), {source!r} is "
-            f"{config.get('model_type')!r} with architectures {config.get('architectures')}"
-        )
+    check_kind(source, config)
 
 
 @contextmanager
@@ -125,7 +117,7 @@ def _quiet() -> Iterator[None]:
 
 def _why_not_loaded(source: str, error: Exception) -> str:
     if Path(source).is_dir():
-        return f"model: the folder {source!r} is no complete BLIP checkpoint: {error}{_remedy(Path(source))}"
+        return f"model: the folder {source!r} is no complete BLIP checkpoint: {error}{remedy(Path(source))}"
     return (
         f"model: {source!r} could not be loaded: it is no folder, and neither the cache of the Hugging Face hub nor "
         "the hub itself (no network?) has it. Offline, use BlipVqa.demo() for the built-in model, or "
@@ -133,25 +125,8 @@ def _why_not_loaded(source: str, error: Exception) -> str:
     )
 
 
-def _remedy(folder: Path) -> str:
-    """What can be done about a folder that cannot be loaded, where its files tell."""
-    names = {path.name for path in folder.iterdir()}
-    pickles = sorted(name for name in names if name.endswith(PICKLES))
-    if pickles and not any(name.endswith(".safetensors") for name in names):
-        return (
-            f". Its weights are pickles ({pickles[0]}), which are not opened, because they can run code. If you trust "
-            "them, convert them once: BlipForQuestionAnswering.from_pretrained(folder, use_safetensors=False)"
-            ".save_pretrained(folder)"
-        )
-    if PROCESSOR not in names or not names & set(TOKENIZERS):
-        return (
-            ". It has no processor, which reads questions and pictures: save the model's own there too, "
-            "processor.save_pretrained(folder)"
-        )
-    return ""
-
-
-def _as_device(device: str | torch.device | None) -> torch.device:
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device that is meant; None: CUDA where there is one, else MPS, else the CPU."""
     if device is None:
         kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return torch.device(next((kind for kind, there in kinds.items() if there), "cpu"))

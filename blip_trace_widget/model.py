@@ -157,12 +157,22 @@ class BlipVqa:
             name: self.untouched[name] if self.changed[name] else stepped[name]() for name in BLOCKS
         }
 
+    @property
+    def plain(self) -> bool:
+        """Whether all modules are BLIP's own."""
+        return not any(self.changed.values())
+
     def _prove(self) -> None:
         """Hold a run against the model's own forward, once for each model and what it is made of."""
         kind = [(name, type(block), tuple(self.changed[name])) for name, block in self.blocks.items()]
         if _PROVEN.get(self.hf) != kind:
             with Computing(self):
                 prove(self)
+                if True in self._watch.look():
+                    raise ValueError(
+                        "model: a module of it changes its own weights while it runs, as some quantised layers do, so "
+                        "that the same question would be answered in two ways. Load it in floating point"
+                    )
             _PROVEN[self.hf] = kind
 
     @contextmanager

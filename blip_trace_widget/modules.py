@@ -3,7 +3,7 @@
 For: taking a shortcut only where it is one. Our forward reads the weights of some layers instead of calling them, calls
 others with rows of many runs at once, and steps over the modules that only hold others. That is right for the modules
 that BLIP is made of. A hook, an adapter, a quantised layer or a class of the user's may do anything.
-Where it ends: at what is so. `blip_trace_widget.model` chooses how each block is computed.
+Ends: at what is so. `blip_trace_widget.model` chooses how each block is computed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ _ROW_BY_ROW = (
     *(nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Mish),
     *(nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict),
 )
+#: What weights are where nobody has packed them into something else.
+PLAIN_TENSORS = {Tensor, nn.Parameter}
 #: Packages of which every module does: BLIP itself, and the low-rank and scaling layers of PEFT.
 _HOMES = ("transformers.models.blip.", "transformers.activations", "peft.tuners.", "peft.utils.")
 #: Hooks of transformers' own that wait for somebody to ask for hidden states or attentions, and change nothing.
@@ -43,8 +45,7 @@ def is_linear(module: Any) -> bool:
     """Whether a module is torch's own `Linear` and nothing else, so that its weight and bias say what it computes."""
     return (
         type(module) is nn.Linear
-        and type(module.weight) is nn.Parameter
-        and type(module.weight.data) is Tensor
+        and _plain(module.weight)
         and module.bias is not None
         and not hooked(module)
         and not hooks_on_all_modules()
@@ -62,8 +63,12 @@ def changed_modules(part: nn.Module, name: str) -> Iterator[tuple[str, str]]:
             yield path, "has a hook" if "forward" not in module.__dict__ else "has a forward of its own"
         elif not _known(type(module)):
             yield path, f"is a {type(module).__name__}"
-        elif any(type(each) is not nn.Parameter or type(each.data) is not Tensor for each in _parameters(module)):
+        elif not all(map(_plain, _parameters(module))):
             yield path, "has weights that are no plain tensors"
+
+
+def _plain(weight: Any) -> bool:
+    return type(weight) in PLAIN_TENSORS and type(weight.detach()) in PLAIN_TENSORS
 
 
 def _parameters(module: nn.Module) -> list[Any]:
@@ -76,6 +81,13 @@ def _known(kind: type) -> bool:
     if kind.__bases__[-1] in _ROW_BY_ROW and kind.__name__.startswith("Parametrized"):  # torch.nn.utils.parametrize's
         return True
     return kind in _ROW_BY_ROW or kind.__module__.startswith(_HOMES)
+
+
+def knows_training(module: nn.Module) -> bool:
+    """Whether a module may do something else in training: drops out, gathers statistics, or is none that we know."""
+    if isinstance(module, nn.Dropout):
+        return module.p > 0
+    return not _known(type(module))
 
 
 def compiled_modules(model: nn.Module) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows, chunk_shape
+from blip_trace_widget.budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 from blip_trace_widget.calls import Check, no_check
 from blip_trace_widget.forward import Activations, Block
 from blip_trace_widget.image_tokens import Sight
@@ -217,14 +217,16 @@ class Runner:
                 logits = None
                 try:
                     logits = work(base.part(some), source.part(some), which, some.stop - some.start)
-                except torch.OutOfMemoryError:
-                    if some.stop - some.start == which.stop - which.start == 1:
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
                         raise
+                    if some.stop - some.start == which.stop - which.start == 1:
+                        raise no_room(self.model.device) from error
                 if logits is not None:
                     yield some, which, logits
                     continue
                 # Outside of `except`, whose traceback keeps the tensors alive.
-                torch.cuda.empty_cache()
+                release(self.model.device)
                 if some.stop - some.start > 1:
                     together = (some.stop - some.start) // 2
                     pending[:0] = [(few, which) for few in _pieces(some, together)]

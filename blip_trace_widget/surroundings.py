@@ -2,7 +2,7 @@
 
 For: `neutral`, under which everything is computed: no gradients, no autocast, tensors made where we say, products in
 full float32, and always a kernel for attention. What is found is restored.
-Where it ends: the types and devices of our own tensors are named where these are made; this is for what torch decides
+Ends: the types and devices of our own tensors are named where these are made; this is for what torch decides
 by itself, and for the code of others that is called (the image processor, the model's own forward).
 
 Precision and kernels of attention are switches of the whole process, so their guards are too: what the first thread
@@ -92,11 +92,18 @@ _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolution
 
 
 @contextmanager
-def neutral(device: torch.device) -> Iterator[None]:
-    """Compute on a device as if nothing were set in torch or NumPy. May be nested, and entered by several threads."""
+def neutral(device: torch.device, *, inference: bool = True) -> Iterator[None]:
+    """Compute on a device as if nothing were set in torch or NumPy. May be nested, and entered by several threads.
+
+    Args:
+        device: where.
+        inference: in torch's inference mode, which is the quickest, and which some tensors of others cannot bear; else
+            only without gradients.
+    """
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
-        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.inference_mode(inference))
+        stack.enter_context(torch.no_grad())
         for kind in {"cpu", device.type}:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))

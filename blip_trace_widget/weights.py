@@ -3,7 +3,7 @@
 For: noticing before every run what somebody changed since the last one, so that no number is made of old and new
 weights, and none names weights that it was not computed with. And for the weights' fingerprint.
 Cost: `Watch.look` some five milliseconds on BLIP base (of which it reads a 300th), `weights_hash` half a second.
-Where it ends: at the news. What is to be done about it is `blip_trace_widget.model`'s.
+Ends: at the news. What is to be done about it is `blip_trace_widget.model`'s.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def weights_hash(model: Any) -> str:
     digest = hashlib.sha256()
     for name, tensor in _named_tensors(model.state_dict().items()):
         whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-        bits = tensor.detach().contiguous().view(whole)
+        there = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()  # others lack some of these types
+        bits = there.detach().contiguous().view(whole)
         table = bits.reshape(bits.shape[0], -1) if bits.dim() > 1 else bits.reshape(1, -1)
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         for axis in (0, 1):
@@ -87,9 +88,13 @@ def weights_hash(model: Any) -> str:
 
 
 def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a state, by name; quantised layers pack theirs into tuples."""
+    """The tensors of a state, by name; quantised layers pack theirs into tuples, or tensors into a tensor."""
     for name, value in sorted(items, key=lambda item: item[0]):
-        if isinstance(value, Tensor):
+        if hasattr(value, "__tensor_flatten__"):
+            yield from _named_tensors(
+                (f"{name}.{part}", getattr(value, part)) for part in value.__tensor_flatten__()[0]
+            )
+        elif isinstance(value, Tensor):
             yield name, value.int_repr() if value.is_quantized else value
         elif isinstance(value, (tuple, list)):
             yield from _named_tensors((f"{name}.{at}", each) for at, each in enumerate(value))

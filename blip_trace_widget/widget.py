@@ -55,6 +55,11 @@ HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
 #: How long a still picture waits for what is being computed, and how large it may be.
 STILL_SECONDS, STILL_BYTES = 0.5, 150_000
+#: What to do about it that the widget itself is not there.
+KEEP = (
+    "To keep the widget in a saved notebook, turn on Settings, Save Widget State Automatically in JupyterLab; "
+    "to bring it back, run the cell again."
+)
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -478,7 +483,7 @@ class TraceWidget(Controls):
         still = self._drawn("light", thumbnail=True)
         if len(still) <= STILL_BYTES:
             data["image/svg+xml"] = still
-        data["text/plain"] = self._said()
+        data["text/plain"] = f"{self._said()}\n{KEEP}"
         return data, metadata
 
     def _said(self) -> str:

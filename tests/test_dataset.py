@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet
 import pytest
+import torch
 from dataset_runs import NOISE, trace, trace_and_die
 from PIL import Image
 from random_models import random_model
@@ -38,6 +39,7 @@ from blip_trace_widget import (
 from blip_trace_widget.bases import clean_together
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
+from blip_trace_widget.demo import MODEL_FOLDER
 
 SAMPLES = 200
 
@@ -674,6 +676,13 @@ def test_a_cluster_reads_no_files_of_its_own_and_tells_what_it_lacks(tmp_path, c
     np.testing.assert_allclose(found.trace(0).samples, alone.trace(0).samples, atol=1e-5)
     with pytest.raises(ValueError, match="give a hub id or a folder"):
         trace_dataset(samples, random_model(seed=0), tmp_path / "no", client=client, progress=False)
+    edited = BlipVqa.from_pretrained(MODEL_FOLDER)
+    with torch.no_grad():
+        edited.hf.text_encoder.encoder.layer[0].output.dense.weight.mul_(0.5)
+    with pytest.raises(
+        ValueError, match=r"what the workers load .* which was changed since \(weights\).*save_pretrained"
+    ):
+        trace_dataset(samples, edited, tmp_path / "no", client=client, progress=False)
     with pytest.raises(ValueError, match="asynchronous=False"):
         trace_dataset(
             samples,

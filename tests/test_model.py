@@ -14,7 +14,8 @@ from transformers import BertConfig, BertModel, BlipForConditionalGeneration
 
 from blip_trace_widget import BlipVqa, Tracer, load_trace
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model import as_image, picture_hash, weights_hash
+from blip_trace_widget.model import as_image, picture_hash
+from blip_trace_widget.weights import weights_hash
 
 
 @pytest.fixture
@@ -86,7 +87,17 @@ def test_a_damaged_folder_is_an_oserror(folder, name, damage):
 def test_weights_in_pickles_are_not_read(folder):
     (folder / "model.safetensors").unlink()
     torch.save(BlipVqa.demo().hf.state_dict(), folder / "pytorch_model.bin")
-    with pytest.raises(OSError, match="no complete BLIP checkpoint"):
+    with pytest.raises(
+        OSError, match=r"no complete BLIP checkpoint.*pickles \(pytorch_model\.bin\).*use_safetensors=False"
+    ):
+        BlipVqa.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("names", [["preprocessor_config.json"], ["tokenizer.json", "tokenizer_config.json"]])
+def test_a_folder_without_its_processor_says_what_to_save_there(folder, names):
+    for name in names:
+        (folder / name).unlink()
+    with pytest.raises(OSError, match=r"has no processor.*processor\.save_pretrained\(folder\)"):
         BlipVqa.from_pretrained(folder)
 
 

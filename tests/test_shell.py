@@ -1,11 +1,14 @@
 """The shell's way: python -m blip_trace_widget trace."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from blip_trace_widget import DatasetTrace, demo_samples
+from blip_trace_widget import DatasetTrace, checkpoint, demo_samples
 from blip_trace_widget.__main__ import main
 
 FEW = ["--samples", "2", "--blocks", "answer_decoder"]
@@ -27,17 +30,20 @@ def questions(tmp_path):
 
 def test_a_file_is_traced_with_progress_and_counts(questions, tmp_path, capsys):
     assert main(["trace", *questions, *FEW]) == 1
-    assert "missing='skip'" in capsys.readouterr().err
+    assert "--missing skip" in capsys.readouterr().err
     assert main(["trace", *questions, *FEW, "--missing", "skip", "--noise", "4"]) == 0
     told = capsys.readouterr()
     assert "3 samples: 2 traced, 1 skipped: the picture cannot be read" in told.out
+    assert "skipped: 2: the picture cannot be read (" in told.out
+    assert "nowhere.png" in told.out
+    assert told.out.splitlines()[-1] == f"results: {tmp_path / 'out'}"
     assert "3/3" in told.err  # the bar
     found = DatasetTrace.load(tmp_path / "out")
     assert found.settings["corruption"]["factor"] == 4
     assert found.grids == [("answer_decoder", "block_output")]
     assert main(["trace", *questions, *FEW, "--missing", "skip"]) == 1
     told = capsys.readouterr().err
-    assert "corruption.factor was 4.0 and is 5.0 now" in told
+    assert "--noise was 4.0 and is 5.0 now" in told
     assert "Traceback" not in told
 
 
@@ -47,7 +53,9 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
 
     monkeypatch.setattr("blip_trace_widget.trace_dataset", interrupted, raising=False)
     assert main(["trace", *questions, "--missing", "skip"]) == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the same command goes on" in told
+    assert questions[-1] in told
 
 
 @pytest.mark.parametrize(
@@ -59,6 +67,9 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
         (["trace", "demo", "--out", "out", "--limit", "0"], "--limit: expected 1 or more"),
         (["trace", "demo", "--out", "out", "--blocks", "decoder"], "invalid choice: 'decoder'"),
         (["trace", "demo", "--out", "out", "--noise", "much"], "invalid float value"),
+        (["trace", "demo", "--out", "out", "--dtype", "int32"], "--dtype: invalid choice"),
+        (["trace", "demo", "--out", "out", "--blocks", "image_encoder"], "--blocks: image_encoder"),
+        (["trace", "demo", "--out", "out", "--metric", "logit_difference"], "--metric: logit_difference needs a foil"),
         (["trace", "demo", "--out", "out", "--scheduler", "tcp://a:1", "--device", "cpu"], "--device: the workers"),
     ],
 )
@@ -72,16 +83,105 @@ def test_arguments_that_cannot_be_used_end_with_2(arguments, told, capsys):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--noise", "-1"], "factor: expected a finite number of 0 or more"),
-        (["--model", "/nowhere/at all"], "could not be loaded"),
-        (["--device", "abacus"], "device"),
+        (["--noise", "-1"], "--noise: expected a finite number of 0 or more"),
+        (["--samples", "0"], "--samples: expected from 1"),
+        (["--seed", "-1"], "--seed: expected from 0"),
+        (["--device", "abacus"], "--device: expected a torch device"),
     ],
 )
 def test_errors_are_told_in_a_line_and_end_with_1(tmp_path, options, told, capsys):
     assert main(["trace", "demo", "--limit", "1", "--out", str(tmp_path / "out"), *options]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert told in error
+    assert capsys.readouterr().err.startswith(f"error: {told}")
+
+
+@pytest.fixture
+def wrong(tmp_path):
+    """Files and folders that cannot be used; a name -> what the shell is given."""
+    (tmp_path / "pictures").mkdir()
+    tables = {
+        "one's own": "image,question\na.png,what is it?",
+        "misspelt": "picture,question\na.png,what is it?",
+        "empty": "",
+    }
+    for name, content in tables.items():
+        (tmp_path / f"{name}.csv").write_text(content)
+    config = json.loads((Path(checkpoint.__file__).parent / "demo" / "model" / "config.json").read_text())
+    models = {
+        "nothing": {},
+        "other": {"config.json": json.dumps({"model_type": "bert", "architectures": ["BertModel"]})},
+        "captions": {"config.json": json.dumps(config | {"architectures": ["BlipForConditionalGeneration"]})},
+        "damaged": {"config.json": "{"},
+        "weightless": {"config.json": json.dumps(config)},
+        "pickled": {"config.json": json.dumps(config), "pytorch_model.bin": ""},
+        "mute": {"config.json": json.dumps(config), "model.safetensors": "", "processor_config.json": "{}"},
+    }
+    for name, files in models.items():
+        (tmp_path / name).mkdir()
+        for file, content in files.items():
+            (tmp_path / name / file).write_text(content)
+    return tmp_path
+
+
+CHECKED_FIRST = """
+import sys
+from blip_trace_widget.__main__ import main
+for line in sys.stdin:
+    code = main(["trace", *line.rstrip().split("|")])
+    print(f"ended with {code}", file=sys.stderr)
+heavy = {"torch", "transformers"} & {*sys.modules}
+assert not heavy, heavy
+"""
+
+
+def test_a_wrong_file_or_model_is_refused_before_torch_is_imported(wrong):
+    """Importing torch and transformers alone takes seconds; what is in them cannot help with these."""
+    file = ["one's own.csv", "--images", "pictures", "--out", "out"]
+    tried = {
+        ("nowhere.csv", *file[1:]): "questions: no such file: 'nowhere.csv'",
+        ("pictures", *file[1:]): "questions: ",
+        ("empty.csv", *file[1:]): "questions: 'empty.csv' is empty",
+        ("misspelt.csv", *file[1:]): "questions: 'misspelt.csv' lacks the columns ['image']",
+        (*file[:2], "nowhere", *file[3:]): "--images: no such folder: 'nowhere'",
+        tuple(file): "--images: 1 of 1 pictures are not in 'pictures'",
+        ("demo", "--out", "pictures/../empty.csv"): "--out: 'pictures/../empty.csv' is a file",
+        ("demo", "--out", "other"): "--out: 'other' has files of other origin in it",
+    }
+    models = {
+        "nothing": "the folder 'nothing' is no complete BLIP checkpoint: it has no config.json",
+        "other": "expected a BLIP question answering model (BlipForQuestionAnswering), 'other' is 'bert'",
+        "captions": "expected a BLIP question answering model",
+        "damaged": "the folder 'damaged' is no complete BLIP checkpoint: its config.json is damaged",
+        "weightless": "the folder 'weightless' is no complete BLIP checkpoint: it has no weights in safetensors",
+        "pickled": "the folder 'pickled' is no complete BLIP checkpoint: it has no weights in safetensors. Its weights "
+        "are pickles",
+        "mute": "the folder 'mute' is no complete BLIP checkpoint. It has no processor",
+        "empty.csv": "'empty.csv' is a file",
+        "no where": "'no where' could not be loaded: there is no such folder, and it is no hub id",
+        "no/where/at-all": "'no/where/at-all' could not be loaded: there is no such folder, and it is no hub id",
+        "nobody/nothing": "'nobody/nothing' could not be loaded: there is no such folder, and the Hugging Face hub's "
+        "cache does not have it",
+    }
+    tried |= {("demo", "--out", "out", "--model", name): f"--model: {told}" for name, told in models.items()}
+    ran = subprocess.run(
+        [sys.executable, "-c", CHECKED_FIRST],
+        input="\n".join("|".join(arguments) for arguments in tried),
+        cwd=wrong,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    *errors, rest = ran.stderr.split("ended with 1\n")
+    assert not rest
+    for error, told in zip(errors, tried.values(), strict=True):
+        assert error.startswith(f"error: {told}")
+    assert not (wrong / "out").exists()
+
+
+def test_a_folder_saved_by_transformers_is_not_refused(tmp_path, demo):
+    demo.hf.save_pretrained(tmp_path / "model")
+    demo.processor.save_pretrained(tmp_path / "model")
+    checkpoint.check(str(tmp_path / "model"))
 
 
 @pytest.mark.slow
@@ -93,5 +193,5 @@ def test_it_is_a_command_of_its_own(tmp_path):
         [*command, "demo", "--limit", "2", "--out", "out", *FEW], cwd=tmp_path, capture_output=True, text=True
     )
     assert made.returncode == 0, made.stderr
-    assert made.stdout == "2 samples: 2 traced\n"
+    assert made.stdout == f"2 samples: 2 traced\nresults: {tmp_path / 'out'}\n"
     assert len(DatasetTrace.load(tmp_path / "out")) == 2

@@ -121,7 +121,7 @@ class Plan:
         told = model.provenance
         return {
             "model": model.name,
-            **{name: told[name] for name in ("revision", "weights", "dtype")},
+            **{name: told[name] for name in ("revision", "weights", "dtype", "adapters", "changed") if name in told},
             "grids": [list(grid) for grid in self.grids],
             "corruption": self.corruption.settings(),
             "metric": as_metric(self.metric).name

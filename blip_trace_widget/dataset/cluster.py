@@ -124,6 +124,17 @@ class Cluster:
         self._client, self._loader, self._plan = client, Loader.of(model), plan
         self._check()
         self.settings: dict[str, Any] = client.submit(_settings, self._loader, plan, pure=False).result()
+        if isinstance(model, BlipVqa):
+            mine = plan.settings(model)
+            differing = [
+                name for name in ("weights", "adapters", "changed") if mine.get(name) != self.settings.get(name)
+            ]
+            if differing:
+                raise ValueError(
+                    f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of "
+                    f"this process, which was changed since ({', '.join(differing)}). Write it with save_pretrained "
+                    "into a folder that they see, and give that"
+                )
 
     def _check(self) -> None:
         """Whether all workers have this package; they are asked by means of the standard library alone."""

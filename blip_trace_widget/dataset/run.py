@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.calls import as_progress
+from blip_trace_widget.calls import Computing, as_progress
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
@@ -133,7 +133,14 @@ class Here:
     def traced(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tables]]:
         """The batches with their tables."""
         for batch in batches:
-            yield batch, trace_batch(self._model, self._plan, batch)
+            with Computing(self._model):
+                if self._model.provenance["weights"] != self.settings["weights"]:
+                    raise ValueError(
+                        f"model: its weights were changed while samples were traced, after {batch.number} of the "
+                        "batches, which are kept. Take the weights back and run the same again, or take another folder"
+                    )
+                tables = trace_batch(self._model, self._plan, batch)
+            yield batch, tables
 
 
 class _Counted:

@@ -125,6 +125,23 @@ def as_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return arrow().Table.from_pylist(list(rows), schema=schema(table))
 
 
+def check_place(folder: PathLike) -> None:
+    """Refuse a place that cannot become, or is not, a folder of results.
+
+    Raises:
+        ValueError: if it holds something else.
+        OSError: if it is a file.
+    """
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f"out: {os.fspath(folder)!r} is a file; expected a folder for the results")
+    known = (path / SETTINGS).is_file()
+    if not known and path.is_dir() and any(not each.name.startswith(".") for each in path.iterdir()):
+        raise ValueError(
+            f"out: {os.fspath(folder)!r} has files of other origin in it and no {SETTINGS}; take a new folder"
+        )
+
+
 class Store:
     """A folder that is written to, by one run at a time.
 
@@ -141,13 +158,7 @@ class Store:
         arrow()
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
-        if self.folder.exists() and not self.folder.is_dir():
-            raise NotADirectoryError(f"out: {os.fspath(folder)!r} is a file; expected a folder for the results")
-        known = (self.folder / SETTINGS).is_file()
-        if not known and self.folder.is_dir() and any(not each.name.startswith(".") for each in self.folder.iterdir()):
-            raise ValueError(
-                f"out: {os.fspath(folder)!r} has files of other origin in it and no {SETTINGS}; take a new folder"
-            )
+        check_place(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 

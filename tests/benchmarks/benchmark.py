@@ -25,6 +25,8 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, demo_samples, trace_dataset
+from blip_trace_widget.admission import check_parts, prove
+from blip_trace_widget.calls import Computing
 from blip_trace_widget.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -297,8 +299,17 @@ def timings(model, device, rounds, quick, row):
         pairs.append((many, 2 * many / (before + after)))
     seconds, ratio = (statistics.median(values) for values in zip(*pairs, strict=True))
     row("grid, ten samples", seconds, f"{ratio:.1f} x one sample (bound 10.5)")
-    seconds = clock(lambda: subject(model, 1).clean, device)
-    row("cold start: image and question to clean answer", seconds)
+    cold = clock(lambda: subject(model, 1).clean, device)
+    row("cold start: image and question to clean answer", cold)
+    row("a look whether the weights are the same", clock(model._watch.look, device, 7))
+
+    def admit():
+        with Computing(model):
+            check_parts(model)
+            prove(model)
+
+    seconds, first = clock(admit, device, rounds), cold + statistics.median(many for many, _ in pairs)
+    row("admission: the check in BlipVqa(...)", seconds, f"{seconds / first:.1%} of a first trace (bound 5 %)")
 
 
 def square_timings(model, device, rounds, quick, row):

@@ -1,0 +1,223 @@
+"""A device without a device: tensors that compute on the CPU and keep a GPU's rules.
+
+`Elsewhere` is a tensor that says it is on a device of torch's "privateuseone" kind. As on a GPU, work that mixes
+devices is refused (numbers of no dimension may mix, and indices on the CPU), and what goes over is counted. As on
+Apple's MPS, where that is wanted, nothing may become float64.
+"""
+
+from contextlib import contextmanager
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from blip_trace_widget import modules
+
+torch._register_device_module(
+    "privateuseone",
+    SimpleNamespace(
+        is_available=lambda: True,
+        _is_in_bad_fork=lambda: False,
+        current_device=lambda: 0,
+        manual_seed_all=lambda seed: None,
+        _lazy_init=lambda: None,
+    ),
+)
+DEVICE = torch.device("privateuseone:0")
+_COPY = torch.ops.aten._to_copy.default
+#: Kernels that read a device's numbers on the host: they wait for all that is under way there.
+_READ = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default}
+_INDEXING = {
+    torch.ops.aten.index.Tensor,
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.index_put_.default,
+    torch.ops.aten._index_put_impl_.default,
+}
+
+
+class Counter:
+    """What went over since the last look."""
+
+    def __init__(self):
+        self.copies = 0
+
+
+COUNTER = Counter()
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor on the device, made of one on the CPU."""
+
+    no_float64 = False
+
+    @staticmethod
+    def __new__(cls, held):
+        made = torch.Tensor._make_wrapper_subclass(
+            cls,
+            held.shape,
+            dtype=held.dtype,
+            device=DEVICE,
+            strides=held.stride(),
+            storage_offset=held.storage_offset(),
+        )
+        made.held = held
+        return made
+
+    def __repr__(self):
+        return f"Elsewhere({self.held!r})"
+
+    # These begin in C++ with a guard for the device, which is not there.
+    def contiguous(self, **_keywords):
+        return self if self.held.is_contiguous() else Elsewhere(self.held.contiguous())
+
+    def item(self):
+        COUNTER.copies += 1
+        return self.held.item()
+
+    def tolist(self):
+        COUNTER.copies += 1
+        return self.held.tolist()
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __getitem__(self, index):
+        return Elsewhere(self.held[indices(index)])
+
+    def __setitem__(self, index, value):
+        if isinstance(value, torch.Tensor) and value.dim() and not isinstance(value, Elsewhere):
+            COUNTER.copies += 1
+        self.held[indices(index)] = held(value)
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, arguments=(), keywords=None):
+        return compute(function, arguments, keywords or {})
+
+
+def indices(index):
+    """Indices on the host go over."""
+    every, shape = tree_flatten(index)
+    COUNTER.copies += any(isinstance(each, (list, torch.Tensor)) and not isinstance(each, Elsewhere) for each in every)
+    return tree_unflatten([held(each) for each in every], shape)
+
+
+def compute(function, arguments, keywords):
+    every, _ = tree_flatten((arguments, keywords))
+    tensors = [each for each in every if isinstance(each, torch.Tensor)]
+    there = [each for each in tensors if isinstance(each, Elsewhere)]
+    here = [each for each in tensors if not isinstance(each, Elsewhere)]
+    wanted = keywords.get("device")
+    if function in _READ and there:
+        COUNTER.copies += 1
+    if function in (_COPY, torch.ops.aten.copy_.default):
+        return copied(function, arguments, keywords)
+    if there and any(each.dim() for each in here) and function not in _INDEXING:
+        raise RuntimeError(
+            f"Expected all tensors to be on the same device, but found at least two, {DEVICE} and cpu! ({function})"
+        )
+    if there and function in _INDEXING and here:
+        COUNTER.copies += 1  # indices on the host go over
+    goes = bool(there) if wanted is None else torch.device(wanted).type == DEVICE.type
+    keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
+    if function is torch.ops.aten._local_scalar_dense.default:
+        goes = False
+    found = function(*tree_map(held, arguments), **tree_map(held, keywords))
+    return settle(function, found, goes, arguments, keywords)
+
+
+def settle(function, found, goes, arguments, keywords):
+    """Results as tensors of the device; what was written in place is the same object again."""
+    given = {id(each.held): each for each in tree_flatten((arguments, keywords))[0] if isinstance(each, Elsewhere)}
+
+    def back(result):
+        if not isinstance(result, torch.Tensor) or not goes:
+            return result
+        if id(result) in given:
+            return given[id(result)]
+        if result.dtype == torch.float64 and Elsewhere.no_float64:
+            raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype as MPS doesn't support float64 ({function})")
+        return Elsewhere(result)
+
+    return tree_map(back, found)
+
+
+def copied(function, arguments, keywords):
+    """Copies between devices are what is counted."""
+    if function is torch.ops.aten.copy_.default:
+        target, source = arguments[:2]
+        if isinstance(target, Elsewhere) != isinstance(source, Elsewhere):
+            COUNTER.copies += 1
+        held(target).copy_(held(source))
+        return target
+    (source,) = arguments
+    wanted = keywords.get("device")
+    goes = isinstance(source, Elsewhere) if wanted is None else torch.device(wanted).type == DEVICE.type
+    if goes != isinstance(source, Elsewhere):
+        COUNTER.copies += 1
+    keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
+    made = function(held(source), **keywords)
+    return settle(function, made, goes, (), {})
+
+
+def held(value):
+    return value.held if isinstance(value, Elsewhere) else value
+
+
+class Making(TorchDispatchMode):
+    """What is made from nothing on the device is made here."""
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        keywords = keywords or {}
+        wanted = keywords.get("device")
+        if wanted is not None and torch.device(wanted).type == DEVICE.type:
+            return compute(function, arguments, keywords)
+        return function(*arguments, **keywords)
+
+
+_TENSOR = torch.tensor
+
+
+def made(data, *, device=None, **options):
+    """A tensor of numbers of the host's."""
+    if device is None or torch.device(device).type != DEVICE.type:
+        return _TENSOR(data, device=device, **options)
+    COUNTER.copies += 1
+    return Elsewhere(_TENSOR(data, device="cpu", **options))
+
+
+@contextmanager
+def emulated(*, float64=True):
+    """The device, inside."""
+    Elsewhere.no_float64 = not float64
+    plain = {torch.Tensor, torch.nn.Parameter, Elsewhere}
+    with (
+        # In inference mode torch hides what an operation is made of, the copy in `Tensor.to` for instance.
+        mock.patch.object(torch, "inference_mode", torch.no_grad),
+        mock.patch.object(torch, "tensor", made),
+        mock.patch.object(modules, "PLAIN_TENSORS", plain),
+    ):
+        try:
+            with Making():
+                yield COUNTER
+        finally:
+            Elsewhere.no_float64 = False
+
+
+def moved(hf):
+    """A model on the device."""
+    for module in hf.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, tensor in kind.items():
+                if tensor is not None:
+                    there = Elsewhere(tensor.detach().clone())
+                    kind[name] = torch.nn.Parameter(there, requires_grad=False) if kind is module._parameters else there
+    hf.tie_weights()
+    return hf

@@ -1,0 +1,197 @@
+"""Every public computation on an emulated GPU: CUDA's rules, and MPS's, which knows no float64."""
+
+import numpy as np
+import pytest
+import torch
+from devices import COUNTER, DEVICE, emulated, moved
+from PIL import Image
+from random_models import random_hf_model, random_model, words
+
+from blip_trace_widget import (
+    BlipVqa,
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Sample,
+    State,
+    Tracer,
+    budget,
+    loading,
+    trace_dataset,
+)
+from blip_trace_widget.runs import Runner
+
+PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
+STATES = [State("question_encoder", 0, 1), State("answer_decoder", 1, 0, "self_attention", 1)]
+REGION = [[True, False], [False, True]]
+NOISE = GaussianNoise(factor=2.0, samples=3)
+
+
+def under(corruption):
+    return lambda tracer: tracer.with_corruption(corruption).trace().samples
+
+
+COMPUTATIONS = {
+    "clean": lambda tracer: tracer.clean.score,
+    "top words": lambda tracer: [value for _, value in tracer.clean.top],
+    "corrupted": lambda tracer: tracer.corrupted.scores,
+    "patch": lambda tracer: tracer.patch(STATES).scores,
+    "trace": lambda tracer: tracer.trace().samples,
+    "trace of a head": lambda tracer: tracer.trace(site="cross_attention", head=1, direction="disrupt").samples,
+    "all heads": lambda tracer: tracer.trace("answer_decoder", "self_attention", head="all").samples,
+    "additive noise in a region": under(GaussianNoise(kind="additive", region=REGION, samples=2)),
+    "another picture": under(ImageSwap(PICTURE.rotate(90), region=REGION)),
+    "another question": under(QuestionSwap("what is blue circle")),
+    "the mean": under(MeanAblation()),
+    "patch embeddings": under(GaussianNoise(samples=2, at="patch_embeddings")),
+    "image encoder": lambda tracer: (
+        tracer.with_corruption(GaussianNoise(samples=2, at="patch_embeddings")).trace("image_encoder").samples
+    ),
+    "image tokens": lambda tracer: tracer.trace_image_tokens().samples,
+    "some image tokens": lambda tracer: tracer.patch_image_tokens(REGION, "disrupt").scores,
+    "noise curve": lambda tracer: tracer.noise_curve([0, 1, 2], STATES[:1]).patched,
+    "knockout": lambda tracer: tracer.knockout("question_encoder", None, 1, REGION).score,
+    "knockout by layer": lambda tracer: tracer.trace_knockout("answer_decoder").scores,
+    "knockout of a head": lambda tracer: tracer.trace_knockout("question_encoder", 1, 0, "self_attention", 1).scores,
+    "attention to the picture": lambda tracer: tracer.attention("question_encoder", 1).corrupted,
+    "attention to the question": lambda tracer: tracer.attention("answer_decoder", 0, 1).corrupted,
+    "logit lens": lambda tracer: tracer.logit_lens().corrupted_answer,
+    "strength": lambda tracer: tracer.corruption_strength(),
+    "own answer": lambda tracer: tracer.replace(answer=None).clean.score,
+    "divergence": lambda tracer: tracer.replace(metric="kl_divergence").trace().samples,
+    "foil": lambda tracer: tracer.replace(metric="logit_difference", foil="red green").trace().samples,
+    "own metric": lambda tracer: (
+        tracer.replace(metric=lambda logits, ids: logits.mean((-1, -2)) + ids.sum()).clean.score
+    ),
+}
+
+
+def tracer_of(model):
+    return Tracer(model, PICTURE, "what is red circle", answer="red blue", corruption=NOISE)
+
+
+def elsewhere():
+    """The model on the emulated device; only inside `emulated`."""
+    hf = random_hf_model(1, words(), vision_layers=2)
+    return BlipVqa(moved(hf), random_model(seed=1).processor)
+
+
+@pytest.fixture(scope="module")
+def here():
+    return tracer_of(random_model(seed=1, vision_layers=2))
+
+
+@pytest.mark.parametrize("float64", [True, False], ids=["CUDA", "MPS"])
+@pytest.mark.parametrize("name", COMPUTATIONS)
+def test_a_device_gives_the_same_numbers(here, name, float64):
+    with emulated(float64=float64):
+        model = elsewhere()
+        assert model.device.type == "privateuseone"
+        found = COMPUTATIONS[name](tracer_of(model))
+    np.testing.assert_allclose(found, COMPUTATIONS[name](here), atol=1e-5)
+
+
+@pytest.mark.parametrize("float64", [True, False], ids=["CUDA", "MPS"])
+def test_a_data_set_and_what_results_come_from(tmp_path, here, float64):
+    samples = [Sample(PICTURE, question, "blue") for question in ("is it red", "what is blue circle")]
+    with emulated(float64=float64):
+        model = elsewhere()
+        assert model.provenance["weights"] == here.model.provenance["weights"]
+        options = {"corruption": NOISE, "progress": False, "metric": "log_probability"}
+        found = trace_dataset(samples, model, tmp_path / "there", **options)
+    expected = trace_dataset(samples, here.model, tmp_path / "here", **options)
+    assert found.counts == expected.counts
+    for numbers in ("clean", "corrupted"):
+        np.testing.assert_allclose(found.samples[numbers], expected.samples[numbers], atol=1e-5)
+
+
+def test_the_emulation_keeps_a_devices_rules():
+    with emulated(float64=False) as counter:
+        there = torch.ones(3).to(DEVICE)
+        with pytest.raises(RuntimeError, match="on the same device"):
+            there + torch.ones(3)
+        with pytest.raises(TypeError, match="float64"):
+            there.double()
+        before = counter.copies
+        assert float((there + 1).sum().cpu()) == 6
+        assert counter.copies == before + 1
+        there[torch.tensor([0])]
+        assert counter.copies == before + 2
+
+
+@pytest.mark.parametrize("work", ["grid", "image encoder's grid", "image tokens", "edges"])
+def test_nothing_goes_to_or_from_the_device_inside_the_layers(work):
+    """`cancel` is asked once a layer: what was copied by then may differ between passes, not within one."""
+    with emulated():
+        model = elsewhere()
+        noise = GaussianNoise(samples=2, at="patch_embeddings" if "encoder" in work else "image_embeddings")
+        tracer = tracer_of(model).with_corruption(noise)
+        tracer.prepare()
+        tracer.trace(block="image_encoder" if "encoder" in work else "question_encoder")
+        seen = []
+
+        def cancel():
+            seen.append(COUNTER.copies)
+
+        if work == "edges":
+            tracer.trace_knockout("question_encoder", 1, 0, "self_attention", window=2, cancel=cancel)
+        elif work == "image tokens":
+            list(tracer.image_token_scores([[1], [2, 3]], cancel=cancel))
+        else:
+            block = "image_encoder" if "encoder" in work else "question_encoder"
+            list(tracer.patched_scores([cell.states for cell in tracer.cells(block, "mlp")], cancel=cancel))
+    layers = 2
+    assert len(seen) >= 2 * layers
+    passes = [seen[at : at + layers] for at in range(0, len(seen) - layers + 1, layers)]
+    assert all(len(set(each)) == 1 for each in passes), passes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 1 GB, other allocations: 2 GB, max allowed: 3 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"),
+    ],
+    ids=["CUDA", "MPS", "CPU"],
+)
+def test_where_there_is_no_room_the_work_is_halved_and_else_said(monkeypatch, here, error):
+    expected, whole, most = here.trace().samples, Runner._patch, 3
+
+    def scarce(self, base, source, runs, samples, check):
+        if len(runs) * samples > most:
+            raise error
+        return whole(self, base, source, runs, samples, check)
+
+    monkeypatch.setattr(Runner, "_patch", scarce)
+    np.testing.assert_allclose(here.trace().samples, expected, atol=1e-6)
+    most = 0
+    with pytest.raises(RuntimeError, match=r"memory: not even one run .* on cpu\. Free some.*bfloat16"):
+        here.trace()
+    monkeypatch.undo()
+    np.testing.assert_allclose(here.trace().samples, expected, atol=1e-6)
+
+
+def test_another_error_is_not_taken_for_a_lack_of_room(monkeypatch, here):
+    def broken(*_arguments):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(Runner, "_patch", broken)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        here.trace()
+
+
+@pytest.mark.parametrize(("cuda", "mps", "chosen"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_the_device_is_chosen(monkeypatch, cuda, mps, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert loading.device_of(None) == torch.device(chosen)
+
+
+def test_a_mac_has_a_budget_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 20 * 2**30)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4 * 2**30)
+    assert budget.memory_budget(torch.device("mps")) == 8 * 2**30
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 25 * 2**30)
+    assert budget.memory_budget(torch.device("mps")) == budget.CPU_BUDGET
