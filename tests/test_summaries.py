@@ -10,9 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import blip_trace_widget as package
-from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, State, Tracer, TraceWidget
+from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, State, Tracer, TraceWidget
 from blip_trace_widget.corruption import NOISE_KINDS
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.results import Trace
@@ -253,6 +254,20 @@ def test_numbers_do_not_depend_on_seterr(demo, example):
             with np.errstate(all="raise"), warnings.catch_warnings():
                 warnings.simplefilter("error")
                 assert everything(corruption, metric) == calm
+
+
+def test_probabilities_too_small_for_float32_are_none(demo, example):
+    hf = copy.deepcopy(demo.hf)
+    with torch.no_grad():
+        hf.text_decoder.cls.predictions.decoder.weight.mul_(8)
+    sure = BlipVqa(hf, demo.processor)
+    tracer = Tracer(sure, example.image, example.question, answer="red")
+    calm = repr([tracer.clean, tracer.corrupted, tracer.patch(State("question_encoder", 5, 5))])
+    assert (np.abs(tracer.clean.distribution) < 1e-38).any()
+    with np.errstate(all="raise"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tracer = Tracer(sure, example.image, example.question, answer="red")
+        assert repr([tracer.clean, tracer.corrupted, tracer.patch(State("question_encoder", 5, 5))]) == calm
 
 
 def test_infinite_and_missing_scores_say_nothing(trace):
