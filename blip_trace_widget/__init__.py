@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.differences import Difference
+    from blip_trace_widget.effect_grid import CellEffect
     from blip_trace_widget.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.metrics import MetricName as MetricName
     from blip_trace_widget.model import BlipVqa
+    from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
     from blip_trace_widget.readouts import Attention, LogitLens
-    from blip_trace_widget.results import CellEffect, Effect, NoiseCurve, Run, SuggestedFactor, Trace, load_trace
+    from blip_trace_widget.results import Effect, Run, Trace, load_trace
     from blip_trace_widget.sites import BlockName as BlockName
     from blip_trace_widget.sites import Direction as Direction
     from blip_trace_widget.sites import SiteName as SiteName
@@ -45,7 +47,7 @@ _HOMES = {
     "Attention": "readouts",
     "BlipVqa": "model",
     "BlockName": "sites",
-    "CellEffect": "results",
+    "CellEffect": "effect_grid",
     "Comparison": "dataset.averages",
     "Corruption": "corruption",
     "DatasetTrace": "dataset.traced",
@@ -62,14 +64,14 @@ _HOMES = {
     "MeanAblation": "corruption",
     "MeanTrace": "dataset.averages",
     "MetricName": "metrics",
-    "NoiseCurve": "results",
+    "NoiseCurve": "noise_curve",
     "NoiseKind": "corruption",
     "QuestionSwap": "corruption",
     "Run": "results",
     "Sample": "dataset.samples",
     "SiteName": "sites",
     "State": "sites",
-    "SuggestedFactor": "results",
+    "SuggestedFactor": "noise_curve",
     "Trace": "results",
     "TraceWidget": "widget",
     "Tracer": "tracer",

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
 from blip_trace_widget.corruption import region_size
+from blip_trace_widget.effect_grid import VALUES, EffectGrid, GridValue, asked_columns
 from blip_trace_widget.metrics import ROUNDING, contrast, false_discovery, quiet, recovery_samples
-from blip_trace_widget.results import VALUES, EffectGrid, GridValue, asked_columns
 from blip_trace_widget.sites import one_of
 from blip_trace_widget.summaries import Summarised
 

@@ -2,7 +2,7 @@
 
 For: "which head?" (layers x heads) and "which part of the picture?" (rows x columns of patches).
 Cost: plain NumPy on what was computed.
-Ends: at numbers; the statistics are `blip_trace_widget.results.EffectGrid`'s, the drawing `blip_trace_widget.plots`'.
+Ends: at numbers; the statistics are `blip_trace_widget.effect_grid`'s, the drawing `blip_trace_widget.plots`'.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.effect_grid import EffectGrid
 from blip_trace_widget.metrics import Effects, indirect_effects, quiet, statistics
-from blip_trace_widget.results import EffectGrid
 
 if TYPE_CHECKING:
     import pandas as pd

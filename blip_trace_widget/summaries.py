@@ -19,6 +19,8 @@ from blip_trace_widget.corruption import region_size
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from blip_trace_widget.sites import State
+
 #: Rows of the table of cells.
 BEST = 5
 #: Longer texts are cut in the line of text.
@@ -75,6 +77,12 @@ def number(value: float, stderr: float = float("nan")) -> str:
 def listed(words: Sequence[tuple[str, float]], count: int = 3) -> str:
     """The likeliest words with their probability."""
     return ", ".join(f"{word!r} {number(share)}" for word, share in words[:count])
+
+
+def called(state: State) -> str:
+    """A state in words."""
+    head = "" if state.head is None else f" head {state.head}"
+    return f"{state.block} layer {state.layer} position {state.position} {state.site}{head}"
 
 
 def asked(settings: Mapping[str, Any]) -> dict[str, str]:
