@@ -28,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes | Mapping[str, Any] | Any"
 
 ACCEPTED = (
-    "a PIL image, a NumPy array or torch tensor (height, width[, 1, 3 or 4]) or (1, 3 or 4, height, width), a path, "
+    "a PIL image, a NumPy array or torch tensor (height, width[, 1, 3 or 4]) or (1 or 3, height, width), a path, "
     "the bytes of a picture file, or {'bytes': ..., 'path': ...}"
 )
 #: How far floating point pixels may be beyond 0 and 1, where an interpolation went too far; they are cut off.
@@ -264,7 +264,7 @@ def _of_array(array: np.ndarray[Any, Any]) -> Image.Image:
 
 def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """(height, width) or (height, width, 3 or 4)."""
-    first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+    first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
     if first == last:
         what = "its channels may be the first axis or the last" if first else "no axis is its 1, 3 or 4 channels"
         told = f"an array of shape {array.shape}, from {array.min()} to {array.max()}"
