@@ -134,15 +134,85 @@ describe("a view", () => {
 		expect(find("question")).toBeNull();
 	});
 
-	it("keeps keys and clicks from the notebook", async () => {
-		const { el, get } = await show();
-		const notebook = vi.fn();
-		for (const name of ["keydown", "mousedown", "dblclick", "contextmenu"]) {
-			el.addEventListener(name, notebook);
-			get("question").dispatchEvent(new Event(name, { bubbles: true }));
-		}
-		expect(notebook).not.toHaveBeenCalled();
-		expect(get("blip-trace").dataset["lmSuppressShortcuts"]).toBe("true");
+	describe("keys and clicks", () => {
+		const hears = (view: View, target: HTMLElement, event: Event) => {
+			const notebook = vi.fn();
+			view.el.addEventListener(event.type, notebook);
+			target.dispatchEvent(event);
+			return notebook.mock.calls.length > 0;
+		};
+		const press = (name: string, held: KeyboardEventInit = {}) =>
+			new KeyboardEvent("keydown", {
+				key: name,
+				bubbles: true,
+				cancelable: true,
+				...held,
+			});
+		const control = { ctrlKey: true };
+
+		it.each(["d", "a", "0", "Enter", "ArrowDown", "Escape", " ", "?"])(
+			"that are plain stay here: %s",
+			async (name) => {
+				const view = await show();
+				for (const target of ["question", "more", "noise-slider"])
+					expect(hears(view, view.get(target), press(name))).toBe(false);
+				expect(hears(view, view.cell(1, 1), press(name))).toBe(false);
+			},
+		);
+
+		it.each([
+			["s", control],
+			["S", { ctrlKey: true, shiftKey: true }],
+			["s", { metaKey: true }],
+			["C", { ctrlKey: true, shiftKey: true }],
+			["Enter", { altKey: true }],
+			["ArrowUp", { ctrlKey: true, shiftKey: true }],
+			["F9", {}],
+		] as const)(
+			"that the host has a use for reach it: %s %o",
+			async (name, held) => {
+				const view = await show();
+				expect(hears(view, view.cell(1, 1), press(name, held))).toBe(true);
+				expect(hears(view, view.get("more"), press(name, held))).toBe(true);
+				const edits = name.startsWith("Arrow");
+				expect(hears(view, view.get("question"), press(name, held))).toBe(
+					!edits,
+				);
+			},
+		);
+
+		it("that edit a text or are used in the grid stay here, with Ctrl too", async () => {
+			const view = await show();
+			for (const name of ["z", "Z", "y", "a", "c", "v", "x", "Backspace"])
+				expect(hears(view, view.get("question"), press(name, control))).toBe(
+					false,
+				);
+			for (const name of ["Enter", " ", "Home", "End"])
+				expect(hears(view, view.cell(1, 1), press(name, control))).toBe(false);
+		});
+
+		it("with the main button stay here; menus are the host's", async () => {
+			const view = await show();
+			for (const [name, button, heard] of [
+				["mousedown", 0, false],
+				["dblclick", 0, false],
+				["mousedown", 2, true],
+				["contextmenu", 2, true],
+			] as const) {
+				const event = new MouseEvent(name, { bubbles: true, button });
+				expect(hears(view, view.cell(1, 1), event), name).toBe(heard);
+			}
+			expect(view.get("blip-trace").dataset).not.toHaveProperty(
+				"lmSuppressShortcuts",
+			);
+		});
+
+		it("commit nothing where they are the host's", async () => {
+			const { get, host } = await show();
+			await type(get("question"), "is it red?");
+			await key(get("question"), "Enter", control);
+			expect(host.traits["question"]).not.toBe("is it red?");
+		});
 	});
 
 	it("follows the theme of the page", async () => {

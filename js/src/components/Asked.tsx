@@ -14,8 +14,8 @@ interface Props {
 	model: Model;
 	session: Session;
 	theme: Theme;
-	onPicture: (file: File) => void;
-	onOtherPicture: (file: File) => void;
+	onPicture: (file: File | null) => void;
+	onOtherPicture: (file: File | null) => void;
 	onExample: (index: number) => void;
 }
 
@@ -57,6 +57,7 @@ export function Asked(props: Props) {
 							value={model.question.value}
 							placeholder="Ask about the picture"
 							hint="Enter ↵"
+							error={model.error.value}
 							onCommit={(asked) => model.set("question", asked)}
 						/>
 					</div>

@@ -8,7 +8,7 @@ import { TextField } from "./TextField";
 
 interface Props {
 	model: Model;
-	onOtherPicture: (file: File) => void;
+	onOtherPicture: (file: File | null) => void;
 }
 
 export function Damage({ model, onOtherPicture }: Props) {
@@ -40,6 +40,7 @@ export function Damage({ model, onOtherPicture }: Props) {
 						label={label("other_question")}
 						testid="other-question"
 						value={otherQuestion.value}
+						error={model.error.value}
 						explain={explain("other_question")}
 						onCommit={(asked) => model.set("otherQuestion", asked)}
 					/>
@@ -70,6 +71,7 @@ export function Damage({ model, onOtherPicture }: Props) {
 					answered={model.runs.value?.generation ?? 0}
 					curve={model.curve.value}
 					line={model.runs.value?.line ?? ""}
+					metric={model.runs.value?.metric ?? ""}
 					onChange={(noise) => model.set("noise", noise)}
 				/>
 			);

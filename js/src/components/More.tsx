@@ -101,6 +101,7 @@ export function More({ model }: { model: Model }) {
 						label="foil"
 						testid="foil"
 						value={model.foil.value}
+						error={model.error.value}
 						placeholder="another answer"
 						explain={explain("foil")}
 						onCommit={(foil) => model.set("foil", foil)}

@@ -16,7 +16,7 @@ interface Props {
 	session: Session;
 	theme: Theme;
 	foot: ComponentChildren;
-	onPicture: (file: File) => void;
+	onPicture: (file: File | null) => void;
 }
 
 export function Pane({ model, session, theme, foot, onPicture }: Props) {

@@ -105,6 +105,7 @@ export function Sentence({
 						type="button"
 						class="bt-chip"
 						data-testid="pin"
+						disabled={model.offline.value}
 						title={model.words.value.explain("pin")}
 						onClick={() => session.pin(true)}
 					>
@@ -122,6 +123,7 @@ export function Sentence({
 						type="button"
 						class="bt-chip"
 						data-testid="unpin"
+						disabled={model.offline.value}
 						aria-label="let the pinned result go"
 						onClick={() => session.pin(false)}
 					>
