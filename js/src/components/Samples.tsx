@@ -85,7 +85,7 @@ export function Samples({ model, theme, list }: Props) {
 					<Search
 						label="find"
 						testid="find"
-						placeholder="find in questions and answers"
+						placeholder="find in the texts"
 						value={list.find.value}
 						onFind={(find) => list.set("find", find)}
 					/>

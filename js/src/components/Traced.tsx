@@ -143,11 +143,6 @@ export function Traced({ model, session, theme }: Props) {
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
 					culprit={model.runs.value?.culprit ?? "noise"}
-					hint={
-						model.selected.value.length + model.patches.value.length === 0
-							? " · click a cell"
-							: ""
-					}
 					old={
 						(model.shownDetail.value ?? model.runs.value ?? { generation: 0 })
 							.generation < model.generation.value
