@@ -41,6 +41,8 @@ export function NumberField(props: Props) {
 			onInput={(event) => setDraft(event.currentTarget.value)}
 			onChange={(event) => commit(event.currentTarget.value)}
 			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
+			// With the focus it would take the wheel for itself.
+			onWheel={(event) => event.currentTarget.blur()}
 			onKeyDown={(event) => {
 				if (event.key === "Enter" && draft !== null)
 					commit(event.currentTarget.value);
