@@ -23,13 +23,13 @@ export function App({ model, session, theme }: Props) {
 
 	async function choosePicture(
 		file: File | null,
-		use: (bytes: ArrayBuffer) => void = session.setPicture,
+		type: "image" | "other_image" = "image",
 	): Promise<void> {
 		const closed = model.closed.value;
 		if (file === null || closed)
 			return model.set("error", closed || model.words.value.explain("dropped"));
 		try {
-			use(await readPicture(file));
+			session.send({ type }, await readPicture(file));
 		} catch (error) {
 			const reason = error instanceof Error ? error.message : String(error);
 			model.set("error", `“${file.name}” cannot be used: ${reason}.`);
@@ -69,9 +69,7 @@ export function App({ model, session, theme }: Props) {
 							session={session}
 							theme={theme.value}
 							onPicture={choosePicture}
-							onOtherPicture={(file) =>
-								choosePicture(file, session.setOtherPicture)
-							}
+							onOtherPicture={(file) => choosePicture(file, "other_image")}
 							onExample={(index) => model.set("example", index)}
 						/>
 						<Traced model={model} session={session} theme={theme.value} />

@@ -36,7 +36,6 @@ export function Asked(props: Props) {
 						examples.length > 0 && (
 							<Select
 								label="example"
-								testid="example"
 								wide
 								value={String(model.example.value)}
 								options={Object.keys(examples)}
@@ -53,7 +52,6 @@ export function Asked(props: Props) {
 					<div class="bt-question">
 						<TextField
 							label="question"
-							testid="question"
 							value={model.question.value}
 							placeholder="Ask about the picture"
 							hint="Enter ↵"

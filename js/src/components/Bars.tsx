@@ -7,6 +7,8 @@ interface Props {
 	runs: Columns | null;
 	/** With a patched column, where something is selected. */
 	detail: Columns | null;
+	/** What to do for a patched column. */
+	hint: string;
 	/** What took the answer away, in a word. */
 	culprit: string;
 	/** Computed for earlier settings. */
@@ -16,7 +18,7 @@ interface Props {
 /** Empty rows while nothing is known, so that little moves when it is. */
 const AWAITED = ["", "", "", ""];
 
-export function Bars({ runs, detail, culprit, old }: Props) {
+export function Bars({ runs, detail, hint, culprit, old }: Props) {
 	const bars = detail ?? runs;
 	const pinned = bars !== null && bars.pinned.length > 0;
 	const heads = [
@@ -37,6 +39,7 @@ export function Bars({ runs, detail, culprit, old }: Props) {
 					{heads.map(([name, label]) => (
 						<th key={name} scope="col">
 							{label}
+							{name === "patched" && hint}
 						</th>
 					))}
 				</tr>

@@ -62,7 +62,6 @@ export function Samples({ model, theme, list }: Props) {
 						{groups.length > 0 && (
 							<Select
 								label="group"
-								testid="group"
 								wide
 								value={list.group.value}
 								options={["", ...groups]}
@@ -91,7 +90,6 @@ export function Samples({ model, theme, list }: Props) {
 					/>
 					<Select
 						label="order"
-						testid="order"
 						wide
 						value={list.order.value}
 						options={orders}

@@ -107,7 +107,7 @@ export function Sentence({
 						data-testid="pin"
 						disabled={model.offline.value}
 						title={model.words.value.explain("pin")}
-						onClick={() => session.pin(true)}
+						onClick={() => session.send({ type: "pin", on: true })}
 					>
 						Pin
 					</button>
@@ -125,7 +125,7 @@ export function Sentence({
 						data-testid="unpin"
 						disabled={model.offline.value}
 						aria-label="let the pinned result go"
-						onClick={() => session.pin(false)}
+						onClick={() => session.send({ type: "pin", on: false })}
 					>
 						×
 					</button>

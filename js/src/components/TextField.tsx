@@ -7,7 +7,8 @@ import { isHeld } from "../keys";
 interface Props {
 	label: string;
 	value: string;
-	testid: string;
+	/** Where it is not the label. */
+	testid?: string;
 	placeholder?: string;
 	explain?: string;
 	/** Shown while something is typed that is not committed yet. */
@@ -43,7 +44,7 @@ export function TextField(props: Props) {
 			<input
 				class="bt-text"
 				type="text"
-				data-testid={testid}
+				data-testid={testid ?? label}
 				aria-label={label}
 				aria-description={explain}
 				placeholder={placeholder}

@@ -48,7 +48,9 @@ export function Traced({ model, session, theme }: Props) {
 	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
-	const sight = useSight(view, `${model.selected.value}`, session.look);
+	const sight = useSight(view, `${model.selected.value}`, (first, last) =>
+		session.send({ type: "look", first, last }),
+	);
 	const all = view?.tokens.length ?? 0;
 	const lines = view?.axes === "layers" ? "columns" : "rows";
 
@@ -143,6 +145,11 @@ export function Traced({ model, session, theme }: Props) {
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
 					culprit={model.runs.value?.culprit ?? "noise"}
+					hint={
+						model.selected.value.length + model.patches.value.length === 0
+							? " · click a cell"
+							: ""
+					}
 					old={
 						(model.shownDetail.value ?? model.runs.value ?? { generation: 0 })
 							.generation < model.generation.value
