@@ -4,7 +4,6 @@ import os
 import subprocess
 from pathlib import Path
 
-
 WINDOWS = os.name == "nt"
 
 

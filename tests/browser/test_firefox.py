@@ -1,4 +1,4 @@
-"""Firefox, for which hardly anything here is tested: a saved page and a notebook in JupyterLab, by mouse, keys and wheel.
+"""Firefox: a saved page and a notebook in JupyterLab, by mouse, keys and wheel. All else is tested in Chromium alone.
 
 Playwright drives a Firefox of its own making alone; puppeteer drives any over WebDriver BiDi, and js/ has Node.
 """

@@ -1,4 +1,4 @@
-"""At home in a notebook: what the widget leaves to its host (scrolling, shortcuts, the menu), and the room it is given."""
+"""At home in a notebook: what the widget leaves to its host (scrolling, shortcuts, menu), and the room it is given."""
 
 import re
 from contextlib import contextmanager
@@ -84,7 +84,7 @@ def finger(page):
 
 
 def scrolls(page, region, act):
-    """Whether the page scrolls when a hand does something over a region; again where the last scrolling swallowed it."""
+    """Whether the page scrolls when a hand acts over a region; again where the last scrolling swallowed it."""
     for _ in range(3):
         region.evaluate(CENTER)
         page.evaluate(STILL)
@@ -228,10 +228,10 @@ def test_a_hand_meets_what_it_points_at_on_a_scaled_page(notebook, scaled):
     patches = root.get_by_test_id("patches")
     patches.evaluate(CENTER)
     box = patches.bounding_box()
-    at = lambda row, column: (box["x"] + box["width"] * (column + 0.5) / 8, box["y"] + box["height"] * (row + 0.5) / 8)
-    notebook.page.mouse.move(*at(2, 3))
+    (x, width), (y, height) = ((box[start], box[size] / 8) for start, size in (("x", "width"), ("y", "height")))
+    notebook.page.mouse.move(x + 3.5 * width, y + 2.5 * height)
     notebook.page.mouse.down()
-    notebook.page.mouse.move(*at(4, 4), steps=4)
+    notebook.page.mouse.move(x + 4.5 * width, y + 4.5 * height, steps=4)
     notebook.page.mouse.up()
     marked = sorted([row, column] for row in (2, 3, 4) for column in (3, 4))
     notebook.until(lambda: sorted(notebook.ask("widget.patches")) == marked, "what was drawn is marked")
@@ -301,9 +301,10 @@ def test_a_grid_that_scrolls_says_how_much_of_it_is_in_view_and_shows_what_is_se
         }"""
         before = notebook.page.evaluate(PLACE)
         for position in (60, 1):
-            assert not notebook.cell(2, position).evaluate(inside)
+            cell = notebook.cell(2, position)
+            assert not cell.evaluate(inside)
             notebook.python(f"widget.selection = [(2, {position})]")
-            notebook.until(lambda cell=notebook.cell(2, position): cell.evaluate(inside), "the cell is in sight")
+            notebook.until(lambda cell=cell: cell.evaluate(inside), "the cell is in sight")
             assert notebook.page.evaluate(PLACE) == before, "the page stays where it is"
 
 
