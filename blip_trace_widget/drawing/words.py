@@ -55,6 +55,11 @@ def points(metric: str, value: float | None, stderr: float | None = None) -> str
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
 
+def said(answer: str, quoted: str = "{}") -> str:
+    """An answer, quoted as is asked for; a model may answer with nothing."""
+    return quoted.format(answer) if answer else "none: it says nothing"
+
+
 def seconds_left(seconds: float) -> str:
     """About how long something takes yet."""
     count, unit = next((seconds / size, unit) for size, unit, most in UNITS if seconds < most)
