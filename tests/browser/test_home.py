@@ -50,6 +50,13 @@ def notebook(shared):
         yield ready
 
 
+@pytest.fixture(autouse=True)
+def left_as_found(shared):
+    """Other files' tests begin at the notebook's head."""
+    yield
+    shared.page.evaluate(f"() => {{ ({SCROLLER})().scrollTop = 0; }}")
+
+
 @contextmanager
 def wheel(page):
     """Turns the wheel at a place."""
@@ -135,14 +142,26 @@ def test_wheel_and_finger_scroll_a_saved_page(chromium, filled_widget, tmp_path)
 
 def test_shortcuts_and_menu_are_the_notebooks(notebook):
     page, root = notebook.page, notebook.root
-    dirty = "() => window.jupyterapp.shell.currentWidget.context.model.dirty"
     count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
     cells = page.evaluate(count)
-    for focused in (notebook.cell(4, 2), *map(root.get_by_test_id, ("question", "noise-number", "noise-slider"))):
-        page.evaluate("() => { window.jupyterapp.shell.currentWidget.context.model.dirty = true; }")
-        focused.focus()
-        page.keyboard.press("Control+s")
-        page.wait_for_function(f"() => !({dirty})()")
+    page.evaluate(
+        """() => {
+            const {saveState} = window.jupyterapp.shell.currentWidget.context;
+            window.saves = 0;
+            saveState.connect((_, state) => { window.saves += state === 'started'; });
+        }"""
+    )
+    for saved, focused in enumerate(
+        (notebook.cell(4, 2), *map(root.get_by_test_id, ("question", "noise-number", "noise-slider")))
+    ):
+        before = page.evaluate("() => window.saves")
+
+        def saves(focused=focused, before=before):
+            focused.press("Control+s")  # again while the last save is under way: JupyterLab leaves it out
+            page.wait_for_timeout(100)
+            return page.evaluate("() => window.saves") > before
+
+        notebook.until(saves, f"it is saved from place {saved}")
     question = root.get_by_test_id("question")
     question.fill("")
     question.press_sequentially("add xbm")
