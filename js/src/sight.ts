@@ -18,6 +18,7 @@ function along(box: HTMLElement, axes: keyof typeof SIDES) {
 	);
 	return {
 		edge,
+		extent,
 		before,
 		after,
 		start: box[`scroll${edge}`],
@@ -26,18 +27,20 @@ function along(box: HTMLElement, axes: keyof typeof SIDES) {
 	};
 }
 
-/** Scroll to the first of the selected cells, where none of them is in sight. */
+/** Scroll to the first of the selected cells, where nothing of any is in sight. */
 function reveal(box: HTMLElement): void {
 	const cells = [...box.querySelectorAll<HTMLElement>("[aria-selected=true]")];
 	for (const axes of ["tokens", "layers"] as const) {
-		const { edge, before, after, start, size } = along(box, axes);
-		const places = cells.map(
-			(cell) => cell[`offset${edge}`] - box[`offset${edge}`] - start,
-		);
+		const { edge, extent, before, after, start, size } = along(box, axes);
+		const places = cells.map((cell): [from: number, to: number] => {
+			const from = cell[`offset${edge}`] - box[`offset${edge}`] - start;
+			return [from, from + cell[`offset${extent}`]];
+		});
 		const [first] = places;
 		if (first === undefined) return;
-		if (places.some((at) => at >= before && at <= size - after)) continue;
-		box[`scroll${edge}`] += first - size / 2;
+		if (places.some(([from, to]) => to > before && from < size - after))
+			continue;
+		box[`scroll${edge}`] += first[0] - size / 2;
 	}
 }
 
@@ -54,35 +57,32 @@ export function useSight(
 ) {
 	const box = useRef<HTMLDivElement>(null);
 	const [count, setCount] = useState(Number.POSITIVE_INFINITY);
-	const current = useRef(view);
-	current.current = view;
-	const [sight] = useState(() =>
-		pacer((scrolled: HTMLElement) => {
-			if (current.current === null) return;
-			const { axes, tokens } = current.current;
-			const { start, size, full } = along(scrolled, axes);
-			const at = (place: number) => (tokens.length * place) / Math.max(1, full);
-			look(Math.floor(at(start)), Math.ceil(at(start + size)));
-		}, 200),
-	);
-	useEffect(() => () => sight.cancel(), [sight]);
+	const [teller] = useState(() => pacer((tell: () => void) => tell(), 200));
+	useEffect(() => () => teller.cancel(), [teller]);
 
 	const { axes = "tokens", tokens = [] } = view ?? {};
+	const all = tokens.length;
+	function tell(): void {
+		if (box.current === null) return;
+		const { start, size, full } = along(box.current, axes);
+		const at = (place: number) => (all * place) / Math.max(1, full);
+		look(Math.floor(at(start)), Math.ceil(at(start + size)));
+	}
 	useEffect(() => {
 		const scrolled = box.current;
 		if (scrolled === null) return undefined;
 		const measure = () => {
 			const { before, after, size, full } = along(scrolled, axes);
 			const share = (size - before - after) / (full - before - after);
-			setCount(size < full ? Math.floor(tokens.length * share) : Infinity);
+			setCount(size < full ? Math.floor(all * share) : Infinity);
 		};
 		const observer = new ResizeObserver(measure);
 		observer.observe(scrolled);
 		return () => observer.disconnect();
-	}, [axes, tokens.length]);
+	}, [axes, all]);
 	useEffect(() => {
 		if (box.current !== null) reveal(box.current);
 	}, [selected, count, axes]);
 
-	return { box, count, onScroll: () => box.current && sight.push(box.current) };
+	return { box, count, onScroll: () => teller.push(tell) };
 }
