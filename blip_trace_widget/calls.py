@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -71,23 +72,41 @@ def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress
     Raises:
         TypeError: if `progress` is neither None, a bool nor callable.
     """
-    if progress is None and _watched():
-        bar = _bar(total=total, unit=unit, delay=PATIENCE, leave=False)
-        return (lambda done, _total: bar.update(done - bar.n)), bar.close
+    if progress is True or (progress is None and _watched()):
+        bar = _Bar(total, unit, patience=0.0 if progress else PATIENCE)
+        return bar.report, bar.close
     if progress is None or progress is False:
         return (lambda _done, _total: None), (lambda: None)
-    if progress is True:
-        bar = _bar(total=total, unit=unit)
-        return (lambda done, _total: bar.update(done - bar.n)), bar.close
     if not callable(progress):
         raise TypeError(f"progress: expected True or a callable on (done, total), got {type(progress).__name__}")
     return progress, (lambda: None)
 
 
-def _bar(**options: Any) -> Any:
-    from tqdm.auto import tqdm
+class _Bar:
+    """A progress bar that is made once so many seconds have passed; one that had to wait goes when the work is done.
 
-    return tqdm(**options)
+    Not tqdm's own `delay`: in a notebook its widgets, which are saved with it, would be made all the same.
+    """
+
+    def __init__(self, total: int, unit: str, patience: float) -> None:
+        self._options = {"total": total, "unit": unit, "leave": not patience}
+        self._due = time.monotonic() + patience
+        self._bar: Any = None
+        self.report(0, total)
+
+    def report(self, done: int, _total: int) -> None:
+        """So much is done."""
+        if self._bar is None and time.monotonic() >= self._due:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(**self._options, initial=0 if self._options["leave"] else done)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """No more will be."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _watched() -> bool:

@@ -61,7 +61,7 @@ BLOCKS: dict[str, BlockSites] = {
 DIRECTIONS = ("restore", "disrupt")
 
 #: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
-SPOKEN = {"layer_output": "block_output", "noisy": "corrupted"}
+SPOKEN = {"layer_output": "block_output"}
 
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
@@ -83,7 +83,7 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
 
 
 def named(name: str, value: object, accepted: Iterable[str]) -> Any:
-    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention", "noisy"."""
+    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention"."""
     names = list(accepted)
     if isinstance(value, str) and value not in names:
         plain = value.strip().casefold().replace(" ", "_").replace("-", "_")

@@ -154,6 +154,13 @@ def test_short_work_shows_nothing(patience):
     assert shown(None) == ""
 
 
+def test_work_that_shows_nothing_leaves_no_widgets(patience, monkeypatch):
+    """Tqdm's widgets would be saved with the notebook."""
+    patience(1000.0, Terminal())
+    monkeypatch.setattr("tqdm.auto.tqdm.__init__", lambda *_: pytest.fail("a bar was made"))
+    assert shown(None) == ""
+
+
 def test_nobody_is_shown_progress_in_a_script_or_a_thread(patience):
     patience(1e-9, io.StringIO())
     assert shown(None) == ""
