@@ -21,7 +21,8 @@ from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, ide
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.metrics import MetricName
-from blip_trace_widget.model import BlipVqa, as_image
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.pictures import as_image
 from blip_trace_widget.sites import BlockName, SiteName, whole_number
 
 if TYPE_CHECKING:
