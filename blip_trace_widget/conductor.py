@@ -13,9 +13,8 @@ Everything here happens under `lock`, but for the computing itself.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View, inputs_of
 from blip_trace_widget.head_map import HeadMap
+from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.shelf import Shelf
@@ -58,7 +58,7 @@ class Conductor:
     """
 
     def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None, square: int = 1) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.generation = 0
         self.chosen = Chosen()
         self._chosen_for = 0  # the generation for which that was selected
@@ -69,7 +69,8 @@ class Conductor:
         self.painter = Painter(self._stage, self._desk, square)
         self.heads = HeadMap(self._stage, self._desk)
         self._curve = CurveLine(self._stage, self._desk)
-        self._changes: dict[str, Any] = {}
+        self._requests: list[dict[str, Any]] = []  # changes of the tracer that are not computed yet, the oldest first
+        self._one_by_one = False
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
@@ -97,7 +98,7 @@ class Conductor:
     def change(self, **changes: Any) -> None:
         """Change arguments of the tracer (as in `Tracer.replace`)."""
         with self.lock:
-            self._changes.update(changes)
+            self._requests = [each for each in self._requests if not each.keys() <= changes.keys()] + [changes]
             self._desk.cancel(keep=("update",) if set(changes) == {"corruption"} else ())
             self._patch_requests.clear()  # they were for what there was before
             self.generation += 1
@@ -254,7 +255,9 @@ class Conductor:
 
     def _update(self, job: Job) -> Slices:
         with self.lock:
-            generation, changes = self.generation, dict(self._changes)
+            generation = self.generation
+            requests = self._requests[:1] if self._one_by_one else list(self._requests)
+        changes = _merged(requests)
         try:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
             tracer.prepare(job.cancelled)
@@ -263,10 +266,13 @@ class Conductor:
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - shown; the last good state comes back
-            self._undo(job, error, changes)
+            self._refuse(job, error, requests)
             return
         with self.lock:
             if not job.cancelled.is_set():
+                self._settle(requests)
+                if self._one_by_one:
+                    self._again()
                 with self._screen.together():
                     self._adopt(tracer, sheet, generation, changes, patched)
         yield
@@ -319,7 +325,6 @@ class Conductor:
         stage = self._stage
         self._carry_wishes(tracer, sheet)
         stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
-        self._settle(changes)
         # What was clicked meanwhile is to be computed with the new tracer.
         self._desk.cancel(keep=("update",))
         if {"image", "question"} & set(changes):
@@ -363,20 +368,35 @@ class Conductor:
         else:
             sheet.want_as(stage.sheet, same_words=False)
 
-    def _settle(self, changes: dict[str, Any]) -> None:
-        """These changes are done with; newer ones stay."""
-        self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
+    def _settle(self, requests: Sequence[dict[str, Any]]) -> None:
+        """These requests are done with; others stay."""
+        self._requests = [each for each in self._requests if not any(each is done for done in requests)]
+        self._one_by_one = self._one_by_one and bool(self._requests)
 
-    def _undo(self, job: Job, error: Exception, changes: dict[str, Any]) -> None:
-        """An update failed: say why, and return to the last good state."""
+    def _refuse(self, job: Job, error: Exception, requests: Sequence[dict[str, Any]]) -> None:
+        """An update failed. Of several requests each is tried alone; one is let go, and said why.
+
+        What the screen says of it goes back to the last good state; what else was asked stays asked.
+        """
         with self.lock:
             if job.cancelled.is_set():
                 return
-            self._settle(changes)
-            self._screen.show_traits(error=figure.complaint(error))
-            if changes and not self._changes:  # nothing newer has been asked
-                self._screen.go_back(self.tracer)
+            if len(requests) > 1:
+                self._one_by_one = True
                 self.begin()
+                return
+            self._settle(requests)
+            self._screen.show_traits(error=figure.complaint(error))
+            newer = _merged(self._requests).keys()
+            if _merged(requests).keys() - newer:
+                self._screen.go_back(self.tracer, newer)
+                self.begin()
+
+    def _again(self) -> None:
+        """Compute what else is asked, as a generation of its own."""
+        self.generation += 1
+        self._screen.show_traits(generation=self.generation)
+        self.begin()
 
     def _ask_again(self) -> None:
         """Compute what is in view: the cells asked for one by one, then the grid."""
@@ -492,6 +512,11 @@ class Conductor:
         self.chosen = Chosen()
         self._screen.show_traits(selection=[], patches=[])
         self._stage.show_patched(None)
+
+
+def _merged(requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """All that requests ask for, of two for the same the later."""
+    return {name: value for request in requests for name, value in request.items()}
 
 
 def _left(timeout: float | None, started: float) -> float | None:

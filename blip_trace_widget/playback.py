@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
@@ -22,6 +21,7 @@ from PIL import Image
 from blip_trace_widget import figure, protocol
 from blip_trace_widget.corruption import GaussianNoise, ImageSwap
 from blip_trace_widget.grids import CellIndex, Chosen, View
+from blip_trace_widget.lock import Lock
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.stage import Screen
@@ -114,7 +114,7 @@ class Player:
     """
 
     def __init__(self, traces: Sequence[Trace], screen: Screen) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.generation = 0
         self.painter = self.heads = _Nothing()
         self._screen = screen

@@ -9,14 +9,15 @@ Ends: here is no mathematics and no order of work; see `blip_trace_widget.conduc
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import traitlets
+from anywidget import AnyWidget
 from ipywidgets import DOMWidget
 from numpy.typing import NDArray
 
@@ -31,6 +32,7 @@ from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.observers import Observers
 from blip_trace_widget.overlay import EFFECTS, square_for
 from blip_trace_widget.page import page
 from blip_trace_widget.playback import Player
@@ -49,10 +51,17 @@ SELECTED = ("selection", "patches")
 #: The traits that are taken back together with what is no trait: the pictures, a given answer.
 ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
 
+#: The tracer's arguments that traits stand for; those that are not named here make up its corruption.
+ARGUMENTS = {"question": "question", "foil": "foil", "metric": "metric"}
+
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
+#: Those of them that are results: after one, an observer's exception is over.
+RESULTS = {"runs", "grid", "detail", "picture_map"}
+#: The traits that only the kernel sets.
+KERNELS = {"look", "setup", "picture", "other_picture", "steps", "heads", *SHOWN}
 #: How long a still picture waits for what is being computed, and how large it may be.
 STILL_SECONDS, STILL_BYTES = 0.5, 150_000
 
@@ -194,9 +203,13 @@ class TraceWidget(Controls):
         path: str | None = None,
         scene: Scene | None = None,
     ) -> None:
-        self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
+        #: What the session was asked, or shows, of each trait that is acted on: another value is somebody's wish.
+        self._known: dict[str, Any] = {}
+        self._blamed = ""
         square = square_for(tracer.model.grid)
         self._conductor = conductor
+        self._observers.lock = conductor.lock
+        conductor.lock.then = self._observers.settle
         self._path = path
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
@@ -205,19 +218,21 @@ class TraceWidget(Controls):
         else:
             picture = figure.picture(tracer.image)
             other = figure.picture(self._swap.image) if self._swap else b""
-        super().__init__(look=figure.look(), picture=picture, other_picture=other)
+        self.show_traits(look=figure.look(), picture=picture, other_picture=other)  # part of the first message
+        super().__init__()
         self.show_traits(
             **figure.asked(tracer), **conductor.view._asdict(), example=example, square=square
         )  # one by one: a metric may need the foil before it
+        self._known |= {name: getattr(self, name) for name in (*ASKED, "overlay", "square")}
         self._history = History(self._asked())
         self.on_msg(self._on_message)
-        self.observe(self._on_question, "question")
-        self.observe(self._on_example, "example")
-        self.observe(self._on_scoring, ["metric", "foil"])
-        self.observe(self._on_damage, list(DAMAGE))
-        self.observe(self._on_view, list(VIEW))
-        self.observe(self._on_selection, list(SELECTED))
-        self.observe(self._on_overlay, ["overlay", "square"])
+        self._act_on(["question"], self._on_question)
+        self._act_on(["example"], self._on_example)
+        self._act_on(["metric", "foil"], self._on_scoring)
+        self._act_on(DAMAGE, self._on_damage)
+        self._act_on(VIEW, self._on_view)
+        self._act_on(SELECTED, self._on_selection)
+        self._act_on(["overlay", "square"], self._on_overlay)
         self._conductor.begin()
 
     def __repr__(self) -> str:
@@ -341,8 +356,14 @@ class TraceWidget(Controls):
         Raises:
             TimeoutError: after `timeout` seconds.
         """
-        if not self._conductor.wait(timeout):
-            raise TimeoutError(f"the widget was still computing after {timeout} s")
+        started = time.monotonic()
+        while True:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            if not self._conductor.wait(left):
+                raise TimeoutError(f"the widget was still computing after {timeout} s")
+            if not self._observers.waiting:
+                break
+            self._observers.deliver()  # they may ask for more
         with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
             self.send_state(SHOWN)
 
@@ -350,7 +371,65 @@ class TraceWidget(Controls):
         """Drop all work and leave the page."""
         if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
             self._conductor.close()
+            self._observers.forget()
         super().close()
+
+    # --- observers ---------------------------------------------------------------------------------------------------
+
+    def observe(self, handler: Any, names: Any = traitlets.All, type: str = "change") -> None:  # noqa: A002
+        """Call a function when traits change, see `traitlets.HasTraits.observe`.
+
+        It may set what it likes. Of results it is told where its output goes to the cell that registered it. An
+        exception of it is shown, and changes nothing here.
+        """
+        super().observe(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
+
+    def unobserve(self, handler: Any, names: Any = traitlets.All, type: str = "change") -> None:  # noqa: A002
+        """Call a function no more, see `traitlets.HasTraits.unobserve`."""
+        super().unobserve(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
+        self._observers.forget(handler)
+
+    def _follow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
+        """Call a function of ours at once, under the lock, on the thread that changes a trait."""
+        super().observe(handler, list(names))
+
+    def _unfollow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
+        super().unobserve(handler, list(names))
+
+    def _act_on(self, names: Sequence[str], act: Callable[[str], None]) -> None:
+        """Do what is asked where a trait says something else than what is known; by whom and when it was set is one."""
+
+        def changed(change: Any) -> None:
+            name = change["name"]
+            with self._conductor.lock:
+                value = getattr(self, name)
+                if _plain(value) != _plain(self._known.get(name)):
+                    self._known[name] = value
+                    act(name)
+
+        self._follow(changed, names)
+
+    @property
+    def _observers(self) -> Observers:
+        """Users' functions; made when it is first asked for, which a subclass may do before there is anything else."""
+        if "_told" not in self.__dict__:
+            self._told = Observers(self._call_page, self._blame)
+        return self._told
+
+    def _call_page(self) -> None:
+        self.say({"type": "call", "id": 0, "generation": self.generation})
+
+    def _blame(self, handler: Any, change: Any, error: Exception) -> None:
+        """Say that a user's function failed, until the next result."""
+        name = getattr(handler, "__qualname__", None) or repr(handler)
+        with self._conductor.lock:
+            if change["name"] == "error" or self.error not in ("", self._blamed):
+                return
+            self._blamed = (
+                f"{name}, a function of your own that observes {change['name']!r}, raised {type(error).__name__}: "
+                f"{error}. Its traceback is in the cell's output or in the log; the figure is as it was."
+            )
+            self.show_traits(error=self._blamed)
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 
@@ -359,6 +438,8 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             for name, value in sync_data.items():
                 try:
+                    if name in KERNELS:
+                        raise ValueError(f"{name}: only the kernel sets it")
                     super().set_state({name: value})
                 except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
                     self.error = figure.complaint(error)
@@ -394,6 +475,8 @@ class TraceWidget(Controls):
                 self._conductor.look(request["first"], request["last"])
             elif request["type"] == "export":
                 self._export(request)
+            elif request["type"] == "called":
+                self._observers.deliver()
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
             self.show_traits(error=figure.complaint(error))
 
@@ -549,59 +632,46 @@ class TraceWidget(Controls):
             self.show_traits(other_picture=figure.picture(self._swapped().image))
         return self._damage()
 
-    def _on_question(self, _change: Any) -> None:
-        if not self._showing:
-            self._change_subject(question=self.question)
+    def _on_question(self, _name: str) -> None:
+        self._change_subject(question=self.question)
 
-    def _on_example(self, _change: Any) -> None:
-        if not self._showing and self.example >= 0:
+    def _on_example(self, _name: str) -> None:
+        if self.example >= 0:
             chosen = examples()[self.example]
-            with self._conductor.lock:
-                self.show_traits(question=chosen.question)
-                self._change_subject(self.example, image=chosen.image, question=chosen.question)
+            self.show_traits(question=chosen.question)
+            self._change_subject(self.example, image=chosen.image, question=chosen.question)
 
-    def _on_scoring(self, _change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if not self.foil and self.metric == "logit_difference":
-                self.show_traits(metric="probability")
-            self._conductor.change(metric=self.metric, foil=self.foil or None)
-            self._remember()
+    def _on_scoring(self, name: str) -> None:
+        changes: dict[str, Any] = {"metric": self.metric} if name == "metric" else {"foil": self.foil or None}
+        if not self.foil and self.metric == "logit_difference":
+            changes["metric"] = "probability"
+            self.show_traits(metric="probability")
+        self._conductor.change(**changes)
+        self._remember()
 
-    def _on_damage(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            damage = self._asked_damage() if change["name"] == "corruption" else self._damage()
-            view = self._fitting(self._view())
-            if view != self._view():
-                self.show_traits(**view._asdict())
-                self._conductor.look_at(view)
-            self._conductor.change(corruption=damage)
-            self._remember("noise" if change["name"] == "noise" else None)  # the slider is moved, the rest is set
-
-    def _on_view(self, _change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            view = self._fitting(self._view())
+    def _on_damage(self, name: str) -> None:
+        damage = self._asked_damage() if name == "corruption" else self._damage()
+        view = self._fitting(self._view())
+        if view != self._view():
             self.show_traits(**view._asdict())
             self._conductor.look_at(view)
-            self._remember()
+        self._conductor.change(corruption=damage)
+        self._remember("noise" if name == "noise" else None)  # the slider is moved, the rest is set
 
-    def _on_selection(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["new"]:
-                self.show_traits(**{name: [] for name in SELECTED if name != change["name"]})
-            self._select()
-            self._remember()
+    def _on_view(self, _name: str) -> None:
+        view = self._fitting(self._view())
+        self.show_traits(**view._asdict())
+        self._conductor.look_at(view)
+        self._remember()
 
-    def _on_overlay(self, _change: Any) -> None:
-        with self._conductor.lock:
-            self._conductor.painter.choose(self.overlay, self.square)
+    def _on_selection(self, name: str) -> None:
+        if getattr(self, name):
+            self.show_traits(**{other: [] for other in SELECTED if other != name})
+        self._select()
+        self._remember()
+
+    def _on_overlay(self, _name: str) -> None:
+        self._conductor.painter.choose(self.overlay, self.square)
 
     def _chosen(self) -> Chosen:
         return Chosen(tuple(self.selection), tuple(self.patches))
@@ -665,9 +735,12 @@ class TraceWidget(Controls):
 
     def show_traits(self, **state: Any) -> None:
         """Set traits without acting on them."""
-        with self._conductor.lock, self._quietly():
+        with self._conductor.lock:
+            if self._blamed and self._blamed == self.error and not RESULTS.isdisjoint(state):
+                state = {"error": ""} | state
             for name, value in state.items():
-                setattr(self, name, value)
+                self._known[name] = value
+                self.set_trait(name, value)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -680,34 +753,39 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             self.send(content, buffers)
 
-    def go_back(self, tracer: Tracer) -> None:
-        """Show the inputs that a tracer stands for."""
+    def go_back(self, tracer: Tracer, asked: Collection[str] = ()) -> None:
+        """Show the inputs that a tracer stands for, but for those arguments of it that are being changed."""
         with self._conductor.lock:
-            if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._damage():
-                self._swap = tracer.corruption
-                self.show_traits(other_picture=figure.picture(self._swap.image))
-            inputs = figure.asked(tracer)
+            before, inputs = self._asked(), figure.asked(tracer)
             good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
-            self._image, self._answer = tracer.image, tracer.given["answer"]
-            self._path = good["path"] if good else None
-            self.show_traits(**inputs, example=good["example"] if good else -1)
-            self._history.drop(self._asked())
+            if "corruption" not in asked and isinstance(tracer.corruption, ImageSwap):
+                if tracer.corruption != self._damage():
+                    self._swap = tracer.corruption
+                    self.show_traits(other_picture=figure.picture(self._swap.image))
+            back = {name: value for name, value in inputs.items() if ARGUMENTS.get(name, "corruption") not in asked}
+            if "answer" not in asked:
+                self._answer = tracer.given["answer"]
+            if "image" not in asked:
+                self._image, self._path = tracer.image, good["path"] if good else None
+            if not {"image", "question"} & set(asked):
+                back["example"] = good["example"] if good else -1
+            self.show_traits(**back)
+            if before != (now := self._asked()):
+                self._history.mend(now)
             self._show_steps()
-
-    @property
-    def _showing(self) -> bool:
-        return getattr(self._thread, "showing", False)
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        before, self._thread.showing = self._showing, True
-        try:
-            yield
-        finally:
-            self._thread.showing = before
 
     def _positions(self) -> int | None:
         return self._conductor.positions(self.block)
+
+
+def _of_the_house(handler: Any) -> bool:
+    """Whether it is a method of ipywidgets' or anywidget's, not of a user's subclass."""
+    return isinstance(handler, traitlets.EventHandler) and issubclass(AnyWidget, handler.this_class)
+
+
+def _plain(value: Any) -> Any:
+    """A trait's value for comparing: whether pairs are lists or tuples is one."""
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _picture_in(buffers: Sequence[Any] | None) -> bytes:

@@ -98,9 +98,10 @@ class DatasetWidget(TraceWidget):
         player = Player(self._traces_of(AVERAGE, ""), self)
         self._begin(player.tracer, player, scene=player.tracer.scene)
         self._list()
-        self.observe(self._on_choice, ["group", "chosen"])
-        self.observe(self._on_listing, ["group", "find", "order", "first"])
-        self.observe(self._on_detail, "detail")
+        self._known |= {name: getattr(self, name) for name in ("group", "chosen", "find", "order", "first")}
+        self._act_on(["group", "chosen"], self._on_choice)
+        self._act_on(["find", "order", "first"], self._on_listing)
+        self._follow(self._on_detail, ["detail"])
 
     def __repr__(self) -> str:
         return f"DatasetWidget({os.fspath(self._data.folder)!r})"
@@ -158,16 +159,15 @@ class DatasetWidget(TraceWidget):
         except (TypeError, ValueError, OSError) as error:
             raise Refused(str(error)) from error
 
-    def _on_choice(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["name"] == "group":
-                self.show_traits(chosen=AVERAGE)
-            try:
-                self._play(self._traces_of(self.chosen, self.group))
-            except (ValueError, OSError) as error:
-                self.show_traits(error=figure.complaint(error))
+    def _on_choice(self, name: str) -> None:
+        if name == "group":
+            self.show_traits(chosen=AVERAGE)
+        try:
+            self._play(self._traces_of(self.chosen, self.group))
+        except (ValueError, OSError) as error:
+            self.show_traits(error=figure.complaint(error))
+        if name == "group":
+            self._on_listing(name)
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces, in the same view."""
@@ -204,13 +204,10 @@ class DatasetWidget(TraceWidget):
 
     # --- the list ----------------------------------------------------------------------------------------------------
 
-    def _on_listing(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["name"] != "first":
-                self.show_traits(first=0)
-            self._list()
+    def _on_listing(self, name: str) -> None:
+        if name != "first":
+            self.show_traits(first=0)
+        self._list()
 
     def _list(self) -> None:
         found = self._found()
