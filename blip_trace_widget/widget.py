@@ -54,6 +54,9 @@ ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
 #: The tracer's arguments that traits stand for; those that are not named here make up its corruption.
 ARGUMENTS = {"question": "question", "foil": "foil", "metric": "metric"}
 
+#: Those that are typed: what was refused is named.
+TEXTS = ("question", "foil", "other_question")
+
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
 #: The traits that results change.
@@ -772,6 +775,10 @@ class TraceWidget(Controls):
             self.show_traits(**back)
             if before != (now := self._asked()):
                 self._history.mend(now)
+            refused = [name for name in TEXTS if before[name] != now[name] and before[name] not in self.error]
+            if self.error and refused:
+                said = ", ".join(f"{name} {before[name]!r}" for name in refused)
+                self.show_traits(error=f"{self.error} (refused: {said})")
             self._show_steps()
 
     def _positions(self) -> int | None:
