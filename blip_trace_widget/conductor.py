@@ -51,15 +51,23 @@ class Conductor:
         screen: where to show it.
         view: the grid to begin with.
         square: side of the squares of a map over the picture, in patches.
+        before: whose place it takes at that screen.
 
     Attributes:
         painter: what lies over the picture.
         heads: the map of heads.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None, square: int = 1) -> None:
-        self.lock = Lock()
-        self.generation = 0
+    def __init__(
+        self,
+        tracer: Tracer,
+        screen: Screen,
+        view: View | None = None,
+        square: int = 1,
+        before: Conductor | None = None,
+    ) -> None:
+        self.lock: Lock = Lock() if before is None else before.lock
+        self.generation: int = 0 if before is None else before.generation + 1
         self.chosen = Chosen()
         self._chosen_for = 0  # the generation for which that was selected
         self._screen = screen
@@ -175,14 +183,15 @@ class Conductor:
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
-            self._fill_at_once = False
-            if not self._stage.sheet.has(self.view.block):
-                return
-            cells = self._stage.cells
-            # Where the values belong to an older generation none of them stays.
-            cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
-            self._desk.cancel("fill")
-            self._stage.say("done", self._fill_request, stopped=True)
+            filling, self._fill_at_once = self._fill_at_once, False
+            if self._stage.sheet.has(self.view.block):
+                cells = self._stage.cells
+                filling = filling or bool(cells.missing()) or self._desk.pending("fill")
+                # Where the values belong to an older generation none of them stays.
+                cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
+                self._desk.cancel("fill")
+            if filling:
+                self._done(self._fill_request, stopped=True)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
@@ -198,6 +207,13 @@ class Conductor:
         """Drop all work."""
         self._desk.cancel()
         self._errands.cancel()
+
+    @property
+    def computed(self) -> bool:
+        """Whether any cell of the grid in view is."""
+        with self.lock:
+            sheet = self._stage.sheet
+            return sheet.has(self.view.block) and bool(sheet.cells(self.view).computed())
 
     @property
     def trace(self) -> Trace:
@@ -439,7 +455,11 @@ class Conductor:
     def _answer(self, chosen: Chosen, *, stopped: bool) -> None:
         """Say to all who asked for this that it is done."""
         for request in self._patch_requests.pop(chosen, []):
-            self._stage.say("done", request, stopped=stopped)
+            self._done(request, stopped=stopped)
+
+    def _done(self, request: int, *, stopped: bool) -> None:
+        """Say that a request is done with: of the newest inputs, for it will not be answered of any others."""
+        self._stage.say("done", request, generation=self.generation, stopped=stopped)
 
     def _show_effect(self, patched: Patched) -> None:
         chosen, view = patched.chosen, patched.view
@@ -504,7 +524,7 @@ class Conductor:
                 if generation == self._stage.computed == self.generation and view == self.view:
                     self._stage.show_grid()
                     if not job.cancelled.is_set():  # who cancels says so
-                        self._stage.say("done", request, stopped=done < len(todo))
+                        self._done(request, stopped=done < len(todo))
 
     # --- showing -----------------------------------------------------------------------------------------------------
 

@@ -28,9 +28,7 @@ class Desk:
         lock: held by whoever changes what is shown.
     """
 
-    def __init__(
-        self, worker: Worker, failed: Callable[[BaseException], None], lock: Lock | None = None
-    ) -> None:
+    def __init__(self, worker: Worker, failed: Callable[[BaseException], None], lock: Lock | None = None) -> None:
         self.lock = lock or Lock()
         self._worker, self._failed = worker, failed
         self._owner = object()

@@ -35,6 +35,7 @@ from blip_trace_widget import __version__
 from blip_trace_widget.blocks import ImageBlock, TextBlock
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
+from blip_trace_widget.unpicklable import Unpicklable
 
 ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes"
 
@@ -42,7 +43,7 @@ _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
-class BlipVqa:
+class BlipVqa(Unpicklable):
     """A BLIP question answering model with its processor.
 
     Args:
@@ -53,6 +54,8 @@ class BlipVqa:
     Raises:
         TypeError: if either is something else.
     """
+
+    instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
 
     def __init__(self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "") -> None:
         if not isinstance(model, BlipForQuestionAnswering):

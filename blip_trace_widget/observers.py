@@ -153,7 +153,7 @@ class Observers:
 
 def _cell() -> dict[str, Any] | None:
     """The request of the cell that is being run."""
-    request = getattr(get_ipython(), "get_parent", dict)()
+    request: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
     return request if request and request["header"]["msg_type"] == "execute_request" else None
 
 
@@ -175,7 +175,7 @@ def _output_in(cell: dict[str, Any] | None, *, alone: bool) -> Iterator[None]:
         finally:
             shell.set_parent(before)
         return
-    places = (sys.stdout, sys.stderr, shell.display_pub, shell.displayhook)
+    places: tuple[Any, ...] = (sys.stdout, sys.stderr, shell.display_pub, shell.displayhook)
     changed = [(place, place.parent_header) for place in places if hasattr(place, "set_parent")]
     try:
         for place, _ in changed:

@@ -143,6 +143,12 @@ class Player:
             self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - factor))
             self.tracer = RecordedTracer(self._scene)
             self._show()
+            shown = self._scene.inputs["noise"]
+            if shown != factor:
+                there = ", ".join(f"{each:g}" for each in self._factors())
+                self._screen.show_traits(
+                    error=f"noise: {factor:g} was not recorded, {shown:g} is shown, which is nearest; there are {there}"
+                )
 
     def look_at(self, view: View) -> None:
         """Show another grid; of one that was not recorded only the tokens."""

@@ -34,11 +34,13 @@ from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.model_of import as_model
 from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, as_states, one_of, whole_number, windowed
+from blip_trace_widget.unpicklable import Unpicklable
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
@@ -46,11 +48,11 @@ EXTRA_ANSWER_TOKENS = 4
 TOP_WORDS = 10
 
 
-class Tracer:
+class Tracer(Unpicklable):
     """Causal tracing of one image and question.
 
     Args:
-        model: a `BlipVqa`.
+        model: a `BlipVqa`, a hub id or a folder.
         image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
         question: the question.
         answer: the answer to score; default the model's own greedy answer.
@@ -63,9 +65,11 @@ class Tracer:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
 
+    instead = "keep its results, which can be, or make another: Tracer(model, tracer.image, tracer.question)"
+
     def __init__(
         self,
-        model: BlipVqa,
+        model: BlipVqa | str | os.PathLike[str],
         image: ImageLike,
         question: str,
         answer: str | None = None,
@@ -73,9 +77,7 @@ class Tracer:
         corruption: Corruption | None = None,
         metric: str | Callable[..., Any] = "probability",
     ) -> None:
-        if not isinstance(model, BlipVqa):
-            raise TypeError(f"model: expected BlipVqa, got {type(model).__name__}")
-        self._set_up(ImageTokens(model, as_image(image)), question, answer, foil, corruption, metric)
+        self._set_up(ImageTokens(as_model(model), as_image(image)), question, answer, foil, corruption, metric)
 
     def _set_up(
         self,

@@ -1,8 +1,6 @@
-"""Users' functions that observe a widget: what they set counts, what they print is seen, and what they raise hurts
-nobody."""
+"""Users' functions that observe a widget: what they set counts, what they print is seen, what they raise is theirs."""
 
 import contextlib
-import io
 import time
 
 import pytest
@@ -246,7 +244,9 @@ class Page:
         """Run a cell; the number of its request."""
         number = self.client.execute(code)
         self.until(lambda message: message["parent_header"].get("msg_id") == number and idle(message))
-        errors = [message["content"] for message in self.heard if message["msg_type"] == "error" and of(message, number)]
+        errors = [
+            message["content"] for message in self.heard if message["msg_type"] == "error" and of(message, number)
+        ]
         assert not errors, errors[0]["traceback"]
         return number
 
@@ -309,7 +309,9 @@ def test_what_an_observer_prints_goes_to_its_cell_where_a_page_calls_back(page):
 
 
 def test_and_where_none_does(page):
-    cell = page.run("w.observe(lambda c: print('alone', threading.current_thread() is threading.main_thread()), 'runs')")
+    cell = page.run(
+        "w.observe(lambda c: print('alone', threading.current_thread() is threading.main_thread()), 'runs')"
+    )
     page.run("'another cell'")
     page.send(page.model, method="update", state={"noise": 8.0}, buffer_paths=[])
     message = page.until(lambda message: says(message, "alone"))
