@@ -8,6 +8,7 @@ Ends: here is no mathematics and no order of work; see `blip_trace_widget.conduc
 
 from __future__ import annotations
 
+import base64
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,7 +28,7 @@ from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.controls import DAMAGE, VIEW, Controls
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
-from blip_trace_widget.drawing import words
+from blip_trace_widget.drawing import raster, words
 from blip_trace_widget.grids import CellIndex, Chosen
 from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
@@ -132,8 +133,8 @@ class TraceWidget(Controls):
         if unknown:
             name = min(unknown)
             raise TypeError(
-                f"TraceWidget: unknown argument {name!r}, accepted are image, question, model, answer, foil, corruption, "
-                "metric"
+                f"TraceWidget: unknown argument {name!r}, accepted are image, question, model, answer, foil, "
+                "corruption, metric"
                 + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
             )
         model = BlipVqa.demo() if model is None else as_model(model)
@@ -717,6 +718,9 @@ class TraceWidget(Controls):
         still = self._drawn("light", thumbnail=True)
         if len(still) <= STILL_BYTES:
             data["image/svg+xml"] = still
+            drawn = raster.png(still)
+            for kind, made in (("image/png", drawn), ("application/pdf", raster.pdf(drawn))):
+                data[kind] = base64.b64encode(made).decode("ascii")
         data["text/plain"] = self._said()
         return data, metadata
 
