@@ -3,8 +3,8 @@
 For: hosts that show no SVG: LaTeX, and previews of notebooks that nobody trusts yet. What is drawn is what
 `blip_trace_widget.drawing.svg` made, element by element, so that there is one figure.
 Cost: a tenth of a second; a palette keeps it below `MOST_BYTES`.
-Ends: at what a `Sheet` is made of. It is no renderer of other SVG: there are no curves but rounded corners, and a slanted
-text is drawn from left to right.
+Ends: at what a `Sheet` is made of. It is no renderer of other SVG: there are no curves but rounded corners, and dashes
+are lines.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def pdf(drawn: bytes) -> bytes:
     image = (
         f"<< /Type /XObject /Subtype /Image /Width {width} /Height {height} /BitsPerComponent {depth} "
         f"/ColorSpace [/Indexed /DeviceRGB {len(colors) // 3 - 1} <{colors.hex()}>] /Filter /FlateDecode "
-        f"/DecodeParms << /Predictor 15 /Colors 1 /BitsPerComponent {depth} /Columns {width} >> /Length {len(pixels)} >>"
+        f"/DecodeParms << /Predictor 15 /Colors 1 /BitsPerComponent {depth} /Columns {width} >> "
+        f"/Length {len(pixels)} >>"
     )
     parts = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
