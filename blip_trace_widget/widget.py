@@ -1,9 +1,8 @@
-"""TraceWidget: from what changes to what is asked of the conductor, and back to the traits.
+"""TraceWidget: how it is made, what Python and the page may do with it, and what it is saved as.
 
-For: wiring. A trait that is set here or there, and a message of the front end, become one request.
+For: the two doors to a figure. Inputs that change are `blip_trace_widget.asking`'s.
 Cost: a handler returns in under a millisecond; all that touches the model runs on the model's worker.
-Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`. What a trait accepts is
-`blip_trace_widget.controls`'.
+Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`.
 """
 
 from __future__ import annotations
@@ -11,34 +10,29 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import traitlets
-from anywidget import AnyWidget
 from ipywidgets import DOMWidget
 from numpy.typing import NDArray
-from PIL import Image
 
 from blip_trace_widget import drawing, export, figure, protocol, recording
+from blip_trace_widget.asking import ASKED, Asking
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.controls import DAMAGE, VIEW, Controls
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.drawing import raster, words
-from blip_trace_widget.grids import CellIndex, Chosen
+from blip_trace_widget.grids import CellIndex
 from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa, ImageLike, as_image
 from blip_trace_widget.model_of import as_model
-from blip_trace_widget.observers import Observers
 from blip_trace_widget.overlay import EFFECTS, square_for
 from blip_trace_widget.page import page
-from blip_trace_widget.playback import CLOSED, Player
+from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
@@ -50,30 +44,17 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
 
-#: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
-SELECTED = ("selection", "patches")
-#: The traits that are taken back together with what is no trait: the pictures, a given answer.
-ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
-
-#: The tracer's arguments that traits stand for; those that are not named here make up its corruption.
-ARGUMENTS = {"question": "question", "foil": "foil", "metric": "metric"}
-
-#: Those that are typed: what was refused is named.
-TEXTS = ("question", "foil", "other_question")
-
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
-#: Those of them that are results: after one, an observer's exception is over.
-RESULTS = {"runs", "grid", "detail", "picture_map"}
 #: How long a still picture waits for what is being computed, and how large it may be.
 STILL_SECONDS, STILL_BYTES = 0.5, 150_000
 
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class TraceWidget(Controls):
+class TraceWidget(Asking):
     """Causal tracing of one image and question, by hand.
 
     Args:
@@ -94,29 +75,6 @@ class TraceWidget(Controls):
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
-    look = traitlets.Dict(help="Colours and words of the front end.").tag(sync=True, result=True)
-    setup = traitlets.Dict(help="What the model and the inputs are, and what may be chosen.").tag(
-        sync=True, result=True
-    )
-    picture = traitlets.Bytes(b"", help="The picture as JPEG.").tag(sync=True, result=True)
-    picture_map = traitlets.Dict(help="What lies over the picture.").tag(sync=True, result=True)
-    other_picture = traitlets.Bytes(b"", help="The picture of ImageSwap as JPEG.").tag(sync=True, result=True)
-    runs = traitlets.Dict(help="The clean and the corrupted run, and the total effect.").tag(sync=True, result=True)
-    grid = traitlets.Dict(help="The grid in view; NaN where it is not computed.").tag(sync=True, result=True)
-    grids: traitlets.List[Any] = traitlets.List(help="The other grids that are computed for these inputs.").tag(
-        sync=True, result=True
-    )
-    detail = traitlets.Dict(help="The patched run of what is selected.").tag(sync=True, result=True)
-    pinned = traitlets.Dict(help="The patched run that was pinned.").tag(sync=True, result=True)
-    curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
-    steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
-        sync=True, result=True
-    )
-    generation = traitlets.Int(0, help="Counts the inputs; results say of which they are.").tag(sync=True, result=True)
-    heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
-
-    #: Whether it was closed.
-    _gone = False
     _internal = ("show_traits", "together", "say", "go_back", "set_state", "instead")
 
     def __init__(
@@ -220,9 +178,7 @@ class TraceWidget(Controls):
         path: str | None = None,
         scene: Scene | None = None,
     ) -> None:
-        #: What the session was asked, or shows, of each trait that is acted on: another value is somebody's wish.
-        self._known: dict[str, Any] = {}
-        self._blamed = ""
+        self._known = {}
         square = square_for(tracer.model.grid)
         self._conductor = conductor
         self._observers.lock = conductor.lock
@@ -243,140 +199,13 @@ class TraceWidget(Controls):
         self._known |= {name: getattr(self, name) for name in (*ASKED, "overlay", "square")}
         self._history = History(self._asked())
         self.on_msg(self._on_message)
-        self._act_on(["question"], self._on_question)
-        self._act_on(["example"], self._on_example)
-        self._act_on(["metric", "foil"], self._on_scoring)
-        self._act_on(DAMAGE, self._on_damage)
-        self._act_on(VIEW, self._on_view)
-        self._act_on(SELECTED, self._on_selection)
-        self._act_on(["overlay", "square"], self._on_overlay)
+        self._listen()
         self._conductor.begin()
 
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
 
-    @property
-    def _closed(self) -> str:  # type: ignore[override]
-        return CLOSED if isinstance(self._conductor, Player) else ""
-
-    # --- inputs that are no traits -----------------------------------------------------------------------------------
-
-    @property
-    def model(self) -> BlipVqa:
-        """The model. Another one (a `BlipVqa`, a hub id or a folder) keeps what fits it, and says what it does not."""
-        return self.tracer.model
-
-    @model.setter
-    def model(self, model: BlipVqa | str | os.PathLike[str]) -> None:
-        self._needs_model("model")
-        given = as_model(model)
-        with self._conductor.lock:
-            if given is not self.model:
-                self._use_model(given)
-
-    @property
-    def image(self) -> Image.Image:
-        """The picture, RGB; may be set to whatever `Tracer` takes."""
-        return self._image
-
-    @image.setter
-    def image(self, image: ImageLike) -> None:
-        self._needs_model("image")
-        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        self._change_subject(image=as_image(image), path=path)
-
-    @property
-    def answer(self) -> str:
-        """The answer that is scored: the given one, else the model's own. None lets a given one go."""
-        return self.tracer.answer if self._answer is None else self._answer
-
-    @answer.setter
-    def answer(self, answer: str | None) -> None:
-        self._needs_model("answer")
-        if answer is not None:
-            self.model.answer_ids("answer", answer)
-        with self._conductor.lock:
-            self._answer = answer
-            self._conductor.change(answer=answer)
-            self._remember()
-
-    def _needs_model(self, name: str) -> None:
-        self._needs_open()
-        if self._closed:
-            raise ValueError(f"{name}: {self._closed}")
-
-    def _needs_open(self) -> None:
-        if self._gone:
-            raise RuntimeError(
-                f"this {type(self).__name__} was closed; {self.instead}"
-                if not self._closed
-                else f"this {type(self).__name__} was closed; load what it showed again"
-            )
-
-    def _use_model(self, model: BlipVqa) -> None:
-        """Go on with another model, and let go what it cannot take."""
-        asked = len(model.question_ids(self.question))  # refused before anything changes
-        dropped = []
-        if self._answer is not None and not _taken(lambda: model.answer_ids("answer", self._answer or "")):
-            self._answer = None
-            dropped.append("answer")
-        foil, metric = self.foil, self.metric
-        if foil and not _taken(lambda: model.answer_ids("foil", foil)):
-            foil = ""
-            dropped.append("foil")
-        grid, before = model.grid, self._conductor
-        region = self.region
-        if region is not None and grid != self.model.grid:
-            region = None
-            dropped.append("region")
-        other = self.other_question
-        if self.corruption == "QuestionSwap" and not _taken(lambda: len(model.question_ids(other)) == asked):
-            other = self.question
-            dropped.append("other_question")
-        assert isinstance(before, Conductor)
-        damage = figure.corruption(
-            {name: getattr(self, name) for name in DAMAGE} | {"region": region, "other_question": other}, self._swapped
-        )
-        square = min(self.square, max(grid))
-        tracer = Tracer(model, self._image, self.question, answer=self._answer, corruption=damage)
-        cells, patches = list(self.selection), list(self.patches)
-        layers = {name: len(block.layers) for name, block in model.blocks.items()}
-        if any(layer >= layers[self.block] for layer, _ in cells):
-            cells = []
-            dropped.append("selection")
-        if any(row >= grid[0] or column >= grid[1] for row, column in patches):
-            patches = []
-            dropped.append("patches")
-        after = Conductor(tracer, self, before.view, square, before)
-        before.close()
-        with self.together():
-            self._conductor = after
-            nothing: dict[str, Any] = {
-                name: {} for name in ("runs", "grid", "detail", "pinned", "curve", "picture_map")
-            }
-            self.show_traits(**nothing, grids=[], heads={}, generation=after.generation, selection=[], patches=[])
-            self.show_traits(**figure.asked(tracer), square=square, example=self.example if model.built_in else -1)
-            view = self._fitting(self._view())
-            self.show_traits(**view._asdict())
-            after.look_at(view)
-            self.show_traits(selection=cells, patches=patches)
-            self._select()
-            after.painter.choose(self.overlay, self.square)
-            after.begin()
-            if foil:  # of as many tokens as the answer? that is known once it is computed
-                self.show_traits(foil=foil, metric=metric)
-                after.change(foil=foil, metric=metric)
-            self._history = History(self._asked())
-            self._show_steps()
-            if dropped:
-                self.show_traits(error=f"model: {', '.join(dropped)} did not fit {model.name} and was let go")
-
     # --- what Python may ask -----------------------------------------------------------------------------------------
-
-    @property
-    def tracer(self) -> Tracer:
-        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
-        return self._conductor.tracer
 
     @property
     def trace(self) -> Trace:
@@ -529,64 +358,6 @@ class TraceWidget(Controls):
             self._observers.forget()
         super().close()
         self._gone = True
-
-    # --- observers ---------------------------------------------------------------------------------------------------
-
-    def observe(self, handler: Any, names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002
-        """Call a function when traits change, see `traitlets.HasTraits.observe`.
-
-        It may set what it likes. Of results it is told where its output goes to the cell that registered it. An
-        exception of it is shown, and changes nothing here.
-        """
-        super().observe(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
-
-    def unobserve(self, handler: Any, names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002
-        """Call a function no more, see `traitlets.HasTraits.unobserve`."""
-        super().unobserve(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
-        self._observers.forget(handler)
-
-    def _follow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
-        """Call a function of ours at once, under the lock, on the thread that changes a trait."""
-        super().observe(handler, list(names))
-
-    def _unfollow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
-        super().unobserve(handler, list(names))
-
-    def _act_on(self, names: Sequence[str], act: Callable[[str], None]) -> None:
-        """Do what is asked where a trait says something else than what is known; by whom and when it was set is one."""
-
-        def changed(change: Any) -> None:
-            name = change["name"]
-            with self._conductor.lock:
-                value = getattr(self, name)
-                if _plain(value) != _plain(self._known.get(name)):
-                    self._needs_open()
-                    self._known[name] = value
-                    act(name)
-
-        self._follow(changed, names)
-
-    @property
-    def _observers(self) -> Observers:
-        """Users' functions; made when it is first asked for, which a subclass may do before there is anything else."""
-        if "_told" not in self.__dict__:
-            self._told = Observers(self._call_page, self._blame)
-        return self._told
-
-    def _call_page(self) -> None:
-        self.say({"type": "call", "id": 0, "generation": self.generation})
-
-    def _blame(self, handler: Any, change: Any, error: Exception) -> None:
-        """Say that a user's function failed, until the next result."""
-        name = getattr(handler, "__qualname__", None) or repr(handler)
-        with self._conductor.lock:
-            if change["name"] == "error" or self.error not in ("", self._blamed):
-                return
-            self._blamed = (
-                f"{name}, a function of your own that observes {change['name']!r}, raised {type(error).__name__}: "
-                f"{error}. Its traceback is in the cell's output or in the log; the figure is as it was."
-            )
-            self.show_traits(error=self._blamed)
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 
@@ -747,217 +518,6 @@ class TraceWidget(Controls):
                 ),
                 theme=theme,
             )
-
-    # --- what changes ------------------------------------------------------------------------------------------------
-
-    def _change_subject(self, example: int = -1, path: str | None = None, **changes: Any) -> None:
-        """Another image or question, which has an answer of its own; a foil was for the old one."""
-        with self._conductor.lock:
-            self.show_traits(example=example, foil="")
-            if self.metric == "logit_difference":
-                self.show_traits(metric="probability")
-                changes["metric"] = "probability"
-            self._answer = None
-            self._image = changes.get("image", self._image)
-            if "image" in changes:  # what was marked on the old picture means nothing on the new one
-                self._path = path
-                self.show_traits(patches=[], region=None)
-                if self.block == "image_encoder":  # its cells are parts of the picture
-                    self.show_traits(selection=[])
-                if self._swap is not None and self._swap is self._chance_swap:
-                    self._swap = None
-                    self.show_traits(other_picture=b"")
-            if "question" in changes:  # its tokens are others
-                self.show_traits(selection=[])
-            self._select()
-            self._conductor.change(answer=None, foil=None, corruption=self._asked_damage(), **changes)
-            self._remember()
-
-    def _use_other(self, swap: ImageSwap) -> None:
-        shown = figure.picture(swap.image)
-        with self._conductor.lock:
-            self._swap = swap
-            self.show_traits(other_picture=shown, corruption="ImageSwap")
-            self._conductor.change(corruption=self._asked_damage())
-            self._remember()
-
-    def _asked_damage(self) -> Any:
-        """The corruption that the traits ask for; another question must have as many tokens as this one."""
-        model = self.tracer.model
-        if self.corruption == "QuestionSwap":
-            other = model.question_ids(self.other_question) if self.other_question else []
-            if len(other) != len(model.question_ids(self.question)):
-                self.show_traits(other_question=self.question)
-        elif self.corruption == "ImageSwap" and not self.other_picture:
-            self.show_traits(other_picture=figure.picture(self._swapped().image))
-        return self._damage()
-
-    def _on_question(self, _name: str) -> None:
-        self._change_subject(question=self.question)
-
-    def _on_example(self, _name: str) -> None:
-        if self.example >= 0:
-            chosen = examples()[self.example]
-            self.show_traits(question=chosen.question)
-            self._change_subject(self.example, image=chosen.image, question=chosen.question)
-
-    def _on_scoring(self, name: str) -> None:
-        changes: dict[str, Any] = {"metric": self.metric} if name == "metric" else {"foil": self.foil or None}
-        if not self.foil and self.metric == "logit_difference":
-            changes["metric"] = "probability"
-            self.show_traits(metric="probability")
-        self._conductor.change(**changes)
-        self._remember()
-
-    def _on_damage(self, name: str) -> None:
-        damage = self._asked_damage() if name == "corruption" else self._damage()
-        view = self._fitting(self._view())
-        if view != self._view():
-            self.show_traits(**view._asdict())
-            self._conductor.look_at(view)
-        self._conductor.change(corruption=damage)
-        self._remember("noise" if name == "noise" else None)  # the slider is moved, the rest is set
-
-    def _on_view(self, _name: str) -> None:
-        view = self._fitting(self._view())
-        self.show_traits(**view._asdict())
-        self._conductor.look_at(view)
-        self._remember()
-
-    def _on_selection(self, name: str) -> None:
-        if getattr(self, name):
-            self.show_traits(**{other: [] for other in SELECTED if other != name})
-        self._select()
-        self._remember()
-
-    def _on_overlay(self, _name: str) -> None:
-        self._conductor.painter.choose(self.overlay, self.square)
-
-    def _chosen(self) -> Chosen:
-        return Chosen(tuple(self.selection), tuple(self.patches))
-
-    def _select(self) -> None:
-        """Patch what the traits say is selected."""
-        if self.patches:
-            self._conductor.select_patches(self.patches)
-        else:
-            self._conductor.select(self.selection)
-
-    # --- undo and redo -----------------------------------------------------------------------------------------------
-
-    def _asked(self) -> dict[str, Any]:
-        """All that was asked, the pictures too."""
-        return {
-            **{name: getattr(self, name) for name in ASKED},
-            "image": self._image,
-            "answer": self._answer,
-            "swap": self._swap,
-            "path": self._path,
-        }
-
-    def _remember(self, gesture: str | None = None) -> None:
-        self._history.add(self._asked(), gesture)
-        self._show_steps()
-
-    def _show_steps(self) -> None:
-        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
-
-    def _step(self, *, back: bool) -> None:
-        with self._conductor.lock:
-            now = self._history.present
-            asked = self._history.undo() if back else self._history.redo()
-            if asked is None:
-                return
-            self._image, self._answer, self._path = asked["image"], asked["answer"], asked["path"]
-            with self.together():
-                if asked["swap"] is not self._swap:
-                    self._swap = asked["swap"]
-                    other = b"" if self._swap is None else figure.picture(self._swap.image)
-                    self.show_traits(other_picture=other)
-                self.show_traits(**{name: asked[name] for name in ASKED if name not in SELECTED})
-                self._show_steps()
-            changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}
-            changes: dict[str, Any] = {
-                name: asked[name] for name in ("image", "question", "answer", "metric") if name in changed
-            }
-            if "foil" in changed:
-                changes["foil"] = asked["foil"] or None
-            if changed & {*DAMAGE, "swap"}:
-                changes["corruption"] = self._damage()
-            if changed & set(VIEW):
-                self._conductor.look_at(self._view())
-            if changes:
-                self._conductor.change(**changes)
-            self.show_traits(**{name: asked[name] for name in SELECTED})
-            self._select()
-
-    # --- the conductor's screen --------------------------------------------------------------------------------------
-
-    def show_traits(self, **state: Any) -> None:
-        """Set traits without acting on them."""
-        with self._conductor.lock:
-            if self._blamed and self._blamed == self.error and not RESULTS.isdisjoint(state):
-                state = {"error": ""} | state
-            for name, value in state.items():
-                self._known[name] = value
-                self.set_trait(name, value)
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is shown inside reaches the front end in one message."""
-        with self._conductor.lock, self.hold_sync():
-            yield
-
-    def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Send a message to the front end."""
-        with self._conductor.lock:
-            self.send(content, buffers)
-
-    def go_back(self, tracer: Tracer, asked: Collection[str] = ()) -> None:
-        """Show the inputs that a tracer stands for, but for those arguments of it that are being changed."""
-        with self._conductor.lock:
-            before, inputs = self._asked(), figure.asked(tracer)
-            good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
-            swap = tracer.corruption if "corruption" not in asked else None
-            if isinstance(swap, ImageSwap) and swap != self._damage():
-                self._swap = swap
-                self.show_traits(other_picture=figure.picture(swap.image))
-            back = {name: value for name, value in inputs.items() if ARGUMENTS.get(name, "corruption") not in asked}
-            if "answer" not in asked:
-                self._answer = tracer.given["answer"]
-            if "image" not in asked:
-                self._image, self._path = tracer.image, good["path"] if good else None
-            if not {"image", "question"} & set(asked):
-                back["example"] = good["example"] if good else -1
-            self.show_traits(**back)
-            if before != (now := self._asked()):
-                self._history.mend(now)
-            refused = [name for name in TEXTS if before[name] != now[name] and before[name] not in self.error]
-            if self.error and refused:
-                said = ", ".join(f"{name} {before[name]!r}" for name in refused)
-                self.show_traits(error=f"{self.error} (refused: {said})")
-            self._show_steps()
-
-    def _positions(self) -> int | None:
-        return self._conductor.positions(self.block)
-
-
-def _of_the_house(handler: Any) -> bool:
-    """Whether it is a method of ipywidgets' or anywidget's, not of a user's subclass."""
-    return isinstance(handler, traitlets.EventHandler) and issubclass(AnyWidget, handler.this_class or object)
-
-
-def _taken(check: Callable[[], Any]) -> bool:
-    """Whether a check lets something pass."""
-    try:
-        return check() is not False
-    except (ValueError, TypeError):
-        return False
-
-
-def _plain(value: Any) -> Any:
-    """A trait's value for comparing: whether pairs are lists or tuples is one."""
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _picture_in(buffers: Sequence[Any] | None) -> bytes:

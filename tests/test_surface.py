@@ -1,7 +1,6 @@
 """What a widget takes by name: inputs that are no traits, names that do not exist, and what it is when it is closed."""
 
 import copy
-import io
 import pickle
 
 import numpy as np
@@ -86,9 +85,9 @@ def test_tab_shows_what_is_for_users(widget):
 
 
 def test_help_says_what_every_trait_accepts():
-    for name, trait in TraceWidget.class_traits().items():
-        if name in vars(TraceWidget) or name in vars(TraceWidget.__mro__[1]):
-            assert trait.help, name
+    ours = [each for each in TraceWidget.class_traits().values() if each.this_class.__module__.startswith("blip_trace")]
+    assert len(ours) > 30
+    assert [trait.name for trait in ours if not trait.help] == []
     assert "from 1 to 200" in TraceWidget.samples.help
     assert '"restore" or "disrupt"' in TraceWidget.direction.help
 
@@ -104,7 +103,7 @@ def test_an_image_is_set_as_by_hand(widget, demo, tmp_path, kind):
     given = {"picture": other, "array": np.asarray(other.convert("RGB")), "bytes": path.read_bytes(), "path": path}[
         kind
     ]
-    widget.selection = [(5, 5)]
+    widget.selection, before = [(5, 5)], widget.image
     widget.image = given
     widget.wait(30)
     alone = Tracer(demo, given, widget.question, corruption=GaussianNoise(samples=2))
@@ -115,11 +114,7 @@ def test_an_image_is_set_as_by_hand(widget, demo, tmp_path, kind):
     assert widget.detail["indirect_effect"] == pytest.approx(effect.indirect_effect, abs=1e-6)
     widget.undo()
     widget.wait(30)
-    assert (
-        widget.runs["clean"]["score"]
-        == pytest.approx(Tracer(demo, examples()[0].image, widget.question).clean.score, abs=1e-6)
-        or widget.example == -1
-    )
+    assert np.array_equal(np.asarray(widget.tracer.image), np.asarray(before))
 
 
 def test_a_bad_image_is_refused_and_nothing_changes(widget):
@@ -295,4 +290,3 @@ def test_a_closed_widget_says_so(demo, example, tmp_path):
     assert widget.noise == widget.tracer.corruption.factor
     assert TraceWidget.from_tracer(widget.tracer).noise == 5.0
     assert isinstance(repr(widget), str)
-    assert io.StringIO(repr(widget)).read() == repr(widget)
