@@ -53,7 +53,8 @@ def more_heads(hf):
 @pytest.mark.parametrize("change", [subclassed, smaller_eps, more_heads, own_forward])
 def test_what_changes_without_a_weight_or_a_module_is_noticed(change):
     """`module.__class__ = Other`, numbers such as LayerNorm's eps or the heads, and a second forward of one's own: the
-    old score was given on. The look compares classes, forwards, and the numbers that BLIP's modules compute with."""
+    old score was given on. The look compares classes, forwards, and the numbers that BLIP's modules compute with.
+    """
     hf = plain_hf()
     own_forward(hf)
     model = wrap(hf)
@@ -67,7 +68,8 @@ def test_what_changes_without_a_weight_or_a_module_is_noticed(change):
 @pytest.mark.parametrize("edit", ["data", "numpy", "storage"])
 def test_a_kept_run_is_not_read_again_after_an_edit_behind_the_counter(edit):
     """NOT MENDED. `computed` only glances, so `tracer.clean` (and provenance) stay those of the old weights until some
-    other run looks closely. It should look closely when it is not inside a computation."""
+    other run looks closely. It should look closely when it is not inside a computation.
+    """
     hf = plain_hf()
     tracer = ask(wrap(hf))
     before, weight = tracer.clean.score, layer(hf).intermediate.dense.weight
@@ -249,7 +251,7 @@ def test_a_part_of_another_type_after_loading_is_refused(part):
 
 
 def test_a_part_that_leaves_memory_after_loading_is_refused():
-    """`Tensor on device meta is not on the expected device cpu!`"""
+    """`Tensor on device meta is not on the expected device cpu!`."""
     hf = plain_hf()
     tracer = ask(wrap(hf))
     assert tracer.clean
@@ -332,7 +334,7 @@ def test_adapters_in_full_precision_of_half_models_act(kind):
 
 
 def test_a_config_that_asks_for_attentions_is_no_change():
-    """transformers then puts its inert hooks on while the proof runs: "changes its own weights"."""
+    """Transformers then puts its inert hooks on while the proof runs: "changes its own weights"."""
     hf = plain_hf()
     for config in (hf.config, hf.config.text_config, hf.config.vision_config):
         config.output_attentions = config.output_hidden_states = True
@@ -374,7 +376,8 @@ def test_feed_forward_in_pieces_is_refused_for_that():
 
 def test_positions_edited_are_other_weights():
     """NOT MENDED. `weights_hash` reads `state_dict`, which leaves out buffers that are not saved (position_ids): other
-    numbers under the same `weights` in settings, and a data set's folder goes on with both."""
+    numbers under the same `weights` in settings, and a data set's folder goes on with both.
+    """
     hf = plain_hf()
     model = wrap(hf)
     tracer = ask(model)
@@ -386,7 +389,8 @@ def test_positions_edited_are_other_weights():
 
 def test_another_module_in_place_of_dropout_acts():
     """NOT MENDED. Shortcuts step over dropout, so a GELU there makes a refusal ("gives another output") where hooks
-    would have been right: what stands where BLIP has dropout should be known only as Dropout or Identity."""
+    would have been right: what stands where BLIP has dropout should be known only as Dropout or Identity.
+    """
     hf = plain_hf()
     layer(hf).output.dropout = nn.GELU()
     assert_as_hooks(wrap(hf))
