@@ -36,10 +36,11 @@ TOGETHER, READERS = 150, 4
 class Watch:
     """The state of a model, as it was when last looked at.
 
-    Three things are compared: which modules there are, of which classes, with their modes, hooks and settings; each tensor's place and version
-    counter, which counts what is written in place; and samples of its numbers, because writing through ``.data`` or
-    NumPy is not counted. The samples lie on diagonals that cross every row and every column: a changed row, column,
-    block of them, or sum of outer products is seen. A single number changed behind the counter's back is not.
+    Three things are compared: which modules there are, of which classes, with their modes, hooks and settings; each
+    tensor's place and version counter, which counts what is written in place; and samples of its numbers, because
+    writing through ``.data`` or NumPy is not counted. The samples lie on diagonals that cross every row and every
+    column: a changed row, column, block of them, or sum of outer products is seen. A single number changed behind the
+    counter's back is not.
     """
 
     def __init__(self, model: nn.Module) -> None:
