@@ -9,17 +9,18 @@ Ends: at an error or nothing.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from blip_trace_widget.forward import Activations
+from blip_trace_widget.forward import Activations, words_of
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
-from blip_trace_widget.modules import compiled_modules, hooked, knows_training
-from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
+from blip_trace_widget.sites import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def check_parts(model: BlipVqa) -> None:
     Raises:
         ValueError: naming what does not fit, with a way out.
     """
-    _check_weights(model.hf)
+    check_weights(model.hf)
     _check_calls(model.hf)
     _check_processor(model)
 
@@ -59,7 +60,12 @@ def check_mode(hf: Any) -> None:
         )
 
 
-def _check_weights(hf: Any) -> None:
+def check_weights(hf: Any) -> None:
+    """Whether all weights are here, on one device and of one type.
+
+    Raises:
+        ValueError: naming one that is not.
+    """
     tensors = [*hf.named_parameters(), *hf.named_buffers()]
     away = next((name for name, tensor in tensors if tensor.is_meta), None)
     devices = sorted({str(tensor.device) for _, tensor in tensors})
@@ -70,8 +76,9 @@ def _check_weights(hf: Any) -> None:
             "BlipVqa.from_pretrained(name, device=...) load it"
         )
     kinds: dict[torch.dtype, str] = {}
+    adapters = adapter_parameters(hf)
     for name, parameter in hf.named_parameters():
-        if parameter.dtype.is_floating_point and "lora_" not in name:
+        if parameter.dtype.is_floating_point and id(parameter) not in adapters:
             kinds.setdefault(parameter.dtype, name)
     if len(kinds) > 1:
         told = ", ".join(f"{name} is {str(kind).removeprefix('torch.')}" for kind, name in kinds.items())
@@ -92,6 +99,21 @@ def _check_calls(hf: Any) -> None:
             f"model: {compiled[0]} is compiled, so that hooks in it are not sure to be called. Hand over the model as "
             "it was before torch.compile"
         )
+    for name, module in hf.named_modules():
+        if getattr(module, "chunk_size_feed_forward", 0):
+            raise ValueError(
+                f"model: {name} calls its MLP piece by piece (chunk_size_feed_forward is "
+                f"{module.chunk_size_feed_forward}), so that a state of it could not be told. Set "
+                "chunk_size_feed_forward = 0 on every layer: the numbers are the same"
+            )
+    places: dict[nn.Module, str] = {}
+    for name in (name for names in BLOCKS.values() for name in _watched(hf, names)):
+        module = hf.get_submodule(name)
+        if places.setdefault(module, name) != name:
+            raise ValueError(
+                f"model: {places[module]} and {name} are one and the same module, so that a state of one could not be "
+                "told from the other's. Give each layer its own: copy.deepcopy the module"
+            )
     for name, module in (("the model itself", hf), ("text_decoder", hf.text_decoder)):
         placed = "_hf_hook" in module.__dict__  # accelerate moves inputs to the one device there is
         if hooked(module) and not placed:
@@ -100,6 +122,12 @@ def _check_calls(hf: Any) -> None:
                 "never calls it, so that would not act. Put it on text_decoder.bert, text_decoder.cls, text_encoder or "
                 "a module in them, or remove it"
             )
+
+
+def _watched(hf: Any, names: BlockSites) -> Iterator[str]:
+    """The modules of a block that hooks are put on."""
+    for layer in range(len(hf.get_submodule(names.layers))):
+        yield from (".".join(filter(None, (names.layers, str(layer), site))) for site in names.sites.values())
 
 
 def _check_processor(model: BlipVqa) -> None:
@@ -120,7 +148,7 @@ def _check_processor(model: BlipVqa) -> None:
         raise ValueError(
             f"model: its image encoder has {positions} positions, and its config (image_size, patch_size) says {tokens}"
         )
-    words = hf.text_encoder.embeddings.word_embeddings.num_embeddings
+    words = _words(hf)
     last = max(processor.tokenizer.get_vocab().values(), default=0)
     if last >= words:
         raise ValueError(
@@ -133,6 +161,13 @@ def _check_processor(model: BlipVqa) -> None:
             f"processor: its tokenizer ends texts with id {end}, the model with {model.end_id} "
             "(config.text_config.sep_token_id). Take the model's own processor"
         )
+
+
+def _words(hf: Any) -> int:
+    """How many words both the question encoder and the answer decoder know."""
+    tables = (part.embeddings.word_embeddings for part in (hf.text_encoder, hf.text_decoder.bert))
+    # What PEFT puts around a table shows its weight alone.
+    return min(int(getattr(table, "num_embeddings", 0) or table.weight.shape[0]) for table in tables)
 
 
 def prove(model: BlipVqa) -> None:
@@ -198,8 +233,9 @@ class _Given:
         return numbers.to(self._model.device, self._model.dtype)
 
     def _ids(self, count: int) -> Tensor:
-        words = int(self._model.hf.text_encoder.embeddings.word_embeddings.num_embeddings)
-        ids = torch.randint(words, (1, count), generator=self._generator, dtype=torch.long, device="cpu")
+        ids = torch.randint(
+            _words(self._model.hf), (1, count), generator=self._generator, dtype=torch.long, device="cpu"
+        )
         return ids.to(self._model.device)
 
 
@@ -240,12 +276,12 @@ def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Ten
     delta = torch.cat([(tokens - clean) / strength, given.random(*tokens.shape)])
     known = ImageMemory(encoder.layers, Projections(encoder.layers, clean, bias=True))
     memory = known.plus(Projections(encoder.layers, delta, bias=False), strength)
-    asked = encoder.apply(hf.text_encoder.embeddings, given.question)
+    asked = encoder.apply(words_of(hf.text_encoder.embeddings), given.question)
     encoded = encoder.record(asked.expand(2, -1, -1), memory, lambda: None)
-    said = _generate(model, encoded.output[:1])
+    said = _generate(model, encoded.output[:1].clone())  # hooks may write into what they get
     room = given.answer.shape[1]
     given.answer[:, : said.shape[1]] = said[:, :room]
-    begun = decoder.apply(hf.text_decoder.bert.embeddings, given.answer)
+    begun = decoder.apply(words_of(hf.text_decoder.bert.embeddings), given.answer)
     looked_at = TokenMemory(decoder.layers, encoded.output[:, None])
     decoded = decoder.record(begun.expand(2, -1, -1), looked_at, lambda: None)
     logits = decoder.apply(hf.text_decoder.cls, decoded.output)

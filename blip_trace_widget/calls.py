@@ -158,6 +158,27 @@ def kept_of(instance: Any) -> dict[str, Any]:
     return kept[1]
 
 
+_THREAD = threading.local()
+
+
+@contextmanager
+def without_glances() -> Iterator[None]:
+    """In this thread a model is looked at before a computation only, not whenever what is kept is read.
+
+    For whoever shows what was computed a moment ago, piece by piece.
+    """
+    before, _THREAD.glances = glances(), False
+    try:
+        yield
+    finally:
+        _THREAD.glances = before
+
+
+def glances() -> bool:
+    """Whether reading what is kept looks at the model first, in this thread."""
+    return bool(getattr(_THREAD, "glances", True))
+
+
 class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stands
     """A property of something with a model, computed at its first use under the model's lock, and kept.
 

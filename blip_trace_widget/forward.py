@@ -38,6 +38,16 @@ def as_it_is(_stage: str, rows: Tensor) -> Tensor:
     return rows
 
 
+def words_of(embeddings: Any) -> Callable[[Tensor], Tensor]:
+    """Embeddings of token ids, called as the model calls them: hooks may ask for the argument by its name."""
+
+    def embed(ids: Tensor) -> Tensor:
+        rows: Tensor = embeddings(input_ids=ids)
+        return rows
+
+    return embed
+
+
 def stage_of(state: State) -> str:
     """The stage at which a state is replaced."""
     if state.head is None:
@@ -52,10 +62,12 @@ class Activations:
     Attributes:
         inputs: what enters layer 0, (S, n, D).
         values: stage -> one (S, n, D) tensor a layer.
+        result: what leaves the block, (S, n, D), where that may be something else than the last layer's output.
     """
 
     inputs: Tensor
     values: dict[str, list[Tensor]]
+    result: Tensor | None = None
 
     def into(self, layer: int) -> Tensor:
         """What enters a layer, (S, n, D)."""
@@ -63,13 +75,14 @@ class Activations:
 
     @property
     def output(self) -> Tensor:
-        """What leaves the last layer, (S, n, D)."""
-        return self.values["block_output"][-1]
+        """What leaves the block, (S, n, D)."""
+        return self.values["block_output"][-1] if self.result is None else self.result
 
     def part(self, samples: slice) -> Activations:
         """Some of the samples; what is the same in every sample stays whole."""
         values = {stage: [part_of(tensor, samples) for tensor in layers] for stage, layers in self.values.items()}
-        return Activations(part_of(self.inputs, samples), values)
+        result = None if self.result is None else part_of(self.result, samples)
+        return Activations(part_of(self.inputs, samples), values, result)
 
 
 @dataclass(frozen=True)

@@ -72,16 +72,16 @@ class HookedBlock(Block):
         """See `Block.record`."""
         values: dict[str, list[list[Tensor]]] = {stage: [[] for _ in self.layers] for stage in self.stages}
         seen = None if memory is None else memory.states()
-        samples = max(inputs.shape[0], 1 if seen is None else seen.shape[0])
+        samples, outputs = max(inputs.shape[0], 1 if seen is None else seen.shape[0]), []
         for at in range(samples):
 
             def keep(layer: int, stage: str, rows: Tensor) -> Tensor:
                 values[stage][layer].append(rows.clone())
                 return rows
 
-            self._pass(part_of(inputs, slice(at, at + 1)), _of_run(seen, at, 0), check, keep)
+            outputs.append(self._pass(part_of(inputs, slice(at, at + 1)), _of_run(seen, at, 0), check, keep))
         recorded = {stage: [torch.cat(every) for every in layers] for stage, layers in values.items()}
-        return Activations(inputs, recorded)
+        return Activations(inputs, recorded, torch.cat(outputs))
 
     def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
         """See `Block.cut`."""
@@ -155,9 +155,9 @@ class HookedBlock(Block):
         return edit
 
     def _pass(self, inputs: Tensor, seen: Tensor | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
-        """One run, (1, n, D) -> (1, n, D), each stage edited."""
+        """One run, (1, n, D) -> (1, n, D), each stage edited; on copies, into which the user's hooks may write."""
         with self.edited(check, edit):
-            return self._stack(inputs, seen)
+            return self._stack(inputs.clone(), None if seen is None else seen.clone())
 
     @contextmanager
     def edited(self, check: Callable[[], None], edit: LayerEdit) -> Iterator[None]:

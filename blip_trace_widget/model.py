@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +27,9 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget import __version__
-from blip_trace_widget.admission import check_mode, check_parts, prove
+from blip_trace_widget.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.blocks import ImageBlock, TextBlock
-from blip_trace_widget.calls import Computing
+from blip_trace_widget.calls import Computing, ModelChangedError, glances
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
 from blip_trace_widget.hooked import HookedBlock, Stack
@@ -43,9 +44,10 @@ from blip_trace_widget.weights import Watch, weights_hash
 #: What stands around words.
 PUNCTUATION = ".,;:?!\"'()"
 
+#: A computation that took so many times the time of a look is followed by a close one.
+CLOSE_LOOKS = 30
+
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-#: How a model was computed when it was proven.
-_PROVEN: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
@@ -162,17 +164,21 @@ class BlipVqa(Unpicklable):
         return not any(self.changed.values())
 
     def _prove(self) -> None:
-        """Hold a run against the model's own forward, once for each model and what it is made of."""
-        kind = [(name, type(block), tuple(self.changed[name])) for name, block in self.blocks.items()]
-        if _PROVEN.get(self.hf) != kind:
-            with Computing(self):
-                prove(self)
-                if True in self._watch.look():
-                    raise ValueError(
-                        "model: a module of it changes its own weights while it runs, as some quantised layers do, so "
-                        "that the same question would be answered in two ways. Load it in floating point"
-                    )
-            _PROVEN[self.hf] = kind
+        """Hold a run against the model's own forward."""
+        with Computing(self):
+            prove(self)
+            structure, weights = self._watch.look()
+            if structure:
+                raise ValueError(
+                    "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same "
+                    "question would be answered in two ways. Remove the hook that does that"
+                )
+            if weights:
+                raise ValueError(
+                    "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, "
+                    "so that the same question would be answered in two ways. Load it in floating point, or count in "
+                    "something that is no buffer"
+                )
 
     @contextmanager
     def unchanging(self) -> Iterator[None]:
@@ -180,23 +186,32 @@ class BlipVqa(Unpicklable):
 
         Raises:
             ValueError: if it cannot be traced any more.
+            ModelChangedError: at the end, if somebody changed it meanwhile.
         """
+        began = time.perf_counter()
         if not self._inside:
             self._look()
             if self._refusal is not None:
                 raise ValueError(str(self._refusal))
+        looked = time.perf_counter()
         self._inside += 1
         try:
             yield
         finally:
             self._inside -= 1
+        if not self._inside:
+            before = self.version
+            # What took long gives time for changes that only a close look shows, and for such a look.
+            self._look(closely=time.perf_counter() - looked > CLOSE_LOOKS * (looked - began))
+            if self.version != before:
+                raise ModelChangedError
 
     def glance(self) -> None:
         """Look whether the model has changed, unless it is computing just now: then it was looked at before."""
-        if self.lock.acquire(blocking=False):
+        if glances() and self.lock.acquire(blocking=False):
             try:
                 if not self._inside:
-                    self._look(closely=False)
+                    self._look()
             finally:
                 self.lock.release()
 
@@ -206,7 +221,11 @@ class BlipVqa(Unpicklable):
             return
         self.version += 1
         self._provenance = None
-        if not structure:
+        if not structure and self._refusal is None:
+            try:
+                check_weights(self.hf)
+            except ValueError as error:
+                self._refusal = error
             return
         self._refusal = None
         self._inside += 1  # no further look while what is new is looked at

@@ -9,7 +9,7 @@ Ends: at what is so. `blip_trace_widget.model` chooses how each block is compute
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -33,13 +33,18 @@ _INERT = "transformers.utils.output_capturing"
 
 def hooked(module: nn.Module) -> bool:
     """Whether calling a module does something beside or instead of its class's own forward."""
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    return any(getattr(hook, "__module__", "") != _INERT for hook in hooks) or "forward" in module.__dict__
+    hooks = [*acting(module._forward_hooks), *acting(module._forward_pre_hooks)]
+    return bool(hooks) or "forward" in module.__dict__
 
 
-def hooks_on_all_modules() -> bool:
-    """Whether somebody has registered a hook for every module there is."""
-    return bool(torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks)
+def acting(hooks: Mapping[int, Any]) -> list[int]:
+    """The numbers of the hooks that may change something."""
+    return [number for number, hook in hooks.items() if getattr(hook, "__module__", "") != _INERT]
+
+
+def hooks_on_all_modules() -> list[int]:
+    """The numbers of the hooks that somebody has registered for every module there is."""
+    return [*torch_module._global_forward_hooks, *torch_module._global_forward_pre_hooks]
 
 
 def is_linear(module: Any) -> bool:
@@ -92,13 +97,34 @@ def knows_training(module: nn.Module) -> bool:
 
 
 def compiled_modules(model: nn.Module) -> list[str]:
-    """The modules below a model that `torch.compile` has taken over; hooks in them are not sure to be called."""
+    """The modules below a model that were compiled in one of torch's ways; hooks in them are not sure to be called."""
     wrapper = getattr(torch._dynamo, "OptimizedModule", ()) if hasattr(torch, "_dynamo") else ()
-    return [
-        name
-        for name, module in model.named_modules()
-        if name and (isinstance(module, wrapper) or getattr(module, "_compiled_call_impl", None) is not None)
-    ]
+
+    def compiled(module: nn.Module) -> bool:
+        return (
+            isinstance(module, (torch.jit.ScriptModule, *((wrapper,) if wrapper else ())))
+            or getattr(module, "_compiled_call_impl", None) is not None
+            or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
+        )
+
+    return [name for name, module in model.named_modules() if name and compiled(module)]
+
+
+def adapter_parameters(model: nn.Module) -> set[int]:
+    """The identities of the parameters that PEFT's layers add, which cast what they get and give."""
+    return {
+        id(parameter)
+        for module in model.modules()
+        for name in getattr(module, "adapter_layer_names", ())
+        for parameter in _parameters_of(getattr(module, name, None))
+    }
+
+
+def _parameters_of(kept: Any) -> Iterator[nn.Parameter]:
+    if isinstance(kept, nn.Parameter):
+        yield kept
+    elif isinstance(kept, nn.Module):
+        yield from kept.parameters()
 
 
 def active_adapters(model: nn.Module) -> list[str]:

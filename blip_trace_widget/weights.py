@@ -19,6 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from blip_trace_widget.modules import acting, hooks_on_all_modules
+
+#: What BLIP's modules compute with beside their weights.
+_NUMBERS = (
+    *("eps", "scale", "num_heads", "num_attention_heads", "attention_head_size", "chunk_size_feed_forward"),
+    *("_compiled_call_impl", "forward"),
+)
 #: Values that are compared as they are written.
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -29,10 +36,11 @@ TOGETHER, READERS = 150, 4
 class Watch:
     """The state of a model, as it was when last looked at.
 
-    Three things are compared: which modules there are, with their modes and hooks; each tensor's place and version
-    counter, which counts what is written in place; and samples of its numbers, because writing through ``.data`` or
-    NumPy is not counted. The samples lie on diagonals that cross every row and every column: a changed row, column,
-    block of them, or sum of outer products is seen. A single number changed behind the counter's back is not.
+    Three things are compared: which modules there are, of which classes, with their modes, hooks and settings; each
+    tensor's place and version counter, which counts what is written in place; and samples of its numbers, because
+    writing through ``.data`` or NumPy is not counted. The samples lie on diagonals that cross every row and every
+    column: a changed row, column, block of them, or sum of outer products is seen. A single number changed behind the
+    counter's back is not.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -62,7 +70,7 @@ class Watch:
         return False, not all(map(torch.equal, kept, samples))
 
     def _gather(self) -> None:
-        self._modules = [module.__dict__ for module in self._model.modules()]
+        self._modules = list(self._model.modules())
         self._structure = _structure(self._modules)
         tensors = _tensors(self._modules)
         self._places, self._views = list(map(_place, tensors)), _views(tensors)
@@ -76,7 +84,7 @@ def weights_hash(model: Any) -> str:
     the time that hashing every byte takes (BLIP base: half a second).
     """
     digest = hashlib.sha256()
-    for name, tensor in _named_tensors(model.state_dict().items()):
+    for name, tensor in _named_tensors([*model.state_dict().items(), *_unusual_buffers(model)]):
         whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
         there = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()  # others lack some of these types
         bits = there.detach().contiguous().view(whole)
@@ -85,6 +93,14 @@ def weights_hash(model: Any) -> str:
         for axis in (0, 1):
             digest.update(table.sum(axis, dtype=torch.int64).cpu().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _unusual_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Buffers that are not saved with the weights, where somebody has put something else into them than positions."""
+    saved = model.state_dict().keys()
+    for name, buffer in model.named_buffers():
+        if name not in saved and not torch.equal(buffer.flatten().cpu(), torch.arange(buffer.numel(), device="cpu")):
+            yield name, buffer
 
 
 def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
@@ -100,19 +116,27 @@ def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tens
             yield from _named_tensors((f"{name}.{at}", each) for at, each in enumerate(value))
 
 
-def _structure(modules: Sequence[dict[str, Any]]) -> list[Any]:
-    """What modules there are below these, their modes and hooks; of adapters also their settings."""
+def _structure(modules: Sequence[nn.Module]) -> list[Any]:
+    """What modules there are below these, what they do, their modes and hooks; of adapters also their settings."""
+    kept = [module.__dict__ for module in modules]
     return [
-        *([*module["_modules"].values()] for module in modules),
-        *(module["training"] for module in modules),
-        *((*module["_forward_hooks"], None, *module["_forward_pre_hooks"]) for module in modules),
-        *("forward" in module for module in modules),
-        *(_settings(module) for module in modules if "peft_config" in module or "_active_adapter" in module),
+        hooks_on_all_modules(),
+        *((kind, getattr(kind, "forward", None)) for kind in dict.fromkeys(map(type, modules))),
+        *map(type, modules),
+        *([*module.get("_modules", {}).values()] for module in kept),
+        *(module.get("training") for module in kept),
+        *(acting(module.get(name, {})) for name in ("_forward_hooks", "_forward_pre_hooks") for module in kept),
+        *([_comparable(module.get(name)) for name in _NUMBERS] for module in kept),
+        *(_settings(module) for module in kept if "peft_config" in module or "_active_adapter" in module),
     ]
 
 
-def _tensors(modules: Sequence[dict[str, Any]]) -> list[Tensor]:
-    kept = [module[name] for name in ("_parameters", "_buffers") for module in modules]
+def _comparable(value: Any) -> Any:
+    return id(value) if isinstance(value, Tensor) else value
+
+
+def _tensors(modules: Sequence[nn.Module]) -> list[Tensor]:
+    kept = [module.__dict__.get(name, {}) for name in ("_parameters", "_buffers") for module in modules]
     return [tensor for tensors in kept for tensor in tensors.values() if tensor is not None]
 
 

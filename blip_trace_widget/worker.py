@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+from blip_trace_widget.calls import without_glances
+
 #: Seconds without work after which the thread ends; the next job starts another.
 IDLE_SECONDS = 2.0
 
@@ -141,7 +143,8 @@ class Worker:
             if job.cancelled.is_set():
                 job.running.close()
                 return False
-            next(job.running)
+            with without_glances():
+                next(job.running)
         except StopIteration:
             return False
         except BaseException as error:  # noqa: BLE001 - whatever it is, it must be shown and must not end the thread

@@ -19,7 +19,6 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples, surroundings
-from blip_trace_widget.model import _PROVEN
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import base_size, clock, matrix_rate, paper_cell, subject
@@ -116,12 +115,7 @@ def details(model, device):
     row("noise of ten samples, drawn on the CPU", clock(lambda: noise.bank(*shape), device, 3))
     row("the same, brought to the device", clock(lambda: noise.bank(*shape).to(device), device, 3))
     row("a look whether the weights are the same", clock(model._watch.look, device, 5))
-
-    def admitted():
-        _PROVEN.clear()
-        BlipVqa(model.hf, model.processor)
-
-    row("admission (`BlipVqa(...)`)", clock(admitted, device, 3))
+    row("admission (`BlipVqa(...)`)", clock(lambda: BlipVqa(model.hf, model.processor), device, 3))
     if device.type != "cpu":
         before = tracer.with_corruption(at="patch_embeddings", samples=1)
         row("12 × 577 image-encoder grid, one sample", clock(lambda: before.trace("image_encoder"), device))
