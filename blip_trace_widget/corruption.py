@@ -203,7 +203,7 @@ class ImageSwap(Corruption):
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        from blip_trace_widget.model import as_image, picture_hash
+        from blip_trace_widget.pictures import as_image, picture_hash
 
         picture = as_image(self.image)
         object.__setattr__(self, "image", picture)

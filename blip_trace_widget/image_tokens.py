@@ -23,7 +23,8 @@ from blip_trace_widget.calls import Check, computed, kept_of, no_check, on_cpu
 from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.memory import ImageMemory, Projections
-from blip_trace_widget.model import BlipVqa, picture_hash
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.pictures import picture_hash
 
 #: Samples of which `ImageTokens.damage` looks at the noise together.
 TOGETHER = 32

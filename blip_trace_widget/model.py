@@ -11,20 +11,17 @@ its own, so that reading a question never waits for a computation.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import io
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
@@ -37,11 +34,10 @@ from blip_trace_widget.forward import Block
 from blip_trace_widget.hooked import HookedBlock, Stack
 from blip_trace_widget.loading import load
 from blip_trace_widget.modules import active_adapters, changed_modules
+from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.surroundings import exact_convolution
 from blip_trace_widget.weights import Watch, weights_hash
-
-ImageLike: TypeAlias = "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes"
 
 #: What stands around words.
 PUNCTUATION = ".,;:?!\"'()"
@@ -468,64 +464,6 @@ class BlipVqa:
     def end_id(self) -> int:
         """The token that ends an answer."""
         return int(self.hf.config.text_config.sep_token_id)
-
-
-def as_image(image: ImageLike) -> Image.Image:
-    """A picture in RGB, from what users have at hand.
-
-    Raises:
-        TypeError: if it is of no accepted type.
-        ValueError: if it cannot be read as a picture, or an array has another shape.
-        OSError: if a path cannot be opened.
-    """
-    accepted = "a PIL image, a NumPy array (height, width[, 3 or 4]), a path, or the bytes of a picture file"
-    if isinstance(image, np.ndarray):
-        return _array_image(image, accepted)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        opened: Any = io.BytesIO(image)
-    elif isinstance(image, (str, os.PathLike)):
-        opened = Path(image)
-        if not opened.is_file():
-            raise FileNotFoundError(f"image: no such file: {os.fspath(image)!r}")
-    elif isinstance(image, Image.Image):
-        return _rgb(image, accepted)
-    else:
-        raise TypeError(f"image: expected {accepted}, got {type(image).__name__}")
-    try:
-        with Image.open(opened) as file:
-            return _rgb(file, accepted)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "it is no picture file" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({reason})") from error
-
-
-def picture_hash(image: Image.Image) -> str:
-    """SHA-256 of a picture's size and pixels, hexadecimal."""
-    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
-
-
-def _rgb(image: Image.Image, accepted: str) -> Image.Image:
-    if not image.width or not image.height:
-        raise ValueError(f"image: expected {accepted}, got a picture without pixels")
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits and more, which `convert` would cut off rather than scale
-            numbers = np.asarray(upright, dtype=np.float64)
-            upright = Image.fromarray(np.clip(numbers / 257, 0, 255).astype(np.uint8))
-        return upright.convert("RGB")
-    except OSError as error:
-        raise ValueError(f"image: expected {accepted}; this cannot be read as a picture ({error})") from error
-
-
-def _array_image(array: np.ndarray[Any, Any], accepted: str) -> Image.Image:
-    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
-    if not shaped or not array.size:
-        raise ValueError(f"image: expected {accepted}, got an array of shape {array.shape}")
-    if array.dtype != np.uint8:
-        if not np.issubdtype(array.dtype, np.floating) or not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(f"image: an array must be uint8, or floating point from 0 to 1; got {array.dtype}")
-        array = np.round(array * 255).astype(np.uint8)
-    return Image.fromarray(array).convert("RGB")
 
 
 def _unwrapped(model: Any) -> BlipForQuestionAnswering:

@@ -44,7 +44,8 @@ from blip_trace_widget.image_tokens import ImageTokens
 from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock_out_by_layer
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
-from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner

@@ -30,9 +30,10 @@ from blip_trace_widget.grids import CellIndex, Chosen
 from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
-from blip_trace_widget.model import BlipVqa, ImageLike, as_image
+from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.overlay import EFFECTS, square_for
 from blip_trace_widget.page import page
+from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene

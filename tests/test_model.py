@@ -5,16 +5,14 @@ import importlib.metadata
 import json
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from random_models import random_config
 from transformers import BertConfig, BertModel, BlipForConditionalGeneration
 
 from blip_trace_widget import BlipVqa, Tracer, load_trace
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model import as_image, picture_hash
+from blip_trace_widget.pictures import picture_hash
 from blip_trace_widget.weights import weights_hash
 
 
@@ -112,31 +110,6 @@ def test_without_network_and_cache_the_error_shows_the_ways_out(monkeypatch, tmp
 def test_wrong_options_are_named(options, named):
     with pytest.raises(ValueError, match=named):
         BlipVqa.from_pretrained(MODEL_FOLDER, **options)
-
-
-def test_pictures_of_every_kind_are_read(tmp_path):
-    picture = Image.new("RGB", (12, 8), (200, 30, 90))
-    picture.save(tmp_path / "picture.png")
-    array = np.asarray(picture)
-    for given in (
-        picture,
-        array,
-        array.astype(np.float64) / 255,
-        tmp_path / "picture.png",
-        str(tmp_path / "picture.png"),
-        (tmp_path / "picture.png").read_bytes(),
-        np.dstack([array, np.full((8, 12), 255, np.uint8)]),
-        picture.convert("RGBA"),
-    ):
-        assert np.array_equal(np.asarray(as_image(given)), array)
-    assert as_image(picture.convert("L")).mode == "RGB"
-    assert as_image(np.zeros((4, 6), np.uint8)).size == (6, 4)
-
-
-def test_a_photo_is_turned_as_its_camera_says():
-    picture = Image.new("RGB", (12, 8))
-    picture.getexif()[0x0112] = 6
-    assert as_image(picture).size == (8, 12)
 
 
 def test_processor_configuration_of_blip_base_is_understood(folder, example):

@@ -28,7 +28,7 @@ from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, as_metric, kl_divergence
-from blip_trace_widget.model import as_image, picture_hash
+from blip_trace_widget.pictures import as_image, picture_hash
 from blip_trace_widget.sites import BLOCKS, SITES, one_of
 from blip_trace_widget.tracer import Tracer
 

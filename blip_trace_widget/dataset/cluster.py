@@ -24,7 +24,8 @@ from blip_trace_widget import __version__
 from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, Tables, image_name, trace_batch
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.export import picture
-from blip_trace_widget.model import BlipVqa, as_image
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.pictures import as_image
 
 if TYPE_CHECKING:
     from distributed import Client

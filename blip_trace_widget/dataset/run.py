@@ -20,7 +20,8 @@ from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.model import BlipVqa, as_image
+from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.pictures import as_image
 from blip_trace_widget.sites import whole_number
 
 if TYPE_CHECKING:

@@ -1,0 +1,495 @@
+"""Pictures of other people: every mode, every kind of file, damaged ones too."""
+
+import io
+import struct
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from blip_trace_widget import GaussianNoise, ImageSwap, Tracer, TraceWidget, trace_dataset
+from blip_trace_widget.pictures import as_image
+
+RANDOM = np.random.default_rng(5)
+PIXELS = RANDOM.integers(0, 256, (12, 18, 3), dtype=np.uint8)
+PIXELS[0, 0], PIXELS[0, 1] = 255, 0
+PICTURE = Image.fromarray(PIXELS)
+GRAY = PIXELS[:, :, 0].copy()
+#: What each format is called, and how it is written.
+FORMATS = {
+    "PNG": {},
+    "JPEG": {"quality": 95},
+    "GIF": {},
+    "BMP": {},
+    "TIFF": {"compression": "tiff_lzw"},
+    "WEBP": {"lossless": True},
+    "PPM": {},
+    "ICO": {"sizes": [(16, 16)]},
+    "DDS": {},
+    "TGA": {"compression": "tga_rle"},
+    "PCX": {},
+    "SGI": {},
+    "MPO": {"save_all": True, "append_images": [PICTURE]},
+    "JPEG2000": {},
+    "ICNS": {},
+}
+
+
+def pixels(image):
+    return np.asarray(as_image(image))
+
+
+def written(picture, kind, **options):
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def same(image, expected=PIXELS):
+    np.testing.assert_array_equal(pixels(image), expected)
+
+
+def gray(image):
+    same(image, np.dstack([GRAY] * 3))
+
+
+# --- what is read ----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_picture_from_wherever_it_comes(tmp_path):
+    path = tmp_path / "picture.png"
+    PICTURE.save(path)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        same(file)
+    for image in (
+        *(PICTURE, Image.open(path), path, str(path), content, bytearray(content), memoryview(content)),
+        io.BytesIO(content),
+        {"bytes": content, "path": None},
+        {"bytes": content, "path": "https://elsewhere/picture.png"},
+        {"bytes": None, "path": str(path)},
+        {"path": path},
+    ):
+        same(image)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float16", "float32", "float64", "bool", "int64", "uint16", "int32"])
+@pytest.mark.parametrize("layout", ["last", "first"])
+@pytest.mark.parametrize("make", [np.asarray, torch.as_tensor], ids=["array", "tensor"])
+def test_arrays_and_tensors_of_every_type_and_layout(kind, layout, make):
+    array, expected = PIXELS, PIXELS
+    if kind == "bool":
+        array, expected = PIXELS > 127, (PIXELS > 127) * np.uint8(255)
+    elif kind.startswith("float"):
+        array = (PIXELS / 255).astype(kind)
+    else:
+        array = PIXELS.astype(kind)
+    if layout == "first":
+        array = np.ascontiguousarray(np.moveaxis(array, 2, 0))
+    same(make(array), expected)
+    one = array[:1] if layout == "first" else array[:, :, :1]
+    same(make(one), np.dstack([expected[:, :, 0]] * 3))
+    same(make(one.squeeze()), np.dstack([expected[:, :, 0]] * 3))
+
+
+def test_tensors_that_are_part_of_something():
+    tensor = (torch.as_tensor(PIXELS) / 255).requires_grad_()
+    same(tensor)
+    same(tensor.permute(2, 0, 1))
+    assert np.abs(pixels(tensor.bfloat16()).astype(int) - PIXELS).max() <= 1
+    with torch.inference_mode():
+        same(torch.as_tensor(PIXELS))
+
+
+def test_rounding_beyond_the_ends_is_cut_off():
+    array = PIXELS / 255
+    array[0, 0], array[0, 1] = 1.0000002, -1e-6
+    same(array)
+    same(array.astype(np.float32))
+    array[0, 0] = 1.2
+    with pytest.raises(ValueError, match=r"got an array of float64 from -1e-06 to 1\.2.*shape \(12, 18, 3\)"):
+        as_image(array)
+
+
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        (
+            np.zeros((3, 5, 3), np.uint8),
+            r"shape \(3, 5, 3\), from 0 to 0: its channels may be the first axis or the last",
+        ),
+        (np.zeros((5, 6, 7), np.uint8), r"\(5, 6, 7\).*no axis is its 1, 3 or 4 channels"),
+        (np.zeros((2, 3, 20, 20), np.uint8), r"\(2, 3, 20, 20\); take one picture of the batch, image\[0\]"),
+        (np.zeros((0, 5, 3), np.uint8), r"\(0, 5, 3\)"),
+        (np.zeros(9, np.uint8), r"\(9,\)"),
+        (PIXELS * 1.0, "from 0 to 255.*astype"),
+        (PIXELS / 127.5 - 1, "from -1 to 1"),
+        (PIXELS.astype(np.int64) - 3, "from -3 to 252"),
+        (PIXELS.astype(np.int64) * 1000, "from 0 to 255000"),
+        ((PIXELS > 100).astype(np.int64), "from 0 to 1"),
+        (np.full((5, 5), np.nan), "finite numbers, got an array of float64 from nan to nan"),
+        (np.full((5, 5), np.inf), "finite numbers"),
+        (np.full((5, 5), 1j), "an array of complex128"),
+        (np.full((5, 5), "a"), "an array of <U1"),
+        (np.full((5, 5), None), "an array of object"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_with_its_shape_and_range(array, told):
+    with pytest.raises(ValueError, match=f"image: .*{told}"):
+        as_image(array)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "RGBX", "RGBa"])
+def test_modes_of_colour(mode):
+    picture = PICTURE.convert("RGBA").convert("RGBa") if mode == "RGBa" else PICTURE.convert(mode)
+    same(picture)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV"])
+def test_modes_that_round(mode):
+    assert np.abs(pixels(PICTURE.convert(mode)).astype(int) - PIXELS).max() <= {"CMYK": 0, "YCbCr": 3, "HSV": 12}[mode]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(GRAY),
+        Image.fromarray(GRAY).convert("LA"),
+        Image.fromarray(GRAY).convert("I"),
+        Image.fromarray(GRAY).convert("F"),
+        Image.fromarray((GRAY / 255).astype(np.float32)),
+        Image.fromarray(GRAY.astype(np.int32) * 257),
+        Image.fromarray(GRAY.astype(np.uint16)),
+        Image.fromarray(GRAY.astype(np.uint16) * 4),
+        Image.fromarray(GRAY.astype(np.uint16) * 16),
+        Image.fromarray(np.round(GRAY * (4095 / 255)).astype(np.uint16)),
+        Image.fromarray(GRAY.astype(np.uint16) * 256),
+        Image.fromarray(GRAY.astype(np.uint16) * 257),
+        Image.fromarray(GRAY.astype(np.float32) * 257),
+        Image.frombytes("I;16B", (18, 12), (GRAY.astype(">u2") * 257).tobytes()),
+        Image.fromarray(GRAY.astype(np.uint16) * 257).convert("I"),
+        Image.fromarray(GRAY).convert("P"),
+    ],
+    ids=lambda picture: picture.mode,
+)
+def test_a_gray_picture_is_the_same_in_every_mode(picture):
+    gray(picture)
+
+
+def test_gray_files_of_more_than_8_bits(tmp_path):
+    for numbers in (GRAY.astype(np.uint16) * 257, GRAY.astype(np.uint16) * 16, GRAY.astype(np.uint16)):
+        for kind in ("PNG", "TIFF"):
+            gray(written(Image.fromarray(numbers), kind))
+        gray(numbers)
+    gray(written(Image.fromarray((GRAY / 255).astype(np.float32)), "TIFF"))
+    same(Image.new("I", (18, 12)), np.zeros_like(PIXELS))
+
+
+def test_black_and_white_and_palettes():
+    mask = GRAY > 127
+    same(Image.fromarray(mask), np.dstack([mask * np.uint8(255)] * 3))
+    few = PICTURE.quantize(16)
+    same(few, np.asarray(few.convert("RGB")))
+    same(few.convert("PA"), np.asarray(few.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("picture", "told"),
+    [
+        (Image.fromarray(np.full((4, 4), -2, np.int32)), "got I of int32 from -2 to -2"),
+        (Image.fromarray(np.full((4, 4), 70000, np.int32)), "70000"),
+        (Image.fromarray(np.full((4, 4), 1, np.int32)), "got I of int32 from 1 to 1"),
+        (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "finite"),
+        (Image.fromarray(np.full((4, 4), 1e9, np.float32)), "1e\\+09"),
+        (Image.new("LAB", (4, 4)), "LAB.*ImageCms"),
+        (Image.new("RGB", (0, 4)), "without pixels"),
+    ],
+    ids=["negative", "large", "0 and 1", "nan", "F", "LAB", "empty"],
+)
+def test_pixels_that_cannot_be_told_are_refused(picture, told):
+    with pytest.raises(ValueError, match=f"image: .*{told}"):
+        as_image(picture)
+
+
+def test_transparent_pixels_lie_over_white(tmp_path):
+    clear = PICTURE.convert("RGBA")
+    clear.putalpha(Image.fromarray((GRAY > 127).astype(np.uint8) * 255))
+    expected = np.where((GRAY > 127)[:, :, None], PIXELS, 255)
+    same(clear, expected)
+    same(np.asarray(clear), expected)
+    for kind in ("PNG", "WEBP", "TIFF"):
+        same(written(clear, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})), expected)
+    half = Image.new("LA", (4, 4), (0, 128))
+    same(half, np.full((4, 4, 3), 127))
+    keyed = written(Image.new("RGB", (4, 4), (10, 20, 30)), "PNG", transparency=(10, 20, 30))
+    same(keyed, np.full((4, 4, 3), 255))
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([9, 9, 9, 200, 10, 20])
+    palette.info["transparency"] = 1
+    same(palette, np.full((4, 4, 3), 255))
+
+
+# --- orientation -----------------------------------------------------------------------------------------------------
+
+
+def exif(orientation, *, ascii_width=False):
+    """Orientation, and an ImageWidth that is a text, as phones and scripts write it."""
+    entries = [(0x0112, 3, 1, struct.pack("<HH", orientation, 0))]
+    if ascii_width:
+        entries.insert(0, (0x0100, 2, 4, b"12\0\0"))
+    body = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + b"\0\0\0\0"
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
+def test_pictures_stand_upright_as_viewers_show_them(orientation, kind):
+    options = dict(FORMATS[kind])
+    if kind == "TIFF" and orientation in range(1, 9):  # Pillow writes no other
+        options["tiffinfo"] = {0x0112: orientation}
+    elif kind != "TIFF":
+        options["exif"] = exif(orientation)
+    content = written(PICTURE, kind, **options)
+    with Image.open(io.BytesIO(content)) as file:
+        expected = np.asarray(ImageOps.exif_transpose(file).convert("RGB"))
+    same(content, expected)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_badly_typed_tag_beside_the_orientation_matters_not(kind):
+    content = written(PICTURE, kind, **FORMATS[kind], exif=exif(6, ascii_width=True))
+    plain = written(PICTURE, kind, **FORMATS[kind])
+    same(content, np.rot90(pixels(plain), -1))
+
+
+def test_an_orientation_that_is_none_is_ignored():
+    for value in ("6", b"6", (6, 6), 6.5, None, -1):
+        picture = PICTURE.copy()
+        picture.getexif()[0x0112] = value
+        same(picture)
+
+
+# --- what is not read ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "told"),
+    [
+        (3, TypeError, "expected a PIL image.*got int"),
+        (None, TypeError, "got NoneType"),
+        ([1, 2], TypeError, "got list"),
+        (io.StringIO("x"), TypeError, "binary mode"),
+        ({"bytes": "text"}, TypeError, "expected bytes under 'bytes', got str"),
+        ({"url": "x"}, ValueError, r"a mapping with \['url'\]"),
+        ({}, ValueError, "mapping"),
+        ("https://example.org/cat.jpg", ValueError, r"the address 'https://example.org/cat.jpg'.*save.*bytes"),
+        ("data:image/png;base64,iVBOR", ValueError, "address"),
+        ("s3://bucket/key.png", ValueError, "address"),
+        ("nowhere.png", FileNotFoundError, "image: no such file: 'nowhere.png'"),
+        ("nowhere/at/all.png", FileNotFoundError, "no such file"),
+        ("a" * 5000, OSError, "cannot be opened|no such file"),
+        ("a\0b", ValueError, "no path|no such file"),
+        (".", IsADirectoryError, "is a folder"),
+        ("/dev/zero", ValueError, "no regular file"),
+        (b"", ValueError, r"this cannot be read as a picture \(it is empty\)"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ValueError, "it is an SVG drawing: save it as PNG"),
+        (b"<?xml version='1.0'?>\n<svg/>", ValueError, "SVG"),
+        (b"<!DOCTYPE html><html>", ValueError, "web page"),
+        (b"%PDF-1.7", ValueError, "PDF"),
+        (b"what is this", ValueError, "no picture file that is known here"),
+        (b"\0\0\0\x18ftypheic\0\0", ValueError, "HEIC|picture"),
+        (written(PICTURE, "PNG")[:60], ValueError, "cannot be read as a picture"),
+    ],
+)
+def test_what_is_no_picture_is_told(given, kind, told):
+    with pytest.raises(kind, match=f"(?s){told}"):
+        as_image(given)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    path = tmp_path / "half.jpg"
+    path.write_bytes(written(PICTURE.resize((90, 90)), "JPEG")[:700])
+    with pytest.raises(ValueError, match=r"half\.jpg' cannot be read as a picture"):
+        as_image(path)
+
+
+def test_lazy_pictures_whose_file_is_closed_gone_or_damaged(tmp_path):
+    path = tmp_path / "picture.png"
+    PICTURE.save(path)
+    closed = Image.open(path)
+    closed.close()
+    with path.open("rb") as file:
+        behind = Image.open(file)
+    content = written(PICTURE.resize((200, 200)), "PNG")
+    cut = Image.open(io.BytesIO(content[:300]))
+    for picture in (closed, behind, cut):
+        with pytest.raises(ValueError, match="cannot be read as a picture"):
+            as_image(picture)
+
+
+def test_a_bomb_is_refused(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ValueError, match="too large; make it smaller"):
+        as_image(written(PICTURE, "PNG"))
+
+
+def test_the_first_frame_is_taken():
+    other = Image.fromarray(255 - PIXELS)
+    for kind, options in {"GIF": {}, "TIFF": {}, "WEBP": {"lossless": True}, "PNG": {}}.items():
+        content = written(PICTURE, kind, save_all=True, append_images=[other], **options)
+        same(content, np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+
+
+def test_a_picture_that_changes_later_changes_nothing(demo):
+    for mine in (PIXELS.copy(), Image.fromarray(PIXELS.copy()), torch.as_tensor(PIXELS.copy())):
+        tracer, swap = Tracer(demo, mine, "what is it"), ImageSwap(mine)
+        if isinstance(mine, Image.Image):
+            mine.paste("red", (0, 0, 18, 12))
+        else:
+            mine[:] = 7
+        same(tracer.image)
+        same(swap.image)
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def test_no_picture_ends_a_data_sets_run(tmp_path, small):
+    """Each is skipped with its name, in this run and in the next one."""
+    badly = tmp_path / "badly.jpg"
+    badly.write_bytes(written(PICTURE, "JPEG", exif=exif(6, ascii_width=True)))
+    closed = Image.open(io.BytesIO(written(PICTURE, "PNG")))
+    closed.close()
+    damaged = tmp_path / "damaged.dds"
+    damaged.write_bytes(written(PICTURE, "DDS")[:90] + b"\xff" * 60)
+    pictures = [
+        badly,
+        closed,
+        damaged,
+        "https://example.org/a.png",
+        np.full((3, 5, 3), 1),
+        {"bytes": b"x", "path": None},
+        5,
+    ]
+    samples = [(picture, "is it red", "blue") for picture in pictures]
+    for _ in range(2):
+        found = trace_dataset(
+            samples,
+            small,
+            tmp_path / "out",
+            corruption=GaussianNoise(samples=2),
+            metric="kl_divergence",
+            progress=False,
+        )
+        rows = found.samples
+        assert list(rows["reason"].notna()) == [False, *[True] * 6]
+        assert set(rows["reason"].dropna()) == {"the picture cannot be read"}
+        assert "damaged.dds" in rows["why"][2]
+        assert "address" in rows["why"][3]
+
+
+def test_a_widget_says_what_is_wrong_with_a_dropped_file(short_curve):
+    widget = TraceWidget()
+    widget.wait(60)
+    shown = widget.tracer.image
+    for number, (content, told) in enumerate([(b"<svg/>", "SVG"), (b"plain text", "cannot be read"), (b"", "one picture file")]):
+        widget._handle_custom_msg({"type": "image", "id": number + 1}, [memoryview(content)])
+        widget.wait(30)
+        assert told in widget.error
+        assert widget.tracer.image is shown
+    widget.close()
+
+
+# --- damaged files ---------------------------------------------------------------------------------------------------
+
+
+def originals():
+    """Small files of every format that this Pillow writes, in several modes."""
+    files = {}
+    for kind, options in FORMATS.items():
+        for mode in ("RGB", "L", "P", "RGBA", "1", "I;16", "CMYK"):
+            try:
+                picture = Image.fromarray(GRAY.astype(np.uint16) * 257) if mode == "I;16" else PICTURE.convert(mode)
+                files[kind, mode] = written(picture, kind, **options)
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+    for kind in ("JPEG", "PNG", "WEBP"):
+        files[kind, "exif"] = written(PICTURE, kind, **FORMATS[kind], exif=exif(6, ascii_width=True))
+    return files
+
+
+def mutated(random, content):
+    """A few bytes changed, left out, doubled, or the rest cut off; most of them near the beginning."""
+    data = bytearray(content)
+    for _ in range(random.integers(1, 6)):
+        at = int(random.integers(0, min(len(data), 200) if random.random() < 0.7 else len(data)))
+        kind = random.integers(0, 6)
+        if kind == 0:
+            data[at] = random.integers(0, 256)
+        elif kind == 1:
+            data[at] ^= 1 << random.integers(0, 8)
+        elif kind == 2:
+            data[at : at + 4] = random.choice([b"\xff\xff\xff\xff", b"\0\0\0\0", b"\x7f\xff\xff\xff", b"\x80\0\0\0"])
+        elif kind == 3:
+            del data[at : at + int(random.integers(1, 9))]
+        elif kind == 4:
+            data[at:at] = data[at : at + int(random.integers(1, 30))]
+        else:
+            del data[max(at, 8) :]
+        if not data:
+            break
+    return bytes(data)
+
+
+def end_of(content):
+    """How reading ends; anything but a picture or our own error is a fault."""
+    try:
+        image = as_image(content)
+    except ValueError as error:
+        return "refused" if str(error).startswith("image: ") else error
+    return "read" if image.mode == "RGB" else image
+
+
+def fuzz(count, seed):
+    random, files = np.random.default_rng(seed), list(originals().items())
+    kinds = {kind for (kind, _), _ in files}
+    assert len(kinds) >= 10
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(count):
+            (kind, _), content = files[number % len(files)]
+            end = end_of(mutated(random, content))
+            assert end in ("read", "refused")
+            found[kind, end] = found.get((kind, end), 0) + 1
+    return found
+
+
+@pytest.fixture
+def small_pictures_only(monkeypatch):
+    """A damaged size may say gigabytes; such pictures are refused as any other bomb is."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
+
+
+def test_damaged_files_are_read_or_refused(small_pictures_only):
+    fuzz(2000, seed=1)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_damaged_files_are_read_or_refused(small_pictures_only):
+    found = fuzz(20_000, seed=2)
+    for kind in sorted({kind for kind, _ in found}):
+        print(kind, *(f"{found.get((kind, end), 0)} {end}" for end in ("read", "refused")))
+
+
+STARTS = [b"", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"RIFF\0\0\0\0WEBP"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(STARTS), st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(start, content):
+    assert end_of(start + content) in ("read", "refused")
