@@ -9,15 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blip_trace_widget.corruption import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.corruption import (
+        Corruption,
+        GaussianNoise,
+        ImageSwap,
+        MeanAblation,
+        QuestionSwap,
+    )
+    from blip_trace_widget.corruption import (
+        NoiseKind as NoiseKind,
+    )
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
     from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
+    from blip_trace_widget.differences import Difference
+    from blip_trace_widget.effect_grid import CellEffect
+    from blip_trace_widget.knockout import Knockout, KnockoutTrace
+    from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
+    from blip_trace_widget.metrics import MetricName as MetricName
     from blip_trace_widget.model import BlipVqa
-    from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace, load_trace
+    from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
+    from blip_trace_widget.readouts import Attention, LogitLens
+    from blip_trace_widget.results import Effect, Run, Trace, load_trace
+    from blip_trace_widget.sites import BlockName as BlockName
+    from blip_trace_widget.sites import Direction as Direction
+    from blip_trace_widget.sites import SiteName as SiteName
     from blip_trace_widget.sites import State
     from blip_trace_widget.tracer import Tracer
     from blip_trace_widget.widget import TraceWidget
@@ -25,19 +44,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Attention": "readouts",
     "BlipVqa": "model",
+    "BlockName": "sites",
+    "CellEffect": "effect_grid",
     "Comparison": "dataset.averages",
+    "Corruption": "corruption",
     "DatasetTrace": "dataset.traced",
+    "Difference": "differences",
+    "Direction": "sites",
     "Effect": "results",
     "GaussianNoise": "corruption",
+    "HeadTrace": "maps",
     "ImageSwap": "corruption",
+    "ImageTokenTrace": "maps",
+    "Knockout": "knockout",
+    "KnockoutTrace": "knockout",
+    "LogitLens": "readouts",
     "MeanAblation": "corruption",
     "MeanTrace": "dataset.averages",
-    "NoiseCurve": "results",
+    "MetricName": "metrics",
+    "NoiseCurve": "noise_curve",
+    "NoiseKind": "corruption",
     "QuestionSwap": "corruption",
     "Run": "results",
     "Sample": "dataset.samples",
+    "SiteName": "sites",
     "State": "sites",
+    "SuggestedFactor": "noise_curve",
     "Trace": "results",
     "TraceWidget": "widget",
     "Tracer": "tracer",
@@ -59,10 +93,20 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "ImageSwap",
     "QuestionSwap",
     "MeanAblation",
+    "Corruption",
     "Run",
     "Effect",
     "Trace",
+    "CellEffect",
+    "Difference",
+    "HeadTrace",
+    "ImageTokenTrace",
     "NoiseCurve",
+    "SuggestedFactor",
+    "Attention",
+    "LogitLens",
+    "Knockout",
+    "KnockoutTrace",
     "examples",
     "load_trace",
     "trace_dataset",

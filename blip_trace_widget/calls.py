@@ -1,4 +1,4 @@
-"""What callers hand in to long computations (cancel, progress), and the lock and mode they run under.
+"""What callers hand in to long computations (cancel, progress, Ctrl-C), and the lock and mode they run under.
 
 For: one meaning of `cancel=` and `progress=` everywhere.
 Cost: one call of `cancel` a layer, one of `progress` a chunk.
@@ -7,8 +7,12 @@ Ends: at plain callables.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
@@ -30,6 +34,10 @@ Value = TypeVar("Value")
 Method = TypeVar("Method", bound=Callable[..., Any])
 Check: TypeAlias = Callable[[], None]
 Progress: TypeAlias = Callable[[int, int], object]
+
+
+#: Work that is done within so many seconds shows no progress bar of itself.
+PATIENCE = 2.0
 
 
 def no_check() -> None:
@@ -56,21 +64,81 @@ def as_check(cancel: Any) -> Check:
 
 
 def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress, Callable[[], object]]:
-    """A callable on (done, total), and one that ends the display. True stands for a progress bar.
+    """A callable on (done, total), and one that ends the display.
+
+    True stands for a progress bar, None for one that comes after two seconds where somebody sits before it (a notebook,
+    a terminal) and goes when the work is done, False for none.
 
     Raises:
         TypeError: if `progress` is neither None, a bool nor callable.
     """
+    if progress is True or (progress is None and _watched()):
+        bar = _Bar(total, unit, patience=0.0 if progress else PATIENCE)
+        return bar.report, bar.close
     if progress is None or progress is False:
         return (lambda _done, _total: None), (lambda: None)
-    if progress is True:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=total, unit=unit)
-        return (lambda done, _total: bar.update(done - bar.n)), bar.close
     if not callable(progress):
         raise TypeError(f"progress: expected True or a callable on (done, total), got {type(progress).__name__}")
     return progress, (lambda: None)
+
+
+class _Bar:
+    """A progress bar that is made once so many seconds have passed; one that had to wait goes when the work is done.
+
+    Not tqdm's own `delay`: in a notebook its widgets, which are saved with it, would be made all the same.
+    """
+
+    def __init__(self, total: int, unit: str, patience: float) -> None:
+        self._options = {"total": total, "unit": unit, "leave": not patience}
+        self._due = time.monotonic() + patience
+        self._bar: Any = None
+        self.report(0, total)
+
+    def report(self, done: int, _total: int) -> None:
+        """So much is done."""
+        if self._bar is None and time.monotonic() >= self._due:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(**self._options, initial=0 if self._options["leave"] else done)
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """No more will be."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _watched() -> bool:
+    """Whether what is shown now is seen by somebody who waits for it: in a notebook, or in a terminal.
+
+    Threads are not: a widget's work has a display of its own.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return shell is not None or bool(sys.stderr is not None and sys.stderr.isatty())
+
+
+@contextmanager
+def ended_early(done: Callable[[], str], close: Callable[[], object]) -> Iterator[None]:
+    """Work that `cancel` or Ctrl-C ends before it is whole, and whose part is returned all the same.
+
+    Args:
+        done: says how much there is, for the warning that follows Ctrl-C.
+        close: ends the display of progress.
+    """
+    interrupted = False
+    try:
+        yield
+    except Cancelled:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        close()
+    if interrupted:
+        warnings.warn(f"interrupted: {done()} are computed, the others are NaN", stacklevel=6)
 
 
 def on_cpu(tensor: Tensor) -> NDArray[np.float64]:

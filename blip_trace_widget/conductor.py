@@ -516,10 +516,10 @@ def _patched(tracer: Tracer, chosen: Chosen, view: View, job: Job) -> Effect:
     if chosen.patches:
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in chosen.patches]
-        return tracer.patch_image_tokens(tokens, view.direction, job.cancelled)
+        return tracer.patch_image_tokens(tokens, view.direction, job.cancelled)  # type: ignore[arg-type]
     grid = tracer.cells(view.block, view.site, view.head, view.window)
     states = [state for cell in grid if cell.index in set(chosen.cells) for state in cell.states]
-    return tracer.patch(states, view.direction, job.cancelled)
+    return tracer.patch(states, view.direction, job.cancelled)  # type: ignore[arg-type]
 
 
 def _write(cells: Cells, computed: Sequence[Cell], scores: NDArray[np.float64]) -> None:

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from blip_trace_widget.sites import one_of, whole_number
+from blip_trace_widget.sites import named, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
     from blip_trace_widget.model import BlipVqa
+
+NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
+Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
+Goal: TypeAlias = Literal["mean", "zero"]
 
 NOISE_KINDS = ("multiplicative", "additive")
 #: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
@@ -52,7 +56,14 @@ class Corruption:
     #: Number of corrupted runs, S.
     samples: int = 1
     #: Which embeddings `delta` is added to, one of `PLACES`.
-    at: str = "image_embeddings"
+    at: Place = "image_embeddings"
+
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        texts = {name: repr(value) for name, value in shown.items()}
+        if shown.get("region") is not None:
+            texts["region"] = region_size(shown["region"])
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
 
     @property
     def strength(self) -> float:
@@ -100,7 +111,7 @@ class Corruption:
         return {"type": type(self).__name__}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GaussianNoise(Corruption):
     """Gaussian noise on the image tokens.
 
@@ -123,19 +134,19 @@ class GaussianNoise(Corruption):
     """
 
     factor: float = 5.0
-    kind: str = "multiplicative"
+    kind: NoiseKind = "multiplicative"
     samples: int = 10
     seed: int = 0
     region: Sequence[Sequence[bool]] | None = None
-    at: str = "image_embeddings"
+    at: Place = "image_embeddings"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
-        one_of("kind", self.kind, NOISE_KINDS)
+        object.__setattr__(self, "kind", named("kind", self.kind, NOISE_KINDS))
         object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", checked_region(self.region))
-        one_of("at", self.at, PLACES)
+        object.__setattr__(self, "at", named("at", self.at, PLACES))
 
     @property
     def strength(self) -> float:
@@ -185,7 +196,7 @@ class GaussianNoise(Corruption):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSwap(Corruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
@@ -226,7 +237,7 @@ class ImageSwap(Corruption):
         return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QuestionSwap(Corruption):
     """Another question of the same number of tokens instead of this one; the image stays.
 
@@ -264,7 +275,7 @@ class QuestionSwap(Corruption):
         return {"type": "QuestionSwap", "question": self.question}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeanAblation(Corruption):
     """Image tokens replaced by their mean over this image, or by zero.
 
@@ -277,11 +288,11 @@ class MeanAblation(Corruption):
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
 
-    to: str = "mean"
+    to: Goal = "mean"
     region: Sequence[Sequence[bool]] | None = None
 
     def __post_init__(self) -> None:
-        one_of("to", self.to, GOALS)
+        object.__setattr__(self, "to", named("to", self.to, GOALS))
         object.__setattr__(self, "region", checked_region(self.region))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
@@ -303,6 +314,12 @@ def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> tor
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
     """A region as plain JSON."""
     return None if region is None else [list(row) for row in region]
+
+
+def region_size(region: Sequence[Sequence[bool]]) -> str:
+    """A region in short: how many patches it has."""
+    patches = [patch for row in region for patch in row]
+    return f"{sum(patches)} of {len(patches)} patches"
 
 
 def checked_factor(name: str, value: object) -> float:

@@ -193,9 +193,11 @@ def _noise_curve(tensors: Tensors, metadata: Fields) -> Fields:
 
 def _state(entry: Any) -> State:
     try:
-        return State(**entry)
+        state = State(**entry)
+        whole_number("position", state.position, 0)  # by now no word
     except TypeError as error:
         raise ValueError(f"no state: {entry!r}: {error}") from error
+    return state
 
 
 TRACE = Kind("trace", "blip_trace_widget.trace", 1, _trace)

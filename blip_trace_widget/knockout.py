@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from blip_trace_widget.calls import Computing, Progress, as_check, as_progress
-from blip_trace_widget.forward import Cancelled, Cut
+from blip_trace_widget import summaries
+from blip_trace_widget.calls import Computing, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.effect_grid import asked_columns
+from blip_trace_widget.forward import Cut
 from blip_trace_widget.memory import TokenMemory
+from blip_trace_widget.metrics import quiet
 from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
-from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number, window_layers
+from blip_trace_widget.sites import TEXT_BLOCKS, named, one_of, whole_number, window_layers
+from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,8 +38,8 @@ if TYPE_CHECKING:
 ATTENTIONS = ("cross_attention", "self_attention")
 
 
-@dataclass(frozen=True, eq=False)
-class Knockout:
+@dataclass(frozen=True, eq=False, repr=False)
+class Knockout(Summarised):
     """A clean run without some of its attention edges.
 
     Attributes:
@@ -62,9 +66,50 @@ class Knockout:
         """Loss / score(clean); NaN where that is 0."""
         return self.loss / self.clean if self.clean else float("nan")
 
+    def plot(
+        self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None
+    ) -> Any:
+        """Draw the score with the edges and without.
 
-@dataclass(frozen=True, eq=False)
-class KnockoutTrace:
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"score"``.
+            limit: where the axis ends; default the larger score.
+            cmap: a matplotlib colour map or its name.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget import plots
+
+        one_of("value", value, ("score",))
+        names, values = ["clean", "without these edges"], np.array([self.clean, self.score])
+        return plots.bars(values, names, "score", _title(self.settings), ax, limit, cmap)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row: clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
+        import pandas as pd
+
+        numbers = {name: [getattr(self, name)] for name in ("clean", "score", "loss", "relative_loss")}
+        return pd.DataFrame({**numbers, **asked_columns(self.settings, 1)})
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            **_cut(self.settings),
+            "score": f"{summaries.number(self.clean)} → {summaries.number(self.score)}",
+            "relative loss": summaries.number(self.relative_loss),
+            "top": summaries.listed(self.top),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        return summaries.asked(self.settings)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KnockoutTrace(Summarised):
     """The same edges cut in a window of layers around each layer.
 
     Attributes:
@@ -80,15 +125,43 @@ class KnockoutTrace:
     @property
     def loss(self) -> NDArray[np.float64]:
         """score(clean) - scores, (layers,)."""
-        return self.clean - self.scores
+        return np.asarray(self.clean - self.scores)
 
     @property
+    @quiet
     def relative_loss(self) -> NDArray[np.float64]:
         """Loss / score(clean), (layers,); NaN where that is 0."""
         return self.loss / (self.clean or float("nan"))
 
+    def plot(
+        self,
+        ax: Any = None,
+        value: Literal["relative_loss", "loss", "score"] = "relative_loss",
+        limit: float | None = None,
+        cmap: Any = None,
+    ) -> Any:
+        """Draw what cutting around each layer costs.
+
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"relative_loss"``, ``"loss"`` or ``"score"``.
+            limit: where the axis ends; default the largest value. Give several figures the same to compare them.
+            cmap: a matplotlib colour map or its name.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget import plots
+
+        name = one_of("value", value, ("relative_loss", "loss", "score"))
+        values = self.scores if name == "score" else getattr(self, name)
+        return plots.bars(values, range(values.size), name.replace("_", " "), _title(self.settings), ax, limit, cmap)
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer: layer, clean, score, loss, relative_loss."""
+        """One row a layer: layer, clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -98,8 +171,32 @@ class KnockoutTrace:
                 "score": self.scores,
                 "loss": self.loss,
                 "relative_loss": self.relative_loss,
+                **asked_columns(self.settings, self.scores.size),
             }
         )
+
+    def _facts(self) -> dict[str, str]:
+        done, values = int(np.isfinite(self.scores).sum()), self.relative_loss
+        top = summaries.best(values, 1)
+        return {
+            **_cut(self.settings),
+            "layers": f"{done} of {self.scores.size}" if done < self.scores.size else str(done),
+            "largest relative loss": "".join(f"{summaries.number(values[at])} at layer {at[0]}" for at in top),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        return summaries.asked(self.settings)
+
+
+def _title(settings: dict[str, Any]) -> str:
+    head = "" if settings["head"] is None else f", head {settings['head']}"
+    return f"knockout, {settings['block']}: {settings['site']}{head}".replace("_", " ")
+
+
+def _cut(settings: dict[str, Any]) -> dict[str, str]:
+    edges = f"{len(settings['queries'])} queries × {len(settings['keys'])} keys"
+    layers = settings.get("layers")
+    return {"cut": f"{_title(settings)[10:]}, {edges}" + ("" if layers is None else f", layers {layers}")}
 
 
 def knock_out(
@@ -112,6 +209,7 @@ def knock_out(
     head: int | None = None,
 ) -> Knockout:
     """See `Tracer.knockout`."""
+    block, site = _which(block, site)
     edges, settings = _edges(tracer, block, site, head, queries, keys)
     depth = len(tracer.model.blocks[block].layers)
     chosen = sorted(set(whole_numbers("layers", layers, depth)))
@@ -136,25 +234,25 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
+    block, site = _which(block, site)
     check = as_check(cancel)
     with tracer.preparing(cancel):
         clean = tracer.clean.score
     edges, settings = _edges(tracer, block, site, head, queries, keys)
     depth = len(tracer.model.blocks[block].layers)
     settings["window"] = window = whole_number("window", window, 1, depth)
-    report, close = as_progress(progress, depth)
+    report, close = as_progress(progress, depth, "layer")
     scores = np.full(depth, np.nan)
-    with Computing(tracer.model):
-        try:
-            for layer in range(depth):
-                logits = _run(tracer, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
-                scores[layer] = tracer.score_logits(logits)[0]
-                report(layer + 1, depth)
-        except Cancelled:
-            pass
-        finally:
-            close()
+    with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(tracer.model):
+        for layer in range(depth):
+            logits = _run(tracer, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
+            scores[layer] = tracer.score_logits(logits)[0]
+            report(layer + 1, depth)
     return KnockoutTrace(scores, clean, settings)
+
+
+def _which(block: str, site: str) -> tuple[str, str]:
+    return named("block (of a knockout)", block, TEXT_BLOCKS), named("site (of a knockout)", site, ATTENTIONS)
 
 
 def _run(tracer: Tracer, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
@@ -174,17 +272,15 @@ def _edges(
     tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions
 ) -> tuple[Tensor, dict[str, Any]]:
     """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
-    one_of("block (of a knockout)", block, TEXT_BLOCKS)
-    one_of("site (of a knockout)", site, ATTENTIONS)
-    own = len(tracer.tokens(block))
-    looks_at_image = site == "cross_attention" and block == "question_encoder"
-    others = own if site == "self_attention" else len(tracer.question_tokens)
-    if looks_at_image:
-        others = tracer.model.image_token_count
-    rows = whole_numbers("queries", queries, own)
-    columns = image_tokens("keys", keys, tracer.model) if looks_at_image else whole_numbers("keys", keys, others)
+    own = tracer.tokens(block)
+    rows = whole_numbers("queries", queries, len(own), own)
+    if site == "cross_attention" and block == "question_encoder":
+        count, columns = tracer.model.image_token_count, image_tokens("keys", keys, tracer.model)
+    else:
+        others = own if site == "self_attention" else tracer.question_tokens
+        count, columns = len(others), whole_numbers("keys", keys, len(others), others)
     heads = tracer.model.blocks[block].heads
-    edges = torch.zeros((1 if head is None else heads, own, others), dtype=torch.bool, device=tracer.model.device)
+    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool, device=tracer.model.device)
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
     for row in rows:
         edges[which, row, columns] = True

@@ -2,26 +2,26 @@
 
 For: "which head?" (layers x heads) and "which part of the picture?" (rows x columns of patches).
 Cost: plain NumPy on what was computed.
-Ends: at numbers; the statistics are `blip_trace_widget.results.EffectGrid`'s, the drawing `blip_trace_widget.plots`'.
+Ends: at numbers; the statistics are `blip_trace_widget.effect_grid`'s, the drawing `blip_trace_widget.plots`'.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.metrics import Effects, indirect_effects, statistics
-from blip_trace_widget.results import EffectGrid
+from blip_trace_widget.effect_grid import EffectGrid
+from blip_trace_widget.metrics import Effects, indirect_effects, quiet, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class HeadTrace(EffectGrid):
     """Which attention heads matter: layers down, heads across.
 
@@ -36,7 +36,13 @@ class HeadTrace(EffectGrid):
 
     tokens: tuple[str, ...]
 
+    _axes = "layer", "head"
+
+    def _title(self) -> str:
+        return f"{self.settings['block']}: heads of {self.settings['site']}".replace("_", " ")
+
     @cached_property
+    @quiet
     def _effects(self) -> Effects:
         direction = self.settings["direction"]
         indirect = indirect_effects(self._total, self.samples, direction).sum(axis=-1)
@@ -45,20 +51,16 @@ class HeadTrace(EffectGrid):
         return statistics(self._total, indirect, score)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a head: block, site, layer, head, clean, corrupted, score, effects and standard errors."""
+        """One row a head: block, site, layer, head, the numbers, and what was asked; see `Trace.to_dataframe`."""
         layer, head = (axis.ravel() for axis in np.indices(self.samples.shape[1:3]))
-        return self._columns(block=self.settings["block"], site=self.settings["site"], layer=layer, head=head)
+        import pandas as pd
 
-    def plot(self, ax: Any = None) -> Any:
-        """The map, heads across and layers down; matplotlib axes, or a bqplot figure where matplotlib is missing."""
-        from blip_trace_widget import plots
-
-        layers, heads = self.samples.shape[1:3]
-        title = f"{self.settings['block']}: heads of {self.settings['site']}".replace("_", " ")
-        return plots.effect_map(self, title, ("layer", range(layers)), ("head", range(heads)), ax)
+        where = pd.array([self.settings.get("position")] * layer.size, dtype="Int64")  # missing: summed over positions
+        told = self.settings["block"], self.settings["site"]
+        return self._columns(block=told[0], site=told[1], layer=layer, head=head, position=where)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageTokenTrace(EffectGrid):
     """Which parts of the picture carry the answer: rows and columns of squares of patches.
 
@@ -69,18 +71,13 @@ class ImageTokenTrace(EffectGrid):
 
     patch: int
 
+    def _title(self) -> str:
+        return f"image tokens, {self.settings['direction']}"
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a square: row, column, clean, corrupted, score, effects and standard errors."""
+        """One row a square: row, column, the numbers, and what was asked; see `Trace.to_dataframe`."""
         row, column = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
-        return self._columns(row=row, column=column)
-
-    def plot(self, ax: Any = None) -> Any:
-        """The map as the picture lies; matplotlib axes, or a bqplot figure where matplotlib is missing."""
-        from blip_trace_widget import plots
-
-        rows, columns = self.samples.shape[1:]
-        title = f"image tokens, {self.settings['direction']}"
-        return plots.effect_map(self, title, ("row", range(rows)), ("column", range(columns)), ax)
+        return self._columns(row=row, column=column, block="image_tokens", site="image_tokens")
 
 
 def squares(rows: int, columns: int, patch: int) -> tuple[tuple[int, int], list[list[int]]]:

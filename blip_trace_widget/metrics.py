@@ -6,7 +6,8 @@ Ends: at numbers; nothing here knows a model, a layer or a widget.
 
 Sources: Zhang & Nanda 2023 (arXiv 2309.16042) for the choice of metrics; total and indirect effect as in Meng et al.
 2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run of sample s sees the same noise), so standard
-errors are taken over the paired differences.
+errors are taken over the paired differences. NaN and infinity are numbers here: a notebook's `np.seterr` changes
+nothing (`quiet`).
 """
 
 from __future__ import annotations
@@ -14,22 +15,42 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.sites import one_of
+from blip_trace_widget.sites import named
 
 if TYPE_CHECKING:
     import torch
 
 Array: TypeAlias = NDArray[np.float64]
+#: What a run can be scored by.
+MetricName: TypeAlias = Literal["probability", "log_probability", "logit_difference", "kl_divergence"]
+
+Given = ParamSpec("Given")
+Value = TypeVar("Value")
 
 #: Scores are computed in float32: a difference no larger than this is rounding, however alike it is in all samples.
 ROUNDING = 1e-6
 #: A total effect smaller than this is no effect.
 SMALLEST_TOTAL_EFFECT = 1e-3
+
+
+def quiet(function: Callable[Given, Value]) -> Callable[Given, Value]:
+    """A function whose arithmetic on NaN, infinity and the very small says nothing, whatever `np.seterr` was told.
+
+    Not `np.errstate` itself as a decorator: before NumPy 2 its threads would share what it restores.
+    """
+
+    @wraps(function)
+    def call(*arguments: Given.args, **keywords: Given.kwargs) -> Value:
+        with np.errstate(all="ignore"):
+            return function(*arguments, **keywords)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -109,10 +130,11 @@ def as_metric(metric: object) -> Metric:
         function: Any = metric
         name = str(getattr(metric, "__name__", type(metric).__name__))
         return Metric(name, lambda logits, target: function(logits, target.answer))
-    name = one_of("metric", metric, METRICS)
+    name = named("metric", metric, METRICS)
     return Metric(name, METRICS[name])
 
 
+@quiet
 def standard_error(samples: Array) -> Array:
     """Standard error of the mean over axis 0; NaN for a single sample."""
     count = samples.shape[0]
@@ -134,21 +156,25 @@ class TotalEffect:
     corrupted: Array
 
     @property
+    @quiet
     def samples(self) -> Array:
         """score(clean) - score(corrupted), (samples,)."""
         return self.clean - self.corrupted
 
     @property
+    @quiet
     def value(self) -> float:
         """Mean over samples."""
         return float(self.samples.mean())
 
     @property
+    @quiet
     def stderr(self) -> float:
         """Standard error of `value`; NaN for a single sample."""
         return float(standard_error(self.samples))
 
     @property
+    @quiet
     def closed_because(self) -> str:
         """Why recovery is not defined, or "" where it is: the gate."""
         if not math.isfinite(self.value):
@@ -176,6 +202,7 @@ class Effects:
     recovery_stderr: Array
 
 
+@quiet
 def t_test(samples: Array) -> Array:
     """Two-sided p values of the one-sample t test that the mean over axis 0 is 0; NaN for a single sample.
 
@@ -185,11 +212,11 @@ def t_test(samples: Array) -> Array:
     if degrees < 1:
         return np.full(samples.shape[1:], math.nan)
     mean, error = samples.mean(axis=0), standard_error(samples)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(mean == 0, 0.0, np.abs(mean) / error)
+    t = np.where(mean == 0, 0.0, np.abs(mean) / error)
     return np.asarray(np.where(np.isnan(mean), np.nan, two_sided(t, degrees)))
 
 
+@quiet
 def two_sided(t: Array, degrees: int) -> Array:
     """Two-sided p values of Student's t, of 0 or more.
 
@@ -207,6 +234,19 @@ def two_sided(t: Array, degrees: int) -> Array:
     return np.asarray(np.clip(1 - within, 0.0, 1.0))
 
 
+@quiet
+def p_values(gap: Array, squared_error: Array, degrees: Array) -> Array:
+    """Two-sided p values of Student's t at degrees of freedom that are rounded down; NaN below one."""
+    t = np.where(gap <= ROUNDING, 0.0, gap / np.sqrt(squared_error))
+    p = np.full(gap.shape, np.nan)
+    # Beyond some hundred degrees Student's distribution hardly changes.
+    whole = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
+    for each in set(whole.ravel().tolist()) - {0}:
+        p[whole == each] = two_sided(t[whole == each], each)
+    return np.where(np.isnan(t), np.nan, p)
+
+
+@quiet
 def false_discovery(p: Array, rate: float) -> NDArray[np.bool_]:
     """Which hypotheses to reject so that of those at most `rate` are expected to be true (Benjamini & Hochberg 1995).
 
@@ -221,6 +261,7 @@ def false_discovery(p: Array, rate: float) -> NDArray[np.bool_]:
     return np.asarray(known & (p <= ordered[passed[-1]]))
 
 
+@quiet
 def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
     """Indirect effect, recovery and their standard errors.
 
@@ -237,6 +278,7 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
     return statistics(total, indirect_effects(total, patched, direction), patched.mean(axis=0))
 
 
+@quiet
 def indirect_effects(total: TotalEffect, patched: Array, direction: str) -> Array:
     """Indirect effect of every sample, (samples, ...), from scores of patched runs, (samples, ...)."""
     if direction == "disrupt":
@@ -244,6 +286,7 @@ def indirect_effects(total: TotalEffect, patched: Array, direction: str) -> Arra
     return np.asarray(patched - total.corrupted.reshape((-1,) + (1,) * (patched.ndim - 1)))
 
 
+@quiet
 def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
     """What follows from indirect effects, (samples, ...); see `effects`."""
     shape = (-1,) + (1,) * (indirect.ndim - 1)
@@ -262,3 +305,43 @@ def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
         np.asarray(recovery),
         np.asarray(recovery_stderr),
     )
+
+
+@quiet
+def recovery_samples(total: TotalEffect, indirect: Array) -> Array:
+    """Numbers whose mean is the recovery and whose standard error is the recovery's, (samples, ...).
+
+    The recovery and what each sample adds to it to first order (the delta method); NaN where the gate is closed.
+    """
+    if total.closed_because:
+        return np.full(indirect.shape, math.nan)
+    recovery = indirect.mean(axis=0) / total.value
+    shape = (-1,) + (1,) * (indirect.ndim - 1)
+    return np.asarray(recovery + (indirect - recovery * total.samples.reshape(shape)) / total.value)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two means, (...)."""
+
+    value: Array
+    stderr: Array
+    p: Array
+
+
+@quiet
+def contrast(first: Array, second: Array, *, paired: bool) -> Contrast:
+    """The mean of the first less the mean of the second, each over axis 0, with its standard error and p values.
+
+    Paired: a t test on the differences of samples with the same number; else Welch's t test. NaN for the standard error
+    and p where there is a single sample.
+    """
+    if paired:
+        apart = first - second
+        return Contrast(np.asarray(apart.mean(axis=0)), standard_error(apart), t_test(apart))
+    value = np.asarray(first.mean(axis=0) - second.mean(axis=0))
+    squares = [standard_error(side) ** 2 for side in (first, second)]
+    least = min(len(first), len(second)) - 1
+    degrees = sum(squares) ** 2 / (squares[0] ** 2 / (len(first) - 1) + squares[1] ** 2 / (len(second) - 1))
+    degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
+    return Contrast(value, np.sqrt(sum(squares)), p_values(np.abs(value), np.asarray(sum(squares)), degrees))

@@ -18,12 +18,13 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import round_up
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.maps import ImageTokenTrace
+from blip_trace_widget.readouts import RunName
 from blip_trace_widget.tracer import Tracer
 
 #: Overlays that show single squares of image tokens patched, by the direction in which they are.
 EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}
 #: Overlays that show where a token looks, by the run in which it does (see `Attention.image`).
-ATTENTIONS = {
+ATTENTIONS: dict[str, RunName] = {
     "attention_clean": "clean",
     "attention_corrupted": "corrupted",
     "attention_difference": "difference",
@@ -80,7 +81,8 @@ def attention(
     maps = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
         found = tracer.attention("question_encoder", layer, head_of(view))
-        maps += sum(found.image(position, ATTENTIONS[overlay]) for at, position in cells if at == layer)
+        for position in [position for at, position in cells if at == layer]:
+            maps += found.image(position, ATTENTIONS[overlay])
     layer, position = cells[0]
     who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
     who = who if len(cells) == 1 else f"these {len(cells)} states look"

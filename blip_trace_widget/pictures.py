@@ -32,7 +32,7 @@ ImageLike: TypeAlias = (
 )
 
 ACCEPTED = (
-    "a PIL image, a NumPy array or torch tensor (height, width[, 1, 3 or 4]) or (1, 3 or 4, height, width), a path, "
+    "a PIL image, a NumPy array or torch tensor (height, width[, 1, 3 or 4]) or (1 or 3, height, width), a path, "
     "the bytes of a picture file, a file opened in binary mode, or {'bytes': ..., 'path': ...}"
 )
 #: How far floating point pixels may be beyond 0 and 1, by rounding or where a resize went too far; they are cut off.
@@ -345,7 +345,7 @@ def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """
     if array.ndim == 2:
         return array[:, :, None]
-    first, last = array.shape[0] in (1, 3, 4), array.shape[2] in (1, 3, 4)
+    first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
     if first == last:
         what = "its channels may be the first axis or the last" if first else "no axis is its 1, 3 or 4 channels"
         remedy = ". Give PIL.Image.fromarray(array), which takes the last" if first else ""

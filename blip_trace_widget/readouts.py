@@ -12,24 +12,33 @@ transform, on the output of each decoder layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import summaries
 from blip_trace_widget.calls import Computing
 from blip_trace_widget.memory import TokenMemory
-from blip_trace_widget.sites import TEXT_BLOCKS, one_of, whole_number
+from blip_trace_widget.metrics import quiet
+from blip_trace_widget.positions import position_of
+from blip_trace_widget.sites import TEXT_BLOCKS, named, one_of, whole_number
+from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from blip_trace_widget.plots import Labels
     from blip_trace_widget.runs import BaseRun
     from blip_trace_widget.tracer import Tracer
 
+#: Whose weights: the clean run's, the mean of the corrupted runs, or corrupted - clean.
+RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
+RUNS = ("clean", "corrupted", "difference")
 
-@dataclass(frozen=True, eq=False)
-class Attention:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Attention(Summarised):
     """Cross-attention weights of a layer: question tokens to image tokens, or answer positions to question tokens.
 
     Attributes:
@@ -48,11 +57,11 @@ class Attention:
     grid: tuple[int, int] | None
     settings: dict[str, Any]
 
-    def image(self, position: int, run: str = "clean") -> NDArray[np.float32]:
+    def image(self, position: int | str, run: RunName = "clean") -> NDArray[np.float32]:
         """Where one question token looks, (rows, columns), the class token left out.
 
         Args:
-            position: the question token.
+            position: the question token, by number or as a word.
             run: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
 
         Raises:
@@ -60,12 +69,72 @@ class Attention:
         """
         if self.grid is None:
             raise ValueError("block: only the question encoder looks at the image, this is the answer decoder's")
-        whole_number("position", position, 0, len(self.queries) - 1)
-        one_of("run", run, ("clean", "corrupted", "difference"))
-        clean, corrupted = self.clean[position], self.corrupted[:, position].mean(axis=0)
-        weights = {"clean": clean, "corrupted": corrupted, "difference": corrupted - clean}[run]
-        return np.asarray(weights[1:].reshape(self.grid))
+        at = position_of("position", position, self.queries, self.settings["block"])
+        return np.asarray(self._weights(run)[at, 1:].reshape(self.grid))
 
+    @quiet
+    def _weights(self, run: str) -> NDArray[np.float32]:
+        """(queries, keys)."""
+        one_of("run", run, RUNS)
+        if run == "clean":
+            return self.clean
+        corrupted = self.corrupted.mean(axis=0)
+        return np.asarray(corrupted if run == "corrupted" else corrupted - self.clean)
+
+    def plot(
+        self,
+        ax: Any = None,
+        value: RunName = "clean",
+        limit: float | None = None,
+        cmap: Any = None,
+        marks: bool = True,
+        position: int | str | None = None,
+    ) -> Any:
+        """Draw the weights, queries down and keys across; or where one question token looks in the picture.
+
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
+            limit: where the colours end; default the largest weight. Give several figures the same to compare them.
+            cmap: a matplotlib colour map or its name.
+            marks: there are none of attention; taken so that all results are drawn alike.
+            position: the question token, by number or as a word, whose weights to draw as the picture lies.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget import plots
+
+        block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
+        title = f"{block}, layer {layer}".replace("_", " ") + ("" if head is None else f", head {head}")
+        one_of("value", value, RUNS)
+        rows: Labels = ("", self.queries)
+        columns: Labels = ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
+        if position is None:
+            values = self._weights(value)
+        else:
+            values = self.image(position, value)
+            title += f": “{self.queries[position_of('position', position, self.queries, block)]}”"
+            rows, columns = ("row", range(values.shape[0])), ("column", range(values.shape[1]))
+        label = {"difference": "attention, corrupted − clean"}.get(value, f"attention, {value}")
+        drawn = plots.Map(values, label, title, rows, columns, sequential=value != "difference")
+        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+
+    def _facts(self) -> dict[str, str]:
+        block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
+        return {
+            "of": f"{block} layer {layer}" + (", mean of heads" if head is None else f" head {head}"),
+            "shape": f"{len(self.queries)} queries × {len(self.keys)} keys",
+            "samples": str(len(self.corrupted)),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        return summaries.asked(self.settings)
+
+    @quiet
     def to_dataframe(self) -> pd.DataFrame:
         """One row an edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
         import pandas as pd
@@ -83,8 +152,8 @@ class Attention:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class LogitLens:
+@dataclass(frozen=True, eq=False, repr=False)
+class LogitLens(Summarised):
     """What the model's head reads from each decoder layer's output.
 
     Attributes:
@@ -103,6 +172,58 @@ class LogitLens:
     tokens: tuple[str, ...]
     answer_tokens: tuple[str, ...]
 
+    def plot(
+        self,
+        ax: Any = None,
+        value: Literal["answer", "corrupted_answer"] = "answer",
+        limit: float | None = None,
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """Draw the answer's probability at each layer and position.
+
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"answer"``, of the clean run, or ``"corrupted_answer"``, mean over samples.
+            limit: where the colours end; default the largest value.
+            cmap: a matplotlib colour map or its name.
+            marks: write the clean run's likeliest word into each cell.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget import plots
+
+        clean = one_of("value", value, ("answer", "corrupted_answer")) == "answer"
+        drawn = plots.Map(
+            values=self.answer if clean else self._corrupted,
+            label=f"probability, {'clean' if clean else 'corrupted'}",
+            title="logit lens" + (", with the likeliest word" if clean and marks else ""),
+            rows=("layer", range(len(self.answer))),
+            columns=("", [f"{token} → {read}" for token, read in zip(self.tokens, self.answer_tokens, strict=True)]),
+            words=[[best[0][0] for best in layer] for layer in self.top] if clean else (),
+            sequential=True,
+        )
+        return plots.draw(drawn.transposed, ax, limit, cmap, marks=marks)
+
+    @property
+    @quiet
+    def _corrupted(self) -> NDArray[np.float64]:
+        return np.asarray(self.corrupted_answer.mean(axis=0))
+
+    def _facts(self) -> dict[str, str]:
+        layers, positions = self.answer.shape
+        (word, share), *_ = self.top[-1][0]
+        return {
+            "shape": f"{layers} layers × {positions} positions",
+            "answer": " ".join(self.answer_tokens),
+            "at the last layer": f"{word!r} {summaries.number(share)}",
+            "samples": str(len(self.corrupted_answer)),
+        }
+
     def to_dataframe(self) -> pd.DataFrame:
         """One row a layer and position: layer, position, token, word, probability, answer_token, answer probability."""
         import pandas as pd
@@ -118,14 +239,14 @@ class LogitLens:
                 "probability": [value for _, value in best],
                 "answer_token": [self.answer_tokens[at] for at in position],
                 "answer_probability": self.answer.ravel(),
-                "corrupted_answer_probability": self.corrupted_answer.mean(axis=0).ravel(),
+                "corrupted_answer_probability": self._corrupted.ravel(),
             }
         )
 
 
 def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -> Attention:
     """See `Tracer.attention`."""
-    one_of("block (of cross-attention)", block, TEXT_BLOCKS)
+    block = named("block (of cross-attention)", block, TEXT_BLOCKS)
     stack = tracer.model.blocks[block]
     whole_number("layer", layer, 0, len(stack.layers) - 1)
     if head is not None:

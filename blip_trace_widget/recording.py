@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget import figure, files
-from blip_trace_widget.calls import Progress, as_check, as_progress
+from blip_trace_widget.calls import Progress, as_progress
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, SITES, one_of
+from blip_trace_widget.sites import BLOCKS, SITES, named
 
 if TYPE_CHECKING:
     from blip_trace_widget.protocol import Curve
@@ -42,16 +42,14 @@ def record(
         raise ValueError("factors: expected at least one noise factor, got none")
     if tracer.scene is None:
         raise ValueError("corruption, metric: a recording needs the package's own, for a widget can show no others")
-    check, (report, close) = as_check(cancel), as_progress(progress, len(grids) * len(tracers), "grid")
+    report, close = as_progress(progress, len(grids) * len(tracers), "grid")
     traces: list[Trace] = []
     try:
         curve = _curve(tracer, cancel)
         for each in tracers:
             scene = replace(_scene(each), curve=curve)
             for block, site in grids:
-                trace = each.trace(block, site, direction=direction, cancel=cancel)
-                check()
-                traces.append(replace(trace, scene=scene))
+                traces.append(replace(each.whole_trace(block, site, direction, cancel), scene=scene))
                 report(len(traces), len(grids) * len(tracers))
     finally:
         close()
@@ -103,7 +101,7 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
     if given is None:
         return None
     names = [given] if isinstance(given, str) else list(given)
-    return [one_of(argument, name, known) for name in names]
+    return [named(argument, name, known) for name in names]
 
 
 def _scene(tracer: Tracer) -> Scene:

@@ -8,26 +8,33 @@ Ends: at numbers; files are `blip_trace_widget.files`', drawing `blip_trace_widg
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import files
-from blip_trace_widget.metrics import ROUNDING, Effects, TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget import files, summaries
+from blip_trace_widget.effect_grid import CellEffect, EffectGrid
+from blip_trace_widget.metrics import standard_error
+from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
+from blip_trace_widget.positions import position_of
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import State, window_layers
+from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from blip_trace_widget.plots import Labels, Map
+
+__all__ = ["CellEffect", "Effect", "EffectGrid", "NoiseCurve", "Run", "SuggestedFactor", "Top", "Trace", "load_trace"]
+
 Top = list[tuple[str, float]]
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
+@dataclass(frozen=True, eq=False, repr=False)
+class Run(Summarised):
     """A clean or corrupted run.
 
     Attributes:
@@ -51,9 +58,17 @@ class Run:
         """Standard error of `score`; NaN for a single sample."""
         return float(standard_error(self.scores))
 
+    def _facts(self) -> dict[str, str]:
+        return {
+            "answer": repr(self.answer),
+            "score": summaries.number(self.score, self.stderr),
+            "samples": str(self.scores.size),
+            "top": summaries.listed(self.top),
+        }
 
-@dataclass(frozen=True, eq=False)
-class Effect:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Effect(Summarised):
     """A patched run.
 
     Attributes:
@@ -84,107 +99,17 @@ class Effect:
     direction: str
     image_tokens: tuple[int, ...] = ()
 
-
-@dataclass(frozen=True, eq=False)
-class EffectGrid:
-    """What patched runs say, one a cell of a grid; what rows and columns are is told by the kind of grid.
-
-    Attributes:
-        samples: scores, (samples, rows, columns); NaN where not computed.
-        clean: score of the clean run.
-        corrupted: scores of the corrupted runs, (samples,).
-        settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
-    """
-
-    samples: NDArray[np.float64] = field(repr=False)
-    clean: float
-    corrupted: NDArray[np.float64] = field(repr=False)
-    settings: dict[str, Any]
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """Mean score of the patched runs, (rows, columns)."""
-        return self._effects.score
-
-    @property
-    def indirect_effect(self) -> NDArray[np.float64]:
-        """(rows, columns)."""
-        return self._effects.indirect_effect
-
-    @property
-    def stderr(self) -> NDArray[np.float64]:
-        """Standard error of the indirect effect over paired samples, (rows, columns); NaN for a single sample."""
-        return self._effects.stderr
-
-    @property
-    def recovery(self) -> NDArray[np.float64]:
-        """Indirect effect / total effect, (rows, columns); all NaN where `undefined_because` says why."""
-        return self._effects.recovery
-
-    @property
-    def recovery_stderr(self) -> NDArray[np.float64]:
-        """Standard error of the recovery (delta method), (rows, columns)."""
-        return self._effects.recovery_stderr
-
-    @property
-    def total_effect(self) -> float:
-        """score(clean) - score(corrupted), mean over samples."""
-        return self._total.value
-
-    @property
-    def total_effect_stderr(self) -> float:
-        """Its standard error; NaN for a single sample."""
-        return self._total.stderr
-
-    @property
-    def undefined_because(self) -> str:
-        """Why there is no recovery, or ""."""
-        return self._total.closed_because
-
-    @property
-    def significant(self) -> NDArray[np.bool_]:
-        """Cells whose indirect effect differs from 0, (rows, columns).
-
-        Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise,
-        so that most of the spread between samples cancels; means of some ten such differences are near normal), with
-        the false-discovery rate over the grid held at 5 % (Benjamini & Hochberg 1995). Effects within float32's
-        rounding do not differ from 0. All False for a single sample.
-        """
-        beyond = np.abs(self.indirect_effect) > ROUNDING * max(1.0, abs(self.clean))
-        return np.asarray(false_discovery(t_test(self._effects.samples), 0.05) & beyond)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every cell is computed."""
-        return not bool(np.isnan(self.samples).any())
-
-    @cached_property
-    def _total(self) -> TotalEffect:
-        return TotalEffect(self.clean, self.corrupted)
-
-    @cached_property
-    def _effects(self) -> Effects:
-        return effects(self._total, self.samples, self.settings["direction"])
-
-    def _columns(self, **axes: Any) -> pd.DataFrame:
-        """One row a cell: the given columns, clean, corrupted, score, effects and standard errors."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {
-                **axes,
-                "clean": self.clean,
-                "corrupted": float(self.corrupted.mean()),
-                "score": self.scores.ravel(),
-                "indirect_effect": self.indirect_effect.ravel(),
-                "stderr": self.stderr.ravel(),
-                "recovery": self.recovery.ravel(),
-                "recovery_stderr": self.recovery_stderr.ravel(),
-            }
-        )
+    def _facts(self) -> dict[str, str]:
+        return {
+            "recovery": self.undefined_because or summaries.number(self.recovery, self.recovery_stderr),
+            "indirect effect": summaries.number(self.indirect_effect, self.stderr),
+            "score": summaries.number(self.score),
+            "top": summaries.listed(self.top),
+            self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",
+        }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace(EffectGrid):
     """A grid of patched runs, one a state: layers down, positions across.
 
@@ -196,6 +121,22 @@ class Trace(EffectGrid):
 
     tokens: tuple[str, ...]
     scene: Scene | None = field(default=None, repr=False)
+
+    _axes = "layer", "position"
+
+    def _laid_out(self, drawn: Map) -> Map:
+        return drawn.transposed  # as in the paper: tokens down, layers across
+
+    def _labels(self) -> tuple[Labels, Labels]:
+        return ("layer", range(self.shape[0])), ("", self.tokens)
+
+    def _numbered(self, row: Any, column: Any) -> tuple[Any, Any]:
+        if isinstance(column, str):
+            column = position_of("position", column, self.tokens, self.settings["block"])
+        return row, column
+
+    def _name(self, row: int, column: int) -> str:
+        return f"layer {row} “{self.tokens[column]}” ({column})"
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
@@ -210,7 +151,12 @@ class Trace(EffectGrid):
         return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, position, token, clean, corrupted, score, effects and standard errors."""
+        """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
+
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant. Asked: head,
+        window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
+        be put below each other by `pandas.concat`.
+        """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(
             block=self.settings["block"],
@@ -219,19 +165,6 @@ class Trace(EffectGrid):
             position=position,
             token=[self.tokens[index] for index in position],
         )
-
-    def plot(self, ax: Any = None) -> Any:
-        """The grid in the paper's layout, tokens down and layers across.
-
-        Args:
-            ax: matplotlib axes to draw on.
-
-        Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
-        """
-        from blip_trace_widget import plots
-
-        return plots.trace(self, ax)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the widget's figure as a web page of one file, which needs no kernel and no network.
@@ -294,143 +227,3 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     return Trace(**files.read(path, files.TRACE)[1])
-
-
-class SuggestedFactor(float):
-    """A noise factor, and why this one.
-
-    Attributes:
-        reason: a sentence.
-    """
-
-    reason: str
-
-    def __new__(cls, factor: float, reason: str) -> SuggestedFactor:  # noqa: PYI034 - Self needs Python 3.11
-        """Make it from a number and a sentence."""
-        made = super().__new__(cls, factor)
-        made.reason = reason
-        return made
-
-
-@dataclass(frozen=True, eq=False)
-class NoiseCurve:
-    """Scores over the noise factor.
-
-    Attributes:
-        factors: noise factors, (factors,).
-        clean: score of the clean run.
-        corrupted: scores of the corrupted runs, (samples, factors).
-        patched: scores with one state restored, (samples, factors, states).
-        states: those states.
-    """
-
-    factors: NDArray[np.float64]
-    clean: float
-    corrupted: NDArray[np.float64] = field(repr=False)
-    patched: NDArray[np.float64] = field(repr=False)
-    states: tuple[State, ...] = ()
-
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        """Mean score of the corrupted run, (factors,)."""
-        return np.asarray(self.corrupted.mean(axis=0))
-
-    @property
-    def stderr(self) -> NDArray[np.float64]:
-        """Its standard error, (factors,); NaN for a single sample."""
-        return standard_error(self.corrupted)
-
-    def suggest_factor(self, share: float = 0.9) -> SuggestedFactor:
-        """The smallest factor of this curve at which the noise removes so much of the clean score.
-
-        Args:
-            share: of the clean score, above 0 and at most 1.
-
-        Raises:
-            ValueError: if the clean score is not above 0 (a logarithm, a divergence), so that there is no share of it;
-                or if no factor of this curve removes so much.
-            TypeError, ValueError: if `share` is no such number.
-        """
-        if isinstance(share, bool) or not isinstance(share, (int, float)):
-            raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
-        if not 0 < share <= 1:
-            raise ValueError(f"share: expected a number above 0 and at most 1, got {share!r}")
-        if not self.clean > 0:
-            raise ValueError(
-                f"a share of the clean score needs one above 0, this is {self.clean:.3g}: take the curve with "
-                "metric='probability'"
-            )
-        removed = 1 - self.scores / self.clean
-        order = np.argsort(self.factors)
-        enough = [index for index in order if removed[index] >= share]
-        if not enough:
-            most = int(np.nanargmax(removed))
-            raise ValueError(
-                f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the most is "
-                f"{removed[most]:.0%} at {self.factors[most]:g}: take a curve with larger factors"
-            )
-        first = int(enough[0])
-        return SuggestedFactor(
-            float(self.factors[first]),
-            f"ν = {self.factors[first]:g} is the smallest of {self.factors.size} factors at which the noise removes "
-            f"{share:.0%} of the clean score: {self.clean:.3g} → {self.scores[first]:.3g}",
-        )
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
-        import pandas as pd
-
-        tables = [
-            pd.DataFrame({"factor": self.factors, "run": "corrupted", "score": self.scores, "stderr": self.stderr})
-        ]
-        for index, state in enumerate(self.states):
-            scores = self.patched[:, :, index]
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "factor": self.factors,
-                        "run": f"{state.block} layer {state.layer} position {state.position} {state.site}"
-                        + ("" if state.head is None else f" head {state.head}"),
-                        "score": scores.mean(axis=0),
-                        "stderr": standard_error(scores),
-                    }
-                )
-            )
-        return pd.concat(tables, ignore_index=True).assign(clean=self.clean)
-
-    def plot(self, ax: Any = None) -> Any:
-        """Mean score and standard error over the factor.
-
-        Args:
-            ax: matplotlib axes to draw on.
-
-        Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
-        """
-        from blip_trace_widget import plots
-
-        return plots.curve(self, ax)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write safetensors with JSON metadata.
-
-        Raises:
-            OSError: if the file cannot be written.
-        """
-        arrays = {
-            "factors": self.factors,
-            "clean": self.clean,
-            "corrupted": self.corrupted,
-            "patched": self.patched,
-        }
-        files.write(path, files.NOISE_CURVE, arrays, states=[asdict(state) for state in self.states])
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> NoiseCurve:
-        """Read a curve that `save` wrote, bit for bit.
-
-        Raises:
-            OSError: if the file cannot be opened.
-            ValueError: if it is damaged, of another kind, or of a newer format.
-        """
-        return cls(**files.read(path, files.NOISE_CURVE)[1])

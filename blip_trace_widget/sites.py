@@ -10,6 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+#: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
+BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
+TextBlockName: TypeAlias = Literal["question_encoder", "answer_decoder"]
+SiteName: TypeAlias = Literal["block_output", "self_attention", "cross_attention", "mlp"]
+AttentionName: TypeAlias = Literal["self_attention", "cross_attention"]
+Direction: TypeAlias = Literal["restore", "disrupt"]
 
 #: What is patched, in the order in which a layer computes it.
 SITES = ("block_output", "self_attention", "cross_attention", "mlp")
@@ -52,6 +60,9 @@ BLOCKS: dict[str, BlockSites] = {
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
+#: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
+SPOKEN = {"layer_output": "block_output"}
+
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
 
@@ -69,6 +80,17 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
     if value not in names:
         raise ValueError(f"{name}: expected one of {names}, got {value!r}")
     return value
+
+
+def named(name: str, value: object, accepted: Iterable[str]) -> Any:
+    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention"."""
+    names = list(accepted)
+    if isinstance(value, str) and value not in names:
+        plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
+        plain = SPOKEN.get(plain, plain)
+        if plain in names:
+            return plain
+    return one_of(name, value, names)
 
 
 def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
@@ -94,7 +116,8 @@ class State:
     Attributes:
         block: ``"image_encoder"``, ``"question_encoder"`` or ``"answer_decoder"``.
         layer: 0-based layer inside the block.
-        position: 0-based token inside the block; of the image encoder, 0 is the class token.
+        position: 0-based token inside the block; of the image encoder, 0 is the class token. Or the token itself, a
+            word such as ``"circle"``, which a `Tracer` finds in its question.
         site: one of `SITES`; the image encoder has no ``"cross_attention"``.
         head: 0-based attention head; only for ``"self_attention"`` and ``"cross_attention"``. The head's slice of the
             context vector is patched, before the attention's output projection.
@@ -103,17 +126,31 @@ class State:
         TypeError, ValueError: for names or numbers that no model has.
     """
 
-    block: str
+    block: BlockName
     layer: int
     position: int
-    site: str = "block_output"
+    site: SiteName = "block_output"
     head: int | None = None
 
+    if TYPE_CHECKING:  # made with a word or a number, it holds a number once it is found
+
+        def __init__(
+            self,
+            block: BlockName,
+            layer: int,
+            position: int | str,
+            site: SiteName = "block_output",
+            head: int | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
-        one_of("block", self.block, BLOCKS)
-        one_of(f"site (of {self.block})", one_of("site", self.site, SITES), BLOCKS[self.block].sites)
-        for name in ("layer", "position"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), 0))
+        object.__setattr__(self, "block", named("block", self.block, BLOCKS))
+        object.__setattr__(self, "site", named("site", self.site, SITES))
+        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].sites)
+        object.__setattr__(self, "layer", whole_number("layer", self.layer, 0))
+        given: object = self.position
+        if not isinstance(given, str):
+            object.__setattr__(self, "position", whole_number("position", given, 0))
         if self.head is not None:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
@@ -134,19 +171,30 @@ def windowed(state: State, window: int, layers: int) -> tuple[State, ...]:
 
 
 def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
-    """One state or several as a tuple without repetitions, sorted.
+    """One state or several, their positions numbers, as a tuple without repetitions, sorted.
 
     Raises:
         TypeError: if anything else is among them.
         ValueError: if there is none.
     """
+    items = listed_states(states)
+    if not items:
+        raise ValueError("states: expected at least one State, got none")
+    return tuple(
+        sorted(set(items), key=lambda s: (list(BLOCKS).index(s.block), s.layer, s.position, s.site, s.head or 0))
+    )
+
+
+def listed_states(states: State | Iterable[State]) -> list[State]:
+    """One state or several as a list, as they come.
+
+    Raises:
+        TypeError: if anything else is among them.
+    """
     if not isinstance(states, (State, Iterable)):
         raise TypeError(f"states: expected State or an iterable of State, got {type(states).__name__}")
-    items: list[object] = [states] if isinstance(states, State) else list(states)
+    items = [states] if isinstance(states, State) else list(states)
     for item in items:
         if not isinstance(item, State):
             raise TypeError(f"states: expected State or an iterable of State, got {type(item).__name__}")
-    if not items:
-        raise ValueError("states: expected at least one State, got none")
-    unique = {item for item in items if isinstance(item, State)}
-    return tuple(sorted(unique, key=lambda s: (list(BLOCKS).index(s.block), s.layer, s.position, s.site, s.head or 0)))
+    return items

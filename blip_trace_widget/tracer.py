@@ -35,27 +35,64 @@ from blip_trace_widget.calls import (
     as_progress,
     at_once,
     computed,
+    ended_early,
     kept_of,
     on_cpu,
 )
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
-from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.image_tokens import ImageTokens
 from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock_out_by_layer
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
-from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric, effects
+from blip_trace_widget.metrics import Metric, MetricName, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.positions import Positions, image_tokens
+from blip_trace_widget.positions import Positions, image_tokens, position_of
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, as_states, one_of, whole_number, windowed
+from blip_trace_widget.sites import (
+    BLOCKS,
+    DIRECTIONS,
+    SITES,
+    AttentionName,
+    BlockName,
+    Direction,
+    SiteName,
+    State,
+    TextBlockName,
+    as_states,
+    listed_states,
+    named,
+    one_of,
+    whole_number,
+    windowed,
+)
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
+#: What other modules of the package need of a `Tracer`, and its users do not: left out of completion.
+INTERNAL = frozenset(
+    {
+        "as_head_trace",
+        "as_image_token_trace",
+        "as_trace",
+        "bases",
+        "cells",
+        "given",
+        "image_token_scores",
+        "located",
+        "patched_scores",
+        "preparing",
+        "question_settings",
+        "runner",
+        "scene",
+        "score_logits",
+        "top_words",
+        "whole_trace",
+    }
+)
 
 
 class Tracer:
@@ -83,7 +120,7 @@ class Tracer:
         answer: str | None = None,
         foil: str | None = None,
         corruption: Corruption | None = None,
-        metric: str | Callable[..., Any] = "probability",
+        metric: MetricName | Callable[..., Any] = "probability",
     ) -> None:
         if not isinstance(model, BlipVqa):
             raise TypeError(f"model: expected BlipVqa, got {type(model).__name__}")
@@ -120,6 +157,9 @@ class Tracer:
 
     def __repr__(self) -> str:
         return f"Tracer({self.question!r}, {self.corruption!r}, metric={self.metric.name!r})"
+
+    def __dir__(self) -> list[str]:
+        return sorted(name for name in {*super().__dir__()} - INTERNAL if name[:1] != "_" or name[:2] == "__")
 
     # --- derived tracers ---------------------------------------------------------------------------------------------
 
@@ -188,13 +228,13 @@ class Tracer:
         """The given foil."""
         return self._given_foil
 
-    def tokens(self, block: str) -> list[str]:
+    def tokens(self, block: BlockName | str) -> list[str]:
         """Names of a block's positions.
 
         Word pieces; the decoder's are the start token and the answer's but the last. Of the image encoder, "[CLS]" and
         each patch's "row,column".
         """
-        one_of("block", block, BLOCKS)
+        block = named("block", block, BLOCKS)
         if block == "image_encoder":
             rows, columns = self.model.grid
             return ["[CLS]", *(f"{row},{column}" for row in range(rows) for column in range(columns))]
@@ -258,13 +298,13 @@ class Tracer:
     def patch(
         self,
         states: State | Iterable[State],
-        direction: str = "restore",
+        direction: Direction = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Effect:
-        """Patch one state, or several of any layers and blocks in one run.
+        """Patch one state, or several of any layers and blocks in one run; costs a cell of a grid.
 
         Args:
-            states: what to patch.
+            states: what to patch; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
             direction: ``"restore"``: a corrupted run in which the states take their clean values; ``"disrupt"``: a
                 clean run in which they take their corrupted values.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
@@ -273,11 +313,11 @@ class Tracer:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so.
         """
-        chosen = as_states(states)
-        one_of("direction", direction, DIRECTIONS)
-        self._check_blocks(chosen)
-        self._begin(cancel, with_states=_needs_states([chosen]))
-        self._check_states(chosen)
+        given = listed_states(states)
+        direction = named("direction", direction, DIRECTIONS)
+        self._check_blocks(given)
+        self._begin(cancel, with_states=_needs_states([given]))
+        chosen = as_states(self.located(given))
         check = as_check(cancel)
         return self._as_effect(self._patched([chosen], direction, check), direction, cancel, states=chosen)
 
@@ -285,10 +325,12 @@ class Tracer:
     def patch_image_tokens(
         self,
         tokens: Positions,
-        direction: str = "restore",
+        direction: Direction = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Effect:
         """Restore, or damage, some of the image tokens that the question encoder looks at, all in one run.
+
+        Costs a few cells of a grid: the question encoder runs from its first layer on.
 
         Args:
             tokens: their positions (0 is the class token; patches follow row by row), or a boolean (rows, columns)
@@ -302,7 +344,7 @@ class Tracer:
             Cancelled: if `cancel` said so.
         """
         chosen = sorted(set(image_tokens("tokens", tokens, self.model)))
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         chunks = self._swapped([chosen], direction, as_check(cancel))
         return self._as_effect(chunks, direction, cancel, image_tokens=tuple(chosen))
@@ -343,11 +385,11 @@ class Tracer:
     @overload
     def trace(
         self,
-        block: str = ...,
-        site: str = ...,
+        block: BlockName = ...,
+        site: SiteName = ...,
         head: int | None = ...,
         window: int = ...,
-        direction: str = ...,
+        direction: Direction = ...,
         progress: bool | Progress | None = ...,
         cancel: Callable[[], bool] | Any = ...,
         position: None = ...,
@@ -355,29 +397,32 @@ class Tracer:
     @overload
     def trace(
         self,
-        block: str = ...,
-        site: str = ...,
+        block: BlockName = ...,
+        site: SiteName = ...,
         *,
         head: Literal["all"],
         window: int = ...,
-        direction: str = ...,
+        direction: Direction = ...,
         progress: bool | Progress | None = ...,
         cancel: Callable[[], bool] | Any = ...,
-        position: int | None = ...,
+        position: int | str | None = ...,
     ) -> HeadTrace: ...
     @at_once
     def trace(
         self,
-        block: str = "question_encoder",
-        site: str = "block_output",
+        block: BlockName = "question_encoder",
+        site: SiteName = "block_output",
         head: int | Literal["all"] | None = None,
         window: int = 1,
-        direction: str = "restore",
+        direction: Direction = "restore",
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
-        position: int | None = None,
+        position: int | str | None = None,
     ) -> Trace | HeadTrace:
-        """Patch every state of a block, one at a time.
+        """Patch every state of a block, one at a time: one grid.
+
+        ``head="all"`` computes a grid for each head of the block (BLIP base: twelve), with `position` one of its
+        columns for each. Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
 
         Args:
             block: ``"image_encoder"`` (only under a corruption of the patch embeddings), ``"question_encoder"`` or
@@ -387,10 +432,11 @@ class Tracer:
             window: layers patched together around each layer.
             direction: ``"restore"`` or ``"disrupt"``.
             progress: True for a bar, or a callable on (cells done, cells in all); a cell counts by the share of its
-                samples that is done.
+                samples that is done. Default: a bar once it takes more than two seconds, in a notebook or a terminal;
+                False: none.
             cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells of which all samples
                 are computed by then are returned, with NaN in the others.
-            position: with ``head="all"``: at this position alone, instead of summed over all.
+            position: with ``head="all"``: at this position alone, by number or as a word, instead of summed over all.
 
         Returns:
             `Trace`, (layers, positions); with ``head="all"`` `HeadTrace`, (layers, heads).
@@ -399,14 +445,15 @@ class Tracer:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean and the corrupted run were there.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         if head == "all":
             return self._trace_heads(block, site, window, direction, progress, cancel, position)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        self._check_block(one_of("block", block, BLOCKS))
+        block, site = named("block", block, BLOCKS), named("site", site, SITES)
+        self._check_block(block)
         self._begin(cancel, with_states=block == "image_encoder")
         runs = [cell.states for cell in self.cells(block, site, head, window)]
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
@@ -422,13 +469,14 @@ class Tracer:
         direction: str,
         progress: bool | Progress | None,
         cancel: Callable[[], bool] | Any,
-        position: int | None,
+        position: int | str | None,
     ) -> HeadTrace:
-        self._check_block(one_of("block", block, BLOCKS))
+        block, site = named("block", block, BLOCKS), named("site", site, SITES)
+        self._check_block(block)
         self._begin(cancel, with_states=block == "image_encoder")
         heads, tokens = self.model.blocks[block].heads, self.tokens(block)
         if position is not None:
-            position = whole_number("position", position, 0, len(tokens) - 1)
+            position = position_of("position", position, tokens, block)
         each = [
             [cell for cell in self.cells(block, site, head, window) if position in (None, cell.position)]
             for head in range(heads)
@@ -443,7 +491,7 @@ class Tracer:
     def trace_image_tokens(
         self,
         patch: int = 1,
-        direction: str = "restore",
+        direction: Direction = "restore",
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
     ) -> ImageTokenTrace:
@@ -451,12 +499,13 @@ class Tracer:
 
         The question encoder looks at the corrupted image in which just these tokens have their clean embeddings
         (``"restore"``), or at the clean image in which just these have their corrupted ones (``"disrupt"``). The keys
-        and values of either are projected already.
+        and values of either are projected already. Each square costs a few cells of a grid. Ctrl-C ends it as `cancel`
+        does: what is computed by then is returned, with a warning.
 
         Args:
             patch: side of the squares, in image patches.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (squares done, squares in all).
+            progress: True for a bar, or a callable on (squares done, squares in all); default and False as in `trace`.
             cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
                 returned, with NaN in the other squares.
 
@@ -466,7 +515,7 @@ class Tracer:
         """
         rows, columns = self.model.grid
         patch = whole_number("patch", patch, 1, max(rows, columns))
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         shape, groups = squares(rows, columns, patch)
         self._begin(cancel)
@@ -476,22 +525,24 @@ class Tracer:
     @at_once
     def knockout(
         self,
-        block: str,
+        block: TextBlockName,
         layers: int | Iterable[int] | None,
         queries: Positions,
         keys: Positions,
-        site: str = "cross_attention",
+        site: AttentionName = "cross_attention",
         head: int | None = None,
     ) -> Knockout:
         """Cut attention edges in the clean run: what the queries no longer see of the keys (Geva et al. 2023).
 
+        Costs a text pass.
+
         Args:
             block: ``"question_encoder"`` or ``"answer_decoder"``.
             layers: one, several, or None for all.
-            queries: positions that look: one, several, or None for all.
+            queries: positions that look: one, several, or None for all; by number or as words.
             keys: what they no longer see. ``cross_attention`` of the question encoder: image tokens (0 is the class
                 token), or a boolean (rows, columns) region of patches; of the answer decoder: question tokens.
-                ``self_attention``: positions of the block itself. None for all.
+                ``self_attention``: positions of the block itself. These by number or as words. None for all.
             site: ``"cross_attention"`` (question to image, answer to question) or ``"self_attention"`` (token to
                 token).
             head: one head alone.
@@ -504,16 +555,18 @@ class Tracer:
     @at_once
     def trace_knockout(
         self,
-        block: str,
+        block: TextBlockName,
         queries: Positions = None,
         keys: Positions = None,
-        site: str = "cross_attention",
+        site: AttentionName = "cross_attention",
         head: int | None = None,
         window: int = 1,
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
     ) -> KnockoutTrace:
-        """Cut the same attention edges in a window of layers around each layer in turn.
+        """Cut the same attention edges in a window of layers around each layer in turn: a text pass for each layer.
+
+        Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
 
         Args:
             block: see `knockout`.
@@ -522,7 +575,7 @@ class Tracer:
             site: see `knockout`.
             head: see `knockout`.
             window: layers cut together around each layer.
-            progress: True for a bar, or a callable on (layers done, layers in all).
+            progress: True for a bar, or a callable on (layers done, layers in all); default and False as in `trace`.
             cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
                 returned, with NaN in the other layers.
 
@@ -535,7 +588,7 @@ class Tracer:
     # --- readings ----------------------------------------------------------------------------------------------------
 
     @at_once
-    def attention(self, block: str, layer: int, head: int | None = None) -> readouts.Attention:
+    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readouts.Attention:
         """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
 
         Args:
@@ -573,13 +626,17 @@ class Tracer:
         factors: Sequence[float] | NDArray[Any] | None = None,
         states: State | Iterable[State] = (),
         cancel: Callable[[], bool] | Any = None,
+        progress: bool | Progress | None = None,
     ) -> NoiseCurve:
         """Mean score over the noise factor, of the corrupted run and of patched ones.
 
+        Costs for each factor a text pass over all samples, and a cell of a grid for each state.
+
         Args:
             factors: noise factors; default 21 from 0 to 10.
-            states: states to restore, each in a run of its own.
+            states: states to restore, each in a run of its own; their positions by number or as words.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
+            progress: True for a bar, or a callable on (factors done, factors in all); default and False as in `trace`.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also where the corruption
@@ -588,21 +645,26 @@ class Tracer:
         """
         if not isinstance(self.corruption, GaussianNoise):
             raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(self.corruption).__name__}")
-        chosen = as_states(states) if isinstance(states, State) or states else ()
-        self._check_blocks(chosen)
+        given = listed_states(states)
+        self._check_blocks(given)
         values = np.linspace(0, 10, 21) if factors is None else _as_factors(factors)
         with self.preparing(cancel):
             clean = self.clean.score  # computed here, the tracers below share it
-        self._check_states(chosen)
+        chosen = as_states(self.located(given)) if given else ()
         corrupted, patched = [], []
-        for factor in values:
-            tracer = self.with_corruption(factor=float(factor))
-            tracer.runner = self.runner
-            with tracer.preparing(cancel):
-                corrupted.append(tracer._corrupted_scores)
-            runs = [(state,) for state in chosen]
-            found = [scores for _, scores, _ in tracer.patched_scores(runs, "restore", cancel)]
-            patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
+        report, close = as_progress(progress, values.size, "factor")
+        try:
+            for done, factor in enumerate(values, 1):
+                tracer = self.with_corruption(factor=float(factor))
+                tracer.runner = self.runner
+                with tracer.preparing(cancel):
+                    corrupted.append(tracer._corrupted_scores)
+                runs = [(state,) for state in chosen]
+                found = [scores for _, scores, _ in tracer.patched_scores(runs, "restore", cancel)]
+                patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
+                report(done, values.size)
+        finally:
+            close()
         return NoiseCurve(
             factors=values,
             clean=clean,
@@ -615,14 +677,16 @@ class Tracer:
     def record(
         self,
         path: str | os.PathLike[str],
-        blocks: str | Iterable[str] | None = None,
-        sites: str | Iterable[str] | None = None,
+        blocks: BlockName | Iterable[BlockName] | None = None,
+        sites: SiteName | Iterable[SiteName] | None = None,
         factors: Iterable[float] | None = None,
-        direction: str = "restore",
+        direction: Direction = "restore",
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
     ) -> None:
         """Trace many grids into one file, which `TraceWidget.from_trace` shows without a model.
+
+        Costs a grid for each block, site and factor, and a noise curve. Ctrl-C, as `cancel`, writes nothing.
 
         Args:
             path: the file; it is written when all is computed.
@@ -630,7 +694,7 @@ class Tracer:
             sites: default all that a block has.
             factors: noise factors, each with all of these grids; default the corruption's own.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (grids done, grids in all).
+            progress: True for a bar, or a callable on (grids done, grids in all); default and False as in `trace`.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
 
         Raises:
@@ -655,7 +719,7 @@ class Tracer:
             one_of("site (of a single head)", site, BLOCKS[block].heads)
             head = whole_number("head", head, 0, self.model.blocks[block].heads - 1)
         return [
-            Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))
+            Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))  # type: ignore[arg-type]
             for layer in range(layers)
             for position in range(positions)
         ]
@@ -677,12 +741,13 @@ class Tracer:
             Cancelled: within a layer of `cancel` saying so.
             ModelChangedError: if somebody changed the model since the first chunk.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         check = as_check(cancel)
         every = {state for states in runs for state in states}
         self._check_blocks(every)
-        self._check_states(every)
-        return self._complete_runs(self._patched(runs, direction, check), len(runs), cancel)
+        found = dict(zip(every, self.located(every), strict=True))
+        located = [[found[state] for state in states] for states in runs]
+        return self._complete_runs(self._patched(located, direction, check), len(runs), cancel)
 
     def image_token_scores(
         self,
@@ -696,7 +761,7 @@ class Tracer:
             TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
             Cancelled: within a layer of `cancel` saying so.
         """
-        one_of("direction", direction, DIRECTIONS)
+        direction = named("direction", direction, DIRECTIONS)
         self._check_damages_image()
         return self._complete_runs(self._swapped(groups, direction, as_check(cancel)), len(groups), cancel)
 
@@ -725,6 +790,21 @@ class Tracer:
             last = part.stop == self.corruption.samples  # of the samples of a run, in whatever groups and chunks
             complete = which if last else slice(complete.stop, complete.stop)
             yield complete, scores[:, complete], done / scores.size
+
+    def whole_trace(
+        self, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
+    ) -> Trace:
+        """A grid as `trace` gives it, without its scene; all of it, or what stops it is raised.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: within a layer of `cancel` saying so.
+        """
+        direction = named("direction", direction, DIRECTIONS)
+        runs = [cell.states for cell in self.cells(block, site)]
+        scores = np.concatenate([found for _, found, _ in self.patched_scores(runs, direction, cancel)], axis=1)
+        shape = len(self.model.blocks[block].layers), len(self.tokens(block))
+        return self.as_trace(scores.reshape(-1, *shape), block, site, None, 1, direction)
 
     def as_trace(
         self,
@@ -865,20 +945,16 @@ class Tracer:
         progress: bool | Progress | None,
         cancel: Callable[[], bool] | Any,
     ) -> NDArray[np.float64]:
-        """Scores of so many runs, (samples, runs); NaN where `cancel` said stop before."""
+        """Scores of so many runs, (samples, runs); NaN where `cancel` or Ctrl-C said stop before."""
         report, close = as_progress(progress, count)
         samples = np.full((self.corruption.samples, count), np.nan)
         done = 0
-        try:
-            with self.preparing(cancel):
-                for part, which, logits in work(as_check(cancel)):
-                    samples[part, which] = self.score_logits(logits)
-                    done += (part.stop - part.start) * (which.stop - which.start)
-                    report(done // self.corruption.samples, count)
-        except Cancelled:
-            pass
-        finally:
-            close()
+        told = lambda: f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"  # noqa: E731
+        with ended_early(told, close), self.preparing(cancel):
+            for part, which, logits in work(as_check(cancel)):
+                samples[part, which] = self.score_logits(logits)
+                done += (part.stop - part.start) * (which.stop - which.start)
+                report(done // self.corruption.samples, count)
         samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
         return samples
 
@@ -901,19 +977,23 @@ class Tracer:
         for block in {state.block for state in states}:
             self._check_block(block)
 
-    def _check_states(self, states: Iterable[State]) -> None:
-        """Whether the model and this question have such states."""
-        tokens = {block: self.tokens(block) for block in {state.block for state in states}}
-        for state in states:
+    def located(self, states: Iterable[State]) -> list[State]:
+        """These states with words as positions turned into numbers.
+
+        Raises:
+            ValueError: if the model or this question has no such state, or has the word several times.
+        """
+        every = list(states)
+        tokens = {block: self.tokens(block) for block in {state.block for state in every}}
+        found = []
+        for state in every:
             block, names = self.model.blocks[state.block], tokens[state.block]
             whole_number("layer", state.layer, 0, len(block.layers) - 1)
-            if state.position >= len(names):
-                seen = f"sees {names}" if len(names) < 100 else f"has {len(names)} tokens"
-                raise ValueError(
-                    f"position: expected from 0 to {len(names) - 1} ({state.block} {seen}), got {state.position}"
-                )
+            position = position_of("position", state.position, names, state.block)
             if state.head is not None:
                 whole_number("head", state.head, 0, block.heads - 1)
+            found.append(state if position == state.position else dataclasses.replace(state, position=position))
+        return found
 
     def _check_foil(self, answer: list[int]) -> None:
         if self._foil_ids is not None and len(self._foil_ids) != len(answer):

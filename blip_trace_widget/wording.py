@@ -74,6 +74,8 @@ EXPLAIN = {
     "region": "Where the picture is damaged: everywhere, or in the patches that were marked on it",
     "patches": "Click or drag to patch a part of the picture.",
     "choose": "Choose a picture, or drop or paste one",
+    "dropped": "A link or a text was dropped or pasted here, no picture file: save the picture, then choose the file.",
+    "rows image_encoder": ", named by row,column of their patch",
     "more": "Point at a setting to read what it means.",
     "to": "Every image token is replaced by the mean over this picture's tokens, or by zero",
     "head": "One head of an attention alone, before the heads are joined, or all of them together.",

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -263,3 +264,49 @@ def test_groups_of_very_different_size_are_compared():
     found = averages.compare(of_pictures(effects), (first, ~first), ("a", "b"), 0.05, 0.95, 300, 0, {})
     error = math.sqrt(1 / 9_000 + 1 / 5_000)
     assert found.high[0, 0] - found.low[0, 0] == pytest.approx(2 * 1.96 * error, rel=0.25)
+
+
+def test_averages_do_not_mind_seterr():
+    """A role that nobody has, one that a single picture has, effects that are missing, tiny or all alike."""
+    effects = np.full((6, 2, 4), 0.25)
+    effects[:, :, 1], effects[1:, :, 2], effects[:, :, 3] = np.nan, np.nan, 1e-200
+    data = Aligned(("a", "nobody", "one", "tiny"), effects, np.linspace(0, 1, 6), np.array([0, 0, 1, 2, 3, 4]))
+    of = np.arange(6) < 3, np.arange(6) >= 3
+
+    def everything():
+        mean = averages.mean(data, 0.95, 50, 0, {"block": "question_encoder", "site": "mlp"})
+        compared = averages.compare(data, of, ("x", "y"), 0.05, 0.95, 50, 0, mean.settings)
+        assert "mean of" in repr(mean)
+        assert "x − y" in compared._repr_html_()
+        return [mean.to_dataframe(), compared.to_dataframe()]
+
+    calm = everything()
+    with np.errstate(all="raise"), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = everything()
+    for one, other in zip(calm, again, strict=True):
+        assert one.equals(other)
+
+
+def test_averages_are_drawn_as_asked():
+    mpl = pytest.importorskip("matplotlib")
+    mpl.use("agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
+    generator = np.random.default_rng(0)
+    effects = generator.normal([[0.5, 0.0, 0.0]], 0.1, (20, 2, 3))
+    data = Aligned(("a", "b", "c"), effects, np.full(20, 0.5), np.arange(20))
+    mean = averages.mean(data, 0.95, 50, 0, {"block": "question_encoder", "site": "mlp"})
+    assert not mean.significant.all()
+    for value in ("recovery", "indirect_effect"):
+        axes = mean.plot(limit=2.0, value=value, cmap="viridis")
+        np.testing.assert_array_equal(axes.images[0].get_array(), getattr(mean, value).T)
+        assert axes.images[0].get_clim() == (-2.0, 2.0)
+        assert axes.images[0].get_cmap().name == "viridis"
+        dots = {tuple(dot) for dot in axes.collections[0].get_offsets().tolist()}
+        assert dots == {tuple(cell) for cell in np.argwhere(~mean.significant).tolist()}
+    assert not mean.plot(marks=False).collections
+    with pytest.raises(ValueError, match="value: expected one of"):
+        mean.plot(value="score")
+    with pytest.raises(ValueError, match="limit: expected a number above 0"):
+        mean.plot(limit=-1)
+    plt.close("all")

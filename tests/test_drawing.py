@@ -438,6 +438,28 @@ def test_numbers_are_the_front_ends():
     assert [words.layers_name(layer, 3, 6) for layer in (0, 3, 5)] == ["layers 0–1", "layers 2–4", "layers 4–5"]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "left"),
+    [
+        (0.42, "0.4 s left"),
+        (42, "42 s left"),
+        (99.9, "100 s left"),
+        (170, "3 min left"),
+        (3599, "60 min left"),
+        (3600, "1.0 h left"),
+        (9000, "2.5 h left"),
+        (40 * 3600, "40 h left"),
+    ],
+)
+def test_time_is_counted_in_what_a_person_would(seconds, left):
+    assert words.seconds_left(seconds) == left
+
+
+def test_an_empty_answer_is_said_in_words(draw, payloads):
+    runs = payloads["runs"] | {"corrupted": payloads["runs"]["corrupted"] | {"answer": ""}}
+    assert "none: it says nothing" in "".join(draw(runs=runs).itertext())
+
+
 def test_text_is_wrapped_after_spaces_and_cut_with_an_ellipsis():
     pieces = [("Restoring ", False), ("layer 10", True), (", and then much more of it ", False), ("x" * 60, False)]
     lines = wrap(pieces, 120, 13)

@@ -2,8 +2,11 @@
 
 import pytest
 
-from blip_trace_widget import State
-from blip_trace_widget.sites import as_states, window_layers, windowed
+from blip_trace_widget import GaussianNoise, State
+from blip_trace_widget.corruption import NOISE_KINDS
+from blip_trace_widget.metrics import METRICS
+from blip_trace_widget.sites import BLOCKS, SITES, as_states, named, window_layers, windowed
+from blip_trace_widget.wording import LABELS
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,52 @@ def test_what_is_no_state_is_refused(states):
 def test_no_state_at_all_is_refused():
     with pytest.raises(ValueError, match="states: expected at least one"):
         as_states([])
+
+
+@pytest.mark.parametrize(
+    ("spoken", "name"),
+    [
+        (("Question encoder", 5, 3, "layer output"), ("question_encoder", 5, 3, "block_output")),
+        (("answer decoder", 0, 0, "Self-attention", 1), ("answer_decoder", 0, 0, "self_attention", 1)),
+        (("QUESTION_ENCODER", 1, 1, " MLP "), ("question_encoder", 1, 1, "mlp")),
+    ],
+)
+def test_a_state_in_the_widgets_words_is_the_same_state(spoken, name):
+    assert State(*spoken) == State(*name)
+    assert hash(State(*spoken)) == hash(State(*name))
+
+
+def test_all_words_of_the_widget_for_what_is_traced_are_understood():
+    every = (*BLOCKS, *SITES, *METRICS, *NOISE_KINDS)
+    for name in every:
+        assert named("name", LABELS.get(name, name.replace("_", " ")), every) == name
+
+
+def test_everything_is_asked_in_either_words(tracer):
+    spoken = tracer.replace(metric="Log probability", corruption=GaussianNoise(kind="Multiplicative"))
+    same = tracer.replace(metric="log_probability")
+    assert spoken.corruption == same.corruption
+    for ask, also in (
+        (lambda t: t.trace("Question encoder", "layer output", direction="Restore"), lambda t: t.trace()),
+        (
+            lambda t: t.trace("answer decoder", "cross-attention", head="all", direction="Disrupt"),
+            lambda t: t.trace("answer_decoder", "cross_attention", head="all", direction="disrupt"),
+        ),
+        (
+            lambda t: t.trace_knockout("Question encoder", site="Cross-attention"),
+            lambda t: t.trace_knockout("question_encoder", site="cross_attention"),
+        ),
+        (lambda t: t.trace_image_tokens(4, "Disrupt"), lambda t: t.trace_image_tokens(4, "disrupt")),
+    ):
+        one, other = ask(spoken), also(same)
+        assert one.settings == other.settings
+        assert (one.scores == other.scores).all()
+    looks = tracer.attention("Question encoder", 0)
+    assert looks.settings["block"] == "question_encoder"
+    assert tracer.tokens("answer decoder") == ["[DEC]"]
+
+
+@pytest.mark.parametrize("wrong", ["layer", "output", "block output!", "mlps", "", "question encoder"])
+def test_other_words_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"^site: expected one of \['block_output', "):
+        named("site", wrong, SITES)

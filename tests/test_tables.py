@@ -251,7 +251,7 @@ def test_the_shell_warns_in_a_line(folder, capsys):
     options = ["--images", str(folder), "--out", str(folder / "out"), "--samples", "2", "--only-correct"]
     assert main(["trace", str(folder / "table.csv"), *options]) == 0
     told = capsys.readouterr()
-    assert "warning: csv: " in told.err
+    assert "warning: questions: " in told.err
     assert "not used: ['mood']" in told.err
     assert ".py" not in told.err.partition("warning: ")[2].splitlines()[0]
     assert f"1 samples: 0 traced, 1 skipped: {UNANSWERED}" in told.out

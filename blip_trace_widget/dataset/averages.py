@@ -17,23 +17,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import summaries
 from blip_trace_widget.dataset.alignment import Aligned, Array
-from blip_trace_widget.metrics import ROUNDING, false_discovery, two_sided
+from blip_trace_widget.metrics import ROUNDING, false_discovery, p_values, quiet
+from blip_trace_widget.sites import one_of
+from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from blip_trace_widget.plots import Map
 
 #: Numbers of a matrix of resamples that is held at once.
 HELD = 2**24
 
 
-@dataclass(frozen=True, eq=False)
-class MeanTrace:
+@dataclass(frozen=True, eq=False, repr=False)
+class MeanTrace(Summarised):
     """A grid averaged over samples, with bootstrap intervals: layers down, roles of tokens across.
 
     Each interval is a cell's own: of 100 cells, some five lie outside theirs at 95 %.
@@ -75,25 +80,56 @@ class MeanTrace:
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
-    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
-        """Recovery in the paper's layout, tokens down and layers across; a dot where the effect may be 0.
+    def plot(
+        self,
+        ax: Any = None,
+        limit: float | None = None,
+        value: Literal["recovery", "indirect_effect"] = "recovery",
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """The mean in the paper's layout, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value.
+            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+                to compare them.
+            value: ``"recovery"`` or ``"indirect_effect"``.
+            cmap: a matplotlib colour map or its name.
+            marks: a dot where the effect may be 0.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
         from blip_trace_widget import plots
 
-        count = len(self.aligned.total)
-        title = f"{_title(self.settings)}, mean of {count}"
-        return plots.role_map(self.recovery, "recovery", title, self.roles, ~self.significant, ax, limit)
+        name = one_of("value", value, ("recovery", "indirect_effect"))
+        title = f"{_title(self.settings)}, mean of {len(self.aligned.total)}"
+        drawn = _map(getattr(self, name), name.replace("_", " "), title, self.roles, ~self.significant)
+        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+
+    def _facts(self) -> dict[str, str]:
+        layers, count = len(self.indirect_effect), len(self.aligned.total)
+        best = summaries.best(self.recovery, 1)
+        return {
+            "grid": _title(self.settings),
+            "shape": f"{layers} layers × {len(self.roles)} roles",
+            "mean of": f"{count} samples"
+            + ("" if self.settings.get("group") is None else f", {self.settings['group']}"),
+            "total effect": _with_interval(self.total_effect, self.total_effect_low, self.total_effect_high),
+            "best": "".join(
+                f"recovery {_with_interval(self.recovery[at], self.recovery_low[at], self.recovery_high[at])} "
+                f"at layer {at[0]} “{self.roles[at[1]]}”"
+                for at in best
+            ),
+        }
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Summarised):
     """The difference of two groups' average indirect effects.
 
     Attributes:
@@ -125,20 +161,62 @@ class Comparison:
         counts = {f"samples_{name}": np.tile(self.samples[at], len(self.p)) for at, name in enumerate("ab")}
         return _frame(self, ("difference", "low", "high", "p", "significant"), **counts)
 
-    def plot(self, ax: Any = None, limit: float | None = None) -> Any:
-        """The difference, tokens down and layers across; a dot where the groups may be alike.
+    def plot(
+        self,
+        ax: Any = None,
+        limit: float | None = None,
+        value: Literal["difference"] = "difference",
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """The difference, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value.
+            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+                to compare them.
+            value: ``"difference"``, of the indirect effects.
+            cmap: a matplotlib colour map or its name.
+            marks: a dot where the groups may be alike.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
         from blip_trace_widget import plots
 
+        one_of("value", value, ("difference",))
         label, title = "difference of indirect effects", f"{_title(self.settings)}, {' − '.join(self.groups)}"
-        return plots.role_map(self.difference, label, title, self.roles, ~self.significant, ax, limit)
+        drawn = _map(self.difference, label, title, self.roles, ~self.significant)
+        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+
+    def _facts(self) -> dict[str, str]:
+        best = summaries.best(np.abs(self.difference), 1)
+        return {
+            "grid": _title(self.settings),
+            "of": " − ".join(self.groups),
+            "shape": f"{len(self.difference)} layers × {len(self.roles)} roles",
+            "differ": f"{int(self.significant.sum())} of {self.difference.size} cells",
+            "false-discovery rate": f"{self.rate:g}",
+            "largest": "".join(
+                f"{_with_interval(self.difference[at], self.low[at], self.high[at])} "
+                f"at layer {at[0]} “{self.roles[at[1]]}”"
+                for at in best
+            ),
+        }
+
+
+def _map(values: Array, label: str, title: str, roles: Sequence[str], dots: NDArray[np.bool_]) -> Map:
+    """(layers, roles) in the paper's layout, roles down and layers across."""
+    from blip_trace_widget.plots import Map
+
+    return Map(values, label, title, ("layer", range(len(values))), ("", roles), dots).transposed
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{summaries.number(value)} ({summaries.number(low)} to {summaries.number(high)})"
 
 
 def _title(settings: dict[str, Any]) -> str:
@@ -165,6 +243,7 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
 # --- averages --------------------------------------------------------------------------------------------------------
 
 
+@quiet
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
     """Means over samples with percentile bootstrap intervals."""
     effect, recovery, total = _means(np.ones((1, len(data.total))), data)
@@ -194,16 +273,18 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
     )
 
 
+@quiet
 def _means(weights: Array, data: Aligned) -> tuple[Array, Array, Array]:
     """Weighted means of effect and recovery, (resamples, cells), and of the total effect, (resamples,)."""
     there = np.isfinite(data.flat)
     count = weights @ there
-    with np.errstate(divide="ignore", invalid="ignore"):  # a role that no drawn sample has
-        effect = weights @ np.where(there, data.flat, 0.0) / count
-        total = weights @ np.where(there, data.total[:, None], 0.0) / count
-        return effect, effect / total, weights @ data.total / weights.sum(1)
+    # A count is 0 for a role that no drawn sample has.
+    effect = weights @ np.where(there, data.flat, 0.0) / count
+    total = weights @ np.where(there, data.total[:, None], 0.0) / count
+    return effect, effect / total, weights @ data.total / weights.sum(1)
 
 
+@quiet
 def _interval(drawn: Array, confidence: float) -> Array:
     """Both ends of a percentile interval, (2, ...), from resampled values, (resamples, ...)."""
     ends = np.full((2, *drawn.shape[1:]), np.nan)
@@ -227,13 +308,15 @@ def _present(data: Aligned) -> NDArray[np.int64]:
     return np.asarray(np.isfinite(data.effects[:, 0]).sum(axis=0), dtype=np.int64)
 
 
+@quiet
 def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
-    mean = np.nanmean(data.flat, axis=0)
+    mean = np.nansum(data.flat, axis=0) / np.isfinite(data.flat).sum(axis=0)  # of none NaN, without a warning
     parts, pictures = _parts(data.flat, data.pictures)
-    p = _p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
+    p = p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
     return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
 
 
+@quiet
 def standard_error(data: Aligned, values: Array) -> Array:
     """Standard error of means over samples, robust to several questions about one picture; NaN for one picture.
 
@@ -243,6 +326,7 @@ def standard_error(data: Aligned, values: Array) -> Array:
     return np.asarray(np.sqrt((parts**2).sum(axis=0)).reshape(values.shape[1:]))
 
 
+@quiet
 def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
     """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
 
@@ -250,30 +334,18 @@ def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
     """
     there = np.isfinite(values)
     number = there.sum(axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
-        parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
-        np.add.at(parts, pictures, deviations)
-        np.add.at(has, pictures, there)
-        count = (has > 0).sum(axis=0)
-        return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
-
-
-def _p_values(gap: Array, squared_error: Array, degrees: Array) -> Array:
-    """Two-sided p values of Student's t at degrees of freedom that are rounded down; NaN below one."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(gap <= ROUNDING, 0.0, gap / np.sqrt(squared_error))
-    p = np.full(gap.shape, np.nan)
-    # Beyond some hundred degrees Student's distribution hardly changes.
-    whole = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
-    for each in set(whole.tolist()) - {0}:
-        p[whole == each] = two_sided(t[whole == each], each)
-    return np.where(np.isnan(t), np.nan, p)
+    deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
+    parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
+    np.add.at(parts, pictures, deviations)
+    np.add.at(has, pictures, there)
+    count = (has > 0).sum(axis=0)
+    return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
+@quiet
 def compare(
     data: Aligned,
     of: tuple[NDArray[np.bool_], NDArray[np.bool_]],
@@ -319,6 +391,7 @@ def compare(
     )
 
 
+@quiet
 def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Array:
     """Two-sided p values of the hypothesis that two groups have the same mean, a column each.
 
@@ -332,9 +405,8 @@ def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Arra
     """
     (ours, count), (theirs, other) = (_parts(values, pictures) for values in (first, second))
     errors = [(parts**2).sum(axis=0) for parts in (ours, theirs)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
-        degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
+    means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
+    degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
     least = np.minimum(count, other) - 1
     degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
-    return _p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))
+    return p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))

@@ -27,9 +27,9 @@ from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_regi
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
-from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, as_metric, kl_divergence
+from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, MetricName, as_metric, kl_divergence
 from blip_trace_widget.pictures import as_image, picture_hash
-from blip_trace_widget.sites import BLOCKS, SITES, one_of
+from blip_trace_widget.sites import BLOCKS, SITES, BlockName, SiteName, named, one_of
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -75,16 +75,16 @@ class Plan:
 
     grids: tuple[tuple[str, str], ...]
     corruption: Corruption
-    metric: str | Callable[..., Any]
+    metric: MetricName | Callable[..., Any]
     only_correct: bool
 
     @classmethod
     def of(
         cls,
-        blocks: Sequence[str] | str,
-        sites: Sequence[str] | str,
+        blocks: Sequence[BlockName] | BlockName,
+        sites: Sequence[SiteName] | SiteName,
         corruption: Corruption | None,
-        metric: str | Callable[..., Any],
+        metric: MetricName | Callable[..., Any],
         only_correct: bool,
     ) -> Plan:
         """From what was asked.
@@ -133,7 +133,7 @@ class Plan:
 def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
     if not isinstance(given, Iterable):
         raise TypeError(f"{argument}: expected some of {list(known)}, got {type(given).__name__}")
-    return [one_of(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
+    return [named(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
 
 
 def _fingerprint(metric: Any) -> str:
@@ -290,7 +290,7 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "other_picture": None if scene is None else scene.other_picture or None,
     }
     for block, site in plan.grids:
-        yield from _cells(row, tracer.trace(block, site))
+        yield from _cells(row, tracer.whole_trace(block, site))
 
 
 def _cells(row: Row, trace: Trace) -> Iterator[Row]:

@@ -20,9 +20,10 @@ from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
+from blip_trace_widget.metrics import MetricName
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.sites import whole_number
+from blip_trace_widget.sites import BlockName, SiteName, whole_number
 
 if TYPE_CHECKING:
     from blip_trace_widget.corruption import Corruption
@@ -35,10 +36,10 @@ def trace_dataset(
     samples: Any,
     model: BlipVqa | str | os.PathLike[str],
     out: PathLike,
-    blocks: Sequence[str] | str = ("question_encoder", "answer_decoder"),
-    sites: Sequence[str] | str = ("block_output",),
+    blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
+    sites: Sequence[SiteName] | SiteName = ("block_output",),
     corruption: Corruption | None = None,
-    metric: str | Callable[..., Any] = "probability",
+    metric: MetricName | Callable[..., Any] = "probability",
     client: Any = None,
     progress: bool | Callable[[int, int], object] | None = True,
     *,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -270,13 +270,33 @@ class DatasetTrace:
         told = self._told(align, block, site) | {"groups": [group_a, group_b]}
         return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *asked, settings=told)
 
-    def plot(self, align: str | Roles = "ends", group: str | None = None) -> list[Any]:
+    def plot(
+        self,
+        align: str | Roles = "ends",
+        group: str | None = None,
+        value: Literal["recovery", "indirect_effect"] = "recovery",
+        limit: float | None = None,
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> list[Any]:
         """The average of each grid in the paper's layout, tokens down and layers across.
+
+        Args:
+            align: see `mean`.
+            group: see `mean`.
+            value: see `MeanTrace.plot`; so are `limit`, `cmap` and `marks`.
+            limit: default the largest value of all these grids, so that they can be compared.
+            cmap: a matplotlib colour map or its name.
+            marks: a dot where the effect may be 0.
 
         Returns:
             matplotlib axes, one a grid; where matplotlib is not installed, bqplot figures.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        return [self.mean(align, block, site, group).plot() for block, site in self.grids]
+        means = [self.mean(align, block, site, group) for block, site in self.grids]
+        return [mean.plot(limit=limit, value=value, cmap=cmap, marks=marks) for mean in means]
 
     def aligned(self, align: str | Roles = "ends", block: str | None = None, site: str | None = None) -> Aligned:
         """The traced samples' indirect effects on common axes, which averages are made of.

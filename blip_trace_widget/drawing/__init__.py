@@ -166,11 +166,19 @@ def _asked(
             sheet.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
             y += 24
         answer, noisy = runs["clean"]["answer"], runs["corrupted"]["answer"]
-        y = sheet.paragraph(LEFT, y + 15, [(answer + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15) - 14
+        y = (
+            sheet.paragraph(
+                LEFT, y + 15, [(words.said(answer) + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15
+            )
+            - 14
+        )
         differs = (
             []
             if noisy == answer or runs["given"]
-            else [(f" · {'noisy' if runs['culprit'] == 'noise' else 'damaged'} answer ", False), (f"“{noisy}”", True)]
+            else [
+                (f" · {'noisy' if runs['culprit'] == 'noise' else 'damaged'} answer ", False),
+                (words.said(noisy, "“{}”"), True),
+            ]
         )
         y = sheet.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9
         sheet.text(

@@ -15,6 +15,9 @@ from typing import Any
 from blip_trace_widget.metrics import ROUNDING
 from blip_trace_widget.wording import label
 
+#: What time is counted in: seconds in it, its name, and how many seconds are too many for it.
+UNITS = ((1, "s", 100), (60, "min", 3600), (3600, "h", math.inf))
+
 #: A stretch of text, and whether it is bold.
 Piece = tuple[str, bool]
 
@@ -52,11 +55,15 @@ def points(metric: str, value: float | None, stderr: float | None = None) -> str
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
 
+def said(answer: str, quoted: str = "{}") -> str:
+    """An answer, quoted as is asked for; a model may answer with nothing."""
+    return quoted.format(answer) if answer else "none: it says nothing"
+
+
 def seconds_left(seconds: float) -> str:
     """About how long something takes yet."""
-    if seconds < 10:
-        return f"{fixed(seconds, 1)} s left"
-    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+    count, unit = next((seconds / size, unit) for size, unit, most in UNITS if seconds < most)
+    return f"{fixed(count, 0 if unit == 'min' or count >= 10 else 1)} {unit} left"
 
 
 def _few(value: float | None) -> int:

@@ -80,3 +80,8 @@ export function limit(value: number): string {
 function decimalsOf(value: number): number {
 	return String(Math.abs(value)).split(".")[1]?.length ?? 0;
 }
+
+/** An answer, in quotation marks where they are given; a model may answer with nothing. */
+export function said(answer = "", open = "", close = ""): string {
+	return answer === "" ? "none: it says nothing" : open + answer + close;
+}

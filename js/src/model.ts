@@ -123,7 +123,9 @@ export function createModel(host: HostModel): Model {
 	const closed = computed(
 		() =>
 			traits.setup.value?.closed ||
-			(offline.value ? "no answer from the kernel" : ""),
+			(offline.value
+				? "no answer from the kernel: after a restart, run the cell again"
+				: ""),
 	);
 
 	const words = computed(() => wordsOf(traits.look.value));

@@ -19,6 +19,8 @@ export function move(
 	// The corner above the rows' headers is empty.
 	const first = row < 0 ? 0 : -1;
 	const top = column < 0 ? 0 : -1;
+	// With Ctrl or Cmd the arrows are the host's.
+	if (control && key.startsWith("Arrow")) return null;
 	switch (key) {
 		case "ArrowLeft":
 			return [row, Math.max(first, column - 1)];

@@ -4,9 +4,12 @@
 const MOST_BYTES = 8 * 2 ** 20;
 const SHRUNK_SIDE = 2048;
 
-export function pictureIn(data: DataTransfer | null): File | null {
+/** The picture among what was dropped or pasted, else any file: a wrong one is answered with a reason. */
+export function fileIn(data: DataTransfer | null): File | null {
 	const files = [...(data?.files ?? [])];
-	return files.find(({ type }) => type.startsWith("image/")) ?? null;
+	return (
+		files.find(({ type }) => type.startsWith("image/")) ?? files[0] ?? null
+	);
 }
 
 async function shrink(file: File): Promise<ArrayBuffer> {

@@ -38,18 +38,10 @@ export interface Session {
 	select(cells: readonly CellIndex[]): void;
 	traceAll(): void;
 	stop(): void;
-	setPicture(bytes: ArrayBuffer): void;
-	setOtherPicture(bytes: ArrayBuffer): void;
+	/** A request that traits answer: null where no kernel listens. */
+	send(request: Draft, buffer?: ArrayBuffer): number | null;
 	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
 	mark(patches: readonly CellIndex[]): void;
-	/** Fill the map over the picture, or stop. */
-	paint(on: boolean): void;
-	/** Damage the picture only where it is marked, only elsewhere, or everywhere. */
-	confine(to: "marked" | "others" | "all"): void;
-	pin(on: boolean): void;
-	step(back: boolean): void;
-	/** Which positions are in sight. */
-	look(first: number, last: number): void;
 	export(format: Format, theme: Theme): void;
 	dispose(): void;
 }
@@ -223,12 +215,6 @@ export function createSession(
 			const columns = model.setup.value?.patches[1] ?? 1;
 			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
 		},
-		confine: (to) => {
-			send({ type: "confine", to });
-		},
-		paint: (on) => {
-			send({ type: "paint", on });
-		},
 		traceAll() {
 			const id = ask({ type: "trace" });
 			if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
@@ -238,21 +224,7 @@ export function createSession(
 			running.value = null;
 			send({ type: "stop" });
 		},
-		setPicture: (bytes) => {
-			send({ type: "image" }, bytes);
-		},
-		setOtherPicture: (bytes) => {
-			send({ type: "other_image" }, bytes);
-		},
-		pin: (on) => {
-			send({ type: "pin", on });
-		},
-		step: (back) => {
-			send({ type: "step", back });
-		},
-		look: (first, last) => {
-			send({ type: "look", first, last });
-		},
+		send,
 		export(format, theme) {
 			const id = ask({
 				type: "export",

@@ -49,6 +49,7 @@ function follow(act: () => void): () => void {
 export const viewOf =
 	(Root: ComponentType<Shown>) =>
 	({ model: host, el }: RenderProps): (() => void) => {
+		el.classList.add("blip-trace-view");
 		const model = createModel(host);
 		const session = createSession(host, model, el);
 		const { theme, dispose } = watchTheme(el);

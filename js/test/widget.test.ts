@@ -134,15 +134,85 @@ describe("a view", () => {
 		expect(find("question")).toBeNull();
 	});
 
-	it("keeps keys and clicks from the notebook", async () => {
-		const { el, get } = await show();
-		const notebook = vi.fn();
-		for (const name of ["keydown", "mousedown", "dblclick", "contextmenu"]) {
-			el.addEventListener(name, notebook);
-			get("question").dispatchEvent(new Event(name, { bubbles: true }));
-		}
-		expect(notebook).not.toHaveBeenCalled();
-		expect(get("blip-trace").dataset["lmSuppressShortcuts"]).toBe("true");
+	describe("keys and clicks", () => {
+		const hears = (view: View, target: HTMLElement, event: Event) => {
+			const notebook = vi.fn();
+			view.el.addEventListener(event.type, notebook);
+			target.dispatchEvent(event);
+			return notebook.mock.calls.length > 0;
+		};
+		const press = (name: string, held: KeyboardEventInit = {}) =>
+			new KeyboardEvent("keydown", {
+				key: name,
+				bubbles: true,
+				cancelable: true,
+				...held,
+			});
+		const control = { ctrlKey: true };
+
+		it.each(["d", "a", "0", "Enter", "ArrowDown", "Escape", " ", "?"])(
+			"that are plain stay here: %s",
+			async (name) => {
+				const view = await show();
+				for (const target of ["question", "more", "noise-slider"])
+					expect(hears(view, view.get(target), press(name))).toBe(false);
+				expect(hears(view, view.cell(1, 1), press(name))).toBe(false);
+			},
+		);
+
+		it.each([
+			["s", control],
+			["S", { ctrlKey: true, shiftKey: true }],
+			["s", { metaKey: true }],
+			["C", { ctrlKey: true, shiftKey: true }],
+			["Enter", { altKey: true }],
+			["ArrowUp", { ctrlKey: true, shiftKey: true }],
+			["F9", {}],
+		] as const)(
+			"that the host has a use for reach it: %s %o",
+			async (name, held) => {
+				const view = await show();
+				expect(hears(view, view.cell(1, 1), press(name, held))).toBe(true);
+				expect(hears(view, view.get("more"), press(name, held))).toBe(true);
+				const edits = name.startsWith("Arrow");
+				expect(hears(view, view.get("question"), press(name, held))).toBe(
+					!edits,
+				);
+			},
+		);
+
+		it("that edit a text or are used in the grid stay here, with Ctrl too", async () => {
+			const view = await show();
+			for (const name of ["z", "Z", "y", "a", "c", "v", "x", "Backspace"])
+				expect(hears(view, view.get("question"), press(name, control))).toBe(
+					false,
+				);
+			for (const name of ["Enter", " ", "Home", "End"])
+				expect(hears(view, view.cell(1, 1), press(name, control))).toBe(false);
+		});
+
+		it("with the main button stay here; menus are the host's", async () => {
+			const view = await show();
+			for (const [name, button, heard] of [
+				["mousedown", 0, false],
+				["dblclick", 0, false],
+				["mousedown", 2, true],
+				["contextmenu", 2, true],
+			] as const) {
+				const event = new MouseEvent(name, { bubbles: true, button });
+				expect(hears(view, view.cell(1, 1), event), name).toBe(heard);
+			}
+			expect(view.get("blip-trace").dataset).not.toHaveProperty(
+				"lmSuppressShortcuts",
+			);
+		});
+
+		it("commit nothing where they are the host's", async () => {
+			const { get, host } = await show();
+			await type(get("question"), "is it red?");
+			await key(get("question"), "Enter", control);
+			expect(host.traits["question"]).not.toBe("is it red?");
+		});
 	});
 
 	it("follows the theme of the page", async () => {
@@ -202,6 +272,94 @@ describe("the question", () => {
 		expect(host.saves).toBe(1);
 		expect(host.get("question")).toBe("");
 	});
+
+	describe.each([
+		["the reason first", ["error", "question"]],
+		["the old value and the reason at once", ["question", "error"]],
+	] as const)("that is refused, with %s,", (_, order) => {
+		const refused = async () => {
+			const view = await show();
+			const field = view.get<HTMLInputElement>("question");
+			await type(field, "is it blu?");
+			await key(field, "Enter");
+			const told = { error: "too long", question: "what color ?" };
+			for (const name of order) view.host.put(name, told[name]);
+			await settle();
+			return { ...view, field };
+		};
+
+		it("stays in the field to be mended, until it is given up", async () => {
+			const { field, get, host } = await refused();
+			expect(field.value).toBe("is it blu?");
+			get("dismiss-error").click();
+			await settle();
+			expect(field.value).toBe("is it blu?");
+			await key(field, "Escape");
+			expect(field.value).toBe("what color ?");
+			expect(host.get("question")).toBe("what color ?");
+		});
+
+		it("is asked again when it is mended", async () => {
+			const { field, host } = await refused();
+			await type(field, "is it blue?");
+			await key(field, "Enter");
+			expect(host.get("question")).toBe("is it blue?");
+			host.put("error", "");
+			await settle();
+			expect(field.value).toBe("is it blue?");
+		});
+	});
+
+	it("that was taken does not come back with the error of something else", async () => {
+		const { host, get } = await show();
+		const field = get<HTMLInputElement>("question");
+		await type(field, "is it blue?");
+		await key(field, "Enter");
+		host.put("error", "boom");
+		host.put("question", "is it a cat?");
+		await settle();
+		expect(field.value).toBe("is it a cat?");
+	});
+
+	it("that is refused is not asked again by leaving its field", async () => {
+		const { host, get } = await show();
+		get("more").click();
+		await settle();
+		const field = get<HTMLInputElement>("foil");
+		await type(field, "a b c");
+		await key(field, "Enter");
+		host.put("error", "foil: too many tokens");
+		host.put("foil", "");
+		await settle();
+		expect(field.value).toBe("a b c");
+		const saves = host.saves;
+		field.dispatchEvent(new FocusEvent("blur"));
+		await settle();
+		expect(host.saves).toBe(saves);
+		expect(field.value).toBe("a b c");
+	});
+});
+
+describe("an answer", () => {
+	it("that is empty is said in words", async () => {
+		const { get } = await show({
+			runs: { ...RUNS, corrupted: { ...RUNS.corrupted, answer: "" } },
+		});
+		expect(get("noisy-answer").textContent).toBe("none: it says nothing");
+	});
+});
+
+describe("axes and errors", () => {
+	it("have readable ends, and say once what ± is", async () => {
+		const { el } = await show();
+		const ends = (part: string) =>
+			[...el.querySelectorAll(`${part} small`)].map((end) => end.textContent);
+		expect(ends(".bt-curve").slice(0, 2)).toEqual(["0", "10"]);
+		expect(ends(".bt-curve")).toHaveLength(4);
+		expect(ends(".bt-unit")[0]).toBe("0");
+		expect(ends(".bt-profile .bt-token")[1]).toBe("0");
+		expect(el.textContent?.split("± one standard error")).toHaveLength(2);
+	});
 });
 
 describe("a picture", () => {
@@ -234,6 +392,35 @@ describe("a picture", () => {
 		expect(host.sent.at(-1)).toMatchObject({ type: "other_image" });
 	});
 
+	it.each([
+		["drop", "dataTransfer"],
+		["paste", "clipboardData"],
+	])(
+		"that is a link or a text is answered in words: %s",
+		async (name, data) => {
+			const { host, el, get } = await show({
+				look: { ...LOOK, explain: { dropped: "no picture file" } },
+			});
+			const event = new Event(name, { bubbles: true, cancelable: true });
+			Object.assign(event, { [data]: { files: [] } });
+			el.querySelector(".bt-picture")?.dispatchEvent(event);
+			await settle();
+			expect(event.defaultPrevented).toBe(true);
+			expect(get("error").textContent).toContain("no picture file");
+			expect(host.sent).toHaveLength(1);
+		},
+	);
+
+	it("takes no text from the field that it is pasted into", async () => {
+		const { get, find } = await show();
+		const event = new Event("paste", { bubbles: true, cancelable: true });
+		Object.assign(event, { clipboardData: { files: [] } });
+		get("question").dispatchEvent(event);
+		await settle();
+		expect(event.defaultPrevented).toBe(false);
+		expect(find("error")).toBeNull();
+	});
+
 	it("that is none is for the kernel to refuse", async () => {
 		const { host, el } = await show();
 		const file = new File(["text"], "notes.txt", { type: "text/plain" });
@@ -245,7 +432,7 @@ describe("a picture", () => {
 	});
 
 	it("cannot be changed without a kernel or a model", async () => {
-		const { host, el } = await show({
+		const { host, el, get } = await show({
 			setup: { ...SETUP, closed: "recorded" },
 		});
 		const file = new File(["bytes"], "new.png", { type: "image/png" });
@@ -254,6 +441,7 @@ describe("a picture", () => {
 		el.querySelector(".bt-picture")?.dispatchEvent(drop);
 		await settle();
 		expect(host.sent).toHaveLength(1);
+		expect(get("error").textContent).toContain("recorded");
 	});
 });
 

@@ -1,4 +1,4 @@
-"""One JupyterLab server and one Chromium for all browser tests."""
+"""One JupyterLab server and one Chromium for all browser tests; one file of them drives Firefox."""
 
 import json
 import os
@@ -16,6 +16,7 @@ import pytest
 
 TOKEN = "browser-tests"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+FIREFOX = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,22 +28,32 @@ FLAGS = [
 ]
 #: Milliseconds to wait for anything: far more than it takes, for a machine that does other work too.
 PATIENCE = 30_000
-HOW = "no Chromium found: install one (Debian: apt-get install chromium) and have it on the PATH"
+HOW = "no {} found: install it (Debian: apt-get install {}) and have it on the PATH"
+NO_CHROMIUM = HOW.format("Chromium", "chromium")
+NO_FIREFOX = HOW.format("Firefox", "firefox-esr")
 
 
 def pytest_collection_modifyitems(items):
-    """Without Chromium skip, and say how to get one; where nobody reads skips (CI), fail instead."""
+    """Without the browser skip, and say how to get it; where nobody reads skips (CI), fail instead."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
-            if CHROMIUM is None and os.environ.get("CI") != "true":
-                item.add_marker(pytest.mark.skip(reason=HOW))
+            needed, how = (FIREFOX, NO_FIREFOX) if item.path.stem == "test_firefox" else (CHROMIUM, NO_CHROMIUM)
+            if needed is None and os.environ.get("CI") != "true":
+                item.add_marker(pytest.mark.skip(reason=how))
+
+
+@pytest.fixture(scope="session")
+def firefox():
+    if FIREFOX is None:
+        pytest.fail(NO_FIREFOX)
+    return FIREFOX
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
     if CHROMIUM is None:
-        pytest.fail(HOW)
+        pytest.fail(NO_CHROMIUM)
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE)

@@ -33,7 +33,7 @@ PROMPT = 2000
 LEFT = {"rss": 12e6, "JSHeapUsedSize": 2e6, "Nodes": 200, "JSEventListeners": 100}
 #: Widgets opened at once, and how often.
 MANY, ROUNDS = 10, 5
-NO_ANSWER = "no answer from the kernel"
+NO_ANSWER = "no answer from the kernel: after a restart, run the cell again"
 
 #: Sends messages to a second widget of the kernel, each when the one before is answered, until told to stop. Of each:
 #: ms until the kernel answered, by the same machine's clock, and until the page, which is busy too, had the answer. The

@@ -53,6 +53,9 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
     place, beside = figure.bounding_box(), listed.bounding_box()
     assert beside["x"] >= place["x"] + place["width"]
     assert abs(beside["y"] - place["y"]) < 2
+    assert abs(beside["height"] - place["height"]) < 2, "no empty room below one of them"
+    last = figure.locator(".bt-detail").bounding_box()
+    assert place["y"] + place["height"] - (last["y"] + last["height"]) < 40, "nor within the figure"
 
     shared.cell(5, 6, figure).click()
     expect(listed.get_by_test_id("interval")).to_contain_text("95 % interval")

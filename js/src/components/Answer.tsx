@@ -1,6 +1,6 @@
 // The answer, how sure the model is of it with and without noise, and whether the noise did enough to be traced.
 
-import { score } from "../format";
+import { said, score } from "../format";
 import type { Runs } from "../protocol";
 import type { Words } from "../words";
 
@@ -35,7 +35,7 @@ export function Answer({ runs, words, old }: Props) {
 			{bar("clean", "clean")}
 			{bar("corrupted", noun)}
 			<p class="bt-answer">
-				<b data-testid="answer">{runs?.clean.answer ?? ""}</b>
+				<b data-testid="answer">{runs ? said(runs.clean.answer) : ""}</b>
 				{runs?.given && " (given)"}
 				{runs === null ? (
 					<span class="bt-late">computing…</span>
@@ -46,7 +46,7 @@ export function Answer({ runs, words, old }: Props) {
 						{noisy !== runs.clean.answer && !runs.given && (
 							<span>
 								{` · ${noun} answer `}
-								<b data-testid="noisy-answer">“{noisy}”</b>
+								<b data-testid="noisy-answer">{said(noisy, "“", "”")}</b>
 							</span>
 						)}
 					</span>

@@ -2,9 +2,10 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import { useState } from "preact/hooks";
+import { OWN } from "../keys";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
-import { pictureIn, readPicture } from "../picture";
+import { fileIn, readPicture } from "../picture";
 import type { Session } from "../session";
 import { Asked } from "./Asked";
 import { Header } from "./Header";
@@ -17,19 +18,18 @@ interface Props {
 	theme: ReadonlySignal<Theme>;
 }
 
-/** Keys and clicks are ours while they happen here: the notebook has shortcuts and menus of its own for them. */
-const keep = (event: Event) => event.stopPropagation();
-
 export function App({ model, session, theme }: Props) {
 	const [more] = useState(() => signal(false));
 
 	async function choosePicture(
-		file: File,
-		use: (bytes: ArrayBuffer) => void = session.setPicture,
+		file: File | null,
+		type: "image" | "other_image" = "image",
 	): Promise<void> {
-		if (model.closed.value) return;
+		const closed = model.closed.value;
+		if (file === null || closed)
+			return model.set("error", closed || model.words.value.explain("dropped"));
 		try {
-			use(await readPicture(file));
+			session.send({ type }, await readPicture(file));
 		} catch (error) {
 			const reason = error instanceof Error ? error.message : String(error);
 			model.set("error", `“${file.name}” cannot be used: ${reason}.`);
@@ -37,8 +37,9 @@ export function App({ model, session, theme }: Props) {
 	}
 
 	function paste(event: ClipboardEvent): void {
-		const file = pictureIn(event.clipboardData);
-		if (file === null) return;
+		const file = fileIn(event.clipboardData);
+		// A text belongs into a field.
+		if (file === null && event.target instanceof HTMLInputElement) return;
 		event.preventDefault();
 		event.stopPropagation();
 		choosePicture(file);
@@ -50,11 +51,7 @@ export function App({ model, session, theme }: Props) {
 			class="blip-trace"
 			data-testid="blip-trace"
 			data-theme={theme.value}
-			data-lm-suppress-shortcuts="true"
-			onKeyDown={keep}
-			onMouseDown={keep}
-			onDblClick={keep}
-			onContextMenu={keep}
+			{...OWN}
 			onPaste={paste}
 		>
 			{foreign === null ? (
@@ -72,9 +69,7 @@ export function App({ model, session, theme }: Props) {
 							session={session}
 							theme={theme.value}
 							onPicture={choosePicture}
-							onOtherPicture={(file) =>
-								choosePicture(file, session.setOtherPicture)
-							}
+							onOtherPicture={(file) => choosePicture(file, "other_image")}
 							onExample={(index) => model.set("example", index)}
 						/>
 						<Traced model={model} session={session} theme={theme.value} />

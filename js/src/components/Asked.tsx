@@ -14,8 +14,8 @@ interface Props {
 	model: Model;
 	session: Session;
 	theme: Theme;
-	onPicture: (file: File) => void;
-	onOtherPicture: (file: File) => void;
+	onPicture: (file: File | null) => void;
+	onOtherPicture: (file: File | null) => void;
 	onExample: (index: number) => void;
 }
 
@@ -36,7 +36,6 @@ export function Asked(props: Props) {
 						examples.length > 0 && (
 							<Select
 								label="example"
-								testid="example"
 								wide
 								value={String(model.example.value)}
 								options={Object.keys(examples)}
@@ -53,10 +52,10 @@ export function Asked(props: Props) {
 					<div class="bt-question">
 						<TextField
 							label="question"
-							testid="question"
 							value={model.question.value}
 							placeholder="Ask about the picture"
 							hint="Enter ↵"
+							error={model.error.value}
 							onCommit={(asked) => model.set("question", asked)}
 						/>
 					</div>

@@ -2,6 +2,7 @@
 // be read, but cannot be chosen.
 
 import { useRef } from "preact/hooks";
+import { isHeld } from "../keys";
 import type { BlockInfo } from "../protocol";
 import type { Words } from "../words";
 
@@ -30,7 +31,7 @@ export function Blocks({ blocks, value, words, onChoose }: Props) {
 			...(group.current?.querySelectorAll<HTMLElement>("[role=radio]") ?? []),
 		];
 		const at = buttons.indexOf(event.target as HTMLElement);
-		if (by === undefined || at < 0) return;
+		if (by === undefined || at < 0 || isHeld(event)) return;
 		event.preventDefault();
 		const next = (at + by + buttons.length) % buttons.length;
 		buttons[next]?.focus();

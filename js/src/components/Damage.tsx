@@ -1,5 +1,6 @@
 // What is done to the input: the noise slider, or for the other corruptions the one thing that each of them asks for.
 
+import type { ComponentChildren } from "preact";
 import type { Model } from "../model";
 import { Noise } from "./Noise";
 import { Picture } from "./Picture";
@@ -8,59 +9,63 @@ import { TextField } from "./TextField";
 
 interface Props {
 	model: Model;
-	onOtherPicture: (file: File) => void;
+	onOtherPicture: (file: File | null) => void;
 }
 
 export function Damage({ model, onOtherPicture }: Props) {
 	const { otherQuestion, to } = model;
 	const { explain, label } = model.words.value;
+	const asking = (
+		name: string,
+		explained: string,
+		control: ComponentChildren,
+	) => (
+		<div class={name === "ImageSwap" ? "bt-damage bt-swap" : "bt-damage"}>
+			<span class="bt-label" title={explain(explained)}>
+				{label(name)}
+			</span>
+			{control}
+		</div>
+	);
 	switch (model.corruption.value) {
 		case "ImageSwap":
-			return (
-				<div class="bt-damage bt-swap">
-					<span class="bt-label" title={explain("corruption")}>
-						{label("ImageSwap")}
-					</span>
-					<Picture
-						bytes={model.otherPicture.value}
-						what={label("other_picture")}
-						testid="choose-other-picture"
-						explain={explain("choose")}
-						onPicture={onOtherPicture}
-					/>
-				</div>
+			return asking(
+				"ImageSwap",
+				"corruption",
+				<Picture
+					bytes={model.otherPicture.value}
+					what={label("other_picture")}
+					testid="choose-other-picture"
+					explain={explain("choose")}
+					onPicture={onOtherPicture}
+				/>,
 			);
 		case "QuestionSwap":
-			return (
-				<div class="bt-damage">
-					<span class="bt-label" title={explain("other_question")}>
-						{label("other_question")}
-					</span>
-					<TextField
-						label={label("other_question")}
-						testid="other-question"
-						value={otherQuestion.value}
-						explain={explain("other_question")}
-						onCommit={(asked) => model.set("otherQuestion", asked)}
-					/>
-				</div>
+			return asking(
+				"other_question",
+				"other_question",
+				<TextField
+					label={label("other_question")}
+					testid="other-question"
+					value={otherQuestion.value}
+					error={model.error.value}
+					explain={explain("other_question")}
+					onCommit={(asked) => model.set("otherQuestion", asked)}
+				/>,
 			);
 		case "MeanAblation":
-			return (
-				<div class="bt-damage">
-					<span class="bt-label" title={explain("to")}>
-						{label("to")}
-					</span>
-					<Select
-						label={label("to")}
-						testid="to"
-						value={to.value}
-						options={model.setup.value?.choices["to"] ?? []}
-						name={label}
-						explain={explain("to")}
-						onChoose={(goal) => model.set("to", goal)}
-					/>
-				</div>
+			return asking(
+				"to",
+				"to",
+				<Select
+					label={label("to")}
+					testid="to"
+					value={to.value}
+					options={model.setup.value?.choices["to"] ?? []}
+					name={label}
+					explain={explain("to")}
+					onChoose={(goal) => model.set("to", goal)}
+				/>,
 			);
 		default:
 			return (
@@ -70,6 +75,7 @@ export function Damage({ model, onOtherPicture }: Props) {
 					answered={model.runs.value?.generation ?? 0}
 					curve={model.curve.value}
 					line={model.runs.value?.line ?? ""}
+					metric={model.runs.value?.metric ?? ""}
 					onChange={(noise) => model.set("noise", noise)}
 				/>
 			);

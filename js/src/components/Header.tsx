@@ -37,7 +37,7 @@ export function Header({ model, session, theme, more }: Props) {
 			label={label}
 			sign={sign}
 			possible={model.steps.value[label]}
-			onClick={() => session.step(back)}
+			onClick={() => session.send({ type: "step", back })}
 		/>
 	);
 	return (
@@ -53,7 +53,6 @@ export function Header({ model, session, theme, more }: Props) {
 				<span class="bt-label">site</span>
 				<Select
 					label="site"
-					testid="site"
 					value={model.site.value}
 					options={model.blockInfo.value?.sites ?? []}
 					name={words.label}
@@ -92,7 +91,6 @@ export function Header({ model, session, theme, more }: Props) {
 				<Asking closed={offline}>
 					<Select
 						label="export"
-						testid="export"
 						value=""
 						options={exportsOf(model)}
 						name={(format) =>

@@ -68,6 +68,7 @@ export function Legend(props: Props) {
 				fixed
 			</button>
 			<span>• not different from 0</span>
+			<span>± one standard error</span>
 			{props.isUndefined && <span>– not defined</span>}
 		</div>
 	);

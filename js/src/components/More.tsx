@@ -54,7 +54,6 @@ export function More({ model }: { model: Model }) {
 			name,
 			<NumberField
 				label={name}
-				testid={name}
 				value={model[name].value}
 				min={min}
 				{...(max === undefined ? {} : { max })}
@@ -77,7 +76,6 @@ export function More({ model }: { model: Model }) {
 					"head",
 					<Select
 						label="head"
-						testid="head"
 						value={String(model.head.value ?? ALL)}
 						options={[
 							ALL,
@@ -99,8 +97,8 @@ export function More({ model }: { model: Model }) {
 					"foil",
 					<TextField
 						label="foil"
-						testid="foil"
 						value={model.foil.value}
+						error={model.error.value}
 						placeholder="another answer"
 						explain={explain("foil")}
 						onCommit={(foil) => model.set("foil", foil)}

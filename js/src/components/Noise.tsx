@@ -16,6 +16,8 @@ interface Props {
 	curve: Curve | null;
 	/** The noise with all its fields. */
 	line: string;
+	/** What the curve's scores are of. */
+	metric: string;
 	onChange: (noise: number) => void;
 }
 
@@ -74,7 +76,7 @@ export function Noise(props: Props) {
 			</span>
 			<div class="bt-noise-row">
 				<div class="bt-slider">
-					<NoiseCurve curve={curve} noise={shown} />
+					<NoiseCurve curve={curve} noise={shown} metric={props.metric} />
 					<input
 						type="range"
 						class="bt-range"

@@ -1,29 +1,44 @@
 // The noise curve Γ(ν): the score of the corrupted run as the noise grows, and where on it we are.
 
+import { score } from "../format";
 import type { Curve } from "../protocol";
 import { NOISE_MAX } from "../traits";
 
 interface Props {
 	curve: Curve | null;
 	noise: number;
+	/** What its scores are of. */
+	metric: string;
 }
 
 type Point = readonly [x: number, y: number];
 
 const HEIGHT = 100;
 
-/** The curve's known points in a box of NOISE_MAX by HEIGHT, the clean score at its top. */
-export function curvePoints(curve: Curve): Point[] {
-	const known = curve.factors.flatMap((factor, index): Point[] => {
+/** The curve's known points. */
+function knownPoints(curve: Curve): Point[] {
+	return curve.factors.flatMap((factor, index): Point[] => {
 		const score = curve.scores[index] ?? null;
 		return score === null ? [] : [[factor, score]];
 	});
-	const scores = [curve.clean ?? 0, ...known.map(([, score]) => score)];
-	const low = Math.min(0, ...scores);
-	const span = Math.max(...scores) - low || 1;
-	return known
+}
+
+/** The scores at the lower and the upper edge of the box: 0 and the clean score are always in it. */
+export function curveEnds(curve: Curve): Point {
+	const scores = knownPoints(curve).map(([, score]) => score);
+	scores.push(0, curve.clean ?? 0);
+	return [Math.min(...scores), Math.max(...scores)];
+}
+
+/** The curve's known points in a box of NOISE_MAX by HEIGHT. */
+export function curvePoints(curve: Curve): Point[] {
+	const [low, high] = curveEnds(curve);
+	return knownPoints(curve)
 		.filter(([factor]) => factor <= NOISE_MAX)
-		.map(([factor, score]) => [factor, HEIGHT * (1 - (score - low) / span)]);
+		.map(([factor, score]) => [
+			factor,
+			HEIGHT * (1 - (score - low) / (high - low || 1)),
+		]);
 }
 
 /** The height of the curve at a factor between its points; null beyond the last. */
@@ -36,9 +51,10 @@ export function heightAt(points: readonly Point[], noise: number) {
 	return left[1] + t * (right[1] - left[1]);
 }
 
-export function NoiseCurve({ curve, noise }: Props) {
+export function NoiseCurve({ curve, noise, metric }: Props) {
 	const points = curve === null ? [] : curvePoints(curve);
 	const height = heightAt(points, noise);
+	const ends = curve === null ? [] : curveEnds(curve);
 	const line = points.map(([x, y]) => `${x},${y}`).join(" ");
 	return (
 		<div class="bt-curve" aria-hidden="true">
@@ -53,6 +69,11 @@ export function NoiseCurve({ curve, noise }: Props) {
 					</>
 				)}
 			</svg>
+			{[0, NOISE_MAX, ...ends.map((end) => score(metric, end))].map(
+				(end, place) => (
+					<small key={place}>{end}</small>
+				),
+			)}
 			{height !== null && (
 				<span
 					style={{

@@ -9,7 +9,8 @@ interface Props {
 	max?: number;
 	step: number;
 	decimals: number;
-	testid: string;
+	/** Where it is not the label. */
+	testid?: string;
 	explain?: string;
 	onCommit: (value: number) => void;
 }
@@ -31,7 +32,7 @@ export function NumberField(props: Props) {
 		<input
 			class="bt-number"
 			type="number"
-			data-testid={testid}
+			data-testid={testid ?? label}
 			aria-label={label}
 			aria-description={explain}
 			min={min}
@@ -41,6 +42,8 @@ export function NumberField(props: Props) {
 			onInput={(event) => setDraft(event.currentTarget.value)}
 			onChange={(event) => commit(event.currentTarget.value)}
 			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
+			// With the focus it would take the wheel for itself.
+			onWheel={(event) => event.currentTarget.blur()}
 			onKeyDown={(event) => {
 				if (event.key === "Enter" && draft !== null)
 					commit(event.currentTarget.value);

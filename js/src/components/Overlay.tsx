@@ -80,7 +80,7 @@ export function Overlay({ model, session, ends }: Props) {
 							type="button"
 							class="bt-chip"
 							data-testid="paint"
-							onClick={() => session.paint(!left)}
+							onClick={() => session.send({ type: "paint", on: !left })}
 						>
 							{left ? "Stop" : "Go on"}
 						</button>

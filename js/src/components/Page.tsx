@@ -2,6 +2,7 @@
 // was skipped can be read, but not chosen.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { isHeld } from "../keys";
 import type { ListedSample } from "../protocol";
 import { Sample } from "./Sample";
 
@@ -50,6 +51,7 @@ export function Page(props: Props) {
 	}
 
 	function step(event: KeyboardEvent): void {
+		if (isHeld(event)) return;
 		const row = options().indexOf(event.target as HTMLElement);
 		const to = {
 			ArrowUp: row - 1,

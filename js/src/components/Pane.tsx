@@ -16,7 +16,7 @@ interface Props {
 	session: Session;
 	theme: Theme;
 	foot: ComponentChildren;
-	onPicture: (file: File) => void;
+	onPicture: (file: File | null) => void;
 }
 
 export function Pane({ model, session, theme, foot, onPicture }: Props) {
@@ -34,7 +34,7 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 			class="bt-chip"
 			data-testid={`damage-${to}`}
 			title={explain("region")}
-			onClick={() => session.confine(to)}
+			onClick={() => session.send({ type: "confine", to })}
 		>
 			{text}
 		</button>
@@ -75,7 +75,6 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 			</Picture>
 			<Select
 				label="overlay"
-				testid="overlay"
 				wide
 				value={model.overlay.value}
 				options={model.setup.value?.choices["overlay"] ?? []}

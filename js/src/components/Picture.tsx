@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
-import { pictureIn } from "../picture";
+import { fileIn } from "../picture";
 import { usePictureUrl } from "../pictureUrl";
 
 interface Props {
@@ -16,7 +16,8 @@ interface Props {
 	/** What lies over it, and what stands below it. */
 	children?: ComponentChildren;
 	foot?: ComponentChildren;
-	onPicture: (file: File) => void;
+	/** Null: what was dropped is no file. */
+	onPicture: (file: File | null) => void;
 }
 
 export function Picture(props: Props) {
@@ -30,10 +31,7 @@ export function Picture(props: Props) {
 		event.preventDefault();
 		event.stopPropagation();
 		setOver(false);
-		// Any file is handed on, so that a wrong one is answered with a reason.
-		const file =
-			pictureIn(event.dataTransfer) ?? event.dataTransfer?.files[0] ?? null;
-		if (file !== null) onPicture(file);
+		onPicture(fileIn(event.dataTransfer));
 	}
 
 	return (

@@ -96,7 +96,11 @@ export function Profile({ view, what, explain, marginals }: Props) {
 			role="img"
 			aria-label={`mean ${what}: ${said.join(", ")}`}
 		>
-			<div class="bt-token">mean</div>
+			<div class="bt-token" title={explain}>
+				mean
+				<small>{unitOf(columns)}</small>
+				<small>0</small>
+			</div>
 			{columns.bars.map((bar, column) => (
 				<div key={column} title={`mean of ${name(column)}: ${bar.text}`}>
 					{Number.isFinite(bar.mean) && (
@@ -108,9 +112,8 @@ export function Profile({ view, what, explain, marginals }: Props) {
 				</div>
 			))}
 			<div class="bt-unit" title={explain}>
-				{`→ ${unitOf(rows)}`}
-				<br />
-				{`↑ ${unitOf(columns)}`}
+				<small>0</small>
+				<small>{unitOf(rows)}</small>
 			</div>
 		</div>
 	);

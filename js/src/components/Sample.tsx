@@ -1,5 +1,7 @@
 // One row of the list: the picture, what was asked, what was answered, and what the damage did; or why it was skipped.
 
+import { said } from "../format";
+import { isHeld } from "../keys";
 import { usePictureUrl } from "../pictureUrl";
 import type { ListedSample } from "../protocol";
 
@@ -19,7 +21,7 @@ export function Sample(props: Props) {
 	const { picture, question, answers, effect, note, number } = props.sample;
 	const { chosen, closed, stop, onFocus, onChoose } = props;
 	const url = usePictureUrl(picture);
-	const said = answers.map((answer) => answer.join(" ")).join(" · ");
+	const told = answers.map((answer) => answer.join(" ")).join(" · ");
 	return (
 		<div
 			class={note === "" ? "bt-sample" : "bt-sample bt-skipped"}
@@ -30,11 +32,12 @@ export function Sample(props: Props) {
 			aria-disabled={closed !== "" || note !== ""}
 			tabIndex={stop ? 0 : -1}
 			// What has no room in the row stands here.
-			title={[question, said, effect, note, closed].filter(Boolean).join("\n")}
+			title={[question, told, effect, note, closed].filter(Boolean).join("\n")}
 			onFocus={onFocus}
 			onClick={onChoose}
 			onKeyDown={(event) => {
 				if (event.key !== "Enter" && event.key !== " ") return;
+				if (isHeld(event)) return;
 				event.preventDefault();
 				onChoose();
 			}}
@@ -48,7 +51,7 @@ export function Sample(props: Props) {
 					{answers.map(([who, answer], place) => (
 						<>
 							{place > 0 && " · "}
-							<span class="bt-label">{who}</span> {answer}
+							<span class="bt-label">{who}</span> {said(answer)}
 						</>
 					))}
 				</span>

@@ -1,5 +1,6 @@
 // The list of samples: what is listed, a page of it, and what the figure shows of it.
 
+import { OWN } from "../keys";
 import { AVERAGE, type List } from "../list";
 import type { Model } from "../model";
 import type { Theme } from "../palette";
@@ -17,9 +18,6 @@ interface Props {
 
 /** Lines of a page while the kernel has not said how many, so that nothing moves when it does. */
 const EXPECTED = 8;
-
-/** As for the figure: the notebook has shortcuts and menus of its own. */
-const keep = (event: Event) => event.stopPropagation();
 
 export function Samples({ model, theme, list }: Props) {
 	const listing = list.listing.value;
@@ -52,11 +50,7 @@ export function Samples({ model, theme, list }: Props) {
 			aria-label="samples"
 			data-testid="samples"
 			data-theme={theme}
-			data-lm-suppress-shortcuts="true"
-			onKeyDown={keep}
-			onMouseDown={keep}
-			onDblClick={keep}
-			onContextMenu={keep}
+			{...OWN}
 		>
 			<p data-testid="summary">{listing?.title ?? "…"}</p>
 			<p class="bt-interval" role="status" data-testid="interval">
@@ -68,7 +62,6 @@ export function Samples({ model, theme, list }: Props) {
 						{groups.length > 0 && (
 							<Select
 								label="group"
-								testid="group"
 								wide
 								value={list.group.value}
 								options={["", ...groups]}
@@ -91,13 +84,12 @@ export function Samples({ model, theme, list }: Props) {
 					<Search
 						label="find"
 						testid="find"
-						placeholder="find in questions and answers"
+						placeholder="find in the texts"
 						value={list.find.value}
 						onFind={(find) => list.set("find", find)}
 					/>
 					<Select
 						label="order"
-						testid="order"
 						wide
 						value={list.order.value}
 						options={orders}

@@ -5,7 +5,8 @@ interface Props {
 	value: string;
 	options: readonly string[];
 	name: (option: string) => string;
-	testid: string;
+	/** Where it is not the label. */
+	testid?: string;
 	explain?: string;
 	/** As wide as there is room. */
 	wide?: boolean;
@@ -19,7 +20,7 @@ export function Select(props: Props) {
 	return (
 		<span class={props.wide ? "bt-select bt-wide" : "bt-select"}>
 			<select
-				data-testid={testid}
+				data-testid={testid ?? label}
 				aria-label={label}
 				aria-description={explain}
 				value={value}

@@ -105,8 +105,9 @@ export function Sentence({
 						type="button"
 						class="bt-chip"
 						data-testid="pin"
+						disabled={model.offline.value}
 						title={model.words.value.explain("pin")}
-						onClick={() => session.pin(true)}
+						onClick={() => session.send({ type: "pin", on: true })}
 					>
 						Pin
 					</button>
@@ -122,8 +123,9 @@ export function Sentence({
 						type="button"
 						class="bt-chip"
 						data-testid="unpin"
+						disabled={model.offline.value}
 						aria-label="let the pinned result go"
-						onClick={() => session.pin(false)}
+						onClick={() => session.send({ type: "pin", on: false })}
 					>
 						×
 					</button>

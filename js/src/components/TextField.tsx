@@ -1,30 +1,42 @@
 // A line of text: Enter commits, Escape takes back what was typed. A field without a hint that Enter is needed commits when
-// it is left, too.
+// it is left, too. What the kernel refuses stays in the field, to be mended.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { isHeld } from "../keys";
 
 interface Props {
 	label: string;
 	value: string;
-	testid: string;
+	/** Where it is not the label. */
+	testid?: string;
 	placeholder?: string;
 	explain?: string;
 	/** Shown while something is typed that is not committed yet. */
 	hint?: string;
+	/** What was wrong with what was asked last, else "". */
+	error: string;
 	onCommit: (value: string) => void;
 }
 
 export function TextField(props: Props) {
 	const { label, value, testid, placeholder, explain, hint } = props;
 	const [draft, setDraft] = useState<string | null>(null);
+	/** What was committed, and the value that it replaced. */
+	const asked = useRef(["", ""]);
 	// A new value from elsewhere (an example, the kernel) replaces one that was typed but never committed.
-	useEffect(() => setDraft(null), [value]);
+	useEffect(() => {
+		const [typed = "", before] = asked.current;
+		setDraft(props.error && value === before ? typed : null);
+	}, [value]);
 
 	const changed = draft !== null && draft.trim() !== value;
 	function commit(): void {
 		const typed = draft?.trim() ?? value;
-		setDraft(null);
-		if (typed !== value) props.onCommit(typed);
+		if (typed === value) setDraft(null);
+		else {
+			asked.current = [typed, value];
+			props.onCommit(typed);
+		}
 	}
 
 	return (
@@ -32,7 +44,7 @@ export function TextField(props: Props) {
 			<input
 				class="bt-text"
 				type="text"
-				data-testid={testid}
+				data-testid={testid ?? label}
 				aria-label={label}
 				aria-description={explain}
 				placeholder={placeholder}
@@ -42,11 +54,13 @@ export function TextField(props: Props) {
 				onInput={(event) => setDraft(event.currentTarget.value)}
 				onKeyDown={(event) => {
 					if (event.key === "Escape") setDraft(null);
-					if (event.key !== "Enter" || event.isComposing) return;
-					commit();
+					const enters = event.key === "Enter" && !isHeld(event);
+					if (enters && !event.isComposing) commit();
 				}}
 				onBlur={() => {
-					if (!hint) commit();
+					// What was refused is not asked again by leaving it.
+					const refused = props.error && draft?.trim() === asked.current[0];
+					if (!hint && !refused) commit();
 				}}
 			/>
 			{changed && hint && <kbd>{hint}</kbd>}

@@ -26,7 +26,7 @@ interface Props {
 	words: Words;
 }
 
-const WIDTH = 248;
+const WIDEST = 248;
 const GAP = 8;
 
 export function Tooltip({ pointed, view, metric, words }: Props) {
@@ -35,9 +35,10 @@ export function Tooltip({ pointed, view, metric, words }: Props) {
 	const cell = cellOf(view, pointed.value.cell);
 	if (cell === undefined) return null;
 	const { x, y, width, height, room } = pointed.value.place;
+	const wide = Math.min(WIDEST, room.width - 2 * GAP);
 	const left = Math.max(
 		GAP,
-		Math.min(x + width / 2 - WIDTH / 2, room.width - WIDTH - GAP),
+		Math.min(x + (width - wide) / 2, room.width - wide - GAP),
 	);
 	const upper = y + height / 2 < room.height / 2;
 	const edge = upper
@@ -47,7 +48,7 @@ export function Tooltip({ pointed, view, metric, words }: Props) {
 		<div
 			class="bt-tooltip"
 			aria-hidden="true"
-			style={{ left: `${left}px`, width: `${WIDTH}px`, ...edge }}
+			style={{ left: `${left}px`, width: `${wide}px`, ...edge }}
 		>
 			<b>{`layer ${layer} · ${tokenName(view.tokens, position)}`}</b>
 			{cellValues(cell, metric).map(([name, value]) => (

@@ -1,19 +1,13 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
 import { signal } from "@preact/signals-core";
-import {
-	useCallback,
-	useEffect,
-	useMemo,
-	useRef,
-	useState,
-} from "preact/hooks";
+import { useCallback, useMemo, useRef, useState } from "preact/hooks";
 import type { Cell, GridView } from "../cells";
 import type { Model } from "../model";
-import { pacer } from "../pacer";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
+import { useSight } from "../sight";
 import { Bars } from "./Bars";
 import { ErrorBar } from "./ErrorBar";
 import { Grid } from "./Grid";
@@ -32,13 +26,6 @@ interface Props {
 export function Traced({ model, session, theme }: Props) {
 	const [pointed] = useState(() => signal<Pointed | null>(null));
 	const section = useRef<HTMLElement>(null);
-	const [sight] = useState(() =>
-		pacer((box: HTMLElement) => {
-			const shown = model.view.peek();
-			if (shown !== null) session.look(...inSight(box, shown));
-		}, 200),
-	);
-	useEffect(() => () => sight.cancel(), [sight]);
 	const show = model.show.value;
 	const palette = model.look.value?.palettes[theme];
 	const words = model.words.value;
@@ -61,15 +48,27 @@ export function Traced({ model, session, theme }: Props) {
 	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
+	const sight = useSight(view, `${model.selected.value}`, (first, last) =>
+		session.send({ type: "look", first, last }),
+	);
+	const all = view?.tokens.length ?? 0;
+	const lines = view?.axes === "layers" ? "columns" : "rows";
 
 	return (
 		<section class="bt-traced" aria-label="trace" ref={section}>
 			<div class="bt-top">
-				<p class="bt-muted">{words.caption(show, model.direction.value)}</p>
 				<ErrorBar
 					text={model.error.value}
 					onDismiss={() => model.set("error", "")}
 				/>
+				<p class="bt-muted">
+					{words.caption(show, model.direction.value)}
+					{sight.count < all && (
+						<span data-testid="sight">
+							{` · ${sight.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
+						</span>
+					)}
+				</p>
 			</div>
 			{view === null ? (
 				<div class="bt-nogrid">
@@ -78,15 +77,16 @@ export function Traced({ model, session, theme }: Props) {
 			) : (
 				<div
 					class="bt-scroll"
+					ref={sight.box}
 					data-axes={view.axes}
 					style={{
 						"--bt-columns": view.rows[0]?.length ?? 0,
 						"--bt-token": `${tokenWidth(view)}ch`,
 					}}
-					onScroll={(event) => {
+					onScroll={() => {
 						pointed.value = null;
 						model.pointedCell.value = null;
-						sight.push(event.currentTarget);
+						sight.onScroll();
 					}}
 				>
 					<Grid
@@ -170,26 +170,16 @@ function tokenWidth({ axes, tokens }: GridView): number {
 	return Math.min(longest, 14);
 }
 
-/** About which positions are in sight, the first and the last. */
-function inSight(box: HTMLElement, { axes, tokens }: GridView) {
-	const { scrollTop, clientHeight, scrollHeight } = box;
-	const { scrollLeft, clientWidth, scrollWidth } = box;
-	const [start, size, full] =
-		axes === "tokens"
-			? [scrollTop, clientHeight, scrollHeight]
-			: [scrollLeft, clientWidth, scrollWidth];
-	const at = (place: number) => (tokens.length * place) / Math.max(1, full);
-	return [Math.floor(at(start)), Math.ceil(at(start + size))] as const;
-}
-
+/** In the frame's own pixels: a page that is scaled, as slides are, has others. */
 function placeIn(frame: HTMLElement, element: HTMLElement) {
 	const outer = frame.getBoundingClientRect();
 	const inner = element.getBoundingClientRect();
+	const scale = outer.width / frame.offsetWidth || 1;
 	return {
-		x: inner.left - outer.left,
-		y: inner.top - outer.top,
-		width: inner.width,
-		height: inner.height,
-		room: { width: outer.width, height: outer.height },
+		x: (inner.left - outer.left) / scale,
+		y: (inner.top - outer.top) / scale,
+		width: inner.width / scale,
+		height: inner.height / scale,
+		room: { width: outer.width / scale, height: outer.height / scale },
 	};
 }

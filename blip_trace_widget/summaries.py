@@ -1,0 +1,110 @@
+"""What a notebook shows of a result in a cell's output: a line of text, or a small table.
+
+For: the `repr` and the HTML of all results.
+Cost: statistics of the result.
+Ends: at text. HTML is escaped here, whatever it says; it has neither scripts nor styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.corruption import region_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from blip_trace_widget.sites import State
+
+#: Rows of the table of cells.
+BEST = 5
+#: Longer texts are cut in the line of text.
+LONGEST = 60
+
+
+class Summarised:
+    """A result that says in short what it is.
+
+    Its class gives `_facts`, and may give more for the table.
+    """
+
+    def _facts(self) -> dict[str, str]:
+        """What is to be said in any case, by name."""
+        raise NotImplementedError
+
+    def _asked(self) -> dict[str, str]:
+        """What was asked, for the table alone."""
+        return {}
+
+    def _rows(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """A head and rows, for the table alone."""
+        return (), ()
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}: {_short(value)}" for name, value in self._facts().items() if value)
+        return f"{type(self).__name__}({facts})"
+
+    def _repr_html_(self) -> str:
+        told = {name: value for name, value in {**self._asked(), **self._facts()}.items() if value}
+        lines = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in told.items()]
+        head, rows = self._rows()
+        table = ""
+        if rows:
+            cells = [("th", head), *(("td", row) for row in rows)]
+            table = "<table>" + "".join(_row(tag, row) for tag, row in cells) + "</table>"
+        return f"<table><caption>{escape(type(self).__name__)}</caption>{''.join(lines)}</table>{table}"
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+
+
+def number(value: float, stderr: float = float("nan")) -> str:
+    """A number to three digits, and its standard error to two where there is one."""
+    error = "" if not np.isfinite(stderr) else f" ± {stderr:.2g}"
+    return f"{value:.3g}{error}".replace("-", "−")
+
+
+def listed(words: Sequence[tuple[str, float]], count: int = 3) -> str:
+    """The likeliest words with their probability."""
+    return ", ".join(f"{word!r} {number(share)}" for word, share in words[:count])
+
+
+def called(state: State) -> str:
+    """A state in words."""
+    head = "" if state.head is None else f" head {state.head}"
+    return f"{state.block} layer {state.layer} position {state.position} {state.site}{head}"
+
+
+def asked(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Question, answer, metric and corruption of a result's settings."""
+    damage = settings.get("corruption")
+    return {
+        "question": settings.get("question", ""),
+        "answer": settings.get("answer", ""),
+        "metric": settings.get("metric", ""),
+        "corruption": "" if damage is None else corruption(damage),
+    }
+
+
+def corruption(told: Mapping[str, Any]) -> str:
+    """A corruption's settings in a line; a region as the number of its patches."""
+    shown = {name: value for name, value in told.items() if name != "type" and value is not None}
+    if shown.get("region") is not None:
+        shown["region"] = region_size(shown["region"])
+    return ", ".join([str(told.get("type", "")), *(f"{name} {value}" for name, value in shown.items())])
+
+
+def best(values: NDArray[np.float64], count: int) -> list[tuple[int, ...]]:
+    """The cells with the largest values, largest first; NaN is none."""
+    known = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")[: np.isfinite(values).sum()]
+    return [tuple(int(at) for at in np.unravel_index(each, values.shape)) for each in known[:count]]

@@ -1,0 +1,88 @@
+// What is in sight of a grid with so many rows or columns that it scrolls: told to the kernel, which computes that first,
+// and to the person; and what is selected is brought into sight. The grid's own box is scrolled, never the page.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { GridView } from "./cells";
+import { pacer } from "./pacer";
+
+/** By what the rows are: along which side of the box the tokens run, and what stays in place at its two ends. */
+const SIDES = {
+	tokens: ["Top", "Height", ".bt-heads", ".bt-profile"],
+	layers: ["Left", "Width", ".bt-corner", ".bt-unit"],
+} as const;
+
+function along(box: HTMLElement, axes: keyof typeof SIDES) {
+	const [edge, extent, ...ends] = SIDES[axes];
+	const [before = 0, after = 0] = ends.map(
+		(part) => box.querySelector<HTMLElement>(part)?.[`offset${extent}`],
+	);
+	return {
+		edge,
+		extent,
+		before,
+		after,
+		start: box[`scroll${edge}`],
+		size: box[`client${extent}`],
+		full: box[`scroll${extent}`],
+	};
+}
+
+/** Scroll to the first of the selected cells, where nothing of any is in sight. */
+function reveal(box: HTMLElement): void {
+	const cells = [...box.querySelectorAll<HTMLElement>("[aria-selected=true]")];
+	for (const axes of ["tokens", "layers"] as const) {
+		const { edge, extent, before, after, start, size } = along(box, axes);
+		const places = cells.map((cell): [from: number, to: number] => {
+			const from = cell[`offset${edge}`] - box[`offset${edge}`] - start;
+			return [from, from + cell[`offset${extent}`]];
+		});
+		const [first] = places;
+		if (first === undefined) return;
+		if (places.some(([from, to]) => to > before && from < size - after))
+			continue;
+		box[`scroll${edge}`] += first[0] - size / 2;
+	}
+}
+
+/**
+ * For the box that scrolls a grid.
+ *
+ * @param look is told which positions are in sight, about: the first and the last.
+ * @returns the box, what to call when it scrolls, and how many tokens have room in it.
+ */
+export function useSight(
+	view: GridView | null,
+	selected: string,
+	look: (first: number, last: number) => void,
+) {
+	const box = useRef<HTMLDivElement>(null);
+	const [count, setCount] = useState(Number.POSITIVE_INFINITY);
+	const [teller] = useState(() => pacer((tell: () => void) => tell(), 200));
+	useEffect(() => () => teller.cancel(), [teller]);
+
+	const { axes = "tokens", tokens = [] } = view ?? {};
+	const all = tokens.length;
+	function tell(): void {
+		if (box.current === null) return;
+		const { start, size, full } = along(box.current, axes);
+		const at = (place: number) => (all * place) / Math.max(1, full);
+		look(Math.floor(at(start)), Math.ceil(at(start + size)));
+	}
+	useEffect(() => {
+		const scrolled = box.current;
+		if (scrolled === null) return undefined;
+		const measure = () => {
+			const { before, after, size, full } = along(scrolled, axes);
+			const share = (size - before - after) / (full - before - after);
+			setCount(size < full ? Math.floor(all * share) : Infinity);
+		};
+		const observer = new ResizeObserver(measure);
+		observer.observe(scrolled);
+		return () => observer.disconnect();
+	}, [axes, all]);
+	useEffect(() => {
+		if (box.current !== null) reveal(box.current);
+	}, [selected, count, axes]);
+
+	return { box, count, onScroll: () => teller.push(tell) };
+}

@@ -1,0 +1,340 @@
+"""At home in a notebook: what the widget leaves to its host (scrolling, shortcuts, menu), and the room it is given."""
+
+import re
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import TimeoutError as InVain
+from playwright.sync_api import expect
+from test_jupyterlab import CUT, new_widget
+from test_robust import BEYOND
+
+#: Everything that a hand may lie on.
+REGIONS = {
+    "head": ".bt-title",
+    "cell": ".bt-cell",
+    "token": ".bt-token",
+    "means": ".bt-profile",
+    "picture": ".bt-patches",
+    "chooser": "[data-testid=overlay]",
+    "question": "[data-testid=question]",
+    "answer": ".bt-answer",
+    "slider": "[data-testid=noise-slider]",
+    "number": "[data-testid=noise-number]",
+    "legend": ".bt-legend",
+    "sentence": ".bt-sentence",
+    "bars": ".bt-bars",
+}
+#: What scrolls a notebook in JupyterLab; elsewhere the page does.
+SCROLLER = "() => document.querySelector('.jp-WindowedPanel-outer') ?? document.scrollingElement"
+PLACE = f"() => ({SCROLLER})().scrollTop"
+#: Brings an element to the middle of the window.
+CENTER = "element => element.scrollIntoView({block: 'center', behavior: 'instant'})"
+#: Waits until nothing scrolls any more.
+STILL = f"""async () => {{
+    const frame = () => new Promise(requestAnimationFrame);
+    for (let still = 0, last = NaN; still < 8; await frame()) {{
+        const now = ({PLACE})();
+        still = now === last ? still + 1 : 0;
+        last = now;
+    }}
+}}"""
+#: How far a hand moves.
+FAR = 90
+
+
+@pytest.fixture
+def notebook(shared):
+    """The shared notebook with a new widget in it, whose two runs are computed."""
+    with new_widget(shared) as ready:
+        yield ready
+
+
+@pytest.fixture(autouse=True)
+def left_as_found(shared):
+    """Other files' tests begin at the notebook's head."""
+    yield
+    shared.page.evaluate(f"() => {{ ({SCROLLER})().scrollTop = 0; }}")
+
+
+@contextmanager
+def wheel(page):
+    """Turns the wheel at a place."""
+
+    def turn(x, y):
+        page.mouse.move(x, y)
+        page.mouse.wheel(0, FAR)
+
+    yield turn
+
+
+@contextmanager
+def finger(page):
+    """Moves a finger up from a place."""
+    session = page.context.new_cdp_session(page)
+
+    def touch(kind, *points):
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+
+    def swipe(x, y):
+        touch("touchStart", (x, y))
+        for step in range(1, 7):
+            touch("touchMove", (x, y - step * FAR / 6))
+        page.wait_for_timeout(100)  # lifted from its motion it would leave some swing
+        touch("touchMove", (x, y - FAR))
+        touch("touchEnd")
+
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    yield swipe
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    session.detach()
+
+
+def scrolls(page, region, act):
+    """Whether the page scrolls when a hand acts over a region; again where the last scrolling swallowed it."""
+    for _ in range(3):
+        region.evaluate(CENTER)
+        page.evaluate(STILL)
+        box = region.bounding_box()
+        before = page.evaluate(PLACE)
+        act(box["x"] + box["width"] / 2, box["y"] + min(box["height"] / 2, 60))
+        try:
+            page.wait_for_function(f"before => ({PLACE})() > before + 20", arg=before, timeout=1500)
+        except InVain:
+            continue
+        return True
+    return False
+
+
+def held(root):
+    """The regions over which a hand is dead."""
+    dead = []
+    for hand in (wheel, finger):
+        with hand(root.page) as act:
+            root.get_by_test_id("noise-number").focus()
+            regions = {name: root.locator(selector).first for name, selector in REGIONS.items()}
+            dead += [(hand.__name__, name) for name, region in regions.items() if not scrolls(root.page, region, act)]
+    return dead
+
+
+def test_wheel_and_finger_scroll_the_notebook(notebook):
+    notebook.size(1100, 420)
+    try:
+        assert held(notebook.root) == []
+        assert notebook.ask("[widget.noise, widget.selection, widget.patches]") == [5.0, [], []]
+        expect(notebook.root.get_by_test_id("noise-slider")).to_have_value("5")
+    finally:
+        notebook.size()
+
+
+@pytest.mark.browser
+def test_wheel_and_finger_scroll_a_saved_page(chromium, filled_widget, tmp_path):
+    filled_widget.save_html(tmp_path / "page.html")
+    page = chromium.new_page()
+    page.set_viewport_size({"width": 1100, "height": 420})
+    page.goto((tmp_path / "page.html").as_uri())
+    page.add_style_tag(content="body { padding-block: 400px; }")
+    root = page.get_by_test_id("blip-trace")
+    expect(root.get_by_test_id("clean-score")).to_have_text(re.compile(r"\d"))
+    assert held(root) == []
+    page.close()
+
+
+def test_shortcuts_and_menu_are_the_notebooks(notebook):
+    page, root = notebook.page, notebook.root
+    count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    cells = page.evaluate(count)
+    page.evaluate(
+        """() => {
+            const {saveState} = window.jupyterapp.shell.currentWidget.context;
+            window.saves = 0;
+            saveState.connect((_, state) => { window.saves += state === 'started'; });
+        }"""
+    )
+    for saved, focused in enumerate(
+        (notebook.cell(4, 2), *map(root.get_by_test_id, ("question", "noise-number", "noise-slider")))
+    ):
+        before = page.evaluate("() => window.saves")
+
+        def saves(focused=focused, before=before):
+            focused.press("Control+s")  # again while the last save is under way: JupyterLab leaves it out
+            page.wait_for_timeout(100)
+            return page.evaluate("() => window.saves") > before
+
+        notebook.until(saves, f"it is saved from place {saved}")
+    question = root.get_by_test_id("question")
+    question.fill("")
+    question.press_sequentially("add xbm")
+    expect(question).to_have_value("add xbm")
+    question.press("Control+z")
+    question.press("Escape")
+    notebook.cell(4, 2).focus()
+    for key in "ddabxm":
+        page.keyboard.press(key)
+    page.keyboard.press("ArrowDown")
+    expect(notebook.cell(4, 3)).to_be_focused()
+    assert page.evaluate(count) == cells
+    for focused in (notebook.cell(4, 2), question):
+        focused.focus()
+        page.keyboard.press("Control+Shift+C")
+        palette = page.locator(".lm-CommandPalette-input").first
+        expect(palette).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(palette).not_to_be_visible()
+        focused.click(button="right")
+        menu = page.locator(".lm-Menu").first
+        expect(menu).to_contain_text("Copy Cell")
+        page.keyboard.press("Escape")
+        expect(menu).to_have_count(0)
+
+
+ROW = """
+import ipywidgets
+from blip_trace_widget import TraceWidget
+widget = TraceWidget()
+ipywidgets.HBox([widget, TraceWidget.from_tracer(widget.tracer)])
+"""
+
+
+def test_two_in_a_row_share_the_room(shared):
+    with new_widget(shared, ROW) as notebook:
+        views = notebook.page.get_by_test_id("blip-trace")
+        expect(views).to_have_count(2)
+        for width in (1280, 700):
+            notebook.size(width)
+            row = notebook.page.locator(".widget-hbox")
+            boxes = [view.bounding_box() for view in views.all()]
+            assert row.evaluate("({scrollWidth, clientWidth}) => scrollWidth - clientWidth") <= 0
+            assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=2)
+            for view in views.all():
+                assert view.evaluate(BEYOND) == []
+        notebook.size()
+
+
+def test_little_room_is_enough(notebook):
+    root = notebook.root
+    root.get_by_test_id("more").click()
+    notebook.cell(4, 2).click()
+    expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
+    for width in (320, 240, 200):
+        notebook.python(f"widget.layout.width = '{width}px'")
+        notebook.until(lambda width=width: abs(root.bounding_box()["width"] - width) < 2, "it is as wide as it is told")
+        assert root.evaluate(BEYOND) == [], width
+        assert root.locator(".bt-blocks").evaluate(CUT) == [], width
+    notebook.python("widget.layout.height = '300px'")
+    frame = root.locator("..")
+    notebook.until(lambda: frame.bounding_box()["height"] == 300, "it is as high as it is told")
+    last = root.locator(".bt-bars")
+    assert last.bounding_box()["y"] > frame.bounding_box()["y"] + 300
+    frame.hover()
+    notebook.page.mouse.wheel(0, 10_000)
+    notebook.until(lambda: last.bounding_box()["y"] < frame.bounding_box()["y"] + 300, "it scrolls to its end")
+
+
+@pytest.mark.parametrize("scaled", ["transform: scale(0.6); transform-origin: 0 0", "zoom: 1.4"])
+def test_a_hand_meets_what_it_points_at_on_a_scaled_page(notebook, scaled):
+    root = notebook.root
+    root.evaluate(f"root => {{ root.parentElement.style.cssText = '{scaled}'; }}")
+    cell = notebook.cell(3, 3)
+    cell.hover()
+    tip, box = root.locator(".bt-tooltip").bounding_box(), cell.bounding_box()
+    scale = root.evaluate("root => root.getBoundingClientRect().width / root.offsetWidth")
+    middle = [side["x"] + side["width"] / 2 for side in (tip, box)]
+    assert middle[0] == pytest.approx(middle[1], abs=3)
+    gap = max(tip["y"] - (box["y"] + box["height"]), box["y"] - (tip["y"] + tip["height"]))
+    assert gap == pytest.approx(8 * scale, abs=3)
+
+    patches = root.get_by_test_id("patches")
+    patches.evaluate(CENTER)
+    box = patches.bounding_box()
+    (x, width), (y, height) = ((box[start], box[size] / 8) for start, size in (("x", "width"), ("y", "height")))
+    notebook.page.mouse.move(x + 3.5 * width, y + 2.5 * height)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(x + 4.5 * width, y + 4.5 * height, steps=4)
+    notebook.page.mouse.up()
+    marked = sorted([row, column] for row in (2, 3, 4) for column in (3, 4))
+    notebook.until(lambda: sorted(notebook.ask("widget.patches")) == marked, "what was drawn is marked")
+
+    slider = root.get_by_test_id("noise-slider")
+    slider.evaluate(CENTER)
+    box = slider.bounding_box()
+    notebook.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(box["x"] + 7 * scale + 0.8 * (box["width"] - 14 * scale), box["y"] + 5, steps=4)
+    notebook.page.mouse.up()
+    notebook.until(lambda: notebook.ask("widget.noise") == pytest.approx(8, abs=0.15), "the noise is where the hand is")
+
+
+def test_an_error_covers_nothing(notebook):
+    root = notebook.root
+    notebook.python("widget.error = 'boom'")
+    error = root.get_by_test_id("error")
+    expect(error).to_be_visible()
+    covered = """error => {
+        const {left, right, top, bottom} = error.getBoundingClientRect();
+        return [...error.closest('.bt-traced').querySelectorAll('*')]
+            .filter(element => !error.contains(element) && !element.contains(error))
+            .map(element => [element.className, element.getBoundingClientRect()])
+            .filter(([, box]) => box.width && box.height)
+            .filter(([, box]) => box.left < right && box.right > left && box.top < bottom && box.bottom > top)
+            .map(([name]) => name);
+    }"""
+    assert error.evaluate(covered) == []
+
+
+DROP = """(box, given) => {
+    const data = new DataTransfer();
+    for (const [type, text] of Object.entries(given)) data.setData(type, text);
+    const drop = new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});
+    box.dispatchEvent(drop);
+    return drop.defaultPrevented;
+}"""
+
+
+@pytest.mark.parametrize(
+    "given", [{"text/uri-list": "https://example.org/a.png"}, {"text/plain": "a red circle"}], ids=["link", "text"]
+)
+def test_what_is_no_file_is_answered_in_words(notebook, given):
+    assert notebook.root.locator(".bt-picture").evaluate(DROP, given)
+    expect(notebook.root.get_by_test_id("error")).to_contain_text("save the picture, then choose the file")
+
+
+IMAGE_SIDE = """
+from blip_trace_widget import GaussianNoise, TraceWidget
+widget = TraceWidget(corruption=GaussianNoise(at="patch_embeddings", samples=2))
+widget.block = "image_encoder"
+widget
+"""
+
+
+def test_a_grid_that_scrolls_says_how_much_of_it_is_in_view_and_shows_what_is_selected(shared):
+    with new_widget(shared, IMAGE_SIDE) as notebook:
+        root = notebook.root
+        expect(root.get_by_test_id("sight")).to_have_text(re.compile(r"20 of 65 rows in view, named by row,column"))
+        inside = """cell => {
+            const box = cell.closest('.bt-scroll');
+            const {top, bottom} = cell.getBoundingClientRect();
+            const [heads, means] = ['.bt-heads', '.bt-profile'].map(
+                part => box.querySelector(part).getBoundingClientRect());
+            return top >= heads.bottom && bottom <= means.top;
+        }"""
+        before = notebook.page.evaluate(PLACE)
+        for position in (60, 1):
+            cell = notebook.cell(2, position)
+            assert not cell.evaluate(inside)
+            notebook.python(f"widget.selection = [(2, {position})]")
+            notebook.until(lambda cell=cell: cell.evaluate(inside), "the cell is in sight")
+            assert notebook.page.evaluate(PLACE) == before, "the page stays where it is"
+
+
+@pytest.mark.browser
+def test_what_is_disabled_looks_so_in_a_saved_page(chromium, filled_widget, tmp_path):
+    filled_widget.save_html(tmp_path / "page.html")
+    page = chromium.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    root = page.get_by_test_id("blip-trace")
+    look = "element => Number(getComputedStyle(element).opacity)"
+    names = ("question", "noise-slider", "noise-number", "choose-picture", "overlay", "export", "trace-all")
+    assert [name for name in names if root.get_by_test_id(name).evaluate(look) > 0.7] == []
+    assert [name for name in ("site", "show", "more") if root.get_by_test_id(name).evaluate(look) < 1] == []
+    page.close()

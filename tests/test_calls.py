@@ -1,0 +1,178 @@
+"""Ctrl-C in long work, and progress that shows itself."""
+
+import io
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+
+from blip_trace_widget import Tracer, demo_samples, trace_dataset
+from blip_trace_widget.calls import as_progress
+
+
+def interrupted(at):
+    """A progress callback that gets Ctrl-C once so much is done."""
+
+    def report(done, total):
+        if done >= at:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def is_free(model):
+    """Whether another thread gets the model's lock."""
+    found = []
+    other = threading.Thread(target=lambda: found.append(model.lock.acquire(timeout=5)) or model.lock.release())
+    other.start()
+    other.join()
+    return found == [True]
+
+
+LONG = [
+    ("cells", lambda t, at: t.trace(progress=interrupted(at))),
+    ("cells", lambda t, at: t.trace("answer_decoder", direction="disrupt", progress=interrupted(at))),
+    ("cells", lambda t, at: t.trace(site="cross_attention", head="all", progress=interrupted(at))),
+    ("cells", lambda t, at: t.trace_image_tokens(progress=interrupted(at))),
+    ("layers", lambda t, at: t.trace_knockout("question_encoder", progress=interrupted(at))),
+]
+
+
+@pytest.mark.parametrize(("unit", "work"), LONG)
+def test_ctrl_c_gives_what_was_computed(tracer, small_chunks, unit, work):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whole = work(tracer, 10**9)
+    with pytest.warns(UserWarning, match=rf"interrupted: [1-9]\d* of \d+ {unit} are computed") as caught:
+        part = work(tracer, 2)
+    values, all_of_it = (getattr(each, "samples", each.scores) for each in (part, whole))
+    there = np.isfinite(values)
+    assert 0 < there.sum() < there.size
+    np.testing.assert_allclose(values[there], all_of_it[there], atol=1e-5)
+    done = int(str(caught[0].message).split()[1])
+    assert done == (there.all(axis=0).sum() if values.ndim > 1 else there.sum())
+    assert is_free(tracer.model)
+
+
+def test_ctrl_c_before_anything_is_there_is_passed_on(demo, example, monkeypatch):
+    tracer = Tracer(demo, example.image, example.question)
+    with monkeypatch.context() as patched:
+        patched.setattr("blip_trace_widget.runs.Runner.encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            tracer.trace()
+    assert is_free(demo)
+    assert tracer.trace().complete
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda t, path: t.noise_curve(progress=interrupted(3)),
+        lambda t, path: t.record(path, factors=[2.0, 5.0], progress=interrupted(2)),
+    ],
+)
+def test_ctrl_c_where_a_part_is_of_no_use_is_passed_on(tracer, tmp_path, work):
+    with pytest.raises(KeyboardInterrupt):
+        work(tracer, tmp_path / "recording")
+    assert not list(tmp_path.iterdir())
+    assert is_free(tracer.model)
+
+
+def test_a_recording_never_holds_half_a_grid(demo, example, tmp_path, monkeypatch):
+    """Ctrl-C inside of a grid ends the recording; it is not taken for the grid's end."""
+    grids = iter(range(10**6))
+
+    def struck(self, logits, of=Tracer.score_logits):
+        if logits.ndim == 4 and next(grids) == 3:  # of patched runs
+            raise KeyboardInterrupt
+        return of(self, logits)
+
+    monkeypatch.setattr(Tracer, "score_logits", struck)
+    tracer = Tracer(demo, example.image, example.question)
+    with pytest.raises(KeyboardInterrupt):
+        tracer.record(tmp_path / "recording", blocks="question_encoder", factors=[1.0, 2.0, 3.0, 4.0, 5.0])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_never_holds_half_a_grid(demo, tmp_path, monkeypatch):
+    pytest.importorskip("pyarrow")
+    samples = demo_samples(6)
+    grids = iter(range(10**6))
+
+    def struck(self, logits, of=Tracer.score_logits):
+        if logits.ndim == 4 and next(grids) == 1:
+            raise KeyboardInterrupt
+        return of(self, logits)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracer, "score_logits", struck)
+        with pytest.raises(KeyboardInterrupt):
+            trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)
+    found = trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)
+    assert np.isfinite(found.to_dataframe()["score"]).all()
+
+
+def test_a_curve_reports_each_factor(tracer):
+    seen = []
+    tracer.noise_curve([0.0, 1.0, 2.0], progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    def wait(seconds, stream):
+        monkeypatch.setattr("blip_trace_widget.calls.PATIENCE", seconds)
+        monkeypatch.setattr(sys, "stderr", stream)
+
+    return wait
+
+
+def shown(progress, total=3):
+    report, close = as_progress(progress, total)
+    for done in range(total):
+        time.sleep(0.11)  # bars are drawn at most ten times a second
+        report(done + 1, total)
+    close()
+    return sys.stderr.getvalue()
+
+
+def test_long_work_shows_its_progress_to_somebody_who_waits(patience):
+    patience(1e-9, Terminal())
+    assert "3/3" in shown(None)
+
+
+def test_short_work_shows_nothing(patience):
+    patience(1000.0, Terminal())
+    assert shown(None) == ""
+
+
+def test_work_that_shows_nothing_leaves_no_widgets(patience, monkeypatch):
+    """Tqdm's widgets would be saved with the notebook."""
+    patience(1000.0, Terminal())
+    monkeypatch.setattr("tqdm.auto.tqdm.__init__", lambda *_: pytest.fail("a bar was made"))
+    assert shown(None) == ""
+
+
+def test_nobody_is_shown_progress_in_a_script_or_a_thread(patience):
+    patience(1e-9, io.StringIO())
+    assert shown(None) == ""
+    patience(1e-9, Terminal())
+    other = threading.Thread(target=shown, args=(None,))
+    other.start()
+    other.join()
+    assert sys.stderr.getvalue() == ""
+
+
+def test_progress_false_is_never_and_true_always(patience):
+    patience(1e-9, Terminal())
+    assert shown(False) == ""
+    patience(1000.0, io.StringIO())
+    assert "3/3" in shown(True)
