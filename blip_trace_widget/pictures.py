@@ -17,6 +17,7 @@ import hashlib
 import io
 import os
 import re
+import struct
 import sys
 import threading
 import warnings
@@ -49,7 +50,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION = 0x0112
+_ORIENTATION, _SHORT = 0x0112, 3
 #: A scheme of one letter is a Windows drive; pathlib makes one slash of two.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", re.ASCII)
 #: How files begin that hold no pixels, or need another reader.
@@ -192,7 +193,7 @@ def _of_file(file: IO[bytes], name: str) -> Image.Image:
         file.seek(0)
         start = file.read(2000)
         found = (told for pattern, told in _OTHERS if re.match(pattern, start))
-        told = f"it is {next(found, 'no picture file that is known here')}" if start else "it is empty"
+        told = f"it is {next(found, 'damaged, or of no format that is known here')}" if start else "it is empty"
         raise _unreadable(name, told) from error.__cause__
 
 
@@ -243,12 +244,32 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        value: Any = image.getexif().get(_ORIENTATION)
+        if value is None:
+            value = _orientation(image.info.get("exif", b""))
+        turn = _TURNS.get(value)
     except Warning:
         raise
     except Exception:  # noqa: BLE001 - a damaged tag says nothing
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+def _orientation(exif: bytes) -> int | None:
+    """That of an EXIF block of which Pillow read nothing behind the first damaged tag."""
+    pillow = Image.Exif()
+    pillow.load(exif)
+    if _ORIENTATION in pillow:  # the user took it out
+        return None
+    block = exif.removeprefix(b"Exif\0\0")
+    order = "<" if block.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for number in range(count):
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * number)
+        if (tag, kind, values) == (_ORIENTATION, _SHORT, 1):
+            return int(value)
+    return None
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -286,14 +307,15 @@ def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False
         return numbers
     floats, finite = numbers.dtype.kind == "f", np.isfinite(numbers)
     if not finite.all():
-        some = f" beside finite ones from {numbers[finite].min():g} to {numbers[finite].max():g}" if finite.any() else ""
+        ends = (numbers[finite].min(), numbers[finite].max()) if finite.any() else ()
+        some = " beside finite ones from {:g} to {:g}".format(*ends) if ends else ""
         raise _Told(f"expected finite numbers, got {what} of {numbers.dtype} with NaN or infinity{some}")
     low, high = float(numbers.min()), float(numbers.max())
     told = f"{what} of {numbers.dtype} from {low:g} to {high:g}"
     if floats and low >= -BEYOND and high <= 1 + BEYOND:
-        return np.round(np.clip(numbers.astype(np.float64), 0, 1) * 255).astype(np.uint8)
-    if 1 < round(high) < 256 and low > -0.5 and (whole or not floats):
-        return np.round(numbers).astype(np.uint8)
+        return np.asarray(np.round(np.clip(numbers.astype(np.float64), 0, 1) * 255), dtype=np.uint8)
+    if 2 <= high < 255.5 and low > -0.5 and (whole or not floats):
+        return np.asarray(np.round(numbers), dtype=np.uint8)
     depth = next((bits for bits in DEPTHS if high < 2**bits), 0)
     exact = not floats or (whole and bool((numbers == np.round(numbers)).all()))
     if exact and low >= 0 and high >= 512 and depth:
