@@ -13,9 +13,8 @@ Everything here happens under `lock`, but for the computing itself.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +28,7 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View, inputs_of
 from blip_trace_widget.head_map import HeadMap
+from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.shelf import Shelf
@@ -51,15 +51,23 @@ class Conductor:
         screen: where to show it.
         view: the grid to begin with.
         square: side of the squares of a map over the picture, in patches.
+        before: whose place it takes at that screen.
 
     Attributes:
         painter: what lies over the picture.
         heads: the map of heads.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View | None = None, square: int = 1) -> None:
-        self.lock = threading.RLock()
-        self.generation = 0
+    def __init__(
+        self,
+        tracer: Tracer,
+        screen: Screen,
+        view: View | None = None,
+        square: int = 1,
+        before: Conductor | None = None,
+    ) -> None:
+        self.lock: Lock = Lock() if before is None else before.lock
+        self.generation: int = 0 if before is None else before.generation + 1
         self.chosen = Chosen()
         self._chosen_for = 0  # the generation for which that was selected
         self._screen = screen
@@ -69,7 +77,8 @@ class Conductor:
         self.painter = Painter(self._stage, self._desk, square)
         self.heads = HeadMap(self._stage, self._desk)
         self._curve = CurveLine(self._stage, self._desk)
-        self._changes: dict[str, Any] = {}
+        self._requests: list[dict[str, Any]] = []  # changes of the tracer that are not computed yet, the oldest first
+        self._one_by_one = False
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
@@ -97,7 +106,7 @@ class Conductor:
     def change(self, **changes: Any) -> None:
         """Change arguments of the tracer (as in `Tracer.replace`)."""
         with self.lock:
-            self._changes.update(changes)
+            self._requests = [each for each in self._requests if not each.keys() <= changes.keys()] + [changes]
             self._desk.cancel(keep=("update",) if set(changes) == {"corruption"} else ())
             self._patch_requests.clear()  # they were for what there was before
             self.generation += 1
@@ -174,14 +183,15 @@ class Conductor:
     def stop(self) -> None:
         """Stop filling the grid; what is computed stays."""
         with self.lock:
-            self._fill_at_once = False
-            if not self._stage.sheet.has(self.view.block):
-                return
-            cells = self._stage.cells
-            # Where the values belong to an older generation none of them stays.
-            cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
-            self._desk.cancel("fill")
-            self._stage.say("done", self._fill_request, stopped=True)
+            filling, self._fill_at_once = self._fill_at_once, False
+            if self._stage.sheet.has(self.view.block):
+                cells = self._stage.cells
+                filling = filling or bool(cells.missing()) or self._desk.pending("fill")
+                # Where the values belong to an older generation none of them stays.
+                cells.wanted &= cells.computed() if self._stage.computed == self.generation else set()
+                self._desk.cancel("fill")
+            if filling:
+                self._done(self._fill_request, stopped=True)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
@@ -197,6 +207,13 @@ class Conductor:
         """Drop all work."""
         self._desk.cancel()
         self._errands.cancel()
+
+    @property
+    def computed(self) -> bool:
+        """Whether any cell of the grid in view is."""
+        with self.lock:
+            sheet = self._stage.sheet
+            return sheet.has(self.view.block) and bool(sheet.cells(self.view).computed())
 
     @property
     def trace(self) -> Trace:
@@ -254,7 +271,9 @@ class Conductor:
 
     def _update(self, job: Job) -> Slices:
         with self.lock:
-            generation, changes = self.generation, dict(self._changes)
+            generation = self.generation
+            requests = self._requests[:1] if self._one_by_one else list(self._requests)
+        changes = _merged(requests)
         try:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
             tracer.prepare(job.cancelled)
@@ -263,10 +282,13 @@ class Conductor:
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - shown; the last good state comes back
-            self._undo(job, error, changes)
+            self._refuse(job, error, requests)
             return
         with self.lock:
             if not job.cancelled.is_set():
+                self._settle(requests)
+                if self._one_by_one:
+                    self._again()
                 with self._screen.together():
                     self._adopt(tracer, sheet, generation, changes, patched)
         yield
@@ -319,7 +341,6 @@ class Conductor:
         stage = self._stage
         self._carry_wishes(tracer, sheet)
         stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
-        self._settle(changes)
         # What was clicked meanwhile is to be computed with the new tracer.
         self._desk.cancel(keep=("update",))
         if {"image", "question"} & set(changes):
@@ -363,20 +384,35 @@ class Conductor:
         else:
             sheet.want_as(stage.sheet, same_words=False)
 
-    def _settle(self, changes: dict[str, Any]) -> None:
-        """These changes are done with; newer ones stay."""
-        self._changes = {name: value for name, value in self._changes.items() if changes.get(name) is not value}
+    def _settle(self, requests: Sequence[dict[str, Any]]) -> None:
+        """These requests are done with; others stay."""
+        self._requests = [each for each in self._requests if not any(each is done for done in requests)]
+        self._one_by_one = self._one_by_one and bool(self._requests)
 
-    def _undo(self, job: Job, error: Exception, changes: dict[str, Any]) -> None:
-        """An update failed: say why, and return to the last good state."""
+    def _refuse(self, job: Job, error: Exception, requests: Sequence[dict[str, Any]]) -> None:
+        """An update failed. Of several requests each is tried alone; one is let go, and said why.
+
+        What the screen says of it goes back to the last good state; what else was asked stays asked.
+        """
         with self.lock:
             if job.cancelled.is_set():
                 return
-            self._settle(changes)
-            self._screen.show_traits(error=figure.complaint(error))
-            if changes and not self._changes:  # nothing newer has been asked
-                self._screen.go_back(self.tracer)
+            if len(requests) > 1:
+                self._one_by_one = True
                 self.begin()
+                return
+            self._settle(requests)
+            self._screen.show_traits(error=figure.complaint(error))
+            newer = _merged(self._requests).keys()
+            if _merged(requests).keys() - newer:
+                self._screen.go_back(self.tracer, newer)
+                self.begin()
+
+    def _again(self) -> None:
+        """Compute what else is asked, as a generation of its own."""
+        self.generation += 1
+        self._screen.show_traits(generation=self.generation)
+        self.begin()
 
     def _ask_again(self) -> None:
         """Compute what is in view: the cells asked for one by one, then the grid."""
@@ -419,7 +455,11 @@ class Conductor:
     def _answer(self, chosen: Chosen, *, stopped: bool) -> None:
         """Say to all who asked for this that it is done."""
         for request in self._patch_requests.pop(chosen, []):
-            self._stage.say("done", request, stopped=stopped)
+            self._done(request, stopped=stopped)
+
+    def _done(self, request: int, *, stopped: bool) -> None:
+        """Say that a request is done with: of the newest inputs, for it will not be answered of any others."""
+        self._stage.say("done", request, generation=self.generation, stopped=stopped)
 
     def _show_effect(self, patched: Patched) -> None:
         chosen, view = patched.chosen, patched.view
@@ -484,7 +524,7 @@ class Conductor:
                 if generation == self._stage.computed == self.generation and view == self.view:
                     self._stage.show_grid()
                     if not job.cancelled.is_set():  # who cancels says so
-                        self._stage.say("done", request, stopped=done < len(todo))
+                        self._done(request, stopped=done < len(todo))
 
     # --- showing -----------------------------------------------------------------------------------------------------
 
@@ -492,6 +532,11 @@ class Conductor:
         self.chosen = Chosen()
         self._screen.show_traits(selection=[], patches=[])
         self._stage.show_patched(None)
+
+
+def _merged(requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """All that requests ask for, of two for the same the later."""
+    return {name: value for request in requests for name, value in request.items()}
 
 
 def _left(timeout: float | None, started: float) -> float | None:

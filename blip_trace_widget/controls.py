@@ -9,7 +9,7 @@ Ends: at good values. What happens when one changes is `blip_trace_widget.widget
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anywidget
@@ -28,7 +28,9 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+from blip_trace_widget.surface import Surface
 from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.unpicklable import Unpicklable
 
 MAX_SAMPLES = 200
 #: The traits that make up a corruption, and the ones that make up a view.
@@ -56,59 +58,83 @@ def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return checked
 
 
-class Controls(anywidget.AnyWidget):
-    """Traits that both sides may set, and what they accept.
+def _either(names: Sequence[str]) -> str:
+    """Names, for a sentence."""
+    *others, last = (f'"{name}"' for name in names)
+    return f"{', '.join(others)} or {last}"
 
-    Traits:
-        question: the question, as many tokens as the model takes.
-        corruption: what is done to the input: ``"GaussianNoise"``, ``"ImageSwap"``, ``"QuestionSwap"`` or
-            ``"MeanAblation"``.
-        noise, kind, at, samples, seed: the fields of `GaussianNoise`; `noise` is its factor.
-        other_question: the field of `QuestionSwap`.
-        to: the field of `MeanAblation`.
-        region: where the picture is damaged, a boolean (rows, columns) mask over its patches; None for everywhere.
-        metric: a metric's name.
-        foil: another answer of as many tokens, "" for none.
-        block, site, head, direction, window: the grid in view.
-        selection: a list of (layer, position), patched together.
-        patches: or a list of the picture's patches, (row, column), patched together.
-        overlay: what lies over the picture, one of `blip_trace_widget.overlay.OVERLAYS`.
-        square: side of the squares of a map of image tokens, in patches.
-        opacity: of the overlay, from 0 to 1.
-        show: what the colour shows: ``"recovery"``, ``"indirect_effect"`` or ``"score"``.
-        axes: what the rows are: ``"tokens"`` or ``"layers"``.
-        limit: where the colours end, 0 for automatic.
-        example: index of a built-in example, -1 for none of them.
-        error: what the error bar says.
-    """
 
-    question = traitlets.Unicode().tag(sync=True)
-    corruption = traitlets.Unicode("GaussianNoise").tag(sync=True)
-    noise = traitlets.Float(5.0).tag(sync=True)
-    kind = traitlets.Unicode("multiplicative").tag(sync=True)
-    at = traitlets.Unicode("image_embeddings").tag(sync=True)
-    samples = traitlets.Int(10).tag(sync=True)
-    seed = traitlets.Int(0).tag(sync=True)
-    other_question = traitlets.Unicode("").tag(sync=True)
-    to = traitlets.Unicode("mean").tag(sync=True)
-    metric = traitlets.Unicode("probability").tag(sync=True)
-    foil = traitlets.Unicode("").tag(sync=True)
-    block = traitlets.Unicode("question_encoder").tag(sync=True)
-    site = traitlets.Unicode("block_output").tag(sync=True)
-    head = traitlets.Int(None, allow_none=True).tag(sync=True)
-    direction = traitlets.Unicode("restore").tag(sync=True)
-    window = traitlets.Int(1).tag(sync=True)
-    selection: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    region = traitlets.Any(None, allow_none=True).tag(sync=True)
-    patches: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    overlay = traitlets.Unicode("none").tag(sync=True)
-    square = traitlets.Int(1).tag(sync=True)
-    opacity = traitlets.Float(0.8).tag(sync=True)
-    show = traitlets.Unicode("recovery").tag(sync=True)
-    axes = traitlets.Unicode("tokens").tag(sync=True)
-    limit = traitlets.Float(0.0).tag(sync=True)
-    example = traitlets.Int(-1).tag(sync=True)
-    error = traitlets.Unicode("").tag(sync=True)
+class _Text(traitlets.Unicode[str, str | None]):
+    """A text; None is none."""
+
+    def validate(self, obj: Any, value: Any) -> str:
+        return str(super().validate(obj, "" if value is None else value))
+
+
+class Controls(Unpicklable, Surface, anywidget.AnyWidget):
+    """Traits that both sides may set; the help of each says what it accepts."""
+
+    question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
+    corruption = traitlets.Unicode(
+        "GaussianNoise",
+        help=f"What is done to the input: {_either(figure.CHOICES['corruption'])}.",
+    ).tag(sync=True)
+    noise = traitlets.Float(5.0, help="The noise factor ν of GaussianNoise: a number from 0.").tag(sync=True)
+    kind = traitlets.Unicode("multiplicative", help=f"Kind of GaussianNoise: {_either(figure.CHOICES['kind'])}.").tag(
+        sync=True
+    )
+    at = traitlets.Unicode(
+        "image_embeddings", help=f"Where GaussianNoise begins: {_either(figure.CHOICES['at'])}."
+    ).tag(sync=True)
+    samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
+    seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
+    other_question = traitlets.Unicode(
+        "", help="The question of QuestionSwap: as many tokens as the question has."
+    ).tag(sync=True)
+    to = traitlets.Unicode(
+        "mean", help=f"What MeanAblation puts in the place of the picture: {_either(figure.CHOICES['to'])}."
+    ).tag(sync=True)
+    metric = traitlets.Unicode(
+        "probability",
+        help=f"The score: {_either(figure.CHOICES['metric'])}; 'logit_difference' needs a foil.",
+    ).tag(sync=True)
+    foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
+    block = traitlets.Unicode(
+        "question_encoder", help=f"Block of the grid in view: {_either(figure.CHOICES['block'])}."
+    ).tag(sync=True)
+    site = traitlets.Unicode(
+        "block_output", help=f"What is patched in a layer: {_either(figure.CHOICES['site'])}."
+    ).tag(sync=True)
+    head = traitlets.Int(
+        None, allow_none=True, help="One head of an attention, from 0; None for all of them together."
+    ).tag(sync=True)
+    direction = traitlets.Unicode("restore", help=f"Which way is patched: {_either(figure.CHOICES['direction'])}.").tag(
+        sync=True
+    )
+    window = traitlets.Int(1, help="How many neighbouring layers are patched together: from 1.").tag(sync=True)
+    selection: traitlets.List[Any] = traitlets.List(
+        help="Cells of the grid that are patched together: a list of (layer, position)."
+    ).tag(sync=True)
+    region = traitlets.Any(
+        None,
+        allow_none=True,
+        help="Where the picture is damaged: a boolean (rows, columns) mask over its patches; None for everywhere.",
+    ).tag(sync=True)
+    patches: traitlets.List[Any] = traitlets.List(
+        help="Or patches of the picture that are patched together: a list of (row, column)."
+    ).tag(sync=True)
+    overlay = traitlets.Unicode("none", help=f"What lies over the picture: {_either(figure.CHOICES['overlay'])}.").tag(
+        sync=True
+    )
+    square = traitlets.Int(1, help="Side of the squares of a map of image tokens, in patches: from 1.").tag(sync=True)
+    opacity = traitlets.Float(0.8, help="Of the overlay: from 0 to 1.").tag(sync=True)
+    show = traitlets.Unicode("recovery", help=f"What the colour shows: {_either(figure.CHOICES['show'])}.").tag(
+        sync=True
+    )
+    axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(figure.CHOICES['axes'])}.").tag(sync=True)
+    limit = traitlets.Float(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
+    example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
+    error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
 
     #: The swap of pictures, made when it is first asked for.
     _swap: ImageSwap | None
@@ -116,6 +142,11 @@ class Controls(anywidget.AnyWidget):
     _chance_swap: ImageSwap | None = None
     #: The picture that is asked about.
     _image: Image.Image
+
+    instead = "make another: TraceWidget.from_tracer(widget.tracer)"
+
+    #: Why nothing can be computed; "" where it can.
+    _closed = ""
 
     @property
     def tracer(self) -> Tracer:
@@ -190,6 +221,8 @@ class Controls(anywidget.AnyWidget):
     def _valid_name(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
         one_of(name, value, figure.CHOICES[name])
+        if name == "overlay" and value != "none" and self._closed:
+            raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and (reason := figure.closed_because(self._damage(), value)):

@@ -7,9 +7,9 @@ Ends: at jobs. What they compute is their own.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Hashable
 
+from blip_trace_widget.lock import Lock
 from blip_trace_widget.worker import Job, Slices, Worker
 
 #: What goes first: a new question or noise, then clicks, then what is read off the runs, then the rest of the grid,
@@ -28,10 +28,8 @@ class Desk:
         lock: held by whoever changes what is shown.
     """
 
-    def __init__(
-        self, worker: Worker, failed: Callable[[BaseException], None], lock: threading.RLock | None = None
-    ) -> None:
-        self.lock = lock or threading.RLock()
+    def __init__(self, worker: Worker, failed: Callable[[BaseException], None], lock: Lock | None = None) -> None:
+        self.lock = lock or Lock()
         self._worker, self._failed = worker, failed
         self._owner = object()
 

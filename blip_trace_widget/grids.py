@@ -59,14 +59,19 @@ class Cells:
     Attributes:
         samples: scores, (samples, layers, positions), NaN where not computed.
         wanted: cells to compute, now and again when the inputs change.
+        there: which cells are computed; a score that is NaN is one all the same.
     """
 
     samples: NDArray[np.float64]
     wanted: set[CellIndex] = field(default_factory=set)
+    there: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.there = np.zeros(self.samples.shape[1:], dtype=bool)
 
     def computed(self) -> set[CellIndex]:
         """Cells that are there."""
-        return {(int(layer), int(position)) for layer, position in np.argwhere(~np.isnan(self.samples[-1]))}
+        return {(int(layer), int(position)) for layer, position in np.argwhere(self.there)}
 
     def missing(self) -> set[CellIndex]:
         """Wanted cells that are not there."""
@@ -75,6 +80,7 @@ class Cells:
     def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
         """Keep the scores of a cell, (samples,)."""
         self.samples[:, cell[0], cell[1]] = scores
+        self.there[cell] = True
 
     def want_all(self) -> None:
         """Want every cell."""

@@ -82,12 +82,22 @@ class History:
         """The latest step up to the present one that is good."""
         return next((step for step in reversed(self._steps[: self._at + 1]) if good(step)), None)
 
-    def drop(self, instead: Step) -> None:
-        """The present step could not be computed: what is there instead takes its place."""
-        self._steps[self._at] = instead
-        if self._at and self._steps[self._at - 1] == instead:
-            del self._steps[self._at]
-            self._at -= 1
+    def mend(self, now: Step) -> None:
+        """What the present step asked could not be computed: this is there instead.
+
+        The steps just before it that asked the same are mended too; those that then say nothing new are gone.
+        """
+        wrong = {name: value for name, value in self.present.items() if value is not now[name] and value != now[name]}
+        at = self._at
+        while wrong and at >= 0 and all(self._steps[at][name] == value for name, value in wrong.items()):
+            self._steps[at] = self._steps[at] | {name: now[name] for name in wrong}
+            at -= 1
+        before = self._steps[: max(at, 0)]
+        for step in self._steps[max(at, 0) : self._at + 1]:
+            if not before or step != before[-1]:
+                before.append(step)
+        self._steps[: self._at + 1] = before
+        self._at = len(before) - 1
         self._gesture = None
 
     def _go(self, by: int) -> Step | None:

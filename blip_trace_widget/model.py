@@ -37,6 +37,7 @@ from blip_trace_widget.modules import active_adapters, changed_modules
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.surroundings import exact_convolution
+from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.weights import Watch, weights_hash
 
 #: What stands around words.
@@ -48,7 +49,7 @@ _PROVEN: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
-class BlipVqa:
+class BlipVqa(Unpicklable):
     """A BLIP question answering model with its processor.
 
     Every number is what plain hooks on this model give. A model that BLIP's own modules make up is computed by
@@ -66,6 +67,8 @@ class BlipVqa:
         TypeError: if either is something else.
         ValueError: if they do not fit each other, or the model cannot be traced exactly; with what to do about it.
     """
+
+    instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
 
     def __init__(
         self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "", check: bool = True

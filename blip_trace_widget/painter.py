@@ -19,7 +19,7 @@ from blip_trace_widget import overlay as maps
 from blip_trace_widget import wording
 from blip_trace_widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
-from blip_trace_widget.grids import CellIndex, inputs_of
+from blip_trace_widget.grids import CellIndex, Cells, inputs_of
 from blip_trace_widget.maps import squares
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.stage import Stage
@@ -44,7 +44,7 @@ class Painter:
         self.overlay, self.square = "none", square
         self._stage, self._desk = stage, desk
         self._cells: tuple[CellIndex, ...] = ()
-        self._kept: Shelf[NDArray[np.float64]] = Shelf(KEPT_BYTES, lambda samples: samples.nbytes)
+        self._kept: Shelf[Cells] = Shelf(KEPT_BYTES, lambda cells: cells.samples.nbytes)
         self._stopped = False
         self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
 
@@ -130,24 +130,24 @@ class Painter:
 
     # --- maps of image tokens ----------------------------------------------------------------------------------------
 
-    def _samples(self) -> NDArray[np.float64]:
-        """Scores of the map that is asked for, (samples, rows, columns), NaN where not computed."""
+    def _squares(self) -> Cells:
+        """The squares of the map that is asked for."""
         tracer = self._stage.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: np.full((tracer.corruption.samples, *shape), np.nan))
+        return self._kept.get(key, lambda: Cells(np.full((tracer.corruption.samples, *shape), np.nan)))
 
     def _missing(self) -> NDArray[np.int_]:
-        return np.flatnonzero(np.isnan(self._samples()[-1]))
+        return np.flatnonzero(~self._squares().there)
 
     def _fill(self, job: Job) -> Slices:
         with self._desk.lock:
             if job.cancelled.is_set():
                 return
-            tracer, samples, direction = self._stage.tracer, self._samples(), maps.EFFECTS[self.overlay]
+            tracer, kept, direction = self._stage.tracer, self._squares(), maps.EFFECTS[self.overlay]
             todo = self._missing()
             _, groups = squares(*tracer.model.grid, self.square)
-        flat = samples.reshape(samples.shape[0], -1)
+        flat = kept.samples.reshape(kept.samples.shape[0], -1)
         started = reported = time.monotonic()
         runs = tracer.image_token_scores([groups[at] for at in todo], direction, job.cancelled)
         try:
@@ -156,6 +156,7 @@ class Painter:
                     if job.cancelled.is_set():
                         return
                     flat[:, todo[part]] = scores
+                    kept.there.flat[todo[part]] = True
                     now = time.monotonic()
                     if share < 1 and now - reported >= REPORT_SECONDS:
                         reported = now
@@ -167,7 +168,7 @@ class Painter:
                     self._show_effects()
 
     def _show_effects(self, left: str = "") -> None:
-        tracer, generation, samples = self._stage.tracer, self._stage.computed, self._samples()
+        tracer, generation, samples = self._stage.tracer, self._stage.computed, self._squares().samples
         assert generation is not None
         trace = tracer.as_image_token_trace(samples.copy(), self.square, maps.EFFECTS[self.overlay])
         self._show(maps.effects(trace, self.overlay, generation, left))

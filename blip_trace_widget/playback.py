@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
@@ -21,6 +20,7 @@ from PIL import Image
 from blip_trace_widget import figure, protocol
 from blip_trace_widget.corruption import GaussianNoise, ImageSwap
 from blip_trace_widget.grids import CellIndex, Chosen, View
+from blip_trace_widget.lock import Lock
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.scene import Scene
@@ -114,7 +114,7 @@ class Player:
     """
 
     def __init__(self, traces: Sequence[Trace], screen: Screen) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.generation = 0
         self.painter = self.heads = _Nothing()
         self._screen = screen
@@ -143,6 +143,12 @@ class Player:
             self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - factor))
             self.tracer = RecordedTracer(self._scene)
             self._show()
+            shown = self._scene.inputs["noise"]
+            if shown != factor:
+                there = ", ".join(f"{each:g}" for each in self._factors())
+                self._screen.show_traits(
+                    error=f"noise: {factor:g} was not recorded, {shown:g} is shown, which is nearest; there are {there}"
+                )
 
     def look_at(self, view: View) -> None:
         """Show another grid; of one that was not recorded only the tokens."""

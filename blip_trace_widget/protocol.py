@@ -351,6 +351,13 @@ class ExportRequest(TypedDict):
     theme: Literal["light", "dark"]
 
 
+class CalledRequest(TypedDict):
+    """The answer to a `call`."""
+
+    type: Literal["called"]
+    id: int
+
+
 Request = (
     HelloRequest
     | PatchRequest
@@ -365,6 +372,7 @@ Request = (
     | ConfineRequest
     | AttendRequest
     | ExportRequest
+    | CalledRequest
 )
 
 
@@ -436,7 +444,15 @@ class ExportedEvent(TypedDict):
     media: str
 
 
-Event = CellsEvent | AttentionEvent | ProgressEvent | DoneEvent | TakenEvent | ExportedEvent
+class CallEvent(TypedDict):
+    """Call back: what users' functions print is shown only while a message of the page is handled."""
+
+    type: Literal["call"]
+    id: int
+    generation: int
+
+
+Event = CellsEvent | AttentionEvent | ProgressEvent | DoneEvent | TakenEvent | ExportedEvent | CallEvent
 
 _REQUESTS: dict[str, type] = {
     typing.get_args(typing.get_type_hints(shape)["type"])[0]: shape for shape in typing.get_args(Request)

@@ -9,7 +9,7 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -41,8 +41,8 @@ class Screen(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
 
-    def go_back(self, tracer: Tracer) -> None:
-        """Show the inputs that this tracer stands for."""
+    def go_back(self, tracer: Tracer, asked: Collection[str] = ()) -> None:
+        """Show the inputs that this tracer stands for, but for those arguments of it that are being changed."""
 
 
 class Stage:

@@ -45,6 +45,7 @@ from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.metrics import Metric, MetricName, Target, TotalEffect, as_metric, effects
 from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.model_of import as_model
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.positions import Positions, image_tokens, position_of
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
@@ -67,6 +68,7 @@ from blip_trace_widget.sites import (
     whole_number,
     windowed,
 )
+from blip_trace_widget.unpicklable import Unpicklable
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
@@ -95,11 +97,11 @@ INTERNAL = frozenset(
 )
 
 
-class Tracer:
+class Tracer(Unpicklable):
     """Causal tracing of one image and question.
 
     Args:
-        model: a `BlipVqa`.
+        model: a `BlipVqa`, a hub id or a folder.
         image: a path, a PIL image, an array or tensor, the bytes of a picture file, or what else
             `blip_trace_widget.pictures` reads; transparent pixels lie over white, of several frames the first is taken.
         question: the question.
@@ -113,9 +115,11 @@ class Tracer:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
 
+    instead = "keep its results, which can be, or make another: Tracer(model, tracer.image, tracer.question)"
+
     def __init__(
         self,
-        model: BlipVqa,
+        model: BlipVqa | str | os.PathLike[str],
         image: ImageLike,
         question: str,
         answer: str | None = None,
@@ -123,9 +127,7 @@ class Tracer:
         corruption: Corruption | None = None,
         metric: MetricName | Callable[..., Any] = "probability",
     ) -> None:
-        if not isinstance(model, BlipVqa):
-            raise TypeError(f"model: expected BlipVqa, got {type(model).__name__}")
-        self._set_up(ImageTokens(model, as_image(image)), question, answer, foil, corruption, metric)
+        self._set_up(ImageTokens(as_model(model), as_image(image)), question, answer, foil, corruption, metric)
 
     def _set_up(
         self,

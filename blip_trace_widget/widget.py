@@ -1,36 +1,35 @@
-"""TraceWidget: from what changes to what is asked of the conductor, and back to the traits.
+"""TraceWidget: how it is made, what Python and the page may do with it, and what it is saved as.
 
-For: wiring. A trait that is set here or there, and a message of the front end, become one request.
+For: the two doors to a figure. Inputs that change are `blip_trace_widget.asking`'s.
 Cost: a handler returns in under a millisecond; all that touches the model runs on the model's worker.
-Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`. What a trait accepts is
-`blip_trace_widget.controls`'.
+Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`.
 """
 
 from __future__ import annotations
 
+import base64
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import traitlets
 from ipywidgets import DOMWidget
 from numpy.typing import NDArray
 
 from blip_trace_widget import drawing, export, figure, protocol, recording
+from blip_trace_widget.asking import ASKED, Asking
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.controls import DAMAGE, VIEW, Controls
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
-from blip_trace_widget.drawing import words
-from blip_trace_widget.grids import CellIndex, Chosen
+from blip_trace_widget.drawing import raster, words
+from blip_trace_widget.grids import CellIndex
 from blip_trace_widget.history import History
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.model_of import as_model
 from blip_trace_widget.overlay import EFFECTS, square_for
 from blip_trace_widget.page import page
 from blip_trace_widget.pictures import ImageLike, as_image
@@ -39,16 +38,12 @@ from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, one_of, whole_number
 from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.worker import on_worker
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.alignment import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
-
-#: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
-SELECTED = ("selection", "patches")
-#: The traits that are taken back together with what is no trait: the pictures, a given answer.
-ASKED = ("question", "foil", "metric", "example", *SELECTED, *DAMAGE, *VIEW)
 
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
@@ -65,7 +60,7 @@ KEEP = (
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class TraceWidget(Controls):
+class TraceWidget(Asking):
     """Causal tracing of one image and question, by hand.
 
     Args:
@@ -74,7 +69,8 @@ class TraceWidget(Controls):
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    The traits of `blip_trace_widget.controls.Controls` may be set, observed and linked.
+    Its traits may be observed and linked, and those of `blip_trace_widget.controls.Controls` set; the help of each says
+    what it accepts. `image`, `answer` and `model` may be set too.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -85,39 +81,27 @@ class TraceWidget(Controls):
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
-    look = traitlets.Dict().tag(sync=True)
-    setup = traitlets.Dict().tag(sync=True)
-    picture = traitlets.Bytes(b"").tag(sync=True)
-    picture_map = traitlets.Dict().tag(sync=True)
-    other_picture = traitlets.Bytes(b"").tag(sync=True)
-    runs = traitlets.Dict().tag(sync=True)
-    grid = traitlets.Dict().tag(sync=True)
-    grids: traitlets.List[Any] = traitlets.List().tag(sync=True)  # the other ones that are computed for these inputs
-    detail = traitlets.Dict().tag(sync=True)
-    pinned = traitlets.Dict().tag(sync=True)
-    curve = traitlets.Dict().tag(sync=True)
-    steps = traitlets.Dict({"undo": False, "redo": False}).tag(sync=True)
-    generation = traitlets.Int(0).tag(sync=True)
-    #: How far the map of heads is, ``{"done": 12, "total": 96}``; for charts, not for the front end.
-    heads = traitlets.Dict()
+    _internal = ("show_traits", "together", "say", "go_back", "set_state", "instead")
 
     def __init__(
         self,
         image: ImageLike | None = None,
         question: str | None = None,
         *,
-        model: BlipVqa | str | None = None,
+        model: BlipVqa | str | os.PathLike[str] | None = None,
         **keywords: Any,
     ) -> None:
         if (image is None) != (question is None):
             raise ValueError("image, question: give both, or neither for the built-in example")
         unknown = set(keywords) - {"answer", "foil", "corruption", "metric"}
         if unknown:
-            raise TypeError(f"TraceWidget: unknown argument {min(unknown)!r}")
-        if model is None:
-            model = BlipVqa.demo()
-        elif not isinstance(model, BlipVqa):
-            model = BlipVqa.from_pretrained(model)
+            name = min(unknown)
+            raise TypeError(
+                f"TraceWidget: unknown argument {name!r}, accepted are image, question, model, answer, foil, "
+                "corruption, metric"
+                + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
+            )
+        model = BlipVqa.demo() if model is None else as_model(model)
         chosen = -1
         if image is None or question is None:
             chosen = 0
@@ -200,9 +184,11 @@ class TraceWidget(Controls):
         path: str | None = None,
         scene: Scene | None = None,
     ) -> None:
-        self._thread = threading.local()  # `showing`: this thread sets traits because of a result, not of a request
+        self._known = {}
         square = square_for(tracer.model.grid)
         self._conductor = conductor
+        self._observers.lock = conductor.lock
+        conductor.lock.then = self._observers.settle
         self._path = path
         self._image, self._answer = tracer.image, tracer.given["answer"]
         self._start_from(tracer)
@@ -211,30 +197,21 @@ class TraceWidget(Controls):
         else:
             picture = figure.picture(tracer.image)
             other = figure.picture(self._swap.image) if self._swap else b""
-        super().__init__(look=figure.look(), picture=picture, other_picture=other)
+        self.show_traits(look=figure.look(), picture=picture, other_picture=other)  # part of the first message
+        super().__init__()
         self.show_traits(
             **figure.asked(tracer), **conductor.view._asdict(), example=example, square=square
         )  # one by one: a metric may need the foil before it
+        self._known |= {name: getattr(self, name) for name in (*ASKED, "overlay", "square")}
         self._history = History(self._asked())
         self.on_msg(self._on_message)
-        self.observe(self._on_question, "question")
-        self.observe(self._on_example, "example")
-        self.observe(self._on_scoring, ["metric", "foil"])
-        self.observe(self._on_damage, list(DAMAGE))
-        self.observe(self._on_view, list(VIEW))
-        self.observe(self._on_selection, list(SELECTED))
-        self.observe(self._on_overlay, ["overlay", "square"])
+        self._listen()
         self._conductor.begin()
 
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
 
     # --- what Python may ask -----------------------------------------------------------------------------------------
-
-    @property
-    def tracer(self) -> Tracer:
-        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
-        return self._conductor.tracer
 
     @property
     def trace(self) -> Trace:
@@ -274,15 +251,18 @@ class TraceWidget(Controls):
 
     def trace_all(self) -> None:
         """Fill the grid in view, in the background."""
+        self._needs_open()
         self._conductor.trace_all()
 
     def trace_heads(self) -> None:
         """Fill `head_map`, in the background; the trait `heads` says how far it is."""
+        self._needs_open()
         with self._conductor.lock:
             self._conductor.heads.fill()
 
     def stop(self) -> None:
         """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
+        self._needs_open()
         with self._conductor.lock:
             self._conductor.stop()
             self._conductor.painter.stop()
@@ -297,35 +277,42 @@ class TraceWidget(Controls):
             ImportError: if bqplot is not installed.
             RuntimeError: in marimo, which cannot show bqplot.
         """
+        self._needs_open()
         from blip_trace_widget import charts
 
         return charts.panel(self)
 
     def undo(self) -> None:
         """Take back what was asked last; nothing happens where there is nothing to take back."""
+        self._needs_open()
         self._step(back=True)
 
     def redo(self) -> None:
         """Ask again what was taken back."""
+        self._needs_open()
         self._step(back=False)
 
     def pin(self, on: bool = True) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        self._needs_open()
         self._conductor.pin(on)
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the figure as a web page of one file, which needs no kernel and no network.
 
         All grids that are computed for the inputs on show can be looked at in it; of a recording, all that is recorded.
+        Where nothing of the grid in view is computed, it is traced first.
 
         Raises:
             TypeError: if the path is none.
             OSError: if the file cannot be written.
         """
+        self._needs_open()
+        self._trace_first()
         export.write(path, lambda: self._content("html", "light"))
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
-        """Write what is shown, in the format that the path ends with.
+        """Write what is shown, in the format that the path ends with; traced first where nothing of it is computed.
 
         Args:
             path: ends with ``.svg``, ``.png``, ``.pdf`` (the figure), ``.html`` (a page, as `save_html`), ``.csv`` or
@@ -337,9 +324,20 @@ class TraceWidget(Controls):
             ImportError: for PNG and PDF, if the extra ``export`` is not installed.
             OSError: if the file cannot be written.
         """
+        self._needs_open()
         one_of("theme", theme, drawing.THEMES)
         name = export.format_of(path)
+        self._trace_first()
         export.write(path, lambda: self._content(name, theme))
+
+    def _trace_first(self) -> None:
+        """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
+        conductor = self._conductor
+        if isinstance(conductor, Conductor) and not on_worker():
+            self.wait()
+            if not conductor.computed:
+                self.trace_all()
+                self.wait()
 
     def wait(self, timeout: float | None = None) -> None:
         """Block until all that was asked so far is computed, shown, and said to whoever keeps the widget's state.
@@ -347,8 +345,15 @@ class TraceWidget(Controls):
         Raises:
             TimeoutError: after `timeout` seconds.
         """
-        if not self._conductor.wait(timeout):
-            raise TimeoutError(f"the widget was still computing after {timeout} s")
+        self._needs_open()
+        started = time.monotonic()
+        while True:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            if not self._conductor.wait(left):
+                raise TimeoutError(f"the widget was still computing after {timeout} s")
+            if not self._observers.waiting:
+                break
+            self._observers.deliver()  # they may ask for more
         with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
             self.send_state(SHOWN)
 
@@ -356,7 +361,9 @@ class TraceWidget(Controls):
         """Drop all work and leave the page."""
         if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
             self._conductor.close()
+            self._observers.forget()
         super().close()
+        self._gone = True
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 
@@ -365,6 +372,8 @@ class TraceWidget(Controls):
         with self._conductor.lock:
             for name, value in sync_data.items():
                 try:
+                    if name in self.trait_names(result=True):
+                        raise ValueError(f"{name}: only the kernel sets it")
                     super().set_state({name: value})
                 except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
                     self.error = figure.complaint(error)
@@ -400,6 +409,8 @@ class TraceWidget(Controls):
                 self._conductor.look(request["first"], request["last"])
             elif request["type"] == "export":
                 self._export(request)
+            elif request["type"] == "called":
+                self._observers.deliver()
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
             self.show_traits(error=figure.complaint(error))
 
@@ -484,6 +495,9 @@ class TraceWidget(Controls):
         still = self._drawn("light", thumbnail=True)
         if len(still) <= STILL_BYTES:
             data["image/svg+xml"] = still
+            drawn = raster.png(still)
+            for kind, made in (("image/png", drawn), ("application/pdf", raster.pdf(drawn))):
+                data[kind] = base64.b64encode(made).decode("ascii")
         data["text/plain"] = f"{self._said()}\n{KEEP}"
         return data, metadata
 
@@ -510,210 +524,6 @@ class TraceWidget(Controls):
                 ),
                 theme=theme,
             )
-
-    # --- what changes ------------------------------------------------------------------------------------------------
-
-    def _change_subject(self, example: int = -1, **changes: Any) -> None:
-        """Another image or question, which has an answer of its own; a foil was for the old one."""
-        with self._conductor.lock:
-            self.show_traits(example=example, foil="")
-            if self.metric == "logit_difference":
-                self.show_traits(metric="probability")
-                changes["metric"] = "probability"
-            self._answer = None
-            self._image = changes.get("image", self._image)
-            if "image" in changes:  # what was marked on the old picture means nothing on the new one
-                self._path = None
-                self.show_traits(patches=[], region=None)
-                if self.block == "image_encoder":  # its cells are parts of the picture
-                    self.show_traits(selection=[])
-                if self._swap is not None and self._swap is self._chance_swap:
-                    self._swap = None
-                    self.show_traits(other_picture=b"")
-            if "question" in changes:  # its tokens are others
-                self.show_traits(selection=[])
-            self._select()
-            self._conductor.change(answer=None, foil=None, corruption=self._asked_damage(), **changes)
-            self._remember()
-
-    def _use_other(self, swap: ImageSwap) -> None:
-        shown = figure.picture(swap.image)
-        with self._conductor.lock:
-            self._swap = swap
-            self.show_traits(other_picture=shown, corruption="ImageSwap")
-            self._conductor.change(corruption=self._asked_damage())
-            self._remember()
-
-    def _asked_damage(self) -> Any:
-        """The corruption that the traits ask for; another question must have as many tokens as this one."""
-        model = self.tracer.model
-        if self.corruption == "QuestionSwap":
-            other = model.question_ids(self.other_question) if self.other_question else []
-            if len(other) != len(model.question_ids(self.question)):
-                self.show_traits(other_question=self.question)
-        elif self.corruption == "ImageSwap" and not self.other_picture:
-            self.show_traits(other_picture=figure.picture(self._swapped().image))
-        return self._damage()
-
-    def _on_question(self, _change: Any) -> None:
-        if not self._showing:
-            self._change_subject(question=self.question)
-
-    def _on_example(self, _change: Any) -> None:
-        if not self._showing and self.example >= 0:
-            chosen = examples()[self.example]
-            with self._conductor.lock:
-                self.show_traits(question=chosen.question)
-                self._change_subject(self.example, image=chosen.image, question=chosen.question)
-
-    def _on_scoring(self, _change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if not self.foil and self.metric == "logit_difference":
-                self.show_traits(metric="probability")
-            self._conductor.change(metric=self.metric, foil=self.foil or None)
-            self._remember()
-
-    def _on_damage(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            damage = self._asked_damage() if change["name"] == "corruption" else self._damage()
-            view = self._fitting(self._view())
-            if view != self._view():
-                self.show_traits(**view._asdict())
-                self._conductor.look_at(view)
-            self._conductor.change(corruption=damage)
-            self._remember("noise" if change["name"] == "noise" else None)  # the slider is moved, the rest is set
-
-    def _on_view(self, _change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            view = self._fitting(self._view())
-            self.show_traits(**view._asdict())
-            self._conductor.look_at(view)
-            self._remember()
-
-    def _on_selection(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["new"]:
-                self.show_traits(**{name: [] for name in SELECTED if name != change["name"]})
-            self._select()
-            self._remember()
-
-    def _on_overlay(self, _change: Any) -> None:
-        with self._conductor.lock:
-            self._conductor.painter.choose(self.overlay, self.square)
-
-    def _chosen(self) -> Chosen:
-        return Chosen(tuple(self.selection), tuple(self.patches))
-
-    def _select(self) -> None:
-        """Patch what the traits say is selected."""
-        if self.patches:
-            self._conductor.select_patches(self.patches)
-        else:
-            self._conductor.select(self.selection)
-
-    # --- undo and redo -----------------------------------------------------------------------------------------------
-
-    def _asked(self) -> dict[str, Any]:
-        """All that was asked, the pictures too."""
-        return {
-            **{name: getattr(self, name) for name in ASKED},
-            "image": self._image,
-            "answer": self._answer,
-            "swap": self._swap,
-            "path": self._path,
-        }
-
-    def _remember(self, gesture: str | None = None) -> None:
-        self._history.add(self._asked(), gesture)
-        self._show_steps()
-
-    def _show_steps(self) -> None:
-        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
-
-    def _step(self, *, back: bool) -> None:
-        with self._conductor.lock:
-            now = self._history.present
-            asked = self._history.undo() if back else self._history.redo()
-            if asked is None:
-                return
-            self._image, self._answer, self._path = asked["image"], asked["answer"], asked["path"]
-            with self.together():
-                if asked["swap"] is not self._swap:
-                    self._swap = asked["swap"]
-                    other = b"" if self._swap is None else figure.picture(self._swap.image)
-                    self.show_traits(other_picture=other)
-                self.show_traits(**{name: asked[name] for name in ASKED if name not in SELECTED})
-                self._show_steps()
-            changed = {name for name in asked if asked[name] is not now[name] and asked[name] != now[name]}
-            changes: dict[str, Any] = {
-                name: asked[name] for name in ("image", "question", "answer", "metric") if name in changed
-            }
-            if "foil" in changed:
-                changes["foil"] = asked["foil"] or None
-            if changed & {*DAMAGE, "swap"}:
-                changes["corruption"] = self._damage()
-            if changed & set(VIEW):
-                self._conductor.look_at(self._view())
-            if changes:
-                self._conductor.change(**changes)
-            self.show_traits(**{name: asked[name] for name in SELECTED})
-            self._select()
-
-    # --- the conductor's screen --------------------------------------------------------------------------------------
-
-    def show_traits(self, **state: Any) -> None:
-        """Set traits without acting on them."""
-        with self._conductor.lock, self._quietly():
-            for name, value in state.items():
-                setattr(self, name, value)
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is shown inside reaches the front end in one message."""
-        with self._conductor.lock, self.hold_sync():
-            yield
-
-    def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Send a message to the front end."""
-        with self._conductor.lock:
-            self.send(content, buffers)
-
-    def go_back(self, tracer: Tracer) -> None:
-        """Show the inputs that a tracer stands for."""
-        with self._conductor.lock:
-            if isinstance(tracer.corruption, ImageSwap) and tracer.corruption != self._damage():
-                self._swap = tracer.corruption
-                self.show_traits(other_picture=figure.picture(self._swap.image))
-            inputs = figure.asked(tracer)
-            good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
-            self._image, self._answer = tracer.image, tracer.given["answer"]
-            self._path = good["path"] if good else None
-            self.show_traits(**inputs, example=good["example"] if good else -1)
-            self._history.drop(self._asked())
-            self._show_steps()
-
-    @property
-    def _showing(self) -> bool:
-        return getattr(self._thread, "showing", False)
-
-    @contextmanager
-    def _quietly(self) -> Iterator[None]:
-        before, self._thread.showing = self._showing, True
-        try:
-            yield
-        finally:
-            self._thread.showing = before
-
-    def _positions(self) -> int | None:
-        return self._conductor.positions(self.block)
 
 
 def _picture_in(buffers: Sequence[Any] | None) -> bytes:

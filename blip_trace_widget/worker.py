@@ -27,6 +27,7 @@ Slices: TypeAlias = Generator[None, None, None]
 _WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
 _WORKERS_LOCK = threading.Lock()
 _LOG = logging.getLogger(__name__)
+_HERE = threading.local()
 
 
 @dataclass(order=True)
@@ -115,6 +116,7 @@ class Worker:
             return self._changed.wait_for(lambda: all(job.owner != owner for job in self._jobs), timeout)
 
     def _run(self) -> None:
+        _HERE.working = True
         while True:
             with self._changed:
                 if not self._changed.wait_for(lambda: bool(self._jobs), IDLE_SECONDS):
@@ -159,6 +161,11 @@ class Worker:
             thread = self._thread
         if thread is not None:
             thread.join(timeout)
+
+
+def on_worker() -> bool:
+    """Whether this thread is a worker's."""
+    return getattr(_HERE, "working", False)
 
 
 @atexit.register

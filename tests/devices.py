@@ -200,7 +200,7 @@ def emulated(*, float64=True):
     plain = {torch.Tensor, torch.nn.Parameter, Elsewhere}
     with (
         # In inference mode torch hides what an operation is made of, the copy in `Tensor.to` for instance.
-        mock.patch.object(torch, "inference_mode", torch.no_grad),
+        mock.patch.object(torch, "inference_mode", lambda _on=True: torch.no_grad()),
         mock.patch.object(torch, "tensor", made),
         mock.patch.object(modules, "PLAIN_TENSORS", plain),
     ):

@@ -18,7 +18,7 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def go_back(self, tracer):
+    def go_back(self, tracer, asked=()):
         self.went_back.append(tracer)
 
     def said(self, kind):

@@ -239,7 +239,7 @@ def test_a_finished_grid_says_done_once(conductor, screen):
     conductor.trace_all(9)
     assert conductor.wait(30)
     conductor.stop()
-    assert [(content["id"], content["stopped"]) for content in screen.said("done")] == [(9, False), (9, True)]
+    assert [(content["id"], content["stopped"]) for content in screen.said("done")] == [(9, False)]
 
 
 def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
@@ -489,3 +489,56 @@ def test_another_grid_is_shown_while_the_model_is_held(conductor, screen):
         threading.Thread(target=look, daemon=True).start()
         assert done.wait(5)
     assert screen.state["grid"]["site"] == "mlp"
+
+
+def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve):
+    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made.stop()
+    assert screen.said("done") == []
+    made.trace_all(5)  # there is no grid yet
+    made.stop()
+    assert [(content["id"], content["stopped"], content["generation"]) for content in screen.said("done")] == [
+        (5, True, 0)
+    ]
+    made.stop()
+    assert len(screen.said("done")) == 1
+    made.begin()
+    assert made.wait(30)
+    assert not made.computed
+    made.stop()
+    assert len(screen.said("done")) == 1
+    made.close()
+
+
+def test_every_answer_says_of_which_inputs(demo, example, screen, short_curve):
+    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made.change(corruption=GaussianNoise(1.0))
+    made.select([(0, 0), (1, 1)], 3)
+    made.select([(0, 0), (2, 2)], 4)
+    assert [(content["id"], content["generation"]) for content in screen.said("done")] == [(3, 1)]
+    made.trace_all(5)
+    made.stop()
+    assert screen.said("done")[-1]["generation"] == 1
+    made.close()
+    assert made.wait(30)
+
+
+@pytest.mark.parametrize("ask", ["grid", "map"])
+def test_a_score_that_is_no_number_is_computed_once(conductor, ask, monkeypatch):
+    counted = []
+    name = "patched_scores" if ask == "grid" else "image_token_scores"
+    whole = getattr(Tracer, name)
+
+    def without_numbers(tracer, groups, *rest):
+        counted.append(len(groups))
+        for part, scores, share in whole(tracer, groups, *rest):
+            yield part, np.full_like(scores, np.nan), share
+
+    monkeypatch.setattr(Tracer, name, without_numbers)
+    for _ in range(3):
+        if ask == "grid":
+            conductor.trace_all()
+        else:
+            conductor.painter.choose("map_disrupt", 4)
+        assert conductor.wait(30)
+    assert sum(counted) == (48 if ask == "grid" else 4)

@@ -71,10 +71,10 @@ def tracer_of(model):
     return Tracer(model, PICTURE, "what is red circle", answer="red blue", corruption=NOISE)
 
 
-def elsewhere():
+def elsewhere(*, check=False):
     """The model on the emulated device; only inside `emulated`."""
     hf = random_hf_model(1, words(), vision_layers=2)
-    return BlipVqa(moved(hf), random_model(seed=1).processor)
+    return BlipVqa(moved(hf), random_model(seed=1).processor, check=check)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_device_gives_the_same_numbers(here, name, float64):
 def test_a_data_set_and_what_results_come_from(tmp_path, here, float64):
     samples = [Sample(PICTURE, question, "blue") for question in ("is it red", "what is blue circle")]
     with emulated(float64=float64):
-        model = elsewhere()
+        model = elsewhere(check=True)
         assert model.provenance["weights"] == here.model.provenance["weights"]
         options = {"corruption": NOISE, "progress": False, "metric": "log_probability"}
         found = trace_dataset(samples, model, tmp_path / "there", **options)

@@ -50,15 +50,25 @@ def test_a_gesture_is_one_step_while_it_goes_on():
     assert history.undo() == {"n": 0}
 
 
-def test_a_failed_step_is_dropped():
+def test_a_failed_step_is_mended():
     history = History({"n": 0})
     history.add({"n": 1})
-    history.drop({"n": 0})
+    history.mend({"n": 0})
     assert (history.present, history.can_undo) == ({"n": 0}, False)
     history.add({"n": 2})
-    history.drop({"n": 3})  # what is there instead may be something else
+    history.mend({"n": 3})  # what is there instead may be something else
     assert history.present == {"n": 3}
     assert history.undo() == {"n": 0}
+
+
+def test_what_failed_is_mended_in_the_steps_that_came_after_it_too():
+    history = History({"foil": "", "noise": 5})
+    history.add({"foil": "red blue", "noise": 5})
+    history.add({"foil": "red blue", "noise": 3})
+    history.mend({"foil": "", "noise": 3})
+    assert history.present == {"foil": "", "noise": 3}
+    assert history.undo() == {"foil": "", "noise": 5}
+    assert not history.can_undo
 
 
 def test_the_last_good_step_is_found_up_to_the_present_one():

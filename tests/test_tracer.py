@@ -191,7 +191,7 @@ def test_threads_may_share_a_model(demo, example):
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"model": "blip"}, TypeError, "model: expected BlipVqa, got str"),
+        ({"model": 3}, TypeError, "model: expected BlipVqa, a hub id or a folder, got int"),
         ({"image": 3}, TypeError, "image: expected a PIL image"),
         ({"image": b"no picture"}, ValueError, "image: .*cannot be read as a picture"),
         ({"image": "nowhere.png"}, FileNotFoundError, "image: no such file: 'nowhere.png'"),

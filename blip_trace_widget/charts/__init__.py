@@ -70,8 +70,8 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
         with widget._conductor.lock:
             for chart in made:
                 chart.show()
-                widget.observe(chart.follow, chart.watched)
-            widget.observe(self._on_comm, "comm")
+                widget._follow(chart.follow, chart.watched)
+            widget._follow(self._on_comm, ["comm"])
         # The widget takes the room that a column of charts leaves it; above them, charts take the whole width.
         room = {"flex": "999 1 640px", "min_width": "min(640px, 100%)", "max_width": "1024px"}
         place = ipywidgets.VBox([widget], layout=ipywidgets.Layout(**room))
@@ -94,8 +94,8 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
             return
         with widget._conductor.lock:
             for chart in self.charts.values():
-                widget.unobserve(chart.follow, chart.watched)
-            widget.unobserve(self._on_comm, "comm")
+                widget._unfollow(chart.follow, chart.watched)
+            widget._unfollow(self._on_comm, ["comm"])
             parts = set(_parts(self, widget))
             super().close()
             for part in parts:

@@ -65,13 +65,6 @@ class DatasetWidget(TraceWidget):
         folder: see `TraceWidget.from_dataset`.
         align: see there.
 
-    Traits, beside those of `TraceWidget`:
-        group: the group that is averaged and listed; "" for all.
-        chosen: number of the sample whose grids are shown; -1 for the average.
-        find: what is looked for in questions, answers and reasons.
-        order: how the list is sorted, one of `ORDERS`.
-        first: how many of the samples found lie before those in sight.
-
     Raises:
         OSError, TypeError, ValueError, ImportError: see `TraceWidget.from_dataset`.
     """
@@ -79,15 +72,17 @@ class DatasetWidget(TraceWidget):
     _esm = (_STATIC / "dataset.js").read_text("utf-8")
     _css = (_STATIC / "widget.css").read_text("utf-8") + (_STATIC / "dataset.css").read_text("utf-8")
 
-    group = traitlets.Unicode("").tag(sync=True)
-    chosen = traitlets.Int(AVERAGE).tag(sync=True)
-    find = traitlets.Unicode("").tag(sync=True)
-    order = traitlets.Unicode(next(iter(ORDERS))).tag(sync=True)
-    first = traitlets.Int(0).tag(sync=True)
+    group = traitlets.Unicode("", help='The group that is averaged and listed; "" for all.').tag(sync=True)
+    chosen = traitlets.Int(AVERAGE, help="Number of the sample whose grids are shown; -1 for the average.").tag(
+        sync=True
+    )
+    find = traitlets.Unicode("", help="What is looked for in questions, answers and reasons.").tag(sync=True)
+    order = traitlets.Unicode(next(iter(ORDERS)), help="How the list is sorted, one of `ORDERS`.").tag(sync=True)
+    first = traitlets.Int(0, help="How many of the samples found lie before those in sight.").tag(sync=True)
 
     # Set by the kernel alone.
-    listing = traitlets.Dict().tag(sync=True)
-    interval = traitlets.Unicode("").tag(sync=True)
+    listing = traitlets.Dict(help="The samples in sight.").tag(sync=True, result=True)
+    interval = traitlets.Unicode("", help="The interval of the selected cell, in words.").tag(sync=True, result=True)
 
     def __init__(self, folder: DatasetTrace | str | os.PathLike[str], align: str | Roles | None = None) -> None:
         if not isinstance(folder, (DatasetTrace, str, os.PathLike)):
@@ -95,12 +90,14 @@ class DatasetWidget(TraceWidget):
         self._data = folder if isinstance(folder, DatasetTrace) else DatasetTrace.load(folder)
         self._align = align
         self._averages: dict[str, list[Trace]] = {}
+        self._playing = AVERAGE, ""
         player = Player(self._traces_of(AVERAGE, ""), self)
         self._begin(player.tracer, player, scene=player.tracer.scene)
         self._list()
-        self.observe(self._on_choice, ["group", "chosen"])
-        self.observe(self._on_listing, ["group", "find", "order", "first"])
-        self.observe(self._on_detail, "detail")
+        self._known |= {name: getattr(self, name) for name in ("group", "chosen", "find", "order", "first")}
+        self._act_on(["group", "chosen"], self._on_choice)
+        self._act_on(["find", "order", "first"], self._on_listing)
+        self._follow(self._on_detail, ["detail"])
 
     def __repr__(self) -> str:
         return f"DatasetWidget({os.fspath(self._data.folder)!r})"
@@ -158,16 +155,17 @@ class DatasetWidget(TraceWidget):
         except (TypeError, ValueError, OSError) as error:
             raise Refused(str(error)) from error
 
-    def _on_choice(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["name"] == "group":
-                self.show_traits(chosen=AVERAGE)
-            try:
-                self._play(self._traces_of(self.chosen, self.group))
-            except (ValueError, OSError) as error:
-                self.show_traits(error=figure.complaint(error))
+    def _on_choice(self, name: str) -> None:
+        if name == "group":
+            self.show_traits(chosen=AVERAGE)
+        try:
+            self._play(self._traces_of(self.chosen, self.group))
+            self._playing = self.chosen, self.group
+        except (ValueError, OSError) as error:
+            chosen, group = self._playing
+            self.show_traits(chosen=chosen, group=group, error=figure.complaint(error))
+        if name == "group":
+            self._on_listing(name)
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces, in the same view."""
@@ -204,13 +202,10 @@ class DatasetWidget(TraceWidget):
 
     # --- the list ----------------------------------------------------------------------------------------------------
 
-    def _on_listing(self, change: Any) -> None:
-        if self._showing:
-            return
-        with self._conductor.lock:
-            if change["name"] != "first":
-                self.show_traits(first=0)
-            self._list()
+    def _on_listing(self, name: str) -> None:
+        if name != "first":
+            self.show_traits(first=0)
+        self._list()
 
     def _list(self) -> None:
         found = self._found()

@@ -291,6 +291,12 @@ export interface ExportRequest {
 	theme: "light" | "dark";
 }
 
+/** The answer to a `call`. */
+export interface CalledRequest {
+	type: "called";
+	id: number;
+}
+
 /** Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells)). */
 export interface CellsEvent {
 	type: "cells";
@@ -350,6 +356,13 @@ export interface ExportedEvent {
 	media: string;
 }
 
+/** Call back: what users' functions print is shown only while a message of the page is handled. */
+export interface CallEvent {
+	type: "call";
+	id: number;
+	generation: number;
+}
+
 export type Request =
 	| HelloRequest
 	| PatchRequest
@@ -363,7 +376,8 @@ export type Request =
 	| LookRequest
 	| ConfineRequest
 	| AttendRequest
-	| ExportRequest;
+	| ExportRequest
+	| CalledRequest;
 
 export type TraceEvent =
 	| CellsEvent
@@ -371,4 +385,5 @@ export type TraceEvent =
 	| ProgressEvent
 	| DoneEvent
 	| TakenEvent
-	| ExportedEvent;
+	| ExportedEvent
+	| CallEvent;

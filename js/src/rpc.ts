@@ -30,6 +30,7 @@ export interface Listener {
 	progress(event: ProgressEvent): void;
 	done(event: DoneEvent): void;
 	taken(): void;
+	call(): void;
 	exported(event: ExportedEvent, bytes: Uint8Array<ArrayBuffer>): void;
 }
 
@@ -41,6 +42,7 @@ const SHAPES: Record<TraceEvent["type"], Fields> = {
 	progress: { done: 0, total: 0, left: "" },
 	attention: { layer: 0, rows: 0, columns: 0 },
 	taken: {},
+	call: {},
 	done: { stopped: true },
 	exported: { format: "", name: "", media: "" },
 };
@@ -71,15 +73,17 @@ export function createRpc(
 		const event = parseEvent(content);
 		if (event === null) return;
 		if (event.type === "taken") listener.taken();
-		// A file is what was asked for, whatever has been asked since.
-		if (event.type !== "exported" && event.generation < generation()) return;
+		// A file is what was asked for, and a call is answered, whatever has been asked since.
+		if (event.type === "call") listener.call();
+		else if (event.type !== "exported" && event.generation < generation())
+			return;
 		const buffer = Array.isArray(buffers) ? buffers[0] : undefined;
 		if (event.type === "progress") listener.progress(event);
 		else if (event.type === "done") listener.done(event);
 		else if (event.type === "exported") {
 			const bytes = toBytes(buffer);
 			if (bytes !== null) listener.exported(event, bytes);
-		} else if (event.type !== "taken") {
+		} else if (event.type !== "taken" && event.type !== "call") {
 			const floats = toFloats(buffer);
 			if (event.type === "attention") {
 				if (floats !== null) listener.attention(event, floats);

@@ -111,6 +111,9 @@ export function createSession(
 			});
 		},
 		taken: answered,
+		call() {
+			send({ type: "called" });
+		},
 		exported({ id, format, name, media }, bytes) {
 			answered();
 			// Every view hears it; only the one that asked takes it.

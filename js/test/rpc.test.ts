@@ -40,6 +40,7 @@ const listener = {
 	done: vi.fn(),
 	exported: vi.fn(),
 	taken: vi.fn(),
+	call: vi.fn(),
 	attention: vi.fn(),
 };
 const heard = () =>
@@ -84,6 +85,11 @@ describe("requests", () => {
 });
 
 describe("events", () => {
+	it("a call is answered whatever has been asked since", () => {
+		host.message({ type: "call", id: 0, generation: 1 });
+		expect(listener.call).toHaveBeenCalledOnce();
+	});
+
 	it("are handed on when they are well formed", () => {
 		host.message(CELLS, [SIX]);
 		host.message(PROGRESS);

@@ -28,6 +28,21 @@ from blip_trace_widget import GaussianNoise, Tracer, examples
 TOKEN = "browser-tests"
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
+#: With functions of a user's that observe a result: one prints, the other into an output widget.
+OBSERVED = (
+    CELL
+    + """
+import ipywidgets
+from IPython.display import display
+out = ipywidgets.Output()
+out.add_class("taken")
+@out.capture()
+def within(change):
+    print("within", widget.runs["damage"])
+widget.observe(within, "runs")
+widget.observe(lambda change: print("printed", widget.runs["damage"]), "runs")
+display(widget, out)"""
+)
 #: In one cell: of what a kernel says while no cell runs, nbclient saves nothing.
 FILLED = """
 from blip_trace_widget import TraceWidget
@@ -155,7 +170,7 @@ class Host:
         (home / "xdg" / "marimo").mkdir(parents=True)
         (home / "xdg" / "marimo" / "marimo.toml").write_text(MARIMO_SETTINGS)
         kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        code = nbformat.v4.new_code_cell(FILLED if name == "nbconvert" else CELL)
+        code = nbformat.v4.new_code_cell(FILLED if name == "nbconvert" else OBSERVED)
         nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata=kernel), folder / "figure.ipynb")
         (folder / "figure.py").write_text(MARIMO, "utf-8")
         environment = {
@@ -298,6 +313,8 @@ def test_jupyter_notebook(guarded, hosts, computed):
         guarded.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
         guarded.page.evaluate(RUN_ALL)
         takes_a_hand(guarded.page, computed)
+        expect(guarded.page.locator(".taken")).to_contain_text("within ν 3.0")
+        expect(guarded.page.locator(".jp-OutputArea-output", has_text="printed ν 3.0").last).to_be_visible()
         photograph(guarded.page, "notebook")
     assert guarded.refused == []
     assert [error for error in guarded.errors if "reading 'schema'" not in error] == []  # Notebook's own
@@ -308,6 +325,7 @@ def test_voila(guarded, hosts, computed):
     with hosts["voila"].serving() as address:
         guarded.page.goto(f"{address}/?token={TOKEN}", timeout=STARTING)
         takes_a_hand(guarded.page, computed)
+        expect(guarded.page.locator(".taken")).to_contain_text("within ν 3.0")
         photograph(guarded.page, "voila")
     assert [refused for refused in guarded.refused if "fontawesome" not in refused] == []  # voila's own
     assert guarded.errors == []

@@ -1,0 +1,35 @@
+"""What cannot be pickled or copied, and what to do instead.
+
+For: whatever holds a model with its weights, or a page.
+Cost: none.
+Ends: at an error in words. Results are data, and can be both.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NoReturn
+
+
+class Unpicklable:
+    """Refuses pickle and copy.
+
+    Attributes:
+        instead: what to do.
+    """
+
+    instead: ClassVar[str]
+
+    def __reduce_ex__(self, _protocol: Any) -> NoReturn:
+        self._refuse()
+
+    def __copy__(self) -> NoReturn:
+        self._refuse()
+
+    def __deepcopy__(self, _memo: Any) -> NoReturn:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        name = type(self).__name__
+        raise TypeError(
+            f"{name}: cannot be pickled or copied, for it holds a model and what it computed; {self.instead}"
+        )
