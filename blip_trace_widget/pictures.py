@@ -17,7 +17,6 @@ import hashlib
 import io
 import os
 import re
-import struct
 import sys
 import threading
 import warnings
@@ -28,29 +27,16 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from blip_trace_widget.pixels import SHAPES, UnclearError, rgb, rgb_of_array
+
 ImageLike: TypeAlias = (
     "Image.Image | np.ndarray[Any, Any] | str | os.PathLike[str] | bytes | IO[bytes] | Mapping[str, Any] | Any"
 )
 
 ACCEPTED = (
-    "a PIL image, a NumPy array or torch tensor (height, width[, 1, 3 or 4]) or (1 or 3, height, width), a path, "
-    "the bytes of a picture file, a file opened in binary mode, or {'bytes': ..., 'path': ...}"
+    f"a PIL image, a NumPy array or torch tensor {SHAPES}, a path, the bytes of a picture file, "
+    "a file opened in binary mode, or {'bytes': ..., 'path': ...}"
 )
-#: How far floating point pixels may be beyond 0 and 1, by rounding or where a resize went too far; they are cut off.
-BEYOND = 0.01
-#: How many bits pixels of more than 8 have.
-DEPTHS = (10, 12, 14, 16)
-#: Orientation tag -> how the picture is turned upright (Exif 2.32, section 4.6.4).
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION, _SHORT = 0x0112, 3
 #: A scheme of one letter is a Windows drive; pathlib makes one slash of two.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", re.ASCII)
 #: How files begin that hold no pixels, or need another reader.
@@ -71,10 +57,6 @@ _PROGRAMS = {"EPS"}
 _QUIETLY = threading.Lock()
 
 
-class _Told(Exception):  # noqa: N818 - it becomes a ValueError that names the file
-    """Why a picture that can be read is not taken."""
-
-
 def as_image(image: ImageLike) -> Image.Image:
     """A picture in RGB, from what users have at hand.
 
@@ -87,9 +69,9 @@ def as_image(image: ImageLike) -> Image.Image:
         OSError: if a path cannot be opened.
     """
     if isinstance(image, Image.Image):
-        return _guarded(lambda: _rgb(image), _name(getattr(image, "filename", "")))
+        return _guarded(lambda: rgb(image), _name(getattr(image, "filename", "")))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _of_file(io.BytesIO(image), "")
+        return _of_file(io.BytesIO(bytes(image)), "")
     if isinstance(image, (str, os.PathLike)):
         return _of_path(os.fspath(image))
     if isinstance(image, Mapping):
@@ -97,13 +79,25 @@ def as_image(image: ImageLike) -> Image.Image:
     if callable(getattr(image, "read", None)):
         return _of_stream(image)
     if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
-        return _of_array(_as_array(image))
+        array = _as_array(image)
+        return _guarded(lambda: rgb_of_array(array), "")
     raise TypeError(f"image: expected {ACCEPTED}, got {type(image).__name__}")
 
 
 def picture_hash(image: Image.Image) -> str:
     """SHA-256 of a picture's size and pixels, hexadecimal."""
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).hexdigest()
+
+
+def _as_array(image: Any) -> np.ndarray[Any, Any]:
+    torch = sys.modules.get("torch")  # who has a tensor has torch
+    try:
+        if torch is not None and isinstance(image, torch.Tensor):
+            tensor = image.detach().cpu()
+            return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy(force=True))
+        return np.asarray(image)
+    except Exception as error:
+        raise ValueError(f"image: expected {ACCEPTED}, this {type(image).__name__} gives no array ({error})") from error
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -162,7 +156,7 @@ def _of_stream(stream: Any) -> Image.Image:
         raise TypeError(
             f"image: expected a file opened in binary mode ('rb'), reading this gives {type(content).__name__}"
         )
-    return _of_file(io.BytesIO(content), name)
+    return _of_file(io.BytesIO(bytes(content)), name)
 
 
 def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
@@ -171,7 +165,7 @@ def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
     if content is not None:
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise TypeError(f"image: expected bytes under 'bytes', got {type(content).__name__}")
-        return _of_file(io.BytesIO(content), _name(path))
+        return _of_file(io.BytesIO(bytes(content)), _name(path))
     if isinstance(path, (str, os.PathLike)):
         return _of_path(os.fspath(path))
     told = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
@@ -183,7 +177,7 @@ def _of_file(file: IO[bytes], name: str) -> Image.Image:
         file.seek(0)
         Image.init()
         with Image.open(file, formats=[kind for kind in Image.ID if kind not in _PROGRAMS]) as picture:
-            return _rgb(picture)
+            return rgb(picture)
 
     try:
         return _guarded(read, name)
@@ -206,7 +200,7 @@ def _guarded(read: Callable[[], Image.Image], name: str) -> Image.Image:
             with _QUIETLY, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return read()
-    except _Told as error:
+    except UnclearError as error:
         raise ValueError(f"image: {f'{_short(name)!r}: ' if name else ''}{error}") from None
     except Image.DecompressionBombError as error:
         raise _unreadable(name, f"it is too large; make it smaller first: {error}") from error
@@ -227,149 +221,3 @@ def _name(path: Any) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) < 300 else f"{name[:80]} … {name[-80:]}"
-
-
-# --- pixels ----------------------------------------------------------------------------------------------------------
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """A PIL image upright, opaque and in RGB."""
-    if not image.width or not image.height:
-        raise _Told("expected a picture, got one without pixels")
-    image.load()
-    flat = _opaque(_upright(image))
-    flat.info = {}  # or who reads it again would turn it again
-    return flat
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        value: Any = image.getexif().get(_ORIENTATION)
-        if value is None:
-            value = _orientation(image.info.get("exif", b""))
-        turn = _TURNS.get(value)
-    except Warning:
-        raise
-    except Exception:  # noqa: BLE001 - a damaged tag says nothing
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _orientation(exif: bytes) -> int | None:
-    """That of an EXIF block of which Pillow read nothing behind the first damaged tag."""
-    pillow = Image.Exif()
-    pillow.load(exif)
-    if _ORIENTATION in pillow:  # the user took it out
-        return None
-    block = exif.removeprefix(b"Exif\0\0")
-    order = "<" if block.startswith(b"II") else ">"
-    (start,) = struct.unpack_from(f"{order}I", block, 4)
-    (count,) = struct.unpack_from(f"{order}H", block, start)
-    for number in range(count):
-        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * number)
-        if (tag, kind, values) == (_ORIENTATION, _SHORT, 1):
-            return int(value)
-    return None
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    key = image.info.get("transparency")
-    if image.mode == "F" or image.mode.startswith("I"):
-        numbers = np.asarray(image)
-        pixels = _eight_bits(numbers, image.mode, whole=True)
-        return Image.fromarray(pixels if key is None else np.where(numbers == key, 255, pixels)).convert("RGB")
-    if image.mode == "LAB":
-        raise _Told(
-            "expected RGB, got LAB, whose colours depend on a profile. Convert it first: ImageCms.profileToProfile("
-            "image, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')"
-        )
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (key is not None and image.mode in ("1", "L", "P", "RGB")):
-        clear = image.convert("LA") if image.mode == "La" else image
-        over = clear.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
-    return image.convert("RGB")
-
-
-def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False) -> np.ndarray[Any, Any]:
-    """Numbers of any kind as the 8 bits that they stand for.
-
-    Args:
-        numbers: those of a picture.
-        what: they are, for the error.
-        whole: floating point holds whole numbers too, as Pillow's mode F does.
-
-    Raises:
-        _Told: if that cannot be told.
-    """
-    if numbers.dtype == np.bool_:
-        return numbers.astype(np.uint8) * np.uint8(255)
-    if numbers.dtype == np.uint8:
-        return numbers
-    floats, finite = numbers.dtype.kind == "f", np.isfinite(numbers)
-    if not finite.all():
-        ends = (numbers[finite].min(), numbers[finite].max()) if finite.any() else ()
-        some = " beside finite ones from {:g} to {:g}".format(*ends) if ends else ""
-        raise _Told(f"expected finite numbers, got {what} of {numbers.dtype} with NaN or infinity{some}")
-    low, high = float(numbers.min()), float(numbers.max())
-    told = f"{what} of {numbers.dtype} from {low:g} to {high:g}"
-    if floats and low >= -BEYOND and high <= 1 + BEYOND:
-        return np.asarray(np.round(np.clip(numbers.astype(np.float64), 0, 1) * 255), dtype=np.uint8)
-    if 2 <= high < 255.5 and low > -0.5 and (whole or not floats):
-        return np.asarray(np.round(numbers), dtype=np.uint8)
-    depth = next((bits for bits in DEPTHS if high < 2**bits), 0)
-    exact = not floats or (whole and bool((numbers == np.round(numbers)).all()))
-    if exact and low >= 0 and high >= 512 and depth:
-        return np.asarray(numbers.astype(np.int64) >> (depth - 8), dtype=np.uint8)
-    if not floats and low == high == 0:
-        return np.zeros(numbers.shape, np.uint8)
-    raise _Told(
-        f"expected numbers of 8 bits, or of {', '.join(map(str, DEPTHS))} bits with a largest above 511, or floating "
-        f"point from 0 to 1; got {told}. Scale it so that 0 is black and 255 is white, and give "
-        "numpy.asarray(image).astype('uint8')"
-    )
-
-
-# --- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def _as_array(image: Any) -> np.ndarray[Any, Any]:
-    torch = sys.modules.get("torch")  # who has a tensor has torch
-    try:
-        if torch is not None and isinstance(image, torch.Tensor):
-            tensor = image.detach().cpu()
-            return np.asarray((tensor.double() if tensor.is_floating_point() else tensor).numpy(force=True))
-        return np.asarray(image)
-    except Exception as error:
-        raise ValueError(f"image: expected {ACCEPTED}, this {type(image).__name__} gives no array ({error})") from error
-
-
-def _of_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"image: expected {ACCEPTED}, got an array of {array.dtype}")
-    if array.ndim not in (2, 3) or not array.size:
-        remedy = "; take one picture of the batch, image[0]" if array.ndim == 4 and array.size else ""
-        raise ValueError(f"image: expected {ACCEPTED}, got an array of shape {array.shape}{remedy}")
-    try:
-        channels = _channels_last(array)
-        # What is opaque may be said in other units than what is bright.
-        parts = (channels[:, :, :3], channels[:, :, 3:])
-        pixels = np.dstack([_eight_bits(part, "an array") for part in parts if part.size])
-    except _Told as error:
-        raise ValueError(f"image: {error} (shape {array.shape})") from None
-    return _guarded(lambda: _rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)), "")
-
-
-def _channels_last(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """(height, width, 1, 3 or 4).
-
-    Raises:
-        _Told: if that cannot be told.
-    """
-    if array.ndim == 2:
-        return array[:, :, None]
-    first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
-    if first == last:
-        what = "its channels may be the first axis or the last" if first else "no axis is its 1, 3 or 4 channels"
-        remedy = ". Give PIL.Image.fromarray(array), which takes the last" if first else ""
-        raise _Told(f"expected {ACCEPTED}, got an array from {array.min()} to {array.max()}: {what}{remedy}")
-    return np.moveaxis(array, 0, 2) if first else array

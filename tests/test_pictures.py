@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps, PngImagePlugin, features
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from blip_trace_widget import GaussianNoise, ImageSwap, Tracer, TraceWidget, trace_dataset
 from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, trace_batch
@@ -75,6 +75,7 @@ def test_the_same_picture_from_wherever_it_comes(tmp_path):
         same(file)
     for image in (
         *(PICTURE, Image.open(path), path, str(path), content, bytearray(content), memoryview(content)),
+        memoryview(content[::-1])[::-1],
         io.BytesIO(content),
         {"bytes": content, "path": None},
         {"bytes": content, "path": "https://elsewhere/picture.png"},
@@ -147,15 +148,18 @@ def test_rounding_beyond_the_ends_is_cut_off():
     same(array)
     same(array.astype(np.float32))
     array[0, 0] = 1.2
-    with pytest.raises(ValueError, match=r"got an array of float64 from -1e-06 to 1\.2.*shape \(12, 18, 3\)"):
+    with pytest.raises(ValueError, match=r"got an array of float64 and shape \(12, 18, 3\) from -1e-06 to 1\.2"):
         as_image(array)
 
 
 @pytest.mark.parametrize(
     ("array", "told"),
     [
-        (np.zeros((3, 5, 3), np.uint8), r"from 0 to 0: its channels may be the first axis or the last.*\(3, 5, 3\)"),
-        (np.zeros((5, 6, 7), np.uint8), r"no axis is its 1, 3 or 4 channels.*\(5, 6, 7\)"),
+        (
+            np.zeros((3, 5, 3), np.uint8),
+            r"shape \(3, 5, 3\) from 0 to 0: its channels may be the first axis or the last",
+        ),
+        (np.zeros((5, 6, 7), np.uint8), r"shape \(5, 6, 7\) from 0 to 0: no axis is its channels"),
         (np.zeros((2, 3, 20, 20), np.uint8), r"\(2, 3, 20, 20\); take one picture of the batch, image\[0\]"),
         (np.zeros((0, 5, 3), np.uint8), r"\(0, 5, 3\)"),
         (np.zeros(9, np.uint8), r"\(9,\)"),
@@ -164,13 +168,13 @@ def test_rounding_beyond_the_ends_is_cut_off():
         (PIXELS.astype(np.int64) - 3, "from -3 to 252"),
         (PIXELS.astype(np.int64) * 1000, "from 0 to 255000"),
         ((PIXELS > 100).astype(np.int64), "from 0 to 1"),
-        (np.full((5, 5), np.nan), r"finite numbers, got an array of float64 with NaN or infinity \(shape"),
+        (np.full((5, 5), np.nan), r"finite numbers, got an array of float64 and shape \(5, 5\) with NaN or infinity"),
         (np.array([[np.nan, 0.25], [np.inf, 0.5]]), "beside finite ones from 0.25 to 0.5"),
         (np.full((5, 5), np.inf), "finite numbers"),
         (PIXELS.astype(np.uint16) + 9, "with a largest above 511.*from 9 to 264"),
         (np.full((5, 5), 1j), "an array of complex128"),
         (np.zeros((5, 5), "m8[s]"), "an array of timedelta64"),
-        (np.zeros((4, 12, 18), np.uint8), r"no axis.*\(4, 12, 18\)"),
+        (np.zeros((4, 12, 18), np.uint8), r"shape \(4, 12, 18\).*no axis"),
         (np.full((5, 5), "a"), "an array of <U1"),
         (np.full((5, 5), None), "an array of object"),
     ],
@@ -240,10 +244,10 @@ def test_black_and_white_and_palettes():
 @pytest.mark.parametrize(
     ("picture", "told"),
     [
-        (Image.fromarray(np.full((4, 4), -2, np.int32)), "got I of int32 from -2 to -2"),
+        (Image.fromarray(np.full((4, 4), -2, np.int32)), "got mode I from -2 to -2"),
         (Image.fromarray(np.full((4, 4), 70000, np.int32)), "70000"),
-        (Image.fromarray(np.full((4, 4), 1, np.int32)), "got I of int32 from 1 to 1"),
-        (Image.fromarray(np.full((4, 4), 1.5, np.float32)), "got F of float32 from 1.5 to 1.5"),
+        (Image.fromarray(np.full((4, 4), 1, np.int32)), "got mode I from 1 to 1"),
+        (Image.fromarray(np.full((4, 4), 1.5, np.float32)), "got mode F from 1.5 to 1.5"),
         (Image.fromarray(np.full((4, 4), 258.25, np.float32)), "258.25"),
         (Image.fromarray(np.full((4, 4), np.nan, np.float32)), "finite"),
         (Image.fromarray(np.full((4, 4), 1e9, np.float32)), "1e\\+09"),
@@ -257,6 +261,15 @@ def test_pixels_that_cannot_be_told_are_refused(picture, told):
         as_image(picture)
 
 
+def test_the_remedy_for_lab_is_one():
+    profiles = [ImageCms.createProfile(name) for name in ("sRGB", "LAB")]
+    lab = ImageCms.profileToProfile(PICTURE, *profiles, outputMode="LAB")
+    with pytest.raises(ValueError, match="got LAB"):
+        as_image(lab)
+    back = ImageCms.profileToProfile(lab, *reversed(profiles), outputMode="RGB")
+    assert np.abs(pixels(back).astype(int) - PIXELS).mean() < 3
+
+
 def test_transparent_pixels_lie_over_white(tmp_path):
     clear = PICTURE.convert("RGBA")
     clear.putalpha(Image.fromarray((GRAY > 127).astype(np.uint8) * 255))
@@ -267,6 +280,14 @@ def test_transparent_pixels_lie_over_white(tmp_path):
         same(written(clear, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {})), expected)
     half = Image.new("LA", (4, 4), (0, 128))
     same(half, np.full((4, 4, 3), 127))
+    half = PICTURE.convert("RGBA")
+    half.putalpha(100)
+    assert np.abs(pixels(half.convert("RGBa")).astype(int) - pixels(half)).max() <= 1
+    half = half.convert("LA")
+    assert np.abs(pixels(half.convert("La")).astype(int) - pixels(half)).max() <= 1
+    few = PICTURE.quantize(16).convert("PA")
+    few.putalpha(Image.fromarray((GRAY > 127).astype(np.uint8) * 255))
+    same(few, np.where((GRAY > 127)[:, :, None], np.asarray(few.convert("RGB")), 255))
     keyed = written(Image.new("RGB", (4, 4), (10, 20, 30)), "PNG", transparency=(10, 20, 30))
     same(keyed, np.full((4, 4, 3), 255))
     deep = Image.fromarray(GRAY.astype(np.uint16) * 257)
@@ -305,7 +326,7 @@ def exif(orientation, *, ascii_width=False):
 
 
 @pytest.mark.parametrize("orientation", range(10))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "MPO"])
+@pytest.mark.parametrize("kind", [kind for kind in FORMATS if kind in ("JPEG", "PNG", "WEBP", "TIFF", "MPO", "AVIF")])
 def test_pictures_stand_upright_as_viewers_show_them(orientation, kind):
     options = dict(FORMATS[kind])
     if kind == "TIFF" and orientation in range(1, 9):  # Pillow writes no other
@@ -466,7 +487,9 @@ def test_lazy_pictures_whose_file_is_closed_gone_or_damaged(tmp_path):
         behind = Image.open(file)
     content = written(PICTURE.resize((200, 200)), "PNG")
     cut = Image.open(io.BytesIO(content[:300]))
-    for picture in (closed, behind, cut):
+    with pytest.raises(ValueError, match=r"picture\.png' cannot be read as a picture"):
+        as_image(closed)
+    for picture in (behind, cut):
         with pytest.raises(ValueError, match="cannot be read as a picture"):
             as_image(picture)
 
