@@ -1,6 +1,7 @@
 """What the numbers of a picture stand for: which way is up, what is clear, and how much is white.
 
 For: `blip_trace_widget.pictures`, which gets hold of them.
+Cost: some passes over them; 8 bits of RGB are only copied.
 Ends: at 8 bits of red, green and blue. Where that cannot be told, it is said what was found.
 """
 
