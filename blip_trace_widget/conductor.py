@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import figure
+from blip_trace_widget.calls import Computing, ModelChangedError
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, UPDATE, Desk
 from blip_trace_widget.drawing import words
@@ -73,7 +74,8 @@ class Conductor:
         self._screen = screen
         self._stage = Stage(tracer, screen, view or View())
         worker = worker_of(tracer.model.hf)
-        self._desk, self._errands = (Desk(worker, self._failed, self.lock) for _ in range(2))
+        self._desk = Desk(worker, self._failed, self.lock, self._outdated)
+        self._errands = Desk(worker, self._failed, self.lock)
         self.painter = Painter(self._stage, self._desk, square)
         self.heads = HeadMap(self._stage, self._desk)
         self._curve = CurveLine(self._stage, self._desk)
@@ -265,7 +267,21 @@ class Conductor:
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
+    def _outdated(self) -> bool:
+        """Whether somebody changed the model since what is on show was computed: then all of it is computed anew."""
+        model = self.tracer.model
+        with Computing(model):
+            version = model.version
+        with self.lock:
+            if self._stage.computed is None or version == self._stage.version:
+                return False
+            self.change()
+            return True
+
     def _failed(self, error: BaseException) -> None:
+        if isinstance(error, ModelChangedError):
+            self.change()
+            return
         if not isinstance(error, Cancelled):
             self._screen.show_traits(error=figure.complaint(error))
 
@@ -277,9 +293,10 @@ class Conductor:
         try:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
             tracer.prepare(job.cancelled)
+            version = tracer.model.version
             sheet = self._sheet_of(tracer)
             patched = self._keep_up(tracer, sheet, job)
-        except Cancelled:
+        except (Cancelled, ModelChangedError):
             raise
         except Exception as error:  # noqa: BLE001 - shown; the last good state comes back
             self._refuse(job, error, requests)
@@ -289,6 +306,7 @@ class Conductor:
                 self._settle(requests)
                 if self._one_by_one:
                     self._again()
+                self._stage.version = version
                 with self._screen.together():
                     self._adopt(tracer, sheet, generation, changes, patched)
         yield

@@ -26,16 +26,28 @@ class Desk:
         worker: the model's worker.
         failed: told of an exception, on the worker's thread.
         lock: held by whoever changes what is shown.
+        outdated: asked on the worker's thread before a job that is no update; where it says yes the job is dropped.
     """
 
-    def __init__(self, worker: Worker, failed: Callable[[BaseException], None], lock: Lock | None = None) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        failed: Callable[[BaseException], None],
+        lock: Lock | None = None,
+        outdated: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.lock = lock or Lock()
-        self._worker, self._failed = worker, failed
+        self._worker, self._failed, self._outdated = worker, failed, outdated
         self._owner = object()
 
     def submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
         """Queue a job; see `Worker.submit`."""
-        self._worker.submit(self._owner, key, slices, self._failed, priority)
+
+        def if_current(job: Job) -> Slices:
+            if not self._outdated():
+                yield from slices(job)
+
+        self._worker.submit(self._owner, key, slices if priority == UPDATE else if_current, self._failed, priority)
 
     def cancel(self, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
         """Drop the jobs, or those with that key, or all but `keep`."""

@@ -141,4 +141,5 @@ class Sheet:
 def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
     """All that the numbers depend on, the corruption last."""
     given = tuple(tracer.given.values())
-    return tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption
+    version = tracer.model.version
+    return version, tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption

@@ -60,6 +60,8 @@ class Stage:
         self.sheet = Sheet(0, {})
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
+        #: The model's version then, see `BlipVqa.version`.
+        self.version: int | None = None
         self.screen = screen
         self._patched: Patched | None = None
         self._shown_with: int | None = None  # the generation with which `_patched` was shown

@@ -193,6 +193,10 @@ def made(data, *, device=None, **options):
     return Elsewhere(_TENSOR(data, device="cpu", **options))
 
 
+def without_gradients(_on=True):
+    return torch.no_grad()
+
+
 @contextmanager
 def emulated(*, float64=True):
     """The device, inside."""
@@ -200,7 +204,7 @@ def emulated(*, float64=True):
     plain = {torch.Tensor, torch.nn.Parameter, Elsewhere}
     with (
         # In inference mode torch hides what an operation is made of, the copy in `Tensor.to` for instance.
-        mock.patch.object(torch, "inference_mode", lambda _on=True: torch.no_grad()),
+        mock.patch.object(torch, "inference_mode", without_gradients),
         mock.patch.object(torch, "tensor", made),
         mock.patch.object(modules, "PLAIN_TENSORS", plain),
     ):

@@ -216,11 +216,11 @@ def test_a_widget_shows_the_grid_of_the_new_weights(short_curve):
     model = random_model(seed=1)
     widget = TraceWidget(PICTURE, "what is red circle", model=model, answer="blue", metric="log_probability")
     widget.trace_all()
-    assert widget.wait(60)
+    widget.wait(60)
     before = widget.trace.samples
     in_place(model.hf)
     widget.trace_all()
-    assert widget.wait(60)
+    widget.wait(60)
     fresh = ask(BlipVqa(model.hf, model.processor)).trace()
     assert not np.allclose(fresh.samples, before)
     np.testing.assert_allclose(widget.trace.samples, fresh.samples, atol=1e-5)
