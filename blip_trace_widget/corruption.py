@@ -201,7 +201,7 @@ class ImageSwap(Corruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
     Attributes:
-        image: the other image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
+        image: the other image, given as that of a `blip_trace_widget.Tracer`.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is swapped.
 

@@ -9,7 +9,6 @@ Ends: at a `Screen`. Nothing is computed here but means and standard errors of r
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from blip_trace_widget import figure, protocol
 from blip_trace_widget.corruption import GaussianNoise, ImageSwap
 from blip_trace_widget.grids import CellIndex, Chosen, View
 from blip_trace_widget.lock import Lock
+from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.stage import Screen
@@ -289,8 +289,8 @@ def _scenes(traces: Sequence[Trace]) -> list[Scene]:
 
 def _opened(picture: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(picture)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return as_image(picture)
+    except ValueError as error:
         raise ValueError(f"picture: {error}") from error
 
 

@@ -102,7 +102,8 @@ class Tracer(Unpicklable):
 
     Args:
         model: a `BlipVqa`, a hub id or a folder.
-        image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
+        image: a path, a PIL image, an array or tensor, the bytes of a picture file, or what else
+            `blip_trace_widget.pictures` reads; transparent pixels lie over white, of several frames the first is taken.
         question: the question.
         answer: the answer to score; default the model's own greedy answer.
         foil: another answer of as many tokens, for ``metric="logit_difference"``.

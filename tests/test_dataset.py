@@ -669,10 +669,13 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
 def test_a_cluster_reads_no_files_of_its_own_and_tells_what_it_lacks(tmp_path, client, demo):
     picture = next(iter(demo_samples(1)))
     picture.image.save(tmp_path / "a.png")
-    samples = [(tmp_path / "a.png", picture.question), (tmp_path / "nowhere.png", picture.question)]
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:200])
+    unreadable = [tmp_path / "nowhere.png", tmp_path / "cut.png", "https://example.org/a.png"]
+    samples = [(image, picture.question) for image in (tmp_path / "a.png", *unreadable)]
     found = trace_dataset(samples, demo, tmp_path / "out", corruption=NOISE, client=client, progress=False)
     alone = trace_dataset(samples, demo, tmp_path / "alone", corruption=NOISE, progress=False)
-    assert found.counts == {"given": 2, "traced": 1, f"skipped: {UNREADABLE}": 1}
+    assert found.counts == {"given": 4, "traced": 1, f"skipped: {UNREADABLE}": 3}
+    assert list(found.samples["why"][1:]) == list(alone.samples["why"][1:])
     np.testing.assert_allclose(found.trace(0).samples, alone.trace(0).samples, atol=1e-5)
     with pytest.raises(ValueError, match="give a hub id or a folder"):
         trace_dataset(samples, random_model(seed=0), tmp_path / "no", client=client, progress=False)

@@ -244,7 +244,7 @@ def _picture(image: Any) -> Any:
         return as_image(image)
     if image.content is None:
         raise OSError(image.problem)
-    return as_image(image.content)
+    return as_image({"bytes": image.content, "path": image.name})
 
 
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:

@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,7 +24,7 @@ from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, Tables, i
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.export import picture
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.pictures import as_image
+from blip_trace_widget.pictures import as_image, opened
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -203,7 +202,8 @@ def _with_its_picture(sample: Sample) -> Sample:
     name = image_name(sample.image)
     try:
         if isinstance(sample.image, (str, os.PathLike)):
-            return sample._replace(image=NamedPicture(name, Path(sample.image).read_bytes()))
+            with opened(sample.image) as file:
+                return sample._replace(image=NamedPicture(name, file.read()))
         return sample._replace(image=NamedPicture(name, picture(as_image(sample.image))))
     except (TypeError, ValueError, OSError) as error:
         return sample._replace(image=NamedPicture(name, None, str(error)))

@@ -34,7 +34,7 @@ class Sample(NamedTuple):
     """A picture and a question about it.
 
     Attributes:
-        image: a PIL image, a NumPy array, a path, or the bytes of a picture file.
+        image: whatever `blip_trace_widget.pictures` reads: a path, a PIL image, an array, bytes.
         question: the question.
         answer: the answer to score; None: the model's own. Of several (VQA's ten) the one is scored that most people
             gave, and the model's own is right by VQA's rule; see `blip_trace_widget.dataset.answers`.
@@ -73,7 +73,22 @@ def as_samples(samples: Any) -> Iterator[Sample]:
     rows = _Rows(getattr(samples, "features", None))
     if isinstance(names, (list, tuple)):  # a wrong one is told before anything is computed
         rows.places(tuple(names), "samples: the data set")
-    return cleaned(rows.sample(number, given) for number, given in enumerate(samples))
+    return cleaned(rows.sample(number, given) for number, given in enumerate(_undecoded(samples)))
+
+
+def _undecoded(samples: Any) -> Any:
+    """A Hugging Face data set that hands pictures on as files: decoding them itself, it ends at the first damaged one.
+
+    A transform of the user's own, a mode, and what is streamed are left to it.
+    """
+    features, now = getattr(samples, "features", None), getattr(samples, "format", None)
+    if not isinstance(features, Mapping) or not isinstance(now, Mapping) or now["type"] == "custom":
+        return samples
+    pictures = {name: feature for name, feature in features.items() if type(feature).__name__ == "Image"}
+    for name, feature in pictures.items():
+        if feature.decode and feature.mode is None:
+            samples = samples.cast_column(name, type(feature)(decode=False))
+    return samples.with_format(None, columns=now["columns"]) if pictures and now["type"] else samples
 
 
 def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:

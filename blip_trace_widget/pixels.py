@@ -1,0 +1,166 @@
+"""What the numbers of a picture stand for: which way is up, what is clear, and how much is white.
+
+For: `blip_trace_widget.pictures`, which gets hold of them.
+Cost: some passes over them; 8 bits of RGB are only copied.
+Ends: at 8 bits of red, green and blue. Where that cannot be told, it is said what was found.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+#: The axes of arrays that are taken.
+SHAPES = "(height, width[, 1, 3 or 4]) or (1 or 3, height, width)"
+#: How far floating point pixels may be beyond 0 and 1, by rounding or where a resize went too far; they are cut off.
+BEYOND = 0.01
+#: How many bits pixels of more than 8 have.
+DEPTHS = (10, 12, 14, 16)
+#: Orientation tag -> how the picture is turned upright (Exif 2.32, section 4.6.4).
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION, _SHORT = 0x0112, 3
+
+
+class UnclearError(Exception):
+    """Why a picture that was read is not taken."""
+
+
+def rgb(image: Image.Image) -> Image.Image:
+    """A PIL image upright, opaque and in RGB."""
+    if not image.width or not image.height:
+        raise UnclearError("expected a picture, got one without pixels")
+    image.load()
+    flat = _opaque(_upright(image))
+    flat.info = {}  # or who reads it again would turn it again
+    return flat
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        value: Any = image.getexif().get(_ORIENTATION)
+        if value is None:
+            value = _orientation(image.info.get("exif", b""))
+        turn = _TURNS.get(value)
+    except Warning:
+        raise
+    except Exception:  # noqa: BLE001 - a damaged tag says nothing
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(exif: bytes) -> int | None:
+    """That of an EXIF block of which Pillow read nothing behind the first damaged tag."""
+    pillow = Image.Exif()
+    pillow.load(exif)
+    if _ORIENTATION in pillow:  # the user took it out
+        return None
+    block = exif.removeprefix(b"Exif\0\0")
+    order = "<" if block.startswith(b"II") else ">"
+    (start,) = struct.unpack_from(f"{order}I", block, 4)
+    (count,) = struct.unpack_from(f"{order}H", block, start)
+    for number in range(count):
+        tag, kind, values, value = struct.unpack_from(f"{order}HHIH", block, start + 2 + 12 * number)
+        if (tag, kind, values) == (_ORIENTATION, _SHORT, 1):
+            return int(value)
+    return None
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    key = image.info.get("transparency")
+    if image.mode == "F" or image.mode.startswith("I"):
+        numbers = np.asarray(image)
+        pixels = _eight_bits(numbers, f"mode {image.mode}", whole=True)
+        return Image.fromarray(pixels if key is None else np.where(numbers == key, np.uint8(255), pixels)).convert(
+            "RGB"
+        )
+    if image.mode == "LAB":
+        raise UnclearError(
+            "expected RGB, got LAB, whose colours depend on a profile. Convert it first: ImageCms.profileToProfile("
+            "image, ImageCms.createProfile('LAB'), ImageCms.createProfile('sRGB'), outputMode='RGB')"
+        )
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or (key is not None and image.mode in ("1", "L", "P", "RGB")):
+        clear = image.convert("LA") if image.mode == "La" else image
+        over = clear.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False) -> np.ndarray[Any, Any]:
+    """Numbers of any kind as the 8 bits that they stand for.
+
+    Args:
+        numbers: those of a picture.
+        what: they are, for the error.
+        whole: floating point holds whole numbers too, as Pillow's mode F does.
+
+    Raises:
+        UnclearError: if that cannot be told.
+    """
+    if numbers.dtype == np.bool_:
+        return numbers.astype(np.uint8) * np.uint8(255)
+    if numbers.dtype == np.uint8:
+        return numbers
+    floats, finite = numbers.dtype.kind == "f", np.isfinite(numbers)
+    if not finite.all():
+        ends = (numbers[finite].min(), numbers[finite].max()) if finite.any() else ()
+        some = " beside finite ones from {:g} to {:g}".format(*ends) if ends else ""
+        raise UnclearError(f"expected finite numbers, got {what} with NaN or infinity{some}")
+    low, high = float(numbers.min()), float(numbers.max())
+    found = f"{what} from {low:g} to {high:g}"
+    if floats and low >= -BEYOND and high <= 1 + BEYOND:
+        return np.asarray(np.round(np.clip(numbers.astype(np.float64), 0, 1) * 255), dtype=np.uint8)
+    if 2 <= high < 255.5 and low > -0.5 and (whole or not floats):
+        return np.asarray(np.round(numbers), dtype=np.uint8)
+    depth = next((bits for bits in DEPTHS if high < 2**bits), 0)
+    exact = not floats or (whole and bool((numbers == np.round(numbers)).all()))
+    if exact and low >= 0 and high >= 512 and depth:
+        return np.asarray(numbers.astype(np.int64) >> (depth - 8), dtype=np.uint8)
+    if not floats and low == high == 0:
+        return np.zeros(numbers.shape, np.uint8)
+    raise UnclearError(
+        f"expected numbers of 8 bits, or of {', '.join(map(str, DEPTHS))} bits with a largest above 511, or floating "
+        f"point from 0 to 1; got {found}. Scale it so that 0 is black and 255 is white, and give "
+        "numpy.asarray(image).astype('uint8')"
+    )
+
+
+def rgb_of_array(array: np.ndarray[Any, Any]) -> Image.Image:
+    """The picture that an array is.
+
+    Raises:
+        UnclearError: if that cannot be told.
+    """
+    told = f"an array of {array.dtype} and shape {array.shape}"
+    if array.dtype.kind not in "buif":
+        raise UnclearError(f"expected an array of numbers, got {told}")
+    if array.ndim not in (2, 3) or not array.size:
+        remedy = "; take one picture of the batch, image[0]" if array.ndim == 4 and array.size else ""
+        raise UnclearError(f"expected an array {SHAPES}, got {told}{remedy}")
+    channels = _channels_last(array, told)
+    # What is opaque may be said in other units than what is bright.
+    parts = (channels[:, :, :3], channels[:, :, 3:])
+    pixels = np.dstack([_eight_bits(part, told) for part in parts if part.size])
+    return rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _channels_last(array: np.ndarray[Any, Any], told: str) -> np.ndarray[Any, Any]:
+    """(height, width, 1, 3 or 4)."""
+    if array.ndim == 2:
+        return array[:, :, None]
+    first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
+    if first == last:
+        what = "its channels may be the first axis or the last" if first else "no axis is its channels"
+        remedy = ". Give PIL.Image.fromarray(array), which takes the last" if first else ""
+        raise UnclearError(f"expected {SHAPES}, got {told} from {array.min()} to {array.max()}: {what}{remedy}")
+    return np.moveaxis(array, 0, 2) if first else array
