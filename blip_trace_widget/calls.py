@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
@@ -214,19 +215,24 @@ class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stand
 class Computing:
     """Hold a model's lock, and compute as if nothing were set in torch. May be nested.
 
+    Args:
+        model: the model.
+        long: see `BlipVqa.unchanging`.
+
     Raises:
         ValueError: on entering, if the model has been changed into something that cannot be traced.
+        ModelChangedError: on leaving, if somebody changed it meanwhile.
     """
 
-    def __init__(self, model: BlipVqa) -> None:
-        self._model = model
+    def __init__(self, model: BlipVqa, *, long: bool = False) -> None:
+        self._model, self._long = model, long
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(self._model.lock)
             stack.enter_context(neutral(self._model.device, inference=self._model.plain))
-            stack.enter_context(self._model.unchanging())
+            stack.enter_context(self._model.unchanging(long=self._long))
             self._stack = stack.pop_all()
 
     def __exit__(
@@ -244,10 +250,11 @@ class ModelChangedError(RuntimeError):
 
 def at_once(method: Method) -> Method:
     """A method of something with a model, done under one lock: all of it by the same weights."""
+    long = "progress" in signature(method).parameters
 
     @wraps(method)
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
-        with Computing(self.model):
+        with Computing(self.model, long=long):
             return method(self, *arguments, **keywords)
 
     return cast("Method", call)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,9 +42,6 @@ from blip_trace_widget.weights import Watch, weights_hash
 
 #: What stands around words.
 PUNCTUATION = ".,;:?!\"'()"
-
-#: A computation that took so many times the time of a look is followed by a close one.
-CLOSE_LOOKS = 30
 
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
@@ -181,19 +177,20 @@ class BlipVqa(Unpicklable):
                 )
 
     @contextmanager
-    def unchanging(self) -> Iterator[None]:
-        """Look whether the model has changed; inside, it is taken for what it is now. Under the lock.
+    def unchanging(self, *, long: bool = False) -> Iterator[None]:
+        """Look whether the model has changed, before and after; inside, it is taken for what it is. Under the lock.
+
+        Args:
+            long: what is computed gives time for changes that only a close look shows.
 
         Raises:
             ValueError: if it cannot be traced any more.
             ModelChangedError: at the end, if somebody changed it meanwhile.
         """
-        began = time.perf_counter()
         if not self._inside:
             self._look()
             if self._refusal is not None:
                 raise ValueError(str(self._refusal))
-        looked = time.perf_counter()
         self._inside += 1
         try:
             yield
@@ -201,8 +198,7 @@ class BlipVqa(Unpicklable):
             self._inside -= 1
         if not self._inside:
             before = self.version
-            # What took long gives time for changes that only a close look shows, and for such a look.
-            self._look(closely=time.perf_counter() - looked > CLOSE_LOOKS * (looked - began))
+            self._look(closely=long)
             if self.version != before:
                 raise ModelChangedError
 

@@ -23,6 +23,8 @@ _ROW_BY_ROW = (
     *(nn.GELU, nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Mish),
     *(nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict),
 )
+#: What does nothing in evaluation mode, and is not called.
+_STEPPED_OVER = (nn.Dropout, nn.Identity)
 #: What weights are where nobody has packed them into something else.
 PLAIN_TENSORS = {Tensor, nn.Parameter}
 #: Packages of which every module does: BLIP itself, and the low-rank and scaling layers of PEFT.
@@ -67,7 +69,7 @@ def changed_modules(part: nn.Module, name: str) -> Iterator[tuple[str, str]]:
             continue
         if hooked(module):
             yield path, "has a hook" if "forward" not in module.__dict__ else "has a forward of its own"
-        elif not _known(type(module)):
+        elif not _known(type(module)) or (path.endswith(".dropout") and type(module) not in _STEPPED_OVER):
             yield path, f"is a {type(module).__name__}"
         elif not all(map(_plain, _parameters(module))):
             yield path, "has weights that are no plain tensors"
