@@ -321,28 +321,28 @@ class Asking(Shown):
             self.show_traits(**{name: asked[name] for name in SELECTED})
             self._select()
 
-    def go_back(self, tracer: Tracer, asked: Collection[str] = ()) -> None:
-        """Show the inputs that a tracer stands for, but for those arguments of it that are being changed."""
+    def go_back(self, tracer: Tracer, refused: Collection[str]) -> None:
+        """Show those inputs as a tracer has them whose change was refused; others may be wished for just now."""
         with self._conductor.lock:
             before, inputs = self._asked(), figure.asked(tracer)
             good = self._history.last(lambda step: all(step[name] == value for name, value in inputs.items()))
-            swap = tracer.corruption if "corruption" not in asked else None
+            swap = tracer.corruption if "corruption" in refused else None
             if isinstance(swap, ImageSwap) and swap != self._damage():
                 self._swap = swap
                 self.show_traits(other_picture=figure.picture(swap.image))
-            back = {name: value for name, value in inputs.items() if ARGUMENTS.get(name, "corruption") not in asked}
-            if "answer" not in asked:
+            back = {name: value for name, value in inputs.items() if ARGUMENTS.get(name, "corruption") in refused}
+            if "answer" in refused:
                 self._answer = tracer.given["answer"]
-            if "image" not in asked:
+            if "image" in refused:
                 self._image, self._path = tracer.image, good["path"] if good else None
-            if not {"image", "question"} & set(asked):
+            if {"image", "question"} & set(refused):
                 back["example"] = good["example"] if good else -1
             self.show_traits(**back)
             if before != (now := self._asked()):
                 self._history.mend(now)
-            refused = [name for name in TEXTS if before[name] != now[name] and before[name] not in self.error]
-            if self.error and refused:
-                said = ", ".join(f"{name} {before[name]!r}" for name in refused)
+            texts = [name for name in TEXTS if before[name] != now[name] and before[name] not in self.error]
+            if self.error and texts:
+                said = ", ".join(f"{name} {before[name]!r}" for name in texts)
                 self.show_traits(error=f"{self.error} (refused: {said})")
             self._show_steps()
 

@@ -421,9 +421,9 @@ class Conductor:
                 return
             self._settle(requests)
             self._screen.show_traits(error=figure.complaint(error))
-            newer = _merged(self._requests).keys()
-            if _merged(requests).keys() - newer:
-                self._screen.go_back(self.tracer, newer)
+            refused = _merged(requests).keys() - _merged(self._requests).keys()
+            if refused:
+                self._screen.go_back(self.tracer, refused)
                 self.begin()
 
     def _again(self) -> None:

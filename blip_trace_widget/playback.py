@@ -133,11 +133,12 @@ class Player:
     def change(self, **changes: Any) -> None:
         """Another noise factor shows the nearest that was recorded; anything else is refused."""
         with self.lock:
+            refused = tuple(changes)
             here, asked = self.tracer.corruption, changes.pop("corruption", None)
             noisy = isinstance(here, GaussianNoise) and isinstance(asked, GaussianNoise)
             if changes or not noisy or replace(asked, factor=here.factor) != here:
                 self._screen.show_traits(error=CLOSED)
-                self._screen.go_back(self.tracer)
+                self._screen.go_back(self.tracer, refused)
                 return
             factor = asked.factor
             self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - factor))

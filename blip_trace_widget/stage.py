@@ -41,8 +41,8 @@ class Screen(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
 
-    def go_back(self, tracer: Tracer, asked: Collection[str] = ()) -> None:
-        """Show the inputs that this tracer stands for, but for those arguments of it that are being changed."""
+    def go_back(self, tracer: Tracer, refused: Collection[str]) -> None:
+        """Show those inputs as this tracer has them whose change was refused."""
 
 
 class Stage:

@@ -18,7 +18,8 @@ from blip_trace_widget import modules
 torch._register_device_module(
     "privateuseone",
     SimpleNamespace(
-        is_available=lambda: True,
+        is_available=lambda: Elsewhere.there,
+        device_count=lambda: int(Elsewhere.there),
         _is_in_bad_fork=lambda: False,
         current_device=lambda: 0,
         manual_seed_all=lambda seed: None,
@@ -50,7 +51,8 @@ COUNTER = Counter()
 class Elsewhere(torch.Tensor):
     """A tensor on the device, made of one on the CPU."""
 
-    no_float64 = False
+    #: Whether the device is there, and what it lacks.
+    there, no_float64 = False, False
 
     @staticmethod
     def __new__(cls, held):
@@ -200,7 +202,7 @@ def without_gradients(_on=True):
 @contextmanager
 def emulated(*, float64=True):
     """The device, inside."""
-    Elsewhere.no_float64 = not float64
+    Elsewhere.there, Elsewhere.no_float64 = True, not float64
     plain = {torch.Tensor, torch.nn.Parameter, Elsewhere}
     with (
         # In inference mode torch hides what an operation is made of, the copy in `Tensor.to` for instance.
@@ -212,7 +214,7 @@ def emulated(*, float64=True):
             with Making():
                 yield COUNTER
         finally:
-            Elsewhere.no_float64 = False
+            Elsewhere.there, Elsewhere.no_float64 = False, False
 
 
 def moved(hf):

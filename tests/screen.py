@@ -18,7 +18,7 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def go_back(self, tracer, asked=()):
+    def go_back(self, tracer, refused):
         self.went_back.append(tracer)
 
     def said(self, kind):
