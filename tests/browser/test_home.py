@@ -192,7 +192,9 @@ ROW = """
 import ipywidgets
 from blip_trace_widget import TraceWidget
 widget = TraceWidget()
-ipywidgets.HBox([widget, TraceWidget.from_tracer(widget.tracer)])
+other = TraceWidget.from_tracer(widget.tracer)
+row = ipywidgets.HBox([widget, other])
+row
 """
 
 
@@ -209,6 +211,7 @@ def test_two_in_a_row_share_the_room(shared):
             for view in views.all():
                 assert view.evaluate(BEYOND) == []
         notebook.size()
+        notebook.python("row.close(); other.close()")  # a row without its children would keep a reloaded page waiting
 
 
 def test_little_room_is_enough(notebook):
