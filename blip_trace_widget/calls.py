@@ -202,7 +202,8 @@ class computed(Generic[Value]):  # noqa: N801 - it stands where `property` stand
     def __get__(self, instance: Any, owner: type) -> Any:
         if instance is None:
             return self
-        instance.model.glance()
+        if self._name in kept_of(instance):
+            instance.model.glance()
         kept = kept_of(instance)
         if self._name not in kept:
             with Computing(instance.model):

@@ -178,10 +178,10 @@ class BlipVqa(Unpicklable):
 
     @contextmanager
     def unchanging(self, *, long: bool = False) -> Iterator[None]:
-        """Look whether the model has changed, before and after; inside, it is taken for what it is. Under the lock.
+        """Look whether the model has changed; inside, it is taken for what it is now. Under the lock.
 
         Args:
-            long: what is computed gives time for changes that only a close look shows.
+            long: what is computed may take so long that somebody changes the model meanwhile: look after it too.
 
         Raises:
             ValueError: if it cannot be traced any more.
@@ -196,9 +196,9 @@ class BlipVqa(Unpicklable):
             yield
         finally:
             self._inside -= 1
-        if not self._inside:
+        if long and not self._inside:
             before = self.version
-            self._look(closely=long)
+            self._look()
             if self.version != before:
                 raise ModelChangedError
 
@@ -211,8 +211,8 @@ class BlipVqa(Unpicklable):
             finally:
                 self.lock.release()
 
-    def _look(self, *, closely: bool = True) -> None:
-        structure, weights = self._watch.look(closely=closely)
+    def _look(self) -> None:
+        structure, weights = self._watch.look()
         if not (structure or weights):
             return
         self.version += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +23,13 @@ from torch import Tensor, nn
 from blip_trace_widget.modules import acting, hooks_on_all_modules
 
 #: What BLIP's modules compute with beside their weights.
-_NUMBERS = (
-    *("eps", "scale", "num_heads", "num_attention_heads", "attention_head_size", "chunk_size_feed_forward"),
-    *("_compiled_call_impl", "forward"),
-)
+_SETTINGS = ("eps", "scale", "num_heads", "num_attention_heads", "attention_head_size", "chunk_size_feed_forward")
+_NOTHING: dict[str, Any] = {}
 #: Values that are compared as they are written.
 _PLAIN = (bool, int, float, str, type(None))
 
+#: Samples of a model that is looked at closely every time.
+SMALL = 200_000
 #: Views that one thread reads at a time, and how many threads read.
 TOGETHER, READERS = 150, 4
 
@@ -46,15 +47,16 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._places: list[tuple[int, int, int]] = []
+        self._next = 0.0  # when a large model is to be looked at closely again
         self._gather()
 
-    def look(self, *, closely: bool = True) -> tuple[bool, bool]:
+    def look(self) -> tuple[bool, bool]:
         """Whether the structure changed since the last look, and whether the weights did.
 
-        Args:
-            closely: read the samples too, which takes most of the time.
+        Of a small model the samples are read every time; of a large one not before sixty times as long has passed as
+        that took the last time, so that it costs no more than a sixtieth.
         """
-        if self._structure != _structure(self._modules):
+        if self._structure != self._read_structure():
             self._gather()
             return True, True
         tensors = _tensors(self._modules)
@@ -63,18 +65,42 @@ class Watch:
             self._places, self._views = places, _views(tensors)
             self._samples = _read(self._views)
             return False, True
-        if not closely:
+        now = time.monotonic()
+        if now < self._next:
             return False, False
         samples, kept = _read(self._views), self._samples
         self._samples = samples
+        self._next = now + (60 * (time.monotonic() - now) if sum(map(len, samples)) > SMALL else 0)
         return False, not all(map(torch.equal, kept, samples))
 
     def _gather(self) -> None:
         self._modules = list(self._model.modules())
-        self._structure = _structure(self._modules)
+        self._settings = [
+            (module.__dict__, name) for module in self._modules for name in _SETTINGS if name in module.__dict__
+        ]
+        self._structure = self._read_structure()
         tensors = _tensors(self._modules)
         self._places, self._views = list(map(_place, tensors)), _views(tensors)
         self._samples = _read(self._views)
+        self._next = 0.0
+
+    def _read_structure(self) -> list[Any]:
+        """What modules there are, what they do, their modes and hooks; of adapters also their settings."""
+        kept = [module.__dict__ for module in self._modules]
+        kinds = list(map(type, self._modules))
+        return [
+            hooks_on_all_modules(),
+            [(kind, getattr(kind, "forward", None)) for kind in dict.fromkeys(kinds)],
+            kinds,
+            [[*module.get("_modules", _NOTHING).values()] for module in kept],
+            [module.get("training") for module in kept],
+            [hooks and acting(hooks) for module in kept if (hooks := module.get("_forward_hooks"))],
+            [hooks and acting(hooks) for module in kept if (hooks := module.get("_forward_pre_hooks"))],
+            [module.get("forward") for module in kept],
+            [module.get("_compiled_call_impl") for module in kept],
+            [_comparable(module.get(name)) for module, name in self._settings],
+            [_plain_values(module) for module in kept if "peft_config" in module or "_active_adapter" in module],
+        ]
 
 
 def weights_hash(model: Any) -> str:
@@ -116,21 +142,6 @@ def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tens
             yield from _named_tensors((f"{name}.{at}", each) for at, each in enumerate(value))
 
 
-def _structure(modules: Sequence[nn.Module]) -> list[Any]:
-    """What modules there are below these, what they do, their modes and hooks; of adapters also their settings."""
-    kept = [module.__dict__ for module in modules]
-    return [
-        hooks_on_all_modules(),
-        *((kind, getattr(kind, "forward", None)) for kind in dict.fromkeys(map(type, modules))),
-        *map(type, modules),
-        *([*module.get("_modules", {}).values()] for module in kept),
-        *(module.get("training") for module in kept),
-        *(acting(module.get(name, {})) for name in ("_forward_hooks", "_forward_pre_hooks") for module in kept),
-        *([_comparable(module.get(name)) for name in _NUMBERS] for module in kept),
-        *(_settings(module) for module in kept if "peft_config" in module or "_active_adapter" in module),
-    ]
-
-
 def _comparable(value: Any) -> Any:
     return id(value) if isinstance(value, Tensor) else value
 
@@ -144,7 +155,7 @@ def _place(tensor: Tensor) -> tuple[int, int, int]:
     return id(tensor), 0 if tensor.is_meta else tensor.data_ptr(), -1 if tensor.is_inference() else tensor._version
 
 
-def _settings(kept: dict[str, Any]) -> list[tuple[str, str]]:
+def _plain_values(kept: dict[str, Any]) -> list[tuple[str, str]]:
     """A module's attributes that are plain values, or lists and dictionaries of such: say which adapters act."""
 
     def plain(value: Any) -> bool:

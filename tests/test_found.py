@@ -67,7 +67,6 @@ def test_what_changes_without_a_weight_or_a_module_is_noticed(change):
 @pytest.mark.parametrize("edit", ["data", "numpy", "storage"])
 def test_a_kept_run_is_not_read_again_after_an_edit_behind_the_counter(edit):
     # NOT MENDED. `computed` only glances, so `tracer.clean` (and provenance) stay those of the old weights until some
-    # other run looks closely. It should look closely when it is not inside a computation.
     hf = plain_hf()
     tracer = ask(wrap(hf))
     before, weight = tracer.clean.score, layer(hf).intermediate.dense.weight
