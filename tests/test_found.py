@@ -66,7 +66,6 @@ def test_what_changes_without_a_weight_or_a_module_is_noticed(change):
 
 @pytest.mark.parametrize("edit", ["data", "numpy", "storage"])
 def test_a_kept_run_is_not_read_again_after_an_edit_behind_the_counter(edit):
-    # NOT MENDED. `computed` only glances, so `tracer.clean` (and provenance) stay those of the old weights until some
     hf = plain_hf()
     tracer = ask(wrap(hf))
     before, weight = tracer.clean.score, layer(hf).intermediate.dense.weight
@@ -372,8 +371,6 @@ def test_feed_forward_in_pieces_is_refused_for_that():
 
 
 def test_positions_edited_are_other_weights():
-    # NOT MENDED. `weights_hash` reads `state_dict`, which leaves out buffers that are not saved (position_ids): other
-    # numbers under the same `weights` in settings, and a data set's folder goes on with both.
     hf = plain_hf()
     model = wrap(hf)
     tracer = ask(model)
@@ -384,8 +381,6 @@ def test_positions_edited_are_other_weights():
 
 
 def test_another_module_in_place_of_dropout_acts():
-    # NOT MENDED. Shortcuts step over dropout, so a GELU there makes a refusal ("gives another output") where hooks
-    # would have been right: what stands where BLIP has dropout should be known only as Dropout or Identity.
     hf = plain_hf()
     layer(hf).output.dropout = nn.GELU()
     assert_as_hooks(wrap(hf))
@@ -393,9 +388,6 @@ def test_another_module_in_place_of_dropout_acts():
 
 @pytest.mark.parametrize("edit", ["counted", "behind the counter"])
 def test_a_widget_computes_a_filled_grid_anew_after_an_edit(edit, short_curve):
-    # NOT MENDED. The widget's sheets are kept by `inputs_of(tracer)`, which knows no version of the model, and a filled
-    # grid has nothing missing: `trace_all` shows the old weights' grid. Sheets, the curve and maps should be dropped
-    # once `model.version` has moved.
     model = wrap(plain_hf())
     shown = TraceWidget(PICTURE, QUESTION, model=model, answer=ANSWER, metric="log_probability")
     try:
