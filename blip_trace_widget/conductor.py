@@ -22,20 +22,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import figure
-from blip_trace_widget.calls import Computing, ModelChangedError
+from blip_trace_widget.computing import Computing, ModelChangedError
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, UPDATE, Desk
 from blip_trace_widget.drawing import words
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.grid import Cell, grid_cells
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View, inputs_of
 from blip_trace_widget.head_map import HeadMap
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Patched, Screen, Stage, trace_of
-from blip_trace_widget.tracer import Cell, Tracer
+from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 
 #: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
@@ -339,10 +341,12 @@ class Conductor:
         if len(missing) * samples * self._pace[view.block] > LIVE_SECONDS:
             return None
         started = time.monotonic()
-        grid = tracer.cells(view.block, view.site, view.head, view.window)
+        grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
         todo = [cell for cell in grid if cell.index in missing]
         if todo:
-            for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
+            for part, scores, _ in patched_scores(
+                tracer.case, [cell.states for cell in todo], view.direction, job.cancelled
+            ):
                 _write(cells, todo[part], scores)
             self._pace[view.block] = (time.monotonic() - started) / (len(todo) * samples)
         return Patched(_patched(tracer, chosen, view, job), chosen, view) if there else None
@@ -496,7 +500,7 @@ class Conductor:
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = tracer.cells(view.block, view.site, view.head, view.window)
+            grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
             todo = [cell for cell in grid if cell.index in missing]
             if in_sight is not None:
                 todo.sort(key=lambda cell: cell.position not in in_sight)
@@ -519,7 +523,7 @@ class Conductor:
         done = 0
         try:
             runs = [cell.states for cell in todo]
-            for part, scores, share in tracer.patched_scores(runs, view.direction, job.cancelled):
+            for part, scores, share in patched_scores(tracer.case, runs, view.direction, job.cancelled):
                 with self.lock:
                     if job.cancelled.is_set():
                         return
@@ -580,7 +584,7 @@ def _patched(tracer: Tracer, chosen: Chosen, view: View, job: Job) -> Effect:
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in chosen.patches]
         return tracer.patch_image_tokens(tokens, view.direction, job.cancelled)  # type: ignore[arg-type]
-    grid = tracer.cells(view.block, view.site, view.head, view.window)
+    grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
     states = [state for cell in grid if cell.index in set(chosen.cells) for state in cell.states]
     return tracer.patch(states, view.direction, job.cancelled)  # type: ignore[arg-type]
 

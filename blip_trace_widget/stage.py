@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blip_trace_widget import figure
+from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Tracer
@@ -145,4 +146,4 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    return as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
