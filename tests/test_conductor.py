@@ -8,8 +8,6 @@ import pytest
 from screen import conductor_of
 
 from blip_trace_widget import State, Tracer, protocol
-from blip_trace_widget.cells_job import CellsJob
-from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
 
@@ -354,7 +352,7 @@ def test_a_patch_asked_before_a_shorter_question_is_answered_without_values(cond
     assert screen.state["error"] == ""
 
 
-def held(monkeypatch, name, cls=Conductor):
+def held(monkeypatch, name, cls):
     """Hold the worker in a method; (it has come there, let it go)."""
     reached, release = threading.Event(), threading.Event()
     whole = getattr(cls, name)
@@ -397,7 +395,7 @@ def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monke
     if stop:
         conductor.trace_all()
         assert conductor.wait(30)
-    reached, release = held(monkeypatch, "keep_up", CellsJob)
+    reached, release = held(monkeypatch, "prepare", Tracer)
     conductor.change(noise=1.0)
     assert reached.wait(20)
     if stop:
