@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import figure
 from blip_trace_widget.calls import Computing, ModelChangedError
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, UPDATE, Desk
 from blip_trace_widget.drawing import words
@@ -57,6 +58,7 @@ class Conductor:
     Attributes:
         painter: what lies over the picture.
         heads: the map of heads.
+        comparison: what grids are compared with.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class Conductor:
         self.chosen = Chosen()
         self._chosen_for = 0  # the generation for which that was selected
         self._screen = screen
-        self._stage = Stage(tracer, screen, view or View())
+        self.comparison: Comparison = Comparison() if before is None else before.comparison
+        self._stage = Stage(tracer, screen, view or View(), self.comparison)
         worker = worker_of(tracer.model.hf)
         self._desk = Desk(worker, self._failed, self.lock, self._outdated)
         self._errands = Desk(worker, self._failed, self.lock)
@@ -163,6 +166,22 @@ class Conductor:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         with self.lock:
             self._stage.pin(on)
+
+    def compare(self, on: bool, code: str = "") -> None:
+        """Keep the grid in view to compare others with, or let it go; see `Comparison.keep`."""
+        with self.lock:
+            stage = self._stage
+            there = stage.sheet.has(self.view.block)
+            if on and not there:
+                raise ValueError("compare: the grid in view is not computed yet; wait for it first")
+            if on:
+                self.comparison.keep(self.tracer.as_trace(stage.cells.samples, **self.view._asdict()), code)
+            else:
+                self.comparison.let_go()
+            if there:
+                stage.show_grid()
+            else:
+                self._screen.show_traits(compared={})
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""

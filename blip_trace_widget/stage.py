@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blip_trace_widget import figure
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Tracer
@@ -52,11 +53,13 @@ class Stage:
         tracer: what to begin with.
         screen: where to show it.
         view: the grid to begin with.
+        comparison: what grids are compared with.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View) -> None:
+    def __init__(self, tracer: Tracer, screen: Screen, view: View, comparison: Comparison) -> None:
         self.tracer = tracer
         self.view = view
+        self._comparison = comparison
         self.sheet = Sheet(0, {})
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
@@ -110,9 +113,12 @@ class Stage:
         self.screen.show_traits(pinned={})
 
     def show_grid(self) -> None:
-        """The grid in view."""
+        """The grid in view, and how it differs from the one that is kept."""
         assert self.computed is not None
-        self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
+        trace = trace_of(self.tracer, self.cells, self.view)
+        with self.screen.together():
+            self.screen.show_traits(grid=figure.grid(trace, self.computed))
+            self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""

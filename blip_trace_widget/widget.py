@@ -23,6 +23,7 @@ from blip_trace_widget.asking import ASKED, Asking
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
+from blip_trace_widget.differences import Difference
 from blip_trace_widget.drawing import raster, words
 from blip_trace_widget.grids import CellIndex
 from blip_trace_widget.history import History
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
 #: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
+SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
 #: How long a still picture waits for what is being computed, and how large it may be.
 STILL_SECONDS, STILL_BYTES = 0.5, 150_000
 #: What to do about it that the widget itself is not there.
@@ -229,8 +230,24 @@ class TraceWidget(Asking):
         with self._conductor.lock:
             tracer, view, chosen = self.tracer, self._view(), self._chosen()
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-        image = None if self._path is None else export.literal(self._path)
-        return export.python(tracer, view, chosen, image, picture_map)
+            kept = self._conductor.comparison.code
+        found, code = self._difference, export.python(tracer, view, chosen, self._image_code, picture_map)
+        if not kept or found is None:
+            return code
+        one, other = (
+            [grid.settings["image"], grid.settings["corruption"].get("sha256")] for grid in (found.first, found.second)
+        )
+        return export.difference_code(kept, code, same_pictures=one == other)
+
+    @property
+    def _image_code(self) -> str | None:
+        """Python that gives the picture, where it came from a file."""
+        return None if self._path is None else export.literal(self._path)
+
+    @property
+    def _difference(self) -> Difference | None:
+        """The difference that is shown in place of the grid in view, if any."""
+        return self._conductor.comparison.difference(self.trace) if self.difference else None
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block as computed so far, with the site, head, direction and window in view.
@@ -296,6 +313,26 @@ class TraceWidget(Asking):
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         self._needs_open()
         self._conductor.pin(on)
+
+    def compare(self, on: bool = True) -> None:
+        """Keep the grid in view and show others as the difference from it, or let it go.
+
+        What is shown then, written by `export` and copied is ``trace - kept`` (see `Difference`), as long as the trait
+        `difference` says so and the two can be compared: of one block, of the same tokens, scored by the same metric.
+        Else the values are shown, and `compared` says why. Cells that either grid lacks are NaN.
+
+        Raises:
+            ValueError: if nothing of the grid in view is computed.
+        """
+        self._needs_open()
+        live = on and isinstance(self._conductor, Conductor)
+        code = export.python(self.tracer, self._conductor.view, image=self._image_code) if live else ""
+        with self._conductor.lock, self.together():
+            if not on:
+                self.difference = False
+            self._conductor.compare(on, code)
+            if on:
+                self.difference = True
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the figure as a web page of one file, which needs no kernel and no network.
@@ -403,6 +440,8 @@ class TraceWidget(Asking):
                 self._conductor.later(lambda: self._use_other(ImageSwap(content)), "other picture")
             elif request["type"] == "pin":
                 self._conductor.pin(request["on"])
+            elif request["type"] == "compare":
+                self.compare(request["on"])
             elif request["type"] == "step":
                 self._step(back=request["back"])
             elif request["type"] == "look":
@@ -470,12 +509,12 @@ class TraceWidget(Asking):
             "png": lambda: export.png(self._drawn(theme)),
             "pdf": lambda: export.pdf(self._drawn(theme)),
             "html": self._page,
-            "csv": lambda: export.csv(self.trace),
-            "json": lambda: export.json_text(self.trace),
+            "csv": lambda: export.csv(self._difference or self.trace),
+            "json": lambda: export.json_text(self._difference or self.trace),
             "picture": lambda: export.picture(self._image),
             "other": lambda: export.picture(self._swapped().image),
             "python": lambda: self.code,
-            "cells": lambda: export.cells_text(self.trace, cells),
+            "cells": lambda: export.cells_text(self._difference or self.trace, cells),
         }
         return makers[name]()
 
@@ -483,7 +522,8 @@ class TraceWidget(Asking):
         picture, traces = self._drawn("light", thumbnail=True), self._conductor.traces
         with self._conductor.lock:
             traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
-        return page(traits, traces, picture, self._esm, self._css)
+            told = self._conductor.comparison.told
+        return page(traits, traces, picture, self._esm, self._css, told)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
@@ -515,8 +555,10 @@ class TraceWidget(Asking):
     def _drawn(self, theme: str, *, thumbnail: bool = False) -> str:
         shown = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
         with self._conductor.lock:
+            differences = self.compared.get("differences") if self.difference else None
             return drawing.svg(
                 **{name: getattr(self, name) for name in shown},
+                difference=differences[0] if differences and differences[0]["values"] else None,
                 picture=figure.thumbnail(self.picture) if thumbnail else self.picture,
                 settings_line=self.runs.get("line", ""),
                 marks=drawing.Marks(

@@ -172,6 +172,7 @@ class DatasetWidget(TraceWidget):
         before = self._conductor
         player = Player(traces, self)
         player.lock, player.generation = before.lock, before.generation
+        player.comparison = before.comparison
         view = self._view()
         if view in map(figure.view_of, traces):
             player.view = view
