@@ -21,6 +21,7 @@ from typing import Any
 from blip_trace_widget import figure
 from blip_trace_widget.calls import Computing, ModelChangedError
 from blip_trace_widget.cells_job import CellsJob
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import UPDATE, Desk
 from blip_trace_widget.forward import Cancelled
@@ -50,6 +51,7 @@ class Conductor:
     Attributes:
         painter: what lies over the picture.
         heads: the map of heads.
+        comparison: what grids are compared with.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Conductor:
         before: Conductor | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
-        self._stage = Stage(tracer, screen, inputs, 0 if before is None else before.generation + 1)
+        self.comparison: Comparison = Comparison() if before is None else before.comparison
+        generation = 0 if before is None else before.generation + 1
+        self._stage = Stage(tracer, screen, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf)
         self._desk = Desk(worker, self._failed, self.lock, self._outdated)
         self._errands = Desk(worker, self._failed, self.lock)
@@ -137,6 +141,21 @@ class Conductor:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         with self.lock:
             self._stage.pin(on)
+
+    def compare(self, on: bool, code: str = "") -> None:
+        """Keep the grid in view to compare others with, or let it go; see `Comparison.keep`."""
+        with self.lock:
+            stage = self._stage
+            if on and not stage.has_grid:
+                raise ValueError("compare: the grid in view is not computed yet; wait for it first")
+            if on:
+                self.comparison.keep(self.tracer.as_trace(stage.cells.samples, **self.inputs.view._asdict()), code)
+            else:
+                self.comparison.let_go()
+            if stage.has_grid:
+                stage.show_grid()
+            else:
+                stage.screen.show_traits(compared={})
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from blip_trace_widget import figure
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Effect, Trace
@@ -54,12 +55,16 @@ class Stage:
         tracer: what to begin with.
         screen: where to show it.
         inputs: what is asked, and which grid is in view.
+        comparison: what grids are compared with.
         generation: where to count from.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, inputs: Inputs, generation: int = 0) -> None:
+    def __init__(
+        self, tracer: Tracer, screen: Screen, inputs: Inputs, comparison: Comparison, generation: int = 0
+    ) -> None:
         self.tracer = tracer
         self.inputs = inputs
+        self._comparison = comparison
         self.sheet = Sheet(0, {})
         #: Counts the inputs that are asked.
         self.generation = generation
@@ -155,9 +160,12 @@ class Stage:
         self.screen.show_traits(pinned={})
 
     def show_grid(self) -> None:
-        """The grid in view."""
+        """The grid in view, and how it differs from the one that is kept."""
         assert self.computed is not None
-        self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
+        trace = trace_of(self.tracer, self.cells, self.view)
+        with self.screen.together():
+            self.screen.show_traits(grid=figure.grid(trace, self.computed))
+            self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""
