@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import figure
+from blip_trace_widget import figure, wording
 from blip_trace_widget.calls import Computing, ModelChangedError
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, UPDATE, Desk
@@ -292,6 +292,9 @@ class Conductor:
         changes = _merged(requests)
         try:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
+            for step in tracer.steps:
+                self._screen.show_traits(doing=wording.STEPS[step])
+                tracer.prepare(job.cancelled, step)
             tracer.prepare(job.cancelled)
             version = tracer.model.version
             sheet = self._sheet_of(tracer)

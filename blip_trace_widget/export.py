@@ -190,7 +190,7 @@ def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
 
 def _computed(trace: Trace) -> Any:
     table = trace.to_dataframe()
-    return table[np.isfinite(table["score"])]
+    return table[table["computed"]]
 
 
 def _model(tracer: Tracer) -> list[str]:

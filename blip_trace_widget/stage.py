@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -145,4 +146,5 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    return replace(trace, known=cells.there.copy())

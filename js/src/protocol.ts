@@ -105,6 +105,7 @@ export interface Grid {
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
+	nan: [number, number][];
 	values: DataView;
 }
 
