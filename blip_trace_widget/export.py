@@ -213,7 +213,7 @@ def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
 
 def _computed(shown: Trace | Difference) -> Any:
     table = shown.to_dataframe()
-    return table[np.isfinite(table["score"])]
+    return table[table["computed"] if "computed" in table else np.isfinite(table["score"])]
 
 
 def _model(tracer: Tracer) -> list[str]:

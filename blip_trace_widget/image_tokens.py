@@ -68,6 +68,11 @@ class ImageTokens:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the ViT has passed over it."""
+        return "clean_tokens" in kept_of(self)
+
     @computed
     def clean_tokens(self) -> Tensor:
         """(image tokens, width)."""
@@ -76,7 +81,7 @@ class ImageTokens:
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in dict.fromkeys(images) if "clean_tokens" not in kept_of(image)]
+        new = [image for image in dict.fromkeys(images) if not image.embedded]
         if not new:
             return
         model = new[0].model

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 PROTOCOL_VERSION = 4
 
-#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
+#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or not a number).
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
 
@@ -155,6 +155,7 @@ class Grid(TypedDict):
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
+    nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 

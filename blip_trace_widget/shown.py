@@ -51,6 +51,9 @@ class Shown(Controls):
         sync=True, result=True
     )
     generation = traitlets.Int(0, help="Counts the inputs; results say of which they are.").tag(sync=True, result=True)
+    doing = traitlets.Unicode("", help="What is done until the two runs of new inputs are there.").tag(
+        sync=True, result=True
+    )
     heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
 
     _conductor: Conductor | Player

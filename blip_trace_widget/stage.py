@@ -198,4 +198,5 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    return replace(trace, known=cells.there.copy())

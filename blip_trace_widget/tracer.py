@@ -91,6 +91,7 @@ INTERNAL = frozenset(
         "runner",
         "scene",
         "score_logits",
+        "steps",
         "top_words",
         "whole_trace",
     }
@@ -247,14 +248,30 @@ class Tracer(Unpicklable):
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(self, cancel: Callable[[], bool] | Any = None) -> None:
+    def prepare(self, cancel: Callable[[], bool] | Any = None, step: str | None = None) -> None:
         """Compute the clean and the corrupted run now, rather than when they are first asked for.
+
+        Args:
+            cancel: as in `trace`.
+            step: only one of `steps`.
 
         Raises:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with self.preparing(cancel):
-            _ = self.clean, self.corrupted, self.model.provenance
+            if step == "embed":
+                _ = self.bases.image.clean_tokens
+            elif step is not None:
+                getattr(self, step)
+            else:
+                _ = self.clean, self.corrupted, self.model.provenance
+
+    @property
+    def steps(self) -> list[str]:
+        """What `prepare` still has to do, in order: ``"embed"`` the picture, the ``"clean"``, the ``"corrupted"`` run."""
+        there = kept_of(self)
+        embed = [] if self.bases.image.embedded else ["embed"]
+        return embed + [name for name in ("clean", "corrupted") if name not in there]
 
     @computed
     def clean(self) -> Run:

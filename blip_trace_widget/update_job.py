@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from blip_trace_widget import figure
+from blip_trace_widget import figure, wording
 from blip_trace_widget.calls import ModelChangedError
 from blip_trace_widget.cells_job import CellsJob, can_patch
 from blip_trace_widget.desk import UPDATE, Desk
@@ -101,6 +101,9 @@ class UpdateJob:
         try:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
+            for step in tracer.steps:
+                self._stage.screen.show_traits(doing=wording.STEPS[step])
+                tracer.prepare(job.cancelled, step)
             tracer.prepare(job.cancelled)
             version = tracer.model.version
             sheet = self.sheet_of(tracer)

@@ -58,6 +58,7 @@ EXPLAIN = {
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
     "lacking": "not computed in both grids",
+    "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",
     "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
@@ -99,6 +100,13 @@ EXPLAIN = {
     "samples": "How many draws of the noise every number is averaged over: more give smaller standard errors and take "
     "longer.",
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
+}
+
+#: What is done until the two runs are there.
+STEPS = {
+    "embed": "embedding the picture",
+    "clean": "answering",
+    "corrupted": "answering on the damaged input",
 }
 
 #: By the shown quantity and the direction: what the grid shows, what the ends of its scale mean, what its numbers are

@@ -30,7 +30,7 @@ ROW, GRID_HEIGHT, LABEL = 29.0, 3400.0, 104.0
 PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
-_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined"}
+_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": wording.EXPLAIN["nan"]}
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Cells:
     values: dict[str, Array]
     negligible: NDArray[np.bool_]
     constructed: NDArray[np.bool_]
+    nan: NDArray[np.bool_]
     #: Of a difference: what sets the two grids apart.
     text: str = ""
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell is computed."""
-        return not math.isnan(self.values["score"][cell])
+        return bool(self.nan[cell]) or not math.isnan(self.values["score"][cell])
 
     def of(self, detail: Mapping[str, Any]) -> list[Cell]:
         """The detail's cells, if they are of this grid."""
@@ -74,9 +75,11 @@ class Cells:
         return f"difference of {_SHOWN[show]}" if self.text else _SHOWN[show]
 
     def mark(self, cell: Cell, show: str) -> str:
-        """The mark for 1 by construction, not different from 0, or a shown quantity that is not defined."""
+        """The mark for 1 by construction, not different from 0, no number, or a quantity that is not defined."""
         if not self.known(cell):
             return ""
+        if self.nan[cell]:
+            return "×"
         if self.constructed[cell]:
             return "="
         if math.isnan(self.values[show][cell]):
@@ -89,6 +92,8 @@ class Cells:
         lines = [f"layer {layer} · {words.token_name(self.grid['tokens'], position)}"]
         if not self.known(cell):
             return "\n".join([*lines, "not computed"])
+        if self.nan[cell]:
+            return "\n".join([*lines, wording.EXPLAIN["nan"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
         lines.append(f"score {words.score(metric, value['score'])}")
         lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
@@ -150,10 +155,11 @@ def read(grid: Mapping[str, Any]) -> Cells:
     significant = values.get("significant", np.full(shape, np.nan))
     small = words.is_negligible(values["indirect_effect"], values["stderr"])
     negligible = np.where(np.isnan(significant), small, significant == 0) & ~np.isnan(values["score"])
-    constructed = np.zeros(shape, dtype=np.bool_)
-    for layer, position in grid["constructed"]:
-        constructed[layer, position] = True
-    return Cells(grid, values, negligible, constructed)
+    constructed, nan = (np.zeros(shape, dtype=np.bool_) for _ in range(2))
+    for marked, name in ((constructed, "constructed"), (nan, "nan")):
+        for layer, position in grid[name]:
+            marked[layer, position] = True
+    return Cells(grid, values, negligible, constructed, nan)
 
 
 class Heatmap:

@@ -116,6 +116,7 @@ export interface Grid {
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
+	nan: [number, number][];
 	values: DataView;
 }
 
