@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -100,6 +101,34 @@ class _Bar:
         """No more will be."""
         if self._bar is not None:
             self._bar.close()
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Say what is being done, and for how many seconds, where somebody waits for it as in `as_progress`.
+
+    For work that cannot say how much of it is done.
+    """
+    if not _watched():
+        yield
+        return
+    over, stream, started = threading.Event(), sys.stderr, time.monotonic()
+
+    def tell() -> None:
+        wait, end = PATIENCE, ""
+        while not over.wait(wait):
+            wait, end = 1.0, "\n"
+            print(f"\r{what} … {time.monotonic() - started:.0f} s", end="", file=stream, flush=True)
+        print(end=end, file=stream, flush=True)
+
+    # In this thread's context: a notebook shows what is printed in the cell that waits.
+    teller = threading.Thread(target=copy_context().run, args=(tell,), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def _watched() -> bool:

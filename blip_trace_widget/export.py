@@ -20,6 +20,7 @@ from PIL import Image
 
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
+from blip_trace_widget.differences import Difference
 from blip_trace_widget.grid import grid_cells
 from blip_trace_widget.grids import Chosen
 from blip_trace_widget.results import Trace
@@ -27,7 +28,8 @@ from blip_trace_widget.sites import State, as_states, one_of
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
-    from blip_trace_widget.grids import View
+    from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.grids import View
 
 #: What the pictures are called that are saved for the code.
 PICTURE, OTHER = "picture.png", "other.png"
@@ -94,22 +96,25 @@ def _converter() -> Any:
     return vl_convert
 
 
-def csv(trace: Trace) -> str:
-    """The computed cells, one row each, as in `Trace.to_dataframe`."""
-    return str(_computed(trace).to_csv(index=False, lineterminator="\n"))
+def csv(shown: Trace | Difference) -> str:
+    """The computed cells, one row each, as in `to_dataframe`."""
+    return str(_computed(shown).to_csv(index=False, lineterminator="\n"))
 
 
-def json_text(trace: Trace) -> str:
+def json_text(shown: Trace | Difference) -> str:
     """The computed cells and all that they were asked with."""
-    rows = _computed(trace).to_dict("records")
+    rows = _computed(shown).to_dict("records")
     cells = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-    return json.dumps({"settings": trace.settings, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+    settings = {"settings": (shown if isinstance(shown, Trace) else shown.first).settings}
+    if isinstance(shown, Difference):
+        settings["other_settings"] = shown.second.settings
+    return json.dumps({**settings, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
 
 
-def cells_text(trace: Trace, cells: Sequence[tuple[int, int]]) -> str:
+def cells_text(shown: Trace | Difference, cells: Sequence[tuple[int, int]]) -> str:
     """The values of some cells with a line of names above, separated by tabs, to be pasted into a table."""
-    table = trace.to_dataframe()
-    chosen = [layer * len(trace.tokens) + position for layer, position in cells]
+    table = shown.to_dataframe()
+    chosen = [layer * shown.shape[1] + position for layer, position in cells]
     return str(table.iloc[chosen].to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
@@ -169,6 +174,25 @@ def python(
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
 
 
+def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
+    """Code that makes two traces and their difference; what the first has loaded is not loaded again.
+
+    Args:
+        kept: what `python` gave for the grid that is subtracted.
+        shown: the same for the one in view.
+        same_pictures: whether both are of the same picture, and swap in the same one; else those of the first have
+            other names than the Export menu saves them under.
+    """
+    for name in () if same_pictures else (PICTURE, OTHER):
+        kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
+        kept = kept.replace(literal(name), literal(f"kept_{name}"))
+    first = kept.splitlines()
+    loaded = next(number for number, line in enumerate(first) if line.startswith("model = "))
+    known = {line for line in first[: loaded + 1] if line}
+    rest = "\n".join(line for line in shown.splitlines() if line not in known).strip("\n")
+    return f"{kept}other = trace\n\n{rest}\ndifference = trace - other\n"
+
+
 def playback(path: str | None) -> str:
     """Code that shows a recording again."""
     shown = "trace" if path is None else literal(path)
@@ -189,9 +213,9 @@ def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
     return lines
 
 
-def _computed(trace: Trace) -> Any:
-    table = trace.to_dataframe()
-    return table[np.isfinite(table["score"])]
+def _computed(shown: Trace | Difference) -> Any:
+    table = shown.to_dataframe()
+    return table[table["computed"] if "computed" in table else np.isfinite(table["score"])]
 
 
 def _model(tracer: Tracer) -> list[str]:
@@ -227,6 +251,11 @@ def _corruption(corruption: Corruption) -> str:
 def literal(value: Any) -> str:
     """A value as Python; texts in double quotes, as most people's formatters have them."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def literal_or_none(path: str | None) -> str | None:
+    """Python that gives a path, where there is one."""
+    return None if path is None else literal(path)
 
 
 def _keywords(values: Mapping[str, Any]) -> str:

@@ -72,6 +72,11 @@ class ImageTokens:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the ViT has passed over it."""
+        return self.clean_tokens.known is not None
+
     @lazy
     def clean_tokens(self, _check: Check) -> Tensor:
         """(image tokens, width)."""
@@ -80,7 +85,7 @@ class ImageTokens:
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in dict.fromkeys(images) if image.clean_tokens.known is None]
+        new = [image for image in dict.fromkeys(images) if not image.embedded]
         if not new:
             return
         model = new[0].model

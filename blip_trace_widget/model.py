@@ -28,6 +28,7 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from blip_trace_widget import __version__
 from blip_trace_widget.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.blocks import ImageBlock, TextBlock
+from blip_trace_widget.calls import told
 from blip_trace_widget.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
@@ -279,11 +280,12 @@ class BlipVqa(Unpicklable):
             OSError: if it cannot be found, reached or read.
             ImportError: if it holds an adapter and ``peft`` is not installed.
         """
-        model, processor = load(name, device, dtype, revision, local_files_only)
-        source = os.fspath(name)
-        loaded = cls(model, processor, name=source, check=check)
-        loaded.source = source
-        return loaded
+        with told(f"loading the model {name}"):
+            model, processor = load(name, device, dtype, revision, local_files_only)
+            source = os.fspath(name)
+            loaded = cls(model, processor, name=source, check=check)
+            loaded.source = source
+            return loaded
 
     def __repr__(self) -> str:
         return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"

@@ -26,7 +26,7 @@ from blip_trace_widget.bases import BaseRuns
 from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.corruption import Corruption, GaussianNoise
 from blip_trace_widget.image_tokens import ImageTokens
-from blip_trace_widget.lazy import lazy
+from blip_trace_widget.lazy import Lazy, lazy
 from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.positions import position_of
@@ -213,6 +213,15 @@ class Question:
         if answers:
             self.corrupted_run(check)
         self.effect(check)
+
+    def steps(self) -> dict[str, Lazy[Any]]:
+        """What is still to be computed before anything can be shown, by name, in order; each is called with a check."""
+        every: dict[str, Lazy[Any]] = {
+            "embed": self.image.clean_tokens,
+            "clean": self.clean_run,
+            "corrupted": self.corrupted_run,
+        }
+        return {name: step for name, step in every.items() if step.known is None}
 
     @property
     def clean(self) -> Run:

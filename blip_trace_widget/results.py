@@ -117,10 +117,13 @@ class Trace(EffectGrid):
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
         scene: what a widget shows beside it; None where the corruption or the metric is one's own.
+        known: which cells are computed, (layers, positions), where whoever computed them said so: a score that is not a
+            number is one all the same.
     """
 
     tokens: tuple[str, ...]
     scene: Scene | None = field(default=None, repr=False)
+    known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
 
@@ -139,6 +142,11 @@ class Trace(EffectGrid):
         return f"layer {row} “{self.tokens[column]}” ({column})"
 
     @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Which cells are computed, (layers, positions): where it is not `known`, those with a score that is a number."""
+        return super().computed if self.known is None else self.known
+
+    @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
         asked = self.settings
@@ -153,8 +161,8 @@ class Trace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant. Asked: head,
-        window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
+        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
         be put below each other by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))

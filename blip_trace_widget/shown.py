@@ -1,9 +1,9 @@
 """What a widget shows: results as traits, and who is told of them.
 
-For: the conductor's screen. Results become traits, which the page and users' functions follow; an input that is shown
-is told from one that is asked by its value, whoever sets it and when.
+For: the conductor's screen. Results and inputs become traits, which the page and users' functions follow; an input that
+is shown is told from one that is asked by its value, whoever sets it and when.
 Cost: a trait that is set is sent.
-Ends: at traits and messages. What an input asks for is `blip_trace_widget.asking`'s.
+Ends: at traits and messages. What an input asks for is `blip_trace_widget.inputs`'.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import traitlets
 from anywidget import AnyWidget
 
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.controls import Controls
+from blip_trace_widget.controls import Controls, Refused
+from blip_trace_widget.history import History
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.observers import Observers
 from blip_trace_widget.playback import Player
 
@@ -41,20 +43,31 @@ class Shown(Controls):
     )
     detail = traitlets.Dict(help="The patched run of what is selected.").tag(sync=True, result=True)
     pinned = traitlets.Dict(help="The patched run that was pinned.").tag(sync=True, result=True)
+    compared = traitlets.Dict(help="The grid that is kept, and how the one in view differs from it.").tag(
+        sync=True, result=True
+    )
     curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
     steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
         sync=True, result=True
     )
     generation = traitlets.Int(0, help="Counts the inputs; results say of which they are.").tag(sync=True, result=True)
+    doing = traitlets.Unicode("", help="What is done until the two runs of new inputs are there.").tag(
+        sync=True, result=True
+    )
     heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
 
     _conductor: Conductor | Player
-    #: What the session was asked, or shows, of each trait that is acted on: another value is somebody's wish.
-    _known: dict[str, Any]
+    _history: History[Inputs]
     #: What is said of a user's function that failed.
     _blamed = ""
     #: Whether it was closed.
     _gone = False
+
+    @traitlets.validate("difference")
+    def _valid_difference(self, proposal: Any) -> bool:
+        if proposal["value"] and not self.compared:
+            raise Refused("difference: no grid is kept to compare with; compare() keeps the one in view")
+        return bool(proposal["value"])
 
     # --- observers ---------------------------------------------------------------------------------------------------
 
@@ -78,16 +91,14 @@ class Shown(Controls):
     def _unfollow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
         super().unobserve(handler, list(names))
 
-    def _act_on(self, names: Sequence[str], act: Callable[[str], None]) -> None:
+    def _act_on(self, names: Sequence[str], act: Callable[[str], None], known: Callable[[str], Any]) -> None:
         """Do what is asked where a trait says something else than what is known; by whom and when it was set is one."""
 
         def changed(change: Any) -> None:
             name = change["name"]
             with self._conductor.lock:
-                value = getattr(self, name)
-                if _plain(value) != _plain(self._known.get(name)):
+                if _plain(getattr(self, name)) != _plain(known(name)):
                     self._needs_open()
-                    self._known[name] = value
                     act(name)
 
         self._follow(changed, names)
@@ -122,8 +133,19 @@ class Shown(Controls):
             if self._blamed and self._blamed == self.error and not RESULTS.isdisjoint(state):
                 state = {"error": ""} | state
             for name, value in state.items():
-                self._known[name] = value
                 self.set_trait(name, value)
+
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Let the traits say what is asked."""
+        other = b"" if inputs.other is None else inputs.other.jpeg
+        with self.together():
+            self.show_traits(other_picture=other, **inputs.traits)
+            if mended:
+                self._history.mend(inputs)
+            self._show_steps()
+
+    def _show_steps(self) -> None:
+        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -9,15 +9,18 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from blip_trace_widget import figure
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Tracer
 
@@ -42,8 +45,8 @@ class Screen(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
 
-    def go_back(self, tracer: Tracer, refused: Collection[str]) -> None:
-        """Show those inputs as this tracer has them whose change was refused."""
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Show what is asked; `mended` where some of what was asked was refused."""
 
 
 class Stage:
@@ -52,15 +55,24 @@ class Stage:
     Args:
         tracer: what to begin with.
         screen: where to show it.
-        view: the grid to begin with.
+        inputs: what is asked, and which grid is in view.
+        comparison: what grids are compared with.
+        generation: where to count from.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View) -> None:
+    def __init__(
+        self, tracer: Tracer, screen: Screen, inputs: Inputs, comparison: Comparison, generation: int = 0
+    ) -> None:
         self.tracer = tracer
-        self.view = view
+        self.inputs = inputs
+        self._comparison = comparison
         self.sheet = Sheet(0, {})
+        #: Counts the inputs that are asked.
+        self.generation = generation
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
+        #: The generation for which the selection was made.
+        self.chosen_for = 0
         #: The model's version then, see `BlipVqa.version`.
         self.version: int | None = None
         self.screen = screen
@@ -68,6 +80,21 @@ class Stage:
         self._shown_with: int | None = None  # the generation with which `_patched` was shown
         self._shown: dict[str, Any] = {}  # what is said of `_patched`
         self._pinned: Patched | None = None
+
+    @property
+    def view(self) -> View:
+        """The grid in view."""
+        return self.inputs.view
+
+    @property
+    def has_grid(self) -> bool:
+        """Whether the states of the block in view can be traced under the inputs on show."""
+        return self.sheet.has(self.view.block)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is on show is what is asked, the block in view included."""
+        return self.computed == self.generation and self.has_grid
 
     @property
     def cells(self) -> Cells:
@@ -78,6 +105,29 @@ class Stage:
         """Whether the patched run of what is chosen is on show, with these inputs."""
         shown = self._patched is not None and (self._patched.view, self._patched.chosen) == (self.view, chosen)
         return shown and self._shown_with == self.computed
+
+    def ask(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Let this be what is asked."""
+        self.inputs = inputs
+        self.screen.show_inputs(inputs, mended=mended)
+
+    def begin_generation(self, *, keep_error: bool = False) -> None:
+        """Something else is asked than what is on show."""
+        self.generation += 1
+        self.screen.show_traits(generation=self.generation, **({} if keep_error else {"error": ""}))
+
+    def adopt(self, tracer: Tracer, sheet: Sheet, generation: int, version: int) -> None:
+        """This tracer is on show from now on."""
+        self.tracer, self.sheet, self.computed, self.version = tracer, sheet, generation, version
+
+    def unselect(self) -> None:
+        """Let go what is selected."""
+        self.ask(replace(self.inputs, selection=(), patches=()))
+        self.show_patched(None)
+
+    def show_setup(self) -> None:
+        """What can be asked of the tracer."""
+        self.screen.show_traits(setup=figure.setup(self.tracer))
 
     def show_runs(self) -> None:
         """The clean and the corrupted run."""
@@ -111,9 +161,12 @@ class Stage:
         self.screen.show_traits(pinned={})
 
     def show_grid(self) -> None:
-        """The grid in view."""
+        """The grid in view, and how it differs from the one that is kept."""
         assert self.computed is not None
-        self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
+        trace = trace_of(self.tracer, self.cells, self.view)
+        with self.screen.together():
+            self.screen.show_traits(grid=figure.grid(trace, self.computed))
+            self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""
@@ -146,4 +199,5 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    return as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    return replace(trace, known=cells.there.copy())
