@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import CONTEXTS, Activations, words_of
+from blip_trace_widget.forward import Activations, words_of
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.parts import BlipParts
+from blip_trace_widget.patch_plan import CONTEXTS
 from blip_trace_widget.sites import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
 

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from blip_trace_widget.forward import Block, Edit
+from blip_trace_widget.forward import Edit, SteppedBlock
 from blip_trace_widget.memory import Memory, attention_scores, cut_softmax, join_heads, split_heads
 
 
-class TextBlock(Block):
+class TextBlock(SteppedBlock):
     """The question encoder's or the answer decoder's layers.
 
     Args:
@@ -31,7 +31,14 @@ class TextBlock(Block):
         causal: whether a position sees only itself and earlier ones (the decoder).
     """
 
-    stages = ("self_context", "self_attention", "cross_context", "cross_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = (
+        "self_context",
+        "self_attention",
+        "cross_context",
+        "cross_attention",
+        "mlp",
+        "block_output",
+    )
 
     def __init__(self, layers: Iterable[Any], *, causal: bool) -> None:
         super().__init__(layers)
@@ -39,7 +46,7 @@ class TextBlock(Block):
         self._causal = causal
 
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Block.self_context`."""
+        """See `SteppedBlock.self_context`."""
         attention = self.layers[layer].attention.self
         samples, runs, positions, width = states.shape
         flat = states.reshape(samples * runs, positions, width)
@@ -66,7 +73,7 @@ class TextBlock(Block):
         edit: Edit,
         cut: Tensor | None = None,
     ) -> Tensor:
-        """See `Block.step`."""
+        """See `SteppedBlock.step`."""
         assert memory is not None
         module = self.layers[layer]
         context = edit("self_context", context)
@@ -77,7 +84,7 @@ class TextBlock(Block):
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
 
 
-class ImageBlock(Block):
+class ImageBlock(SteppedBlock):
     """The ViT's layers.
 
     Args:
@@ -85,7 +92,7 @@ class ImageBlock(Block):
         last: what follows them, ``post_layernorm``.
     """
 
-    stages = ("self_context", "self_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
 
     def __init__(self, layers: Iterable[Any], last: Any) -> None:
         super().__init__(layers)
@@ -98,7 +105,7 @@ class ImageBlock(Block):
         return tokens
 
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Block.self_context`; no edges are cut in the ViT."""
+        """See `SteppedBlock.self_context`; no edges are cut in the ViT."""
         assert cut is None
         module = self.layers[layer]
         samples, runs, positions, width = states.shape
@@ -116,7 +123,7 @@ class ImageBlock(Block):
         edit: Edit,
         cut: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """See `Block.step`."""
+        """See `SteppedBlock.step`."""
         module = self.layers[layer]
         context = edit("self_context", context)
         attended = edit("self_attention", module.self_attn.projection(context)) + residual

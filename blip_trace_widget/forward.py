@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
 from blip_trace_widget.memory import Memory, part_of
+from blip_trace_widget.patch_plan import LayerPlan, plan_of
 from blip_trace_widget.sites import State
 
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
@@ -46,15 +47,6 @@ def words_of(embeddings: Any) -> Callable[[Tensor], Tensor]:
         return rows
 
     return embed
-
-
-#: The stage of an attention's heads, before its output projection.
-CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
-
-
-def stage_of(state: State) -> str:
-    """The stage at which a state is replaced."""
-    return state.site if state.head is None else CONTEXTS[state.site]
 
 
 @dataclass(frozen=True)
@@ -106,18 +98,78 @@ class Cut:
         return self.edges if site == self.site and layer in self.layers else None
 
 
-class Block:
-    """A stack of layers; how one is stepped is given by the kind of block.
+@dataclass(frozen=True)
+class Patches:
+    """Runs of a block that equal a base run but for the states that they take from a source.
+
+    Attributes:
+        base: the run they equal where nothing is patched.
+        source: the run from which the patched states are taken.
+        runs: for each run the states of this block that are patched; may be empty.
+        samples: S.
+        diverged: every run differs from the base already below layer 0 (its memory does).
+    """
+
+    base: Activations
+    source: Activations
+    runs: Sequence[Sequence[State]]
+    samples: int
+    diverged: bool = False
+
+
+class Block(Protocol):
+    """A stack of layers, however it is computed.
+
+    Attributes:
+        layers: transformers' layer modules.
+        heads: attention heads of a layer.
+        stages: what a row passes through in a layer; a context is an attention's heads before its projection.
+        one_by_one: whether its modules are called for one run at a time, because somebody's hooks may be in them.
+    """
+
+    layers: list[Any]
+    heads: int
+    stages: tuple[str, ...]
+    one_by_one: bool
+
+    def tokens(self, output: Tensor) -> Tensor:
+        """What follows the image encoder's last layer: the image tokens, (..., n, D) -> (..., n, D)."""
+
+    def apply(self, module: Any, batch: Tensor) -> Tensor:
+        """A module beside the layers, on the first axis' runs together, or on each alone where that must be."""
+
+    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+        """Run whole, (S, n, D) -> (S, n, D).
+
+        Args:
+            inputs: what enters layer 0.
+            memory: what the cross-attention looks at, if the block has one.
+            check: called once a layer; may raise `Cancelled`.
+            edit: called with every stage and its rows; gives the rows to go on with.
+        """
+
+    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
+        """Run whole and keep every stage; arguments as in `run`."""
+
+    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+        """The output of one run in which attention edges are removed, (S, n, D)."""
+
+    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+        """The cross-attention's weights in a base run, (S, H, n, T)."""
+
+    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
+        """The outputs of patched runs, (S, C, n, D); `memory` and `check` as in `run`."""
+
+
+class SteppedBlock:
+    """A block that is stepped layer by layer; how a layer is stepped is given by the kind of block.
 
     Args:
         layers: transformers' layer modules.
     """
 
-    #: What a row passes through in a layer, in this order; a context is an attention's heads before its projection.
     stages: tuple[str, ...]
-    #: Attention heads of a layer.
     heads: int
-    #: Whether its modules are called for one run at a time, because somebody's hooks may be in them.
     one_by_one = False
 
     def __init__(self, layers: Iterable[Any]) -> None:
@@ -152,22 +204,20 @@ class Block:
         raise NotImplementedError
 
     def tokens(self, output: Tensor) -> Tensor:
-        """What follows the image encoder's last layer: the image tokens, (..., n, D) -> (..., n, D)."""
+        """See `Block.tokens`."""
         raise NotImplementedError
 
     def apply(self, module: Any, batch: Tensor) -> Tensor:
-        """A module beside the layers, on the first axis' runs together, or on each alone where that must be."""
-        if self.one_by_one:
-            return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
+        """See `Block.apply`."""
         output: Tensor = module(batch)
         return output
 
     def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
-        """The cross-attention's weights in a base run, (S, H, n, T)."""
+        """See `Block.cross_weights`."""
         return memory.weights(layer, base.values["self_attention"][layer])
 
     def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
-        """Run whole, (S, n, D) -> (S, n, D)."""
+        """See `Block.run`."""
         rows = inputs
         for layer in range(len(self.layers)):
             check()
@@ -175,13 +225,7 @@ class Block:
         return rows
 
     def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
-        """Run whole and keep every stage.
-
-        Args:
-            inputs: what enters layer 0, (S, n, D).
-            memory: what the cross-attention looks at, if the block has one.
-            check: called once a layer; may raise `Cancelled`.
-        """
+        """See `Block.record`."""
         values: dict[str, list[Tensor]] = {stage: [] for stage in self.stages}
 
         def keep(stage: str, rows: Tensor) -> Tensor:
@@ -192,7 +236,7 @@ class Block:
         return Activations(inputs, values)
 
     def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
-        """The output of one run in which attention edges are removed, (S, n, D); below the first it equals the base."""
+        """See `Block.cut`; below the first layer that is cut the run equals the base."""
         first = min(cut.layers)
         rows = base.into(first)
         for layer in range(first, len(self.layers)):
@@ -201,79 +245,53 @@ class Block:
             rows = self.step(layer, context, rows, memory, as_it_is, cut.of(layer, "cross_attention"))
         return rows
 
-    def resume(
-        self,
-        base: Activations,
-        source: Activations,
-        runs: Sequence[Sequence[State]],
-        memory: Memory | None,
-        check: Callable[[], None],
-        *,
-        samples: int,
-        diverged: bool = False,
-    ) -> Tensor:
-        """The outputs of patched runs.
-
-        Args:
-            base: the run they equal where nothing is patched.
-            source: the run from which the patched states are taken.
-            runs: for each run the states of this block that are patched; may be empty.
-            memory: what the cross-attention looks at.
-            check: called once a layer; may raise `Cancelled`.
-            samples: S.
-            diverged: every run differs from the base already below layer 0 (its memory does).
-
-        Returns:
-            (S, C, n, D).
-        """
-        depth = len(self.layers)
-        starts = [-1 if diverged else min((state.layer for state in states), default=depth) for states in runs]
-        order = sorted(range(len(runs)), key=starts.__getitem__)
+    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
+        """See `Block.resume`."""
+        base, samples, runs = patches.base, patches.samples, patches.runs
         positions, width = base.inputs.shape[1:]
-        whole = base.inputs[:, None].expand(samples, starts.count(-1), positions, width)
-        plans = _plans([runs[run] for run in order], sorted(starts), depth, positions, base.inputs.device)
-
-        for layer, plan in enumerate(plans):
+        plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
+        whole = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
+        for layer, here in enumerate(plan.layers):
             check()
             count = whole.shape[1]
-            if not (count or plan.born):
+            if not (count or here.born):
                 continue
-            rows = self._plan_rows(layer, whole, base, source, memory, plan, samples)
+            rows = self._plan_rows(layer, whole, patches, memory, here)
             whole = rows[:, : count * positions].view(samples, count, positions, width)
-            if plan.born:
-                new = base.values["block_output"][layer][:, None].expand(samples, plan.born, -1, -1).clone()
-                if len(plan.rows.slots):
-                    new[:, plan.rows.slots, plan.rows.positions] = rows[:, count * positions :]
-                if len(plan.late.slots):
-                    late = source.values["block_output"][layer][:, plan.late.positions]
-                    new[:, plan.late.slots, plan.late.positions] = late
-                whole = torch.cat([whole, new], dim=1)
+            if here.born:
+                whole = torch.cat([whole, self._born(layer, patches, here, rows[:, count * positions :])], dim=1)
 
         missing = len(runs) - whole.shape[1]
         if missing:  # runs that patch nothing here
             whole = torch.cat([whole, base.output[:, None].expand(samples, missing, -1, -1)], dim=1)
-        if order == sorted(order):
-            return whole
-        back = torch.tensor(sorted(range(len(order)), key=order.__getitem__), device=whole.device)
-        return whole[:, back]
+        return whole if plan.back is None else whole[:, plan.back]
+
+    def _born(self, layer: int, patches: Patches, plan: LayerPlan, rows: Tensor) -> Tensor:
+        """The outputs of the runs that begin in a layer, (S, born, n, D), given their patched rows."""
+        outputs = patches.base.values["block_output"][layer]
+        new = outputs[:, None].expand(patches.samples, plan.born, -1, -1).clone()
+        if len(plan.rows):
+            new[:, plan.rows.slots, plan.rows.positions] = rows
+        if len(plan.late):
+            late = patches.source.values["block_output"][layer][:, plan.late.positions]
+            new[:, plan.late.slots, plan.late.positions] = late
+        return new
 
     def _plan_rows(
         self,
         layer: int,
         whole: Tensor,
-        base: Activations,
-        source: Activations,
+        patches: Patches,
         memory: Memory | None,
-        plan: _LayerPlan,
-        samples: int,
+        plan: LayerPlan,
     ) -> Tensor:
         """Step a layer: all rows of the diverged runs, then the patched rows of those that begin here, (S, R, D)."""
-        width = whole.shape[-1]
+        base, source, samples, width = patches.base, patches.source, patches.samples, whole.shape[-1]
         contexts, residuals = [], []
         if whole.shape[1]:
             contexts.append(self.self_context(layer, whole))
             residuals.append(whole.reshape(samples, -1, width))
-        if len(plan.rows.slots):
+        if len(plan.rows):
             at = plan.rows.positions
             contexts.append(base.values["self_context"][layer][:, at].expand(samples, -1, -1))
             residuals.append(base.into(layer)[:, at].expand(samples, -1, -1))
@@ -295,91 +313,3 @@ class Block:
 
         # `cat` also makes the copy that the edits write into.
         return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), memory, replace)
-
-
-def _plans(
-    runs: Sequence[Sequence[State]], starts: Sequence[int], depth: int, positions: int, device: torch.device
-) -> list[_LayerPlan]:
-    """What is to be done in each layer, made and moved to the device before the first one is computed.
-
-    Args:
-        runs: the states that each run patches, in the order in which the runs diverge.
-        starts: the layer in which each diverges; -1 before the first, `depth` never.
-        depth: number of layers.
-        positions: n.
-        device: where the indices are needed.
-    """
-    plans = []
-    for layer in range(depth):
-        count = sum(start < layer for start in starts)
-        plan = _LayerPlan(count, positions, born=starts.count(layer))
-        for slot, (start, states) in enumerate(zip(starts, runs, strict=True)):
-            if start <= layer:
-                plan.add(slot, [state for state in states if state.layer == layer])
-        plan.place(device)
-        plans.append(plan)
-    return plans
-
-
-class _Places:
-    """Where rows go and where they come from: slot (a run's or a row's index), position in the source, head if any."""
-
-    slots: Any
-    positions: Any
-    heads: Any
-
-    def __init__(self) -> None:
-        self.slots, self.positions, self.heads = [], [], []
-
-    def add(self, slot: int, position: int, head: int | None = None) -> None:
-        self.slots.append(slot)
-        self.positions.append(position)
-        if head is not None:
-            self.heads.append(head)
-
-    def place(self, device: torch.device) -> None:
-        """Turn the lists into index tensors."""
-        for name in ("slots", "positions", "heads"):
-            setattr(self, name, torch.tensor(getattr(self, name), dtype=torch.long, device=device))
-
-
-class _LayerPlan:
-    """Which rows are computed and which are replaced in one layer.
-
-    Slots number the runs in the order in which they diverge; the first `count` have, and hold n rows each. Of a run
-    that begins here only the patched positions are `rows`; where the whole block output is replaced (`late`), not even
-    those.
-    """
-
-    def __init__(self, count: int, positions: int, born: int) -> None:
-        self._count, self._positions = count, positions
-        self.born = born
-        self.edits: dict[str, _Places] = {}
-        self.rows, self.late = _Places(), _Places()
-
-    def add(self, slot: int, states: Sequence[State]) -> None:
-        """Plan the states that a run patches in this layer."""
-        born = slot - self._count
-        if born < 0:
-            for state in states:
-                self._edit(state, slot * self._positions + state.position)
-            return
-        late = {state.position for state in states if stage_of(state) == "block_output"}
-        for position in sorted(late):
-            self.late.add(born, position)
-        row_of: dict[int, int] = {}
-        for state in states:
-            if state.position in late:
-                continue
-            if state.position not in row_of:
-                row_of[state.position] = self._count * self._positions + len(self.rows.slots)
-                self.rows.add(born, state.position)
-            self._edit(state, row_of[state.position])
-
-    def place(self, device: torch.device) -> None:
-        """Move all indices to the device."""
-        for places in (self.rows, self.late, *self.edits.values()):
-            places.place(device)
-
-    def _edit(self, state: State, row: int) -> None:
-        self.edits.setdefault(stage_of(state), _Places()).add(row, state.position, state.head)

@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import CONTEXTS, Activations, Block, Cut, Edit, as_it_is, stage_of
+from blip_trace_widget.forward import Activations, Cut, Edit, Patches, as_it_is
 from blip_trace_widget.memory import Memory, part_of
+from blip_trace_widget.patch_plan import CONTEXTS, stage_of
 from blip_trace_widget.sites import BlockSites, State
 
 #: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
@@ -27,7 +28,7 @@ Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
 
 
-class HookedBlock(Block):
+class HookedBlock:
     """A block whose own forward is run under hooks.
 
     Args:
@@ -41,7 +42,7 @@ class HookedBlock(Block):
     one_by_one = True
 
     def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
-        super().__init__(layers)
+        self.layers = list(layers)
         self.heads = heads
         self._stack, self._last, self._sites = stack, last, sites.sites
         # Stage -> the module below a layer, and whether it is its input.
@@ -50,8 +51,12 @@ class HookedBlock(Block):
         self.stages = tuple(self._points)
 
     def tokens(self, output: Tensor) -> Tensor:
-        """The image tokens that the last layer's output gives, (..., n, D) -> (..., n, D)."""
+        """See `Block.tokens`."""
         return self.apply(self._last, output.flatten(0, -3)).view(output.shape)
+
+    def apply(self, module: Any, batch: Tensor) -> Tensor:
+        """See `Block.apply`; each run alone."""
+        return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
 
     def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """See `Block.run`; edits see one run, (1, n, D)."""
@@ -110,25 +115,16 @@ class HookedBlock(Block):
             handle.remove()
         return torch.cat(found)
 
-    def resume(
-        self,
-        base: Activations,
-        source: Activations,
-        runs: Sequence[Sequence[State]],
-        memory: Memory | None,
-        check: Callable[[], None],
-        *,
-        samples: int,
-        diverged: bool = False,
-    ) -> Tensor:
+    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
         """See `Block.resume`; nothing is resumed, every run is done whole."""
+        base, runs, samples = patches.base, patches.runs, patches.samples
         seen = None if memory is None else memory.states()
         outputs = []
         for at in range(samples):
             one = slice(at, at + 1)
-            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), source.part(one)
+            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), patches.source.part(one)
             for run, states in enumerate(runs):
-                if states or diverged:
+                if states or patches.diverged:
                     edit = self._replacing(states, taken)
                     outputs.append(self._pass(inputs, _of_run(seen, at, run), check, edit))
                 else:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blip_trace_widget.budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 from blip_trace_widget.calls import Check, no_check
-from blip_trace_widget.forward import Activations, words_of
+from blip_trace_widget.forward import Activations, Patches, words_of
 from blip_trace_widget.image_tokens import Sight
 from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
@@ -184,9 +184,8 @@ class Runner:
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
             memory = SwapMemory(layers, base.sight.memory, source.sight.memory, groups[part])
             nothing: list[list[State]] = [[] for _ in groups[part]]
-            encoded = self.model.question_encoder.resume(
-                base.encoder, source.encoder, nothing, memory, check, samples=samples, diverged=True
-            )
+            patches = Patches(base.encoder, source.encoder, nothing, samples, diverged=True)
+            encoded = self.model.question_encoder.resume(patches, memory, check)
             return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
 
         return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
@@ -246,27 +245,14 @@ class Runner:
             block = self.model.image_encoder
             assert base.sight.activations is not None
             assert source.sight.activations is not None
-            seen = block.resume(
-                base.sight.activations,
-                source.sight.activations,
-                states["image_encoder"],
-                None,
-                check,
-                samples=samples,
-            )
+            patches = Patches(base.sight.activations, source.sight.activations, states["image_encoder"], samples)
+            seen = block.resume(patches, None, check)
             memory = TokenMemory(self.model.question_encoder.layers, block.tokens(seen))
             diverged = True
         encoded = base.encoder.output[:, None]
         if diverged or any(states["question_encoder"]):
-            encoded = self.model.question_encoder.resume(
-                base.encoder,
-                source.encoder,
-                states["question_encoder"],
-                memory,
-                check,
-                samples=samples,
-                diverged=diverged,
-            )
+            patches = Patches(base.encoder, source.encoder, states["question_encoder"], samples, diverged)
+            encoded = self.model.question_encoder.resume(patches, memory, check)
             diverged = True
         return self._decode_all(base, source, encoded, states["answer_decoder"], samples, check, diverged=diverged)
 
@@ -284,8 +270,8 @@ class Runner:
         """Logits of many runs from their question encoders' output, (S, C or 1, question tokens, width)."""
         block = self.model.answer_decoder
         memory = TokenMemory(block.layers, encoded)
-        output = block.resume(base.decoder, source.decoder, states, memory, check, samples=samples, diverged=diverged)
-        return self.logits(output)
+        patches = Patches(base.decoder, source.decoder, states, samples, diverged)
+        return self.logits(block.resume(patches, memory, check))
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:
