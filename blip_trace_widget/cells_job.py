@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
+from blip_trace_widget.grid import Cell, grid_cells
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.results import Effect
 from blip_trace_widget.stage import Patched, Stage
-from blip_trace_widget.tracer import Cell, Tracer
+from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import Job, Slices
 
 #: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
@@ -119,10 +121,12 @@ class CellsJob:
         if len(missing) * samples * self._pace[view.block] > LIVE_SECONDS:
             return None
         started = time.monotonic()
-        grid = tracer.cells(view.block, view.site, view.head, view.window)
+        grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
         todo = [cell for cell in grid if cell.index in missing]
         if todo:
-            for part, scores, _ in tracer.patched_scores([cell.states for cell in todo], view.direction, job.cancelled):
+            for part, scores, _ in patched_scores(
+                tracer.case, [cell.states for cell in todo], view.direction, job.cancelled
+            ):
                 _write(cells, todo[part], scores)
             self._pace[view.block] = (time.monotonic() - started) / (len(todo) * samples)
         return Patched(_patched(tracer, chosen, view, job), chosen, view) if there else None
@@ -184,7 +188,7 @@ class CellsJob:
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = tracer.cells(view.block, view.site, view.head, view.window)
+            grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
             todo = [cell for cell in grid if cell.index in missing]
             if in_sight is not None:
                 todo.sort(key=lambda cell: cell.position not in in_sight)
@@ -201,7 +205,7 @@ class CellsJob:
         done = 0
         try:
             runs = [cell.states for cell in todo]
-            for part, scores, share in tracer.patched_scores(runs, view.direction, job.cancelled):
+            for part, scores, share in patched_scores(tracer.case, runs, view.direction, job.cancelled):
                 with self._desk.lock:
                     if job.cancelled.is_set():
                         return
@@ -254,7 +258,7 @@ def _patched(tracer: Tracer, chosen: Chosen, view: View, job: Job) -> Effect:
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in chosen.patches]
         return tracer.patch_image_tokens(tokens, view.direction, job.cancelled)  # type: ignore[arg-type]
-    grid = tracer.cells(view.block, view.site, view.head, view.window)
+    grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
     states = [state for cell in grid if cell.index in set(chosen.cells) for state in cell.states]
     return tracer.patch(states, view.direction, job.cancelled)  # type: ignore[arg-type]
 

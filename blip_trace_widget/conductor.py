@@ -19,12 +19,13 @@ from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget import figure
-from blip_trace_widget.calls import Computing, ModelChangedError
 from blip_trace_widget.cells_job import CellsJob
 from blip_trace_widget.comparison import Comparison
+from blip_trace_widget.computing import Computing, ModelChangedError
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import UPDATE, Desk
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import View
 from blip_trace_widget.head_map import HeadMap
 from blip_trace_widget.inputs import Inputs
@@ -149,7 +150,9 @@ class Conductor:
             if on and not stage.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                self.comparison.keep(self.tracer.as_trace(stage.cells.samples, **self.inputs.view._asdict()), code)
+                self.comparison.keep(
+                    as_trace(self.tracer.case, stage.cells.samples, **self.inputs.view._asdict()), code
+                )
             else:
                 self.comparison.let_go()
             if stage.has_grid:

@@ -21,6 +21,7 @@ from PIL import Image
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.differences import Difference
+from blip_trace_widget.grid import grid_cells
 from blip_trace_widget.grids import Chosen
 from blip_trace_widget.results import Trace
 from blip_trace_widget.sites import State, as_states, one_of
@@ -144,7 +145,7 @@ def python(
     lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
     if chosen.cells:
         names.add("State")
-        grid = tracer.cells(view.block, view.site, view.head, view.window)
+        grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
         states = as_states([state for cell in grid if cell.index in set(chosen.cells) for state in cell.states])
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(view.direction)},", ")"]

@@ -28,7 +28,8 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from blip_trace_widget import __version__
 from blip_trace_widget.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.blocks import ImageBlock, TextBlock
-from blip_trace_widget.calls import Computing, ModelChangedError, glances, told
+from blip_trace_widget.calls import told
+from blip_trace_widget.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.forward import Block
 from blip_trace_widget.hooked import HookedBlock, Stack

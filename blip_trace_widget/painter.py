@@ -19,8 +19,10 @@ from blip_trace_widget import overlay as maps
 from blip_trace_widget import wording
 from blip_trace_widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
+from blip_trace_widget.grid import as_image_token_trace
 from blip_trace_widget.grids import Cells, inputs_of
 from blip_trace_widget.maps import squares
+from blip_trace_widget.patching import image_token_scores
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.worker import Job, Slices
@@ -147,7 +149,7 @@ class Painter:
             _, groups = squares(*tracer.model.grid, self.square)
         flat = kept.samples.reshape(kept.samples.shape[0], -1)
         started = reported = time.monotonic()
-        runs = tracer.image_token_scores([groups[at] for at in todo], direction, job.cancelled)
+        runs = image_token_scores(tracer.case, [groups[at] for at in todo], direction, job.cancelled)
         try:
             for part, scores, share in runs:
                 with self._desk.lock:
@@ -168,7 +170,7 @@ class Painter:
     def _show_effects(self, left: str = "") -> None:
         tracer, generation, samples = self._stage.tracer, self._stage.computed, self._squares().samples
         assert generation is not None
-        trace = tracer.as_image_token_trace(samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
         self._show(maps.effects(trace, self.overlay, generation, left))
 
     def _show(self, shown: Mapping[str, Any]) -> None:

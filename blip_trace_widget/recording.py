@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 from blip_trace_widget import figure, files
 from blip_trace_widget.calls import Progress, as_progress
 from blip_trace_widget.corruption import GaussianNoise
+from blip_trace_widget.grid import whole_trace
+from blip_trace_widget.noise_curve_runs import noise_curve
+from blip_trace_widget.question_view import QuestionView
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
 from blip_trace_widget.sites import BLOCKS, SITES, named
 
 if TYPE_CHECKING:
     from blip_trace_widget.protocol import Curve
-    from blip_trace_widget.tracer import Tracer
 
 
 def record(
-    tracer: Tracer,
+    tracer: QuestionView,
     path: str | os.PathLike[str],
     blocks: str | Iterable[str] | None,
     sites: str | Iterable[str] | None,
@@ -49,7 +51,7 @@ def record(
         for each in tracers:
             scene = replace(_scene(each), curve=curve)
             for block, site in grids:
-                traces.append(replace(each.whole_trace(block, site, direction, cancel), scene=scene))
+                traces.append(replace(whole_trace(each.case, block, site, direction, cancel), scene=scene))
                 report(len(traces), len(grids) * len(tracers))
     finally:
         close()
@@ -87,7 +89,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Trace, ...]:
     return tuple(Trace(**each) for each in (fields["traces"] if kind is files.RECORDING else [fields]))
 
 
-def _grids(tracer: Tracer, blocks: Sequence[str] | None, sites: Sequence[str] | None) -> list[tuple[str, str]]:
+def _grids(tracer: QuestionView, blocks: Sequence[str] | None, sites: Sequence[str] | None) -> list[tuple[str, str]]:
     """Block and site of each grid: of those that were asked for the ones that there are."""
     if blocks is None:
         blocks = [block for block in BLOCKS if not figure.closed_because(tracer.corruption, block)]
@@ -104,13 +106,13 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
     return [named(argument, name, known) for name in names]
 
 
-def _scene(tracer: Tracer) -> Scene:
+def _scene(tracer: QuestionView) -> Scene:
     assert tracer.scene is not None  # one corruption has one as another does, whatever its factor
     return tracer.scene
 
 
-def _curve(tracer: Tracer, cancel: Callable[[], bool] | Any) -> Curve | None:
+def _curve(tracer: QuestionView, cancel: Callable[[], bool] | Any) -> Curve | None:
     if not isinstance(tracer.corruption, GaussianNoise):
         return None
-    curve = tracer.noise_curve(cancel=cancel)
+    curve = noise_curve(tracer.case, cancel=cancel)
     return figure.curve(curve.factors, curve.scores, curve.clean, 0)

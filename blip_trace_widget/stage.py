@@ -18,6 +18,7 @@ import numpy as np
 
 from blip_trace_widget import figure
 from blip_trace_widget.comparison import Comparison
+from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Effect, Trace
@@ -198,5 +199,5 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    trace = tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
     return replace(trace, known=cells.there.copy())

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from blip_trace_widget import figure, wording
-from blip_trace_widget.calls import ModelChangedError
 from blip_trace_widget.cells_job import CellsJob, can_patch
+from blip_trace_widget.computing import ModelChangedError
 from blip_trace_widget.desk import UPDATE, Desk
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import Sheet, inputs_of
@@ -101,10 +101,7 @@ class UpdateJob:
         try:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
-            for step in tracer.steps:
-                self._stage.screen.show_traits(doing=wording.STEPS[step])
-                tracer.prepare(job.cancelled, step)
-            tracer.prepare(job.cancelled)
+            tracer.prepare(job.cancelled, lambda step: self._stage.screen.show_traits(doing=wording.STEPS[step]))
             version = tracer.model.version
             sheet = self.sheet_of(tracer)
             with self._desk.lock:
