@@ -28,7 +28,8 @@ from blip_trace_widget.sites import State, as_states, one_of
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
-    from blip_trace_widget.grids import View
+    from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.grids import View
 
 #: What the pictures are called that are saved for the code.
 PICTURE, OTHER = "picture.png", "other.png"
