@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from blip_trace_widget.forward import Activations, words_of
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
-from blip_trace_widget.sites import BLOCKS, BlockSites
+from blip_trace_widget.states import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
 
 if TYPE_CHECKING:

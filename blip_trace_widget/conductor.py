@@ -33,8 +33,8 @@ from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.shelf import Shelf
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Patched, Screen, Stage, trace_of
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Cell, Tracer
 from blip_trace_widget.worker import Job, Slices, worker_of
 

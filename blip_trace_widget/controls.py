@@ -17,17 +17,12 @@ import traitlets
 from PIL import Image
 
 from blip_trace_widget import figure
-from blip_trace_widget.corruption import (
-    Corruption,
-    ImageSwap,
-    checked_factor,
-    checked_region,
-    plain_region,
-)
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.corruption import Corruption, ImageSwap, checked_factor, checked_region, plain_region
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.surface import Surface
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.unpicklable import Unpicklable

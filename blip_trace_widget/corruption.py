@@ -18,9 +18,11 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.sites import named, whole_number
+from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.choices import GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.summaries import region_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +31,6 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.model import BlipVqa
 
-NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
-Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
-Goal: TypeAlias = Literal["mean", "zero"]
-
-NOISE_KINDS = ("multiplicative", "additive")
-#: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
-PLACES = ("patch_embeddings", "image_embeddings")
-#: What `MeanAblation` puts in the place of image tokens.
-GOALS = ("mean", "zero")
 MAX_SAMPLES = 10_000
 #: Beyond this, float32 overflows somewhere in the model.
 MAX_FACTOR = 1e6
@@ -314,12 +307,6 @@ def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> tor
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
     """A region as plain JSON."""
     return None if region is None else [list(row) for row in region]
-
-
-def region_size(region: Sequence[Sequence[bool]]) -> str:
-    """A region in short: how many patches it has."""
-    patches = [patch for row in region for patch in row]
-    return f"{sum(patches)} of {len(patches)} patches"
 
 
 def checked_factor(name: str, value: object) -> float:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import Chosen
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import State, as_states, one_of
+from blip_trace_widget.states import State, as_states
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:

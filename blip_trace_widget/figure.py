@@ -18,26 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blip_trace_widget import protocol, wording
-from blip_trace_widget.corruption import (
-    GOALS,
-    NOISE_KINDS,
-    PLACES,
-    Corruption,
-    GaussianNoise,
-    ImageSwap,
-    MeanAblation,
-    QuestionSwap,
-    plain_region,
-)
+from blip_trace_widget.choices import GOALS, NOISE_KINDS, PLACES
+from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, plain_region
 from blip_trace_widget.demo import examples
 from blip_trace_widget.drawing.colors import THEMES, palette
 from blip_trace_widget.drawing.words import is_negligible
 from blip_trace_widget.grids import Chosen, View
-from blip_trace_widget.metrics import METRICS, TotalEffect
+from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.overlay import OVERLAYS
 from blip_trace_widget.results import Effect, Run, Top, Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, TEXT_BLOCKS
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, TEXT_BLOCKS
+from blip_trace_widget.statistics import TotalEffect
 from blip_trace_widget.tracer import Tracer
 
 #: Longest side of the picture that is sent to the front end.
@@ -56,7 +48,7 @@ CULPRITS = {
     "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
 }
 #: What each trait accepts that is one of several names.
-CHOICES = {
+CHOICES: dict[str, list[str]] = {
     "metric": list(METRICS),
     "corruption": list(CULPRITS),
     "kind": list(NOISE_KINDS),

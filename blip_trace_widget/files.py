@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, one_of, whole_number
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State
 
 if TYPE_CHECKING:
     from blip_trace_widget.results import Trace

@@ -16,8 +16,8 @@ import numpy as np
 from blip_trace_widget.desk import MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.grids import View
 from blip_trace_widget.maps import HeadTrace
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Stage
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.worker import Job, Slices
 
 

@@ -35,7 +35,7 @@ from blip_trace_widget.hooked import HookedBlock, Stack
 from blip_trace_widget.loading import load
 from blip_trace_widget.modules import active_adapters, changed_modules
 from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.surroundings import exact_convolution
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.weights import Watch, weights_hash

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import files, summaries
-from blip_trace_widget.metrics import quiet, standard_error
-from blip_trace_widget.sites import State
+from blip_trace_widget.states import State
+from blip_trace_widget.statistics import quiet, standard_error
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:

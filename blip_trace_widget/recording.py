@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget import figure, files
 from blip_trace_widget.calls import Progress, as_progress
+from blip_trace_widget.checks import named
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, SITES, named
+from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:
     from blip_trace_widget.protocol import Curve

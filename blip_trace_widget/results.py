@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import files, summaries
 from blip_trace_widget.effect_grid import CellEffect, EffectGrid
-from blip_trace_widget.metrics import standard_error
 from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
-from blip_trace_widget.positions import position_of
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import State, window_layers
+from blip_trace_widget.states import State, position_of, window_layers
+from blip_trace_widget.statistics import standard_error
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import protocol
+from blip_trace_widget.checks import conforms
 
 #: The most bytes of a picture that is read from a file.
 MAX_PICTURE_BYTES = 4 * 2**20
@@ -72,5 +73,5 @@ class Scene:
         for name, picture in pictures.items():
             if picture.dtype != np.uint8 or picture.ndim != 1 or picture.size > MAX_PICTURE_BYTES:
                 raise ValueError(f"{name}: expected at most {MAX_PICTURE_BYTES >> 20} MB, got {picture.shape}")
-        parts: dict[str, Any] = {name: protocol.conforms(name, told[name], shape) for name, shape in shapes.items()}
+        parts: dict[str, Any] = {name: conforms(name, told[name], shape) for name, shape in shapes.items()}
         return cls(**parts | {name: picture.tobytes() for name, picture in pictures.items()})

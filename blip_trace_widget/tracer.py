@@ -39,19 +39,21 @@ from blip_trace_widget.calls import (
     kept_of,
     on_cpu,
 )
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.choices import MetricName
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_factor
 from blip_trace_widget.image_tokens import ImageTokens
 from blip_trace_widget.knockout import Knockout, KnockoutTrace, knock_out, knock_out_by_layer
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
-from blip_trace_widget.metrics import Metric, MetricName, Target, TotalEffect, as_metric, effects
+from blip_trace_widget.metrics import Metric, Target, as_metric
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.model_of import as_model
 from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.positions import Positions, image_tokens, position_of
+from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import (
+from blip_trace_widget.states import (
     BLOCKS,
     DIRECTIONS,
     SITES,
@@ -63,11 +65,10 @@ from blip_trace_widget.sites import (
     TextBlockName,
     as_states,
     listed_states,
-    named,
-    one_of,
-    whole_number,
+    position_of,
     windowed,
 )
+from blip_trace_widget.statistics import TotalEffect, effects
 from blip_trace_widget.unpicklable import Unpicklable
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.

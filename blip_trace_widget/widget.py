@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import drawing, export, figure, protocol, recording
 from blip_trace_widget.asking import ASKED, Asking
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
@@ -36,7 +37,7 @@ from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import on_worker
 

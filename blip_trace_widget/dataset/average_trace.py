@@ -20,9 +20,9 @@ from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.drawing import words
-from blip_trace_widget.metrics import Effects, standard_error
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results import Trace
+from blip_trace_widget.statistics import Effects, standard_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

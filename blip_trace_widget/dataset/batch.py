@@ -23,13 +23,16 @@ import numpy as np
 
 from blip_trace_widget import figure
 from blip_trace_widget.bases import clean_together
+from blip_trace_widget.checks import named, one_of
+from blip_trace_widget.choices import MetricName
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
-from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, MetricName, as_metric, kl_divergence
+from blip_trace_widget.metrics import METRICS, Metric, as_metric, kl_divergence
 from blip_trace_widget.pictures import as_image, picture_hash
-from blip_trace_widget.sites import BLOCKS, SITES, BlockName, SiteName, named, one_of
+from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
+from blip_trace_widget.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:

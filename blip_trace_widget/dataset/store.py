@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
     import pyarrow as pa

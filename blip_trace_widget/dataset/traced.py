@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.results import Trace
 from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,6 +19,7 @@ import numpy as np
 import traitlets
 
 from blip_trace_widget import export, figure
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.controls import Refused
 from blip_trace_widget.dataset.alignment import Roles
 from blip_trace_widget.dataset.average_trace import AverageTrace, average, interval
@@ -28,7 +29,6 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.history import History
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import one_of
 from blip_trace_widget.widget import TraceWidget
 
 if TYPE_CHECKING:
