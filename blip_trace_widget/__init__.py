@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
     from blip_trace_widget.readouts import Attention, LogitLens
-    from blip_trace_widget.results import Effect, Run, Trace, load_trace
+    from blip_trace_widget.results import Trace, load_trace
+    from blip_trace_widget.run import Effect, Run
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
@@ -45,7 +46,7 @@ _HOMES = {
     "DatasetTrace": "dataset.traced",
     "Difference": "differences",
     "Direction": "states",
-    "Effect": "results",
+    "Effect": "run",
     "GaussianNoise": "corruption",
     "HeadTrace": "maps",
     "ImageSwap": "corruption",
@@ -59,7 +60,7 @@ _HOMES = {
     "NoiseCurve": "noise_curve",
     "NoiseKind": "choices",
     "QuestionSwap": "corruption",
-    "Run": "results",
+    "Run": "run",
     "Sample": "dataset.samples",
     "SiteName": "states",
     "State": "states",

@@ -1,7 +1,7 @@
 """States of the model and the one table of what can be patched.
 
-For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose output
-it is. Everything that lists, validates or shows sites reads `BLOCKS`.
+For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
+output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
 Cost: none; knows neither torch nor the model's weights.
 Ends: at names. How a state is computed and replaced is `blip_trace_widget.forward`'s.
 """
