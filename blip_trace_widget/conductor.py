@@ -14,9 +14,9 @@ Everything here happens under `lock`, but for the computing itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View, inputs_of
 from blip_trace_widget.head_map import HeadMap
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Effect, Trace
@@ -42,6 +43,15 @@ from blip_trace_widget.worker import Job, Slices, worker_of
 LIVE_SECONDS = 0.3
 #: Room for the grids of other inputs.
 KEPT_BYTES = 64 * 2**20
+#: Inputs that are typed: what was refused is named.
+TEXTS = ("question", "foil", "other_question")
+
+
+class Request(NamedTuple):
+    """A change of a tracer's arguments: their names, and the inputs that have the new ones."""
+
+    names: frozenset[str]
+    inputs: Inputs
 
 
 class Conductor:
@@ -50,7 +60,7 @@ class Conductor:
     Args:
         tracer: what to begin with.
         screen: where to show it.
-        view: the grid to begin with.
+        inputs: what the tracer stands for, and what is in view.
         square: side of the squares of a map over the picture, in patches.
         before: whose place it takes at that screen.
 
@@ -63,23 +73,23 @@ class Conductor:
         self,
         tracer: Tracer,
         screen: Screen,
-        view: View | None = None,
+        inputs: Inputs,
         square: int = 1,
         before: Conductor | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
         self.generation: int = 0 if before is None else before.generation + 1
-        self.chosen = Chosen()
-        self._chosen_for = 0  # the generation for which that was selected
+        self._chosen_for = 0  # the generation for which the selection was made
         self._screen = screen
-        self._stage = Stage(tracer, screen, view or View())
+        self._stage = Stage(tracer, screen, inputs)
+        self._good = inputs  # those that the tracer on show stands for
         worker = worker_of(tracer.model.hf)
         self._desk = Desk(worker, self._failed, self.lock, self._outdated)
         self._errands = Desk(worker, self._failed, self.lock)
         self.painter = Painter(self._stage, self._desk, square)
         self.heads = HeadMap(self._stage, self._desk)
         self._curve = CurveLine(self._stage, self._desk)
-        self._requests: list[dict[str, Any]] = []  # changes of the tracer that are not computed yet, the oldest first
+        self._requests: list[Request] = []  # that are not computed yet, the oldest first
         self._one_by_one = False
         self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
         self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
@@ -95,9 +105,19 @@ class Conductor:
         return self._stage.tracer
 
     @property
+    def inputs(self) -> Inputs:
+        """What is asked."""
+        return self._stage.inputs
+
+    @property
     def view(self) -> View:
         """The grid in view."""
-        return self._stage.view
+        return self.inputs.view
+
+    @property
+    def chosen(self) -> Chosen:
+        """What is patched."""
+        return self.inputs.chosen
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -105,59 +125,71 @@ class Conductor:
         """Compute and show the tracer's two runs, and what is in view."""
         self._desk.submit("update", UPDATE, self._update)
 
-    def change(self, **changes: Any) -> None:
-        """Change arguments of the tracer (as in `Tracer.replace`)."""
+    def change(self, request: int = 0, **changes: Any) -> None:
+        """Change some of the inputs, and what must change with them; `request` is answered once it is done."""
         with self.lock:
-            self._requests = [each for each in self._requests if not each.keys() <= changes.keys()] + [changes]
-            self._desk.cancel(keep=("update",) if set(changes) == {"corruption"} else ())
-            self._patch_requests.clear()  # they were for what there was before
-            self.generation += 1
-            self._screen.show_traits(generation=self.generation, error="")
-            self.begin()
+            self.ask(self.inputs.changed(self.tracer.model, **changes), request)
 
-    def look_at(self, view: View) -> None:
+    def ask(self, inputs: Inputs, request: int = 0) -> None:
+        """Ask something else: whatever differs from what was asked before is computed and shown."""
+        with self.lock:
+            before = self.inputs
+            self._set(inputs)
+            names = inputs.differing(before)
+            if names:
+                self._renew(Request(names, inputs))
+            if inputs.view != before.view:
+                self._look_at(before.view)
+            if inputs.chosen != before.chosen or request:
+                self._choose(request, again=inputs.chosen == before.chosen)
+
+    def _set(self, inputs: Inputs) -> None:
+        self._stage.inputs = inputs
+        self._screen.show_inputs(inputs)
+
+    def _renew(self, request: Request | None = None) -> None:
+        """Begin a new generation: of other inputs, or of a model that has changed."""
+        if request is not None:  # it takes the place of those that asked for nothing else
+            self._requests = [each for each in self._requests if not each.names <= request.names] + [request]
+        self._desk.cancel(keep=("update",) if request is not None and request.names == {"corruption"} else ())
+        self._patch_requests.clear()  # they were for what there was before
+        self.generation += 1
+        self._screen.show_traits(generation=self.generation, error="")
+        self.begin()
+
+    def _look_at(self, before: View) -> None:
         """Show another grid of the same runs."""
-        with self.lock:
-            self._desk.cancel(keep=("update", "curve", "overlay", "heads"))
-            if view.block != self.view.block:
-                if self.chosen.cells:
-                    self._unselect()
-                self._in_sight = None
-            self._stage.view = view
-            if self._stage.sheet.has(view.block):  # else it will be, after the update
-                self._rows = _rows(self.tracer, view)
-                self._stage.show_grid()
-                self._stage.show_others()
-                self._ask_again()
-                self.painter.look_at(self.chosen.cells)
-                self.heads.follow()
+        self._desk.cancel(keep=("update", "curve", "overlay", "heads"))
+        view = self.view
+        if view.block != before.block:
+            self._in_sight = None
+        if self._stage.sheet.has(view.block):  # else it will be, after the update
+            self._rows = _rows(self.tracer, view)
+            self._stage.show_grid()
+            self._stage.show_others()
+        if self._stage.computed == self.generation:  # else the update that is waiting goes on from here
+            self._ask_again()
+            self.painter.look_at(self.chosen.cells)
+            self.heads.follow()
 
-    def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
-        """Patch these cells of the grid in view, all in one run."""
-        self._choose(Chosen(cells=tuple(cells)), request)
-
-    def select_patches(self, patches: Sequence[CellIndex]) -> None:
-        """Patch these patches (row, column) of the picture, all in one run."""
-        self._choose(Chosen(patches=tuple(patches)))
-
-    def _choose(self, chosen: Chosen, request: int = 0) -> None:
-        with self.lock:
-            again = chosen == self.chosen and self._desk.pending(_patch_key(chosen))
-            self.chosen = chosen
-            self._chosen_for = self.generation
-            if request:  # a trait that changes and a message may ask for the same cells: one job answers both
-                self._patch_requests.setdefault(chosen, []).append(request)
-            if again:
-                return
-            self._desk.cancel("patch a set")
-            for older in [each for each in self._patch_requests if not each.one and each != chosen]:
-                self._answer(older, stopped=True)
-            self._screen.show_traits(error="")
-            self.painter.look_at(chosen.cells)
-            if not chosen:
-                self._stage.show_patched(None)
-            elif self._stage.computed == self.generation and self._stage.sheet.has(self.view.block):
-                self._patch(chosen)
+    def _choose(self, request: int, *, again: bool) -> None:
+        """Patch what is chosen, all in one run."""
+        chosen = self.chosen
+        again = again and self._desk.pending(_patch_key(chosen))
+        self._chosen_for = self.generation
+        if request:  # several may ask for the same cells: one job answers them all
+            self._patch_requests.setdefault(chosen, []).append(request)
+        if again:
+            return
+        self._desk.cancel("patch a set")
+        for older in [each for each in self._patch_requests if not each.one and each != chosen]:
+            self._answer(older, stopped=True)
+        self._screen.show_traits(error="")
+        self.painter.look_at(chosen.cells)
+        if not chosen:
+            self._stage.show_patched(None)
+        elif self._stage.computed == self.generation and self._stage.sheet.has(self.view.block):
+            self._patch(chosen)
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
@@ -275,12 +307,12 @@ class Conductor:
         with self.lock:
             if self._stage.computed is None or version == self._stage.version:
                 return False
-            self.change()
+            self._renew()
             return True
 
     def _failed(self, error: BaseException) -> None:
         if isinstance(error, ModelChangedError):
-            self.change()
+            self._renew()
             return
         if not isinstance(error, Cancelled):
             self._screen.show_traits(error=figure.complaint(error))
@@ -289,9 +321,11 @@ class Conductor:
         with self.lock:
             generation = self.generation
             requests = self._requests[:1] if self._one_by_one else list(self._requests)
-        changes = _merged(requests)
+            good, names = self._good, frozenset().union(*(each.names for each in requests))
+        for each in requests:
+            good = good.taking(each.names, each.inputs)
         try:
-            tracer = self.tracer.replace(**changes) if changes else self.tracer
+            tracer = self.tracer.replace(**good.arguments(names)) if names else self.tracer
             tracer.prepare(job.cancelled)
             version = tracer.model.version
             sheet = self._sheet_of(tracer)
@@ -308,7 +342,7 @@ class Conductor:
                     self._again()
                 self._stage.version = version
                 with self._screen.together():
-                    self._adopt(tracer, sheet, generation, changes, patched)
+                    self._adopt(tracer, sheet, generation, good, patched)
         yield
 
     def _sheet_of(self, tracer: Tracer) -> Sheet:
@@ -352,26 +386,24 @@ class Conductor:
         tracer: Tracer,
         sheet: Sheet,
         generation: int,
-        changes: dict[str, Any],
+        good: Inputs,
         patched: Patched | None,
     ) -> None:
-        """Show a tracer whose two runs are computed."""
+        """Show a tracer whose two runs are computed, and what it stands for."""
         stage = self._stage
+        names, self._good = good.differing(self._good), good
         self._carry_wishes(tracer, sheet)
         stage.tracer, stage.sheet, stage.computed = tracer, sheet, generation
         # What was clicked meanwhile is to be computed with the new tracer.
         self._desk.cancel(keep=("update",))
-        if {"image", "question"} & set(changes):
+        if {"image", "question"} & names:
             stage.unpin()
-        if "image" in changes:
-            self._screen.show_traits(picture=figure.picture(tracer.image))
+        if "image" in names:
+            self._screen.show_traits(picture=good.picture.jpeg)
         self._screen.show_traits(setup=figure.setup(tracer))
         stage.show_runs()
         if not sheet.has(self.view.block) and generation != self.generation:
             return  # the next update is waiting already, and may open this block
-        if not sheet.has(self.view.block):  # its states are the same in both runs now
-            stage.view = self.view._replace(block=View().block)
-            self._screen.show_traits(block=self.view.block)
         other_rows = self._rows != (rows := _rows(tracer, self.view))
         if other_rows and self._rows is not None and self._chosen_for < generation and self.chosen.cells:
             self._unselect()
@@ -402,15 +434,15 @@ class Conductor:
         else:
             sheet.want_as(stage.sheet, same_words=False)
 
-    def _settle(self, requests: Sequence[dict[str, Any]]) -> None:
+    def _settle(self, requests: Sequence[Request]) -> None:
         """These requests are done with; others stay."""
         self._requests = [each for each in self._requests if not any(each is done for done in requests)]
         self._one_by_one = self._one_by_one and bool(self._requests)
 
-    def _refuse(self, job: Job, error: Exception, requests: Sequence[dict[str, Any]]) -> None:
+    def _refuse(self, job: Job, error: Exception, requests: Sequence[Request]) -> None:
         """An update failed. Of several requests each is tried alone; one is let go, and said why.
 
-        What the screen says of it goes back to the last good state; what else was asked stays asked.
+        What was asked with it goes back to the last good state; what else was asked stays asked.
         """
         with self.lock:
             if job.cancelled.is_set():
@@ -420,10 +452,14 @@ class Conductor:
                 self.begin()
                 return
             self._settle(requests)
-            self._screen.show_traits(error=figure.complaint(error))
-            refused = _merged(requests).keys() - _merged(self._requests).keys()
+            refused = frozenset().union(*(each.names for each in requests))
+            refused -= frozenset().union(*(each.names for each in self._requests))
+            before = self.inputs
+            now = before.taking(refused, self._good).fitted(self.tracer.model)
+            self._stage.inputs = now
+            self._screen.show_traits(error=_said(figure.complaint(error), before, now))
             if refused:
-                self._screen.go_back(self.tracer, refused)
+                self._screen.show_inputs(now, mended=True)
                 self.begin()
 
     def _again(self) -> None:
@@ -547,14 +583,15 @@ class Conductor:
     # --- showing -----------------------------------------------------------------------------------------------------
 
     def _unselect(self) -> None:
-        self.chosen = Chosen()
-        self._screen.show_traits(selection=[], patches=[])
+        self._set(replace(self.inputs, selection=(), patches=()))
         self._stage.show_patched(None)
 
 
-def _merged(requests: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """All that requests ask for, of two for the same the later."""
-    return {name: value for request in requests for name, value in request.items()}
+def _said(complaint: str, before: Inputs, now: Inputs) -> str:
+    """A complaint that names the texts which were refused, for they are no longer on the screen."""
+    texts = {name: (getattr(before, name), getattr(now, name)) for name in TEXTS}
+    gone = [f"{name} {was!r}" for name, (was, there) in texts.items() if was != there and was not in complaint]
+    return f"{complaint} (refused: {', '.join(gone)})" if gone else complaint
 
 
 def _left(timeout: float | None, started: float) -> float | None:

@@ -14,23 +14,18 @@ from typing import Any
 
 import anywidget
 import traitlets
-from PIL import Image
 
 from blip_trace_widget import figure
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.corruption import Corruption, ImageSwap, checked_factor, checked_region, plain_region
+from blip_trace_widget.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.demo import examples
-from blip_trace_widget.grids import CellIndex, View
-from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.surface import Surface
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.unpicklable import Unpicklable
 
 MAX_SAMPLES = 200
-#: The traits that make up a corruption, and the ones that make up a view.
-DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
-VIEW = View._fields
 
 
 class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
@@ -131,13 +126,6 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
     error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
 
-    #: The swap of pictures, made when it is first asked for.
-    _swap: ImageSwap | None
-    #: The one that nobody chose.
-    _chance_swap: ImageSwap | None = None
-    #: The picture that is asked about.
-    _image: Image.Image
-
     instead = "make another: TraceWidget.from_tracer(widget.tracer)"
 
     #: Why nothing can be computed; "" where it can.
@@ -148,38 +136,10 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
         """The tracer of what is shown."""
         raise NotImplementedError
 
-    def _start_from(self, tracer: Tracer) -> None:
-        """What the traits do not say of a tracer's corruption."""
-        self._swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-
-    # --- traits and what they stand for ------------------------------------------------------------------------------
-
-    def _damage(self) -> Corruption:
-        """The corruption that the traits ask for."""
-        return figure.corruption({name: getattr(self, name) for name in DAMAGE}, self._swapped)
-
-    def _swapped(self) -> ImageSwap:
-        """The swap of pictures; until one is chosen, with a picture to begin with."""
-        if self._swap is None:
-            self._swap = self._chance_swap = ImageSwap(_another(self.tracer.model, self._image))
-        return self._swap
-
-    def _view(self) -> View:
-        """The grid that the traits ask for."""
-        return View(*(getattr(self, name) for name in VIEW))
-
-    def _fitting(self, view: View) -> View:
-        """The nearest view to that one which there is: not every block has every site, nor every site heads."""
-        if figure.closed_because(self._damage(), view.block):
-            view = view._replace(block=View().block)
-        site = view.site if view.site in BLOCKS[view.block].sites else View().site
-        block = self.tracer.model.blocks[view.block]
-        head = view.head if site in BLOCKS[view.block].heads else None
-        return view._replace(
-            site=site,
-            head=head if head is None else min(head, block.heads - 1),
-            window=min(view.window, len(block.layers)),
-        )
+    @property
+    def _inputs(self) -> Inputs:
+        """What is asked."""
+        raise NotImplementedError
 
     # --- validation --------------------------------------------------------------------------------------------------
 
@@ -220,7 +180,7 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
-        if name == "block" and (reason := figure.closed_because(self._damage(), value)):
+        if name == "block" and (reason := figure.closed_because(self._inputs.damage, value)):
             raise ValueError(f"block: {value!r} cannot be traced now. {reason}")
         return str(value)
 
@@ -287,11 +247,3 @@ def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int 
         )
         places.append((first, second))
     return places
-
-
-def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
-    """A picture to begin with: of the built-in model another example's, else plain grey."""
-    if model.built_in:
-        pictures = (example.image for example in examples())
-        return next(picture for picture in pictures if picture.tobytes() != image.tobytes())
-    return Image.new("RGB", (64, 64), (127, 127, 127))

@@ -1,8 +1,8 @@
 """What was asked, step by step, so that it can be taken back and asked again.
 
-For: undo and redo of whatever can be written as a dictionary. Steps of the same gesture (a slider on the move) that
-follow each other closely are one.
-Cost: the last `LONGEST` dictionaries, which share what they have in common.
+For: undo and redo of a frozen dataclass. Steps of the same gesture (a slider on the move) that follow each other
+closely are one.
+Cost: the last `LONGEST` values, which share what they have in common.
 Ends: at remembering. Who changes something because of a step taken back is `blip_trace_widget.widget`.
 """
 
@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, TypeAlias
+from dataclasses import fields, replace
+from typing import Any, Generic, TypeVar
 
 #: Steps that are remembered.
 LONGEST = 100
 #: Seconds within which steps of one gesture are one.
 GESTURE_SECONDS = 1.0
 
-Step: TypeAlias = dict[str, Any]
+#: All that was asked: a frozen dataclass.
+Step = TypeVar("Step")
 
 
-class History:
+class History(Generic[Step]):
     """Steps, and where we are among them.
 
     Args:
@@ -78,19 +80,17 @@ class History:
         """The step that was taken back; None where there is none."""
         return self._go(1)
 
-    def last(self, good: Callable[[Step], bool]) -> Step | None:
-        """The latest step up to the present one that is good."""
-        return next((step for step in reversed(self._steps[: self._at + 1]) if good(step)), None)
-
     def mend(self, now: Step) -> None:
         """What the present step asked could not be computed: this is there instead.
 
         The steps just before it that asked the same are mended too; those that then say nothing new are gone.
         """
-        wrong = {name: value for name, value in self.present.items() if value is not now[name] and value != now[name]}
+        asked = {each.name: getattr(self.present, each.name) for each in fields(now)}  # type: ignore[arg-type]
+        wrong = {name: value for name, value in asked.items() if value != getattr(now, name)}
+        mended: dict[str, Any] = {name: getattr(now, name) for name in wrong}
         at = self._at
-        while wrong and at >= 0 and all(self._steps[at][name] == value for name, value in wrong.items()):
-            self._steps[at] = self._steps[at] | {name: now[name] for name in wrong}
+        while wrong and at >= 0 and all(getattr(self._steps[at], name) == value for name, value in wrong.items()):
+            self._steps[at] = replace(self._steps[at], **mended)  # type: ignore[type-var]
             at -= 1
         before = self._steps[: max(at, 0)]
         for step in self._steps[max(at, 0) : self._at + 1]:

@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget import figure, protocol
-from blip_trace_widget.corruption import GaussianNoise, ImageSwap
-from blip_trace_widget.grids import CellIndex, Chosen, View
+from blip_trace_widget.corruption import ImageSwap
+from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.inputs import Inputs, Picture
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results import Effect, Trace
@@ -108,12 +109,16 @@ class Player:
     Args:
         traces: of one picture and question, each with its scene.
         screen: where to show them.
+        path: the file that they are from, if any.
+        view: the grid to begin with, if it was recorded; default that of the first trace.
 
     Raises:
         TypeError, ValueError: if they are no such traces.
     """
 
-    def __init__(self, traces: Sequence[Trace], screen: Screen) -> None:
+    def __init__(
+        self, traces: Sequence[Trace], screen: Screen, path: str | None = None, view: View | None = None
+    ) -> None:
         self.lock = Lock()
         self.generation = 0
         self.painter = self.heads = _Nothing()
@@ -122,57 +127,57 @@ class Player:
         self._grids = {(id(trace.scene), figure.view_of(trace)): trace for trace in traces}
         self._scene = self._scenes[0]
         self.tracer: Any = RecordedTracer(self._scene)
-        self.view = figure.view_of(traces[0])
-        self._cells: tuple[CellIndex, ...] = ()
+        picture = Picture(self.tracer.image, path, shown=self._scene.picture)
+        views = [figure.view_of(trace) for trace in traces]
+        self.inputs = Inputs.of(self.tracer, picture, view if view in views else views[0])
         self._detail: dict[str, Any] = {}
+
+    @property
+    def view(self) -> View:
+        """The grid in view."""
+        return self.inputs.view
 
     def begin(self) -> None:
         """Show the first scene."""
+        self._screen.show_traits(error="")
         self._show()
 
-    def change(self, **changes: Any) -> None:
-        """Another noise factor shows the nearest that was recorded; anything else is refused."""
+    def change(self, request: int = 0, **changes: Any) -> None:
+        """Change some of the inputs, and what must change with them."""
         with self.lock:
-            refused = tuple(changes)
-            here, asked = self.tracer.corruption, changes.pop("corruption", None)
-            noisy = isinstance(here, GaussianNoise) and isinstance(asked, GaussianNoise)
-            if changes or not noisy or replace(asked, factor=here.factor) != here:
+            self.ask(self.inputs.changed(self.tracer.model, **changes), request)
+
+    def ask(self, inputs: Inputs, request: int = 0) -> None:
+        """Show another grid, a cell, or the noise factor that is nearest of those recorded; all else is refused."""
+        with self.lock:
+            before = self.inputs
+            noise = replace(inputs, noise=before.noise)
+            if noise.differing(before) or (inputs.noise != before.noise and inputs.corruption != "GaussianNoise"):
                 self._screen.show_traits(error=CLOSED)
-                self._screen.go_back(self.tracer, refused)
+                self._screen.show_inputs(before, mended=True)
                 return
-            factor = asked.factor
-            self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - factor))
-            self.tracer = RecordedTracer(self._scene)
-            self._show()
+            self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - inputs.noise))
             shown = self._scene.inputs["noise"]
-            if shown != factor:
-                there = ", ".join(f"{each:g}" for each in self._factors())
-                self._screen.show_traits(
-                    error=f"noise: {factor:g} was not recorded, {shown:g} is shown, which is nearest; there are {there}"
-                )
+            self.inputs = replace(inputs, noise=shown, patches=())
+            if shown != before.noise or inputs.noise != shown:
+                self.tracer = RecordedTracer(self._scene)
+            self._screen.show_inputs(self.inputs)
+            if inputs.noise != before.noise or inputs.view != before.view:
+                self._show()
+            if inputs.chosen != before.chosen or request:
+                self._show_detail()
+                self._done(request)
+            self._screen.show_traits(error=self._refused(inputs))
 
-    def look_at(self, view: View) -> None:
-        """Show another grid; of one that was not recorded only the tokens."""
-        with self.lock:
-            if view.block != self.view.block:
-                self._cells = ()
-                self._screen.show_traits(selection=[])
-            self.view = view
-            self._show()
-
-    def select(self, cells: Sequence[CellIndex], request: int = 0) -> None:
-        """Show what was recorded of a cell."""
-        with self.lock:
-            self._cells = tuple(cells)
-            self._screen.show_traits(error="" if len(cells) < 2 else f"Several states together: {CLOSED}")
-            self._show_detail()
-            self._done(request)
-
-    def select_patches(self, patches: Sequence[CellIndex]) -> None:
-        """Refused: no patches of the picture are recorded."""
-        with self.lock:
-            if patches:
-                self._screen.show_traits(patches=[], error=f"Patches of the picture: {CLOSED}")
+    def _refused(self, inputs: Inputs) -> str:
+        """What of these inputs was not recorded."""
+        if inputs.noise != self.inputs.noise:
+            there = ", ".join(f"{each:g}" for each in self._factors())
+            shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {there}"
+            return f"noise: {inputs.noise:g} was not recorded, {shown}"
+        if inputs.patches:
+            return f"Patches of the picture: {CLOSED}"
+        return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""
 
     def pin(self, on: bool) -> None:
         """Keep what is said of the selected cell beside the next one, or let it go."""
@@ -242,7 +247,6 @@ class Player:
                 setup=setup,
                 grid=figure.grid(self.trace, self.generation),
                 grids=figure.other_grids(self._known(), self.view, self.generation),
-                error="",
             )
             self._show_detail()
 
@@ -255,9 +259,9 @@ class Player:
     def _show_detail(self) -> None:
         self._detail = {}
         trace = self.trace
-        if len(self._cells) == 1 and np.isfinite(trace.scores[self._cells[0]]):
-            effect, chosen = _effect(trace, self._cells[0]), Chosen(cells=self._cells)
-            bars = self._scene.runs["bars"]
+        chosen = self.inputs.chosen
+        if chosen.one and np.isfinite(trace.scores[chosen.cells[0]]):
+            effect, bars = _effect(trace, chosen.cells[0]), self._scene.runs["bars"]
             self._detail = dict(figure.detail(self.tracer, effect, chosen, self.view, self.generation, bars))
         self._screen.show_traits(detail=self._detail)
 

@@ -1,9 +1,9 @@
 """What a widget shows: results as traits, and who is told of them.
 
-For: the conductor's screen. Results become traits, which the page and users' functions follow; an input that is shown
-is told from one that is asked by its value, whoever sets it and when.
+For: the conductor's screen. Results and inputs become traits, which the page and users' functions follow; an input that
+is shown is told from one that is asked by its value, whoever sets it and when.
 Cost: a trait that is set is sent.
-Ends: at traits and messages. What an input asks for is `blip_trace_widget.asking`'s.
+Ends: at traits and messages. What an input asks for is `blip_trace_widget.inputs`'.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from anywidget import AnyWidget
 
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.controls import Controls
+from blip_trace_widget.history import History
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.observers import Observers
 from blip_trace_widget.playback import Player
 
@@ -49,8 +51,7 @@ class Shown(Controls):
     heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
 
     _conductor: Conductor | Player
-    #: What the session was asked, or shows, of each trait that is acted on: another value is somebody's wish.
-    _known: dict[str, Any]
+    _history: History[Inputs]
     #: What is said of a user's function that failed.
     _blamed = ""
     #: Whether it was closed.
@@ -78,16 +79,14 @@ class Shown(Controls):
     def _unfollow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
         super().unobserve(handler, list(names))
 
-    def _act_on(self, names: Sequence[str], act: Callable[[str], None]) -> None:
+    def _act_on(self, names: Sequence[str], act: Callable[[str], None], known: Callable[[str], Any]) -> None:
         """Do what is asked where a trait says something else than what is known; by whom and when it was set is one."""
 
         def changed(change: Any) -> None:
             name = change["name"]
             with self._conductor.lock:
-                value = getattr(self, name)
-                if _plain(value) != _plain(self._known.get(name)):
+                if _plain(getattr(self, name)) != _plain(known(name)):
                     self._needs_open()
-                    self._known[name] = value
                     act(name)
 
         self._follow(changed, names)
@@ -122,8 +121,19 @@ class Shown(Controls):
             if self._blamed and self._blamed == self.error and not RESULTS.isdisjoint(state):
                 state = {"error": ""} | state
             for name, value in state.items():
-                self._known[name] = value
                 self.set_trait(name, value)
+
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Let the traits say what is asked."""
+        other = b"" if inputs.other is None else inputs.other.jpeg
+        with self.together():
+            self.show_traits(other_picture=other, **inputs.traits)
+            if mended:
+                self._history.mend(inputs)
+            self._show_steps()
+
+    def _show_steps(self) -> None:
+        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from blip_trace_widget import figure
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
+from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Effect, Trace
 from blip_trace_widget.tracer import Tracer
 
@@ -41,8 +42,8 @@ class Screen(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
 
-    def go_back(self, tracer: Tracer, refused: Collection[str]) -> None:
-        """Show those inputs as this tracer has them whose change was refused."""
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Show what is asked; `mended` where some of what was asked was refused."""
 
 
 class Stage:
@@ -51,12 +52,12 @@ class Stage:
     Args:
         tracer: what to begin with.
         screen: where to show it.
-        view: the grid to begin with.
+        inputs: what is asked, and which grid is in view.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, view: View) -> None:
+    def __init__(self, tracer: Tracer, screen: Screen, inputs: Inputs) -> None:
         self.tracer = tracer
-        self.view = view
+        self.inputs = inputs
         self.sheet = Sheet(0, {})
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
@@ -67,6 +68,11 @@ class Stage:
         self._shown_with: int | None = None  # the generation with which `_patched` was shown
         self._shown: dict[str, Any] = {}  # what is said of `_patched`
         self._pinned: Patched | None = None
+
+    @property
+    def view(self) -> View:
+        """The grid in view."""
+        return self.inputs.view
 
     @property
     def cells(self) -> Cells:

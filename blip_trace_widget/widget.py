@@ -1,42 +1,40 @@
-"""TraceWidget: how it is made, what Python and the page may do with it, and what it is saved as.
+"""TraceWidget: how it is made, what Python may do with it, and how its traits are wired.
 
-For: the two doors to a figure. Inputs that change are `blip_trace_widget.asking`'s.
-Cost: a handler returns in under a millisecond; all that touches the model runs on the model's worker.
-Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`.
+For: the two doors to a figure. A trait that is set, a picture or a model that is given become other inputs, which the
+session computes; what the page asks by message is `blip_trace_widget.messages`'.
+Cost: what is asked returns in under a millisecond; a model that is given is loaded first. All that touches the model
+runs on the model's worker.
+Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`. What a trait accepts is
+`blip_trace_widget.controls`', what changes with an input `blip_trace_widget.inputs`'.
 """
 
 from __future__ import annotations
 
-import base64
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from ipywidgets import DOMWidget
-from numpy.typing import NDArray
+from PIL import Image
 
-from blip_trace_widget import drawing, export, figure, protocol, recording
-from blip_trace_widget.asking import ASKED, Asking
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget import documents, drawing, export, figure, messages, recording
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.corruption import ImageSwap
 from blip_trace_widget.demo import examples
-from blip_trace_widget.drawing import raster, words
-from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.grids import View
 from blip_trace_widget.history import History
+from blip_trace_widget.inputs import TRAITS, Inputs, Picture
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.metrics import METRICS
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.model_of import as_model
 from blip_trace_widget.overlay import EFFECTS, square_for
-from blip_trace_widget.page import page
 from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.playback import Player
+from blip_trace_widget.playback import CLOSED, Player
 from blip_trace_widget.results import Trace
-from blip_trace_widget.scene import Scene
+from blip_trace_widget.shown import Shown
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import on_worker
@@ -46,22 +44,18 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
 
-#: The traits that are the host's.
-HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
+#: What is shown of a model that has computed nothing yet.
+NOTHING: dict[str, Any] = {
+    **{name: {} for name in ("runs", "grid", "detail", "pinned", "curve", "picture_map", "heads")},
+    "grids": [],
+}
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
-#: How long a still picture waits for what is being computed, and how large it may be.
-STILL_SECONDS, STILL_BYTES = 0.5, 150_000
-#: What to do about it that the widget itself is not there.
-KEEP = (
-    "To keep the widget in a saved notebook, turn on Settings, Save Widget State Automatically in JupyterLab; "
-    "to bring it back, run the cell again."
-)
 
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class TraceWidget(Asking):
+class TraceWidget(Shown):
     """Causal tracing of one image and question, by hand.
 
     Args:
@@ -82,7 +76,7 @@ class TraceWidget(Asking):
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
-    _internal = ("show_traits", "together", "say", "go_back", "set_state", "instead")
+    _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
 
     def __init__(
         self,
@@ -107,8 +101,7 @@ class TraceWidget(Asking):
         if image is None or question is None:
             chosen = 0
             image, question = examples()[chosen].image, examples()[chosen].question
-        path = os.fspath(image) if isinstance(image, (str, os.PathLike)) else None
-        self._start(Tracer(model, image, question, **keywords), chosen, path)
+        self._start(Tracer(model, image, question, **keywords), chosen, _path_of(image))
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -141,14 +134,13 @@ class TraceWidget(Asking):
             TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no scene
                 (`Trace.scene`), or if the traces are not of one picture and question.
         """
-        path = os.fspath(trace) if isinstance(trace, (str, os.PathLike)) else None
+        path = _path_of(trace)
         if isinstance(trace, (str, os.PathLike)):
             traces: Sequence[Trace] = recording.load(trace)
         else:
             traces = [trace] if isinstance(trace, Trace) else list(trace)
         widget = cls.__new__(cls)
-        player = Player(traces, widget)
-        widget._begin(player.tracer, player, path=path, scene=player.tracer.scene)
+        widget._begin(Player(traces, widget, path))
         return widget
 
     @staticmethod
@@ -175,44 +167,69 @@ class TraceWidget(Asking):
             raise ValueError(f"corruption: the widget needs one of {list(figure.CULPRITS)}, got {kind}")
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
-        self._begin(tracer, Conductor(tracer, self, square=square_for(tracer.model.grid)), example, path)
+        inputs = Inputs.of(tracer, Picture(tracer.image, path), View(), example)
+        self._begin(Conductor(tracer, self, inputs, square_for(tracer.model.grid)))
 
-    def _begin(
-        self,
-        tracer: Any,
-        conductor: Conductor | Player,
-        example: int = -1,
-        path: str | None = None,
-        scene: Scene | None = None,
-    ) -> None:
-        self._known = {}
-        square = square_for(tracer.model.grid)
+    def _begin(self, conductor: Conductor | Player) -> None:
         self._conductor = conductor
         self._observers.lock = conductor.lock
         conductor.lock.then = self._observers.settle
-        self._path = path
-        self._image, self._answer = tracer.image, tracer.given["answer"]
-        self._start_from(tracer)
-        if scene is not None:
-            picture, other = scene.picture, scene.other_picture
-        else:
-            picture = figure.picture(tracer.image)
-            other = figure.picture(self._swap.image) if self._swap else b""
-        self.show_traits(look=figure.look(), picture=picture, other_picture=other)  # part of the first message
+        inputs = conductor.inputs
+        self._history = History(inputs)
+        self.show_traits(look=figure.look(), picture=inputs.picture.jpeg)  # part of the first message
         super().__init__()
-        self.show_traits(
-            **figure.asked(tracer), **conductor.view._asdict(), example=example, square=square
-        )  # one by one: a metric may need the foil before it
-        self._known |= {name: getattr(self, name) for name in (*ASKED, "overlay", "square")}
-        self._history = History(self._asked())
+        self.show_inputs(inputs)
+        self.show_traits(square=square_for(self.tracer.model.grid))
         self.on_msg(self._on_message)
-        self._listen()
-        self._conductor.begin()
+        self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
+        self._follow(self._on_overlay, ["overlay", "square"])
+        conductor.begin()
 
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
 
     # --- what Python may ask -----------------------------------------------------------------------------------------
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
+        return self._conductor.tracer
+
+    @property
+    def model(self) -> BlipVqa:
+        """The model. Another one (a `BlipVqa`, a hub id or a folder) keeps what fits it, and says what it does not."""
+        return self.tracer.model
+
+    @model.setter
+    def model(self, model: BlipVqa | str | os.PathLike[str]) -> None:
+        self._needs_model("model")
+        given = as_model(model)
+        with self._conductor.lock:
+            if given is not self.model:
+                self._use_model(given)
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, RGB; may be set to whatever `Tracer` takes."""
+        return self._inputs.picture.image
+
+    @image.setter
+    def image(self, image: ImageLike) -> None:
+        self._needs_model("image")
+        self._change(picture=Picture(as_image(image), _path_of(image)))
+
+    @property
+    def answer(self) -> str:
+        """The answer that is scored: the given one, else the model's own. None lets a given one go."""
+        answer = self._inputs.answer
+        return self.tracer.answer if answer is None else answer
+
+    @answer.setter
+    def answer(self, answer: str | None) -> None:
+        self._needs_model("answer")
+        if answer is not None:
+            self.model.answer_ids("answer", answer)
+        self._change(answer=None if answer is None else answer.strip())
 
     @property
     def trace(self) -> Trace:
@@ -226,12 +243,14 @@ class TraceWidget(Asking):
         Of a recording: that shows it again.
         """
         if isinstance(self._conductor, Player):
-            return export.playback(self._path)
+            return export.playback(self._inputs.picture.path)
         with self._conductor.lock:
-            tracer, view, chosen = self.tracer, self._view(), self._chosen()
+            tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-        image = None if self._path is None else export.literal(self._path)
-        return export.python(tracer, view, chosen, image, picture_map)
+        path = inputs.picture.path
+        return export.python(
+            tracer, inputs.view, inputs.chosen, None if path is None else export.literal(path), picture_map
+        )
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block as computed so far, with the site, head, direction and window in view.
@@ -310,7 +329,7 @@ class TraceWidget(Asking):
         """
         self._needs_open()
         self._trace_first()
-        export.write(path, lambda: self._content("html", "light"))
+        export.write(path, lambda: documents.content(self, "html", "light"))
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
         """Write what is shown, in the format that the path ends with; traced first where nothing of it is computed.
@@ -329,7 +348,7 @@ class TraceWidget(Asking):
         one_of("theme", theme, drawing.THEMES)
         name = export.format_of(path)
         self._trace_first()
-        export.write(path, lambda: self._content(name, theme))
+        export.write(path, lambda: documents.content(self, name, theme))
 
     def _trace_first(self) -> None:
         """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
@@ -366,6 +385,82 @@ class TraceWidget(Asking):
         super().close()
         self._gone = True
 
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _inputs(self) -> Inputs:
+        """What is asked."""
+        return self._conductor.inputs
+
+    @property
+    def _closed(self) -> str:  # type: ignore[override]
+        return CLOSED if isinstance(self._conductor, Player) else ""
+
+    def _needs_model(self, name: str) -> None:
+        self._needs_open()
+        if self._closed:
+            raise ValueError(f"{name}: {self._closed}")
+
+    def _needs_open(self) -> None:
+        if self._gone:
+            raise RuntimeError(
+                f"this {type(self).__name__} was closed; {self.instead}"
+                if not self._closed
+                else f"this {type(self).__name__} was closed; load what it showed again"
+            )
+
+    def _change(self, request: int = 0, **changes: Any) -> None:
+        """Ask for other inputs, and remember them."""
+        with self._conductor.lock:
+            try:
+                self._conductor.change(request, **changes)
+            except Exception:
+                self.show_inputs(self._inputs)  # what was refused does not stay
+                raise
+            # The slider is moved, everything else is set.
+            self._history.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            self._show_steps()
+
+    def _on_input(self, name: str) -> None:
+        self._change(**{name: getattr(self, name)})
+
+    def _on_overlay(self, _change: Any) -> None:
+        self._conductor.painter.choose(self.overlay, self.square)
+
+    def _positions(self) -> int | None:
+        return self._conductor.positions(self.block)
+
+    def _step(self, *, back: bool) -> None:
+        with self._conductor.lock:
+            asked = self._history.undo() if back else self._history.redo()
+            if asked is not None:
+                self._conductor.ask(asked)
+
+    def _use_model(self, model: BlipVqa) -> None:
+        """Go on with another model, and let go what it cannot take."""
+        before = self._conductor
+        assert isinstance(before, Conductor)
+        wanted, dropped = before.inputs.for_model(model, self.model)
+        # Whether a foil has as many tokens as the answer is known once that is computed.
+        inputs = replace(wanted, foil="", metric=figure.BEGINNING["metric"]) if wanted.foil else wanted
+        arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))
+        after = Conductor(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)
+        before.close()
+        with self.together():
+            self._conductor = after
+            self._history = History(inputs)
+            self.show_traits(**NOTHING, generation=after.generation)
+            self.show_inputs(inputs)
+            self.show_traits(square=after.painter.square)
+            after.painter.choose(self.overlay, self.square)
+            after.begin()
+            if wanted != inputs:
+                after.ask(wanted)
+                self._history = History(wanted)
+            self._show_steps()
+            if dropped:
+                self.show_traits(error=f"model: {', '.join(dropped)} did not fit {model.name} and was let go")
+
     # --- what the front end asks -------------------------------------------------------------------------------------
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
@@ -382,109 +477,9 @@ class TraceWidget(Asking):
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
         try:
-            request = protocol.parse_request(content)
-            self.say({"type": "taken", "id": request["id"], "generation": self.generation})
-            if request["type"] == "patch":
-                self._patch(request["cells"], request["id"])
-            elif request["type"] == "trace":
-                self._conductor.trace_all(request["id"])
-            elif request["type"] == "stop":
-                self._conductor.stop()
-            elif request["type"] == "paint":
-                self._paint(on=request["on"])
-            elif request["type"] == "confine":
-                self.region = self._confined(request["to"])
-            elif request["type"] == "attend":
-                self._attend(request["layer"], request["id"])
-            elif request["type"] == "image":
-                content = _picture_in(buffers)
-                self._conductor.later(lambda: self._change_subject(image=as_image(content)), "picture")
-            elif request["type"] == "other_image":
-                content = _picture_in(buffers)
-                self._conductor.later(lambda: self._use_other(ImageSwap(content)), "other picture")
-            elif request["type"] == "pin":
-                self._conductor.pin(request["on"])
-            elif request["type"] == "step":
-                self._step(back=request["back"])
-            elif request["type"] == "look":
-                self._conductor.look(request["first"], request["last"])
-            elif request["type"] == "export":
-                self._export(request)
-            elif request["type"] == "called":
-                self._observers.deliver()
+            messages.handle(self, content, buffers)
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
             self.show_traits(error=figure.complaint(error))
-
-    def _patch(self, cells: Sequence[CellIndex], request: int) -> None:
-        with self._conductor.lock:
-            self.show_traits(selection=list(cells), patches=[])
-            self._conductor.select(self.selection, request)
-            self._remember()
-
-    def _paint(self, *, on: bool) -> None:
-        painter = self._conductor.painter
-        with self._conductor.lock:
-            if on:
-                painter.go_on()
-            else:
-                painter.stop()
-
-    def _marked(self) -> list[CellIndex]:
-        """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
-        if self.block != "image_encoder" or self.patches:
-            return list(self.patches)
-        # Position 0 is the class token, which is no part of the picture.
-        columns = self.tracer.model.grid[1]
-        return [divmod(position - 1, columns) for _, position in self.selection if position]
-
-    def _confined(self, to: str) -> NDArray[np.bool_] | None:
-        """The region that is damaged: the patches that are marked, the others, or all."""
-        mask = np.zeros(self.tracer.model.grid, dtype=bool)
-        with self._conductor.lock:
-            for place in self._marked():
-                mask[place] = True
-        return {"marked": mask, "others": ~mask, "all": None}[to]
-
-    def _attend(self, layer: int, request: int) -> None:
-        whole_number("layer", layer, 0, len(self.tracer.model.question_encoder.layers) - 1)
-        with self._conductor.lock:
-            self._conductor.painter.attend(layer, request)
-
-    def _export(self, request: protocol.ExportRequest) -> None:
-        name = request["format"]
-        file, media = export.FILES[name]
-
-        def make() -> None:
-            made = self._content(name, request["theme"])
-            content = made if isinstance(made, bytes) else made.encode()
-            said = {"type": "exported", "id": request["id"], "generation": self.generation, "format": name}
-            self.say({**said, "name": file, "media": media}, [content])
-
-        self._conductor.later(make)
-
-    def _content(self, name: str, theme: str) -> str | bytes:
-        """What is shown, in one of the formats that `export` and the front end know."""
-        with self._conductor.lock:
-            cells = list(self.selection)
-        makers: dict[str, Callable[[], str | bytes]] = {
-            "svg": lambda: self._drawn(theme),
-            "png": lambda: export.png(self._drawn(theme)),
-            "pdf": lambda: export.pdf(self._drawn(theme)),
-            "html": self._page,
-            "csv": lambda: export.csv(self.trace),
-            "json": lambda: export.json_text(self.trace),
-            "picture": lambda: export.picture(self._image),
-            "other": lambda: export.picture(self._swapped().image),
-            "python": lambda: self.code,
-            "cells": lambda: export.cells_text(self.trace, cells),
-        }
-        return makers[name]()
-
-    def _page(self) -> str:
-        picture, traces = self._drawn("light", thumbnail=True), self._conductor.traces
-        with self._conductor.lock:
-            traits = {name: getattr(self, name) for name in self.keys if name not in HOSTS}
-        return page(traits, traces, picture, self._esm, self._css)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
@@ -492,42 +487,9 @@ class TraceWidget(Asking):
         if bundle is None:
             return None
         data, metadata = bundle
-        self._conductor.wait(STILL_SECONDS)
-        still = self._drawn("light", thumbnail=True)
-        if len(still) <= STILL_BYTES:
-            data["image/svg+xml"] = still
-            drawn = raster.png(still)
-            for kind, made in (("image/png", drawn), ("application/pdf", raster.pdf(drawn))):
-                data[kind] = base64.b64encode(made).decode("ascii")
-        data["text/plain"] = f"{self._said()}\n{KEEP}"
-        return data, metadata
-
-    def _said(self) -> str:
-        """What the figure says, in a few lines."""
-        with self._conductor.lock:
-            runs, lines = self.runs, [repr(self)]
-        if runs:
-            clean, corrupted = (words.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
-            lines += [
-                f"{runs['clean']['answer']}: clean {clean}, with {runs['damage']} {corrupted}; {runs['gate']['text']}"
-            ]
-        return "\n".join(lines)
-
-    def _drawn(self, theme: str, *, thumbnail: bool = False) -> str:
-        shown = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
-        with self._conductor.lock:
-            return drawing.svg(
-                **{name: getattr(self, name) for name in shown},
-                picture=figure.thumbnail(self.picture) if thumbnail else self.picture,
-                settings_line=self.runs.get("line", ""),
-                marks=drawing.Marks(
-                    self.picture_map, self.opacity, self.tracer.model.grid, self._marked(), self.region
-                ),
-                theme=theme,
-            )
+        return data | documents.still(self), metadata
 
 
-def _picture_in(buffers: Sequence[Any] | None) -> bytes:
-    if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
-        raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
-    return bytes(buffers[0])
+def _path_of(given: Any) -> str | None:
+    """The path that was given, if it is one."""
+    return os.fspath(given) if isinstance(given, (str, os.PathLike)) else None

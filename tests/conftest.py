@@ -13,10 +13,9 @@ from hypothesis import settings
 from node import npm
 from PIL import Image
 from random_models import random_model
-from screen import Screen
+from screen import Screen, conductor_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
-from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.curve_line import FACTORS
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +76,7 @@ def short_curve(monkeypatch):
 @pytest.fixture
 def conductor(demo, example, screen, short_curve):
     """A conductor for that screen, whose two runs are computed."""
-    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made = conductor_of(Tracer(demo, example.image, example.question), screen)
     made.begin()
     assert made.wait(30)
     yield made

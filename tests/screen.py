@@ -2,10 +2,19 @@
 
 from contextlib import nullcontext
 
+from blip_trace_widget.conductor import Conductor
+from blip_trace_widget.grids import View
+from blip_trace_widget.inputs import Inputs, Picture
+
+
+def conductor_of(tracer, screen, view=None):
+    """A conductor that computes for a screen."""
+    return Conductor(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or View()))
+
 
 class Screen:
     def __init__(self):
-        self.lines, self.state, self.went_back, self.buffers = [], {}, [], []
+        self.lines, self.state, self.inputs, self.mended, self.buffers = [], {}, None, 0, []
 
     def show_traits(self, **state):
         self.lines += list(state.items())
@@ -18,8 +27,9 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def go_back(self, tracer, refused):
-        self.went_back.append(tracer)
+    def show_inputs(self, inputs, *, mended=False):
+        self.inputs = inputs
+        self.mended += mended
 
     def said(self, kind):
         return [content for name, content in self.lines if name == kind]

@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from screen import conductor_of
 
-from blip_trace_widget import GaussianNoise, State, Tracer, protocol
+from blip_trace_widget import State, Tracer, protocol
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
@@ -43,7 +44,7 @@ def test_a_fill_of_an_older_generation_writes_and_says_nothing(conductor, screen
     gate = Gate(monkeypatch)
     conductor.trace_all(5)
     gate.wait()
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     since = len(screen.lines)
     gate.opened.set()
     assert conductor.wait(60)
@@ -58,9 +59,9 @@ def test_a_fill_of_an_older_generation_writes_and_says_nothing(conductor, screen
 
 def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeypatch):
     gate = Gate(monkeypatch)
-    conductor.select([(5, 5)], 3)
+    conductor.change(3, selection=[(5, 5)])
     gate.wait()
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     since = len(screen.lines)
     gate.opened.set()
     assert conductor.wait(60)
@@ -72,7 +73,7 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
 
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conductor, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 0.0)  # as for a large model
-    conductor.select([(5, 5)])
+    conductor.change(selection=[(5, 5)])
     conductor.trace_all()
     assert conductor.wait(30)
     filled = []
@@ -88,9 +89,9 @@ def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conduc
         assert release.wait(20)
 
     monkeypatch.setattr(Tracer, "prepare", held)
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     assert prepared.wait(20)
-    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.change(noise=2.0)
     release.set()
     assert conductor.wait(60)
     assert [runs["damage"] for runs in screen.said("runs")] == ["ν 5.0", "ν 1.0", "ν 2.0"]
@@ -107,9 +108,9 @@ def test_old_values_keep_their_generation_when_the_view_changes(conductor, scree
     release = threading.Event()
     prepare = Tracer.prepare
     monkeypatch.setattr(Tracer, "prepare", lambda tracer, cancel=None: (release.wait(20), prepare(tracer, cancel))[1])
-    conductor.change(corruption=GaussianNoise(1.0))
-    conductor.look_at(View(site="mlp"))
-    conductor.look_at(View())
+    conductor.change(noise=1.0)
+    conductor.change(**View(site="mlp")._asdict())
+    conductor.change(**View()._asdict())
     assert (screen.state["grid"]["generation"], screen.state["grid"]["damage"]) == (0, "ν 5.0")
     release.set()
     assert conductor.wait(60)
@@ -119,8 +120,8 @@ def test_old_values_keep_their_generation_when_the_view_changes(conductor, scree
 def test_quick_clicks_are_all_computed_and_answered(conductor, screen, monkeypatch):
     gate = Gate(monkeypatch)
     for request, cell in enumerate([(0, 0), (1, 1), (2, 2), (1, 1)], start=1):
-        conductor.select([cell])  # the trait
-        conductor.select([cell], request)  # and the message
+        conductor.change(selection=[cell])  # the trait
+        conductor.change(request, selection=[cell])  # and the message
     gate.opened.set()
     assert conductor.wait(60)
     assert sorted(content["id"] for content in screen.said("done")) == [1, 2, 3, 4]
@@ -135,10 +136,10 @@ def test_a_click_that_comes_while_the_last_one_is_being_answered_is_answered_too
     def said(content, buffers=None):
         say(content, buffers)
         if (content["type"], content["id"]) == ("done", 1):
-            conductor.select([(1, 1)], 2)
+            conductor.change(2, selection=[(1, 1)])
 
     screen.say = said
-    conductor.select([(1, 1)], 1)
+    conductor.change(1, selection=[(1, 1)])
     assert conductor.wait(60)
     assert [content["id"] for content in screen.said("done")] == [1, 2]
 
@@ -146,9 +147,9 @@ def test_a_click_that_comes_while_the_last_one_is_being_answered_is_answered_too
 def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(conductor, screen):
     conductor._pace["question_encoder"] = 0.0  # as after a grid on a quick machine
     with conductor.lock:
-        conductor.change(corruption=GaussianNoise(1.0))
-        conductor.select([(2, 2)], 1)
-        conductor.change(corruption=GaussianNoise(2.0))
+        conductor.change(noise=1.0)
+        conductor.change(1, selection=[(2, 2)])
+        conductor.change(noise=2.0)
     assert conductor.wait(30)
     assert screen.state["detail"]["cells"] == [(2, 2)]
     assert np.isfinite(grid_of(screen)[0][2, 2])
@@ -156,10 +157,10 @@ def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(conductor, screen):
 
 def test_of_sets_only_the_latest_is_computed(conductor, screen, monkeypatch):
     gate = Gate(monkeypatch)
-    conductor.select([(0, 0)])
+    conductor.change(selection=[(0, 0)])
     gate.wait()
     for last in (2, 3, 4):
-        conductor.select([(0, 0), (last, 1)], last)
+        conductor.change(last, selection=[(0, 0), (last, 1)])
     gate.opened.set()
     assert conductor.wait(60)
     assert [detail["cells"] for detail in screen.said("detail") if detail] == [[(0, 0), (4, 1)]]
@@ -169,11 +170,11 @@ def test_what_is_asked_before_the_first_runs_waits_for_nothing_and_is_done(demo,
     release = threading.Event()
     embed = type(demo).embed_image
     monkeypatch.setattr(type(demo), "embed_image", lambda self, image: (release.wait(20), embed(self, image))[1])
-    conductor = Conductor(Tracer(demo, example.image, example.question), screen)
+    conductor = conductor_of(Tracer(demo, example.image, example.question), screen)
     conductor.begin()
     started = time.perf_counter()
-    conductor.look_at(View("answer_decoder"))
-    conductor.select([(5, 0)], 1)
+    conductor.change(**View("answer_decoder")._asdict())
+    conductor.change(1, selection=[(5, 0)])
     conductor.trace_all(2)
     assert conductor.positions("answer_decoder") is None
     assert time.perf_counter() - started < 5  # it would be 20 if it waited
@@ -187,10 +188,10 @@ def test_what_is_asked_before_the_first_runs_waits_for_nothing_and_is_done(demo,
 def test_stop_during_an_update_is_heeded(conductor, screen, monkeypatch):
     conductor.trace_all()
     assert conductor.wait(30)
-    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.change(noise=2.0)
     conductor.stop()
     assert conductor.wait(30)
-    conductor.look_at(View())
+    conductor.change(**View()._asdict())
     assert np.isnan(grid_of(screen)[0]).all()
 
 
@@ -206,12 +207,12 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
         prepare(tracer, cancel)
 
     monkeypatch.setattr(Tracer, "prepare", failing)
-    conductor.change(corruption=GaussianNoise(6.0))
+    conductor.change(noise=6.0)
     assert began.wait(20)
-    conductor.change(corruption=GaussianNoise(1.5))
+    conductor.change(noise=1.5)
     release.set()
     assert conductor.wait(30)
-    assert screen.went_back == []
+    assert not screen.mended
     assert screen.state["error"] == "MemoryError: too much"
     assert screen.state["runs"]["damage"] == "ν 1.5"
     assert conductor.tracer.corruption.factor == 1.5
@@ -220,18 +221,18 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
 def test_the_curve_is_shown_even_if_it_was_cancelled_after_its_last_factor(conductor, screen, monkeypatch):
     conductor._curve._shown = None  # as if the job had been dropped between computing and showing
     screen.state.pop("curve")
-    conductor.change(corruption=GaussianNoise(4.0))
+    conductor.change(noise=4.0)
     assert conductor.wait(30)
     assert screen.state["curve"]["scores"][-1] is not None
 
 
 def test_an_error_of_a_later_request_is_not_wiped_by_an_earlier_one_that_succeeds(conductor, screen):
-    conductor.change(corruption=GaussianNoise(4.0))
+    conductor.change(noise=4.0)
     with conductor.lock:
         screen.show_traits(error="question: expected a text")
     assert conductor.wait(30)
     assert screen.state["error"] == "question: expected a text"
-    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.change(noise=3.0)
     assert screen.state["error"] == ""
 
 
@@ -245,10 +246,10 @@ def test_a_finished_grid_says_done_once(conductor, screen):
 def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 60.0)  # however busy this machine is
     conductor.trace_all()
-    conductor.select([(5, 5)])
+    conductor.change(selection=[(5, 5)])
     assert conductor.wait(30)
     since = len(screen.lines)
-    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.change(noise=2.0)
     assert conductor.wait(30)
     assert [name for name, _ in screen.lines[since:] if name in ("cells", "progress", "done")] == []
     shown = [name for name, _ in screen.lines[since:] if name in ("runs", "grid", "detail")]
@@ -266,7 +267,7 @@ def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(conductor, scr
     assert conductor.wait(30)
     since = len(screen.lines)
     for tenth in range(1, 30):
-        conductor.change(corruption=GaussianNoise(tenth / 10))
+        conductor.change(noise=tenth / 10)
         time.sleep(0.02)
     assert conductor.wait(30)
     runs = [content["damage"] for name, content in screen.lines[since:] if name == "runs"]
@@ -281,12 +282,12 @@ def test_inputs_that_were_looked_at_before_are_there_at_once(conductor, screen, 
     conductor.trace_all()
     assert conductor.wait(30)
     before = grid_of(screen).copy()
-    conductor.change(question="how many circles are there?", answer=None)
+    conductor.change(question="how many circles are there?")
     assert conductor.wait(30)
     assert screen.state["grid"]["tokens"][1] == "how"
     monkeypatch.setattr(Runner, "patched", lambda *_: pytest.fail("computed again"))
     since = len(screen.lines)
-    conductor.change(question=first, answer=None)
+    conductor.change(question=first)
     assert conductor.wait(30)
     np.testing.assert_array_equal(grid_of(screen), before)
     assert [name for name, _ in screen.lines[since:] if name == "grid"] == ["grid"]
@@ -303,9 +304,9 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
         prepare(tracer, cancel)
 
     monkeypatch.setattr(Tracer, "prepare", held)
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     assert began.wait(20)
-    conductor.select([(5, 5)], 8)
+    conductor.change(8, selection=[(5, 5)])
     release.set()
     assert conductor.wait(30)
     details = [content for content in screen.said("detail") if content]
@@ -328,9 +329,9 @@ def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
 def test_a_patch_asked_between_a_change_and_its_update_is_of_the_new_noise(conductor, screen):
     since = len(screen.lines)
     with conductor.lock:  # the update cannot begin yet
-        conductor.change(corruption=GaussianNoise(1.0))
-        conductor.select([(5, 4)], 3)
-        conductor.select([(5, 5)], 4)
+        conductor.change(noise=1.0)
+        conductor.change(3, selection=[(5, 4)])
+        conductor.change(4, selection=[(5, 5)])
     assert conductor.wait(60)
     said = [(name, content) for name, content in screen.lines[since:] if name in ("cells", "done")]
     assert {content["generation"] for _, content in said} == {1}
@@ -344,8 +345,8 @@ def test_a_patch_asked_between_a_change_and_its_update_is_of_the_new_noise(condu
 
 def test_a_patch_asked_before_a_shorter_question_is_answered_without_values(conductor, screen):
     with conductor.lock:
-        conductor.change(question="what is this?", answer=None, foil=None)
-        conductor.select([(5, 7)], 3)
+        conductor.change(question="what is this?")
+        conductor.change(3, selection=[(5, 7)])
     assert conductor.wait(60)
     assert [content["id"] for content in screen.said("done")] == [3]
     assert screen.said("cells") == []
@@ -367,17 +368,17 @@ def held(monkeypatch, name, cls=Conductor):
 
 
 def test_a_pin_keeps_the_noise_that_its_numbers_are_of(conductor, screen, monkeypatch):
-    conductor.select([(1, 3)])
+    conductor.change(selection=[(1, 3)])
     assert conductor.wait(30)
     old = screen.state["detail"]
     reached, release = held(monkeypatch, "patch", Tracer)
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     assert reached.wait(20)
     conductor.pin(True)
     for shown in (screen.state["pinned"], screen.state["detail"]):
         assert (shown["damage"], shown["score"], shown["generation"]) == ("ν 5.0", old["score"], 0)
-    conductor.look_at(View(site="mlp"))
-    conductor.look_at(View())
+    conductor.change(**View(site="mlp")._asdict())
+    conductor.change(**View()._asdict())
     release.set()
     assert conductor.wait(30)
     exact = conductor.tracer.patch(State("question_encoder", 1, 3)).score
@@ -396,7 +397,7 @@ def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monke
         conductor.trace_all()
         assert conductor.wait(30)
     reached, release = held(monkeypatch, "_keep_up")
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     assert reached.wait(20)
     if stop:
         conductor.stop()
@@ -414,17 +415,17 @@ def test_a_grid_of_many_samples_is_not_taken_for_a_quick_one(conductor, screen, 
     assert conductor.wait(30)
     conductor._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second
     since = len(screen.lines)
-    conductor.change(corruption=GaussianNoise(5.0, samples=40))
+    conductor.change(noise=5.0, samples=40)
     assert conductor.wait(60)
     assert "progress" in [name for name, _ in screen.lines[since:]]
 
 
 def test_an_older_update_leaves_a_newer_choice_of_block_alone(conductor, screen, monkeypatch):
     reached, release = held(monkeypatch, "prepare", Tracer)
-    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.change(noise=3.0)
     assert reached.wait(20)
-    conductor.change(corruption=GaussianNoise(3.0, at="patch_embeddings", samples=2))
-    conductor.look_at(View("image_encoder"))
+    conductor.change(noise=3.0, at="patch_embeddings", samples=2)
+    conductor.change(**View("image_encoder")._asdict())
     release.set()
     assert conductor.wait(60)
     assert conductor.view.block == "image_encoder"
@@ -436,9 +437,9 @@ def test_the_same_cells_asked_twice_are_computed_once(conductor, screen, monkeyp
     whole = Tracer.patch
     monkeypatch.setattr(Tracer, "patch", lambda self, *rest: calls.append(1) or time.sleep(0.1) or whole(self, *rest))
     for cells in ([(5, 5)], [(5, 5), (4, 2)]):
-        conductor.select(cells)
+        conductor.change(selection=cells)
         time.sleep(0.05)
-        conductor.select(cells, 7)
+        conductor.change(7, selection=cells)
         assert conductor.wait(30)
         assert screen.said("done")[-1]["id"] == 7
     assert len(calls) == 2
@@ -446,13 +447,13 @@ def test_the_same_cells_asked_twice_are_computed_once(conductor, screen, monkeyp
 
 def test_an_errand_is_not_dropped_by_what_is_asked_beside_it(conductor):
     done = []
-    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.change(noise=3.0)
     conductor.later(lambda: done.append("file"))
     conductor.later(lambda: done.append("file"))
     for number in range(3):
         conductor.later(lambda number=number: done.append(number), "picture")
-    conductor.look_at(View(site="mlp"))
-    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.change(**View(site="mlp")._asdict())
+    conductor.change(noise=2.0)
     assert conductor.wait(30)
     assert done[-1] == 2  # the latest picture
     assert done.count("file") == 2
@@ -462,10 +463,10 @@ def test_of_sets_asked_for_during_an_update_the_last_is_computed(conductor, scre
     gate = Gate(monkeypatch)
     conductor.trace_all()
     gate.wait()  # the worker is busy
-    conductor.change(corruption=GaussianNoise(2.0))
-    conductor.select([(1, 1), (1, 2)], 7)
-    conductor.select([(2, 1), (2, 2)], 8)
-    conductor.select_patches([(3, 3)])
+    conductor.change(noise=2.0)
+    conductor.change(7, selection=[(1, 1), (1, 2)])
+    conductor.change(8, selection=[(2, 1), (2, 2)])
+    conductor.change(patches=[(3, 3)])
     gate.opened.set()
     assert conductor.wait(60)
     assert screen.state["detail"]["patches"] == [(3, 3)]
@@ -473,7 +474,7 @@ def test_of_sets_asked_for_during_an_update_the_last_is_computed(conductor, scre
     assert screen.state["detail"]["score"] == pytest.approx(exact, abs=1e-6)
     ended = {each["id"]: each["stopped"] for each in screen.said("done")}
     assert ended[7] is ended[8] is True
-    conductor.look_at(View(site="mlp"))
+    conductor.change(**View(site="mlp")._asdict())
     assert conductor.wait(60)
     assert screen.state["detail"]["site"] == "mlp"
 
@@ -482,7 +483,7 @@ def test_another_grid_is_shown_while_the_model_is_held(conductor, screen):
     done = threading.Event()
 
     def look():
-        conductor.look_at(View(site="mlp"))
+        conductor.change(**View(site="mlp")._asdict())
         done.set()
 
     with conductor.tracer.model.lock:
@@ -492,7 +493,7 @@ def test_another_grid_is_shown_while_the_model_is_held(conductor, screen):
 
 
 def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve):
-    made = Conductor(Tracer(demo, example.image, example.question), screen)
+    made = conductor_of(Tracer(demo, example.image, example.question), screen)
     made.stop()
     assert screen.said("done") == []
     made.trace_all(5)  # there is no grid yet
@@ -511,10 +512,10 @@ def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve)
 
 
 def test_every_answer_says_of_which_inputs(demo, example, screen, short_curve):
-    made = Conductor(Tracer(demo, example.image, example.question), screen)
-    made.change(corruption=GaussianNoise(1.0))
-    made.select([(0, 0), (1, 1)], 3)
-    made.select([(0, 0), (2, 2)], 4)
+    made = conductor_of(Tracer(demo, example.image, example.question), screen)
+    made.change(noise=1.0)
+    made.change(3, selection=[(0, 0), (1, 1)])
+    made.change(4, selection=[(0, 0), (2, 2)])
     assert [(content["id"], content["generation"]) for content in screen.said("done")] == [(3, 1)]
     made.trace_all(5)
     made.stop()

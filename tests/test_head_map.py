@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from screen import conductor_of
 
-from blip_trace_widget import GaussianNoise, Tracer
-from blip_trace_widget.conductor import Conductor
+from blip_trace_widget import Tracer
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
 
@@ -16,7 +16,7 @@ def fill(conductor):
 
 
 def test_it_is_the_tracers_and_leaves_each_heads_grid(conductor, screen, monkeypatch):
-    conductor.look_at(View(site="cross_attention"))
+    conductor.change(**View(site="cross_attention")._asdict())
     assert conductor.wait(30)
     assert screen.state["heads"] == {}
     assert np.isnan(conductor.heads.trace.recovery).all()
@@ -27,7 +27,7 @@ def test_it_is_the_tracers_and_leaves_each_heads_grid(conductor, screen, monkeyp
     assert conductor.heads.trace.settings == exact.settings
 
     monkeypatch.setattr(Runner, "_patch", None)  # it would fail
-    conductor.look_at(View(site="cross_attention", head=2))
+    conductor.change(**View(site="cross_attention", head=2)._asdict())
     conductor.trace_all()
     assert conductor.wait(30)
     assert screen.state.get("error", "") == ""
@@ -43,20 +43,20 @@ def test_where_there_are_no_heads_there_is_no_map(conductor, screen):
 
 
 def test_other_inputs_begin_with_an_empty_map(conductor, screen):
-    conductor.look_at(View(site="self_attention"))
+    conductor.change(**View(site="self_attention")._asdict())
     fill(conductor)
     assert screen.state["heads"]["done"] == 192
-    conductor.change(corruption=GaussianNoise(1.0))
+    conductor.change(noise=1.0)
     assert conductor.wait(30)
     assert screen.state["heads"] == {}
-    conductor.change(corruption=GaussianNoise(5.0))
+    conductor.change(noise=5.0)
     assert conductor.wait(30)
     assert screen.state["heads"]["done"] == 192
 
 
 @pytest.mark.usefixtures("small_chunks")
 def test_it_can_be_stopped(conductor, screen, monkeypatch):
-    conductor.look_at(View(site="cross_attention"))
+    conductor.change(**View(site="cross_attention")._asdict())
     assert conductor.wait(30)
     whole = Runner._patch
 
@@ -72,35 +72,35 @@ def test_it_can_be_stopped(conductor, screen, monkeypatch):
 
 @pytest.mark.usefixtures("small_chunks")
 def test_choosing_a_head_meanwhile_lets_it_go_on(conductor, screen, monkeypatch):
-    conductor.look_at(View(site="cross_attention"))
+    conductor.change(**View(site="cross_attention")._asdict())
     assert conductor.wait(30)
     whole = Runner._patch
 
     def choosing(runner, *arguments):
         if screen.state["heads"].get("done", 0) > 20 and conductor.view.head is None:
-            conductor.look_at(View(site="cross_attention", head=1))
+            conductor.change(**View(site="cross_attention", head=1)._asdict())
         return whole(runner, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", choosing)
     fill(conductor)
     assert conductor.view.head == 1
     assert screen.state["heads"] == {"done": 192, "total": 192}
-    conductor.look_at(View(site="self_attention"))
+    conductor.change(**View(site="self_attention")._asdict())
     assert conductor.wait(30)
     assert screen.state["heads"] == {}
 
 
 def test_asked_for_before_the_runs_or_during_an_update_it_comes_then(demo, example, screen):
-    conductor = Conductor(Tracer(demo, example.image, example.question), screen, View(site="cross_attention"))
+    conductor = conductor_of(Tracer(demo, example.image, example.question), screen, View(site="cross_attention"))
     fill(conductor)  # before anything was computed
     conductor.begin()
     assert conductor.wait(60)
     assert screen.state["heads"]["done"] == 192
-    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.change(noise=3.0)
     fill(conductor)
     assert screen.state["heads"]["done"] == 192
     assert conductor.tracer.corruption.factor == 3.0
-    conductor.change(corruption=GaussianNoise(4.0))  # what is whole is not made again unasked
+    conductor.change(noise=4.0)  # what is whole is not made again unasked
     assert conductor.wait(60)
     assert screen.state["heads"] == {}
     conductor.close()
@@ -109,7 +109,7 @@ def test_asked_for_before_the_runs_or_during_an_update_it_comes_then(demo, examp
 def test_to_look_at_a_site_with_heads_makes_no_grids(conductor, screen):
     sheet = conductor._stage.sheet
     before = sheet.nbytes
-    conductor.look_at(View(site="self_attention"))
+    conductor.change(**View(site="self_attention")._asdict())
     assert conductor.wait(30)
     assert conductor.heads.trace is not None
     assert sheet.nbytes <= 2 * before

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from blip_trace_widget import TraceWidget, figure
-from blip_trace_widget.widget import STILL_BYTES
+from blip_trace_widget import TraceWidget, documents, figure
 
 
 @pytest.fixture(scope="module")
@@ -118,10 +117,12 @@ def test_hosts_without_widgets_get_a_picture_and_words(widget):
     assert widget.question in data["text/plain"]
 
 
-def test_a_picture_that_would_bloat_the_notebook_is_left_out(widget, monkeypatch):
-    monkeypatch.setattr(type(widget), "_drawn", lambda self, theme, thumbnail: " " * (STILL_BYTES + 1))
-    data, _ = widget._repr_mimebundle_()
-    assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+def test_a_picture_that_would_bloat_the_notebook_is_left_out(widget):
+    made = documents.still(widget)
+    size = len(made["image/svg+xml"])
+    assert size < documents.STILL_BYTES
+    assert set(documents.still(widget, size)) == set(made)
+    assert set(documents.still(widget, size - 1)) == {"text/plain"}
 
 
 def test_displaying_does_not_wait_for_long_work(demo, example, monkeypatch):

@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from blip_trace_widget import GaussianNoise, QuestionSwap, overlay
+from blip_trace_widget import overlay
+from blip_trace_widget.corruption import plain_region
 from blip_trace_widget.grids import View
 from blip_trace_widget.runs import Runner
 
@@ -37,7 +38,7 @@ def test_of_restoring_it_is_said_that_it_finds_nothing(conductor, screen):
 
 
 def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, screen):
-    conductor.change(corruption=GaussianNoise(0.0))
+    conductor.change(noise=0.0)
     conductor.painter.choose("map_disrupt", 4)
     assert conductor.wait(60)
     np.testing.assert_allclose(shown(screen)[0], 0, atol=1e-6)
@@ -72,7 +73,7 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor,
     assert counts == sorted(counts)
     assert any("s left" in each["left"] for each in told)
 
-    conductor.look_at(View(site="mlp"))  # what is stopped stays stopped
+    conductor.change(**View(site="mlp")._asdict())  # what is stopped stays stopped
     assert conductor.wait(60)
     assert screen.state["picture_map"]["done"] == first["done"]
     with conductor.lock:
@@ -87,12 +88,12 @@ def test_a_map_follows_the_noise_and_is_kept_for_the_way_back(conductor, screen,
     conductor.painter.choose("map_disrupt", 4)
     assert conductor.wait(60)
     before = shown(screen).copy()
-    conductor.change(corruption=GaussianNoise(2.0))
+    conductor.change(noise=2.0)
     assert conductor.wait(60)
     assert screen.state["picture_map"]["generation"] == 1
     np.testing.assert_allclose(shown(screen)[0], conductor.tracer.trace_image_tokens(4, "disrupt").recovery, atol=1e-5)
     monkeypatch.setattr(Runner, "swapped", None)  # it would fail
-    conductor.change(corruption=GaussianNoise(5.0))
+    conductor.change(noise=5.0)
     assert conductor.wait(60)
     assert screen.state.get("error", "") == ""
     np.testing.assert_array_equal(shown(screen), before)
@@ -104,23 +105,23 @@ def test_attention_follows_the_selection(conductor, screen, run):
     assert conductor.wait(60)
     assert screen.state["picture_map"]["rows"] == 0
     assert "Select a cell" in screen.state["picture_map"]["text"]
-    conductor.select([(3, 5)])
+    conductor.change(selection=[(3, 5)])
     assert conductor.wait(60)
     exact = conductor.tracer.attention("question_encoder", 3)
     np.testing.assert_allclose(shown(screen)[0], exact.image(5, run), atol=1e-6)
     assert "“circle” looks in layer 3" in screen.state["picture_map"]["text"]
-    conductor.select([(3, 5), (2, 1), (2, 5)])
+    conductor.change(selection=[(3, 5), (2, 1), (2, 5)])
     assert conductor.wait(60)
     other = conductor.tracer.attention("question_encoder", 2)
     mean = (exact.image(5, run) + other.image(1, run) + other.image(5, run)) / 3
     np.testing.assert_allclose(shown(screen)[0], mean, atol=1e-6)
     assert "these 3 states look" in screen.state["picture_map"]["text"]
-    conductor.look_at(View(site="cross_attention", head=2))
-    conductor.select([(1, 2)])
+    conductor.change(**View(site="cross_attention", head=2)._asdict())
+    conductor.change(selection=[(1, 2)])
     assert conductor.wait(60)
     exact = conductor.tracer.attention("question_encoder", 1, 2)
     np.testing.assert_allclose(shown(screen)[0], exact.image(2, run), atol=1e-6)
-    conductor.look_at(View("answer_decoder"))
+    conductor.change(**View("answer_decoder")._asdict())
     assert conductor.wait(60)
     assert screen.state["picture_map"]["rows"] == 0
 
@@ -129,7 +130,7 @@ def test_how_strongly_the_picture_is_hit(conductor, screen):
     conductor.painter.choose("strength", 1)
     region = np.zeros((8, 8), bool)
     region[1:3, 4] = True
-    conductor.change(corruption=GaussianNoise(3.0, region=region))
+    conductor.change(noise=3.0, region=plain_region(region))
     assert conductor.wait(60)
     assert ((shown(screen)[0] > 0) == region).all()
     np.testing.assert_allclose(shown(screen)[0], conductor.tracer.corruption_strength(), rtol=1e-5)
@@ -138,7 +139,7 @@ def test_how_strongly_the_picture_is_hit(conductor, screen):
 @pytest.mark.parametrize("name", ["map_disrupt", "strength"])
 def test_another_question_leaves_the_picture_as_it_is(conductor, screen, name):
     conductor.painter.choose(name, 2)
-    conductor.change(corruption=QuestionSwap("what color is the square?"))
+    conductor.change(corruption="QuestionSwap", other_question="what color is the square?")
     assert conductor.wait(60)
     assert screen.state["picture_map"]["rows"] == 0
     assert "not damaged" in screen.state["picture_map"]["text"]
@@ -146,7 +147,7 @@ def test_another_question_leaves_the_picture_as_it_is(conductor, screen, name):
 
 
 def test_who_points_at_a_layer_is_told_where_its_tokens_look(conductor, screen):
-    conductor.look_at(View(site="cross_attention", head=1))
+    conductor.change(**View(site="cross_attention", head=1)._asdict())
     conductor.painter.attend(4, 9)
     assert conductor.wait(60)
     (told,) = screen.said("attention")
@@ -204,7 +205,7 @@ def test_a_map_that_fails_says_why_and_can_be_gone_on_with(conductor, screen, mo
 
 def test_a_stop_during_an_update_holds(conductor, screen):
     conductor.painter.choose("map_disrupt", 4)
-    conductor.change(corruption=GaussianNoise(3.0))
+    conductor.change(noise=3.0)
     with conductor.lock:
         conductor.painter.stop()
     assert conductor.wait(60)
@@ -213,9 +214,9 @@ def test_a_stop_during_an_update_holds(conductor, screen):
 
 
 def test_the_head_of_another_attention_is_not_taken_for_the_pictures(conductor, screen):
-    conductor.look_at(View(site="self_attention", head=1))
+    conductor.change(**View(site="self_attention", head=1)._asdict())
     conductor.painter.choose("attention_clean", 1)
-    conductor.select([(3, 5)])
+    conductor.change(selection=[(3, 5)])
     assert conductor.wait(60)
     np.testing.assert_allclose(shown(screen)[0], conductor.tracer.attention("question_encoder", 3).image(5), atol=1e-6)
 
@@ -226,6 +227,6 @@ def test_strength_is_kept_for_other_factors(conductor, screen, monkeypatch):
     before = shown(screen)[0].copy()
     tokens = type(conductor.tracer.bases.image)
     monkeypatch.setattr(tokens, "_unit_damage", None)  # it would fail
-    conductor.change(corruption=GaussianNoise(2.5))
+    conductor.change(noise=2.5)
     assert conductor.wait(60)
     np.testing.assert_allclose(shown(screen)[0], before / 2, rtol=1e-6)

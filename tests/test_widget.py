@@ -706,6 +706,8 @@ def test_a_pinned_result_stays_beside_the_next_one(widget, tracer):
 
 
 def test_the_export_menu(widget, tracer):
+    widget.corruption = "ImageSwap"
+    widget.corruption = "GaussianNoise"  # the other picture is kept
     widget.trace_all()
     widget.selection = [(5, 5), (4, 2)]
     widget.wait(30)

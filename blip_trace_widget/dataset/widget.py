@@ -90,13 +90,12 @@ class DatasetWidget(TraceWidget):
         self._data = folder if isinstance(folder, DatasetTrace) else DatasetTrace.load(folder)
         self._align = align
         self._averages: dict[str, list[Trace]] = {}
-        self._playing = AVERAGE, ""
-        player = Player(self._traces_of(AVERAGE, ""), self)
-        self._begin(player.tracer, player, scene=player.tracer.scene)
+        self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what is shown
+        self._listed: dict[str, Any] = {}  # what was asked of the list
+        self._begin(Player(self._traces_of(AVERAGE, ""), self))
         self._list()
-        self._known |= {name: getattr(self, name) for name in ("group", "chosen", "find", "order", "first")}
-        self._act_on(["group", "chosen"], self._on_choice)
-        self._act_on(["find", "order", "first"], self._on_listing)
+        self._act_on(["group", "chosen"], self._on_choice, lambda name: self._playing[name])
+        self._act_on(["find", "order", "first"], self._on_listing, lambda name: self._listed[name])
         self._follow(self._on_detail, ["detail"])
 
     def __repr__(self) -> str:
@@ -156,33 +155,27 @@ class DatasetWidget(TraceWidget):
             raise Refused(str(error)) from error
 
     def _on_choice(self, name: str) -> None:
-        if name == "group":
-            self.show_traits(chosen=AVERAGE)
+        chosen = AVERAGE if name == "group" else self.chosen
+        before, self._playing = self._playing, {"chosen": chosen, "group": self.group}
         try:
-            self._play(self._traces_of(self.chosen, self.group))
-            self._playing = self.chosen, self.group
+            self._play(self._traces_of(chosen, self.group))
+            self.show_traits(chosen=chosen)
         except (ValueError, OSError) as error:
-            chosen, group = self._playing
-            self.show_traits(chosen=chosen, group=group, error=figure.complaint(error))
+            self._playing = before
+            self.show_traits(**before, error=figure.complaint(error))
         if name == "group":
             self._on_listing(name)
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces, in the same view."""
         before = self._conductor
-        player = Player(traces, self)
+        player = Player(traces, self, view=self._inputs.view)
         player.lock, player.generation = before.lock, before.generation
-        view = self._view()
-        if view in map(figure.view_of, traces):
-            player.view = view
-        scene = player.tracer.scene
         with self.together():
             self._conductor = player
-            self._image, self._answer = player.tracer.image, None
-            shown = {"picture": scene.picture, "other_picture": scene.other_picture}
-            self.show_traits(**shown, selection=[], patches=[], interval="", **figure.asked(player.tracer))
-            self.show_traits(**player.view._asdict())
-            self._history = History(self._asked())
+            self._history = History(player.inputs)
+            self.show_traits(picture=player.inputs.picture.jpeg, interval="")
+            self.show_inputs(player.inputs)
             player.begin()
 
     def _on_detail(self, _change: Any) -> None:
@@ -203,13 +196,12 @@ class DatasetWidget(TraceWidget):
     # --- the list ----------------------------------------------------------------------------------------------------
 
     def _on_listing(self, name: str) -> None:
-        if name != "first":
-            self.show_traits(first=0)
-        self._list()
+        self._list(self.first if name == "first" else 0)
 
-    def _list(self) -> None:
+    def _list(self, first: int = 0) -> None:
         found = self._found()
-        start = min(self.first, max(0, math.ceil(len(found) / PAGE) - 1) * PAGE)
+        start = min(first, max(0, math.ceil(len(found) / PAGE) - 1) * PAGE)
+        self._listed = {"find": self.find, "order": self.order, "first": start}
         listing: protocol.Listing = {
             "title": self._data.summary,
             "rows": [self._row(row) for _, row in found.iloc[start : start + PAGE].iterrows()],
