@@ -259,13 +259,13 @@ class Conductor:
         """All that is computed for the inputs on show, the grid in view first."""
         tracer = self.tracer
         tracer.prepare()  # not under our lock, for which a handler may wait
-        scene, sheet = tracer.scene, self._sheet_of(tracer)
+        snapshot, sheet = tracer.snapshot, self._sheet_of(tracer)
         with self.lock:
             view = self.view if sheet.has(self.view.block) else self.view._replace(block=View().block)
-            if scene is not None and tracer is self.tracer:
-                scene = replace(scene, curve=self._curve.shown)
+            if snapshot is not None and tracer is self.tracer:
+                snapshot = replace(snapshot, curve=self._curve.shown)
             views = dict.fromkeys([view, *sheet.computed()])
-            return [replace(trace_of(tracer, sheet.cells(each), each), scene=scene) for each in views]
+            return [replace(trace_of(tracer, sheet.cells(each), each), snapshot=snapshot) for each in views]
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
@@ -350,7 +350,7 @@ class Conductor:
         shapes = {
             block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
             for block in BLOCKS
-            if not figure.closed_because(tracer.corruption, block)
+            if tracer.corruption.reaches(block)
         }
         with self.lock:
             sheet = self._sheets.get(inputs_of(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
@@ -400,7 +400,7 @@ class Conductor:
             stage.unpin()
         if "image" in names:
             self._screen.show_traits(picture=good.picture.jpeg)
-        self._screen.show_traits(setup=figure.setup(tracer))
+        self._screen.show_traits(setup=figure.setup(stage.snapshot, chooser=tracer.model.built_in))
         stage.show_runs()
         if not sheet.has(self.view.block) and generation != self.generation:
             return  # the next update is waiting already, and may open this block

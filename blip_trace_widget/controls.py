@@ -180,8 +180,8 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
-        if name == "block" and (reason := figure.closed_because(self._inputs.damage, value)):
-            raise ValueError(f"block: {value!r} cannot be traced now. {reason}")
+        if name == "block" and not self._inputs.damage.reaches(value):
+            raise ValueError(f"block: {value!r} cannot be traced now. {figure.CLOSED['undamaged']}")
         return str(value)
 
     @traitlets.validate("opacity")

@@ -17,11 +17,15 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.checks import named, whole_number
-from blip_trace_widget.choices import GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS, GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.states import TEXT_BLOCKS
 from blip_trace_widget.summaries import region_size
 
 if TYPE_CHECKING:
@@ -80,6 +84,10 @@ class Corruption:
     def damages_image(self) -> bool:
         """Whether the corrupted run sees another image."""
         return True
+
+    def reaches(self, block: str) -> bool:
+        """Whether a block's states differ between the clean and the corrupted run."""
+        return block in TEXT_BLOCKS or (self.damages_image and self.at == "patch_embeddings")
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
         """What is added to the clean embeddings at strength 1.
@@ -207,12 +215,15 @@ class ImageSwap(Corruption):
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        from blip_trace_widget.pictures import as_image, picture_hash
-
         picture = as_image(self.image)
         object.__setattr__(self, "image", picture)
         object.__setattr__(self, "sha256", picture_hash(picture))
         object.__setattr__(self, "region", checked_region(self.region))
+
+    @cached_property
+    def jpeg(self) -> bytes:
+        """The other picture as a page shows it."""
+        return jpeg(self.image)
 
     def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
         """The same picture swapped in there alone; it need not be hashed again."""
@@ -297,6 +308,23 @@ class MeanAblation(Corruption):
     def settings(self) -> dict[str, Any]:
         """The arguments that make it again, as plain JSON."""
         return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
+
+
+def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
+    """One of the package's own corruptions, from its `settings`; a picture that is swapped in is asked for.
+
+    Raises:
+        TypeError, ValueError: naming the field, what was given and what is accepted.
+    """
+    kind = one_of("corruption", settings["type"], CORRUPTIONS)
+    if kind == "ImageSwap":
+        return swapped().within(settings["region"])
+    makers: dict[str, Callable[..., Corruption]] = {
+        "GaussianNoise": GaussianNoise,
+        "QuestionSwap": QuestionSwap,
+        "MeanAblation": MeanAblation,
+    }
+    return makers[kind](**{name: value for name, value in settings.items() if name != "type"})
 
 
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.memory import ImageMemory, Projections
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.pictures import picture_hash
+from blip_trace_widget.pictures import jpeg, picture_hash
 
 #: Samples of which `ImageTokens.damage` looks at the noise together.
 TOGETHER = 32
@@ -67,6 +67,11 @@ class ImageTokens:
     def sha256(self) -> str:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
+
+    @computed
+    def jpeg(self) -> bytes:
+        """The picture as a page shows it."""
+        return jpeg(self.image)
 
     @computed
     def clean_tokens(self) -> Tensor:

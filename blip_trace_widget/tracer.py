@@ -52,7 +52,7 @@ from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.results import Effect, NoiseCurve, Run, Trace
 from blip_trace_widget.runs import BaseRun, Chunks, Runner
-from blip_trace_widget.scene import Scene
+from blip_trace_widget.snapshot import Snapshot
 from blip_trace_widget.states import (
     BLOCKS,
     DIRECTIONS,
@@ -90,8 +90,8 @@ INTERNAL = frozenset(
         "preparing",
         "question_settings",
         "runner",
-        "scene",
         "score_logits",
+        "snapshot",
         "top_words",
         "whole_trace",
     }
@@ -283,11 +283,11 @@ class Tracer(Unpicklable):
         return TotalEffect(self.clean.score, self._corrupted_scores)
 
     @computed
-    def scene(self) -> Scene | None:
+    def snapshot(self) -> Snapshot | None:
         """What a widget shows beside the grids; None where the corruption or the metric is one's own."""
-        from blip_trace_widget import figure  # the one look upward: what is kept with a trace is what will be shown
+        from blip_trace_widget.record import snapshot_of
 
-        return figure.scene(self)
+        return snapshot_of(self)
 
     @computed
     def _corrupted_scores(self) -> NDArray[np.float64]:
@@ -463,7 +463,7 @@ class Tracer(Unpicklable):
         samples = self._fill(len(runs), lambda check: self._patched(runs, direction, check), progress, cancel)
         shape = len(self.model.blocks[block].layers), len(self.tokens(block))
         trace = self.as_trace(samples.reshape(-1, *shape), block, site, head, window, direction)
-        return dataclasses.replace(trace, scene=self.scene)
+        return dataclasses.replace(trace, snapshot=self.snapshot)
 
     def _trace_heads(
         self,
@@ -706,9 +706,9 @@ class Tracer(Unpicklable):
             OSError: if the file cannot be written.
             Cancelled: if `cancel` said so; nothing is written then.
         """
-        from blip_trace_widget import recording
+        from blip_trace_widget.record import record
 
-        recording.record(self, path, blocks, sites, factors, direction, progress, cancel)
+        record(self, path, blocks, sites, factors, direction, progress, cancel)
 
     # --- the pieces of `trace`, for callers that fill a grid themselves ----------------------------------------------
 
@@ -798,7 +798,7 @@ class Tracer(Unpicklable):
     def whole_trace(
         self, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
     ) -> Trace:
-        """A grid as `trace` gives it, without its scene; all of it, or what stops it is raised.
+        """A grid as `trace` gives it, without its snapshot; all of it, or what stops it is raised.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.

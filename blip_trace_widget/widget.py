@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget import documents, drawing, export, figure, messages, recording
+from blip_trace_widget import code, documents, drawing, export, figure, messages, recording
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.demo import examples
@@ -131,8 +131,8 @@ class TraceWidget(Shown):
 
         Raises:
             OSError: if the file cannot be opened.
-            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no scene
-                (`Trace.scene`), or if the traces are not of one picture and question.
+            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no snapshot
+                (`Trace.snapshot`), or if the traces are not of one picture and question.
         """
         path = _path_of(trace)
         if isinstance(trace, (str, os.PathLike)):
@@ -243,13 +243,13 @@ class TraceWidget(Shown):
         Of a recording: that shows it again.
         """
         if isinstance(self._conductor, Player):
-            return export.playback(self._inputs.picture.path)
+            return code.playback(self._inputs.picture.path)
         with self._conductor.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
         path = inputs.picture.path
-        return export.python(
-            tracer, inputs.view, inputs.chosen, None if path is None else export.literal(path), picture_map
+        return code.python(
+            tracer, inputs.view, inputs.chosen, None if path is None else code.literal(path), picture_map
         )
 
     def trace_of(self, block: str) -> Trace | None:

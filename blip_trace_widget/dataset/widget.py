@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import traitlets
 
-from blip_trace_widget import export, figure
+from blip_trace_widget import code, figure
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.controls import Refused
 from blip_trace_widget.dataset.alignment import Roles
@@ -118,7 +118,7 @@ class DatasetWidget(TraceWidget):
         lines = [
             "from blip_trace_widget import TraceWidget",
             "",
-            f"widget = TraceWidget.from_dataset({export.literal(os.fspath(self._data.folder))})",
+            f"widget = TraceWidget.from_dataset({code.literal(os.fspath(self._data.folder))})",
         ]
         lines += [
             f"widget.{name} = {getattr(self, name)!r}"
@@ -186,7 +186,7 @@ class DatasetWidget(TraceWidget):
     def _traces_of(self, number: int, group: str) -> list[Trace]:
         if number != AVERAGE:
             traces = self._data.traces(number)
-            if traces[0].scene is None:
+            if traces[0].snapshot is None:
                 raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
             return traces
         if group not in self._averages:
