@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from blip_trace_widget.memory import Memory, part_of
-from blip_trace_widget.sites import State
+from blip_trace_widget.states import State
 
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
 

@@ -25,7 +25,7 @@ from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.lazy import Latest, lazy
 from blip_trace_widget.memory import ImageMemory, Projections
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.pictures import picture_hash
+from blip_trace_widget.pictures import jpeg, picture_hash
 
 #: Samples of which `ImageTokens.damage` looks at the noise together.
 TOGETHER = 32
@@ -71,6 +71,11 @@ class ImageTokens:
     def sha256(self, _check: Check) -> str:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
+
+    @lazy
+    def jpeg(self, _check: Check) -> bytes:
+        """The picture as a page shows it."""
+        return jpeg(self.image)
 
     @lazy
     def clean_tokens(self, _check: Check) -> Tensor:

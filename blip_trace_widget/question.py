@@ -24,15 +24,16 @@ from torch import Tensor
 
 from blip_trace_widget.bases import BaseRuns
 from blip_trace_widget.calls import Check, no_check, on_cpu
+from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.corruption import Corruption, GaussianNoise
 from blip_trace_widget.image_tokens import ImageTokens
 from blip_trace_widget.lazy import lazy
-from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric
+from blip_trace_widget.metrics import Metric, Target, as_metric
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.positions import position_of
-from blip_trace_widget.results import Run, Top
+from blip_trace_widget.run import Run, Top
 from blip_trace_widget.runs import BaseRun, Runner
-from blip_trace_widget.sites import BLOCKS, State, named, whole_number
+from blip_trace_widget.states import BLOCKS, State, position_of
+from blip_trace_widget.statistics import TotalEffect
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4

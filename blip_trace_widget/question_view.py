@@ -11,19 +11,22 @@ Ends: at runs. Interventions are `blip_trace_widget.tracer`'s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget.calls import as_check
+from blip_trace_widget.calls import Check, as_check
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.corruption import Corruption
-from blip_trace_widget.metrics import Metric, TotalEffect
+from blip_trace_widget.lazy import lazy
+from blip_trace_widget.metrics import Metric
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.question import Question
-from blip_trace_widget.results import Run
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BlockName
+from blip_trace_widget.run import Run
+from blip_trace_widget.snapshot import Snapshot
+from blip_trace_widget.snapshots import snapshot_of
+from blip_trace_widget.states import BlockName
+from blip_trace_widget.statistics import TotalEffect
 from blip_trace_widget.unpicklable import Unpicklable
 
 if TYPE_CHECKING:
@@ -189,8 +192,10 @@ class QuestionView(Unpicklable):
         return self.case.total_effect
 
     @property
-    def scene(self) -> Scene | None:
-        """What a widget shows beside the grids; None where the corruption or the metric is one's own."""
-        from blip_trace_widget import figure  # the one look upward: what is kept with a trace is what will be shown
+    def snapshot(self) -> Snapshot | None:
+        """What stands beside the grids in files and figures; None where the corruption or the metric is one's own."""
+        return self._snapshot()
 
-        return figure.scene(cast("Any", self))
+    @lazy
+    def _snapshot(self, _check: Check) -> Snapshot | None:
+        return snapshot_of(self.case)

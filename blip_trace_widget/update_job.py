@@ -21,8 +21,8 @@ from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import Sheet, inputs_of
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.shelf import Shelf
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Patched, Stage
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import Job, Slices
 
@@ -81,7 +81,7 @@ class UpdateJob:
         shapes = {
             block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
             for block in BLOCKS
-            if not figure.closed_because(tracer.corruption, block)
+            if tracer.corruption.reaches(block)
         }
         with self._desk.lock:
             stage = self._stage

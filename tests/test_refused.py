@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, examples
-from blip_trace_widget.figure import asked
+from blip_trace_widget.figure import asked_of
 
 REGION = np.zeros((8, 8), dtype=bool)
 REGION[2, 3] = True
@@ -65,7 +65,7 @@ def faults(monkeypatch):
 
 
 def says_what_is_computed(widget):
-    said = asked(widget.tracer)
+    said = asked_of(widget.tracer.snapshot)
     if widget.corruption != "QuestionSwap":  # what was asked for another corruption stays
         del said["other_question"]
     assert {name: getattr(widget, name) for name in said} == said
