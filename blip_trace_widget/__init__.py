@@ -9,16 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from blip_trace_widget.corruption import (
-        Corruption,
-        GaussianNoise,
-        ImageSwap,
-        MeanAblation,
-        QuestionSwap,
-    )
-    from blip_trace_widget.corruption import (
-        NoiseKind as NoiseKind,
-    )
+    from blip_trace_widget.choices import MetricName as MetricName
+    from blip_trace_widget.choices import NoiseKind as NoiseKind
+    from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
@@ -29,15 +22,15 @@ if TYPE_CHECKING:
     from blip_trace_widget.effect_grid import CellEffect
     from blip_trace_widget.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
-    from blip_trace_widget.metrics import MetricName as MetricName
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
     from blip_trace_widget.readouts import Attention, LogitLens
-    from blip_trace_widget.results import Effect, Run, Trace, load_trace
-    from blip_trace_widget.sites import BlockName as BlockName
-    from blip_trace_widget.sites import Direction as Direction
-    from blip_trace_widget.sites import SiteName as SiteName
-    from blip_trace_widget.sites import State
+    from blip_trace_widget.results import Trace, load_trace
+    from blip_trace_widget.run import Effect, Run
+    from blip_trace_widget.states import BlockName as BlockName
+    from blip_trace_widget.states import Direction as Direction
+    from blip_trace_widget.states import SiteName as SiteName
+    from blip_trace_widget.states import State
     from blip_trace_widget.tracer import Tracer
     from blip_trace_widget.widget import TraceWidget
 
@@ -46,14 +39,14 @@ __version__ = "0.1.0"
 _HOMES = {
     "Attention": "readouts",
     "BlipVqa": "model",
-    "BlockName": "sites",
+    "BlockName": "states",
     "CellEffect": "effect_grid",
     "Comparison": "dataset.averages",
     "Corruption": "corruption",
     "DatasetTrace": "dataset.traced",
     "Difference": "differences",
-    "Direction": "sites",
-    "Effect": "results",
+    "Direction": "states",
+    "Effect": "run",
     "GaussianNoise": "corruption",
     "HeadTrace": "maps",
     "ImageSwap": "corruption",
@@ -63,14 +56,14 @@ _HOMES = {
     "LogitLens": "readouts",
     "MeanAblation": "corruption",
     "MeanTrace": "dataset.averages",
-    "MetricName": "metrics",
+    "MetricName": "choices",
     "NoiseCurve": "noise_curve",
-    "NoiseKind": "corruption",
+    "NoiseKind": "choices",
     "QuestionSwap": "corruption",
-    "Run": "results",
+    "Run": "run",
     "Sample": "dataset.samples",
-    "SiteName": "sites",
-    "State": "sites",
+    "SiteName": "states",
+    "State": "states",
     "SuggestedFactor": "noise_curve",
     "Trace": "results",
     "TraceWidget": "widget",

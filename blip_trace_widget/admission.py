@@ -22,7 +22,7 @@ from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.parts import BlipParts
 from blip_trace_widget.patch_plan import CONTEXTS
-from blip_trace_widget.sites import BLOCKS, BlockSites
+from blip_trace_widget.states import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
 
 #: How far two ways of computing the same may be apart: the length of their difference over the length of either. Some

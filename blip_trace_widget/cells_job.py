@@ -22,7 +22,7 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.grid import Cell, grid_cells
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.results import Effect
+from blip_trace_widget.run import Effect
 from blip_trace_widget.stage import Patched, Stage
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import Job, Slices

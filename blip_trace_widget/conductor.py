@@ -32,8 +32,8 @@ from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Screen, Stage, trace_of
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.update_job import Request, UpdateJob
 from blip_trace_widget.worker import Job, Slices, worker_of
@@ -206,14 +206,14 @@ class Conductor:
         """All that is computed for the inputs on show, the grid in view first."""
         tracer = self.tracer
         tracer.prepare()  # not under our lock, for which a handler may wait
-        scene, sheet = tracer.scene, self._update.sheet_of(tracer)
+        snapshot, sheet = tracer.snapshot, self._update.sheet_of(tracer)
         with self.lock:
             view = self.inputs.view
             view = view if sheet.has(view.block) else view._replace(block=View().block)
-            if scene is not None and tracer is self.tracer:
-                scene = replace(scene, curve=self._curve.shown)
+            if snapshot is not None and tracer is self.tracer:
+                snapshot = replace(snapshot, curve=self._curve.shown)
             views = dict.fromkeys([view, *sheet.computed()])
-            return [replace(trace_of(tracer, sheet.cells(each), each), scene=scene) for each in views]
+            return [replace(trace_of(tracer, sheet.cells(each), each), snapshot=snapshot) for each in views]
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""

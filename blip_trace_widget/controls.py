@@ -16,11 +16,11 @@ import anywidget
 import traitlets
 
 from blip_trace_widget import figure
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex
 from blip_trace_widget.inputs import Inputs
-from blip_trace_widget.sites import one_of, whole_number
 from blip_trace_widget.surface import Surface
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.unpicklable import Unpicklable
@@ -183,8 +183,8 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
-        if name == "block" and (reason := figure.closed_because(self._inputs.damage, value)):
-            raise ValueError(f"block: {value!r} cannot be traced now. {reason}")
+        if name == "block" and not self._inputs.damage.reaches(value):
+            raise ValueError(f"block: {value!r} cannot be traced now. {figure.CLOSED['undamaged']}")
         return str(value)
 
     @traitlets.validate("opacity")

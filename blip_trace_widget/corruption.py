@@ -17,10 +17,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.sites import named, whole_number
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS, GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.states import TEXT_BLOCKS
+from blip_trace_widget.summaries import region_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,15 +35,6 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.model import BlipVqa
 
-NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
-Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
-Goal: TypeAlias = Literal["mean", "zero"]
-
-NOISE_KINDS = ("multiplicative", "additive")
-#: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
-PLACES = ("patch_embeddings", "image_embeddings")
-#: What `MeanAblation` puts in the place of image tokens.
-GOALS = ("mean", "zero")
 MAX_SAMPLES = 10_000
 #: Beyond this, float32 overflows somewhere in the model.
 MAX_FACTOR = 1e6
@@ -87,6 +84,10 @@ class Corruption:
     def damages_image(self) -> bool:
         """Whether the corrupted run sees another image."""
         return True
+
+    def reaches(self, block: str) -> bool:
+        """Whether a block's states differ between the clean and the corrupted run."""
+        return block in TEXT_BLOCKS or (self.damages_image and self.at == "patch_embeddings")
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
         """What is added to the clean embeddings at strength 1.
@@ -214,12 +215,15 @@ class ImageSwap(Corruption):
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
-        from blip_trace_widget.pictures import as_image, picture_hash
-
         picture = as_image(self.image)
         object.__setattr__(self, "image", picture)
         object.__setattr__(self, "sha256", picture_hash(picture))
         object.__setattr__(self, "region", checked_region(self.region))
+
+    @cached_property
+    def jpeg(self) -> bytes:
+        """The other picture as a page shows it."""
+        return jpeg(self.image)
 
     def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
         """The same picture swapped in there alone; it need not be hashed again."""
@@ -306,6 +310,23 @@ class MeanAblation(Corruption):
         return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
 
 
+def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
+    """One of the package's own corruptions, from its `settings`; a picture that is swapped in is asked for.
+
+    Raises:
+        TypeError, ValueError: naming the field, what was given and what is accepted.
+    """
+    kind = one_of("corruption", settings["type"], CORRUPTIONS)
+    if kind == "ImageSwap":
+        return swapped().within(settings["region"])
+    makers: dict[str, Callable[..., Corruption]] = {
+        "GaussianNoise": GaussianNoise,
+        "QuestionSwap": QuestionSwap,
+        "MeanAblation": MeanAblation,
+    }
+    return makers[kind](**{name: value for name, value in settings.items() if name != "type"})
+
+
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, image tokens, width), with zeros outside the region."""
     return delta if region is None else delta * region_mask(region, delta.device)[:, None]
@@ -314,12 +335,6 @@ def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> tor
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
     """A region as plain JSON."""
     return None if region is None else [list(row) for row in region]
-
-
-def region_size(region: Sequence[Sequence[bool]]) -> str:
-    """A region in short: how many patches it has."""
-    patches = [patch for row in region for patch in row]
-    return f"{sum(patches)} of {len(patches)} patches"
 
 
 def checked_factor(name: str, value: object) -> float:

@@ -8,12 +8,13 @@ Ends: at the trait `curve`.
 
 from __future__ import annotations
 
-from blip_trace_widget import figure, protocol
+from blip_trace_widget import figure
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.desk import CURVE, Desk
 from blip_trace_widget.grids import inputs_of
 from blip_trace_widget.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.shelf import Shelf
+from blip_trace_widget.snapshot import CurveSummary
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.worker import Job, Slices
 
@@ -35,7 +36,7 @@ class CurveLine:
         self._scores: dict[float, float] = {}
         self._shown: dict[float, float] | None = None
         #: What is on screen.
-        self.shown: protocol.Curve | None = None
+        self.shown: CurveSummary | None = None
 
     def follow(self) -> None:
         """Show the curve of the runs on show, or compute it first."""
@@ -56,6 +57,5 @@ class CurveLine:
         with self._desk.lock:
             if known is self._scores:
                 self._shown = known
-                scores = [known[factor] for factor in FACTORS]
-                self.shown = figure.curve(FACTORS, scores, tracer.clean.score, generation or 0)
-                self._stage.screen.show_traits(curve=self.shown)
+                self.shown = CurveSummary(FACTORS, tuple(known[factor] for factor in FACTORS), tracer.clean.score)
+                self._stage.screen.show_traits(curve=figure.curve(self.shown, generation or 0))

@@ -2,7 +2,7 @@
 
 For: asking whether a site, a head, a noise factor, another answer makes a difference, and where, with standard errors.
 Cost: statistics on small arrays.
-Ends: at `Difference`; the tests are `blip_trace_widget.metrics`'.
+Ends: at `Difference`; the tests are `blip_trace_widget.statistics`'.
 
 Samples are paired where both grids' samples saw the same noise: the bank is drawn from the seed alone and shared by
 every factor, kind, region, state and question, so that sample s of one and sample s of the other move together. Else
@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
-from blip_trace_widget.corruption import region_size
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.effect_grid import VALUES, EffectGrid, GridValue, asked_columns
-from blip_trace_widget.metrics import ROUNDING, contrast, false_discovery, quiet, recovery_samples
-from blip_trace_widget.sites import one_of
-from blip_trace_widget.summaries import Summarised
+from blip_trace_widget.statistics import ROUNDING, contrast, false_discovery, quiet, recovery_samples
+from blip_trace_widget.summaries import Summarised, region_size
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
-from blip_trace_widget.metrics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
-from blip_trace_widget.sites import one_of, whole_number
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """From results to what the front end draws: the payloads of `blip_trace_widget.protocol`.
 
-For: the words and numbers of the figure, as pure functions of a tracer and its results.
-Cost: NumPy on one grid; a JPEG of at most 384 px for the picture.
+For: the words and numbers of the figure, as pure functions of a snapshot and of grids, whether the model is there or
+they come from a file.
+Cost: NumPy on one grid.
 Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.conductor`'s.
 """
 
@@ -9,40 +10,29 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from blip_trace_widget import protocol, wording
-from blip_trace_widget.corruption import (
-    GOALS,
-    NOISE_KINDS,
-    PLACES,
-    Corruption,
-    GaussianNoise,
-    ImageSwap,
-    MeanAblation,
-    QuestionSwap,
-    plain_region,
-)
+from blip_trace_widget.choices import CORRUPTIONS, GOALS, METRIC_NAMES, NOISE_KINDS, PLACES
 from blip_trace_widget.demo import examples
+from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import THEMES, palette
-from blip_trace_widget.drawing.words import is_negligible
 from blip_trace_widget.grids import Chosen, View
-from blip_trace_widget.metrics import METRICS, TotalEffect
 from blip_trace_widget.overlay import OVERLAYS
-from blip_trace_widget.results import Effect, Run, Top, Trace
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, TEXT_BLOCKS
-from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.results import Trace
+from blip_trace_widget.run import Effect, Top
+from blip_trace_widget.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
+from blip_trace_widget.statistics import TotalEffect
 
-#: Longest side of the picture that is sent to the front end.
-PICTURE_SIDE = 384
-#: The same in a still figure.
+#: Longest side of the picture of a still figure.
 STILL_SIDE = 256
 #: Words in the bars: so many of the clean run first, and so many in all, always, so that the figure keeps its height.
 CLEAN_WORDS, ALL_WORDS = 4, 7
@@ -56,9 +46,9 @@ CULPRITS = {
     "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
 }
 #: What each trait accepts that is one of several names.
-CHOICES = {
-    "metric": list(METRICS),
-    "corruption": list(CULPRITS),
+CHOICES: dict[str, list[str]] = {
+    "metric": list(METRIC_NAMES),
+    "corruption": list(CORRUPTIONS),
     "kind": list(NOISE_KINDS),
     "at": list(PLACES),
     "to": list(GOALS),
@@ -73,7 +63,7 @@ CHOICES = {
 BEGINNING: protocol.Inputs = {
     "question": "",
     "foil": "",
-    "metric": next(iter(METRICS)),
+    "metric": METRIC_NAMES[0],
     "corruption": "GaussianNoise",
     "noise": 5.0,
     "kind": NOISE_KINDS[0],
@@ -90,23 +80,28 @@ ROOM = 120_000
 LITTLE = 0.1
 
 
-def picture(image: Image.Image) -> bytes:
-    """The picture as JPEG, shrunk to `PICTURE_SIDE`."""
-    return jpeg(image, PICTURE_SIDE, quality=85)
+#: Why a block has no grids.
+CLOSED = {
+    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
+    "Under More, let the noise begin at the patch embeddings.",
+    "untraced": "It was not traced.",
+}
+
+
+class Words(Protocol):
+    """What a run says at the first answer position."""
+
+    @property
+    def top(self) -> Top:
+        """The likeliest words with their probability, best first."""
+
+    def shares(self, words: Sequence[str]) -> list[float]:
+        """Probability of each of these words; NaN where it is not known."""
 
 
 def thumbnail(shown: bytes) -> bytes:
-    """The same for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
+    """A picture for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
     return jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
-
-
-def jpeg(image: Image.Image, side: int, **options: Any) -> bytes:
-    """A picture as JPEG, shrunk to a side."""
-    small = image.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", **options)
-    return file.getvalue()
 
 
 @cache
@@ -120,124 +115,107 @@ def look() -> protocol.Look:
     }
 
 
-def asked(tracer: Tracer) -> dict[str, Any]:
-    """The traits that a tracer stands for; not those that belong to other corruptions than its own."""
-    corruption = tracer.corruption
-    damage: dict[str, Any] = {"corruption": type(corruption).__name__, "other_question": ""}
-    if hasattr(corruption, "region"):  # else what was marked is kept for another one
-        damage["region"] = plain_region(corruption.region)
-    if isinstance(corruption, GaussianNoise):
+def asked(question: str, foil: str | None, metric: str, corruption: Mapping[str, Any]) -> dict[str, Any]:
+    """The traits that stand for what was asked; not those that belong to other corruptions than this one."""
+    damage: dict[str, Any] = {"corruption": corruption["type"], "other_question": ""}
+    if "region" in corruption:  # else what was marked is kept for another one
+        damage["region"] = corruption["region"]
+    if corruption["type"] == "GaussianNoise":
         names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
-        damage |= {trait: getattr(corruption, field) for trait, field in names.items()}
-    elif isinstance(corruption, QuestionSwap):
-        damage["other_question"] = corruption.question
-    elif isinstance(corruption, MeanAblation):
-        damage["to"] = corruption.to
-    foil = tracer.given["foil"] or ""
-    return {"question": tracer.question, "foil": foil, "metric": tracer.metric.name, **damage}
+        damage |= {trait: corruption[field] for trait, field in names.items()}
+    elif corruption["type"] == "QuestionSwap":
+        damage["other_question"] = corruption["question"]
+    elif corruption["type"] == "MeanAblation":
+        damage["to"] = corruption["to"]
+    return {"question": question, "foil": foil or "", "metric": metric, **damage}
 
 
-def corruption(asked: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
-    """The corruption that traits stand for; a swap of pictures, which no trait holds, is asked for."""
-    if asked["corruption"] == "ImageSwap":
-        return swapped().within(asked["region"])
-    if asked["corruption"] == "QuestionSwap":
-        return QuestionSwap(asked["other_question"])
-    if asked["corruption"] == "MeanAblation":
-        return MeanAblation(asked["to"], asked["region"])
-    return GaussianNoise(*(asked[name] for name in ("noise", "kind", "samples", "seed", "region", "at")))
+def asked_of(snapshot: Snapshot) -> dict[str, Any]:
+    """The same of a snapshot."""
+    return asked(snapshot.question, snapshot.foil, snapshot.metric, snapshot.corruption)
 
 
-def scene(tracer: Tracer) -> Scene | None:
-    """What a widget shows beside the grids of a tracer; None where it could not show it."""
-    kind = type(tracer.corruption).__name__
-    if kind not in CULPRITS or METRICS.get(tracer.metric.name) is not tracer.metric.score:
-        return None
-    other = tracer.corruption.image if isinstance(tracer.corruption, ImageSwap) else None
-    return Scene(
-        picture=picture(tracer.image),
-        other_picture=b"" if other is None else picture(other),
-        inputs={name: asked(tracer).get(name, default) for name, default in BEGINNING.items()},  # type: ignore[arg-type]
-        setup=setup(tracer),
-        runs=runs(tracer, 0),
-    )
+def noise(snapshot: Snapshot) -> float:
+    """What the noise slider shows."""
+    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
 
 
-def setup(tracer: Tracer) -> protocol.Setup:
-    """What can be asked of this model and question."""
-    model = tracer.model
-    chooser: list[protocol.ExampleInfo] = [
-        {"name": item.name.replace("-", " "), "question": item.question} for item in examples()
-    ]
+def setup(
+    snapshot: Snapshot, *, chooser: bool = False, closed: str = "", factors: Sequence[float] | None = None
+) -> protocol.Setup:
+    """What can be asked of this model and question.
+
+    Args:
+        snapshot: of the model and the question.
+        chooser: whether the built-in examples can be chosen.
+        closed: why nothing can be asked and only be looked at what is computed, else "".
+        factors: the only noise factors that can be chosen.
+    """
+    shown = examples() if chooser else ()
     return {
         "version": protocol.PROTOCOL_VERSION,
-        "closed": "",
-        "model": model.name,
-        "blocks": [_block(tracer, name) for name in BLOCKS],
+        "closed": closed,
+        "model": snapshot.model,
+        "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "choices": CHOICES,
-        "patches": model.grid,
-        "examples": chooser if model.built_in else [],
-        "answer_tokens": tracer.answer_tokens,
+        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "patches": snapshot.patches,
+        "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
+        "answer_tokens": list(snapshot.answer_tokens),
     }
 
 
-def _block(tracer: Tracer, name: str) -> protocol.BlockInfo:
-    reason = closed_because(tracer.corruption, name)
-    block = tracer.model.blocks[name]
+def _block(block: Block) -> protocol.BlockInfo:
     return {
-        "name": name,
-        "layers": len(block.layers),
-        "tokens": [] if reason else tracer.tokens(name),
-        "sites": list(BLOCKS[name].sites),
+        "name": block.name,
+        "layers": block.layers,
+        "tokens": list(block.tokens),
+        "sites": list(block.sites),
         "heads": block.heads,
-        "enabled": not reason,
-        "reason": reason,
+        "enabled": not block.closed,
+        "reason": CLOSED[block.closed] if block.closed else "",
     }
 
 
-def closed_because(corruption: Corruption, block: str) -> str:
-    """Why a block's states cannot be traced under a corruption; "" where they can."""
-    if block in TEXT_BLOCKS or (corruption.damages_image and corruption.at == "patch_embeddings"):
-        return ""
-    return (
-        "The damage is done behind the image encoder: its states are the same in both runs. "
-        "Under More, let the noise begin at the patch embeddings."
-    )
+def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None) -> protocol.Runs:
+    """The clean and the corrupted run, what lies between them, and whether that is enough to trace.
 
-
-def runs(tracer: Tracer, generation: int, pinned: Effect | None = None) -> protocol.Runs:
-    """The clean and the corrupted run, what lies between them, and whether that is enough to trace."""
-    total = tracer.total_effect
-    clean, corrupted = tracer.clean, tracer.corrupted
+    Args:
+        snapshot: of the runs.
+        generation: of the inputs.
+        bars: the words of these runs and of a pinned one, if there is one.
+    """
+    total = snapshot.total_effect
     return {
         "generation": generation,
-        "culprit": CULPRITS[type(tracer.corruption).__name__][0],
-        "damage": damage(tracer.corruption.settings()),
-        "metric": tracer.metric.name,
-        "given": tracer.given["answer"] is not None,
-        "line": damage_line(tracer.corruption),
-        "clean": _run(tracer, clean),
-        "corrupted": _run(tracer, corrupted),
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "damage": damage(snapshot.corruption),
+        "metric": snapshot.metric,
+        "given": snapshot.given_answer is not None,
+        "line": damage_line(snapshot.corruption, snapshot.average),
+        "clean": _run(snapshot, snapshot.clean),
+        "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
         "total_effect_stderr": number(total.stderr),
-        "gate": _with_unknown_words(gate(total, tracer.metric.name, tracer.corruption), tracer),
-        "bars": bars(tracer, None, pinned),
+        "gate": _gate(snapshot),
+        "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
     }
 
 
-def _run(tracer: Tracer, run: Run) -> protocol.RunInfo:
+def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
     score, stderr = number(run.score), number(run.stderr)
-    return {"answer": run.answer, "score": score, "stderr": stderr, "share": _filled(tracer, score or 0.0)}
+    return {"answer": run.answer, "score": score, "stderr": stderr, "share": _filled(snapshot, score or 0.0)}
 
 
-def _filled(tracer: Tracer, score: float) -> float:
+def _filled(snapshot: Snapshot, score: float) -> float:
     """How much of its bar a score fills; one without natural limits is shown beside the other run's."""
-    if tracer.metric.name == "probability":
+    if snapshot.metric == "probability":
         return score
-    if tracer.metric.name == "log_probability":
+    if snapshot.average:
+        return 0.0
+    if snapshot.metric == "log_probability":
         return math.exp(min(score, 0.0))
-    largest = max(abs(number(run.score) or 0.0) for run in (tracer.clean, tracer.corrupted))
+    largest = max(abs(number(run.score) or 0.0) for run in (snapshot.clean, snapshot.corrupted))
     return max(0.0, score) / largest if largest else 0.0
 
 
@@ -248,30 +226,51 @@ def damage(settings: Mapping[str, Any]) -> str:
     return CULPRITS[settings["type"]][1]
 
 
-def damage_line(corruption: Corruption) -> str:
-    """The corruption and its fields, in a line."""
-    region = getattr(corruption, "region", None) or ()
-    cells = [cell for row in region for cell in row]
-    return _damage_line(corruption) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
+def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
+    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own."""
+    cells = [cell for row in settings.get("region") or () for cell in row]
+    own = " + the sample's id" if average else ""
+    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
 
 
-def _damage_line(corruption: Corruption) -> str:
-    if isinstance(corruption, GaussianNoise):
-        draws = "1 sample" if corruption.samples == 1 else f"{corruption.samples} samples"
-        before = " · before the ViT" if corruption.at == "patch_embeddings" else ""
-        return f"{corruption.kind} · {draws} · seed {corruption.seed}{before}"
-    if isinstance(corruption, MeanAblation):
-        return "image tokens at their mean" if corruption.to == "mean" else "image tokens at zero"
-    if isinstance(corruption, QuestionSwap):
-        return f"“{corruption.question}” asked instead"
+def _damage_line(settings: Mapping[str, Any], own: str) -> str:
+    if settings["type"] == "GaussianNoise":
+        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
+        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
+        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
+    if settings["type"] == "MeanAblation":
+        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
+    if settings["type"] == "QuestionSwap":
+        return f"“{settings['question']}” asked instead"
     return "another picture's image tokens"
 
 
-def gate(total: TotalEffect, metric: str, corruption: Corruption) -> protocol.Gate:
-    """Whether the corruption did enough to ask what undoes it, in words."""
+def _gate(snapshot: Snapshot) -> protocol.Gate:
+    if snapshot.average:
+        return _average_gate(snapshot, snapshot.average)
+    found = gate(snapshot.total_effect, snapshot.metric, snapshot.corruption["type"])
+    if not snapshot.unknown_words:
+        return found
+    unknown = ", ".join(f"“{word}”" for word in snapshot.unknown_words)
+    told = (
+        f"the model does not know {unknown}" if snapshot.knows_a_word else f"the model knows no word of it: {unknown}"
+    )
+    return {**found, "text": f"{found['text']} · {told}"}
+
+
+def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
+    metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
+    took = words.points(metric, snapshot.total_effect.value)
+    low, high = (words.points(metric, end) if known else "" for end in (average.low, average.high))
+    sure = f" (95 % interval {low} to {high})" if known else ""
+    return {"open": True, "text": f"the {CULPRITS[snapshot.corruption['type']][0]} took {took}{sure}"}
+
+
+def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
+    """Whether a corruption of that name did enough to ask what undoes it, in words."""
     value, stderr, clean = total.value, total.stderr, total.clean
     percent = metric == "probability"
-    name, _, remedy = CULPRITS[type(corruption).__name__]
+    name, _, remedy = CULPRITS[corruption]
 
     def amount(number: float) -> str:
         return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
@@ -297,44 +296,28 @@ def gate(total: TotalEffect, metric: str, corruption: Corruption) -> protocol.Ga
     return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
 
 
-def _with_unknown_words(gate: protocol.Gate, tracer: Tracer) -> protocol.Gate:
-    """The same, and that the model has not understood the question, where it has not."""
-    unknown = tracer.unknown_words
-    if not unknown:
-        return gate
-    understood = [token for token in tracer.question_tokens[1:-1] if any(letter.isalnum() for letter in token)]
-    unk = tracer.model.processor.tokenizer.unk_token
-    words = ", ".join(f"“{word}”" for word in unknown)
-    told = f"the model does not know {words}" if set(understood) - {unk} else f"the model knows no word of it: {words}"
-    return {**gate, "text": f"{gate['text']} · {told}"}
-
-
-def bars(tracer: Tracer, effect: Effect | None, pinned: Effect | None = None) -> protocol.Bars:
+def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
     """The likeliest first words of the clean run and any that rise in the others, with their probability in each."""
-    clean, corrupted = tracer.clean, tracer.corrupted
-    patched = [run for run in (effect, pinned) if run is not None]
-    others: list[Top] = [*(run.top for run in patched), corrupted.top]
+    others = [run.top for run in (patched, pinned, corrupted) if run is not None]
     rising = [word for top in others for word, share in top if share >= RISING]
     first, rest = ([word for word, _ in part] for part in (clean.top[:CLEAN_WORDS], clean.top[CLEAN_WORDS:]))
-    words = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
-    ids = tracer.model.token_ids(words)
-
+    shown = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
     return {
-        "words": words,
-        "clean": _shares(clean, ids),
-        "corrupted": _shares(corrupted, ids),
-        "patched": _shares(effect, ids),
-        "pinned": _shares(pinned, ids),
+        "words": shown,
+        "clean": _shares(clean, shown),
+        "corrupted": _shares(corrupted, shown),
+        "patched": _shares(patched, shown),
+        "pinned": _shares(pinned, shown),
     }
 
 
-def with_pinned(shown: protocol.Bars, tracer: Tracer, pinned: Effect | None) -> protocol.Bars:
+def with_pinned(shown: protocol.Bars, pinned: Words | None) -> protocol.Bars:
     """The same bars with another pinned run beside them."""
-    return {**shown, "pinned": _shares(pinned, tracer.model.token_ids(shown["words"]))}
+    return {**shown, "pinned": _shares(pinned, shown["words"])}
 
 
-def _shares(run: Run | Effect | None, ids: Sequence[int]) -> list[float | None]:
-    return [] if run is None else [number(run.distribution[index]) for index in ids]
+def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
+    return [] if run is None else [number(share) for share in run.shares(shown)]
 
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
@@ -383,7 +366,7 @@ def cell_values(trace: Trace) -> NDArray[np.float32]:
 
 
 def detail(
-    tracer: Tracer,
+    snapshot: Snapshot,
     effect: Effect,
     chosen: Chosen,
     view: View,
@@ -391,16 +374,17 @@ def detail(
     bars: protocol.Bars,
 ) -> protocol.Detail:
     """The patched run of what is selected."""
+    block = snapshot.block(view.block)
     return {
         "generation": generation,
         "block": view.block,
         "site": view.site,
         "head": view.head,
-        "tokens": tracer.tokens(view.block),
-        "layers": len(tracer.model.blocks[view.block].layers),
-        "damage": damage(tracer.corruption.settings()),
-        "culprit": CULPRITS[type(tracer.corruption).__name__][0],
-        "metric": tracer.metric.name,
+        "tokens": list(block.tokens),
+        "layers": block.layers,
+        "damage": damage(snapshot.corruption),
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "metric": snapshot.metric,
         "direction": effect.direction,
         "window": view.window,
         "cells": list(chosen.cells),
@@ -410,18 +394,27 @@ def detail(
         "indirect_effect": number(effect.indirect_effect),
         "recovery": number(effect.recovery),
         "recovery_stderr": number(effect.recovery_stderr),
-        "negligible": bool(is_negligible(effect.indirect_effect, effect.stderr)),
+        "negligible": bool(words.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
     }
 
 
-def curve(factors: Iterable[float], scores: Iterable[float], clean: float, generation: int) -> protocol.Curve:
+def curve(found: CurveSummary, generation: int) -> protocol.Curve:
     """The noise curve: mean scores of the corrupted run."""
     return {
         "generation": generation,
-        "factors": [float(factor) for factor in factors],
-        "scores": [number(score) for score in scores],
-        "clean": number(clean),
+        "factors": list(found.factors),
+        "scores": [number(score) for score in found.scores],
+        "clean": number(found.clean),
+    }
+
+
+def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
+    """What a widget shows of a snapshot beside the grids, by its traits."""
+    return {
+        "noise": noise(snapshot),
+        "runs": runs(snapshot, generation),
+        "curve": curve(snapshot.curve, generation) if snapshot.curve else {},
     }
 
 

@@ -1,9 +1,9 @@
 """Results as files: safetensors, with all that is no array as JSON in the metadata.
 
 For: `Trace.save`, `NoiseCurve.save`, recordings of many traces, and their way back, bit for bit.
-Cost: the arrays as they are (a trace takes samples x layers x positions x 8 bytes), a little JSON, and a small picture.
-Ends: at the fields of a result; which result they make is `blip_trace_widget.results`'. Reading executes nothing, and
-takes no more memory than the file has bytes.
+Cost: the arrays as they are (a trace takes samples x layers x positions x 8 bytes), and a little JSON.
+Ends: at arrays and JSON. What they mean is told by each result, which packs and unpacks itself. Reading executes
+nothing, and takes no more memory than the file has bytes.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, one_of, whole_number
-
-if TYPE_CHECKING:
-    from blip_trace_widget.results import Trace
-
 Fields: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 PathLike: TypeAlias = "str | os.PathLike[str]"
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(Generic[Result]):
     """A kind of file.
 
     Attributes:
         name: what it holds, for messages.
         format: where its JSON is in the metadata.
-        version: raised when older packages could misread it.
-        fields: the result's fields from arrays and JSON; whatever does not fit raises. A number is an array of one.
+        readers: of each version of the format that can be read, what makes the result of arrays and JSON; whatever does
+            not fit raises. A number is an array of one. The last version is written; a new one is due when older
+            packages could misread it.
     """
 
     name: str
     format: str
-    version: int
-    fields: Callable[[Tensors, Fields], Fields]
+    readers: Mapping[int, Callable[[Tensors, Fields], Result]]
+
+    @property
+    def version(self) -> int:
+        """The version that is written."""
+        return max(self.readers)
 
 
-def write(path: PathLike, kind: Kind, tensors: Fields, **described: Any) -> None:
+def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **described: Any) -> None:
     """Write a file.
 
     Args:
@@ -72,8 +72,8 @@ def write(path: PathLike, kind: Kind, tensors: Fields, **described: Any) -> None
         raise OSError(f"path: {os.fspath(path)!r} cannot be written: {error}") from error
 
 
-def read(path: PathLike, *kinds: Kind) -> tuple[Kind, Fields]:
-    """The kind of a file, one of these, and the fields of the result that it holds.
+def read(path: PathLike, *kinds: Kind[Result]) -> Result:
+    """The result that a file of one of these kinds holds.
 
     Raises:
         OSError: if the file cannot be opened.
@@ -91,13 +91,13 @@ def read(path: PathLike, *kinds: Kind) -> tuple[Kind, Fields]:
             kind = next((kind for kind in kinds if kind.format in told), kinds[0])
             metadata = json.loads(told[kind.format])
             version = metadata["version"]
-            if version == kind.version:
-                return kind, kind.fields(_Stored(file, Path(name).stat().st_size), metadata)
+            if version in kind.readers:
+                return kind.readers[version](_Stored(file, Path(name).stat().st_size), metadata)
     except (KeyError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(f"path: {name!r} is no saved {called}: it lacks {error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"path: {name!r} is damaged or no saved {called}: {error}") from error
-    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads {kind.version}")
+    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads up to {kind.version}")
 
 
 class _Stored(Mapping[str, "NDArray[Any]"]):
@@ -119,87 +119,3 @@ class _Stored(Mapping[str, "NDArray[Any]"]):
 
     def __len__(self) -> int:
         return len(self._file.keys())
-
-
-def trace_parts(trace: Trace, before: str = "") -> tuple[Fields, Fields]:
-    """The arrays of a trace, with that before their names, and the rest as plain JSON, but for its scene."""
-    arrays = {"samples": trace.samples, "corrupted": trace.corrupted, "clean": trace.clean}
-    told = {"tokens": trace.tokens, "settings": trace.settings}
-    return {before + name: array for name, array in arrays.items()}, told
-
-
-def scene_parts(scene: Scene | None) -> tuple[Fields, Fields | None]:
-    """The pictures of a scene as arrays, and the rest as plain JSON."""
-    return ({}, None) if scene is None else scene.packed()
-
-
-def _trace(tensors: Tensors, metadata: Fields) -> Fields:
-    scene = metadata.get("scene")  # older files have none
-    return _grid(tensors, metadata) | {"scene": scene if scene is None else _scene(tensors, scene)}
-
-
-def _recording(tensors: Tensors, metadata: Fields) -> Fields:
-    scenes = [_scene(tensors, told) for told in metadata["scenes"]]
-    traces = []
-    for number, told in enumerate(metadata["traces"]):
-        scene = scenes[whole_number("scene", told["scene"], 0, len(scenes) - 1)]
-        traces.append(_grid(tensors, told, f"trace {number} ") | {"scene": scene})
-    if not traces:
-        raise ValueError("there is no trace in it")
-    return {"traces": traces}
-
-
-def _scene(tensors: Tensors, told: Fields) -> Scene:
-    return Scene.unpacked({name: tensors[name] for name in ("picture", "other_picture")}, told)
-
-
-def _grid(tensors: Tensors, told: Fields, before: str = "") -> Fields:
-    samples, clean, corrupted = (tensors[before + name] for name in ("samples", "clean", "corrupted"))
-    tokens, settings = tuple(str(token) for token in told["tokens"]), dict(told["settings"])
-    if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
-        raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
-    if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
-        raise ValueError("scores must be float64")
-    one_of("block", settings["block"], BLOCKS)
-    one_of("site", settings["site"], SITES)
-    one_of("direction", settings["direction"], DIRECTIONS)
-    whole_number("window", settings["window"], 1)
-    _ = settings["metric"], settings["corruption"]
-    return {
-        "samples": samples,
-        "clean": float(clean[0]),
-        "corrupted": corrupted,
-        "settings": settings,
-        "tokens": tokens,
-    }
-
-
-def _noise_curve(tensors: Tensors, metadata: Fields) -> Fields:
-    factors, corrupted, patched = tensors["factors"], tensors["corrupted"], tensors["patched"]
-    states = tuple(_state(entry) for entry in metadata["states"])
-    if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
-        raise ValueError(
-            f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "
-            f"{len(states)} states"
-        )
-    return {
-        "factors": factors,
-        "clean": float(tensors["clean"][0]),
-        "corrupted": corrupted,
-        "patched": patched,
-        "states": states,
-    }
-
-
-def _state(entry: Any) -> State:
-    try:
-        state = State(**entry)
-        whole_number("position", state.position, 0)  # by now no word
-    except TypeError as error:
-        raise ValueError(f"no state: {entry!r}: {error}") from error
-    return state
-
-
-TRACE = Kind("trace", "blip_trace_widget.trace", 1, _trace)
-RECORDING = Kind("recording", "blip_trace_widget.recording", 1, _recording)
-NOISE_CURVE = Kind("noise curve", "blip_trace_widget.noise_curve", 1, _noise_curve)

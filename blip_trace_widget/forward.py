@@ -25,7 +25,7 @@ from torch import Tensor
 
 from blip_trace_widget.memory import Memory, part_of
 from blip_trace_widget.patch_plan import LayerPlan, plan_of
-from blip_trace_widget.sites import State
+from blip_trace_widget.states import State
 
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
 

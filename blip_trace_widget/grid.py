@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.calls import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.patching import patched, patched_scores, swapped
-from blip_trace_widget.positions import position_of
 from blip_trace_widget.question import Question
 from blip_trace_widget.results import Trace
 from blip_trace_widget.runs import Chunks
-from blip_trace_widget.sites import BLOCKS, DIRECTIONS, SITES, State, named, one_of, whole_number, windowed
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from blip_trace_widget.grid import as_head_trace, grid_cells
 from blip_trace_widget.grids import View
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Stage
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.worker import Job, Slices
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from blip_trace_widget.forward import Activations, Cut, Edit, Patches, as_it_is
 from blip_trace_widget.memory import Memory, part_of
 from blip_trace_widget.patch_plan import CONTEXTS, stage_of
-from blip_trace_widget.sites import BlockSites, State
+from blip_trace_widget.states import BlockSites, State
 
 #: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]

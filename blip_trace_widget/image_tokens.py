@@ -25,7 +25,7 @@ from blip_trace_widget.forward import Activations, as_it_is
 from blip_trace_widget.lazy import Latest, lazy
 from blip_trace_widget.memory import ImageMemory, Projections
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.pictures import picture_hash
+from blip_trace_widget.pictures import jpeg, picture_hash
 
 #: Samples of which `ImageTokens.damage` looks at the noise together.
 TOGETHER = 32
@@ -72,10 +72,10 @@ class ImageTokens:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
 
-    @property
-    def embedded(self) -> bool:
-        """Whether the ViT has passed over it."""
-        return self.clean_tokens.known is not None
+    @lazy
+    def jpeg(self, _check: Check) -> bytes:
+        """The picture as a page shows it."""
+        return jpeg(self.image)
 
     @lazy
     def clean_tokens(self, _check: Check) -> Tensor:
@@ -85,7 +85,7 @@ class ImageTokens:
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in dict.fromkeys(images) if not image.embedded]
+        new = [image for image in dict.fromkeys(images) if image.clean_tokens.known is None]
         if not new:
             return
         model = new[0].model

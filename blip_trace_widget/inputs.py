@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget import figure
-from blip_trace_widget.corruption import Corruption, ImageSwap
+from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import CellIndex, Chosen, View
-from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
     from blip_trace_widget.model import BlipVqa
@@ -60,7 +61,7 @@ class Picture:
     @cached_property
     def jpeg(self) -> bytes:
         """What the page shows of it."""
-        return figure.picture(self.image) if self.shown is None else self.shown
+        return jpeg(self.image) if self.shown is None else self.shown
 
     @cached_property
     def swap(self) -> ImageSwap:
@@ -111,7 +112,7 @@ class Inputs:
     def of(cls, tracer: Any, picture: Picture, view: View, example: int = -1) -> Inputs:
         """What a tracer stands for."""
         swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-        asked = figure.asked(tracer)
+        asked = figure.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
         return cls(
             picture=picture,
             answer=tracer.given["answer"],
@@ -140,7 +141,13 @@ class Inputs:
     @property
     def damage(self) -> Corruption:
         """The corruption."""
-        return figure.corruption({name: getattr(self, name) for name in DAMAGE}, self._swap)
+        if self.corruption == "ImageSwap":
+            return self._swap().within(self.region)
+        if self.corruption == "QuestionSwap":
+            return QuestionSwap(self.other_question)
+        if self.corruption == "MeanAblation":
+            return MeanAblation(self.to, self.region)  # type: ignore[arg-type]
+        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self.region, self.at)  # type: ignore[arg-type]
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
         """These arguments of a tracer."""
@@ -200,7 +207,7 @@ class Inputs:
 
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
-        block = View().block if figure.closed_because(self.damage, self.block) else self.block
+        block = self.block if self.damage.reaches(self.block) else View().block
         site = self.site if self.site in BLOCKS[block].sites else View().site
         there = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.effect_grid import EffectGrid
-from blip_trace_widget.metrics import Effects, indirect_effects, quiet, statistics
+from blip_trace_widget.statistics import Effects, indirect_effects, quiet, statistics
 
 if TYPE_CHECKING:
     import pandas as pd

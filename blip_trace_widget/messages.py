@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import documents, export, protocol
+from blip_trace_widget.checks import whole_number
 from blip_trace_widget.inputs import Picture
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.sites import whole_number
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget import TraceWidget

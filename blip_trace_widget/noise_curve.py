@@ -2,7 +2,7 @@
 
 For: choosing how much noise, and seeing what a state brings back under more or less of it.
 Cost: plain NumPy on what was computed.
-Ends: at numbers; files are `blip_trace_widget.files`', drawing `blip_trace_widget.plots`'.
+Ends: at numbers and what its files hold; drawing is `blip_trace_widget.plots`'.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import files, summaries
-from blip_trace_widget.metrics import quiet, standard_error
-from blip_trace_widget.sites import State
+from blip_trace_widget.checks import whole_number
+from blip_trace_widget.states import State
+from blip_trace_widget.statistics import quiet, standard_error
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class NoiseCurve(Summarised):
             "corrupted": self.corrupted,
             "patched": self.patched,
         }
-        files.write(path, files.NOISE_CURVE, arrays, states=[asdict(state) for state in self.states])
+        files.write(path, NOISE_CURVE, arrays, states=[asdict(state) for state in self.states])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> NoiseCurve:
@@ -182,4 +183,27 @@ class NoiseCurve(Summarised):
             OSError: if the file cannot be opened.
             ValueError: if it is damaged, of another kind, or of a newer format.
         """
-        return cls(**files.read(path, files.NOISE_CURVE)[1])
+        return files.read(path, NOISE_CURVE)
+
+
+def _read(arrays: files.Tensors, told: files.Fields) -> NoiseCurve:
+    factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
+    states = tuple(_state(entry) for entry in told["states"])
+    if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
+        raise ValueError(
+            f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "
+            f"{len(states)} states"
+        )
+    return NoiseCurve(factors, float(arrays["clean"][0]), corrupted, patched, states)
+
+
+def _state(entry: Any) -> State:
+    try:
+        state = State(**entry)
+        whole_number("position", state.position, 0)  # by now no word
+    except TypeError as error:
+        raise ValueError(f"no state: {entry!r}: {error}") from error
+    return state
+
+
+NOISE_CURVE = files.Kind("noise curve", "blip_trace_widget.noise_curve", {1: _read})

@@ -18,7 +18,7 @@ from blip_trace_widget.corruption import GaussianNoise, checked_factor
 from blip_trace_widget.noise_curve import DEFAULT_FACTORS, NoiseCurve
 from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.question import Question
-from blip_trace_widget.sites import State, as_states, listed_states
+from blip_trace_widget.states import State, as_states, listed_states
 
 
 def noise_curve(

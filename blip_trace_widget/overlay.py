@@ -9,6 +9,7 @@ Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widg
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import round_up
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.maps import ImageTokenTrace
-from blip_trace_widget.readouts import RunName
-from blip_trace_widget.tracer import Tracer
+
+if TYPE_CHECKING:
+    from blip_trace_widget.readouts import RunName
+    from blip_trace_widget.tracer import Tracer
 
 #: Overlays that show single squares of image tokens patched, by the direction in which they are.
 EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}

@@ -16,7 +16,7 @@ from typing import Any
 
 from blip_trace_widget import figure
 from blip_trace_widget.results import Trace
-from blip_trace_widget.scene import Scene
+from blip_trace_widget.snapshot import Snapshot
 
 #: Why a page can be asked nothing.
 CLOSED = "a saved page: what is computed can be looked at"
@@ -56,17 +56,17 @@ def page(
 
     Args:
         traits: what a widget shows, by its traits' names.
-        traces: all that is computed, each with its scene; the grid in view of `traits` is among them.
+        traces: all that is computed, each with its snapshot; the grid in view of `traits` is among them.
         picture: the figure as SVG, for readers without JavaScript.
         script: the widget's.
         style: its style sheet.
         compared: what the trait of that name is where grids of one scene can be looked at.
     """
     generation = traits["runs"]["generation"] if traits["runs"] else 0
-    scenes = {id(trace.scene): trace.scene for trace in traces if trace.scene is not None}
+    snapshots = {id(trace.snapshot): trace.snapshot for trace in traces if trace.snapshot is not None}
     played = [
-        _played(scene, [trace for trace in traces if trace.scene is scene], generation, compared)
-        for scene in sorted(scenes.values(), key=lambda scene: scene.inputs["noise"])
+        _played(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation, compared)
+        for snapshot in sorted(snapshots.values(), key=figure.noise)
     ]
     here = min(played, key=lambda scene: abs(scene["noise"] - traits["noise"]))
     factors = [str(scene["noise"]) for scene in played]
@@ -91,14 +91,14 @@ def page(
 
 
 def _played(
-    scene: Scene,
+    snapshot: Snapshot,
     traces: Sequence[Trace],
     generation: int,
     compared: Callable[[Sequence[Trace], int], dict[str, Any]],
 ) -> dict[str, Any]:
     """What the traits are at one noise factor."""
     grids = [figure.grid(trace, generation) for trace in traces]
-    return scene.traits(generation) | {"grid": {}, "grids": grids, "compared": compared(traces, generation)}
+    return figure.traits(snapshot, generation) | {"grid": {}, "grids": grids, "compared": compared(traces, generation)}
 
 
 def _as_base64(value: Any) -> dict[str, str]:

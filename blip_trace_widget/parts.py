@@ -16,7 +16,7 @@ from blip_trace_widget.blocks import ImageBlock, TextBlock
 from blip_trace_widget.forward import Block
 from blip_trace_widget.hooked import HookedBlock, Stack
 from blip_trace_widget.modules import changed_modules
-from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.states import BLOCKS
 
 
 class BlipParts:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.sites import State
+from blip_trace_widget.states import State
 
 #: The stage of an attention's heads, before its output projection.
 CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}

@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.calls import Check, as_check
+from blip_trace_widget.checks import named
 from blip_trace_widget.computing import Computing, ModelChangedError
-from blip_trace_widget.metrics import effects
 from blip_trace_widget.positions import Positions, image_tokens
 from blip_trace_widget.question import Question, distribution_sum
-from blip_trace_widget.results import Effect
+from blip_trace_widget.run import Effect
 from blip_trace_widget.runs import BaseRun, Chunks
-from blip_trace_widget.sites import DIRECTIONS, State, as_states, listed_states, named
+from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states
+from blip_trace_widget.statistics import effects
 
 #: Which runs are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
 Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]

@@ -51,6 +51,8 @@ _OTHERS = (
     (rb"version https://git-lfs", "a pointer of Git LFS: get the file that it stands for with git lfs pull"),
     (rb"\x93NUMPY", "a NumPy file: give numpy.load(path)"),
 )
+#: Longest side of a picture that a page shows.
+SHOWN_SIDE = 384
 #: Whose reader runs the file as a program.
 _PROGRAMS = {"EPS"}
 #: Filters of warnings are the whole process's.
@@ -82,6 +84,15 @@ def as_image(image: ImageLike) -> Image.Image:
         array = _as_array(image)
         return _guarded(lambda: rgb_of_array(array), "")
     raise TypeError(f"image: expected {ACCEPTED}, got {type(image).__name__}")
+
+
+def jpeg(image: Image.Image, side: int = SHOWN_SIDE, quality: int = 85) -> bytes:
+    """A picture as JPEG, shrunk to a side, as pages and files keep it."""
+    small = image.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def picture_hash(image: Image.Image) -> str:

@@ -17,16 +17,18 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from PIL import Image
 
-from blip_trace_widget import figure, protocol
+from blip_trace_widget import figure
 from blip_trace_widget.comparison import Comparison
-from blip_trace_widget.corruption import ImageSwap
+from blip_trace_widget.corruption import ImageSwap, from_settings
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.inputs import Inputs, Picture
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.results import Effect, Trace
-from blip_trace_widget.scene import Scene
+from blip_trace_widget.results import Trace
+from blip_trace_widget.run import Effect
+from blip_trace_widget.snapshot import Snapshot
 from blip_trace_widget.stage import Screen
+from blip_trace_widget.still import snapshot_of
 
 #: Why something cannot be asked.
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
@@ -46,14 +48,11 @@ class RecordedModel:
 
     built_in = False
 
-    def __init__(self, scene: Scene) -> None:
-        self.name = scene.setup["model"]
-        self.grid = tuple(scene.setup["patches"])
-        self.blocks = {
-            block["name"]: RecordedBlock(range(block["layers"]), block["heads"]) for block in scene.setup["blocks"]
-        }
-        inputs = scene.inputs
-        self._known = {inputs[name].strip() for name in ("question", "other_question", "foil")}
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.name, self.grid = snapshot.model, snapshot.patches
+        self.blocks = {block.name: RecordedBlock(range(block.layers), block.heads) for block in snapshot.blocks}
+        asked = figure.asked_of(snapshot)
+        self._known = {asked[name].strip() for name in ("question", "other_question", "foil")}
 
     def question_ids(self, question: str) -> list[int]:
         """Refuse every question but the recorded ones; of those nothing is known."""
@@ -75,18 +74,17 @@ class _Named(NamedTuple):
 class RecordedTracer:
     """What is known of a tracer: what was asked, and of whom. It computes nothing."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.model = RecordedModel(scene)
-        inputs = scene.inputs
-        self.question, self.metric = inputs["question"], _Named(inputs["metric"])
-        self.given = {"answer": None, "foil": inputs["foil"] or None}
-        self.image = _opened(scene.picture)
-        self.corruption = figure.corruption(inputs, lambda: ImageSwap(_opened(scene.other_picture)))
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.model = RecordedModel(snapshot)
+        self.question, self.metric = snapshot.question, _Named(snapshot.metric)
+        self.given = {"answer": None, "foil": snapshot.foil}
+        self.image = _opened(snapshot.picture)
+        self.corruption = from_settings(snapshot.corruption, lambda: ImageSwap(_opened(snapshot.other_picture)))
 
     def tokens(self, block: str) -> list[str]:
         """Names of a block's positions."""
-        return next(each["tokens"] for each in self.scene.setup["blocks"] if each["name"] == block)
+        return list(self.snapshot.block(block).tokens)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AttributeError(f"{name}: {CLOSED}")
@@ -108,7 +106,7 @@ class Player:
     """Shows recorded traces on a screen; its methods are the conductor's.
 
     Args:
-        traces: of one picture and question, each with its scene.
+        traces: of one picture and question, each with its snapshot.
         screen: where to show them.
         path: the file that they are from, if any.
         view: the grid to begin with, if it was recorded; default that of the first trace.
@@ -125,11 +123,11 @@ class Player:
         self.painter = self.heads = _Nothing()
         self.comparison = Comparison()
         self._screen = screen
-        self._scenes = _scenes(traces)
-        self._grids = {(id(trace.scene), figure.view_of(trace)): trace for trace in traces}
-        self._scene = self._scenes[0]
-        self.tracer: Any = RecordedTracer(self._scene)
-        picture = Picture(self.tracer.image, path, shown=self._scene.picture)
+        self._snapshots = _snapshots(traces)
+        self._grids = {(id(trace.snapshot), figure.view_of(trace)): trace for trace in traces}
+        self._snapshot = self._snapshots[0]
+        self.tracer: Any = RecordedTracer(self._snapshot)
+        picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
         views = [figure.view_of(trace) for trace in traces]
         self.inputs = Inputs.of(self.tracer, picture, view if view in views else views[0])
         self._detail: dict[str, Any] = {}
@@ -140,7 +138,7 @@ class Player:
         return self.inputs.view
 
     def begin(self) -> None:
-        """Show the first scene."""
+        """Show the first snapshot."""
         self._screen.show_traits(error="")
         self._show()
 
@@ -158,11 +156,11 @@ class Player:
                 self._screen.show_traits(error=CLOSED)
                 self._screen.show_inputs(before, mended=True)
                 return
-            self._scene = min(self._scenes, key=lambda scene: abs(scene.inputs["noise"] - inputs.noise))
-            shown = self._scene.inputs["noise"]
+            self._snapshot = min(self._snapshots, key=lambda each: abs(figure.noise(each) - inputs.noise))
+            shown = figure.noise(self._snapshot)
             self.inputs = replace(inputs, noise=shown, patches=())
             if shown != before.noise or inputs.noise != shown:
-                self.tracer = RecordedTracer(self._scene)
+                self.tracer = RecordedTracer(self._snapshot)
             self._screen.show_inputs(self.inputs)
             if inputs.noise != before.noise or inputs.view != before.view:
                 self._show()
@@ -231,16 +229,16 @@ class Player:
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is no such block."""
         view = self.view._replace(block=block)
-        found = self._grids.get((id(self._scene), view))
+        found = self._grids.get((id(self._snapshot), view))
         if found is not None:
             return found
         tokens = tuple(self.tracer.tokens(block))
         if not tokens:
             return None
-        first = next(trace for trace in self._grids.values() if trace.scene is self._scene)
+        first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
         unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
         settings = first.settings | view._asdict()
-        return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.scene)
+        return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
     def positions(self, block: str) -> int:
         """How many positions a block has."""
@@ -249,13 +247,10 @@ class Player:
     def _show(self) -> None:
         with self.lock, self._screen.together():
             self.generation += 1
-            scene = self._scene
-            setup: dict[str, Any] = {**scene.setup, "version": protocol.PROTOCOL_VERSION, "closed": HINT}
-            setup |= {"examples": [], "choices": figure.CHOICES | {"noise": [str(each) for each in self._factors()]}}
             self._screen.show_traits(
-                **scene.traits(self.generation),
+                **figure.traits(self._snapshot, self.generation),
                 generation=self.generation,
-                setup=setup,
+                setup=figure.setup(self._snapshot, closed=HINT, factors=self._factors()),
                 grid=figure.grid(self.trace, self.generation),
                 grids=figure.other_grids(self._known(), self.view, self.generation),
                 compared=self.comparison.told([self.trace], self.generation),
@@ -263,26 +258,27 @@ class Player:
             self._show_detail()
 
     def _factors(self) -> list[float]:
-        return sorted(scene.inputs["noise"] for scene in self._scenes)
+        return sorted(map(figure.noise, self._snapshots))
 
     def _known(self) -> list[Trace]:
-        return [trace for (scene, _), trace in self._grids.items() if scene == id(self._scene)]
+        return [trace for (snapshot, _), trace in self._grids.items() if snapshot == id(self._snapshot)]
 
     def _show_detail(self) -> None:
         self._detail = {}
         trace = self.trace
         chosen = self.inputs.chosen
         if chosen.one and np.isfinite(trace.scores[chosen.cells[0]]):
-            effect, bars = _effect(trace, chosen.cells[0]), self._scene.runs["bars"]
-            self._detail = dict(figure.detail(self.tracer, effect, chosen, self.view, self.generation, bars))
+            effect, snapshot = _effect(trace, chosen.cells[0]), self._snapshot
+            bars = figure.bars_of(snapshot.clean, snapshot.corrupted)
+            self._detail = dict(figure.detail(snapshot, effect, chosen, self.view, self.generation, bars))
         self._screen.show_traits(detail=self._detail)
 
     def _done(self, request: int) -> None:
         self._screen.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
 
 
-def _scenes(traces: Sequence[Trace]) -> list[Scene]:
-    """The scenes, by noise factor.
+def _snapshots(traces: Sequence[Trace]) -> list[Snapshot]:
+    """The snapshots, by noise factor.
 
     Raises:
         TypeError, ValueError: see `Player`.
@@ -292,16 +288,16 @@ def _scenes(traces: Sequence[Trace]) -> list[Scene]:
     for trace in traces:
         if not isinstance(trace, Trace):
             raise TypeError(f"trace: expected Trace, a list of them, or a path, got {type(trace).__name__}")
-        if trace.scene is None:
-            raise ValueError(
-                "trace: it has no scene to show, for it comes from an older file, or its corruption or metric is one's "
-                "own; trace it again, or use trace.plot()"
-            )
-    scenes = list({id(trace.scene): trace.scene for trace in traces if trace.scene is not None}.values())
-    said = {json.dumps([scene.inputs | {"noise": 0.0}, hashlib.sha256(scene.picture).hexdigest()]) for scene in scenes}
-    if len(said) > 1:
+    found = {id(snapshot): snapshot for snapshot in map(snapshot_of, traces)}
+    if len({_subject(snapshot) for snapshot in found.values()}) > 1:
         raise ValueError("trace: all must be of one picture, question, metric and corruption but for its factor")
-    return sorted(scenes, key=lambda scene: scene.inputs["noise"])
+    return sorted(found.values(), key=figure.noise)
+
+
+def _subject(snapshot: Snapshot) -> str:
+    """What was asked, whatever the noise factor."""
+    asked = figure.asked_of(snapshot) | {"noise": 0.0, "answer": snapshot.given_answer}
+    return json.dumps([asked, hashlib.sha256(snapshot.picture).hexdigest()])
 
 
 def _opened(picture: bytes) -> Image.Image:

@@ -8,77 +8,18 @@ Ends: at lists of positions. What is done with them is the caller's.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.sites import whole_number
+from blip_trace_widget.checks import whole_number
+from blip_trace_widget.states import position_of
 
 if TYPE_CHECKING:
     from blip_trace_widget.model import BlipVqa
 
 #: One, several, or (None) all, word pieces also as words; image tokens as a boolean (rows, columns) region of patches.
 Positions: TypeAlias = "int | str | Iterable[int | str] | Iterable[Iterable[bool]] | None"
-
-#: So many tokens can be listed in a message.
-LISTED = 100
-
-
-def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -> int:
-    """The position of a token, which is given by its number or as a word.
-
-    Args:
-        name: the argument's, for messages.
-        given: a whole number, or one of the tokens; capitals do not matter.
-        tokens: the block's.
-        block: its name, for messages.
-
-    Raises:
-        TypeError: if it is neither.
-        ValueError: if there is no such token, or if the word stands there several times; naming the tokens, the
-            nearest, or the positions.
-    """
-    if not isinstance(given, str):
-        last, number = len(tokens) - 1, whole_number(name, given, 0)
-        if number > last:
-            raise ValueError(f"{name}: expected from 0 to {last} ({_sees(tokens, block)}), got {number}")
-        return number
-    word = given.strip().casefold()
-    found = [at for at, token in enumerate(tokens) if token.casefold() == word]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = f"{', '.join(map(str, found[:-1]))} and {found[-1]}"
-        raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
-    pieces = _pieces(word, tokens)
-    if pieces:
-        inside = f"{pieces.start} to {pieces.stop - 1}"
-        raise ValueError(
-            f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
-            "give one of these"
-        )
-    near = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{meant}")
-
-
-def _sees(tokens: Sequence[str], block: str) -> str:
-    who = block or "the block"
-    return f"{who} sees {list(tokens)}" if len(tokens) < LISTED else f"{who} has {len(tokens)} tokens"
-
-
-def _pieces(word: str, tokens: Sequence[str]) -> range | None:
-    """Where a word stands that was split into word pieces ("surf", "##board")."""
-    for start in range(len(tokens)):
-        whole = tokens[start]
-        for stop in range(start + 1, len(tokens)):
-            if not tokens[stop].startswith("##"):
-                break
-            whole += tokens[stop][2:]
-            if whole.casefold() == word:
-                return range(start, stop + 1)
-    return None
 
 
 def image_tokens(name: str, given: Positions, model: BlipVqa) -> list[int]:

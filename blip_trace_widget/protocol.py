@@ -20,9 +20,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, Union, cast
 
+from blip_trace_widget.checks import fits
+
 PROTOCOL_VERSION = 4
 
-#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or not a number).
+#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or
+#: not a number).
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
 
@@ -521,7 +524,7 @@ def parse_request(content: object) -> Request:
     if set(content) != set(fields):
         raise ValueError(f"message {kind!r}: expected the fields {sorted(fields)}, got {sorted(map(str, content))}")
     for name, annotation in fields.items():
-        if not _fits(content[name], annotation):
+        if not fits(content[name], annotation):
             raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
     if kind == "patch" and not 1 <= len(content["cells"]) <= MAX_CELLS:
         raise ValueError(f"message 'patch': between 1 and {MAX_CELLS} cells, got {len(content['cells'])}")
@@ -531,49 +534,6 @@ def parse_request(content: object) -> Request:
             "restart the kernel and reload the page so that both come from the same version of blip_trace_widget."
         )
     return cast(Request, dict(content))
-
-
-def conforms(name: str, value: object, shape: Any) -> Any:
-    """A value that comes from a file, as it is.
-
-    Raises:
-        ValueError: if it is not of that shape.
-    """
-    if not _fits(value, shape):
-        fields = ", ".join(typing.get_type_hints(shape)) if typing.is_typeddict(shape) else _typescript(shape)
-        raise ValueError(f"{name}: expected {shape.__name__} ({fields}), got something else")
-    return value
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    """Whether a JSON value has the annotated type."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if typing.is_typeddict(annotation):
-        fields = typing.get_type_hints(annotation)
-        return (
-            isinstance(value, dict)
-            and set(value) == set(fields)
-            and all(_fits(value[name], kind) for name, kind in fields.items())
-        )
-    if origin is Literal:
-        return value in arguments
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, part) for part in arguments)
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            isinstance(key, str) and _fits(item, arguments[1]) for key, item in value.items()
-        )
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
-    if origin is tuple:
-        return (
-            isinstance(value, (list, tuple))
-            and len(value) == len(arguments)
-            and all(_fits(item, part) for item, part in zip(value, arguments, strict=True))
-        )
-    if annotation in (int, float):
-        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    return isinstance(value, annotation)
 
 
 # --- the same in TypeScript ----------------------------------------------------------------------------------------

@@ -24,15 +24,16 @@ from torch import Tensor
 
 from blip_trace_widget.bases import BaseRuns
 from blip_trace_widget.calls import Check, no_check, on_cpu
+from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.corruption import Corruption, GaussianNoise
 from blip_trace_widget.image_tokens import ImageTokens
-from blip_trace_widget.lazy import Lazy, lazy
-from blip_trace_widget.metrics import Metric, Target, TotalEffect, as_metric
+from blip_trace_widget.lazy import lazy
+from blip_trace_widget.metrics import Metric, Target, as_metric
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.positions import position_of
-from blip_trace_widget.results import Run, Top
+from blip_trace_widget.run import Run, Top
 from blip_trace_widget.runs import BaseRun, Runner
-from blip_trace_widget.sites import BLOCKS, State, named, whole_number
+from blip_trace_widget.states import BLOCKS, State, position_of
+from blip_trace_widget.statistics import TotalEffect
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
@@ -199,29 +200,30 @@ class Question:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(self, check: Check = no_check, *, answers: bool = False, with_states: bool = False) -> None:
+    def prepare(
+        self,
+        check: Check = no_check,
+        *,
+        answers: bool = False,
+        with_states: bool = False,
+        begin: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Compute what everything is held against: the clean and the corrupted runs, and the total effect.
 
         Args:
             check: see the module's head.
             answers: also what the corrupted runs answer, which costs more than their scores.
             with_states: also the ViT's states.
+            begin: told what comes next of what is not there yet: ``"embed"``, ``"clean"``, ``"corrupted"``.
         """
         if with_states:
             self.bases.prepare_states(check)
-        self.clean_run(check)
-        if answers:
-            self.corrupted_run(check)
+        corrupted = self.corrupted_run if answers else self.effect
+        for name, part in (("embed", self.image.clean_tokens), ("clean", self.clean_run), ("corrupted", corrupted)):
+            if part.known is None:
+                begin(name)
+            part(check)
         self.effect(check)
-
-    def steps(self) -> dict[str, Lazy[Any]]:
-        """What is still to be computed before anything can be shown, by name, in order; each is called with a check."""
-        every: dict[str, Lazy[Any]] = {
-            "embed": self.image.clean_tokens,
-            "clean": self.clean_run,
-            "corrupted": self.corrupted_run,
-        }
-        return {name: step for name, step in every.items() if step.known is None}
 
     @property
     def clean(self) -> Run:

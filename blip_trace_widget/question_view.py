@@ -11,19 +11,22 @@ Ends: at runs. Interventions are `blip_trace_widget.tracer`'s.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget.calls import as_check
+from blip_trace_widget.calls import Check, as_check
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.corruption import Corruption
-from blip_trace_widget.metrics import Metric, TotalEffect
+from blip_trace_widget.lazy import lazy
+from blip_trace_widget.metrics import Metric
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.question import Question
-from blip_trace_widget.results import Run
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BlockName
+from blip_trace_widget.run import Run
+from blip_trace_widget.snapshot import Snapshot
+from blip_trace_widget.snapshots import snapshot_of
+from blip_trace_widget.states import BlockName
+from blip_trace_widget.statistics import TotalEffect
 from blip_trace_widget.unpicklable import Unpicklable
 
 if TYPE_CHECKING:
@@ -153,11 +156,12 @@ class QuestionView(Unpicklable):
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(self, cancel: Callable[[], bool] | Any = None) -> None:
+    def prepare(self, cancel: Callable[[], bool] | Any = None, begin: Callable[[str], None] = lambda _: None) -> None:
         """Compute the clean and the corrupted run now, rather than when they are first asked for.
 
         Args:
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
+            begin: told what comes next of what is not there yet: ``"embed"``, ``"clean"``, ``"corrupted"``.
 
         Raises:
             TypeError: if `cancel` is neither.
@@ -165,7 +169,7 @@ class QuestionView(Unpicklable):
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with Computing(self.model):
-            self.case.prepare(as_check(cancel), answers=True)
+            self.case.prepare(as_check(cancel), answers=True, begin=begin)
             _ = self.model.provenance
 
     @property
@@ -188,8 +192,10 @@ class QuestionView(Unpicklable):
         return self.case.total_effect
 
     @property
-    def scene(self) -> Scene | None:
-        """What a widget shows beside the grids; None where the corruption or the metric is one's own."""
-        from blip_trace_widget import figure  # the one look upward: what is kept with a trace is what will be shown
+    def snapshot(self) -> Snapshot | None:
+        """What stands beside the grids in files and figures; None where the corruption or the metric is one's own."""
+        return self._snapshot()
 
-        return figure.scene(cast("Any", self))
+    @lazy
+    def _snapshot(self, _check: Check) -> Snapshot | None:
+        return snapshot_of(self.case)

@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
+from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.memory import TokenMemory
-from blip_trace_widget.metrics import quiet
-from blip_trace_widget.positions import position_of
 from blip_trace_widget.question import Question
 from blip_trace_widget.runs import BaseRun
-from blip_trace_widget.sites import TEXT_BLOCKS, named, one_of, whole_number
+from blip_trace_widget.states import TEXT_BLOCKS, position_of
+from blip_trace_widget.statistics import quiet
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:

@@ -1,27 +1,27 @@
-"""What comes out: Run, Effect, Trace, NoiseCurve. Frozen, and independent of any model.
+"""Trace: a grid of patched runs, one a state. Frozen, and independent of any model.
 
-For: keeping, tabulating, plotting and saving results. Plain NumPy; pandas and plotting are imported where used.
+For: keeping, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
 Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers; files are `blip_trace_widget.files`', drawing `blip_trace_widget.plots`'.
+Ends: at numbers and what its files hold; plots are `blip_trace_widget.plots`', figures `blip_trace_widget.still`'s.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import files, summaries
+from blip_trace_widget import files, version_1
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.effect_grid import CellEffect, EffectGrid
-from blip_trace_widget.metrics import standard_error
 from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
-from blip_trace_widget.positions import position_of
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import State, window_layers
-from blip_trace_widget.summaries import Summarised
+from blip_trace_widget.run import Effect, Run, Top
+from blip_trace_widget.snapshot import Snapshot, pack, picture_in, unpack
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of, window_layers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,84 +29,6 @@ if TYPE_CHECKING:
     from blip_trace_widget.plots import Labels, Map
 
 __all__ = ["CellEffect", "Effect", "EffectGrid", "NoiseCurve", "Run", "SuggestedFactor", "Top", "Trace", "load_trace"]
-
-Top = list[tuple[str, float]]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Run(Summarised):
-    """A clean or corrupted run.
-
-    Attributes:
-        score: mean score over samples.
-        scores: score of each sample, (samples,).
-        answer: the answer; of several samples the one that most of them give.
-        top: the likeliest words at the first answer position with their mean probability, best first.
-        answers: the answer of each sample.
-        distribution: mean probability of every word at the first answer position, (vocabulary,).
-    """
-
-    score: float
-    scores: NDArray[np.float64]
-    answer: str
-    top: Top
-    answers: tuple[str, ...] = field(repr=False)
-    distribution: NDArray[np.float32] = field(repr=False)
-
-    @property
-    def stderr(self) -> float:
-        """Standard error of `score`; NaN for a single sample."""
-        return float(standard_error(self.scores))
-
-    def _facts(self) -> dict[str, str]:
-        return {
-            "answer": repr(self.answer),
-            "score": summaries.number(self.score, self.stderr),
-            "samples": str(self.scores.size),
-            "top": summaries.listed(self.top),
-        }
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Effect(Summarised):
-    """A patched run.
-
-    Attributes:
-        score: mean score over samples.
-        scores: score of each sample, (samples,).
-        indirect_effect: mean of score(patched) - score(corrupted); for ``disrupt`` of score(clean) - score(patched).
-        recovery: indirect effect / total effect; NaN where `undefined_because` says why.
-        stderr: standard error of the indirect effect over paired samples; NaN for a single sample.
-        top: the likeliest words at the first answer position with their mean probability, best first.
-        recovery_stderr: standard error of the recovery (delta method).
-        undefined_because: why there is no recovery, or "".
-        distribution: mean probability of every word at the first answer position, (vocabulary,).
-        states: what was patched.
-        direction: ``"restore"`` or ``"disrupt"``.
-        image_tokens: or which image tokens were.
-    """
-
-    score: float
-    scores: NDArray[np.float64]
-    indirect_effect: float
-    recovery: float
-    stderr: float
-    top: Top
-    recovery_stderr: float
-    undefined_because: str
-    distribution: NDArray[np.float32] = field(repr=False)
-    states: tuple[State, ...]
-    direction: str
-    image_tokens: tuple[int, ...] = ()
-
-    def _facts(self) -> dict[str, str]:
-        return {
-            "recovery": self.undefined_because or summaries.number(self.recovery, self.recovery_stderr),
-            "indirect effect": summaries.number(self.indirect_effect, self.stderr),
-            "score": summaries.number(self.score),
-            "top": summaries.listed(self.top),
-            self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",
-        }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,13 +38,13 @@ class Trace(EffectGrid):
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
-        scene: what a widget shows beside it; None where the corruption or the metric is one's own.
+        snapshot: what a widget shows beside it; None where the corruption or the metric is one's own.
         known: which cells are computed, (layers, positions), where whoever computed them said so: a score that is not a
             number is one all the same.
     """
 
     tokens: tuple[str, ...]
-    scene: Scene | None = field(default=None, repr=False)
+    snapshot: Snapshot | None = field(default=None, repr=False)
     known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
@@ -143,7 +65,7 @@ class Trace(EffectGrid):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions): where it is not `known`, those with a score that is a number."""
+        """Which cells are computed, (layers, positions); where that is not `known`, those whose score is a number."""
         return super().computed if self.known is None else self.known
 
     @property
@@ -162,8 +84,8 @@ class Trace(EffectGrid):
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
 
         Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
-        be put below each other by `pandas.concat`.
+        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
+        corruption, factor (ν), seed. So that tables of several traces can be put below each other by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(
@@ -178,10 +100,12 @@ class Trace(EffectGrid):
         """Write the widget's figure as a web page of one file, which needs no kernel and no network.
 
         Raises:
-            ValueError: if the trace has no scene.
+            ValueError: if the trace has no snapshot.
             OSError: if the file cannot be written.
         """
-        self._export(path, "html", "light")
+        from blip_trace_widget import still
+
+        still.write(self, path, "html", "light")
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
         """Write the widget's figure or the numbers, in the format that the path ends with.
@@ -192,39 +116,49 @@ class Trace(EffectGrid):
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also if the trace has no
-                scene, which all but CSV and JSON need.
+                snapshot, which all but CSV and JSON need.
             ImportError: for PNG and PDF, if the extra ``export`` is not installed.
             OSError: if the file cannot be written.
         """
-        from blip_trace_widget import export
+        from blip_trace_widget import export, still
 
-        self._export(path, export.format_of(path), theme)
+        still.write(self, path, export.format_of(path), theme)
 
-    def _export(self, path: str | os.PathLike[str], name: str, theme: str) -> None:
-        from blip_trace_widget import export
-        from blip_trace_widget.widget import TraceWidget  # whose figure it is
+    def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arrays, with that before their names, and the rest as plain JSON, but for the snapshot."""
+        arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
+        told = {"tokens": self.tokens, "settings": self.settings}
+        return {before + name: array for name, array in arrays.items()}, told
 
-        if name in ("csv", "json"):
-            export.write(path, lambda: export.csv(self) if name == "csv" else export.json_text(self))
-            return
-        widget = TraceWidget.from_trace(self)
-        try:
-            if name == "html":
-                widget.save_html(path)
-            else:
-                widget.export(path, theme)
-        finally:
-            widget.close()
+    @classmethod
+    def unpacked(cls, arrays: files.Tensors, told: Mapping[str, Any], before: str = "") -> Trace:
+        """The way back, from a file; without a snapshot.
+
+        Raises:
+            KeyError, TypeError, ValueError: if something has not the shape that it should have.
+        """
+        samples, clean, corrupted = (arrays[before + name] for name in ("samples", "clean", "corrupted"))
+        tokens, settings = tuple(str(token) for token in told["tokens"]), dict(told["settings"])
+        if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
+            raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
+        if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
+            raise ValueError("scores must be float64")
+        one_of("block", settings["block"], BLOCKS)
+        one_of("site", settings["site"], SITES)
+        one_of("direction", settings["direction"], DIRECTIONS)
+        whole_number("window", settings["window"], 1)
+        _ = settings["metric"], settings["corruption"]
+        return cls(samples, float(clean[0]), corrupted, settings, tokens)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write safetensors with JSON metadata: numbers, settings, and the scene for `TraceWidget.from_trace`.
+        """Write safetensors with JSON metadata: numbers, settings, and the snapshot for `TraceWidget.from_trace`.
 
         Raises:
             OSError: if the file cannot be written.
         """
-        arrays, told = files.trace_parts(self)
-        pictures, scene = files.scene_parts(self.scene)
-        files.write(path, files.TRACE, arrays | pictures, **told, scene=scene)
+        arrays, told = self.packed()
+        pictures, snapshots = pack([] if self.snapshot is None else [self.snapshot])
+        files.write(path, TRACE, arrays | pictures, **told, snapshots=snapshots)
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
@@ -234,4 +168,23 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
-    return Trace(**files.read(path, files.TRACE)[1])
+    return files.read(path, TRACE)
+
+
+def _read(arrays: files.Tensors, told: files.Fields) -> Trace:
+    snapshots = unpack(arrays, told["snapshots"])
+    return replace(Trace.unpacked(arrays, told), snapshot=snapshots[0] if snapshots else None)
+
+
+def _read_1(arrays: files.Tensors, told: files.Fields) -> Trace:
+    trace, scene = Trace.unpacked(arrays, told), told.get("scene")  # the first files have none
+    return trace if scene is None else replace(trace, snapshot=snapshot_of_scene(arrays, scene, trace))
+
+
+def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:
+    """What a file of version 1 has beside a trace."""
+    picture, other = (picture_in(name, arrays[name]) for name in ("picture", "other_picture"))
+    return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
+
+
+TRACE = files.Kind("trace", "blip_trace_widget.trace", {1: _read_1, 2: _read})

@@ -20,7 +20,7 @@ from blip_trace_widget.forward import Activations, Patches, words_of
 from blip_trace_widget.image_tokens import Sight
 from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.sites import BLOCKS, State
+from blip_trace_widget.states import BLOCKS, State
 
 #: Which samples, which runs, and their logits: what long work hands over piece by piece, samples of a run together.
 Chunks = Iterator[tuple[slice, slice, Tensor]]

@@ -9,20 +9,24 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from blip_trace_widget import figure
+from blip_trace_widget import figure, protocol
 from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.inputs import Inputs
-from blip_trace_widget.results import Effect, Trace
-from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.results import Trace
+from blip_trace_widget.run import Effect, Run, Top
+from blip_trace_widget.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracer import Tracer
 
 
 class Patched(NamedTuple):
@@ -31,6 +35,22 @@ class Patched(NamedTuple):
     effect: Effect
     chosen: Chosen
     view: View
+
+
+class Spelled(NamedTuple):
+    """A run with its words: `blip_trace_widget.figure.Words` of the whole vocabulary."""
+
+    run: Run | Effect
+    ids: Callable[[Sequence[str]], Sequence[int]]
+
+    @property
+    def top(self) -> Top:
+        """The likeliest words with their probability, best first."""
+        return self.run.top
+
+    def shares(self, words: Sequence[str]) -> list[float]:
+        """Probability of each of these words."""
+        return [float(self.run.distribution[index]) for index in self.ids(words)]
 
 
 class Screen(Protocol):
@@ -82,6 +102,13 @@ class Stage:
         self._pinned: Patched | None = None
 
     @property
+    def snapshot(self) -> Snapshot:
+        """What stands beside the grids."""
+        snapshot = self.tracer.snapshot
+        assert snapshot is not None  # a widget takes no corruption and no metric of one's own
+        return snapshot
+
+    @property
     def view(self) -> View:
         """The grid in view."""
         return self.inputs.view
@@ -127,13 +154,13 @@ class Stage:
 
     def show_setup(self) -> None:
         """What can be asked of the tracer."""
-        self.screen.show_traits(setup=figure.setup(self.tracer))
+        self.screen.show_traits(setup=figure.setup(self.snapshot, chooser=self.tracer.model.built_in))
 
     def show_runs(self) -> None:
         """The clean and the corrupted run."""
         assert self.computed is not None
-        pinned = self._pinned and self._pinned.effect
-        self.screen.show_traits(runs=figure.runs(self.tracer, self.computed, pinned))
+        bars = self._bars(None) if self._pinned else None
+        self.screen.show_traits(runs=figure.runs(self.snapshot, self.computed, bars))
 
     def show_patched(self, patched: Patched | None) -> None:
         """The patched run of the selected cells, or none; of the present inputs."""
@@ -151,8 +178,7 @@ class Stage:
             if self.computed is not None:
                 self.show_runs()
             if self._shown:
-                pinned = self._pinned and self._pinned.effect
-                self._shown = self._shown | {"bars": figure.with_pinned(self._shown["bars"], self.tracer, pinned)}
+                self._shown = self._shown | {"bars": figure.with_pinned(self._shown["bars"], self._pinned_words)}
                 self.screen.show_traits(detail=self._shown)
 
     def unpin(self) -> None:
@@ -191,10 +217,20 @@ class Stage:
     def _detail(self, patched: Patched | None) -> dict[str, Any]:
         if patched is None or self.computed is None:
             return {}
-        pinned = self._pinned and self._pinned.effect
         effect, chosen, view = patched
-        bars = figure.bars(self.tracer, effect, pinned)
-        return dict(figure.detail(self.tracer, effect, chosen, view, self.computed, bars))
+        return dict(figure.detail(self.snapshot, effect, chosen, view, self.computed, self._bars(effect)))
+
+    def _bars(self, effect: Effect | None) -> protocol.Bars:
+        """The words of all runs: a patched one may raise some that a snapshot does not have."""
+        clean, corrupted = (self._spelled(run) for run in (self.tracer.clean, self.tracer.corrupted))
+        return figure.bars_of(clean, corrupted, None if effect is None else self._spelled(effect), self._pinned_words)
+
+    @property
+    def _pinned_words(self) -> Spelled | None:
+        return None if self._pinned is None else self._spelled(self._pinned.effect)
+
+    def _spelled(self, run: Run | Effect) -> Spelled:
+        return Spelled(run, self.tracer.model.token_ids)
 
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:

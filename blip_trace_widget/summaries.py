@@ -14,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.corruption import region_size
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from blip_trace_widget.sites import State
+    from blip_trace_widget.states import State
 
 #: Rows of the table of cells.
 BEST = 5
@@ -108,3 +106,9 @@ def best(values: NDArray[np.float64], count: int) -> list[tuple[int, ...]]:
     """The cells with the largest values, largest first; NaN is none."""
     known = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")[: np.isfinite(values).sum()]
     return [tuple(int(at) for at in np.unravel_index(each, values.shape)) for each in known[:count]]
+
+
+def region_size(region: Sequence[Sequence[bool]]) -> str:
+    """A region in short: how many patches it has."""
+    patches = [patch for row in region for patch in row]
+    return f"{sum(patches)} of {len(patches)} patches"

@@ -21,20 +21,22 @@ from numpy.typing import NDArray
 
 from blip_trace_widget import grid, knockout, noise_curve_runs, patching, readouts
 from blip_trace_widget.calls import Progress
+from blip_trace_widget.choices import MetricName
 from blip_trace_widget.computing import at_once
 from blip_trace_widget.corruption import Corruption
 from blip_trace_widget.image_tokens import ImageTokens
 from blip_trace_widget.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
-from blip_trace_widget.metrics import MetricName
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.model_of import as_model
+from blip_trace_widget.noise_curve import NoiseCurve
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.positions import Positions
 from blip_trace_widget.question import Question
 from blip_trace_widget.question_view import QuestionView
-from blip_trace_widget.results import Effect, NoiseCurve, Trace
-from blip_trace_widget.sites import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
+from blip_trace_widget.results import Trace
+from blip_trace_widget.run import Effect
+from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
 
 
 class Tracer(QuestionView):
@@ -189,7 +191,7 @@ class Tracer(QuestionView):
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
         trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel)
-        return dataclasses.replace(trace, scene=self.scene)
+        return dataclasses.replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_heads(
@@ -405,6 +407,6 @@ class Tracer(QuestionView):
             OSError: if the file cannot be written.
             Cancelled: if `cancel` said so; nothing is written then.
         """
-        from blip_trace_widget import recording
+        from blip_trace_widget.record import record
 
-        recording.record(self, path, blocks, sites, factors, direction, progress, cancel)
+        record(self, path, blocks, sites, factors, direction, progress, cancel)

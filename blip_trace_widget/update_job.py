@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from blip_trace_widget import figure, wording
-from blip_trace_widget.calls import as_check
 from blip_trace_widget.cells_job import CellsJob, can_patch
 from blip_trace_widget.computing import ModelChangedError
 from blip_trace_widget.desk import UPDATE, Desk
@@ -22,8 +21,8 @@ from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import Sheet, inputs_of
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.shelf import Shelf
-from blip_trace_widget.sites import BLOCKS
 from blip_trace_widget.stage import Patched, Stage
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import Job, Slices
 
@@ -82,7 +81,7 @@ class UpdateJob:
         shapes = {
             block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
             for block in BLOCKS
-            if not figure.closed_because(tracer.corruption, block)
+            if tracer.corruption.reaches(block)
         }
         with self._desk.lock:
             stage = self._stage
@@ -102,10 +101,7 @@ class UpdateJob:
         try:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
-            for name, compute in tracer.case.steps().items():
-                self._stage.screen.show_traits(doing=wording.STEPS[name])
-                compute(as_check(job.cancelled))
-            tracer.prepare(job.cancelled)
+            tracer.prepare(job.cancelled, lambda step: self._stage.screen.show_traits(doing=wording.STEPS[step]))
             version = tracer.model.version
             sheet = self.sheet_of(tracer)
             with self._desk.lock:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget import documents, drawing, export, figure, messages, recording
+from blip_trace_widget import code, documents, drawing, export, figure, messages, recording
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.demo import examples
 from blip_trace_widget.grids import View
@@ -34,7 +35,7 @@ from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.playback import CLOSED, Player
 from blip_trace_widget.results import Trace
 from blip_trace_widget.shown import Shown
-from blip_trace_widget.sites import BLOCKS, one_of
+from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.worker import on_worker
 
@@ -130,8 +131,8 @@ class TraceWidget(Shown):
 
         Raises:
             OSError: if the file cannot be opened.
-            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no scene
-                (`Trace.scene`), or if the traces are not of one picture and question.
+            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no snapshot
+                (`Trace.snapshot`), or if the traces are not of one picture and question.
         """
         path = _path_of(trace)
         if isinstance(trace, (str, os.PathLike)):
@@ -242,21 +243,21 @@ class TraceWidget(Shown):
         Of a recording: that shows it again.
         """
         if isinstance(self._conductor, Player):
-            return export.playback(self._inputs.picture.path)
+            return code.playback(self._inputs.picture.path)
         with self._conductor.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
             kept = self._conductor.comparison.code
-        image = export.literal_or_none(inputs.picture.path)
-        code = export.python(tracer, inputs.view, inputs.chosen, image, picture_map)
+        image = code.literal_or_none(inputs.picture.path)
+        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
-            return code
+            return made
         one, other = (
             [grid.settings["image"], grid.settings["corruption"].get("sha256")]
             for grid in (difference.first, difference.second)
         )
-        return export.difference_code(kept, code, same_pictures=one == other)
+        return code.difference_code(kept, made, same_pictures=one == other)
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block as computed so far, with the site, head, direction and window in view.
@@ -335,15 +336,12 @@ class TraceWidget(Shown):
         """
         self._needs_open()
         live = on and isinstance(self._conductor, Conductor)
-        code = (
-            export.python(self.tracer, self._inputs.view, image=export.literal_or_none(self._inputs.picture.path))
-            if live
-            else ""
-        )
+        image = code.literal_or_none(self._inputs.picture.path)
+        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
         with self._conductor.lock, self.together():
             if not on:
                 self.difference = False
-            self._conductor.compare(on, code)
+            self._conductor.compare(on, made)
             if on:
                 self.difference = True
 

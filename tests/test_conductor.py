@@ -83,8 +83,8 @@ def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conduc
     release = threading.Event()
     prepare = Tracer.prepare
 
-    def held(tracer, cancel=None):
-        prepare(tracer, cancel)
+    def held(tracer, *arguments):
+        prepare(tracer, *arguments)
         prepared.set()
         assert release.wait(20)
 
@@ -107,7 +107,7 @@ def test_old_values_keep_their_generation_when_the_view_changes(conductor, scree
     assert conductor.wait(30)
     release = threading.Event()
     prepare = Tracer.prepare
-    monkeypatch.setattr(Tracer, "prepare", lambda tracer, cancel=None: (release.wait(20), prepare(tracer, cancel))[1])
+    monkeypatch.setattr(Tracer, "prepare", lambda *arguments: (release.wait(20), prepare(*arguments))[1])
     conductor.change(noise=1.0)
     conductor.change(**View(site="mlp")._asdict())
     conductor.change(**View()._asdict())
@@ -199,12 +199,12 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
     began, release = threading.Event(), threading.Event()
     prepare = Tracer.prepare
 
-    def failing(tracer, cancel=None):
+    def failing(tracer, *arguments):
         if tracer.corruption.factor == 6.0:
             began.set()
             assert release.wait(20)
             raise MemoryError("too much")
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", failing)
     conductor.change(noise=6.0)
@@ -298,10 +298,10 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
     began, release = threading.Event(), threading.Event()
     prepare = Tracer.prepare
 
-    def held(tracer, cancel=None):
+    def held(tracer, *arguments):
         began.set()
         assert release.wait(20)
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", held)
     conductor.change(noise=1.0)

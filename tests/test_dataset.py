@@ -466,8 +466,8 @@ def test_a_damaged_file_is_named_and_the_rest_stays(tmp_path, damage, table):
 @pytest.mark.parametrize(
     ("table", "column", "value", "told"),
     [
-        ("samples", "scene", "{}", "scene: expected an object with"),
-        ("samples", "scene", "[" * 100_000, "damaged"),
+        ("samples", "snapshot", "{}", "snapshot: expected"),
+        ("samples", "snapshot", "[" * 100_000, "damaged"),
         ("samples", "settings", "null", "damaged"),
         (
             "samples",

@@ -7,8 +7,9 @@ import pytest
 from traitlets import TraitError
 
 from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget, demo_samples, trace_dataset
+from blip_trace_widget.checks import conforms
 from blip_trace_widget.dataset.widget import AVERAGE, ORDERS, PAGE
-from blip_trace_widget.protocol import CELL_FIELDS, Listing, Runs, Setup, conforms
+from blip_trace_widget.protocol import CELL_FIELDS, Listing, Runs, Setup
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
 from blip_trace_widget.drawing.sheet import breadth, cut, wrap
 from blip_trace_widget.grids import Chosen, View
+from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.stage import Spelled
 
 NS = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('&amp;')</script> & \"]]>\x00\ud800"
@@ -50,12 +52,13 @@ def random_recovery():
 @pytest.fixture(scope="module")
 def payloads(tracer, example):
     effect = tracer.patch(State("question_encoder", 5, 5))
+    bars = figure.bars_of(*(Spelled(run, tracer.model.token_ids) for run in (tracer.clean, tracer.corrupted, effect)))
     return {
-        "runs": figure.runs(tracer, 1),
+        "runs": figure.runs(tracer.snapshot, 1),
         "grid": figure.grid(tracer.trace(block="question_encoder"), 1),
-        "detail": figure.detail(tracer, effect, Chosen(((5, 5),)), View(), 1, figure.bars(tracer, effect)),
+        "detail": figure.detail(tracer.snapshot, effect, Chosen(((5, 5),)), View(), 1, bars),
         "question": example.question,
-        "picture": figure.picture(example.image),
+        "picture": jpeg(example.image),
         "settings_line": "multiplicative · 10 samples · seed 0",
     }
 
@@ -330,8 +333,10 @@ def test_what_belongs_to_earlier_settings_says_so(draw, payloads):
 
 def test_a_closed_gate_is_told_in_full(demo, example, draw):
     weak = Tracer(demo, example.image, example.question, corruption=GaussianNoise(factor=0.2))
-    root = draw(runs=figure.runs(weak, 1), grid=figure.grid(weak.trace(block="question_encoder"), 1), detail={})
-    assert figure.runs(weak, 1)["gate"]["text"] in "".join(said(root))
+    root = draw(
+        runs=figure.runs(weak.snapshot, 1), grid=figure.grid(weak.trace(block="question_encoder"), 1), detail={}
+    )
+    assert figure.runs(weak.snapshot, 1)["gate"]["text"] in "".join(said(root))
     assert "not defined" in said(root)
 
 

@@ -16,6 +16,7 @@ from blip_trace_widget import (
     QuestionSwap,
     Tracer,
     TraceWidget,
+    code,
     examples,
     export,
 )
@@ -51,7 +52,7 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     cells = [(0, 0), (2, min(3, positions - 1))]
     if isinstance(corruption, ImageSwap):
         (tmp_path / export.OTHER).write_bytes(export.picture(corruption.image))
-    made = run(export.python(tracer, view, Chosen(tuple(cells))), tmp_path, monkeypatch)
+    made = run(code.python(tracer, view, Chosen(tuple(cells))), tmp_path, monkeypatch)
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
         np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
@@ -62,10 +63,10 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
 
 def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path, monkeypatch):
     tracer = Tracer(demo, picture, 'what "color" is it?')
-    code = export.python(tracer, View())
-    assert "# picture.png is saved" in code
+    text = code.python(tracer, View())
+    assert "# picture.png is saved" in text
     (tmp_path / export.PICTURE).write_bytes(export.picture(tracer.image))
-    made = run(code, tmp_path, monkeypatch)
+    made = run(text, tmp_path, monkeypatch)
     np.testing.assert_array_equal(made["trace"].samples, tracer.trace().samples)
     assert "effect" not in made
     path = tmp_path / 'a "picture".png'
@@ -79,14 +80,14 @@ def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path
 
 def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch):
     other = BlipVqa(demo.hf, demo.processor, name="mine")
-    assert "model = BlipVqa(...)  # mine" in export.python(Tracer(other, example.image, example.question), View())
+    assert "model = BlipVqa(...)  # mine" in code.python(Tracer(other, example.image, example.question), View())
     other.source = "Salesforce/blip-vqa-base"
     monkeypatch.setattr(demo.hf.config, "_commit_hash", "abc123", raising=False)
-    code = export.python(Tracer(other, example.image, example.question), View())
-    assert 'model = BlipVqa.from_pretrained("Salesforce/blip-vqa-base", revision="abc123")' in code
+    text = code.python(Tracer(other, example.image, example.question), View())
+    assert 'model = BlipVqa.from_pretrained("Salesforce/blip-vqa-base", revision="abc123")' in text
     monkeypatch.setattr(type(other), "dtype", property(lambda _: "torch.bfloat16"))
     tracer = Tracer(other, example.image, example.question)
-    assert 'dtype="bfloat16", revision="abc123"' in "\n".join(export._model(tracer))
+    assert 'dtype="bfloat16", revision="abc123"' in "\n".join(code._model(tracer))
 
 
 def partial(tracer):
@@ -121,7 +122,7 @@ def test_code_with_a_region_patches_and_a_map_gives_them_again(demo, example, tm
     given = (examples()[1].image,) if kind is ImageSwap else ()
     tracer = Tracer(demo, example.image, example.question, corruption=kind(*given, region=region))
     chosen = Chosen(patches=((0, 0), (3, 4), (3, 5), (7, 7)))
-    made = run(export.python(tracer, View(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
+    made = run(code.python(tracer, View(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
     assert made["tracer"].corruption == tracer.corruption
     tokens = [1 + 8 * row + column for row, column in chosen.patches]
     assert made["effect"].image_tokens == tuple(tokens)

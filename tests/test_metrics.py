@@ -11,16 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Trace, Tracer, examples
 from blip_trace_widget.drawing.words import is_negligible
-from blip_trace_widget.metrics import (
-    METRICS,
-    Target,
-    TotalEffect,
-    as_metric,
-    effects,
-    false_discovery,
-    standard_error,
-    t_test,
-)
+from blip_trace_widget.metrics import METRICS, Target, as_metric
+from blip_trace_widget.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
 
 SCORES = st.floats(-5, 5, allow_subnormal=False)
 

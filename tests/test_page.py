@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from blip_trace_widget import TraceWidget, documents, figure
+from blip_trace_widget.pictures import SHOWN_SIDE
 
 
 @pytest.fixture(scope="module")
@@ -195,4 +196,4 @@ def test_large_grids_are_kept_only_where_there_is_room(tracer):
 
 
 def test_the_picture_keeps_what_jpeg_leaves(widget):
-    assert max(Image.open(io.BytesIO(widget.picture)).size) <= figure.PICTURE_SIDE
+    assert max(Image.open(io.BytesIO(widget.picture)).size) <= SHOWN_SIDE

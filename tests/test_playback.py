@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ from blip_trace_widget import (
 )
 from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import View
+from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.runs import Runner
+from blip_trace_widget.snapshot import RunSummary
 
 FACTORS = (1.0, 2.5, 5.0)
 
@@ -69,15 +72,15 @@ def test_a_recording_holds_each_grid_as_it_is_traced(tracer, path):
         exact = tracer.with_corruption(factor=factor).trace(trace.settings["block"], trace.settings["site"])
         assert trace.samples.tobytes() == exact.samples.tobytes()
         assert (trace.clean, trace.tokens, trace.settings) == (exact.clean, exact.tokens, exact.settings)
-    assert len({id(trace.scene) for trace in traces}) == len(FACTORS)
-    curve = traces[0].scene.curve
-    np.testing.assert_allclose(curve["scores"], tracer.noise_curve().scores, atol=1e-6)
+    assert len({id(trace.snapshot) for trace in traces}) == len(FACTORS)
+    curve = traces[0].snapshot.curve
+    np.testing.assert_allclose(curve.scores, tracer.noise_curve().scores, atol=1e-6)
 
 
 def test_the_widget_shows_what_was_recorded(tracer, exact, widget):
     assert (widget.question, widget.noise) == (tracer.question, 1.0)
     assert widget.setup["closed"]
-    assert widget.picture == figure.picture(tracer.image)
+    assert widget.picture == jpeg(tracer.image)
     for factor in reversed(FACTORS):
         widget.noise = factor
         score = exact[factor, "answer_decoder", "mlp"].corrupted.mean()
@@ -194,34 +197,61 @@ def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_
     tracer = Tracer(demo, example.image, example.question, corruption=corruption)
     tracer.trace().save(tmp_path / "trace")
     widget = TraceWidget.from_trace(tmp_path / "trace")
-    asked = figure.asked(tracer)
+    asked = figure.asked_of(tracer.snapshot)
     assert {name: getattr(widget, name) for name in asked} == asked
-    assert widget.runs["line"] == figure.damage_line(tracer.corruption)
+    assert widget.runs["line"] == figure.damage_line(tracer.corruption.settings())
     widget.close()
 
 
-def test_a_metric_or_a_corruption_of_ones_own_has_no_scene(demo, example, tmp_path):
+def test_a_metric_or_a_corruption_of_ones_own_has_no_snapshot(demo, example, tmp_path):
     def mine(logits, answer):
         return logits[..., 0, 0]
 
     trace = Tracer(demo, example.image, example.question, metric=mine).trace()
-    assert trace.scene is None
+    assert trace.snapshot is None
     trace.save(tmp_path / "mine")
     assert load_trace(tmp_path / "mine").samples.tobytes() == trace.samples.tobytes()
-    with pytest.raises(ValueError, match="trace: it has no scene"):
+    with pytest.raises(ValueError, match="trace: it has no snapshot"):
         TraceWidget.from_trace(tmp_path / "mine")
     with pytest.raises(ValueError, match="corruption, metric"):
         Tracer(demo, example.image, example.question, metric=mine).record(tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
-def test_a_scene_is_the_same_after_saving(tracer, tmp_path):
+def test_a_snapshot_is_the_same_after_saving(tracer, tmp_path):
+    given = tracer.replace(answer="red", foil="blue", question="what color is the ☃?")
+    for number, each in enumerate((tracer, given)):
+        trace = each.trace("answer_decoder")
+        trace.save(tmp_path / str(number))
+        again, before = load_trace(tmp_path / str(number)).snapshot, trace.snapshot
+        assert (again.picture, again.other_picture) == (before.picture, before.other_picture)
+        assert json.dumps(again.packed()) == json.dumps(before.packed())
+        assert figure.runs(again, 1) == figure.runs(before, 1)
+        assert figure.setup(again) == figure.setup(before)
+    assert (again.given_answer, again.foil) == ("red", "blue")
+    assert "☃" in figure.runs(again, 1)["gate"]["text"]
+
+
+def test_a_snapshot_of_scores_that_are_no_numbers_is_the_same_after_saving(tracer, tmp_path):
     trace = tracer.trace("answer_decoder")
-    trace.save(tmp_path / "trace")
-    again, before = load_trace(tmp_path / "trace").scene, trace.scene
-    assert (again.picture, again.other_picture) == (before.picture, before.other_picture)
-    for name in ("inputs", "setup", "runs", "curve"):
-        assert getattr(again, name) == json.loads(json.dumps(getattr(before, name))), name
+    odd = RunSummary("", math.nan, math.inf, {"a": math.nan})
+    snapshot = dataclasses.replace(trace.snapshot, corrupted=odd)
+    dataclasses.replace(trace, snapshot=snapshot).save(tmp_path / "trace")
+    shown = figure.runs(load_trace(tmp_path / "trace").snapshot, 1)
+    assert shown == figure.runs(snapshot, 1)
+    assert (shown["corrupted"]["score"], shown["corrupted"]["stderr"]) == (None, None)
+
+
+def test_traces_of_several_questions_keep_their_own_pictures(tracer, picture, tmp_path):
+    other = tracer.replace(image=picture)
+    recording.save([tracer.trace("answer_decoder"), other.trace("answer_decoder")], tmp_path / "both")
+    one, two = recording.load(tmp_path / "both")
+    assert (one.snapshot.picture, two.snapshot.picture) == (jpeg(tracer.image), jpeg(picture))
+
+
+def test_a_picture_is_written_once(path):
+    pictures = {name: array.size for name, array in load_file(path).items() if name.startswith("picture")}
+    assert sum(size > 0 for size in pictures.values()) == 1
 
 
 def test_wrong_arguments_are_named(tracer, tmp_path):
@@ -282,20 +312,28 @@ def changed(told, *place, to):
 @pytest.mark.parametrize(
     ("place", "to"),
     [
-        (("scenes",), []),
+        (("snapshots",), []),
+        (("snapshots",), "all"),
+        (("snapshots", 0), None),
         (("traces",), []),
-        (("traces", 0, "scene"), 99),
-        (("traces", 0, "scene"), -1),
+        (("traces", 0, "snapshot"), 99),
+        (("traces", 0, "snapshot"), -1),
         (("traces", 0, "tokens"), ["a"]),
         (("traces", 0, "settings", "block"), "../../etc"),
         (("traces", 0, "settings", "window"), 0),
-        (("scenes", 0, "setup", "blocks"), "all"),
-        (("scenes", 0, "setup"), {"version": 1}),
-        (("scenes", 0, "inputs", "noise"), "5"),
-        (("scenes", 0, "inputs", "question"), None),
-        (("scenes", 0, "runs", "clean"), [1]),
-        (("scenes", 0, "curve"), {"factors": "many"}),
-        (("scenes", 0, "more"), 1),
+        (("snapshots", 0, "blocks"), "all"),
+        (("snapshots", 0, "blocks", 0, "closed"), "because"),
+        (("snapshots", 0, "corruption", "factor"), "5"),
+        (("snapshots", 0, "corruption", "type"), "__import__"),
+        (("snapshots", 0, "question"), None),
+        (("snapshots", 0, "metric"), "loss"),
+        (("snapshots", 0, "clean"), [1]),
+        (("snapshots", 0, "clean", "words"), [["a"]]),
+        (("snapshots", 0, "total_effect", "corrupted"), 0.5),
+        (("snapshots", 0, "curve"), {"factors": "many"}),
+        (("snapshots", 0, "pictures"), [0]),
+        (("snapshots", 0, "pictures"), [-1, 1]),
+        (("snapshots", 0, "more"), 1),
     ],
 )
 def test_json_that_does_not_fit_is_refused(stored, tmp_path, place, to):
@@ -307,9 +345,10 @@ def test_json_that_does_not_fit_is_refused(stored, tmp_path, place, to):
 @pytest.mark.parametrize(
     ("name", "array"),
     [
-        ("picture", np.zeros(5 * 2**20, np.uint8)),
-        ("picture", np.zeros((2, 2), np.uint8)),
-        ("picture", np.zeros(4, np.float64)),
+        ("picture 0", np.zeros(5 * 2**20, np.uint8)),
+        ("picture 0", np.zeros((2, 2), np.uint8)),
+        ("picture 0", np.zeros(4, np.float64)),
+        ("picture 0", None),
         ("trace 0 samples", np.zeros((2, 3))),
         ("trace 0 samples", None),
         ("trace 0 corrupted", np.zeros(99)),
@@ -325,7 +364,7 @@ def test_arrays_that_do_not_fit_are_refused(stored, tmp_path, name, array):
 
 def test_a_picture_that_is_none_is_refused(stored, tmp_path):
     arrays, told = stored
-    junk = {**arrays, "picture": np.frombuffer(b"no picture", np.uint8)}
+    junk = {**arrays, "picture 0": np.frombuffer(b"no picture", np.uint8)}
     with pytest.raises(ValueError, match="picture: "):
         TraceWidget.from_trace(written(tmp_path / "bad", junk, told))
 

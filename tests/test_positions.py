@@ -7,7 +7,8 @@ import pytest
 
 from blip_trace_widget import State, Tracer
 from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.positions import image_tokens, position_of, whole_numbers
+from blip_trace_widget.positions import image_tokens, whole_numbers
+from blip_trace_widget.states import position_of
 
 MODEL = SimpleNamespace(grid=(2, 3), image_token_count=7)
 

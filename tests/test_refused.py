@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, examples
-from blip_trace_widget.figure import asked
+from blip_trace_widget.figure import asked_of
 
 REGION = np.zeros((8, 8), dtype=bool)
 REGION[2, 3] = True
@@ -53,19 +53,19 @@ def faults(monkeypatch):
     """The faults that are in force; each takes a moment, so that what comes next is asked meanwhile."""
     prepare, there = Tracer.prepare, set()
 
-    def faulty(tracer, cancel=None):
+    def faulty(tracer, *arguments):
         for name in there:
             if FAULTS[name](tracer):
                 time.sleep(0.01)
                 raise ValueError(f"{name}: refused by the test")
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", faulty)
     return there
 
 
 def says_what_is_computed(widget):
-    said = asked(widget.tracer)
+    said = asked_of(widget.tracer.snapshot)
     if widget.corruption != "QuestionSwap":  # what was asked for another corruption stays
         del said["other_question"]
     assert {name: getattr(widget, name) for name in said} == said

@@ -17,7 +17,7 @@ import numpy as np
 from blip_trace_widget import wording
 from blip_trace_widget.charts.chart import Chart, axis, colors, set_together
 from blip_trace_widget.drawing.colors import diverging, fit_scale
-from blip_trace_widget.sites import BLOCKS
+from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget import TraceWidget

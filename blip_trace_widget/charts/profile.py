@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from blip_trace_widget import wording
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
 from blip_trace_widget.drawing.colors import LEAST_RECOVERY
-from blip_trace_widget.metrics import TotalEffect, indirect_effects, statistics
+from blip_trace_widget.statistics import TotalEffect, indirect_effects, statistics
 
 if TYPE_CHECKING:
     from blip_trace_widget.results import Trace

@@ -1,4 +1,4 @@
-"""A data set's average in the shape of a trace, with a scene beside it, so that a widget can play it.
+"""A data set's average in the shape of a trace, with a snapshot beside it, so that a widget can play it.
 
 For: `blip_trace_widget.dataset.widget`.
 Cost: the average of each grid, and a sheet of nine small pictures.
@@ -15,21 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from blip_trace_widget import figure
 from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.drawing import words
-from blip_trace_widget.metrics import Effects, standard_error
-from blip_trace_widget.pictures import as_image
+from blip_trace_widget.pictures import as_image, jpeg
 from blip_trace_widget.results import Trace
+from blip_trace_widget.snapshot import Average, RunSummary, Snapshot
+from blip_trace_widget.statistics import Effects, TotalEffect, standard_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from blip_trace_widget import protocol
     from blip_trace_widget.dataset.traced import DatasetTrace
-    from blip_trace_widget.scene import Scene
 
 #: Pictures in a row of the picture that stands for all, and its side in pixels.
 ROW, SHEET = 3, 384
@@ -80,10 +78,10 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
     if data.traced.empty:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
     model = data.traces(int(data.traced["sample"].iloc[0]))[0]
-    if model.scene is None:
+    if model.snapshot is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
     means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in data.grids}
-    scene = _scene(data, group, model.scene, means)
+    snapshot = _snapshot(data, group, model.snapshot, means)
     clean = data.traced["clean"].to_numpy()
     # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
     corrupted = clean.mean() - data.traced["total_effect"].to_numpy()
@@ -93,11 +91,11 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
             clean=float(clean.mean()),
             corrupted=corrupted,
             settings=model.settings
-            | {"question": scene.inputs["question"], "corruption": data.settings["corruption"]}
+            | {"question": snapshot.question, "corruption": data.settings["corruption"]}
             | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
             | {"block": block, "site": site, "average_of": len(data.traced)},
             tokens=mean.roles,
-            scene=scene,
+            snapshot=snapshot,
             mean=mean,
         )
         for (block, site), mean in means.items()
@@ -113,51 +111,37 @@ def _align(data: DatasetTrace, block: str, site: str) -> str:
     return "exact"
 
 
-def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, str], MeanTrace]) -> Scene:
+def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[tuple[str, str], MeanTrace]) -> Snapshot:
     """What stands beside the average; what all samples have in common is taken from one."""
-    table, mean, metric = data.traced, next(iter(means.values())), one.inputs["metric"]
-    question = f"average of {len(table)}{f' “{group}”' if group else ''} questions"
-    roles = {block: list(mean.roles) for (block, _), mean in means.items()}
-    blocks: list[protocol.BlockInfo] = []
-    for block in one.setup["blocks"]:
-        name, reason = block["name"], block["reason"] or "It was not traced."
-        there = {"enabled": True, "reason": "", "tokens": roles[name]} if name in roles else {}
-        sites = [site for known, site in means if known == name] or block["sites"]
-        blocks.append({**block, "enabled": False, "reason": reason, "tokens": [], "sites": sites, **there})  # type: ignore[typeddict-item]
-    low, high = (words.points(metric, end) for end in (mean.total_effect_low, mean.total_effect_high))
-    took = f"the {one.runs['culprit']} took {words.points(metric, mean.total_effect)}"
-    sure = f" (95 % interval {low} to {high})" if len(table) > 1 else ""
-    inputs: protocol.Inputs = {**one.inputs, "question": question, "foil": ""}
-    line = one.runs["line"]
-    if "seed" in data.settings["corruption"]:
-        inputs["seed"] = data.settings["corruption"]["seed"]
-        line = line.replace(f"seed {one.inputs['seed']}", f"seed {inputs['seed']} + the sample's id")
-    runs: protocol.Runs = {
-        **one.runs,
-        "given": False,
-        "clean": _run(table["clean"].to_numpy(), metric),
-        "corrupted": _run(table["corrupted"].to_numpy(), metric),
-        "total_effect": mean.total_effect,
-        "total_effect_stderr": figure.number(float(standard_error(table["total_effect"].to_numpy()[:, None])[0])),
-        "line": line,
-        "gate": {"open": True, "text": took + sure},
-        "bars": {"words": [], "clean": [], "corrupted": [], "patched": [], "pinned": []},
-    }
+    table, mean = data.traced, next(iter(means.values()))
+    roles = {block: mean.roles for (block, _), mean in means.items()}
+    sites = {name: tuple(site for block, site in means if block == name) for name in roles}
+    clean = float(table["clean"].mean())
     return replace(
         one,
         picture=_sheet(data),
-        inputs=inputs,
-        setup={**one.setup, "blocks": blocks, "answer_tokens": []},
-        runs=runs,
+        question=f"average of {len(table)}{f' “{group}”' if group else ''} questions",
+        given_answer=None,
+        foil=None,
+        corruption=data.settings["corruption"],
+        blocks=tuple(
+            replace(block, closed="", tokens=tuple(roles[block.name]), sites=sites[block.name])  # type: ignore[arg-type]
+            if block.name in roles
+            else replace(block, closed=block.closed or "untraced", tokens=())
+            for block in one.blocks
+        ),
+        clean=_run(table["clean"].to_numpy()),
+        corrupted=_run(table["corrupted"].to_numpy()),
+        total_effect=TotalEffect(clean, clean - table["total_effect"].to_numpy()),
+        answer_tokens=(),
+        unknown_words=(),
         curve=None,
+        average=Average(len(table), mean.total_effect_low, mean.total_effect_high),
     )
 
 
-def _run(scores: NDArray[np.float64], metric: str) -> protocol.RunInfo:
-    mean = float(scores.mean())
-    error = figure.number(float(standard_error(scores[:, None])[0]))
-    share = mean if metric == "probability" else 0.0
-    return {"answer": "on average", "score": mean, "stderr": error, "share": share}
+def _run(scores: NDArray[np.float64]) -> RunSummary:
+    return RunSummary("on average", float(scores.mean()), float(standard_error(scores[:, None])[0]), {})
 
 
 def _sheet(data: DatasetTrace) -> bytes:
@@ -171,7 +155,7 @@ def _sheet(data: DatasetTrace) -> bytes:
         row, column = divmod(at, columns)
         small = ImageOps.pad(as_image(data.picture(int(number))), (side - 4, side - 4), color="grey")
         sheet.paste(small, (column * side + 2, row * side + 2))
-    return figure.picture(sheet)
+    return jpeg(sheet)
 
 
 def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Aligned, Array
-from blip_trace_widget.metrics import ROUNDING, false_discovery, p_values, quiet
-from blip_trace_widget.sites import one_of
+from blip_trace_widget.statistics import ROUNDING, false_discovery, p_values, quiet
 from blip_trace_widget.summaries import Summarised
 
 if TYPE_CHECKING:

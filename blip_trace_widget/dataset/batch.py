@@ -21,16 +21,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget import figure
 from blip_trace_widget.bases import clean_together
+from blip_trace_widget.checks import named, one_of
+from blip_trace_widget.choices import CORRUPTIONS, MetricName
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.grid import whole_trace
-from blip_trace_widget.metrics import METRICS, SMALLEST_TOTAL_EFFECT, Metric, MetricName, as_metric, kl_divergence
-from blip_trace_widget.pictures import as_image, picture_hash
-from blip_trace_widget.sites import BLOCKS, SITES, BlockName, SiteName, named, one_of
+from blip_trace_widget.metrics import METRICS, Metric, as_metric, kl_divergence
+from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
+from blip_trace_widget.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -96,14 +98,13 @@ class Plan:
         damage = GaussianNoise() if corruption is None else corruption
         if not isinstance(damage, Corruption):
             raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(damage).__name__}")
-        one_of("corruption", type(damage).__name__, store.CORRUPTIONS)
+        one_of("corruption", type(damage).__name__, CORRUPTIONS)
         if not isinstance(only_correct, bool):
             raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
         as_metric(metric)
         block_names, site_names = _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES)
         for block in block_names:
-            closed = figure.closed_because(damage, block)
-            if closed:
+            if not damage.reaches(block):
                 raise ValueError(
                     f"blocks: {block!r} can be traced under GaussianNoise(at='patch_embeddings') alone, got {damage!r}"
                 )
@@ -279,16 +280,16 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
     if unbroken:
         _skip(row, UNBROKEN, unbroken)
         return
-    scene = tracer.scene
+    snapshot = tracer.snapshot
     row |= {
         "traced": True,
         "corrupted_answer": tracer.corrupted.answer,
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
         "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),
-        "picture": figure.jpeg(tracer.image, KEPT_SIDE, quality=80),
-        "scene": None if scene is None else json.dumps(scene.packed()[1]),
-        "other_picture": None if scene is None else scene.other_picture or None,
+        "picture": jpeg(tracer.image, KEPT_SIDE, quality=80),
+        "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
+        "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
     for block, site in plan.grids:
         yield from _cells(row, whole_trace(tracer.case, block, site))

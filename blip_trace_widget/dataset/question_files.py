@@ -16,9 +16,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import cells, columns, text_files
 from blip_trace_widget.dataset.samples import NEEDED, PathLike, Sample, cleaned
-from blip_trace_widget.sites import one_of, whole_number
 
 #: The columns of COCO-QA's files, and of CLEVR's.
 COCO_QA = ("train_image_id_count", "question_count", "answer_count")

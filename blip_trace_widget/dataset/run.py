@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.calls import as_progress
+from blip_trace_widget.checks import whole_number
+from blip_trace_widget.choices import MetricName
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.metrics import MetricName
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.sites import BlockName, SiteName, whole_number
+from blip_trace_widget.states import BlockName, SiteName
 
 if TYPE_CHECKING:
     from blip_trace_widget.corruption import Corruption

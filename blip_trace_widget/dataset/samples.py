@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from blip_trace_widget.checks import whole_number
 from blip_trace_widget.dataset import answers, cells, columns
 from blip_trace_widget.dataset.cells import shown
-from blip_trace_widget.sites import whole_number
 
 if TYPE_CHECKING:
     import pandas as pd

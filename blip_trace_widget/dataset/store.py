@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.sites import BLOCKS, one_of, whole_number
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,14 +29,13 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.samples import PathLike
 
-FORMAT, VERSION = "blip_trace_widget.dataset", 1
+FORMAT, VERSION = "blip_trace_widget.dataset", 2
+#: Versions of the format that are read, and gone on with.
+READABLE = (1, 2)
 SETTINGS = "dataset.json"
 #: How many samples were given, traced, and skipped for each reason, when the folder was last finished.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
-
-#: The corruptions that a data set can be traced under.
-CORRUPTIONS = ("GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation")
 
 #: The columns by which a sample is known again, and what became of it.
 IDENTITY = ("sample", "id", "group", "image", "question", "given_answer", "foil", "traced", "reason")
@@ -65,7 +66,7 @@ COLUMNS = {
         "question_tokens": "strings",
         "unknown_words": "strings",
         "settings": "string",
-        "scene": "string",
+        "snapshot": "string",
         "picture": "binary",
         "other_picture": "binary",
     },
@@ -88,7 +89,9 @@ COLUMNS = {
 }
 
 #: Columns that folders of earlier versions lack; they are read as null.
-ADDED = ("accuracy", "unknown_words")
+ADDED = ("accuracy", "unknown_words", "snapshot")
+#: What version 1 had in the place of a snapshot; see `blip_trace_widget.version_1`.
+SCENE = "scene"
 
 
 def arrow() -> Any:
@@ -181,9 +184,9 @@ class Store:
             left.unlink()
         if any(True for table in TABLES for _ in (self.folder / table).glob("*.parquet")):
             self._check(read_settings(self.folder))
-        else:
-            content = json.dumps({"format": FORMAT, "version": VERSION, "settings": self.settings}, indent=1)
-            self._land(self.folder / SETTINGS, lambda place: place.write_text(content, "utf-8"))
+        # Written anew where earlier batches are there: what is added may be of a newer version than they are.
+        content = json.dumps({"format": FORMAT, "version": VERSION, "settings": self.settings}, indent=1)
+        self._land(self.folder / SETTINGS, lambda place: place.write_text(content, "utf-8"))
         for table in TABLES:
             (self.folder / table).mkdir(exist_ok=True)
 
@@ -299,14 +302,16 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         if told["format"] != FORMAT:
             raise ValueError(f"its format is {told['format']!r}")
         version, settings = told["version"], dict(told["settings"])
-        if version == VERSION:
+        if version in READABLE:
             _check_settings(settings)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
         ) from error
-    if version != VERSION:
-        raise ValueError(f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads {VERSION}")
+    if version not in READABLE:
+        raise ValueError(
+            f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads up to {VERSION}"
+        )
     return settings
 
 
@@ -329,9 +334,10 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     """
     arrow_ = arrow()
     table = path.parent.name
-    wanted = [field for field in schema(table) if columns is None or field.name in columns]
+    known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
+    wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
     try:
-        lacking = set(ADDED) - set(arrow_.parquet.read_schema(path).names)
+        lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
         there = [field.name for field in wanted if field.name not in lacking]
         read_ = arrow_.parquet.read_table(path, columns=there, filters=filters)
         for field in wanted:

@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import version_1
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.results import Trace
-from blip_trace_widget.scene import Scene
-from blip_trace_widget.sites import BLOCKS, SITES, one_of, whole_number
+from blip_trace_widget.snapshot import Snapshot
+from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
 
 #: Columns that are read for one sample at a time.
-HEAVY = ("corrupted_scores", "settings", "scene", "picture", "other_picture")
+HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture")
 #: Bootstrap resamples.
 RESAMPLES = 2000
 
@@ -155,7 +158,7 @@ class DatasetTrace:
         )
 
     def traces(self, sample: int) -> list[Trace]:
-        """All grids of a sample, with its scene.
+        """All grids of a sample, with its snapshot.
 
         Raises:
             TypeError, ValueError: see `trace`.
@@ -168,11 +171,13 @@ class DatasetTrace:
             raise ValueError(f"sample: number {number} was skipped: {found['reason'].iloc[0]} ({found['why'].iloc[0]})")
         batch = number // self.settings["batch_size"]
         of_it = [("sample", "=", number)]
-        row = store.read(store.part(self.folder, "samples", batch), filters=of_it).to_pylist()[0]
+        columns = [*store.COLUMNS["samples"], store.SCENE]
+        row = store.read(store.part(self.folder, "samples", batch), columns, of_it).to_pylist()[0]
         cells = store.read(store.part(self.folder, "cells", batch), filters=of_it)
         with _undamaged(number):
-            scene = _scene(row)
-            return [_trace(row, cells, block, site, scene) for block, site in self.grids]
+            traces = [_trace(row, cells, block, site) for block, site in self.grids]
+            snapshot = _snapshot(row, traces[0])
+            return [replace(trace, snapshot=snapshot) for trace in traces]
 
     def picture(self, sample: int) -> bytes:
         """The small picture that was kept of a traced sample, JPEG; empty of a skipped one."""
@@ -384,12 +389,15 @@ def _share(name: str, value: Any) -> float:
     return float(value)
 
 
-def _scene(row: dict[str, Any]) -> Scene | None:
-    """What a widget shows beside the grids, from a file."""
-    if row["scene"] is None:
+def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
+    """What a widget shows beside the grids of a row, one of which is given; from a file."""
+    picture, other = (row[name] or b"" for name in ("picture", "other_picture"))
+    if row["snapshot"] is not None:
+        return Snapshot.unpacked(json.loads(row["snapshot"]), picture, other)
+    if row[store.SCENE] is None:
         return None
-    pictures = {name: np.frombuffer(row[name] or b"", np.uint8) for name in ("picture", "other_picture")}
-    return Scene.unpacked(pictures, json.loads(row["scene"]))
+    scene = json.loads(row[store.SCENE])
+    return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
 
 
 @contextmanager
@@ -401,7 +409,7 @@ def _undamaged(sample: int) -> Iterator[None]:
         raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
 
 
-def _trace(row: dict[str, Any], cells: Any, block: str, site: str, scene: Scene | None) -> Trace:
+def _trace(row: dict[str, Any], cells: Any, block: str, site: str) -> Trace:
     table = cells.to_pandas()
     of = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
     depth, tokens = int(of["layer"].max()) + 1, tuple(of["token"][of["layer"] == 0])
@@ -413,12 +421,11 @@ def _trace(row: dict[str, Any], cells: Any, block: str, site: str, scene: Scene 
     if corrupted.shape != scores.shape[:1]:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
     settings = json.loads(row["settings"])
-    _ = settings["metric"], one_of("corruption", settings["corruption"]["type"], store.CORRUPTIONS)
+    _ = settings["metric"], one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),
         corrupted=corrupted,
         settings=settings | asked,
         tokens=tokens,
-        scene=scene,
     )

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import traitlets
 
-from blip_trace_widget import export, figure
+from blip_trace_widget import code, figure
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.controls import Refused
 from blip_trace_widget.dataset.alignment import Roles
 from blip_trace_widget.dataset.average_trace import AverageTrace, average, interval
@@ -28,7 +29,6 @@ from blip_trace_widget.drawing import words
 from blip_trace_widget.history import History
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
-from blip_trace_widget.sites import one_of
 from blip_trace_widget.widget import TraceWidget
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class DatasetWidget(TraceWidget):
         lines = [
             "from blip_trace_widget import TraceWidget",
             "",
-            f"widget = TraceWidget.from_dataset({export.literal(os.fspath(self._data.folder))})",
+            f"widget = TraceWidget.from_dataset({code.literal(os.fspath(self._data.folder))})",
         ]
         lines += [
             f"widget.{name} = {getattr(self, name)!r}"
@@ -187,7 +187,7 @@ class DatasetWidget(TraceWidget):
     def _traces_of(self, number: int, group: str) -> list[Trace]:
         if number != AVERAGE:
             traces = self._data.traces(number)
-            if traces[0].scene is None:
+            if traces[0].snapshot is None:
                 raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
             return traces
         if group not in self._averages:

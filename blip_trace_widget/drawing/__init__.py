@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from blip_trace_widget import wording
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.drawing import pane, words
 from blip_trace_widget.drawing.colors import THEMES
 from blip_trace_widget.drawing.heatmap import Cells, Heatmap, read, read_difference
 from blip_trace_widget.drawing.pane import Marks
 from blip_trace_widget.drawing.sheet import Sheet
 from blip_trace_widget.drawing.words import Piece
-from blip_trace_widget.sites import DIRECTIONS, one_of
+from blip_trace_widget.states import DIRECTIONS
 
 __all__ = ["THEMES", "Marks", "svg"]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
-from blip_trace_widget.metrics import ROUNDING
+from blip_trace_widget.statistics import ROUNDING
 from blip_trace_widget.wording import label
 
 #: What time is counted in: seconds in it, its name, and how many seconds are too many for it.

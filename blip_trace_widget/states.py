@@ -1,16 +1,19 @@
 """States of the model and the one table of what can be patched.
 
-For: naming a hidden state (block, layer, position, site, head) and the module of the transformers model whose output
-it is. Everything that lists, validates or shows sites reads `BLOCKS`.
+For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
+output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
 Cost: none; knows neither torch nor the model's weights.
 Ends: at names. How a state is computed and replaced is `blip_trace_widget.forward`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from blip_trace_widget.checks import named, one_of, whole_number
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
@@ -79,53 +82,11 @@ BLOCKS: dict[str, BlockSites] = {
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
-#: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
-SPOKEN = {"layer_output": "block_output"}
+#: So many tokens can be listed in a message.
+LISTED = 100
 
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
-
-
-def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
-    """Return `value` if it is one of the accepted names.
-
-    Raises:
-        TypeError: if it is no string.
-        ValueError: if it is another string. Both name the argument, what was given and what is accepted.
-    """
-    names = list(accepted)
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {names}, got {type(value).__name__}")
-    if value not in names:
-        raise ValueError(f"{name}: expected one of {names}, got {value!r}")
-    return value
-
-
-def named(name: str, value: object, accepted: Iterable[str]) -> Any:
-    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention"."""
-    names = list(accepted)
-    if isinstance(value, str) and value not in names:
-        plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
-        plain = SPOKEN.get(plain, plain)
-        if plain in names:
-            return plain
-    return one_of(name, value, names)
-
-
-def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
-    """Return `value` as an int if it is a whole number in low..high (both included).
-
-    Raises:
-        TypeError: if it is no integer.
-        ValueError: if it is out of range.
-    """
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
-    number = int(value.__index__())
-    if number < low or (high is not None and number > high):
-        accepted = f"from {low} to {high}" if high is not None else f"{low} or more"
-        raise ValueError(f"{name}: expected {accepted}, got {number}")
-    return number
 
 
 @dataclass(frozen=True, order=True)
@@ -217,3 +178,59 @@ def listed_states(states: State | Iterable[State]) -> list[State]:
         if not isinstance(item, State):
             raise TypeError(f"states: expected State or an iterable of State, got {type(item).__name__}")
     return items
+
+
+def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -> int:
+    """The position of a token, which is given by its number or as a word.
+
+    Args:
+        name: the argument's, for messages.
+        given: a whole number, or one of the tokens; capitals do not matter.
+        tokens: the block's.
+        block: its name, for messages.
+
+    Raises:
+        TypeError: if it is neither.
+        ValueError: if there is no such token, or if the word stands there several times; naming the tokens, the
+            nearest, or the positions.
+    """
+    if not isinstance(given, str):
+        last, number = len(tokens) - 1, whole_number(name, given, 0)
+        if number > last:
+            raise ValueError(f"{name}: expected from 0 to {last} ({_sees(tokens, block)}), got {number}")
+        return number
+    word = given.strip().casefold()
+    found = [at for at, token in enumerate(tokens) if token.casefold() == word]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = f"{', '.join(map(str, found[:-1]))} and {found[-1]}"
+        raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
+    pieces = _pieces(word, tokens)
+    if pieces:
+        inside = f"{pieces.start} to {pieces.stop - 1}"
+        raise ValueError(
+            f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
+            "give one of these"
+        )
+    near = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{meant}")
+
+
+def _sees(tokens: Sequence[str], block: str) -> str:
+    who = block or "the block"
+    return f"{who} sees {list(tokens)}" if len(tokens) < LISTED else f"{who} has {len(tokens)} tokens"
+
+
+def _pieces(word: str, tokens: Sequence[str]) -> range | None:
+    """Where a word stands that was split into word pieces ("surf", "##board")."""
+    for start in range(len(tokens)):
+        whole = tokens[start]
+        for stop in range(start + 1, len(tokens)):
+            if not tokens[stop].startswith("##"):
+                break
+            whole += tokens[stop][2:]
+            if whole.casefold() == word:
+                return range(start, stop + 1)
+    return None

@@ -3,9 +3,10 @@
 import pytest
 
 from blip_trace_widget import GaussianNoise, State
-from blip_trace_widget.corruption import NOISE_KINDS
+from blip_trace_widget.checks import named
+from blip_trace_widget.choices import NOISE_KINDS
 from blip_trace_widget.metrics import METRICS
-from blip_trace_widget.sites import BLOCKS, SITES, as_states, named, window_layers, windowed
+from blip_trace_widget.states import BLOCKS, SITES, as_states, window_layers, windowed
 from blip_trace_widget.wording import LABELS
 
 

@@ -1,0 +1,102 @@
+"""Checks of arguments and of what stands in files, each in one wording.
+
+For: every function that is given a name, a number or a token: what is wrong is named, with what was given and what is
+accepted.
+Cost: microseconds.
+Ends: at plain values; knows nothing else of the package.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal, Union
+
+#: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
+SPOKEN = {"layer_output": "block_output"}
+
+
+def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
+    """Return `value` if it is one of the accepted names.
+
+    Raises:
+        TypeError: if it is no string.
+        ValueError: if it is another string. Both name the argument, what was given and what is accepted.
+    """
+    names = list(accepted)
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected one of {names}, got {type(value).__name__}")
+    if value not in names:
+        raise ValueError(f"{name}: expected one of {names}, got {value!r}")
+    return value
+
+
+def named(name: str, value: object, accepted: Iterable[str]) -> Any:
+    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention"."""
+    names = list(accepted)
+    if isinstance(value, str) and value not in names:
+        plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
+        plain = SPOKEN.get(plain, plain)
+        if plain in names:
+            return plain
+    return one_of(name, value, names)
+
+
+def whole_number(name: str, value: object, low: int, high: int | None = None) -> int:
+    """Return `value` as an int if it is a whole number in low..high (both included).
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is out of range.
+    """
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
+    number = int(value.__index__())
+    if number < low or (high is not None and number > high):
+        accepted = f"from {low} to {high}" if high is not None else f"{low} or more"
+        raise ValueError(f"{name}: expected {accepted}, got {number}")
+    return number
+
+
+def conforms(name: str, value: object, shape: Any) -> Any:
+    """A value that comes from a file, as it is.
+
+    Raises:
+        ValueError: if it is not of that shape.
+    """
+    if not fits(value, shape):
+        fields = f" ({', '.join(typing.get_type_hints(shape))})" if typing.is_typeddict(shape) else ""
+        raise ValueError(f"{name}: expected {getattr(shape, '__name__', shape)}{fields}, got something else")
+    return value
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a JSON value has the annotated type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if typing.is_typeddict(annotation):
+        fields = typing.get_type_hints(annotation)
+        return (
+            isinstance(value, dict)
+            and set(value) == set(fields)
+            and all(fits(value[name], kind) for name, kind in fields.items())
+        )
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in arguments)
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and fits(item, arguments[1]) for key, item in value.items()
+        )
+    if origin is list:
+        return isinstance(value, list) and all(fits(item, arguments[0]) for item in value)
+    if origin is tuple:
+        return (
+            isinstance(value, (list, tuple))
+            and len(value) == len(arguments)
+            and all(fits(item, part) for item, part in zip(value, arguments, strict=True))
+        )
+    if annotation in (int, float):
+        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
+    return isinstance(value, annotation)
