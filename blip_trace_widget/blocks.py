@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from blip_trace_widget.forward import Edit, SteppedBlock
-from blip_trace_widget.memory import Memory, attention_scores, cut_softmax, join_heads, split_heads
+from blip_trace_widget.memory import CrossAttentionKV, attention_scores, cut_softmax, join_heads, split_heads
 
 
 class TextBlock(SteppedBlock):
@@ -69,16 +69,16 @@ class TextBlock(SteppedBlock):
         layer: int,
         context: Tensor,
         residual: Tensor,
-        memory: Memory | None,
+        kv: CrossAttentionKV | None,
         edit: Edit,
         cut: Tensor | None = None,
     ) -> Tensor:
         """See `SteppedBlock.step`."""
-        assert memory is not None
+        assert kv is not None
         module = self.layers[layer]
         context = edit("self_context", context)
         attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
-        context = edit("cross_context", memory.context(layer, attended, cut))
+        context = edit("cross_context", kv.context(layer, attended, cut))
         crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
         mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
@@ -119,7 +119,7 @@ class ImageBlock(SteppedBlock):
         layer: int,
         context: Tensor,
         residual: Tensor,
-        memory: Memory | None,  # noqa: ARG002 - it looks at itself alone
+        kv: CrossAttentionKV | None,  # noqa: ARG002 - it looks at itself alone
         edit: Edit,
         cut: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:

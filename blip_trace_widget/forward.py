@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from blip_trace_widget.memory import Memory, part_of
+from blip_trace_widget.memory import CrossAttentionKV, part_of
 from blip_trace_widget.patch_plan import LayerPlan, plan_of
 from blip_trace_widget.states import State
 
@@ -138,27 +138,27 @@ class Block(Protocol):
     def apply(self, module: Any, batch: Tensor) -> Tensor:
         """A module beside the layers, on the first axis' runs together, or on each alone where that must be."""
 
-    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """Run whole, (S, n, D) -> (S, n, D).
 
         Args:
             inputs: what enters layer 0.
-            memory: what the cross-attention looks at, if the block has one.
+            kv: what the cross-attention looks at, if the block has one.
             check: called once a layer; may raise `Cancelled`.
             edit: called with every stage and its rows; gives the rows to go on with.
         """
 
-    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
+    def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
         """Run whole and keep every stage; arguments as in `run`."""
 
-    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+    def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
         """The output of one run in which attention edges are removed, (S, n, D)."""
 
-    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """The cross-attention's weights in a base run, (S, H, n, T)."""
 
-    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
-        """The outputs of patched runs, (S, C, n, D); `memory` and `check` as in `run`."""
+    def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
+        """The outputs of patched runs, (S, C, n, D); `kv` and `check` as in `run`."""
 
 
 class SteppedBlock:
@@ -187,7 +187,7 @@ class SteppedBlock:
         layer: int,
         context: Tensor,
         residual: Tensor,
-        memory: Memory | None,
+        kv: CrossAttentionKV | None,
         edit: Edit,
         cut: Tensor | None = None,
     ) -> Tensor:
@@ -197,7 +197,7 @@ class SteppedBlock:
             layer: 0-based.
             context: self-attention's context vectors.
             residual: what entered the layer.
-            memory: what the cross-attention looks at, if the block has one.
+            kv: what the cross-attention looks at, if the block has one.
             edit: called with every stage and its rows; gives the rows to go on with, and may write into them.
             cut: edges of the cross-attention to remove.
         """
@@ -212,19 +212,19 @@ class SteppedBlock:
         output: Tensor = module(batch)
         return output
 
-    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """See `Block.cross_weights`."""
-        return memory.weights(layer, base.values["self_attention"][layer])
+        return kv.weights(layer, base.values["self_attention"][layer])
 
-    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """See `Block.run`."""
         rows = inputs
         for layer in range(len(self.layers)):
             check()
-            rows = self.step(layer, self.self_context(layer, rows[:, None]), rows, memory, edit)
+            rows = self.step(layer, self.self_context(layer, rows[:, None]), rows, kv, edit)
         return rows
 
-    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
+    def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
         """See `Block.record`."""
         values: dict[str, list[Tensor]] = {stage: [] for stage in self.stages}
 
@@ -232,20 +232,20 @@ class SteppedBlock:
             values[stage].append(rows)
             return rows
 
-        self.run(inputs, memory, check, keep)
+        self.run(inputs, kv, check, keep)
         return Activations(inputs, values)
 
-    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+    def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
         """See `Block.cut`; below the first layer that is cut the run equals the base."""
         first = min(cut.layers)
         rows = base.into(first)
         for layer in range(first, len(self.layers)):
             check()
             context = self.self_context(layer, rows[:, None], cut.of(layer, "self_attention"))
-            rows = self.step(layer, context, rows, memory, as_it_is, cut.of(layer, "cross_attention"))
+            rows = self.step(layer, context, rows, kv, as_it_is, cut.of(layer, "cross_attention"))
         return rows
 
-    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
+    def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
         """See `Block.resume`."""
         base, samples, runs = patches.base, patches.samples, patches.runs
         positions, width = base.inputs.shape[1:]
@@ -256,7 +256,7 @@ class SteppedBlock:
             count = whole.shape[1]
             if not (count or here.born):
                 continue
-            rows = self._plan_rows(layer, whole, patches, memory, here)
+            rows = self._plan_rows(layer, whole, patches, kv, here)
             whole = rows[:, : count * positions].view(samples, count, positions, width)
             if here.born:
                 whole = torch.cat([whole, self._born(layer, patches, here, rows[:, count * positions :])], dim=1)
@@ -282,7 +282,7 @@ class SteppedBlock:
         layer: int,
         whole: Tensor,
         patches: Patches,
-        memory: Memory | None,
+        kv: CrossAttentionKV | None,
         plan: LayerPlan,
     ) -> Tensor:
         """Step a layer: all rows of the diverged runs, then the patched rows of those that begin here, (S, R, D)."""
@@ -312,4 +312,4 @@ class SteppedBlock:
             return rows
 
         # `cat` also makes the copy that the edits write into.
-        return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), memory, replace)
+        return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), kv, replace)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from blip_trace_widget.forward import Activations, Cut, Edit, Patches, as_it_is
-from blip_trace_widget.memory import Memory, part_of
+from blip_trace_widget.memory import CrossAttentionKV, part_of
 from blip_trace_widget.patch_plan import CONTEXTS, stage_of
 from blip_trace_widget.states import BlockSites, State
 
@@ -58,9 +58,9 @@ class HookedBlock:
         """See `Block.apply`; each run alone."""
         return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
 
-    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """See `Block.run`; edits see one run, (1, n, D)."""
-        seen = None if memory is None else memory.states()
+        seen = None if kv is None else kv.states()
         return torch.cat(
             [
                 self._pass(
@@ -70,10 +70,10 @@ class HookedBlock:
             ]
         )
 
-    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
+    def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
         """See `Block.record`."""
         values: dict[str, list[list[Tensor]]] = {stage: [[] for _ in self.layers] for stage in self.stages}
-        seen = None if memory is None else memory.states()
+        seen = None if kv is None else kv.states()
         samples, outputs = max(inputs.shape[0], 1 if seen is None else seen.shape[0]), []
         for at in range(samples):
 
@@ -85,7 +85,7 @@ class HookedBlock:
         recorded = {stage: [torch.cat(every) for every in layers] for stage, layers in values.items()}
         return Activations(inputs, recorded, torch.cat(outputs))
 
-    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+    def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
         """See `Block.cut`."""
         with ExitStack() as stack:
             for layer in cut.layers:
@@ -97,9 +97,9 @@ class HookedBlock:
                     return torch.where(total > 0, left / total, torch.zeros_like(left))
 
                 stack.callback(_of_this_thread(attention.self.dropout, without).remove)
-            return self.run(base.inputs, memory, check, as_it_is)
+            return self.run(base.inputs, kv, check, as_it_is)
 
-    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """See `Block.cross_weights`."""
         found: list[Tensor] = []
 
@@ -108,17 +108,17 @@ class HookedBlock:
 
         handle = _of_this_thread(self.layers[layer].crossattention.self.dropout, keep)
         try:
-            seen = memory.states()
+            seen = kv.states()
             for at in range(max(base.inputs.shape[0], seen.shape[0])):
                 self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, _as_they_are)
         finally:
             handle.remove()
         return torch.cat(found)
 
-    def resume(self, patches: Patches, memory: Memory | None, check: Callable[[], None]) -> Tensor:
+    def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
         """See `Block.resume`; nothing is resumed, every run is done whole."""
         base, runs, samples = patches.base, patches.runs, patches.samples
-        seen = None if memory is None else memory.states()
+        seen = None if kv is None else kv.states()
         outputs = []
         for at in range(samples):
             one = slice(at, at + 1)
