@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import Activations, words_of
-from blip_trace_widget.memory import AbsorbedKV, ImageKV, Projections
+from blip_trace_widget.block import Activations, words_of
+from blip_trace_widget.cross_attention import AbsorbedKV, ImageKV, Projections
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.parts import BlipParts
 from blip_trace_widget.patch_plan import CONTEXTS

@@ -1,13 +1,13 @@
 """The two kinds of blocks that BLIP is built of, stepped layer by layer with the model's own modules.
 
-For: `blip_trace_widget.forward`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
+For: `blip_trace_widget.block`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
 (BERT's layers: normalised after each part, with cross-attention), `ImageBlock` the ViT (normalised before each part).
 Cost: the layer's own arithmetic; nothing is done for keys that no query needs.
 Ends: at one layer's rows. It leans on the module names that the checkpoint fixes (``query``, ``key``, ``value``,
 ``output.dense``, ``LayerNorm``, ``intermediate``; ``qkv``, ``projection``, ``mlp``, ``layer_norm1``), not on call
 signatures, which change between versions of transformers.
 
-Shapes as in `blip_trace_widget.forward`.
+Shapes as in `blip_trace_widget.block`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from blip_trace_widget.forward import Edit, SteppedBlock
-from blip_trace_widget.memory import CrossAttentionKV, attention_scores, cut_softmax, join_heads, split_heads
+from blip_trace_widget.block import Edit, SteppedBlock
+from blip_trace_widget.cross_attention import CrossAttentionKV, attention_scores, cut_softmax, join_heads, split_heads
 
 
 class TextBlock(SteppedBlock):

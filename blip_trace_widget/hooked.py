@@ -3,9 +3,9 @@
 For: models that somebody has changed. Whatever their modules do, hooks of the user's included, they do it here as in
 the model's own forward: every module is called, with one whole run, by whoever calls it in the model.
 Cost: for every run a pass of the whole block, keys and values of all image tokens included: what plain hooks cost.
-Ends: at one block's rows, as `blip_trace_widget.forward`.
+Ends: at one block's rows, as `blip_trace_widget.block`.
 
-Shapes as in `blip_trace_widget.forward`.
+Shapes as in `blip_trace_widget.block`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import Activations, Cut, Edit, Patches, as_it_is
-from blip_trace_widget.memory import CrossAttentionKV, part_of
+from blip_trace_widget.block import Activations, Cut, Edit, Patches, as_it_is
+from blip_trace_widget.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.patch_plan import CONTEXTS, stage_of
 from blip_trace_widget.states import BlockSites, State
 

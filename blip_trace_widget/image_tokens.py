@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows
+from blip_trace_widget.block import Activations, as_it_is
 from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.corruption import ALL, Corruption
-from blip_trace_widget.forward import Activations, as_it_is
+from blip_trace_widget.cross_attention import ImageKV, Projections
 from blip_trace_widget.lazy import Latest, lazy
-from blip_trace_widget.memory import ImageKV, Projections
+from blip_trace_widget.memory_budget import chunk_rows
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import jpeg, picture_hash
 
@@ -138,7 +138,7 @@ class ImageTokens:
         Args:
             corruption: how the image is damaged.
             part: which of its samples.
-            check: called once a layer of the ViT; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer of the ViT; may raise `blip_trace_widget.block.Cancelled`.
             with_states: with the ViT's states, for corruptions that sit before it.
             keep: hold on to the noise of this kind, whatever its strength, for the next call.
         """

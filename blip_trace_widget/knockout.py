@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
+from blip_trace_widget.block import Cut
 from blip_trace_widget.calls import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
+from blip_trace_widget.cross_attention import AbsorbedKV
 from blip_trace_widget.effect_grid import asked_columns
-from blip_trace_widget.forward import Cut
-from blip_trace_widget.memory import AbsorbedKV
 from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.question import Question
 from blip_trace_widget.states import TEXT_BLOCKS, window_layers

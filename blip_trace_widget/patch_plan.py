@@ -1,6 +1,6 @@
 """Which rows of a batch of patched runs are computed, and which are replaced, layer by layer.
 
-For: `blip_trace_widget.forward.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and inside
+For: `blip_trace_widget.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and inside
 that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and each layer
 has a list of rows.
 Cost: plain Python a run and layer, and a few index tensors, made and moved to the device before the first layer is

@@ -1,7 +1,7 @@
 """The runs of one image and question: base runs whole, patched runs in chunks.
 
-For: joining the blocks (`blip_trace_widget.forward`) into runs of the model.
-Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `budget.CHUNK_ROWS` rows, which
+For: joining the blocks (`blip_trace_widget.block`) into runs of the model.
+Cost: see `blip_trace_widget.block`. Patched runs are cut into chunks of at most `memory_budget.CHUNK_ROWS` rows, which
 bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
 Ends: at logits. What they mean is `blip_trace_widget.metrics`' and `blip_trace_widget.tracer`'s.
 """
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
+from blip_trace_widget.block import Activations, Patches, words_of
 from blip_trace_widget.calls import Check, no_check
-from blip_trace_widget.forward import Activations, Patches, words_of
+from blip_trace_widget.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
 from blip_trace_widget.image_tokens import ImageView
-from blip_trace_widget.memory import AbsorbedKV, CrossAttentionKV, SwappedKV
+from blip_trace_widget.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.states import BLOCKS, State
 
@@ -125,7 +125,7 @@ class Runner:
         Args:
             encoded: the question encoder's output, (S, question tokens, width).
             longest: at most so many tokens.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
             first: logits of the first token where they are known already, (S, vocabulary).
         """
         embeddings = words_of(self.model.embeddings("answer_decoder"))
@@ -152,7 +152,7 @@ class Runner:
             base: the run they equal where nothing is patched.
             source: the run from which the patched states are taken.
             runs: the states that each run patches.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
 
         Yields:
             which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
@@ -174,7 +174,7 @@ class Runner:
             base: the run whose image tokens they see otherwise.
             source: the run from which these image tokens are taken.
             groups: the image tokens that each run takes.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
 
         Yields:
             which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).

@@ -8,7 +8,7 @@ Cost: one text pass for the clean run, one over all samples for the corrupted ru
 fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.
 Ends: at recorded runs and logits; scores are `blip_trace_widget.question`'s.
 
-A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.forward.Cancelled`.
+A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.block.Cancelled`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import cast
 
 import torch
 
-from blip_trace_widget.budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.block import Activations
 from blip_trace_widget.calls import Check, no_check
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.corruption import Corruption
-from blip_trace_widget.forward import Activations
 from blip_trace_widget.image_tokens import ImageTokens, ImageView
 from blip_trace_widget.lazy import lazy
+from blip_trace_widget.memory_budget import CLEAN_SHARE, sample_groups
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.runs import BaseRun, Runner, Text
 
@@ -240,7 +240,7 @@ class BaseRuns:
 def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
     """Compute the clean runs of several questions of one model: of those of equal length in one pass.
 
-    Done group by group, so that what is projected of the images stays within `budget.CLEAN_SHARE`.
+    Done group by group, so that what is projected of the images stays within `memory_budget.CLEAN_SHARE`.
 
     Yields:
         which of them are computed now. Nothing here holds on to them: whoever does should let go before the next group.

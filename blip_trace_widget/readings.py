@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from blip_trace_widget import summaries
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
-from blip_trace_widget.memory import AbsorbedKV
+from blip_trace_widget.cross_attention import AbsorbedKV
 from blip_trace_widget.question import Question
 from blip_trace_widget.runs import BaseRun
 from blip_trace_widget.states import TEXT_BLOCKS, position_of

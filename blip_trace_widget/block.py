@@ -6,7 +6,7 @@ runs travels upward together: at each layer the runs already diverged are comput
 contribute their patched rows alone, and everything else is taken from the recorded base run.
 
 Cost: for each run, the layers above its lowest patched one. What cross-attention costs is
-`blip_trace_widget.memory`'s to tell.
+`blip_trace_widget.cross_attention`'s to tell.
 
 Ends: at tensors. It knows nothing of scores, images or words, nor how a layer is built (`blip_trace_widget.blocks`).
 
@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from blip_trace_widget.memory import CrossAttentionKV, part_of
+from blip_trace_widget.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.patch_plan import LayerPlan, plan_of
 from blip_trace_widget.states import State
 
