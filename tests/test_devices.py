@@ -16,8 +16,8 @@ from blip_trace_widget import (
     Sample,
     State,
     Tracer,
-    budget,
     loading,
+    memory_budget,
     trace_dataset,
 )
 from blip_trace_widget.grid import grid_cells
@@ -198,6 +198,6 @@ def test_the_device_is_chosen(monkeypatch, cuda, mps, chosen):
 def test_a_mac_has_a_budget_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 20 * 2**30)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4 * 2**30)
-    assert budget.memory_budget(torch.device("mps")) == 8 * 2**30
+    assert memory_budget.memory_budget(torch.device("mps")) == 8 * 2**30
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 25 * 2**30)
-    assert budget.memory_budget(torch.device("mps")) == budget.CPU_BUDGET
+    assert memory_budget.memory_budget(torch.device("mps")) == memory_budget.CPU_BUDGET
