@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { Model } from "../model";
+import type { Session } from "../session";
 import type { Inputs } from "../traits";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
@@ -14,7 +15,7 @@ type Of<T> = {
 	[K in keyof Inputs]: Inputs[K] extends T ? K : never;
 }[keyof Inputs];
 
-export function More({ model }: { model: Model }) {
+export function More({ model, session }: { model: Model; session: Session }) {
 	const [explained, setExplained] = useState<string | null>(null);
 	const setup = model.setup.value;
 	const closed = model.closed.value !== "";
@@ -89,6 +90,20 @@ export function More({ model }: { model: Model }) {
 					/>,
 				)}
 				{choice("axes", "rows")}
+				{field(
+					"compare",
+					"",
+					<button
+						type="button"
+						class="bt-button"
+						data-testid="compare"
+						disabled={model.offline.value}
+						aria-description={explain("compare")}
+						onClick={() => session.send({ type: "compare", on: true })}
+					>
+						Compare with this grid
+					</button>,
+				)}
 			</fieldset>
 			<fieldset aria-label="how it is scored" disabled={closed}>
 				{choice("metric")}
