@@ -3,6 +3,7 @@
 
 import type { Model } from "../model";
 import type { Session } from "../session";
+import { Asking } from "./Asking";
 
 export function Compared({
 	model,
@@ -30,16 +31,17 @@ export function Compared({
 			>
 				difference
 			</button>
-			<button
-				type="button"
-				class="bt-chip"
-				data-testid="let-go"
-				disabled={model.offline.value}
-				aria-label="let the kept grid go"
-				onClick={() => session.send({ type: "compare", on: false })}
-			>
-				×
-			</button>
+			<Asking closed={model.offline.value ? model.closed.value : ""}>
+				<button
+					type="button"
+					class="bt-chip"
+					data-testid="let-go"
+					aria-label="let the kept grid go"
+					onClick={() => session.send({ type: "compare", on: false })}
+				>
+					×
+				</button>
+			</Asking>
 		</div>
 	);
 }

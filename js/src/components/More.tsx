@@ -6,6 +6,7 @@ import { useState } from "preact/hooks";
 import type { Model } from "../model";
 import type { Session } from "../session";
 import type { Inputs } from "../traits";
+import { Asking } from "./Asking";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
 import { TextField } from "./TextField";
@@ -31,7 +32,7 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			onFocusIn={() => setExplained(name)}
 			onFocusOut={() => setExplained(null)}
 		>
-			<span class="bt-label">{label}</span>
+			{label && <span class="bt-label">{label}</span>}
 			{control}
 		</span>
 	);
@@ -93,16 +94,17 @@ export function More({ model, session }: { model: Model; session: Session }) {
 				{field(
 					"compare",
 					"",
-					<button
-						type="button"
-						class="bt-button"
-						data-testid="compare"
-						disabled={model.offline.value}
-						aria-description={explain("compare")}
-						onClick={() => session.send({ type: "compare", on: true })}
-					>
-						Compare with this grid
-					</button>,
+					<Asking closed={model.offline.value ? model.closed.value : ""}>
+						<button
+							type="button"
+							class="bt-button"
+							data-testid="compare"
+							aria-description={explain("compare")}
+							onClick={() => session.send({ type: "compare", on: true })}
+						>
+							Compare with this grid
+						</button>
+					</Asking>,
 				)}
 			</fieldset>
 			<fieldset aria-label="how it is scored" disabled={closed}>
