@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.model import BlipVqa
     from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
-    from blip_trace_widget.readouts import Attention, LogitLens
+    from blip_trace_widget.readings import Attention, LogitLens
     from blip_trace_widget.results import Trace, load_trace
     from blip_trace_widget.run import Effect, Run
     from blip_trace_widget.states import BlockName as BlockName
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Attention": "readouts",
+    "Attention": "readings",
     "BlipVqa": "model",
     "BlockName": "states",
     "CellEffect": "effect_grid",
@@ -53,7 +53,7 @@ _HOMES = {
     "ImageTokenTrace": "maps",
     "Knockout": "knockout",
     "KnockoutTrace": "knockout",
-    "LogitLens": "readouts",
+    "LogitLens": "readings",
     "MeanAblation": "corruption",
     "MeanTrace": "dataset.averages",
     "MetricName": "choices",

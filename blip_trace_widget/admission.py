@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import CONTEXTS, Activations, words_of
-from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
+from blip_trace_widget.block import Activations, words_of
+from blip_trace_widget.cross_attention import AbsorbedKV, ImageKV, Projections
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.parts import BlipParts
+from blip_trace_widget.patch_plan import CONTEXTS
 from blip_trace_widget.states import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
 
@@ -272,15 +273,15 @@ def _our_run(model: BlipParts, given: _Given) -> tuple[dict[str, Activations], T
     # layers that quantise what goes through them make much of the rounding.
     clean, strength = given.random(*tokens.shape), 0.5
     delta = torch.cat([(tokens - clean) / strength, given.random(*tokens.shape)])
-    known = ImageMemory(encoder.layers, Projections(encoder.layers, clean, bias=True))
-    memory = known.plus(Projections(encoder.layers, delta, bias=False), strength)
+    known = ImageKV(encoder.layers, Projections(encoder.layers, clean, bias=True))
+    kv = known.plus(Projections(encoder.layers, delta, bias=False), strength)
     asked = encoder.apply(words_of(model.embeddings("question_encoder")), given.question)
-    encoded = encoder.record(asked.expand(2, -1, -1), memory, lambda: None)
+    encoded = encoder.record(asked.expand(2, -1, -1), kv, lambda: None)
     said = _generate(model, encoded.output[:1].clone())  # hooks may write into what they get
     room = given.answer.shape[1]
     given.answer[:, : said.shape[1]] = said[:, :room]
     begun = decoder.apply(words_of(model.embeddings("answer_decoder")), given.answer)
-    looked_at = TokenMemory(decoder.layers, encoded.output[:, None])
+    looked_at = AbsorbedKV(decoder.layers, encoded.output[:, None])
     decoded = decoder.record(begun.expand(2, -1, -1), looked_at, lambda: None)
     logits = decoder.apply(hf.text_decoder.cls, decoded.output)
     first = slice(0, 1)

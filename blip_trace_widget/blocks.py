@@ -1,13 +1,13 @@
 """The two kinds of blocks that BLIP is built of, stepped layer by layer with the model's own modules.
 
-For: `blip_trace_widget.forward`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
+For: `blip_trace_widget.block`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
 (BERT's layers: normalised after each part, with cross-attention), `ImageBlock` the ViT (normalised before each part).
 Cost: the layer's own arithmetic; nothing is done for keys that no query needs.
 Ends: at one layer's rows. It leans on the module names that the checkpoint fixes (``query``, ``key``, ``value``,
 ``output.dense``, ``LayerNorm``, ``intermediate``; ``qkv``, ``projection``, ``mlp``, ``layer_norm1``), not on call
 signatures, which change between versions of transformers.
 
-Shapes as in `blip_trace_widget.forward`.
+Shapes as in `blip_trace_widget.block`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from blip_trace_widget.forward import Block, Edit
-from blip_trace_widget.memory import Memory, attention_scores, cut_softmax, join_heads, split_heads
+from blip_trace_widget.block import Edit, SteppedBlock
+from blip_trace_widget.cross_attention import CrossAttentionKV, attention_scores, cut_softmax, join_heads, split_heads
 
 
-class TextBlock(Block):
+class TextBlock(SteppedBlock):
     """The question encoder's or the answer decoder's layers.
 
     Args:
@@ -31,7 +31,14 @@ class TextBlock(Block):
         causal: whether a position sees only itself and earlier ones (the decoder).
     """
 
-    stages = ("self_context", "self_attention", "cross_context", "cross_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = (
+        "self_context",
+        "self_attention",
+        "cross_context",
+        "cross_attention",
+        "mlp",
+        "block_output",
+    )
 
     def __init__(self, layers: Iterable[Any], *, causal: bool) -> None:
         super().__init__(layers)
@@ -39,7 +46,7 @@ class TextBlock(Block):
         self._causal = causal
 
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Block.self_context`."""
+        """See `SteppedBlock.self_context`."""
         attention = self.layers[layer].attention.self
         samples, runs, positions, width = states.shape
         flat = states.reshape(samples * runs, positions, width)
@@ -62,22 +69,22 @@ class TextBlock(Block):
         layer: int,
         context: Tensor,
         residual: Tensor,
-        memory: Memory | None,
+        kv: CrossAttentionKV | None,
         edit: Edit,
         cut: Tensor | None = None,
     ) -> Tensor:
-        """See `Block.step`."""
-        assert memory is not None
+        """See `SteppedBlock.step`."""
+        assert kv is not None
         module = self.layers[layer]
         context = edit("self_context", context)
         attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
-        context = edit("cross_context", memory.context(layer, attended, cut))
+        context = edit("cross_context", kv.context(layer, attended, cut))
         crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
         mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
 
 
-class ImageBlock(Block):
+class ImageBlock(SteppedBlock):
     """The ViT's layers.
 
     Args:
@@ -85,7 +92,7 @@ class ImageBlock(Block):
         last: what follows them, ``post_layernorm``.
     """
 
-    stages = ("self_context", "self_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
 
     def __init__(self, layers: Iterable[Any], last: Any) -> None:
         super().__init__(layers)
@@ -98,7 +105,7 @@ class ImageBlock(Block):
         return tokens
 
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Block.self_context`; no edges are cut in the ViT."""
+        """See `SteppedBlock.self_context`; no edges are cut in the ViT."""
         assert cut is None
         module = self.layers[layer]
         samples, runs, positions, width = states.shape
@@ -112,11 +119,11 @@ class ImageBlock(Block):
         layer: int,
         context: Tensor,
         residual: Tensor,
-        memory: Memory | None,  # noqa: ARG002 - it looks at itself alone
+        kv: CrossAttentionKV | None,  # noqa: ARG002 - it looks at itself alone
         edit: Edit,
         cut: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
-        """See `Block.step`."""
+        """See `SteppedBlock.step`."""
         module = self.layers[layer]
         context = edit("self_context", context)
         attended = edit("self_attention", module.self_attn.projection(context)) + residual

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.block import Cancelled
 
 if TYPE_CHECKING:
     from torch import Tensor

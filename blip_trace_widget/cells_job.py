@@ -2,7 +2,7 @@
 
 For: clicks, which go first; "Trace all", which fills what is wanted, what is in sight first; and the slider, whose
 grid is computed along with an update where that is known to be quick.
-Cost: a patched run a cell and sample, see `blip_trace_widget.forward`.
+Cost: a patched run a cell and sample, see `blip_trace_widget.block`.
 Ends: at a `Stage`. Which inputs are on show is `blip_trace_widget.update_job`'s.
 
 Everything here happens under the lock, but for the computing itself.

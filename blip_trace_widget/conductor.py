@@ -19,12 +19,12 @@ from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget import figure
+from blip_trace_widget.block import Cancelled
 from blip_trace_widget.cells_job import CellsJob
 from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.computing import Computing, ModelChangedError
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import UPDATE, Desk
-from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import View
 from blip_trace_widget.head_map import HeadMap

@@ -6,7 +6,7 @@ change `strength` for free; that is why the two are apart. A corruption of the q
 instead.
 Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
 ViT pass, noise on the patch embeddings one a sample and factor.
-Ends: at tokens; running the model on them is `blip_trace_widget.forward`'s.
+Ends: at tokens; running the model on them is `blip_trace_widget.block`'s.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
 deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,

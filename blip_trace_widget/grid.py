@@ -2,7 +2,7 @@
 
 For: traces, and for callers that fill a grid cell by cell (`grid_cells`, then `patching.patched_scores`, then
 `as_trace`).
-Cost: a patched run a cell, see `blip_trace_widget.forward`.
+Cost: a patched run a cell, see `blip_trace_widget.block`.
 Ends: at `Trace`, `HeadTrace` and `ImageTokenTrace`.
 
 Source: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262), which also restore windows of

@@ -3,9 +3,9 @@
 For: models that somebody has changed. Whatever their modules do, hooks of the user's included, they do it here as in
 the model's own forward: every module is called, with one whole run, by whoever calls it in the model.
 Cost: for every run a pass of the whole block, keys and values of all image tokens included: what plain hooks cost.
-Ends: at one block's rows, as `blip_trace_widget.forward`.
+Ends: at one block's rows, as `blip_trace_widget.block`.
 
-Shapes as in `blip_trace_widget.forward`.
+Shapes as in `blip_trace_widget.block`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import CONTEXTS, Activations, Block, Cut, Edit, as_it_is, stage_of
-from blip_trace_widget.memory import Memory, part_of
+from blip_trace_widget.block import Activations, Cut, Edit, Patches, as_it_is
+from blip_trace_widget.cross_attention import CrossAttentionKV, part_of
+from blip_trace_widget.patch_plan import CONTEXTS, stage_of
 from blip_trace_widget.states import BlockSites, State
 
 #: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
@@ -27,7 +28,7 @@ Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
 
 
-class HookedBlock(Block):
+class HookedBlock:
     """A block whose own forward is run under hooks.
 
     Args:
@@ -41,7 +42,7 @@ class HookedBlock(Block):
     one_by_one = True
 
     def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
-        super().__init__(layers)
+        self.layers = list(layers)
         self.heads = heads
         self._stack, self._last, self._sites = stack, last, sites.sites
         # Stage -> the module below a layer, and whether it is its input.
@@ -50,12 +51,16 @@ class HookedBlock(Block):
         self.stages = tuple(self._points)
 
     def tokens(self, output: Tensor) -> Tensor:
-        """The image tokens that the last layer's output gives, (..., n, D) -> (..., n, D)."""
+        """See `Block.tokens`."""
         return self.apply(self._last, output.flatten(0, -3)).view(output.shape)
 
-    def run(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def apply(self, module: Any, batch: Tensor) -> Tensor:
+        """See `Block.apply`; each run alone."""
+        return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
+
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
         """See `Block.run`; edits see one run, (1, n, D)."""
-        seen = None if memory is None else memory.states()
+        seen = None if kv is None else kv.states()
         return torch.cat(
             [
                 self._pass(
@@ -65,10 +70,10 @@ class HookedBlock(Block):
             ]
         )
 
-    def record(self, inputs: Tensor, memory: Memory | None, check: Callable[[], None]) -> Activations:
+    def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
         """See `Block.record`."""
         values: dict[str, list[list[Tensor]]] = {stage: [[] for _ in self.layers] for stage in self.stages}
-        seen = None if memory is None else memory.states()
+        seen = None if kv is None else kv.states()
         samples, outputs = max(inputs.shape[0], 1 if seen is None else seen.shape[0]), []
         for at in range(samples):
 
@@ -80,7 +85,7 @@ class HookedBlock(Block):
         recorded = {stage: [torch.cat(every) for every in layers] for stage, layers in values.items()}
         return Activations(inputs, recorded, torch.cat(outputs))
 
-    def cut(self, base: Activations, memory: Memory, cut: Cut, check: Callable[[], None]) -> Tensor:
+    def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
         """See `Block.cut`."""
         with ExitStack() as stack:
             for layer in cut.layers:
@@ -92,9 +97,9 @@ class HookedBlock(Block):
                     return torch.where(total > 0, left / total, torch.zeros_like(left))
 
                 stack.callback(_of_this_thread(attention.self.dropout, without).remove)
-            return self.run(base.inputs, memory, check, as_it_is)
+            return self.run(base.inputs, kv, check, as_it_is)
 
-    def cross_weights(self, layer: int, base: Activations, memory: Memory) -> Tensor:
+    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """See `Block.cross_weights`."""
         found: list[Tensor] = []
 
@@ -103,32 +108,23 @@ class HookedBlock(Block):
 
         handle = _of_this_thread(self.layers[layer].crossattention.self.dropout, keep)
         try:
-            seen = memory.states()
+            seen = kv.states()
             for at in range(max(base.inputs.shape[0], seen.shape[0])):
                 self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, _as_they_are)
         finally:
             handle.remove()
         return torch.cat(found)
 
-    def resume(
-        self,
-        base: Activations,
-        source: Activations,
-        runs: Sequence[Sequence[State]],
-        memory: Memory | None,
-        check: Callable[[], None],
-        *,
-        samples: int,
-        diverged: bool = False,
-    ) -> Tensor:
+    def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
         """See `Block.resume`; nothing is resumed, every run is done whole."""
-        seen = None if memory is None else memory.states()
+        base, runs, samples = patches.base, patches.runs, patches.samples
+        seen = None if kv is None else kv.states()
         outputs = []
         for at in range(samples):
             one = slice(at, at + 1)
-            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), source.part(one)
+            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), patches.source.part(one)
             for run, states in enumerate(runs):
-                if states or diverged:
+                if states or patches.diverged:
                     edit = self._replacing(states, taken)
                     outputs.append(self._pass(inputs, _of_run(seen, at, run), check, edit))
                 else:

@@ -3,7 +3,7 @@
 For: sharing the one ViT pass and the projections among all questions, noise factors and cells.
 Cost: a ViT pass for the clean image. A corruption behind the ViT costs no further pass; one on the patch embeddings
 costs a pass a sample (BLIP base at 384 px: about 110 GFLOP), a few samples at a time.
-Ends: at what a run sees (`Sight`); the text blocks' runs are `blip_trace_widget.runs`'.
+Ends: at what a run sees (`ImageView`); the text blocks' runs are `blip_trace_widget.runs`'.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows
+from blip_trace_widget.block import Activations, as_it_is
 from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.corruption import ALL, Corruption
-from blip_trace_widget.forward import Activations, as_it_is
+from blip_trace_widget.cross_attention import ImageKV, Projections
 from blip_trace_widget.lazy import Latest, lazy
-from blip_trace_widget.memory import ImageMemory, Projections
+from blip_trace_widget.memory_budget import chunk_rows
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import jpeg, picture_hash
 
@@ -32,20 +32,20 @@ TOGETHER = 32
 
 
 @dataclass(frozen=True)
-class Sight:
+class ImageView:
     """What a run sees.
 
     Attributes:
-        memory: the image tokens, as the question encoder looks at them.
+        kv: the image tokens, as the question encoder looks at them.
         activations: the ViT's states that led to them, (S, image tokens, width) a stage and layer; only where asked.
     """
 
-    memory: ImageMemory
+    kv: ImageKV
     activations: Activations | None = None
 
-    def part(self, samples: slice) -> Sight:
+    def part(self, samples: slice) -> ImageView:
         """What some of the samples see."""
-        return Sight(self.memory.part(samples), self.activations and self.activations.part(samples))
+        return ImageView(self.kv.part(samples), self.activations and self.activations.part(samples))
 
 
 class ImageTokens:
@@ -96,17 +96,17 @@ class ImageTokens:
                 image.clean_tokens.keep(tokens)
 
     @classmethod
-    def see_together(cls, images: Sequence[ImageTokens]) -> ImageMemory:
+    def see_together(cls, images: Sequence[ImageTokens]) -> ImageKV:
         """What the clean runs on several images see, one a sample; each image shares what is projected of it."""
         if len(set(images)) == 1:  # several questions about one picture: their queries fold into one row
-            return images[0].clean().memory
+            return images[0].clean().kv
         layers = images[0]._layers
         tokens = torch.stack([image.clean_tokens() for image in images])
-        memory = ImageMemory(layers, Projections(layers, tokens, bias=True))
+        kv = ImageKV(layers, Projections(layers, tokens, bias=True))
         for at, image in enumerate(images):
             if image.clean.known is None:
-                image.clean.keep(Sight(memory.part(slice(at, at + 1))))
-        return memory
+                image.clean.keep(ImageView(kv.part(slice(at, at + 1))))
+        return kv
 
     @lazy
     def patch_embeddings(self, _check: Check) -> Tensor:
@@ -114,15 +114,15 @@ class ImageTokens:
         return self.model.embed_patches(self.image)
 
     @lazy
-    def clean(self, _check: Check) -> Sight:
+    def clean(self, _check: Check) -> ImageView:
         """What the clean run sees."""
-        return Sight(ImageMemory(self._layers, Projections(self._layers, self.clean_tokens()[None], bias=True)))
+        return ImageView(ImageKV(self._layers, Projections(self._layers, self.clean_tokens()[None], bias=True)))
 
     @lazy
-    def clean_with_states(self, check: Check) -> Sight:
+    def clean_with_states(self, check: Check) -> ImageView:
         """The same with the ViT's states."""
         states = self.model.image_encoder.record(self.patch_embeddings()[None], None, check)
-        return Sight(self.clean().memory, states)
+        return ImageView(self.clean().kv, states)
 
     def corrupted(
         self,
@@ -132,13 +132,13 @@ class ImageTokens:
         *,
         with_states: bool = False,
         keep: bool = True,
-    ) -> Sight:
+    ) -> ImageView:
         """What the corrupted runs see.
 
         Args:
             corruption: how the image is damaged.
             part: which of its samples.
-            check: called once a layer of the ViT; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer of the ViT; may raise `blip_trace_widget.block.Cancelled`.
             with_states: with the ViT's states, for corruptions that sit before it.
             keep: hold on to the noise of this kind, whatever its strength, for the next call.
         """
@@ -151,7 +151,7 @@ class ImageTokens:
             noise = self._noise.get(key, lambda: self._project(corruption, part))
         else:
             noise = self._project(corruption, part)
-        return Sight(self.clean().memory.plus(noise, corruption.strength))
+        return ImageView(self.clean().kv.plus(noise, corruption.strength))
 
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
         """Length of what a corruption adds to each embedding over the length of the clean one, (image tokens,).
@@ -176,7 +176,7 @@ class ImageTokens:
         delta = corruption.delta(clean, self.model, part)
         return Projections(self._layers, delta.to(clean.dtype), bias=False)
 
-    def _through_the_vit(self, corruption: Corruption, part: slice, check: Check, *, with_states: bool) -> Sight:
+    def _through_the_vit(self, corruption: Corruption, part: slice, check: Check, *, with_states: bool) -> ImageView:
         clean = self.patch_embeddings()
         delta = corruption.delta(clean, self.model, part).to(clean.dtype)
         damaged = torch.add(clean, delta, alpha=corruption.strength)
@@ -190,4 +190,4 @@ class ImageTokens:
             tokens = torch.cat(
                 [block.tokens(block.run(few, None, check, as_it_is)) for few in torch.split(damaged, together)]
             )
-        return Sight(ImageMemory(self._layers, Projections(self._layers, tokens, bias=True)), states)
+        return ImageView(ImageKV(self._layers, Projections(self._layers, tokens, bias=True)), states)

@@ -20,12 +20,12 @@ import torch
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
+from blip_trace_widget.block import Cut
 from blip_trace_widget.calls import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
+from blip_trace_widget.cross_attention import AbsorbedKV
 from blip_trace_widget.effect_grid import asked_columns
-from blip_trace_widget.forward import Cut
-from blip_trace_widget.memory import TokenMemory
 from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.question import Question
 from blip_trace_widget.states import TEXT_BLOCKS, window_layers
@@ -261,10 +261,10 @@ def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) ->
     encoded = clean.encoder.output
     decoder = model.answer_decoder
     if block == "question_encoder":
-        encoded = model.question_encoder.cut(clean.encoder, clean.sight.memory, cut, check)
+        encoded = model.question_encoder.cut(clean.encoder, clean.image_view.kv, cut, check)
         output = question.runner.decode(clean.decoder.inputs, encoded, check).output
     else:
-        output = decoder.cut(clean.decoder, TokenMemory(decoder.layers, encoded[:, None]), cut, check)
+        output = decoder.cut(clean.decoder, AbsorbedKV(decoder.layers, encoded[:, None]), cut, check)
     return question.runner.logits(output)
 
 

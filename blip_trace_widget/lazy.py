@@ -3,7 +3,7 @@
 For: base runs, embeddings and scores, of which every result needs some and none needs all.
 Cost: a look at the model whenever a kept value is read (`BlipVqa.glance`).
 Ends: at keeping. What is shared among several owners is a part of its own that all of them hold, see
-`blip_trace_widget.bases`.
+`blip_trace_widget.base_runs`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 class lazy(Generic[Value]):  # noqa: N801 - it stands where `property` stands
     """A method of something with a model whose value is computed once, under the model's lock, and kept.
 
-    The method takes a check, which may raise `blip_trace_widget.forward.Cancelled` and has no part in the value; then
+    The method takes a check, which may raise `blip_trace_widget.block.Cancelled` and has no part in the value; then
     nothing is kept. It is computed anew once somebody has changed the model. `functools.cached_property` would not do
     for another reason too: before Python 3.12 it holds a lock of its own while it computes, shared by all instances,
     and two locks taken in either order end in a deadlock.
@@ -56,7 +56,7 @@ class Lazy(Generic[Value]):
         """The value.
 
         Args:
-            check: called now and then while it is computed; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called now and then while it is computed; may raise `blip_trace_widget.block.Cancelled`.
         """
         model = self._owner.model
         if self._name in self._kept():

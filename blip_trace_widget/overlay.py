@@ -21,7 +21,7 @@ from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.maps import ImageTokenTrace
 
 if TYPE_CHECKING:
-    from blip_trace_widget.readouts import RunName
+    from blip_trace_widget.readings import RunName
     from blip_trace_widget.tracer import Tracer
 
 #: Overlays that show single squares of image tokens patched, by the direction in which they are.

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from blip_trace_widget.block import Block
 from blip_trace_widget.blocks import ImageBlock, TextBlock
-from blip_trace_widget.forward import Block
 from blip_trace_widget.hooked import HookedBlock, Stack
 from blip_trace_widget.modules import changed_modules
 from blip_trace_widget.states import BLOCKS

@@ -1,7 +1,7 @@
 """Patched runs of a question: a run in which chosen states, or image tokens, take their values from the other run.
 
 For: the one intervention that grids, maps, single patches and noise curves are made of.
-Cost: see `blip_trace_widget.forward`; memory is bounded by `blip_trace_widget.runs`.
+Cost: see `blip_trace_widget.block`; memory is bounded by `blip_trace_widget.runs`.
 Ends: at an `Effect`, or at scores chunk by chunk for callers that fill a grid themselves.
 
 Source: activation patching, Meng et al. 2022 (arXiv 2202.05262), after Vig et al. 2020 (arXiv 2004.12265); both
@@ -152,7 +152,7 @@ def _in_groups(
         question: whose runs.
         work: given the run that the new runs equal elsewhere, and the one that something is taken from.
         direction: which of the clean and the corrupted run is which.
-        check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+        check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
         with_states: with the ViT's states.
     """
     clean = question.bases.clean(check, with_states=with_states)

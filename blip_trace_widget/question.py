@@ -6,7 +6,7 @@ Cost: one ViT pass for an image, one text pass for the clean run, one over all s
 its first use, then kept and shared with the questions that `Question.replace` makes.
 Ends: at scores. It changes no state of the model's runs.
 
-A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.forward.Cancelled`; what
+A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.block.Cancelled`; what
 is computed by then is kept.
 """
 
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from blip_trace_widget.bases import BaseRuns
+from blip_trace_widget.base_runs import BaseRuns
 from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.corruption import Corruption, GaussianNoise

@@ -1,7 +1,7 @@
 """The runs of one image and question: base runs whole, patched runs in chunks.
 
-For: joining the blocks (`blip_trace_widget.forward`) into runs of the model.
-Cost: see `blip_trace_widget.forward`. Patched runs are cut into chunks of at most `budget.CHUNK_ROWS` rows, which
+For: joining the blocks (`blip_trace_widget.block`) into runs of the model.
+Cost: see `blip_trace_widget.block`. Patched runs are cut into chunks of at most `memory_budget.CHUNK_ROWS` rows, which
 bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes on.
 Ends: at logits. What they mean is `blip_trace_widget.metrics`' and `blip_trace_widget.tracer`'s.
 """
@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
+from blip_trace_widget.block import Activations, Patches, words_of
 from blip_trace_widget.calls import Check, no_check
-from blip_trace_widget.forward import Activations, words_of
-from blip_trace_widget.image_tokens import Sight
-from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
+from blip_trace_widget.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
+from blip_trace_widget.image_tokens import ImageView
+from blip_trace_widget.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.states import BLOCKS, State
 
@@ -31,13 +31,13 @@ class BaseRun:
     """A clean (S = 1) or corrupted run of the whole model, recorded.
 
     Attributes:
-        sight: the image as it sees it.
+        image_view: the image as it sees it.
         encoder: the question encoder, (S, question tokens, width) a stage and layer.
         decoder: the answer decoder, (S, answer positions, width).
         logits: (S, answer positions, vocabulary), float32.
     """
 
-    sight: Sight
+    image_view: ImageView
     encoder: Activations
     decoder: Activations
     logits: Tensor
@@ -52,7 +52,7 @@ class BaseRun:
         if self.samples == 1:
             return self
         return BaseRun(
-            self.sight.part(samples), self.encoder.part(samples), self.decoder.part(samples), self.logits[samples]
+            self.image_view.part(samples), self.encoder.part(samples), self.decoder.part(samples), self.logits[samples]
         )
 
 
@@ -92,15 +92,15 @@ class Runner:
         tokens = torch.tensor(ids, device=self.model.device)
         return self.model.blocks[block].apply(words_of(self.model.embeddings(block)), tokens)
 
-    def encode(self, question: Tensor, sight: Sight, samples: int, check: Check = no_check) -> Activations:
+    def encode(self, question: Tensor, image_view: ImageView, samples: int, check: Check = no_check) -> Activations:
         """The question encoder's run."""
-        return self.model.question_encoder.record(question.expand(samples, -1, -1), sight.memory, check)
+        return self.model.question_encoder.record(question.expand(samples, -1, -1), image_view.kv, check)
 
     def decode(self, decoder_input: Tensor, encoded: Tensor, check: Check = no_check) -> Activations:
         """The answer decoder's run over (S, question tokens, width)."""
         block = self.model.answer_decoder
-        memory = TokenMemory(block.layers, encoded[:, None])
-        return block.record(decoder_input.expand(encoded.shape[0], -1, -1), memory, check)
+        kv = AbsorbedKV(block.layers, encoded[:, None])
+        return block.record(decoder_input.expand(encoded.shape[0], -1, -1), kv, check)
 
     def logits(self, states: Tensor) -> Tensor:
         """The model's head on the decoder's output, (..., positions, width), float32: (..., positions, vocabulary)."""
@@ -112,10 +112,10 @@ class Runner:
         whole = self.model.answer_decoder.one_by_one
         return self.logits(states if whole else states[:, -1:])[:, -1]
 
-    def base(self, text: Text, encoder: Activations, sight: Sight, check: Check = no_check) -> BaseRun:
+    def base(self, text: Text, encoder: Activations, image_view: ImageView, check: Check = no_check) -> BaseRun:
         """A clean or corrupted run from its question encoder on."""
         decoder = self.decode(text.decoder_input, encoder.output, check)
-        return BaseRun(sight, encoder, decoder, self.logits(decoder.output))
+        return BaseRun(image_view, encoder, decoder, self.logits(decoder.output))
 
     def greedy(
         self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
@@ -125,18 +125,18 @@ class Runner:
         Args:
             encoded: the question encoder's output, (S, question tokens, width).
             longest: at most so many tokens.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
             first: logits of the first token where they are known already, (S, vocabulary).
         """
         embeddings = words_of(self.model.embeddings("answer_decoder"))
         block = self.model.answer_decoder
-        memory = TokenMemory(block.layers, encoded[:, None])
+        kv = AbsorbedKV(block.layers, encoded[:, None])
         end = self.model.end_id
         chosen = torch.full((encoded.shape[0], 1), self.model.start_id, device=encoded.device)
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
         while chosen.shape[1] <= longest and not ended.all():
             if first is None or chosen.shape[1] > 1:
-                logits = self._last_logits(block.record(block.apply(embeddings, chosen), memory, check).output)
+                logits = self._last_logits(block.record(block.apply(embeddings, chosen), kv, check).output)
             else:
                 logits = first
             words = logits.argmax(-1)
@@ -152,15 +152,15 @@ class Runner:
             base: the run they equal where nothing is patched.
             source: the run from which the patched states are taken.
             runs: the states that each run patches.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
 
         Yields:
             which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
         """
         positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
         if any(state.block == "image_encoder" for run in runs for state in run):
-            assert base.sight.activations is not None
-            positions = max(positions, base.sight.activations.inputs.shape[1])
+            assert base.image_view.activations is not None
+            positions = max(positions, base.image_view.activations.inputs.shape[1])
 
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
             return self._patch(base, source, runs[part], samples, check)
@@ -174,7 +174,7 @@ class Runner:
             base: the run whose image tokens they see otherwise.
             source: the run from which these image tokens are taken.
             groups: the image tokens that each run takes.
-            check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
+            check: called once a layer; may raise `blip_trace_widget.block.Cancelled`.
 
         Yields:
             which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
@@ -182,11 +182,10 @@ class Runner:
         layers = self.model.question_encoder.layers
 
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
-            memory = SwapMemory(layers, base.sight.memory, source.sight.memory, groups[part])
+            kv = SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
             nothing: list[list[State]] = [[] for _ in groups[part]]
-            encoded = self.model.question_encoder.resume(
-                base.encoder, source.encoder, nothing, memory, check, samples=samples, diverged=True
-            )
+            patches = Patches(base.encoder, source.encoder, nothing, samples, diverged=True)
+            encoded = self.model.question_encoder.resume(patches, kv, check)
             return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
 
         return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
@@ -240,33 +239,21 @@ class Runner:
     ) -> Tensor:
         """Through the blocks in their order; above the first block that any run patches, all runs are on their own."""
         states = {block: [[s for s in run if s.block == block] for run in runs] for block in BLOCKS}
-        memory: Memory = base.sight.memory
+        kv: CrossAttentionKV = base.image_view.kv
         diverged = False
         if any(states["image_encoder"]):
             block = self.model.image_encoder
-            assert base.sight.activations is not None
-            assert source.sight.activations is not None
-            seen = block.resume(
-                base.sight.activations,
-                source.sight.activations,
-                states["image_encoder"],
-                None,
-                check,
-                samples=samples,
-            )
-            memory = TokenMemory(self.model.question_encoder.layers, block.tokens(seen))
+            ours, theirs = base.image_view.activations, source.image_view.activations
+            assert ours is not None
+            assert theirs is not None
+            patches = Patches(ours, theirs, states["image_encoder"], samples)
+            seen = block.resume(patches, None, check)
+            kv = AbsorbedKV(self.model.question_encoder.layers, block.tokens(seen))
             diverged = True
         encoded = base.encoder.output[:, None]
         if diverged or any(states["question_encoder"]):
-            encoded = self.model.question_encoder.resume(
-                base.encoder,
-                source.encoder,
-                states["question_encoder"],
-                memory,
-                check,
-                samples=samples,
-                diverged=diverged,
-            )
+            patches = Patches(base.encoder, source.encoder, states["question_encoder"], samples, diverged)
+            encoded = self.model.question_encoder.resume(patches, kv, check)
             diverged = True
         return self._decode_all(base, source, encoded, states["answer_decoder"], samples, check, diverged=diverged)
 
@@ -283,9 +270,9 @@ class Runner:
     ) -> Tensor:
         """Logits of many runs from their question encoders' output, (S, C or 1, question tokens, width)."""
         block = self.model.answer_decoder
-        memory = TokenMemory(block.layers, encoded)
-        output = block.resume(base.decoder, source.decoder, states, memory, check, samples=samples, diverged=diverged)
-        return self.logits(output)
+        kv = AbsorbedKV(block.layers, encoded)
+        patches = Patches(base.decoder, source.decoder, states, samples, diverged)
+        return self.logits(block.resume(patches, kv, check))
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:

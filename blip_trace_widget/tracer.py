@@ -1,7 +1,7 @@
 """Tracer: causal tracing of one image and question, as its users see it.
 
 For: intervening and reading. Every method hands on to the module that computes it: `blip_trace_widget.patching`,
-`grid`, `noise_curve_runs`, `knockout`, `readouts`, `recording`. What was asked, and the two runs that everything is
+`grid`, `noise_curve_runs`, `knockout`, `readings`, `recording`. What was asked, and the two runs that everything is
 held against, come from `blip_trace_widget.question_view`.
 Cost: see each method.
 Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
@@ -19,7 +19,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import grid, knockout, noise_curve_runs, patching, readouts
+from blip_trace_widget import grid, knockout, noise_curve_runs, patching, readings
 from blip_trace_widget.calls import Progress
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.computing import at_once
@@ -322,7 +322,7 @@ class Tracer(QuestionView):
     # --- readings ----------------------------------------------------------------------------------------------------
 
     @at_once
-    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readouts.Attention:
+    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
         """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
 
         Args:
@@ -333,12 +333,12 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        return readouts.attention(self.case, block, layer, head)
+        return readings.attention(self.case, block, layer, head)
 
     @at_once
-    def logit_lens(self) -> readouts.LogitLens:
+    def logit_lens(self) -> readings.LogitLens:
         """What the model's own head reads from the answer decoder's output at every layer and position."""
-        return readouts.logit_lens(self.case)
+        return readings.logit_lens(self.case)
 
     @at_once
     def corruption_strength(self) -> NDArray[np.float64]:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from blip_trace_widget import figure, wording
+from blip_trace_widget.block import Cancelled
 from blip_trace_widget.cells_job import CellsJob, can_patch
 from blip_trace_widget.computing import ModelChangedError
 from blip_trace_widget.desk import UPDATE, Desk
-from blip_trace_widget.forward import Cancelled
 from blip_trace_widget.grids import Sheet, inputs_of
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.shelf import Shelf

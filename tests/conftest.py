@@ -87,8 +87,8 @@ def conductor(demo, example, screen, short_curve):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """So little is computed at a time that much can happen between two chunks."""
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
     for module in ("cells_job", "head_map", "painter"):
         monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
 

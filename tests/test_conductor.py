@@ -27,8 +27,8 @@ class Gate:
             return logits
 
         monkeypatch.setattr(Runner, "_patch", held)
-        monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
-        monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+        monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
+        monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
         monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
 
     def wait(self):
@@ -316,8 +316,8 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
 
 def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 7})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 7})
+    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
     conductor.look(4, 5)
     conductor.trace_all()
     assert conductor.wait(60)

@@ -36,7 +36,7 @@ from blip_trace_widget import (
     demo_samples,
     trace_dataset,
 )
-from blip_trace_widget.bases import clean_together
+from blip_trace_widget.base_runs import clean_together
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
@@ -156,7 +156,7 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         return known[picture].replace(question=question, answer=answer)
 
     for budget in (2**30, 1):  # all at once, and each in a group of its own
-        monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", budget)
+        monkeypatch.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", budget)
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()

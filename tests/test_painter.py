@@ -46,8 +46,8 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, scree
 
 
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 1})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 1})
+    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
     monkeypatch.setattr("blip_trace_widget.painter.REPORT_SECONDS", 0.0)
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 

@@ -22,7 +22,7 @@ from blip_trace_widget import (
     load_trace,
     recording,
 )
-from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.block import Cancelled
 from blip_trace_widget.grids import View
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.runs import Runner

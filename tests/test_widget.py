@@ -88,8 +88,8 @@ def slow_down(monkeypatch, seconds=SLOW):
         return whole(self, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", slowly)
-    monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):

@@ -1,8 +1,8 @@
 """A batch of samples traced: from pictures and questions to rows of the two tables.
 
 For: `trace_dataset`, which hands whole batches to this process or to workers on other machines.
-Cost: of every picture one ViT pass, together as `budget.CHUNK_ROWS` allows; the clean runs of questions of equal length
-in one pass; then the corrupted runs and the grids, a sample after another, for one alone fills the machine.
+Cost: of every picture one ViT pass, together as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of equal
+length in one pass; then the corrupted runs and the grids, a sample after another, for one alone fills the machine.
 Ends: at rows. What was not traced is a row too, with the reason.
 
 Every sample has noise of its own (`own_noise`). Were the noise drawn once for all, its share in the average would not
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.bases import clean_together
+from blip_trace_widget.base_runs import clean_together
 from blip_trace_widget.checks import named, one_of
 from blip_trace_widget.choices import CORRUPTIONS, MetricName
 from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region

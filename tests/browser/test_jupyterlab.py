@@ -21,17 +21,17 @@ SHOWN = 1e-4
 #: One cell at a time, each of them slow, so that there is a middle to stop in.
 SLOW_DOWN = """
 import time
-from blip_trace_widget import budget, runs
-quick, rows, chunks = runs.Runner._patch, (dict(budget.CHUNK_ROWS), budget.ROWS_A_SAMPLE), []
+from blip_trace_widget import memory_budget, runs
+quick, rows, chunks = runs.Runner._patch, (dict(memory_budget.CHUNK_ROWS), memory_budget.ROWS_A_SAMPLE), []
 def slow(*arguments):
     time.sleep(0.2)
     chunks.append(1)
     return quick(*arguments)
 runs.Runner._patch = slow
-budget.CHUNK_ROWS.update(cpu=7)
-budget.ROWS_A_SAMPLE = 1
+memory_budget.CHUNK_ROWS.update(cpu=7)
+memory_budget.ROWS_A_SAMPLE = 1
 """
-SPEED_UP = "runs.Runner._patch = quick; budget.CHUNK_ROWS, budget.ROWS_A_SAMPLE = rows"
+SPEED_UP = "runs.Runner._patch = quick; memory_budget.CHUNK_ROWS, memory_budget.ROWS_A_SAMPLE = rows"
 
 BREAK = """
 from blip_trace_widget import tracer

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from random_models import random_model
 from test_forward import EXAMPLES
 
-from blip_trace_widget.memory import ImageMemory, Projections, SwapMemory, TokenMemory
+from blip_trace_widget.cross_attention import AbsorbedKV, ImageKV, Projections, SwappedKV
 
 
 @st.composite
@@ -38,20 +38,20 @@ def test_projected_and_absorbed_equal_the_module(problem, strength):
     layers, _, queries, tokens = problem
     clean = torch.randn(1, *tokens.shape[1:], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
-        image = ImageMemory(layers, Projections(layers, clean, bias=True))
+        image = ImageKV(layers, Projections(layers, clean, bias=True))
         noisy = image.plus(Projections(layers, tokens, bias=False), strength)
-        for memory, seen in (
+        for kv, seen in (
             (image, clean.expand(len(queries), -1, -1)),
             (noisy, clean + strength * tokens),
-            (TokenMemory(layers, tokens[:, None]), tokens),
-            (TokenMemory(layers, clean[:, None]), clean.expand(len(queries), -1, -1)),
+            (AbsorbedKV(layers, tokens[:, None]), tokens),
+            (AbsorbedKV(layers, clean[:, None]), clean.expand(len(queries), -1, -1)),
         ):
             context, weights = plain(layers, 1, queries, seen)
-            close(memory.context(1, queries), context)
-            close(memory.weights(1, queries), weights)
+            close(kv.context(1, queries), context)
+            close(kv.weights(1, queries), weights)
             if seen is tokens or len(queries) == 1:  # edges are cut where every row has its own
                 nothing = torch.zeros(1, queries.shape[1], seen.shape[1], dtype=torch.bool)
-                close(memory.context(1, queries, nothing), context)
+                close(kv.context(1, queries, nothing), context)
 
 
 @EXAMPLES
@@ -62,7 +62,7 @@ def test_every_run_may_have_tokens_of_its_own(problem, data):
     sets = data.draw(st.sampled_from([1, samples]))
     own = torch.randn(sets, runs, *tokens.shape[1:], generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     with torch.no_grad():
-        found = TokenMemory(layers, own).context(0, queries).view(samples, runs, -1, width)
+        found = AbsorbedKV(layers, own).context(0, queries).view(samples, runs, -1, width)
     for run in range(runs):
         exact, _ = plain(layers, 0, queries.view(samples, runs, -1, width)[:, run], own[:, run].expand(samples, -1, -1))
         close(found[:, run], exact)
@@ -81,8 +81,8 @@ def test_swapped_tokens_equal_the_module_on_mixed_tokens(problem, data):
     if data.draw(st.booleans()):
         base, source = source, base
     with torch.no_grad():
-        memories = [ImageMemory(layers, Projections(layers, seen, bias=True)) for seen in (base, source)]
-        found = SwapMemory(layers, *memories, groups).context(0, queries).view(samples, runs, -1, width)
+        memories = [ImageKV(layers, Projections(layers, seen, bias=True)) for seen in (base, source)]
+        found = SwappedKV(layers, *memories, groups).context(0, queries).view(samples, runs, -1, width)
     for run, group in enumerate(groups):
         mixed = base.expand(samples, -1, -1).clone()
         mixed[:, group] = source[:, group]
@@ -94,8 +94,8 @@ def test_without_any_edge_nothing_flows():
     tokens, queries = torch.randn(1, 3, 16), torch.randn(1, 2, 16)
     cut = torch.tensor([[[True, True, True], [True, False, True]]])
     with torch.no_grad():
-        projected = ImageMemory(layers, Projections(layers, tokens, bias=True)).context(0, queries, cut)
-        absorbed = TokenMemory(layers, tokens[:, None]).context(0, queries, cut)
+        projected = ImageKV(layers, Projections(layers, tokens, bias=True)).context(0, queries, cut)
+        absorbed = AbsorbedKV(layers, tokens[:, None]).context(0, queries, cut)
     for context in (projected, absorbed):
         assert (context[0, 0] == 0).all()
         only = plain(layers, 0, queries[:, 1:], tokens[:, 1:2])[0]

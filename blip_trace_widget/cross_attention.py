@@ -1,10 +1,10 @@
 """What cross-attention looks at: image tokens or question tokens, with as little projected as possible.
 
 For: the context vectors (and weights) of a block's cross-attention, for many rows of queries at once.
-Cost: *projected* (`ImageMemory`): keys and values of every token, 4 T D^2 operations a set of tokens and layer, once,
+Cost: *projected* (`ImageKV`): keys and values of every token, 4 T D^2 operations a set of tokens and layer, once,
 and kept: 2 x layers x T x D numbers a set (BLIP base: 42 MB); then 4 T D a row. Both are linear in the tokens: keys of
 clean + strength * delta are those of clean plus strength times those of delta, so moving the noise projects nothing.
-*Absorbed* (`TokenMemory`), for tokens that every run has for itself: q · (K x + b) = (Kᵀ q) · x + const, and the
+*Absorbed* (`AbsorbedKV`), for tokens that every run has for itself: q · (K x + b) = (Kᵀ q) · x + const, and the
 constant leaves a softmax unchanged; sum p (V x + b) = V (sum p x) + b; so two products on the query replace the
 projections, at 4 T D H a row, which is less below D / (H - 1) rows (BLIP base: 70; a question has some ten). The two
 round differently, under strong noise by more than 1e-6 of the answer's probability: each kind of run keeps to one.
@@ -29,7 +29,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from blip_trace_widget.modules import is_linear
 
 
-class Memory(Protocol):
+class CrossAttentionKV(Protocol):
     """What a block's cross-attention looks at."""
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
@@ -109,7 +109,7 @@ class _PartOf(Projections):
         return part_of(keys, self._samples), part_of(values, self._samples)
 
 
-class ImageMemory:
+class ImageKV:
     """Image tokens as the question encoder sees them: clean + strength * delta, one set a sample.
 
     Args:
@@ -130,9 +130,9 @@ class ImageMemory:
         """Where the tokens are."""
         return self._clean.tokens.device
 
-    def plus(self, delta: Projections, strength: float) -> ImageMemory:
+    def plus(self, delta: Projections, strength: float) -> ImageKV:
         """These tokens with strength * delta added; shares what is projected."""
-        return ImageMemory(self._layers, self._clean, delta, strength)
+        return ImageKV(self._layers, self._clean, delta, strength)
 
     def forget(self) -> None:
         """Let go of the projections of these samples."""
@@ -140,16 +140,16 @@ class ImageMemory:
         if self._sum is not None:
             self._sum.forget()
 
-    def part(self, samples: slice) -> ImageMemory:
+    def part(self, samples: slice) -> ImageKV:
         """The tokens of some of the samples; shares what is projected."""
         delta = self._delta and self._delta.part(samples)
-        few = ImageMemory(self._layers, self._clean.part(samples), delta, self._strength)
+        few = ImageKV(self._layers, self._clean.part(samples), delta, self._strength)
         if delta is not None and not all(map(are_linear, self._layers)):
             few._sum = self._damaged().part(samples)
         return few
 
     def states(self) -> Tensor:
-        """See `Memory.states`."""
+        """See `CrossAttentionKV.states`."""
         tokens = self._clean.tokens
         if self._delta is not None:
             tokens = torch.add(tokens, self._delta.tokens, alpha=self._strength)
@@ -172,7 +172,7 @@ class ImageMemory:
         return keys, values
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Memory.context`."""
+        """See `CrossAttentionKV.context`."""
         attention = self._layers[layer].crossattention.self
         keys, values = self.keys_values(layer)
         queries = attention.query(rows)
@@ -192,7 +192,7 @@ class ImageMemory:
         return attention_scores(split_heads(attention.query(rows), attention.num_attention_heads), keys).softmax(-1)
 
 
-class TokenMemory:
+class AbsorbedKV:
     """Tokens of which every run has a set of its own, or all runs of a sample share one.
 
     Args:
@@ -204,11 +204,11 @@ class TokenMemory:
         self._layers, self._tokens = layers, tokens
 
     def states(self) -> Tensor:
-        """See `Memory.states`."""
+        """See `CrossAttentionKV.states`."""
         return self._tokens
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Memory.context`; rows are equally many for each of the C runs."""
+        """See `CrossAttentionKV.context`; rows are equally many for each of the C runs."""
         if not are_linear(self._layers[layer]):
             return self._projected(layer, rows, cut)[0]
         attention = self._layers[layer].crossattention.self
@@ -269,7 +269,7 @@ class TokenMemory:
         return self._tokens.expand(samples, -1, -1, -1) if shared else self._tokens
 
 
-class SwapMemory:
+class SwappedKV:
     """Image tokens of which every run has a few of its own, taken from another memory: no new projection.
 
     The weights of a run differ from those over the base tokens only in its own few columns, so all runs of a sample
@@ -282,9 +282,7 @@ class SwapMemory:
         groups: which tokens each run takes, at least one.
     """
 
-    def __init__(
-        self, layers: Sequence[Any], base: ImageMemory, source: ImageMemory, groups: Sequence[Sequence[int]]
-    ) -> None:
+    def __init__(self, layers: Sequence[Any], base: ImageKV, source: ImageKV, groups: Sequence[Sequence[int]]) -> None:
         self._layers, self._base, self._source = layers, base, source
         widest, device = max(map(len, groups)), base.device
         # Shorter groups name their first token again: harmless where scores are written, masked where they are added.
@@ -292,11 +290,11 @@ class SwapMemory:
         self._once = torch.tensor([[at < len(group) for at in range(widest)] for group in groups], device=device)
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """See `Memory.weights`; nobody asks for them."""
+        """See `CrossAttentionKV.weights`; nobody asks for them."""
         raise NotImplementedError
 
     def states(self) -> Tensor:
-        """See `Memory.states`."""
+        """See `CrossAttentionKV.states`."""
         base, source, runs = self._base.states(), self._source.states(), self._groups.shape[0]
         samples = max(base.shape[0], source.shape[0])
         index = self._groups[:, :, None].expand(samples, runs, -1, base.shape[-1])
@@ -304,7 +302,7 @@ class SwapMemory:
         return base.expand(samples, runs, -1, -1).scatter(2, index, taken)
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `Memory.context`; there is no cutting here."""
+        """See `CrossAttentionKV.context`; there is no cutting here."""
         assert cut is None
         attention = self._layers[layer].crossattention.self
         heads, size = attention.num_attention_heads, attention.attention_head_size

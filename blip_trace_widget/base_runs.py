@@ -8,7 +8,7 @@ Cost: one text pass for the clean run, one over all samples for the corrupted ru
 fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.
 Ends: at recorded runs and logits; scores are `blip_trace_widget.question`'s.
 
-A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.forward.Cancelled`.
+A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.block.Cancelled`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import cast
 
 import torch
 
-from blip_trace_widget.budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.block import Activations
 from blip_trace_widget.calls import Check, no_check
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.corruption import Corruption
-from blip_trace_widget.forward import Activations
-from blip_trace_widget.image_tokens import ImageTokens, Sight
+from blip_trace_widget.image_tokens import ImageTokens, ImageView
 from blip_trace_widget.lazy import lazy
+from blip_trace_widget.memory_budget import CLEAN_SHARE, sample_groups
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.runs import BaseRun, Runner, Text
 
@@ -93,7 +93,7 @@ class CleanAnswer:
     @lazy
     def run_with_states(self, check: Check) -> BaseRun:
         """The same with the ViT's states."""
-        return dataclasses.replace(self.run(check), sight=self.encoding.image.clean_with_states(check))
+        return dataclasses.replace(self.run(check), image_view=self.encoding.image.clean_with_states(check))
 
 
 class CorruptedEncoding:
@@ -108,11 +108,11 @@ class CorruptedEncoding:
         self.model, self.clean, self.corruption = clean.model, clean, corruption
 
     @lazy
-    def whole(self, check: Check) -> tuple[Activations, Sight]:
+    def whole(self, check: Check) -> tuple[Activations, ImageView]:
         """All samples, and what they see."""
         return self.of(slice(0, self.corruption.samples), check, with_states=False, keep=True)
 
-    def of(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> tuple[Activations, Sight]:
+    def of(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> tuple[Activations, ImageView]:
         """Some samples, and what they see.
 
         Args:
@@ -122,12 +122,12 @@ class CorruptedEncoding:
             keep: see `ImageTokens.corrupted`.
         """
         clean, runner = self.clean, Runner(self.model)
-        sight = clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
+        image_view = clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
         question = clean.activations(check).inputs
         ids = self.corruption.question_ids(clean.question_ids, self.model)
         if ids != clean.question_ids:
             question = runner.embed_question(ids)
-        return runner.encode(question, sight, part.stop - part.start, check), sight
+        return runner.encode(question, image_view, part.stop - part.start, check), image_view
 
 
 class BaseRuns:
@@ -198,7 +198,7 @@ class BaseRuns:
         for part in groups:
             run = self._group(part, check, with_states=with_states, keep=False)
             yield part, run
-            run.sight.memory.forget()  # whoever still holds the run while the next is made
+            run.image_view.kv.forget()  # whoever still holds the run while the next is made
             del run
 
     def prepare_states(self, check: Check = no_check) -> None:
@@ -240,7 +240,7 @@ class BaseRuns:
 def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
     """Compute the clean runs of several questions of one model: of those of equal length in one pass.
 
-    Done group by group, so that what is projected of the images stays within `budget.CLEAN_SHARE`.
+    Done group by group, so that what is projected of the images stays within `memory_budget.CLEAN_SHARE`.
 
     Yields:
         which of them are computed now. Nothing here holds on to them: whoever does should let go before the next group.
@@ -272,9 +272,9 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
     model = group[0].model
     runner = Runner(model)
     ImageTokens.embed_together([runs.image for runs in group])
-    memory = ImageTokens.see_together([runs.image for runs in group])
+    kv = ImageTokens.see_together([runs.image for runs in group])
     questions = runner.embed_questions([runs.question_ids for runs in group])
-    encoded = runner.encode(questions, Sight(memory), len(group))
+    encoded = runner.encode(questions, ImageView(kv), len(group))
     own_answers = runner.greedy(encoded.output, _longest_answer(model))
     answers = [runs._answer for runs in group]
     by_length: dict[int, list[int]] = {}

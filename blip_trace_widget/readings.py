@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from blip_trace_widget import summaries
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.computing import Computing
-from blip_trace_widget.memory import TokenMemory
+from blip_trace_widget.cross_attention import AbsorbedKV
 from blip_trace_widget.question import Question
 from blip_trace_widget.runs import BaseRun
 from blip_trace_widget.states import TEXT_BLOCKS, position_of
@@ -256,8 +256,8 @@ def attention(question: Question, block: str, layer: int, head: int | None = Non
     def weights(run: BaseRun) -> NDArray[np.float32]:
         """(samples, queries, keys)."""
         own = run.encoder if looks_at_image else run.decoder
-        memory = run.sight.memory if looks_at_image else TokenMemory(stack.layers, run.encoder.output[:, None])
-        found = stack.cross_weights(layer, own, memory).float()
+        kv = run.image_view.kv if looks_at_image else AbsorbedKV(stack.layers, run.encoder.output[:, None])
+        found = stack.cross_weights(layer, own, kv).float()
         chosen = found.mean(1) if head is None else found[:, head]
         return np.asarray(chosen.cpu().numpy())
 

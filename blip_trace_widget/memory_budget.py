@@ -2,7 +2,7 @@
 
 For: cutting samples and questions into groups, and patched runs into chunks, so that peak memory grows with neither.
 Cost: none.
-Ends: at numbers; the pieces are made in `blip_trace_widget.bases` and `blip_trace_widget.runs`.
+Ends: at numbers; the pieces are made in `blip_trace_widget.base_runs` and `blip_trace_widget.runs`.
 """
 
 from __future__ import annotations
