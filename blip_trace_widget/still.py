@@ -97,6 +97,7 @@ def html(trace: Trace) -> str:
         "look": figure.look(),
         "setup": figure.setup(snapshot),
         "picture": snapshot.picture,
+        "other_picture": snapshot.other_picture,
         "grid": figure.grid(trace, 0),
         "square": square_for(snapshot.patches),
     }
