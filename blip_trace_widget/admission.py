@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import Activations, words_of
+from blip_trace_widget.forward import CONTEXTS, Activations, words_of
 from blip_trace_widget.memory import ImageMemory, Projections, TokenMemory
 from blip_trace_widget.modules import adapter_parameters, compiled_modules, hooked, knows_training
+from blip_trace_widget.parts import BlipParts
 from blip_trace_widget.states import BLOCKS, BlockSites
 from blip_trace_widget.surroundings import exact_convolution
-
-if TYPE_CHECKING:
-    from blip_trace_widget.model import BlipVqa
 
 #: How far two ways of computing the same may be apart: the length of their difference over the length of either. Some
 #: hundred roundings in single and double precision; half precision rounds coarsely, and a wrong weight is farther off.
@@ -32,10 +30,10 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.03, torc
 #: Question tokens, generated answer tokens, and image patches along a side of the run that proves a model.
 QUESTION, ANSWER, PATCHES = 6, 2, 2
 #: Of a stage that is an attention's context, the module that gives it.
-_CONTEXTS = {"self_context": "self_attention", "cross_context": "cross_attention"}
+_CONTEXTS = {context: site for site, context in CONTEXTS.items()}
 
 
-def check_parts(model: BlipVqa) -> None:
+def check_parts(model: BlipParts) -> None:
     """Whether the parts of a model fit each other, and can be stepped through.
 
     Raises:
@@ -83,7 +81,7 @@ def check_weights(hf: Any) -> None:
     if len(kinds) > 1:
         told = ", ".join(f"{name} is {str(kind).removeprefix('torch.')}" for kind, name in kinds.items())
         raise ValueError(f"model: expected weights of one floating point type, {told}. Convert it: model.to(dtype)")
-    layers = hf.text_encoder.encoder.layer
+    layers = hf.get_submodule(BLOCKS["question_encoder"].layers)
     if not len(layers) or not all(hasattr(layer, "crossattention") for layer in layers):
         raise ValueError(
             "model: its question encoder has no cross-attention to the image (text_config.is_decoder is False), so "
@@ -130,7 +128,7 @@ def _watched(hf: Any, names: BlockSites) -> Iterator[str]:
         yield from (".".join(filter(None, (names.layers, str(layer), site))) for site in names.sites.values())
 
 
-def _check_processor(model: BlipVqa) -> None:
+def _check_processor(model: BlipParts) -> None:
     hf, processor = model.hf, model.processor
     side = int(hf.config.vision_config.image_size)
     try:
@@ -170,7 +168,7 @@ def _words(hf: Any) -> int:
     return min(int(getattr(table, "num_embeddings", 0) or table.weight.shape[0]) for table in tables)
 
 
-def prove(model: BlipVqa) -> None:
+def prove(model: BlipParts) -> None:
     """Hold a small random run of ours against the model's own forward, stage by stage.
 
     The run goes beside another one, with image tokens of a clean run and a corruption, so that what is only true of a
@@ -212,7 +210,7 @@ def _refusal(name: str, apart: float) -> ValueError:
 class _Given:
     """A small random question, answer and picture. Where hooks may look at places, a picture of the full size."""
 
-    def __init__(self, model: BlipVqa) -> None:
+    def __init__(self, model: BlipParts) -> None:
         config = model.hf.config
         self._generator = torch.Generator("cpu").manual_seed(0)
         self._model = model
@@ -239,7 +237,7 @@ class _Given:
         return ids.to(self._model.device)
 
 
-def _their_run(model: BlipVqa, given: _Given) -> tuple[dict[str, dict[str, list[Tensor]]], Tensor]:
+def _their_run(model: BlipParts, given: _Given) -> tuple[dict[str, dict[str, list[Tensor]]], Tensor]:
     """The stages of each block, [stage][layer], and the logits, in the model's own forward."""
     found: dict[str, dict[str, list[Tensor]]] = {name: defaultdict(list) for name in BLOCKS}
     logits: list[Tensor] = []
@@ -263,11 +261,11 @@ def _their_run(model: BlipVqa, given: _Given) -> tuple[dict[str, dict[str, list[
     return found, logits[0]
 
 
-def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Tensor, Tensor]:
+def _our_run(model: BlipParts, given: _Given) -> tuple[dict[str, Activations], Tensor, Tensor]:
     """The same by the blocks that trace, in the company of another run; last the answer that the model generates."""
     hf, vision, encoder, decoder = model.hf, model.image_encoder, model.question_encoder, model.answer_decoder
     with exact_convolution(model.device):
-        begun = vision.apply(hf.vision_model.embeddings, given.pixels)
+        begun = vision.apply(model.embeddings("image_encoder"), given.pixels)
     seen = vision.record(begun, None, lambda: None)
     tokens = vision.tokens(seen.output)
     # As image tokens come: a clean run's, and what a corruption adds. Also where these are only added up, because
@@ -276,12 +274,12 @@ def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Ten
     delta = torch.cat([(tokens - clean) / strength, given.random(*tokens.shape)])
     known = ImageMemory(encoder.layers, Projections(encoder.layers, clean, bias=True))
     memory = known.plus(Projections(encoder.layers, delta, bias=False), strength)
-    asked = encoder.apply(words_of(hf.text_encoder.embeddings), given.question)
+    asked = encoder.apply(words_of(model.embeddings("question_encoder")), given.question)
     encoded = encoder.record(asked.expand(2, -1, -1), memory, lambda: None)
     said = _generate(model, encoded.output[:1].clone())  # hooks may write into what they get
     room = given.answer.shape[1]
     given.answer[:, : said.shape[1]] = said[:, :room]
-    begun = decoder.apply(words_of(hf.text_decoder.bert.embeddings), given.answer)
+    begun = decoder.apply(words_of(model.embeddings("answer_decoder")), given.answer)
     looked_at = TokenMemory(decoder.layers, encoded.output[:, None])
     decoded = decoder.record(begun.expand(2, -1, -1), looked_at, lambda: None)
     logits = decoder.apply(hf.text_decoder.cls, decoded.output)
@@ -290,7 +288,7 @@ def _our_run(model: BlipVqa, given: _Given) -> tuple[dict[str, Activations], Ten
     return runs, logits[first], said[0, 1:room]
 
 
-def _generate(model: BlipVqa, encoded: Tensor) -> Tensor:
+def _generate(model: BlipParts, encoded: Tensor) -> Tensor:
     """What the model generates by its own settings, greedily: the start token and a few more, (1, tokens)."""
     hf, config = model.hf, model.hf.config.text_config
     start = torch.full((1, 1), model.start_id, device=model.device)

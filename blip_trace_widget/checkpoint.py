@@ -17,6 +17,10 @@ CONFIG, PROCESSORS = "config.json", ("preprocessor_config.json", "processor_conf
 TOKENIZERS = ("vocab.txt", "tokenizer.json")
 #: Those of an adapter, and of weights that are pickles.
 ADAPTER, PICKLES = "adapter_config.json", (".bin", ".pt", ".pth", ".ckpt")
+#: What torch computes on, where the machine has it; "npu" is what a plug-in calls "privateuseone".
+DEVICES = (
+    "cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia npu privateuseone"
+)
 #: How long the hub may take to say whether it has a model, in seconds.
 PATIENCE = 10
 
@@ -42,6 +46,18 @@ def check(source: str) -> None:
         raise NotADirectoryError(f"model: {source!r} is a file; expected a hub id or a folder")
     else:
         _check_hub(source)
+
+
+def check_device(device: str) -> str:
+    """Refuse what is no name of a torch device; whether the machine has it is for torch to say.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    kind, colon, number = device.partition(":")
+    if kind not in DEVICES.split() or (colon and not number.isdecimal()):
+        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}")
+    return device
 
 
 def check_kind(source: str, config: Mapping[str, Any]) -> None:

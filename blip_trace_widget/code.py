@@ -18,6 +18,7 @@ from PIL import Image
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.export import OTHER, PICTURE
+from blip_trace_widget.grid import grid_cells
 from blip_trace_widget.grids import Chosen, View
 from blip_trace_widget.states import State, as_states
 
@@ -46,7 +47,7 @@ def python(
     lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
     if chosen.cells:
         names.add("State")
-        grid = tracer.cells(view.block, view.site, view.head, view.window)
+        grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
         states = as_states([state for cell in grid if cell.index in set(chosen.cells) for state in cell.states])
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(view.direction)},", ")"]
@@ -72,6 +73,25 @@ def python(
     top = ["import numpy as np", ""] if before or chosen.patches else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
+
+
+def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
+    """Code that makes two traces and their difference; what the first has loaded is not loaded again.
+
+    Args:
+        kept: what `python` gave for the grid that is subtracted.
+        shown: the same for the one in view.
+        same_pictures: whether both are of the same picture, and swap in the same one; else those of the first have
+            other names than the Export menu saves them under.
+    """
+    for name in () if same_pictures else (PICTURE, OTHER):
+        kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
+        kept = kept.replace(literal(name), literal(f"kept_{name}"))
+    first = kept.splitlines()
+    loaded = next(number for number, line in enumerate(first) if line.startswith("model = "))
+    known = {line for line in first[: loaded + 1] if line}
+    rest = "\n".join(line for line in shown.splitlines() if line not in known).strip("\n")
+    return f"{kept}other = trace\n\n{rest}\ndifference = trace - other\n"
 
 
 def playback(path: str | None) -> str:
@@ -127,6 +147,11 @@ def _corruption(corruption: Corruption) -> str:
 def literal(value: Any) -> str:
     """A value as Python; texts in double quotes, as most people's formatters have them."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def literal_or_none(path: str | None) -> str | None:
+    """Python that gives a path, where there is one."""
+    return None if path is None else literal(path)
 
 
 def _keywords(values: Mapping[str, Any]) -> str:

@@ -123,6 +123,9 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     )
     axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(figure.CHOICES['axes'])}.").tag(sync=True)
     limit = traitlets.Float(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
+    difference = traitlets.Bool(
+        False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
+    ).tag(sync=True)
     example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
     error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
 

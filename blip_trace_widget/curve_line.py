@@ -8,18 +8,16 @@ Ends: at the trait `curve`.
 
 from __future__ import annotations
 
-import numpy as np
-
 from blip_trace_widget import figure
 from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.desk import CURVE, Desk
 from blip_trace_widget.grids import inputs_of
+from blip_trace_widget.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.snapshot import CurveSummary
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.worker import Job, Slices
 
-FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 #: Room for the curves of other inputs.
 KEPT_BYTES = 2**20
 

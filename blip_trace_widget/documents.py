@@ -15,6 +15,7 @@ from ipywidgets import DOMWidget
 from PIL import Image
 
 from blip_trace_widget import drawing, export, figure
+from blip_trace_widget.differences import Difference
 from blip_trace_widget.drawing import raster, words
 from blip_trace_widget.grids import CellIndex
 from blip_trace_widget.inputs import Picture
@@ -37,18 +38,18 @@ _DRAWN = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direct
 
 def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
     """What is shown, in one of the formats that `TraceWidget.export` and the front end know."""
-    inputs = widget._inputs
+    inputs, difference = widget._inputs, shown_difference(widget)
     makers: dict[str, Callable[[], str | bytes]] = {
         "svg": lambda: drawn(widget, theme),
         "png": lambda: export.png(drawn(widget, theme)),
         "pdf": lambda: export.pdf(drawn(widget, theme)),
         "html": lambda: _page(widget),
-        "csv": lambda: export.csv(widget.trace),
-        "json": lambda: export.json_text(widget.trace),
+        "csv": lambda: export.csv(difference or widget.trace),
+        "json": lambda: export.json_text(difference or widget.trace),
         "picture": lambda: export.picture(inputs.picture.image),
         "other": lambda: export.picture(_image_of(inputs.other)),
         "python": lambda: widget.code,
-        "cells": lambda: export.cells_text(widget.trace, list(inputs.selection)),
+        "cells": lambda: export.cells_text(difference or widget.trace, list(inputs.selection)),
     }
     return makers[name]()
 
@@ -56,8 +57,10 @@ def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
 def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False) -> str:
     """The figure as SVG."""
     with widget._conductor.lock:
+        differences = widget.compared.get("differences") if widget.difference else None
         return drawing.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
+            difference=differences[0] if differences and differences[0]["values"] else None,
             picture=figure.thumbnail(widget.picture) if thumbnail else widget.picture,
             settings_line=widget.runs.get("line", ""),
             marks=drawing.Marks(
@@ -65,6 +68,11 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False) -> str:
             ),
             theme=theme,
         )
+
+
+def shown_difference(widget: TraceWidget) -> Difference | None:
+    """The difference that is shown in place of the grid in view, if any."""
+    return widget._conductor.comparison.difference(widget.trace) if widget.difference else None
 
 
 def marked(widget: TraceWidget) -> list[CellIndex]:
@@ -96,7 +104,8 @@ def _page(widget: TraceWidget) -> str:
     picture, traces = drawn(widget, "light", thumbnail=True), widget._conductor.traces
     with widget._conductor.lock:
         traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
-    return page(traits, traces, picture, widget._esm, widget._css)
+        told = widget._conductor.comparison.told
+    return page(traits, traces, picture, widget._esm, widget._css, told)
 
 
 def _said(widget: TraceWidget) -> str:

@@ -36,7 +36,7 @@ class CellEffect(Summarised):
     """One cell of a grid; the same numbers as `Effect` where the grid has them.
 
     Attributes:
-        score: mean score over samples; NaN where the cell is not computed.
+        score: mean score over samples; NaN where the cell is not computed, or its score is not a number.
         indirect_effect: see `Effect`.
         stderr: its standard error.
         recovery: see `Effect`.
@@ -172,7 +172,13 @@ class EffectGrid(Summarised):
     @property
     def complete(self) -> bool:
         """Whether every cell is computed."""
-        return not bool(np.isnan(self.samples).any())
+        return bool(self.computed.all())
+
+    @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Which cells are computed, (rows, columns): where it is not known, those with a score that is a number."""
+        missing = np.isnan(self.samples).all(axis=0)
+        return np.asarray(~missing.reshape(*self.shape, -1).any(axis=-1))
 
     @cached_property
     def _total(self) -> TotalEffect:
@@ -197,6 +203,7 @@ class EffectGrid(Summarised):
             "recovery": self.recovery.ravel(),
             "recovery_stderr": self.recovery_stderr.ravel(),
             "significant": self.significant.ravel(),
+            "computed": self.computed.ravel(),
         }
         rows = self.shape[0] * self.shape[1]
         told = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
@@ -291,7 +298,7 @@ class EffectGrid(Summarised):
 
     def _facts(self) -> dict[str, str]:
         rows, columns = self.shape
-        done = int(np.isfinite(self.scores).sum())
+        done = int(self.computed.sum())
         closed = self.undefined_because
         values = self.indirect_effect if closed else self.recovery
         top = summaries.best(values, 1)

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget.checks import one_of
+from blip_trace_widget.differences import Difference
 from blip_trace_widget.results import Trace
 
 #: What the pictures are called that are saved for the code.
@@ -85,22 +86,25 @@ def _converter() -> Any:
     return vl_convert
 
 
-def csv(trace: Trace) -> str:
-    """The computed cells, one row each, as in `Trace.to_dataframe`."""
-    return str(_computed(trace).to_csv(index=False, lineterminator="\n"))
+def csv(shown: Trace | Difference) -> str:
+    """The computed cells, one row each, as in `to_dataframe`."""
+    return str(_computed(shown).to_csv(index=False, lineterminator="\n"))
 
 
-def json_text(trace: Trace) -> str:
+def json_text(shown: Trace | Difference) -> str:
     """The computed cells and all that they were asked with."""
-    rows = _computed(trace).to_dict("records")
+    rows = _computed(shown).to_dict("records")
     cells = [{name: None if value != value else value for name, value in row.items()} for row in rows]
-    return json.dumps({"settings": trace.settings, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+    settings = {"settings": (shown if isinstance(shown, Trace) else shown.first).settings}
+    if isinstance(shown, Difference):
+        settings["other_settings"] = shown.second.settings
+    return json.dumps({**settings, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
 
 
-def cells_text(trace: Trace, cells: Sequence[tuple[int, int]]) -> str:
+def cells_text(shown: Trace | Difference, cells: Sequence[tuple[int, int]]) -> str:
     """The values of some cells with a line of names above, separated by tabs, to be pasted into a table."""
-    table = trace.to_dataframe()
-    chosen = [layer * len(trace.tokens) + position for layer, position in cells]
+    table = shown.to_dataframe()
+    chosen = [layer * shown.shape[1] + position for layer, position in cells]
     return str(table.iloc[chosen].to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
@@ -111,6 +115,6 @@ def picture(image: Image.Image) -> bytes:
     return file.getvalue()
 
 
-def _computed(trace: Trace) -> Any:
-    table = trace.to_dataframe()
-    return table[np.isfinite(table["score"])]
+def _computed(shown: Trace | Difference) -> Any:
+    table = shown.to_dataframe()
+    return table[table["computed"] if "computed" in table else np.isfinite(table["score"])]

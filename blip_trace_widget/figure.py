@@ -334,6 +334,7 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
+        "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
         "values": cell_values(trace).tobytes(),
     }
 

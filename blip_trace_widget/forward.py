@@ -48,11 +48,13 @@ def words_of(embeddings: Any) -> Callable[[Tensor], Tensor]:
     return embed
 
 
+#: The stage of an attention's heads, before its output projection.
+CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
+
+
 def stage_of(state: State) -> str:
     """The stage at which a state is replaced."""
-    if state.head is None:
-        return state.site
-    return {"self_attention": "self_context", "cross_attention": "cross_context"}[state.site]
+    return state.site if state.head is None else CONTEXTS[state.site]
 
 
 @dataclass(frozen=True)

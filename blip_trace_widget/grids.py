@@ -142,4 +142,4 @@ def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
     """All that the numbers depend on, the corruption last."""
     given = tuple(tracer.given.values())
     version = tracer.model.version
-    return version, tracer.bases.image.sha256, tracer.question, given, tracer.metric.name, tracer.corruption
+    return version, tracer.case.image.sha256(), tracer.question, given, tracer.metric.name, tracer.corruption

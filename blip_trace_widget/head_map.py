@@ -14,8 +14,10 @@ import time
 import numpy as np
 
 from blip_trace_widget.desk import MAP, REPORT_SECONDS, Desk
+from blip_trace_widget.grid import as_head_trace, grid_cells
 from blip_trace_widget.grids import View
 from blip_trace_widget.maps import HeadTrace
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.worker import Job, Slices
@@ -45,7 +47,7 @@ class HeadMap:
         known = [stage.sheet.known(view) for view in views]
         samples = np.stack([nothing if cells is None else cells.samples for cells in known], axis=2)
         view = stage.view
-        return stage.tracer.as_head_trace(samples, view.block, view.site, view.window, view.direction)
+        return as_head_trace(stage.tracer.case, samples, view.block, view.site, view.window, view.direction)
 
     def fill(self) -> None:
         """Compute what is missing of it, now or once the runs are there."""
@@ -89,13 +91,15 @@ class HeadMap:
         todo = []
         for view, cells in each:
             there = cells.computed()
-            grid = tracer.cells(view.block, view.site, view.head, view.window)
+            grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
             todo += [(cell, cells) for cell in grid if cell.index not in there]
         if not todo:
             self._wanted = False
             return
         direction = each[0][0].direction
-        for part, scores, share in tracer.patched_scores([cell.states for cell, _ in todo], direction, job.cancelled):
+        for part, scores, share in patched_scores(
+            tracer.case, [cell.states for cell, _ in todo], direction, job.cancelled
+        ):
             with self._desk.lock:
                 if job.cancelled.is_set():
                     return

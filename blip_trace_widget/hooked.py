@@ -18,16 +18,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from blip_trace_widget.forward import Activations, Block, Cut, Edit, as_it_is, stage_of
+from blip_trace_widget.forward import CONTEXTS, Activations, Block, Cut, Edit, as_it_is, stage_of
 from blip_trace_widget.memory import Memory, part_of
 from blip_trace_widget.states import BlockSites, State
 
 #: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
-
-_CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
-_ATTENTIONS = {"self_attention": "attention", "cross_attention": "crossattention"}
 
 
 class HookedBlock(Block):
@@ -46,10 +43,10 @@ class HookedBlock(Block):
     def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
         super().__init__(layers)
         self.heads = heads
-        self._stack, self._last = stack, last
+        self._stack, self._last, self._sites = stack, last, sites.sites
         # Stage -> the module below a layer, and whether it is its input.
         self._points = {site: (path, False) for site, path in sites.sites.items()}
-        self._points |= {_CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
+        self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
         self.stages = tuple(self._points)
 
     def tokens(self, output: Tensor) -> Tensor:
@@ -87,7 +84,7 @@ class HookedBlock(Block):
         """See `Block.cut`."""
         with ExitStack() as stack:
             for layer in cut.layers:
-                attention = getattr(self.layers[layer], _ATTENTIONS[cut.site])
+                attention = self.layers[layer].get_submodule(self._sites[cut.site])
 
                 def without(_module: Any, _inputs: Any, weights: Tensor) -> Tensor:
                     left = weights.masked_fill(cut.edges, 0.0)

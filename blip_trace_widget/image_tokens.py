@@ -19,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 
 from blip_trace_widget.budget import chunk_rows
-from blip_trace_widget.calls import Check, computed, kept_of, no_check, on_cpu
+from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.corruption import ALL, Corruption
 from blip_trace_widget.forward import Activations, as_it_is
+from blip_trace_widget.lazy import Latest, lazy
 from blip_trace_widget.memory import ImageMemory, Projections
 from blip_trace_widget.model import BlipVqa
 from blip_trace_widget.pictures import jpeg, picture_hash
@@ -58,30 +59,33 @@ class ImageTokens:
     def __init__(self, model: BlipVqa, image: Image.Image) -> None:
         self.model = model
         self.image = image
+        # Of one kind of corruption, whatever its strength; the first of its keys is the model's version.
+        self._noise: Latest[Projections] = Latest()
+        self._damage: Latest[NDArray[np.float64]] = Latest()
 
     @property
     def _layers(self) -> list[Any]:
         return self.model.question_encoder.layers
 
-    @computed
-    def sha256(self) -> str:
+    @lazy
+    def sha256(self, _check: Check) -> str:
         """Hash of the picture's size and pixels."""
         return picture_hash(self.image)
 
-    @computed
-    def jpeg(self) -> bytes:
+    @lazy
+    def jpeg(self, _check: Check) -> bytes:
         """The picture as a page shows it."""
         return jpeg(self.image)
 
-    @computed
-    def clean_tokens(self) -> Tensor:
+    @lazy
+    def clean_tokens(self, _check: Check) -> Tensor:
         """(image tokens, width)."""
         return self.model.embed_image(self.image)
 
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
         """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
-        new = [image for image in dict.fromkeys(images) if "clean_tokens" not in kept_of(image)]
+        new = [image for image in dict.fromkeys(images) if image.clean_tokens.known is None]
         if not new:
             return
         model = new[0].model
@@ -89,35 +93,36 @@ class ImageTokens:
         for start in range(0, len(new), together):
             few = new[start : start + together]
             for image, tokens in zip(few, model.embed_images([each.image for each in few]), strict=True):
-                kept_of(image)["clean_tokens"] = tokens
+                image.clean_tokens.keep(tokens)
 
     @classmethod
     def see_together(cls, images: Sequence[ImageTokens]) -> ImageMemory:
         """What the clean runs on several images see, one a sample; each image shares what is projected of it."""
         if len(set(images)) == 1:  # several questions about one picture: their queries fold into one row
-            return images[0].clean.memory
+            return images[0].clean().memory
         layers = images[0]._layers
-        tokens = torch.stack([image.clean_tokens for image in images])
+        tokens = torch.stack([image.clean_tokens() for image in images])
         memory = ImageMemory(layers, Projections(layers, tokens, bias=True))
         for at, image in enumerate(images):
-            kept_of(image).setdefault("clean", Sight(memory.part(slice(at, at + 1))))
+            if image.clean.known is None:
+                image.clean.keep(Sight(memory.part(slice(at, at + 1))))
         return memory
 
-    @computed
-    def patch_embeddings(self) -> Tensor:
+    @lazy
+    def patch_embeddings(self, _check: Check) -> Tensor:
         """What enters the ViT's first layer, (image tokens, width)."""
         return self.model.embed_patches(self.image)
 
-    @computed
-    def clean(self) -> Sight:
+    @lazy
+    def clean(self, _check: Check) -> Sight:
         """What the clean run sees."""
-        return Sight(ImageMemory(self._layers, Projections(self._layers, self.clean_tokens[None], bias=True)))
+        return Sight(ImageMemory(self._layers, Projections(self._layers, self.clean_tokens()[None], bias=True)))
 
-    @computed
-    def clean_with_states(self) -> Sight:
+    @lazy
+    def clean_with_states(self, check: Check) -> Sight:
         """The same with the ViT's states."""
-        states = self.model.image_encoder.record(self.patch_embeddings[None], None, no_check)
-        return Sight(self.clean.memory, states)
+        states = self.model.image_encoder.record(self.patch_embeddings()[None], None, check)
+        return Sight(self.clean().memory, states)
 
     def corrupted(
         self,
@@ -138,32 +143,26 @@ class ImageTokens:
             keep: hold on to the noise of this kind, whatever its strength, for the next call.
         """
         if not corruption.damages_image:
-            return self.clean
+            return self.clean()
         if corruption.at == "patch_embeddings":
             return self._through_the_vit(corruption, part, check, with_states=with_states)
-        clean = self.clean.memory
-        if not keep:
-            noise = self._project(corruption, part)
+        if keep:
+            key = self.model.version, corruption.unit()
+            noise = self._noise.get(key, lambda: self._project(corruption, part))
         else:
-            kept = kept_of(self)
-            if "noise" not in kept or kept["noise"][0] != corruption.unit():
-                kept.pop("noise", None)  # let go of the old before the new is made
-                kept["noise"] = corruption.unit(), self._project(corruption, part)
-            noise = kept["noise"][1]
-        return Sight(clean.plus(noise, corruption.strength))
+            noise = self._project(corruption, part)
+        return Sight(self.clean().memory.plus(noise, corruption.strength))
 
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
         """Length of what a corruption adds to each embedding over the length of the clean one, (image tokens,).
 
         A root mean square over samples. Kept for other strengths of the same corruption.
         """
-        kept = kept_of(self)
-        if "damage" not in kept or kept["damage"][0] != corruption.unit():
-            kept["damage"] = corruption.unit(), self._unit_damage(corruption)
-        return np.asarray(corruption.strength * kept["damage"][1])
+        key = self.model.version, corruption.unit()
+        return np.asarray(corruption.strength * self._damage.get(key, lambda: self._unit_damage(corruption)))
 
     def _unit_damage(self, corruption: Corruption) -> NDArray[np.float64]:
-        clean = self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens
+        clean = (self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens)()
         clean = clean.float()
         squares = np.zeros(clean.shape[0])
         for start in range(0, corruption.samples, TOGETHER):
@@ -173,11 +172,12 @@ class ImageTokens:
         return np.asarray(np.sqrt(squares / corruption.samples / np.maximum(length, 1e-60)))
 
     def _project(self, corruption: Corruption, part: slice) -> Projections:
-        delta = corruption.delta(self.clean_tokens, self.model, part)
-        return Projections(self._layers, delta.to(self.clean_tokens.dtype), bias=False)
+        clean = self.clean_tokens()
+        delta = corruption.delta(clean, self.model, part)
+        return Projections(self._layers, delta.to(clean.dtype), bias=False)
 
     def _through_the_vit(self, corruption: Corruption, part: slice, check: Check, *, with_states: bool) -> Sight:
-        clean = self.patch_embeddings
+        clean = self.patch_embeddings()
         delta = corruption.delta(clean, self.model, part).to(clean.dtype)
         damaged = torch.add(clean, delta, alpha=corruption.strength)
         block = self.model.image_encoder

@@ -20,12 +20,14 @@ import torch
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
-from blip_trace_widget.calls import Computing, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.calls import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.computing import Computing
 from blip_trace_widget.effect_grid import asked_columns
 from blip_trace_widget.forward import Cut
 from blip_trace_widget.memory import TokenMemory
 from blip_trace_widget.positions import Positions, image_tokens, whole_numbers
+from blip_trace_widget.question import Question
 from blip_trace_widget.states import TEXT_BLOCKS, window_layers
 from blip_trace_widget.statistics import quiet
 from blip_trace_widget.summaries import Summarised
@@ -33,8 +35,6 @@ from blip_trace_widget.summaries import Summarised
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-
-    from blip_trace_widget.tracer import Tracer
 
 ATTENTIONS = ("cross_attention", "self_attention")
 
@@ -201,7 +201,7 @@ def _cut(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def knock_out(
-    tracer: Tracer,
+    question: Question,
     block: str,
     layers: int | Iterable[int] | None,
     queries: Positions,
@@ -211,20 +211,20 @@ def knock_out(
 ) -> Knockout:
     """See `Tracer.knockout`."""
     block, site = _which(block, site)
-    edges, settings = _edges(tracer, block, site, head, queries, keys)
-    depth = len(tracer.model.blocks[block].layers)
+    edges, settings = _edges(question, block, site, head, queries, keys)
+    depth = len(question.model.blocks[block].layers)
     chosen = sorted(set(whole_numbers("layers", layers, depth)))
     settings["layers"] = chosen
-    with Computing(tracer.model):
-        clean = tracer.clean.score
-        logits = _run(tracer, block, Cut(frozenset(chosen), site, edges), lambda: None)
+    with Computing(question.model):
+        clean = question.clean.score
+        logits = _run(question, block, Cut(frozenset(chosen), site, edges), lambda: None)
         distribution = logits[0, 0].softmax(-1).cpu().numpy()
-        score = float(tracer.score_logits(logits)[0])
-    return Knockout(score, clean, tracer.top_words(distribution), distribution, settings)
+        score = float(question.score_logits(logits)[0])
+    return Knockout(score, clean, question.top_words(distribution), distribution, settings)
 
 
 def knock_out_by_layer(
-    tracer: Tracer,
+    question: Question,
     block: str,
     queries: Positions,
     keys: Positions,
@@ -237,17 +237,16 @@ def knock_out_by_layer(
     """See `Tracer.trace_knockout`."""
     block, site = _which(block, site)
     check = as_check(cancel)
-    with tracer.preparing(cancel):
-        clean = tracer.clean.score
-    edges, settings = _edges(tracer, block, site, head, queries, keys)
-    depth = len(tracer.model.blocks[block].layers)
+    clean = question.clean_run(check).score
+    edges, settings = _edges(question, block, site, head, queries, keys)
+    depth = len(question.model.blocks[block].layers)
     settings["window"] = window = whole_number("window", window, 1, depth)
     report, close = as_progress(progress, depth, "layer")
     scores = np.full(depth, np.nan)
-    with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(tracer.model):
+    with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(question.model):
         for layer in range(depth):
-            logits = _run(tracer, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
-            scores[layer] = tracer.score_logits(logits)[0]
+            logits = _run(question, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
+            scores[layer] = question.score_logits(logits)[0]
             report(layer + 1, depth)
     return KnockoutTrace(scores, clean, settings)
 
@@ -256,36 +255,36 @@ def _which(block: str, site: str) -> tuple[str, str]:
     return named("block (of a knockout)", block, TEXT_BLOCKS), named("site (of a knockout)", site, ATTENTIONS)
 
 
-def _run(tracer: Tracer, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
+def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
     """Logits of the clean run without some edges, (1, answer positions, vocabulary)."""
-    clean, model = tracer.bases.clean, tracer.model
+    clean, model = question.bases.clean(), question.model
     encoded = clean.encoder.output
     decoder = model.answer_decoder
     if block == "question_encoder":
         encoded = model.question_encoder.cut(clean.encoder, clean.sight.memory, cut, check)
-        output = tracer.runner.decode(clean.decoder.inputs, encoded, check).output
+        output = question.runner.decode(clean.decoder.inputs, encoded, check).output
     else:
         output = decoder.cut(clean.decoder, TokenMemory(decoder.layers, encoded[:, None]), cut, check)
-    return tracer.runner.logits(output)
+    return question.runner.logits(output)
 
 
 def _edges(
-    tracer: Tracer, block: str, site: str, head: int | None, queries: Positions, keys: Positions
+    question: Question, block: str, site: str, head: int | None, queries: Positions, keys: Positions
 ) -> tuple[Tensor, dict[str, Any]]:
     """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
-    own = tracer.tokens(block)
+    own = question.tokens(block)
     rows = whole_numbers("queries", queries, len(own), own)
     if site == "cross_attention" and block == "question_encoder":
-        count, columns = tracer.model.image_token_count, image_tokens("keys", keys, tracer.model)
+        count, columns = question.model.image_token_count, image_tokens("keys", keys, question.model)
     else:
-        others = own if site == "self_attention" else tracer.question_tokens
+        others = own if site == "self_attention" else question.question_tokens
         count, columns = len(others), whole_numbers("keys", keys, len(others), others)
-    heads = tracer.model.blocks[block].heads
-    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool, device=tracer.model.device)
+    heads = question.model.blocks[block].heads
+    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool, device=question.model.device)
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
     for row in rows:
         edges[which, row, columns] = True
-    return edges, tracer.question_settings() | {
+    return edges, question.settings() | {
         "block": block,
         "site": site,
         "head": head,

@@ -88,6 +88,10 @@ def _pin(widget: TraceWidget, request: protocol.PinRequest, _buffers: Any) -> No
     widget._conductor.pin(request["on"])
 
 
+def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: Any) -> None:
+    widget.compare(request["on"])
+
+
 def _step(widget: TraceWidget, request: protocol.StepRequest, _buffers: Any) -> None:
     widget._step(back=request["back"])
 
@@ -129,6 +133,7 @@ _HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
     "image": _image,
     "other_image": _other_image,
     "pin": _pin,
+    "compare": _compare,
     "step": _step,
     "look": _look,
     "export": _export,

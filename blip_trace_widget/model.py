@@ -14,10 +14,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -27,15 +27,13 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget import __version__
 from blip_trace_widget.admission import check_mode, check_parts, check_weights, prove
-from blip_trace_widget.blocks import ImageBlock, TextBlock
-from blip_trace_widget.calls import Computing, ModelChangedError, glances
+from blip_trace_widget.calls import told
+from blip_trace_widget.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.forward import Block
-from blip_trace_widget.hooked import HookedBlock, Stack
 from blip_trace_widget.loading import load
-from blip_trace_widget.modules import active_adapters, changed_modules
+from blip_trace_widget.modules import active_adapters
+from blip_trace_widget.parts import BlipParts
 from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.surroundings import exact_convolution
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.weights import Watch, weights_hash
@@ -47,7 +45,7 @@ _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
-class BlipVqa(Unpicklable):
+class BlipVqa(BlipParts, Unpicklable):
     """A BLIP question answering model with its processor.
 
     Every number is what plain hooks on this model give. A model that BLIP's own modules make up is computed by
@@ -76,9 +74,7 @@ class BlipVqa(Unpicklable):
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
         if not isinstance(check, bool):
             raise TypeError(f"check: expected True or False, got {type(check).__name__}")
-        self.hf = cast("Any", hf)
-        self.hf.eval()
-        self.processor: Any = processor
+        super().__init__(hf.eval(), processor)
         self.built_in = False
         #: What `from_pretrained` was given; "" for a model that was handed over.
         self.source = ""
@@ -93,71 +89,10 @@ class BlipVqa(Unpicklable):
         self._inside = 0
         with self.lock:
             check_parts(self)  # before anything else asks where the weights are
-            self._set_blocks()
+            self.set_blocks()
             self._watch = Watch(self.hf)
             if check:
                 self._prove()
-
-    @property
-    def image_encoder(self) -> Block:
-        """The ViT's layers."""
-        return self.blocks["image_encoder"]
-
-    @property
-    def question_encoder(self) -> Block:
-        """The layers that read the question, and look at the image tokens."""
-        return self.blocks["question_encoder"]
-
-    @property
-    def answer_decoder(self) -> Block:
-        """The layers that write the answer, and look at the question."""
-        return self.blocks["answer_decoder"]
-
-    def _set_blocks(self) -> None:
-        """Choose how each block is computed: by shortcuts where its modules are all BLIP's own, else by hooks."""
-        hf = self.hf
-        vision, decoder = hf.vision_model, hf.text_decoder.bert
-        layers = {"image_encoder": vision.encoder.layers, "question_encoder": hf.text_encoder.encoder.layer}
-        layers["answer_decoder"] = decoder.encoder.layer
-        stepped: dict[str, Callable[[], Block]] = {
-            "image_encoder": lambda: ImageBlock(vision.encoder.layers, vision.post_layernorm),
-            "question_encoder": lambda: TextBlock(hf.text_encoder.encoder.layer, causal=False),
-            "answer_decoder": lambda: TextBlock(decoder.encoder.layer, causal=True),
-        }
-        parts = {"image_encoder": "vision_model", "question_encoder": "text_encoder", "answer_decoder": "text_decoder"}
-        passes: dict[str, Stack] = {
-            "image_encoder": lambda rows, _seen: vision.encoder(inputs_embeds=rows).last_hidden_state,
-            "question_encoder": lambda rows, seen: (
-                hf.text_encoder(encoder_embeds=rows, encoder_hidden_states=seen).last_hidden_state
-            ),
-            "answer_decoder": lambda rows, seen: (
-                decoder(
-                    encoder_embeds=rows, encoder_hidden_states=seen, is_decoder=True, use_cache=False
-                ).last_hidden_state
-            ),
-        }
-        heads = {"image_encoder": int(hf.config.vision_config.num_attention_heads)}
-        #: Each block by the model's own forward.
-        self.untouched = {
-            name: HookedBlock(
-                layers[name],
-                passes[name],
-                heads.get(name, int(hf.config.text_config.num_attention_heads)),
-                BLOCKS[name],
-                vision.post_layernorm if name == "image_encoder" else None,
-            )
-            for name in BLOCKS
-        }
-        #: The modules because of which a block is computed by its own forward, and what they are.
-        self.changed = {name: dict(changed_modules(getattr(hf, part), part)) for name, part in parts.items()}
-        self.blocks: dict[str, Block] = {
-            name: self.untouched[name] if self.changed[name] else stepped[name]() for name in BLOCKS
-        }
-
-    @property
-    def plain(self) -> bool:
-        """Whether all modules are BLIP's own."""
-        return not any(self.changed.values())
 
     def _prove(self) -> None:
         """Hold a run against the model's own forward."""
@@ -228,7 +163,7 @@ class BlipVqa(Unpicklable):
         try:
             check_mode(self.hf)
             check_parts(self)
-            self._set_blocks()
+            self.set_blocks()
             if self._check:
                 self._prove()
         except ValueError as error:
@@ -279,11 +214,12 @@ class BlipVqa(Unpicklable):
             OSError: if it cannot be found, reached or read.
             ImportError: if it holds an adapter and ``peft`` is not installed.
         """
-        model, processor = load(name, device, dtype, revision, local_files_only)
-        source = os.fspath(name)
-        loaded = cls(model, processor, name=source, check=check)
-        loaded.source = source
-        return loaded
+        with told(f"loading the model {name}"):
+            model, processor = load(name, device, dtype, revision, local_files_only)
+            source = os.fspath(name)
+            loaded = cls(model, processor, name=source, check=check)
+            loaded.source = source
+            return loaded
 
     def __repr__(self) -> str:
         return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"
@@ -311,49 +247,10 @@ class BlipVqa(Unpicklable):
         return dict(told)
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return torch.device(self.hf.device)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights' floating point type."""
-        kind: torch.dtype = self.hf.dtype
-        return kind
-
-    @property
     def revision(self) -> str | None:
         """The commit on the hub that the weights came from; None for a folder or a model that was handed over."""
         commit = getattr(self.hf.config, "_commit_hash", None)
         return str(commit) if commit and not Path(self.source).is_dir() else None
-
-    @property
-    def layers(self) -> int:
-        """Layers of the question encoder, and of the answer decoder."""
-        return len(self.question_encoder.layers)
-
-    @property
-    def heads(self) -> int:
-        """Attention heads of each of those layers."""
-        return self.question_encoder.heads
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of image patches."""
-        vision = self.hf.config.vision_config
-        side = int(vision.image_size) // int(vision.patch_size)
-        return side, side
-
-    @property
-    def image_token_count(self) -> int:
-        """Image tokens: the class token and the patches."""
-        rows, columns = self.grid
-        return 1 + rows * columns
-
-    @property
-    def image_width(self) -> int:
-        """Numbers of an image token."""
-        return int(self.hf.config.vision_config.hidden_size)
 
     def embed_image(self, image: ImageLike) -> Tensor:
         """The ViT's final output for a picture: (image tokens, width), token 0 the class token.
@@ -391,7 +288,7 @@ class BlipVqa(Unpicklable):
                     f"model: vision_model {what}, which would not act where its layers are run from their first on. "
                     "Put it on a module in it, or remove it"
                 )
-            return self.image_encoder.apply(self.hf.vision_model.embeddings, self._pixels(picture))[0]
+            return self.image_encoder.apply(self.embeddings("image_encoder"), self._pixels(picture))[0]
 
     def _pixels(self, picture: Image.Image) -> Tensor:
         pixels: Tensor = self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"]
@@ -472,16 +369,6 @@ class BlipVqa(Unpicklable):
         """The answer that token ids spell."""
         with self._words_lock:
             return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-    @property
-    def start_id(self) -> int:
-        """The decoder's start token."""
-        return int(self.hf.decoder_start_token_id)
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends an answer."""
-        return int(self.hf.config.text_config.sep_token_id)
 
 
 def _unwrapped(model: Any) -> BlipForQuestionAnswering:

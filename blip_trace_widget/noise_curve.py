@@ -23,6 +23,9 @@ from blip_trace_widget.summaries import Summarised
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The noise factors of a curve unless others are asked for.
+DEFAULT_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
+
 
 class SuggestedFactor(float):
     """A noise factor, and why this one.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -44,7 +44,14 @@ _PAGE = """<!doctype html>
 """
 
 
-def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str, script: str, style: str) -> str:
+def page(
+    traits: Mapping[str, Any],
+    traces: Sequence[Trace],
+    picture: str,
+    script: str,
+    style: str,
+    compared: Callable[[Sequence[Trace], int], dict[str, Any]] = lambda _traces, _generation: {},
+) -> str:
     """The page.
 
     Args:
@@ -53,11 +60,12 @@ def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str, scrip
         picture: the figure as SVG, for readers without JavaScript.
         script: the widget's.
         style: its style sheet.
+        compared: what the trait of that name is where grids of one scene can be looked at.
     """
     generation = traits["runs"]["generation"] if traits["runs"] else 0
     snapshots = {id(trace.snapshot): trace.snapshot for trace in traces if trace.snapshot is not None}
     played = [
-        _played(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation)
+        _played(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation, compared)
         for snapshot in sorted(snapshots.values(), key=figure.noise)
     ]
     here = min(played, key=lambda scene: abs(scene["noise"] - traits["noise"]))
@@ -69,6 +77,7 @@ def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str, scrip
         "setup": {**setup, "examples": []},
         "error": "",
         "grids": here["grids"],
+        "compared": here["compared"],
     }
     saved = {"script": script, "state": state, "scenes": played}
     return _PAGE.format(
@@ -81,12 +90,15 @@ def page(traits: Mapping[str, Any], traces: Sequence[Trace], picture: str, scrip
     )
 
 
-def _played(snapshot: Snapshot, traces: Sequence[Trace], generation: int) -> dict[str, Any]:
+def _played(
+    snapshot: Snapshot,
+    traces: Sequence[Trace],
+    generation: int,
+    compared: Callable[[Sequence[Trace], int], dict[str, Any]],
+) -> dict[str, Any]:
     """What the traits are at one noise factor."""
-    return figure.traits(snapshot, generation) | {
-        "grid": {},
-        "grids": [figure.grid(trace, generation) for trace in traces],
-    }
+    grids = [figure.grid(trace, generation) for trace in traces]
+    return figure.traits(snapshot, generation) | {"grid": {}, "grids": grids, "compared": compared(traces, generation)}
 
 
 def _as_base64(value: Any) -> dict[str, str]:

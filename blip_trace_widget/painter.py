@@ -9,7 +9,7 @@ Ends: at a `Screen`. What a map looks like is `blip_trace_widget.overlay`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from blip_trace_widget import overlay as maps
 from blip_trace_widget import wording
 from blip_trace_widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
-from blip_trace_widget.grids import CellIndex, Cells, inputs_of
+from blip_trace_widget.grid import as_image_token_trace
+from blip_trace_widget.grids import Cells, inputs_of
 from blip_trace_widget.maps import squares
+from blip_trace_widget.patching import image_token_scores
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.worker import Job, Slices
@@ -43,7 +45,6 @@ class Painter:
     def __init__(self, stage: Stage, desk: Desk, square: int) -> None:
         self.overlay, self.square = "none", square
         self._stage, self._desk = stage, desk
-        self._cells: tuple[CellIndex, ...] = ()
         self._kept: Shelf[Cells] = Shelf(KEPT_BYTES, lambda cells: cells.samples.nbytes)
         self._stopped = False
         self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
@@ -64,9 +65,8 @@ class Painter:
         self._stopped = False
         self.follow()
 
-    def look_at(self, cells: Sequence[CellIndex]) -> None:
-        """These cells of the grid in view are selected, or another grid is in view."""
-        self._cells = tuple(cells)
+    def look_at(self) -> None:
+        """Other cells are selected, or another grid is in view."""
         if self.overlay in maps.ATTENTIONS:
             self.follow()
 
@@ -98,7 +98,7 @@ class Painter:
             if job.cancelled.is_set():
                 return
             tracer, generation, view = self._stage.tracer, self._stage.computed, self._stage.view
-            overlay, cells = self.overlay, self._cells
+            overlay, cells = self.overlay, self._stage.inputs.selection
         assert generation is not None
         if overlay == "strength":
             shown = maps.strength(tracer, generation)
@@ -149,7 +149,7 @@ class Painter:
             _, groups = squares(*tracer.model.grid, self.square)
         flat = kept.samples.reshape(kept.samples.shape[0], -1)
         started = reported = time.monotonic()
-        runs = tracer.image_token_scores([groups[at] for at in todo], direction, job.cancelled)
+        runs = image_token_scores(tracer.case, [groups[at] for at in todo], direction, job.cancelled)
         try:
             for part, scores, share in runs:
                 with self._desk.lock:
@@ -170,7 +170,7 @@ class Painter:
     def _show_effects(self, left: str = "") -> None:
         tracer, generation, samples = self._stage.tracer, self._stage.computed, self._squares().samples
         assert generation is not None
-        trace = tracer.as_image_token_trace(samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
         self._show(maps.effects(trace, self.overlay, generation, left))
 
     def _show(self, shown: Mapping[str, Any]) -> None:

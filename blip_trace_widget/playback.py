@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget import figure
+from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.corruption import ImageSwap, from_settings
 from blip_trace_widget.grids import CellIndex, View
 from blip_trace_widget.inputs import Inputs, Picture
@@ -120,6 +121,7 @@ class Player:
         self.lock = Lock()
         self.generation = 0
         self.painter = self.heads = _Nothing()
+        self.comparison = Comparison()
         self._screen = screen
         self._snapshots = _snapshots(traces)
         self._grids = {(id(trace.snapshot), figure.view_of(trace)): trace for trace in traces}
@@ -182,6 +184,15 @@ class Player:
         with self.lock:
             self._screen.show_traits(pinned=self._detail if on else {})
 
+    def compare(self, on: bool, code: str = "") -> None:
+        """Keep the grid in view to compare others with, or let it go."""
+        with self.lock:
+            if on:
+                self.comparison.keep(self.trace, code)
+            else:
+                self.comparison.let_go()
+            self._screen.show_traits(compared=self.comparison.told([self.trace], self.generation))
+
     def trace_all(self, request: int = 0) -> None:
         """There is nothing to compute."""
         self._done(request)
@@ -242,6 +253,7 @@ class Player:
                 setup=figure.setup(self._snapshot, closed=HINT, factors=self._factors()),
                 grid=figure.grid(self.trace, self.generation),
                 grids=figure.other_grids(self._known(), self.view, self.generation),
+                compared=self.comparison.told([self.trace], self.generation),
             )
             self._show_detail()
 

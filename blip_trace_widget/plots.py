@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from blip_trace_widget.results import NoiseCurve
+    from blip_trace_widget.noise_curve import NoiseCurve
 
     Labels = tuple[str, Sequence[object]]
 

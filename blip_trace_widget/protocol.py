@@ -24,9 +24,23 @@ from blip_trace_widget.checks import fits
 
 PROTOCOL_VERSION = 4
 
-#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown).
+#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or
+#: not a number).
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
+
+#: The same of a difference of two grids, `GridDifference.values`: each quantity has an error and a test of its own.
+DIFFERENCE_FIELDS = (
+    "score",
+    "score_stderr",
+    "score_significant",
+    "indirect_effect",
+    "stderr",
+    "significant",
+    "recovery",
+    "recovery_stderr",
+    "recovery_significant",
+)
 
 #: What can be saved or copied; see `blip_trace_widget.export`.
 Format: typing.TypeAlias = Literal["svg", "csv", "json", "picture", "other", "python", "cells"]
@@ -144,7 +158,29 @@ class Grid(TypedDict):
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
+    nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
+
+
+class GridDifference(TypedDict):
+    """A grid less the one that is kept."""
+
+    generation: int
+    block: str
+    site: str
+    head: int | None
+    direction: str
+    window: int
+    text: str  # what sets the two apart; where they cannot be compared, why
+    undefined: str  # why recoveries have no difference, else ""
+    values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
+
+
+class Comparison(TypedDict):
+    """The grid that is kept to compare others with."""
+
+    kept: str  # its settings, in words
+    differences: list[GridDifference]  # of the grid in view, and of others that can be looked at
 
 
 class Detail(TypedDict):
@@ -311,6 +347,14 @@ class PinRequest(TypedDict):
     on: bool
 
 
+class CompareRequest(TypedDict):
+    """Keep the grid in view to compare others with, or let it go."""
+
+    type: Literal["compare"]
+    id: int
+    on: bool
+
+
 class StepRequest(TypedDict):
     """Take back what was asked last, or ask it again."""
 
@@ -369,6 +413,7 @@ Request = (
     | ImageRequest
     | OtherImageRequest
     | PinRequest
+    | CompareRequest
     | StepRequest
     | LookRequest
     | ConfineRequest
@@ -519,10 +564,9 @@ def to_typescript() -> str:
         "// Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.",
         "",
         f"export const PROTOCOL_VERSION = {PROTOCOL_VERSION};",
-        "export const CELL_FIELDS = [",
-        *(f'\t"{name}",' for name in CELL_FIELDS),
-        "] as const;",
     ]
+    for named, fields in (("CELL_FIELDS", CELL_FIELDS), ("DIFFERENCE_FIELDS", DIFFERENCE_FIELDS)):
+        lines += [f"export const {named} = [", *(f'\t"{name}",' for name in fields), "] as const;"]
     for shape in shapes:
         lines += ["", f"/** {(shape.__doc__ or '').strip()} */", f"export interface {shape.__name__} {{"]
         lines += [f"\t{name}: {_typescript(kind)};" for name, kind in typing.get_type_hints(shape).items()]

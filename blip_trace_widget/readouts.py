@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
-from blip_trace_widget.calls import Computing
 from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.computing import Computing
 from blip_trace_widget.memory import TokenMemory
+from blip_trace_widget.question import Question
+from blip_trace_widget.runs import BaseRun
 from blip_trace_widget.states import TEXT_BLOCKS, position_of
 from blip_trace_widget.statistics import quiet
 from blip_trace_widget.summaries import Summarised
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from blip_trace_widget.plots import Labels
-    from blip_trace_widget.runs import BaseRun
-    from blip_trace_widget.tracer import Tracer
 
 #: Whose weights: the clean run's, the mean of the corrupted runs, or corrupted - clean.
 RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
@@ -244,10 +244,10 @@ class LogitLens(Summarised):
         )
 
 
-def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -> Attention:
+def attention(question: Question, block: str, layer: int, head: int | None = None) -> Attention:
     """See `Tracer.attention`."""
     block = named("block (of cross-attention)", block, TEXT_BLOCKS)
-    stack = tracer.model.blocks[block]
+    stack = question.model.blocks[block]
     whole_number("layer", layer, 0, len(stack.layers) - 1)
     if head is not None:
         whole_number("head", head, 0, stack.heads - 1)
@@ -261,23 +261,23 @@ def attention(tracer: Tracer, block: str, layer: int, head: int | None = None) -
         chosen = found.mean(1) if head is None else found[:, head]
         return np.asarray(chosen.cpu().numpy())
 
-    with Computing(tracer.model):
-        clean = weights(tracer.bases.clean)[0]
-        corrupted = np.concatenate([weights(run) for _, run in tracer.bases.corrupted()])
-    settings = tracer.question_settings() | {"block": block, "layer": layer, "head": head}
+    with Computing(question.model):
+        clean = weights(question.bases.clean())[0]
+        corrupted = np.concatenate([weights(run) for _, run in question.bases.corrupted()])
+    settings = question.settings() | {"block": block, "layer": layer, "head": head}
     return Attention(
         clean=clean,
         corrupted=corrupted,
-        queries=tuple(tracer.tokens(block)),
-        keys=tuple(tracer.tokens("image_encoder" if looks_at_image else "question_encoder")),
-        grid=tracer.model.grid if looks_at_image else None,
+        queries=tuple(question.tokens(block)),
+        keys=tuple(question.tokens("image_encoder" if looks_at_image else "question_encoder")),
+        grid=question.model.grid if looks_at_image else None,
         settings=settings,
     )
 
 
-def logit_lens(tracer: Tracer) -> LogitLens:
+def logit_lens(question: Question) -> LogitLens:
     """See `Tracer.logit_lens`."""
-    runner, wanted = tracer.runner, tracer.bases.answer_ids
+    runner, wanted = question.runner, question.bases.answer_ids()
 
     def answer(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """(..., positions, vocabulary) -> (..., positions)."""
@@ -287,17 +287,17 @@ def logit_lens(tracer: Tracer) -> LogitLens:
         """(samples, positions, vocabulary)."""
         return np.asarray(runner.logits(run.decoder.values["block_output"][layer]).softmax(-1).cpu().numpy())
 
-    with Computing(tracer.model):
-        layers = range(len(tracer.model.answer_decoder.layers))
-        clean = np.stack([read(tracer.bases.clean, layer)[0] for layer in layers])
+    with Computing(question.model):
+        layers = range(len(question.model.answer_decoder.layers))
+        clean = np.stack([read(question.bases.clean(), layer)[0] for layer in layers])
         corrupted = np.concatenate(
-            [np.stack([answer(read(run, layer)) for layer in layers], axis=1) for _, run in tracer.bases.corrupted()]
+            [np.stack([answer(read(run, layer)) for layer in layers], axis=1) for _, run in question.bases.corrupted()]
         )
     return LogitLens(
         probabilities=clean,
         answer=answer(clean),
         corrupted_answer=corrupted,
-        top=[[tracer.top_words(position) for position in layer] for layer in clean],
-        tokens=tuple(tracer.tokens("answer_decoder")),
-        answer_tokens=tuple(tracer.answer_tokens),
+        top=[[question.top_words(position) for position in layer] for layer in clean],
+        tokens=tuple(question.tokens("answer_decoder")),
+        answer_tokens=tuple(question.answer_tokens),
     )

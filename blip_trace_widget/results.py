@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blip_trace_widget import files, version_1
 from blip_trace_widget.checks import one_of, whole_number
@@ -38,10 +39,13 @@ class Trace(EffectGrid):
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
         snapshot: what a widget shows beside it; None where the corruption or the metric is one's own.
+        known: which cells are computed, (layers, positions), where whoever computed them said so: a score that is not a
+            number is one all the same.
     """
 
     tokens: tuple[str, ...]
     snapshot: Snapshot | None = field(default=None, repr=False)
+    known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
 
@@ -60,6 +64,11 @@ class Trace(EffectGrid):
         return f"layer {row} “{self.tokens[column]}” ({column})"
 
     @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Which cells are computed, (layers, positions); where that is not `known`, those whose score is a number."""
+        return super().computed if self.known is None else self.known
+
+    @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
         asked = self.settings
@@ -74,9 +83,9 @@ class Trace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant. Asked: head,
-        window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
-        be put below each other by `pandas.concat`.
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
+        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
+        corruption, factor (ν), seed. So that tables of several traces can be put below each other by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from blip_trace_widget.budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 from blip_trace_widget.calls import Check, no_check
-from blip_trace_widget.forward import Activations, Block, words_of
+from blip_trace_widget.forward import Activations, words_of
 from blip_trace_widget.image_tokens import Sight
 from blip_trace_widget.memory import Memory, SwapMemory, TokenMemory
 from blip_trace_widget.model import BlipVqa
@@ -82,15 +82,15 @@ class Runner:
 
     def embed_questions(self, questions: Sequence[Sequence[int]]) -> Tensor:
         """Questions of equal length, (questions, question tokens, width)."""
-        return self._embed(self.model.question_encoder, self.model.hf.text_encoder.embeddings, questions)
+        return self._embed("question_encoder", questions)
 
     def embed_answer(self, answer: Sequence[int]) -> Tensor:
         """What the decoder gets to score an answer: (1, answer tokens, width)."""
-        ids = [[self.model.start_id, *answer[:-1]]]
-        return self._embed(self.model.answer_decoder, self.model.hf.text_decoder.bert.embeddings, ids)
+        return self._embed("answer_decoder", [[self.model.start_id, *answer[:-1]]])
 
-    def _embed(self, block: Block, embeddings: torch.nn.Module, ids: Sequence[Sequence[int]]) -> Tensor:
-        return block.apply(words_of(embeddings), torch.tensor(ids, device=self.model.device))
+    def _embed(self, block: str, ids: Sequence[Sequence[int]]) -> Tensor:
+        tokens = torch.tensor(ids, device=self.model.device)
+        return self.model.blocks[block].apply(words_of(self.model.embeddings(block)), tokens)
 
     def encode(self, question: Tensor, sight: Sight, samples: int, check: Check = no_check) -> Activations:
         """The question encoder's run."""
@@ -128,7 +128,7 @@ class Runner:
             check: called once a layer; may raise `blip_trace_widget.forward.Cancelled`.
             first: logits of the first token where they are known already, (S, vocabulary).
         """
-        embeddings = words_of(self.model.hf.text_decoder.bert.embeddings)
+        embeddings = words_of(self.model.embeddings("answer_decoder"))
         block = self.model.answer_decoder
         memory = TokenMemory(block.layers, encoded[:, None])
         end = self.model.end_id

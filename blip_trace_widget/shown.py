@@ -16,7 +16,7 @@ import traitlets
 from anywidget import AnyWidget
 
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.controls import Controls
+from blip_trace_widget.controls import Controls, Refused
 from blip_trace_widget.history import History
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.observers import Observers
@@ -43,11 +43,17 @@ class Shown(Controls):
     )
     detail = traitlets.Dict(help="The patched run of what is selected.").tag(sync=True, result=True)
     pinned = traitlets.Dict(help="The patched run that was pinned.").tag(sync=True, result=True)
+    compared = traitlets.Dict(help="The grid that is kept, and how the one in view differs from it.").tag(
+        sync=True, result=True
+    )
     curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
     steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
         sync=True, result=True
     )
     generation = traitlets.Int(0, help="Counts the inputs; results say of which they are.").tag(sync=True, result=True)
+    doing = traitlets.Unicode("", help="What is done until the two runs of new inputs are there.").tag(
+        sync=True, result=True
+    )
     heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
 
     _conductor: Conductor | Player
@@ -56,6 +62,12 @@ class Shown(Controls):
     _blamed = ""
     #: Whether it was closed.
     _gone = False
+
+    @traitlets.validate("difference")
+    def _valid_difference(self, proposal: Any) -> bool:
+        if proposal["value"] and not self.compared:
+            raise Refused("difference: no grid is kept to compare with; compare() keeps the one in view")
+        return bool(proposal["value"])
 
     # --- observers ---------------------------------------------------------------------------------------------------
 

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from blip_trace_widget import figure, protocol
+from blip_trace_widget.comparison import Comparison
+from blip_trace_widget.grid import as_trace
 from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Trace
@@ -73,14 +76,23 @@ class Stage:
         tracer: what to begin with.
         screen: where to show it.
         inputs: what is asked, and which grid is in view.
+        comparison: what grids are compared with.
+        generation: where to count from.
     """
 
-    def __init__(self, tracer: Tracer, screen: Screen, inputs: Inputs) -> None:
+    def __init__(
+        self, tracer: Tracer, screen: Screen, inputs: Inputs, comparison: Comparison, generation: int = 0
+    ) -> None:
         self.tracer = tracer
         self.inputs = inputs
+        self._comparison = comparison
         self.sheet = Sheet(0, {})
+        #: Counts the inputs that are asked.
+        self.generation = generation
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
+        #: The generation for which the selection was made.
+        self.chosen_for = 0
         #: The model's version then, see `BlipVqa.version`.
         self.version: int | None = None
         self.screen = screen
@@ -102,6 +114,16 @@ class Stage:
         return self.inputs.view
 
     @property
+    def has_grid(self) -> bool:
+        """Whether the states of the block in view can be traced under the inputs on show."""
+        return self.sheet.has(self.view.block)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether what is on show is what is asked, the block in view included."""
+        return self.computed == self.generation and self.has_grid
+
+    @property
     def cells(self) -> Cells:
         """The cells of the grid in view."""
         return self.sheet.cells(self.view)
@@ -110,6 +132,29 @@ class Stage:
         """Whether the patched run of what is chosen is on show, with these inputs."""
         shown = self._patched is not None and (self._patched.view, self._patched.chosen) == (self.view, chosen)
         return shown and self._shown_with == self.computed
+
+    def ask(self, inputs: Inputs, *, mended: bool = False) -> None:
+        """Let this be what is asked."""
+        self.inputs = inputs
+        self.screen.show_inputs(inputs, mended=mended)
+
+    def begin_generation(self, *, keep_error: bool = False) -> None:
+        """Something else is asked than what is on show."""
+        self.generation += 1
+        self.screen.show_traits(generation=self.generation, **({} if keep_error else {"error": ""}))
+
+    def adopt(self, tracer: Tracer, sheet: Sheet, generation: int, version: int) -> None:
+        """This tracer is on show from now on."""
+        self.tracer, self.sheet, self.computed, self.version = tracer, sheet, generation, version
+
+    def unselect(self) -> None:
+        """Let go what is selected."""
+        self.ask(replace(self.inputs, selection=(), patches=()))
+        self.show_patched(None)
+
+    def show_setup(self) -> None:
+        """What can be asked of the tracer."""
+        self.screen.show_traits(setup=figure.setup(self.snapshot, chooser=self.tracer.model.built_in))
 
     def show_runs(self) -> None:
         """The clean and the corrupted run."""
@@ -142,9 +187,12 @@ class Stage:
         self.screen.show_traits(pinned={})
 
     def show_grid(self) -> None:
-        """The grid in view."""
+        """The grid in view, and how it differs from the one that is kept."""
         assert self.computed is not None
-        self.screen.show_traits(grid=figure.grid(trace_of(self.tracer, self.cells, self.view), self.computed))
+        trace = trace_of(self.tracer, self.cells, self.view)
+        with self.screen.together():
+            self.screen.show_traits(grid=figure.grid(trace, self.computed))
+            self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""
@@ -187,4 +235,5 @@ class Stage:
 
 def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
     """The grid in view as a trace."""
-    return tracer.as_trace(cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    return replace(trace, known=cells.there.copy())

@@ -32,13 +32,22 @@ class BlockSites:
 
     Attributes:
         layers: path to its layers.
+        stack: path to the module that runs them all.
+        embeddings: path to what makes the first layer's input.
         sites: site -> the module below a layer whose output is patched ("" is the layer itself).
         heads: site -> the module whose input holds the heads' context vectors side by side.
     """
 
     layers: str
+    stack: str
+    embeddings: str
     sites: dict[str, str]
     heads: dict[str, str]
+
+    @property
+    def part(self) -> str:
+        """The part of the model that the block is in, or is."""
+        return self.layers.partition(".")[0]
 
 
 _TEXT_SITES = {
@@ -53,11 +62,21 @@ _TEXT_HEADS = {"self_attention": "attention.output.dense", "cross_attention": "c
 BLOCKS: dict[str, BlockSites] = {
     "image_encoder": BlockSites(
         "vision_model.encoder.layers",
+        "vision_model.encoder",
+        "vision_model.embeddings",
         {"block_output": "", "self_attention": "self_attn", "mlp": "mlp"},
         {"self_attention": "self_attn.projection"},
     ),
-    "question_encoder": BlockSites("text_encoder.encoder.layer", _TEXT_SITES, _TEXT_HEADS),
-    "answer_decoder": BlockSites("text_decoder.bert.encoder.layer", _TEXT_SITES, _TEXT_HEADS),
+    "question_encoder": BlockSites(
+        "text_encoder.encoder.layer", "text_encoder", "text_encoder.embeddings", _TEXT_SITES, _TEXT_HEADS
+    ),
+    "answer_decoder": BlockSites(
+        "text_decoder.bert.encoder.layer",
+        "text_decoder.bert",
+        "text_decoder.bert.embeddings",
+        _TEXT_SITES,
+        _TEXT_HEADS,
+    ),
 }
 
 #: Clean states into the corrupted run, or corrupted ones into the clean run.

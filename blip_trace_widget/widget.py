@@ -50,7 +50,7 @@ NOTHING: dict[str, Any] = {
     "grids": [],
 }
 #: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "curve", "generation")
+SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -247,10 +247,17 @@ class TraceWidget(Shown):
         with self._conductor.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-        path = inputs.picture.path
-        return code.python(
-            tracer, inputs.view, inputs.chosen, None if path is None else code.literal(path), picture_map
+            kept = self._conductor.comparison.code
+        image = code.literal_or_none(inputs.picture.path)
+        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
+        difference = documents.shown_difference(self) if kept else None
+        if difference is None:
+            return made
+        one, other = (
+            [grid.settings["image"], grid.settings["corruption"].get("sha256")]
+            for grid in (difference.first, difference.second)
         )
+        return code.difference_code(kept, made, same_pictures=one == other)
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block as computed so far, with the site, head, direction and window in view.
@@ -316,6 +323,27 @@ class TraceWidget(Shown):
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         self._needs_open()
         self._conductor.pin(on)
+
+    def compare(self, on: bool = True) -> None:
+        """Keep the grid in view and show others as the difference from it, or let it go.
+
+        What is shown then, written by `export` and copied is ``trace - kept`` (see `Difference`), as long as the trait
+        `difference` says so and the two can be compared: of one block, of the same tokens, scored by the same metric.
+        Else the values are shown, and `compared` says why. Cells that either grid lacks are NaN.
+
+        Raises:
+            ValueError: if nothing of the grid in view is computed.
+        """
+        self._needs_open()
+        live = on and isinstance(self._conductor, Conductor)
+        image = code.literal_or_none(self._inputs.picture.path)
+        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
+        with self._conductor.lock, self.together():
+            if not on:
+                self.difference = False
+            self._conductor.compare(on, made)
+            if on:
+                self.difference = True
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the figure as a web page of one file, which needs no kernel and no network.

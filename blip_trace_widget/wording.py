@@ -57,8 +57,13 @@ EXPLAIN = {
     "old": "value for earlier settings",
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
+    "lacking": "not computed in both grids",
+    "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",
+    "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
+    "question of the same words",
+    "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",
     "site": "What is patched in a layer: its output, or one of the parts that make it up",
@@ -97,6 +102,13 @@ EXPLAIN = {
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }
 
+#: What is done until the two runs are there.
+STEPS = {
+    "embed": "embedding the picture",
+    "clean": "answering",
+    "corrupted": "answering on the damaged input",
+}
+
 #: By the shown quantity and the direction: what the grid shows, what the ends of its scale mean, what its numbers are
 #: of, and what to do where nothing is selected.
 CAPTIONS = {
@@ -118,6 +130,8 @@ CAPTIONS = {
     "high score restore": "high",
     "low score disrupt": "low",
     "high score disrupt": "high",
+    "low difference": "less",
+    "high difference": "more",
     "unit recovery": "recovery of ",
     "unit indirect_effect": "change of ",
     "hint restore": "Click a cell to restore that hidden state and see how much of the answer comes back.",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-from blip_trace_widget.calls import without_glances
+from blip_trace_widget.computing import without_glances
 
 #: Seconds without work after which the thread ends; the next job starts another.
 IDLE_SECONDS = 2.0

@@ -89,7 +89,7 @@ def small_chunks(monkeypatch):
     """So little is computed at a time that much can happen between two chunks."""
     monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
-    for module in ("conductor", "head_map", "painter"):
+    for module in ("cells_job", "head_map", "painter"):
         monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
 
 

@@ -15,6 +15,7 @@ from transformers.models.blip import modeling_blip_text
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
+from blip_trace_widget.grid import grid_cells
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 QUESTION, ANSWER = "what is red circle", "red square"
@@ -42,7 +43,11 @@ def slow(tracer):
     pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
     c = tracer.corruption
     hooked = Hooked(
-        tracer.model.hf, pixels.to(tracer.model.dtype), tracer.bases.question_ids, tracer.bases.answer_ids, c.at
+        tracer.model.hf,
+        pixels.to(tracer.model.dtype),
+        tracer.case.bases.question_ids,
+        tracer.case.answer_ids(),
+        c.at,
     )
     clean = hooked.embeddings()
     return hooked, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
@@ -75,7 +80,7 @@ def assert_as_hooks(model, atol=1e-4):
         found = [tracer.patch(states, direction).scores for states in sets]
         np.testing.assert_allclose(np.transpose(found), exact, atol=atol)
     trace = tracer.trace("question_encoder", "self_attention", window=2)
-    cells = [cell.states for cell in tracer.cells("question_encoder", "self_attention", window=2)]
+    cells = [cell.states for cell in grid_cells(tracer.case, "question_encoder", "self_attention", window=2)]
     exact = np.log(hooked.patched_scores(cells, clean, corrupted, "restore")).reshape(trace.samples.shape)
     np.testing.assert_allclose(trace.samples, exact, atol=atol)
 

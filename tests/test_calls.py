@@ -9,8 +9,10 @@ import warnings
 import numpy as np
 import pytest
 
-from blip_trace_widget import Tracer, demo_samples, trace_dataset
-from blip_trace_widget.calls import as_progress
+from blip_trace_widget import BlipVqa, Tracer, demo_samples, trace_dataset
+from blip_trace_widget.calls import as_progress, told
+from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.question import Question
 
 
 def interrupted(at):
@@ -85,12 +87,12 @@ def test_a_recording_never_holds_half_a_grid(demo, example, tmp_path, monkeypatc
     """Ctrl-C inside of a grid ends the recording; it is not taken for the grid's end."""
     grids = iter(range(10**6))
 
-    def struck(self, logits, of=Tracer.score_logits):
+    def struck(self, logits, of=Question.score_logits):
         if logits.ndim == 4 and next(grids) == 3:  # of patched runs
             raise KeyboardInterrupt
         return of(self, logits)
 
-    monkeypatch.setattr(Tracer, "score_logits", struck)
+    monkeypatch.setattr(Question, "score_logits", struck)
     tracer = Tracer(demo, example.image, example.question)
     with pytest.raises(KeyboardInterrupt):
         tracer.record(tmp_path / "recording", blocks="question_encoder", factors=[1.0, 2.0, 3.0, 4.0, 5.0])
@@ -102,13 +104,13 @@ def test_a_data_set_never_holds_half_a_grid(demo, tmp_path, monkeypatch):
     samples = demo_samples(6)
     grids = iter(range(10**6))
 
-    def struck(self, logits, of=Tracer.score_logits):
+    def struck(self, logits, of=Question.score_logits):
         if logits.ndim == 4 and next(grids) == 1:
             raise KeyboardInterrupt
         return of(self, logits)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Tracer, "score_logits", struck)
+        patched.setattr(Question, "score_logits", struck)
         with pytest.raises(KeyboardInterrupt):
             trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)
     found = trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)
@@ -122,8 +124,20 @@ def test_a_curve_reports_each_factor(tracer):
 
 
 class Terminal(io.StringIO):
+    """Knows when the first line is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = threading.Event()
+
     def isatty(self):
         return True
+
+    def write(self, text):
+        done = super().write(text)
+        if text:
+            self.written.set()
+        return done
 
 
 @pytest.fixture
@@ -176,3 +190,33 @@ def test_progress_false_is_never_and_true_always(patience):
     assert shown(False) == ""
     patience(1000.0, io.StringIO())
     assert "3/3" in shown(True)
+
+
+def test_long_loading_says_so_with_its_time(patience):
+    patience(1e-9, terminal := Terminal())
+    with told("loading the model some/where"):
+        assert terminal.written.wait(20)
+    assert terminal.getvalue().startswith("\rloading the model some/where … 0 s")
+    assert terminal.getvalue().endswith(" s\n")
+
+
+def test_a_model_says_that_it_is_loaded(patience):
+    patience(1e-9, Terminal())
+    BlipVqa.from_pretrained(MODEL_FOLDER)
+    assert f"loading the model {MODEL_FOLDER} … " in sys.stderr.getvalue()
+
+
+@pytest.mark.parametrize(("seconds", "stream"), [(1000.0, Terminal), (1e-9, io.StringIO)])
+def test_quick_loading_and_a_script_say_nothing(patience, seconds, stream):
+    patience(seconds, stream())
+    with told("loading"):
+        time.sleep(0.02)
+    assert sys.stderr.getvalue() == ""
+
+
+def test_what_fails_is_told_no_longer(patience):
+    patience(1e-9, terminal := Terminal())
+    with pytest.raises(OSError, match="gone"), told("loading"):
+        assert terminal.written.wait(20)
+        raise OSError("gone")
+    assert terminal.getvalue().endswith(" s\n")

@@ -8,8 +8,8 @@ import pytest
 from screen import conductor_of
 
 from blip_trace_widget import State, Tracer, protocol
-from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.grids import View
+from blip_trace_widget.question import Question
 from blip_trace_widget.runs import Runner
 
 
@@ -29,7 +29,7 @@ class Gate:
         monkeypatch.setattr(Runner, "_patch", held)
         monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 14})
         monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
-        monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
+        monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
 
     def wait(self):
         assert self.reached.wait(20)
@@ -72,7 +72,7 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
 
 
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 0.0)  # as for a large model
+    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 0.0)  # as for a large model
     conductor.change(selection=[(5, 5)])
     conductor.trace_all()
     assert conductor.wait(30)
@@ -83,8 +83,8 @@ def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conduc
     release = threading.Event()
     prepare = Tracer.prepare
 
-    def held(tracer, cancel=None):
-        prepare(tracer, cancel)
+    def held(tracer, *arguments):
+        prepare(tracer, *arguments)
         prepared.set()
         assert release.wait(20)
 
@@ -107,7 +107,7 @@ def test_old_values_keep_their_generation_when_the_view_changes(conductor, scree
     assert conductor.wait(30)
     release = threading.Event()
     prepare = Tracer.prepare
-    monkeypatch.setattr(Tracer, "prepare", lambda tracer, cancel=None: (release.wait(20), prepare(tracer, cancel))[1])
+    monkeypatch.setattr(Tracer, "prepare", lambda *arguments: (release.wait(20), prepare(*arguments))[1])
     conductor.change(noise=1.0)
     conductor.change(**View(site="mlp")._asdict())
     conductor.change(**View()._asdict())
@@ -145,7 +145,7 @@ def test_a_click_that_comes_while_the_last_one_is_being_answered_is_answered_too
 
 
 def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(conductor, screen):
-    conductor._pace["question_encoder"] = 0.0  # as after a grid on a quick machine
+    conductor._cells._pace["question_encoder"] = 0.0  # as after a grid on a quick machine
     with conductor.lock:
         conductor.change(noise=1.0)
         conductor.change(1, selection=[(2, 2)])
@@ -199,12 +199,12 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(conductor, scr
     began, release = threading.Event(), threading.Event()
     prepare = Tracer.prepare
 
-    def failing(tracer, cancel=None):
+    def failing(tracer, *arguments):
         if tracer.corruption.factor == 6.0:
             began.set()
             assert release.wait(20)
             raise MemoryError("too much")
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", failing)
     conductor.change(noise=6.0)
@@ -244,7 +244,7 @@ def test_a_finished_grid_says_done_once(conductor, screen):
 
 
 def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 60.0)  # however busy this machine is
+    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
     conductor.trace_all()
     conductor.change(selection=[(5, 5)])
     assert conductor.wait(30)
@@ -262,7 +262,7 @@ def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
 
 
 def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 60.0)  # however busy this machine is
+    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
     conductor.trace_all()
     assert conductor.wait(30)
     since = len(screen.lines)
@@ -298,10 +298,10 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
     began, release = threading.Event(), threading.Event()
     prepare = Tracer.prepare
 
-    def held(tracer, cancel=None):
+    def held(tracer, *arguments):
         began.set()
         assert release.wait(20)
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", held)
     conductor.change(noise=1.0)
@@ -315,7 +315,7 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
 
 
 def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.conductor.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
     monkeypatch.setattr("blip_trace_widget.budget.CHUNK_ROWS", {"cpu": 7})
     monkeypatch.setattr("blip_trace_widget.budget.ROWS_A_SAMPLE", 1)
     conductor.look(4, 5)
@@ -353,7 +353,7 @@ def test_a_patch_asked_before_a_shorter_question_is_answered_without_values(cond
     assert screen.state["error"] == ""
 
 
-def held(monkeypatch, name, cls=Conductor):
+def held(monkeypatch, name, cls):
     """Hold the worker in a method; (it has come there, let it go)."""
     reached, release = threading.Event(), threading.Event()
     whole = getattr(cls, name)
@@ -396,7 +396,7 @@ def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monke
     if stop:
         conductor.trace_all()
         assert conductor.wait(30)
-    reached, release = held(monkeypatch, "_keep_up")
+    reached, release = held(monkeypatch, "prepare", Tracer)
     conductor.change(noise=1.0)
     assert reached.wait(20)
     if stop:
@@ -410,10 +410,10 @@ def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monke
 
 
 def test_a_grid_of_many_samples_is_not_taken_for_a_quick_one(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.conductor.LIVE_SECONDS", 1.0)
+    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 1.0)
     conductor.trace_all()
     assert conductor.wait(30)
-    conductor._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second
+    conductor._cells._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second
     since = len(screen.lines)
     conductor.change(noise=5.0, samples=40)
     assert conductor.wait(60)
@@ -428,7 +428,7 @@ def test_an_older_update_leaves_a_newer_choice_of_block_alone(conductor, screen,
     conductor.change(**View("image_encoder")._asdict())
     release.set()
     assert conductor.wait(60)
-    assert conductor.view.block == "image_encoder"
+    assert conductor.inputs.block == "image_encoder"
     assert screen.state["grid"]["block"] == "image_encoder"
 
 
@@ -527,15 +527,15 @@ def test_every_answer_says_of_which_inputs(demo, example, screen, short_curve):
 @pytest.mark.parametrize("ask", ["grid", "map"])
 def test_a_score_that_is_no_number_is_computed_once(conductor, ask, monkeypatch):
     counted = []
-    name = "patched_scores" if ask == "grid" else "image_token_scores"
-    whole = getattr(Tracer, name)
+    whole = Question.score_logits
 
-    def without_numbers(tracer, groups, *rest):
-        counted.append(len(groups))
-        for part, scores, share in whole(tracer, groups, *rest):
-            yield part, np.full_like(scores, np.nan), share
+    def without_numbers(question, logits):
+        if logits.ndim < 4:  # of the clean and the corrupted runs
+            return whole(question, logits)
+        counted.append(logits.shape[1])
+        return np.full(logits.shape[:2], np.nan)
 
-    monkeypatch.setattr(Tracer, name, without_numbers)
+    monkeypatch.setattr(Question, "score_logits", without_numbers)
     for _ in range(3):
         if ask == "grid":
             conductor.trace_all()

@@ -89,7 +89,7 @@ def test_a_region_of_another_grid_is_refused():
 
 def slow_tracer(tracer):
     pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
-    return Hooked(tracer.model.hf, pixels, tracer.bases.question_ids, tracer._answer_ids)
+    return Hooked(tracer.model.hf, pixels, tracer.case.bases.question_ids, tracer.case.answer_ids())
 
 
 @pytest.mark.parametrize("direction", ["restore", "disrupt"])

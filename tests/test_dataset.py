@@ -111,7 +111,10 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
         if swap or sample.answer is None:
             continue
         hooked = Hooked(
-            model.hf, model._pixels(sample.image), tracer.bases.question_ids, model.answer_ids("answer", sample.answer)
+            model.hf,
+            model._pixels(sample.image),
+            tracer.case.bases.question_ids,
+            model.answer_ids("answer", sample.answer),
         )
         clean, state = hooked.embeddings(), State("question_encoder", 1, 3, "mlp")
         noisy = reference_noise(clean, 3.0, "additive", 4, damage.seed)
@@ -157,13 +160,13 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()
-        groups = list(clean_together(each.bases for each in tracers))
+        groups = list(clean_together(each.case.bases for each in tracers))
         assert sorted(at for group in groups for at in group) == list(range(6))
         assert sum(passes) == 4  # each picture once
         assert max(passes) == (2 if budget > 1 else 1)
         for (picture, question, answer), together in zip(asked, tracers, strict=True):
             alone = Tracer(model, pictures[picture], question, answer)
-            assert together.bases.own_answer_ids == alone.bases.own_answer_ids
+            assert together.case.bases.own_answer_ids() == alone.case.bases.own_answer_ids()
             assert together.clean.score == pytest.approx(alone.clean.score, abs=1e-6)
             np.testing.assert_allclose(together.clean.distribution, alone.clean.distribution, atol=1e-6)
             np.testing.assert_allclose(together.corrupted.scores, alone.corrupted.scores, atol=1e-5)

@@ -20,6 +20,8 @@ from blip_trace_widget import (
     loading,
     trace_dataset,
 )
+from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.patching import image_token_scores, patched_scores
 from blip_trace_widget.runs import Runner
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -137,10 +139,14 @@ def test_nothing_goes_to_or_from_the_device_inside_the_layers(work):
         if work == "edges":
             tracer.trace_knockout("question_encoder", 1, 0, "self_attention", window=2, cancel=cancel)
         elif work == "image tokens":
-            list(tracer.image_token_scores([[1], [2, 3]], cancel=cancel))
+            list(image_token_scores(tracer.case, [[1], [2, 3]], cancel=cancel))
         else:
             block = "image_encoder" if "encoder" in work else "question_encoder"
-            list(tracer.patched_scores([cell.states for cell in tracer.cells(block, "mlp")], cancel=cancel))
+            list(
+                patched_scores(
+                    tracer.case, [cell.states for cell in grid_cells(tracer.case, block, "mlp")], cancel=cancel
+                )
+            )
     layers = 2
     assert len(seen) >= 2 * layers
     passes = [seen[at : at + layers] for at in range(0, len(seen) - layers + 1, layers)]

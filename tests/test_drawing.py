@@ -20,7 +20,7 @@ TOKENS = ["[CLS]", "what", "color", "is", "the", "circle", "?", "[SEP]", "!"]
 LAYERS = 12
 
 
-def grid_of(recovery, /, *, stderr=0.01, constructed=(), fields=protocol.CELL_FIELDS, **values):
+def grid_of(recovery, /, *, stderr=0.01, constructed=(), nan=(), fields=protocol.CELL_FIELDS, **values):
     """A grid of 12 layers and 9 tokens with the given recovery, half of it as effect, and a score of 0.1 more."""
     recovery = np.broadcast_to(np.asarray(recovery, dtype=float), (LAYERS, len(TOKENS)))
     known = {"recovery": recovery, "indirect_effect": recovery / 2, "score": recovery / 2 + 0.1}
@@ -40,6 +40,7 @@ def grid_of(recovery, /, *, stderr=0.01, constructed=(), fields=protocol.CELL_FI
         "layers": LAYERS,
         "tokens": TOKENS,
         "constructed": list(constructed),
+        "nan": list(nan),
         "values": array.astype("<f4").tobytes(),
     }
 
@@ -320,7 +321,7 @@ def test_the_sentence_is_the_front_ends(draw, payloads):
     assert sentence(**known).startswith("Restoring patch 2,3 of the picture brings back 58 %")
     known |= {"patches": [(2, 3), (2, 4)]}
     assert sentence(**known).startswith("Restoring these 2 patches of the picture brings back 58 %")
-    assert sentence(indirect_effect=None) == "Restoring layer 5 at “circle”: this could not be computed."
+    assert sentence(indirect_effect=None) == "Restoring layer 5 at “circle”: the score is not a number."
 
 
 def test_what_belongs_to_earlier_settings_says_so(draw, payloads):
@@ -477,3 +478,15 @@ def test_text_is_wrapped_after_spaces_and_cut_with_an_ellipsis():
     assert breadth(cut("x" * 60, 100, 12), 12) <= 100
     assert cut("x" * 60, 100, 12).endswith("x…")
     assert breadth("色", 12) > breadth("x", 12)
+
+
+def test_a_score_that_is_no_number_is_not_what_is_not_computed(draw):
+    recovery = np.full((LAYERS, len(TOKENS)), np.nan)
+    recovery[1:] = 0.3
+    root = draw(grid=grid_of(recovery, nan=[(0, 2)]), detail={})
+    broken, empty = (cells(root)[0, at] for at in (2, 1))
+    assert broken.find(f"{NS}title").text.endswith("\nthe score is not a number")
+    assert empty.find(f"{NS}title").text.endswith("\nnot computed")
+    assert broken.get("fill") != empty.get("fill")
+    assert said(root).count("×") == 2  # in the cell and in the legend
+    assert "the score is not a number" in said(root)

@@ -20,6 +20,7 @@ from blip_trace_widget import (
     examples,
     export,
 )
+from blip_trace_widget.grid import as_trace, grid_cells
 from blip_trace_widget.grids import Chosen, View
 
 
@@ -55,7 +56,7 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
         np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
-    grid = tracer.cells(view.block, view.site, view.head, view.window)
+    grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
     states = [state for cell in grid if (cell.layer, cell.position) in cells for state in cell.states]
     np.testing.assert_array_equal(made["effect"].scores, tracer.patch(states, view.direction).scores)
 
@@ -92,7 +93,7 @@ def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch)
 def partial(tracer):
     samples = tracer.trace().samples.copy()
     samples[:, 2:, 3] = np.nan
-    return tracer.as_trace(samples, "question_encoder", "block_output", None, 1, "restore")
+    return as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore")
 
 
 def test_numbers_keep_every_digit_and_only_what_is_computed(tracer):

@@ -10,6 +10,8 @@ from reference import Hooked, noise
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.runs import Runner
 
 WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
@@ -54,7 +56,7 @@ def problems(draw, vision_layers=1):
         region=region,
     )
     tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
-    tracer.runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
+    tracer.case.runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
     return tracer
 
 
@@ -62,7 +64,7 @@ def hooked(tracer):
     """The slow tracer of the same problem, its clean and its corrupted embeddings."""
     pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
     c = tracer.corruption
-    slow = Hooked(tracer.model.hf, pixels, tracer.bases.question_ids, tracer._answer_ids, c.at)
+    slow = Hooked(tracer.model.hf, pixels, tracer.case.bases.question_ids, tracer.case.answer_ids(), c.at)
     clean = slow.embeddings()
     return slow, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
 
@@ -133,17 +135,17 @@ def test_every_cell_of_a_trace_equals_hooks(tracer, data):
 @EXAMPLES
 @given(problems(), st.data())
 def test_chunks_order_and_company_change_nothing(tracer, data):
-    cells = [cell.states for cell in tracer.cells("question_encoder", data.draw(st.sampled_from(SITES)))]
-    cells += [cell.states for cell in tracer.cells("answer_decoder")]
+    cells = [cell.states for cell in grid_cells(tracer.case, "question_encoder", data.draw(st.sampled_from(SITES)))]
+    cells += [cell.states for cell in grid_cells(tracer.case, "answer_decoder")]
     whole = dict(zip(cells, gather(tracer, cells), strict=True))
     shuffled = data.draw(st.permutations(cells))[: data.draw(st.integers(1, len(cells)))]
-    tracer.runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
+    tracer.case.runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
     for cell, scores in zip(shuffled, gather(tracer, shuffled), strict=True):
         np.testing.assert_allclose(scores, whole[cell], atol=1e-6)
 
 
 def gather(tracer, runs):
-    return np.concatenate([scores.T for _, scores, _ in tracer.patched_scores(runs)])
+    return np.concatenate([scores.T for _, scores, _ in patched_scores(tracer.case, runs)])
 
 
 def test_greedy_answer_equals_generate(demo, example):
@@ -163,9 +165,9 @@ def test_cancel_takes_effect_within_one_layer(tracer, block):
         asked.append(None)
         return len(asked) >= 3
 
-    runs = [cell.states for cell in tracer.cells(block)]
+    runs = [cell.states for cell in grid_cells(tracer.case, block)]
     with pytest.raises(Cancelled):
-        list(tracer.patched_scores(runs, cancel=after_three))
+        list(patched_scores(tracer.case, runs, cancel=after_three))
     assert len(asked) == 3
 
 
@@ -215,7 +217,7 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
     exact = Tracer(demo, example.image, example.question, answer=example.answer).corrupted.scores
     rough = Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer)
     pixels = rough.model.processor.image_processor(images=rough.image, return_tensors="pt")["pixel_values"]
-    slow = Hooked(rough.model.hf, pixels.to(rough.model.dtype), rough.bases.question_ids, rough._answer_ids)
+    slow = Hooked(rough.model.hf, pixels.to(rough.model.dtype), rough.case.bases.question_ids, rough.case.answer_ids())
     damaged = noise(slow.embeddings().float(), 5.0, "multiplicative", 10, 0)
     theirs = [slow.probability(slow.run(e.to(rough.model.dtype))[0]) for e in damaged]
     assert np.abs(rough.corrupted.scores - exact).mean() <= 2 * np.abs(np.array(theirs) - exact).mean() + 0.01
@@ -227,7 +229,7 @@ def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monk
     monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", 3 * 2**20)
     grouped = Tracer(demo, example.image, example.question)
     with torch.inference_mode():
-        groups = [part for part, _ in grouped.bases.corrupted()]
+        groups = [part for part, _ in grouped.case.bases.corrupted()]
     assert len(groups) > 2
     assert [at for part in groups for at in range(10)[part]] == list(range(10))
     for ask in (
@@ -239,12 +241,12 @@ def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monk
         lambda t: t.noise_curve([1.0, 3.0], states=state).patched,
         lambda t: t.attention("question_encoder", 2).corrupted,
         lambda t: t.logit_lens().corrupted_answer,
-        lambda t: np.concatenate([scores for _, scores, _ in t.patched_scores([[state]])], axis=1),
+        lambda t: np.concatenate([scores for _, scores, _ in patched_scores(t.case, [[state]])], axis=1),
     ):
         pieces = ask(grouped)
         with monkeypatch.context() as roomy:
             roomy.setattr("blip_trace_widget.budget.CPU_BUDGET", 2**30)
             np.testing.assert_allclose(pieces, ask(whole), atol=1e-6)
             with torch.inference_mode():
-                assert len(list(whole.bases.corrupted())) == 1
+                assert len(list(whole.case.bases.corrupted())) == 1
     assert grouped.corrupted.answers == whole.corrupted.answers

@@ -31,7 +31,7 @@ from transformers.models.blip import modeling_blip_text
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget
-from blip_trace_widget.calls import ModelChangedError
+from blip_trace_widget.computing import ModelChangedError
 
 
 def exact(tracer):
@@ -186,7 +186,7 @@ def test_an_edit_during_a_trace_ends_it_aloud(behind):
     """Edited from a progress callback or another thread, the trace mixed old and new weights without a word."""
     hf = plain_hf()
     tracer = ask(wrap(hf), corruption=noisy())
-    tracer.runner = type(tracer.runner)(tracer.model, chunk_rows=7)
+    tracer.case.runner = type(tracer.case.runner)(tracer.model, chunk_rows=7)
     weight, seen = layer(hf).intermediate.dense.weight, []
 
     def progress(done, _total):

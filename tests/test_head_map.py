@@ -77,13 +77,13 @@ def test_choosing_a_head_meanwhile_lets_it_go_on(conductor, screen, monkeypatch)
     whole = Runner._patch
 
     def choosing(runner, *arguments):
-        if screen.state["heads"].get("done", 0) > 20 and conductor.view.head is None:
+        if screen.state["heads"].get("done", 0) > 20 and conductor.inputs.head is None:
             conductor.change(**View(site="cross_attention", head=1)._asdict())
         return whole(runner, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", choosing)
     fill(conductor)
-    assert conductor.view.head == 1
+    assert conductor.inputs.head == 1
     assert screen.state["heads"] == {"done": 192, "total": 192}
     conductor.change(**View(site="self_attention")._asdict())
     assert conductor.wait(30)

@@ -13,15 +13,14 @@ from test_forward import EXAMPLES, assert_close, hooked, problems
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
 from blip_trace_widget.blocks import ImageBlock, TextBlock
 from blip_trace_widget.forward import Cancelled
+from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.runs import Runner
 
 
 def before_the_vit(tracer):
     """The same problem with the noise on the patch embeddings."""
-    chunk = tracer.runner.chunk_rows
-    tracer = tracer.with_corruption(at="patch_embeddings")
-    tracer.runner = Runner(tracer.model, chunk_rows=chunk)
-    return tracer
+    return tracer.with_corruption(at="patch_embeddings")
 
 
 def image_states(tracer, draw):
@@ -243,7 +242,7 @@ def test_the_logit_lens_reads_the_decoders_states(tracer):
 
     clean = read()
     np.testing.assert_allclose(lens.probabilities, clean, atol=1e-5)
-    ids = tracer.bases.answer_ids
+    ids = tracer.case.bases.answer_ids()
     np.testing.assert_allclose(lens.answer, clean[:, range(len(ids)), ids], atol=1e-5)
     damaged = [read(e)[:, range(len(ids)), ids] for e in corrupted]
     np.testing.assert_allclose(lens.corrupted_answer, damaged, atol=1e-5)
@@ -356,9 +355,9 @@ def test_progress_and_cancel_of_maps(tracer):
         (lambda t: t.knockout("question_encoder", 0, 0, np.array([[1, 2]])), ValueError, "keys: expected whole"),
         (lambda t: t.knockout("answer_decoder", 0, 0, [[1], [1, 2]]), ValueError, "keys: expected whole"),
         (lambda t: t.knockout("question_encoder", 0, 1.5, 0), TypeError, "queries: expected whole"),
-        (lambda t: t.patched_scores([[State("question_encoder", 99, 0)]]), ValueError, "layer: .*99"),
-        (lambda t: t.patched_scores([[State("image_encoder", 0, 0)]]), ValueError, "image_encoder"),
-        (lambda t: t.patched_scores([[State("question_encoder", 0, 0)]], "back"), ValueError, "direction"),
+        (lambda t: patched_scores(t.case, [[State("question_encoder", 99, 0)]]), ValueError, "layer: .*99"),
+        (lambda t: patched_scores(t.case, [[State("image_encoder", 0, 0)]]), ValueError, "image_encoder"),
+        (lambda t: patched_scores(t.case, [[State("question_encoder", 0, 0)]], "back"), ValueError, "direction"),
         (lambda t: t.knockout("question_encoder", 0, 0, 0, "mlp"), ValueError, "site .of a knockout."),
         (lambda t: t.knockout("question_encoder", 0, 0, 0, head=99), ValueError, "head"),
         (lambda t: t.trace_knockout("answer_decoder", window=9), ValueError, "window"),
@@ -429,7 +428,9 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
     np.testing.assert_allclose(again.scores, effect.scores, atol=1e-6)
     np.testing.assert_allclose(tracer.trace().samples, trace.samples, atol=1e-6)
     seen = []
-    for part, scores, _ in tracer.patched_scores([cell.states for cell in tracer.cells("question_encoder")]):
+    for part, scores, _ in patched_scores(
+        tracer.case, [cell.states for cell in grid_cells(tracer.case, "question_encoder")]
+    ):
         assert np.isfinite(scores).all()
         seen += range(part.start, part.stop)
     assert seen == list(range(48))
@@ -448,7 +449,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
     grouped = Tracer(demo, example.image, example.question, corruption=noise)
     np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
     np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
-    seen = [part for part, _, _ in grouped.patched_scores([[state] for state in states], direction)]
+    seen = [part for part, _, _ in patched_scores(grouped.case, [[state] for state in states], direction)]
     assert [(part.start, part.stop) for part in seen if part.stop > part.start][-1][1] == 2
     assert [part.stop for part in seen] == sorted(part.stop for part in seen)
 
@@ -458,7 +459,7 @@ def test_what_is_kept_stays_kept_when_memory_shrinks(monkeypatch, demo, example)
     before = tracer.trace().samples
     monkeypatch.setattr("blip_trace_widget.budget.CPU_BUDGET", 1)
     with torch.inference_mode():
-        assert len(list(tracer.bases.corrupted())) == 1
+        assert len(list(tracer.case.bases.corrupted())) == 1
     np.testing.assert_array_equal(tracer.trace().samples, before)
 
 

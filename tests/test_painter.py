@@ -225,7 +225,7 @@ def test_strength_is_kept_for_other_factors(conductor, screen, monkeypatch):
     conductor.painter.choose("strength", 1)
     assert conductor.wait(60)
     before = shown(screen)[0].copy()
-    tokens = type(conductor.tracer.bases.image)
+    tokens = type(conductor.tracer.case.bases.image)
     monkeypatch.setattr(tokens, "_unit_damage", None)  # it would fail
     conductor.change(noise=2.5)
     assert conductor.wait(60)

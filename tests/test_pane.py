@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip_trace_widget.drawing import Marks, pane
+from blip_trace_widget.drawing import pane
 from blip_trace_widget.drawing.colors import diverging
+from blip_trace_widget.drawing.pane import Marks
 from blip_trace_widget.drawing.sheet import Sheet
 
 VALUES = np.array([[0.4, -0.1], [np.nan, 0.02]])

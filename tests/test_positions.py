@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import State, Tracer
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.positions import image_tokens, whole_numbers
 from blip_trace_widget.states import position_of
 
@@ -103,7 +104,7 @@ def test_words_in_states_are_found_in_the_question(tracer):
     curve = tracer.noise_curve([0.0, 5.0], states=CIRCLE)
     assert curve.states == by_number.states
     assert curve.patched[:, 1, 0] == pytest.approx(by_number.scores)
-    (found,) = [scores for _, scores, _ in tracer.patched_scores([[CIRCLE]])]
+    (found,) = [scores for _, scores, _ in patched_scores(tracer.case, [[CIRCLE]])]
     assert found[:, 0] == pytest.approx(by_number.scores)
 
 
@@ -126,7 +127,7 @@ def test_words_in_knockouts_maps_of_heads_and_attention(tracer):
     [
         lambda t, word: t.patch(State("question_encoder", 5, word)),
         lambda t, word: t.noise_curve([1.0], states=[State("question_encoder", 5, word)]),
-        lambda t, word: list(t.patched_scores([[State("question_encoder", 5, word)]])),
+        lambda t, word: list(patched_scores(t.case, [[State("question_encoder", 5, word)]])),
         lambda t, word: t.knockout("question_encoder", None, word, None),
         lambda t, word: t.trace_knockout("question_encoder", keys=[word], site="self_attention"),
         lambda t, word: t.trace(site="cross_attention", head="all", position=word),

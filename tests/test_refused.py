@@ -53,12 +53,12 @@ def faults(monkeypatch):
     """The faults that are in force; each takes a moment, so that what comes next is asked meanwhile."""
     prepare, there = Tracer.prepare, set()
 
-    def faulty(tracer, cancel=None):
+    def faulty(tracer, *arguments):
         for name in there:
             if FAULTS[name](tracer):
                 time.sleep(0.01)
                 raise ValueError(f"{name}: refused by the test")
-        prepare(tracer, cancel)
+        prepare(tracer, *arguments)
 
     monkeypatch.setattr(Tracer, "prepare", faulty)
     return there

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blip_trace_widget import State, Trace, load_trace
-from blip_trace_widget.results import NoiseCurve
+from blip_trace_widget.noise_curve import NoiseCurve
 
 
 @pytest.fixture(scope="module")

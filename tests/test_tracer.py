@@ -269,7 +269,7 @@ def test_full_size_from_a_folder(tmp_path, picture):
     assert model.grid == (24, 24)
     tracer = Tracer(model, picture, "what color is the circle?", answer="red", corruption=GaussianNoise(2.0, samples=1))
     pixels = model.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"]
-    slow = Hooked(model.hf, pixels, tracer.bases.question_ids, tracer._answer_ids)
+    slow = Hooked(model.hf, pixels, tracer.case.bases.question_ids, tracer.case.answer_ids())
     clean = slow.embeddings()
     assert clean.shape == (577, 768)
     (damaged,) = noise(clean, 2.0, "multiplicative", 1, 0)

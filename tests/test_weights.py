@@ -12,7 +12,9 @@ from transformers import BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, Sample, State, Tracer, TraceWidget, trace_dataset
-from blip_trace_widget.calls import ModelChangedError
+from blip_trace_widget.computing import ModelChangedError
+from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.weights import weights_hash
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
@@ -170,8 +172,8 @@ def test_an_edit_undone_gives_the_old_numbers():
 def test_an_edit_between_two_chunks_ends_the_work_aloud():
     model = random_model(seed=1)
     tracer = ask(model)
-    tracer.runner = type(tracer.runner)(model, chunk_rows=7)
-    chunks = tracer.patched_scores([cell.states for cell in tracer.cells("question_encoder")])
+    tracer.case.runner = type(tracer.case.runner)(model, chunk_rows=7)
+    chunks = patched_scores(tracer.case, [cell.states for cell in grid_cells(tracer.case, "question_encoder")])
     next(chunks)
     in_place(model.hf)
     with pytest.raises(ModelChangedError, match="model: its weights or modules were changed while"):
@@ -234,7 +236,7 @@ def test_a_forked_process_can_look_too(demo):
     """The threads that read samples stay in the parent."""
     torch.set_num_threads(2)
     try:
-        ask(demo)._answer_ids
+        ask(demo).case.answer_ids()
         child = os.fork()
         if not child:
             os._exit(0 if ask(demo).model.provenance["weights"] else 1)

@@ -5,6 +5,7 @@ import io
 import threading
 import time
 import weakref
+from dataclasses import replace
 
 import comm
 import numpy as np
@@ -1017,3 +1018,44 @@ def test_cells_of_the_image_encoder_go_with_the_picture(widget):
     widget.example = 1
     widget.wait(30)
     assert (widget.selection, widget.detail, widget.error) == ([], {}, "")
+
+
+def test_a_score_that_is_no_number_is_told_from_a_cell_that_is_not_computed(widget, tmp_path, monkeypatch):
+    whole = Tracer.patch
+
+    def without_number(tracer, *rest):
+        effect = whole(tracer, *rest)
+        return replace(effect, score=np.nan, scores=np.full_like(effect.scores, np.nan))
+
+    monkeypatch.setattr(Tracer, "patch", without_number)
+    take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
+    widget.wait(30)
+    assert widget.grid["nan"] == [(5, 5)]
+    assert widget.trace.computed.sum() == 1
+    table = widget.trace.to_dataframe()
+    assert [(row.layer, row.position) for row in table[table["computed"]].itertuples()] == [(5, 5)]
+    widget.export(tmp_path / "cells.csv")
+    header, row = (tmp_path / "cells.csv").read_text().splitlines()
+    told = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (told["layer"], told["position"], told["score"]) == ("5", "5", "")
+
+
+def test_it_says_what_is_done_until_the_runs_are_there(example):
+    widget = TraceWidget(example.image, example.question)
+    widget.wait(30)
+
+    def doing():
+        return [state["doing"] for how, state, _ in widget.comm.sent if how == "update" and "doing" in state]
+
+    said = doing()
+    assert said == ["embedding the picture", "answering", "answering on the damaged input"]
+    widget.noise = 3.0
+    widget.wait(30)
+    assert doing() == said  # nothing is sent for every place of the slider
+    widget.question = "what color is it?"
+    widget.wait(30)
+    assert doing() == [*said, *said[1:]]
+    widget.image = examples()[3].image
+    widget.wait(30)
+    assert doing() == [*said, *said[1:], *said]
+    widget.close()

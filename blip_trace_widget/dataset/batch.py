@@ -28,6 +28,7 @@ from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_regi
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
+from blip_trace_widget.grid import whole_trace
 from blip_trace_widget.metrics import METRICS, Metric, as_metric, kl_divergence
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
@@ -168,7 +169,7 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
     cells: dict[int, list[Row]] = {}
     places = list(tracers)
-    for group in clean_together(tracers[at].bases for at in places):
+    for group in clean_together(tracers[at].case.bases for at in places):
         for place in group:
             at = places[place]
             # Let go of at once: what is recorded of one sample may fill the memory.
@@ -250,7 +251,7 @@ def _picture(image: Any) -> Any:
 
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
     """The cells of a sample; its row is filled in."""
-    own = tracer.model.text(tracer.bases.own_answer_ids)
+    own = tracer.model.text(tracer.case.bases.own_answer_ids())
     row["own_answer"] = own
     if sample.answer is not None:
         accuracy = answers.accuracy(own, sample.answer)
@@ -285,13 +286,13 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "corrupted_answer": tracer.corrupted.answer,
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
-        "settings": json.dumps(tracer.question_settings() | {"corruption": tracer.corruption.settings()}),
+        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),
         "picture": jpeg(tracer.image, KEPT_SIDE, quality=80),
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
     for block, site in plan.grids:
-        yield from _cells(row, tracer.whole_trace(block, site))
+        yield from _cells(row, whole_trace(tracer.case, block, site))
 
 
 def _cells(row: Row, trace: Trace) -> Iterator[Row]:

@@ -15,9 +15,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.calls import Computing, as_progress
+from blip_trace_widget.calls import as_progress
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.choices import MetricName
+from blip_trace_widget.computing import Computing
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples

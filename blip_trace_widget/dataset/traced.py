@@ -92,7 +92,8 @@ class DatasetTrace:
         """The counts in words."""
         counts = self.counts
         skipped = "".join(f", {number} {name}" for name, number in counts.items() if name.startswith("skipped"))
-        return f"{counts['given']} samples: {counts['traced']} traced{skipped}"
+        given = "1 sample" if counts["given"] == 1 else f"{counts['given']} samples"
+        return f"{given}: {counts['traced']} traced{skipped}"
 
     @property
     def groups(self) -> list[str]:

@@ -171,6 +171,7 @@ class DatasetWidget(TraceWidget):
         before = self._conductor
         player = Player(traces, self, view=self._inputs.view)
         player.lock, player.generation = before.lock, before.generation
+        player.comparison = before.comparison
         with self.together():
             self._conductor = player
             self._history = History(player.inputs)

@@ -16,7 +16,7 @@ from blip_trace_widget import wording
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.drawing import pane, words
 from blip_trace_widget.drawing.colors import THEMES
-from blip_trace_widget.drawing.heatmap import Cells, Heatmap, read
+from blip_trace_widget.drawing.heatmap import Cells, Heatmap, read, read_difference
 from blip_trace_widget.drawing.pane import Marks
 from blip_trace_widget.drawing.sheet import Sheet
 from blip_trace_widget.drawing.words import Piece
@@ -48,6 +48,7 @@ def svg(
     settings_line: str = "",
     marks: Marks | None = None,
     theme: str = "light",
+    difference: Payload | None = None,
 ) -> str:
     """Draw the figure.
 
@@ -65,6 +66,7 @@ def svg(
         settings_line: how the input was damaged, in a few words.
         marks: what lies over the picture.
         theme: ``"light"`` or ``"dark"``.
+        difference: `blip_trace_widget.protocol.GridDifference` of the grid, drawn in place of its values.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -79,9 +81,13 @@ def svg(
         raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {limit!r}")
     runs, detail, cells = runs or {}, detail or {}, read(grid) if grid else None
     said = _sentence(runs, detail, cells)
+    caption = wording.caption(show, direction)
+    if grid and difference:
+        cells = read_difference(grid, difference, show)
+        caption = f"{cells.shown(show).capitalize()}: {cells.text}"
     sheet = Sheet(theme, WIDTH)
     sheet.add("title", None, f"Causal trace: {question}")
-    heading, caption = _heading(cells.grid, window) if cells else "", wording.caption(show, direction)
+    heading = _heading(cells.grid, window) if cells else ""
     gate, told = runs["gate"]["text"] if runs else "", "".join(text for text, _ in said)
     described = [heading and f"{heading}: {caption}", gate, told, settings_line]
     sheet.add("desc", None, "\n".join(filter(None, described)))
@@ -93,10 +99,12 @@ def svg(
     if cells is not None:
         sheet.text(RIGHT, y + 14, heading, font_weight="600")
         old = _is_old(cells.grid, runs)
-        sheet.text(RIGHT, y + 34, caption + (", for earlier settings" if old else ""), 12, "muted")
+        end = sheet.paragraph(
+            RIGHT, y + 34, [(caption + (", for earlier settings" if old else ""), False)], RIGHT_WIDTH, 12, "muted"
+        )
         scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
         metric = runs.get("metric", "probability")
-        heatmap = Heatmap(sheet, cells, scale, show, metric, axes, (RIGHT, y + 44, RIGHT_WIDTH))
+        heatmap = Heatmap(sheet, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
         y = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
     bars = detail.get("bars") or runs.get("bars") or {}
     bars = bars if bars.get("words") else {}  # an average has no words

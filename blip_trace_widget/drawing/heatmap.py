@@ -30,7 +30,7 @@ ROW, GRID_HEIGHT, LABEL = 29.0, 3400.0, 104.0
 PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
-_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined"}
+_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": wording.EXPLAIN["nan"]}
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,13 @@ class Cells:
     values: dict[str, Array]
     negligible: NDArray[np.bool_]
     constructed: NDArray[np.bool_]
+    nan: NDArray[np.bool_]
+    #: Of a difference: what sets the two grids apart.
+    text: str = ""
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell is computed."""
-        return not math.isnan(self.values["score"][cell])
+        return bool(self.nan[cell]) or not math.isnan(self.values["score"][cell])
 
     def of(self, detail: Mapping[str, Any]) -> list[Cell]:
         """The detail's cells, if they are of this grid."""
@@ -54,13 +57,29 @@ class Cells:
         return [(layer, at) for layer, at in detail["cells"] if 0 <= layer < layers and 0 <= at < positions]
 
     def scale(self, show: str, *, falling: bool, limit: float) -> Scale:
-        """The colour scale, which what is 1 by construction does not stretch: it says nothing of the others."""
+        """The colour scale, which what is 1 by construction does not stretch: it says nothing of the others.
+
+        A difference has one of its own: more at the right, whatever is shown.
+        """
+        if self.text:
+            return fit_scale(self.values[show], "indirect_effect" if show == "score" else show)
         return fit_scale(np.where(self.constructed, np.nan, self.values[show]), show, falling=falling, limit=limit)
 
+    def ends(self, show: str, direction: str) -> list[str]:
+        """What the ends of the scale are called."""
+        shown = "difference" if self.text else f"{show} {direction}"
+        return [wording.CAPTIONS[f"{end} {shown}"] for end in ("low", "high")]
+
+    def shown(self, show: str) -> str:
+        """What the numbers are."""
+        return f"difference of {_SHOWN[show]}" if self.text else _SHOWN[show]
+
     def mark(self, cell: Cell, show: str) -> str:
-        """The mark for 1 by construction, not different from 0, or a shown quantity that is not defined."""
+        """The mark for 1 by construction, not different from 0, no number, or a quantity that is not defined."""
         if not self.known(cell):
             return ""
+        if self.nan[cell]:
+            return "×"
         if self.constructed[cell]:
             return "="
         if math.isnan(self.values[show][cell]):
@@ -73,6 +92,8 @@ class Cells:
         lines = [f"layer {layer} · {words.token_name(self.grid['tokens'], position)}"]
         if not self.known(cell):
             return "\n".join([*lines, "not computed"])
+        if self.nan[cell]:
+            return "\n".join([*lines, wording.EXPLAIN["nan"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
         lines.append(f"score {words.score(metric, value['score'])}")
         lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
@@ -82,6 +103,42 @@ class Cells:
         elif self.negligible[cell]:
             lines.append(wording.EXPLAIN["negligible"])
         return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Differences(Cells):
+    """The same of a grid less another."""
+
+    def told(self, cell: Cell, metric: str) -> str:
+        """All there is to know of a cell, one line each."""
+        layer, position = cell
+        lines = [f"layer {layer} · {words.token_name(self.grid['tokens'], position)}", self.text]
+        if not self.known(cell):
+            return "\n".join([*lines, wording.EXPLAIN["lacking"]])
+        value = {name: float(array[cell]) for name, array in self.values.items()}
+        lines.append(f"score {words.points(metric, value['score'], value['score_stderr'])}")
+        lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
+        lines.append(f"recovery {words.points('probability', value['recovery'], value['recovery_stderr'])}")
+        if self.negligible[cell]:
+            lines.append(wording.EXPLAIN["negligible"])
+        return "\n".join(lines)
+
+
+def read_difference(grid: Mapping[str, Any], difference: Mapping[str, Any], show: str) -> Differences:
+    """The cells of a `blip_trace_widget.protocol.GridDifference` of that grid, marked by what is shown of it.
+
+    Raises:
+        ValueError: if its values do not have the grid's shape.
+    """
+    shape = (len(protocol.DIFFERENCE_FIELDS), int(grid["layers"]), len(grid["tokens"]))
+    floats = np.frombuffer(difference["values"], "<f4").astype(np.float64)
+    if floats.size != math.prod(shape):
+        raise ValueError(f"difference: values must be float32 {shape}, got {floats.size} numbers")
+    values: dict[str, Array] = dict(zip(protocol.DIFFERENCE_FIELDS, floats.reshape(shape), strict=True))
+    significant = values["significant" if show == "indirect_effect" else f"{show}_significant"]
+    none = np.zeros(shape[1:], dtype=np.bool_)
+    here = {**grid, "generation": difference["generation"]}
+    return Differences(here, values, significant == 0, none, difference["text"])
 
 
 def read(grid: Mapping[str, Any]) -> Cells:
@@ -98,10 +155,11 @@ def read(grid: Mapping[str, Any]) -> Cells:
     significant = values.get("significant", np.full(shape, np.nan))
     small = words.is_negligible(values["indirect_effect"], values["stderr"])
     negligible = np.where(np.isnan(significant), small, significant == 0) & ~np.isnan(values["score"])
-    constructed = np.zeros(shape, dtype=np.bool_)
-    for layer, position in grid["constructed"]:
-        constructed[layer, position] = True
-    return Cells(grid, values, negligible, constructed)
+    constructed, nan = (np.zeros(shape, dtype=np.bool_) for _ in range(2))
+    for marked, name in ((constructed, "constructed"), (nan, "nan")):
+        for layer, position in grid[name]:
+            marked[layer, position] = True
+    return Cells(grid, values, negligible, constructed, nan)
 
 
 class Heatmap:
@@ -239,13 +297,13 @@ class Heatmap:
         gradient = sheet.add("linearGradient", sheet.add("defs"), id=name)
         for stop in range(17):
             sheet.add("stop", gradient, offset=stop / 16, stop_color=scale.at(sheet.theme, stop / 16))
-        ends = [wording.CAPTIONS[f"{end} {self.show} {direction}"] for end in ("low", "high")]
+        ends = self.cells.ends(self.show, direction)
         x = self.x + 6 + breadth(ends[0], 12)
         sheet.text(self.x, y + 9, ends[0], 12, "muted")
         sheet.rect(x, y, 168, 10, f"url(#{name})", rx=2)
         limits = f"{words.limit(scale.left)} … {words.limit(scale.right)}"
         metric = wording.label(self.metric)
-        said = f"{ends[1]}    {limits}    {_SHOWN[self.show]} ({metric})"
+        said = f"{ends[1]}    {limits}    {self.cells.shown(self.show)} ({metric})"
         sheet.text(x + 176, y + 9, said.replace(" " * 4, "\u2003"), 12, "muted")
         known = [cell for cell in np.ndindex(self.shown.shape) if self.cells.known(cell)]
         marks = {self.cells.mark(cell, self.show) for cell in known}

@@ -112,7 +112,7 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
     effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
     start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]
     if effect is None:
-        return [*start, (": this could not be computed.", False)]
+        return [*start, (": the score is not a number.", False)]
     doubt = ", not distinguishable from 0." if negligible else "."
     if recovery is None:
         gate = runs.get("gate", {"open": True})

@@ -7,7 +7,7 @@ import type { Axes, CellIndex, Show } from "./traits";
 
 export type CellState = "empty" | "waiting" | "value" | "old";
 
-/** The values of one cell, by the kernel's names; NaN = not computed. */
+/** The values of one cell, by the kernel's names; NaN = not computed, or not a number. */
 export type CellValues = Readonly<Record<(typeof CELL_FIELDS)[number], number>>;
 
 /** Which states are patched, and how: values of another view mean something else. */
@@ -44,6 +44,8 @@ export interface Cell {
 	readonly negligible: boolean;
 	/** 1 by construction. */
 	readonly constructed: boolean;
+	/** Computed, and its score is not a number. */
+	readonly nan: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -68,6 +70,9 @@ export function cellOf(view: GridView, [layer, position]: CellIndex) {
 export function key(layer: number, position: number): string {
 	return `${layer},${position}`;
 }
+
+const keys = (cells?: readonly CellIndex[]) =>
+	new Set(cells?.map(([layer, position]) => key(layer, position)));
 
 /** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
 export function readCell(
@@ -110,23 +115,27 @@ export function viewCells(
 	const trait = fits(grid, frame) ? grid : null;
 	const floats = trait && toFloats(trait.values);
 	const usable = floats?.length === count * CELL_FIELDS.length ? floats : null;
-	const constructed = new Set(trait?.constructed.map(([l, p]) => key(l, p)));
+	const constructed = keys(trait?.constructed);
+	const nan = keys(trait?.nan);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
 			? readCell(usable, count, layer * tokens.length + position)
 			: NOTHING;
 		let born = trait?.generation ?? -1;
+		let known =
+			usable !== null &&
+			(!Number.isNaN(values.score) || nan.has(key(layer, position)));
 		const arrived = fresh.get(key(layer, position));
-		const newer =
+		if (
 			arrived !== undefined &&
 			sameView(arrived.of, frame) &&
-			(arrived.generation > born || Number.isNaN(values.score));
-		if (newer) {
+			(arrived.generation > born || !known)
+		) {
 			values = arrived.values;
 			born = arrived.generation;
+			known = true;
 		}
-		const known = !Number.isNaN(values.score);
 		let state: CellState = "value";
 		if (!known) state = isWaiting(layer, position) ? "waiting" : "empty";
 		else if (born < generation) state = "old";
@@ -138,6 +147,7 @@ export function viewCells(
 			negligible:
 				known && (values.significant === 0 || values.indirect_effect === 0),
 			constructed: constructed.has(key(layer, position)),
+			nan: known && Number.isNaN(values.score),
 		};
 	};
 
@@ -166,12 +176,13 @@ export function carryOver(
 	const count = before.layers * before.tokens.length;
 	const floats = toFloats(before.values) ?? new Float32Array();
 	const carried = new Map(fresh);
+	const nan = keys(before.nan);
 	for (let index = 0; index < count; index++) {
 		const values = readCell(floats, count, index);
 		const layer = Math.floor(index / before.tokens.length);
 		const name = key(layer, index % before.tokens.length);
-		const known = (carried.get(name)?.generation ?? -1) > generation;
-		if (!known && !Number.isNaN(values.score))
+		const newer = (carried.get(name)?.generation ?? -1) > generation;
+		if (!newer && (!Number.isNaN(values.score) || nan.has(name)))
 			carried.set(name, { generation, of: before, values });
 	}
 	return carried;
@@ -225,6 +236,6 @@ export function sameCells(
 	b: readonly CellIndex[],
 ): boolean {
 	if (a.length !== b.length) return false;
-	const keys = new Set(a.map(([l, p]) => key(l, p)));
-	return b.every(([l, p]) => keys.has(key(l, p)));
+	const known = keys(a);
+	return b.every(([l, p]) => known.has(key(l, p)));
 }

@@ -37,6 +37,9 @@ import {
 } from "./traits";
 import { type Words, wordsOf } from "./words";
 
+/** Milliseconds that nothing is said of what is done within them. */
+const SOON = 300;
+
 type Traits = Inputs & Outputs;
 type Signals<T> = { readonly [K in keyof T]: ReadonlySignal<T[K]> };
 
@@ -74,6 +77,8 @@ export interface Model extends Signals<Traits> {
 	readonly said: Signal<string>;
 	/** The last request found no kernel, or has had no answer for long. */
 	readonly offline: Signal<boolean>;
+	/** What is being done until the two runs are there, and for how long; "" for nothing that takes long. */
+	readonly working: ReadonlySignal<string>;
 	/** Why nothing can be asked now, "" where it can. */
 	readonly closed: ReadonlySignal<string>;
 
@@ -269,6 +274,27 @@ export function createModel(host: HostModel): Model {
 			: null;
 	});
 
+	const working = signal("");
+	disposers.push(
+		effect(() => {
+			const late =
+				(traits.runs.value?.generation ?? -1) < traits.generation.value;
+			const what = traits.doing.value || "computing";
+			const started = Date.now();
+			let timer: ReturnType<typeof setTimeout>;
+			const tell = () => {
+				const seconds = Math.round((Date.now() - started) / 1000);
+				working.value = `${what} …${seconds ? ` ${seconds} s` : ""}`;
+				timer = setTimeout(tell, 1000);
+			};
+			if (!late || closed.value || traits.error.value) working.value = "";
+			// The next step follows at once on one that was told.
+			else if (working.peek()) tell();
+			else timer = setTimeout(tell, SOON);
+			return () => clearTimeout(timer);
+		}),
+	);
+
 	// What was under way for other inputs will not be answered any more.
 	disposers.push(
 		effect(() => {
@@ -308,6 +334,7 @@ export function createModel(host: HostModel): Model {
 		waiting,
 		drawing,
 		offline,
+		working,
 		closed,
 		said,
 		words,

@@ -9,6 +9,17 @@ export const CELL_FIELDS = [
 	"recovery_stderr",
 	"significant",
 ] as const;
+export const DIFFERENCE_FIELDS = [
+	"score",
+	"score_stderr",
+	"score_significant",
+	"indirect_effect",
+	"stderr",
+	"significant",
+	"recovery",
+	"recovery_stderr",
+	"recovery_significant",
+] as const;
 
 /** Colours at even steps from the left to the right end, each with a mark's colour that can be seen on it. */
 export interface Palette {
@@ -105,7 +116,27 @@ export interface Grid {
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
+	nan: [number, number][];
 	values: DataView;
+}
+
+/** A grid less the one that is kept. */
+export interface GridDifference {
+	generation: number;
+	block: string;
+	site: string;
+	head: number | null;
+	direction: string;
+	window: number;
+	text: string;
+	undefined: string;
+	values: DataView;
+}
+
+/** The grid that is kept to compare others with. */
+export interface Comparison {
+	kept: string;
+	differences: GridDifference[];
 }
 
 /** The patched run of the selected cells, or of those that were pinned. */
@@ -254,6 +285,13 @@ export interface PinRequest {
 	on: boolean;
 }
 
+/** Keep the grid in view to compare others with, or let it go. */
+export interface CompareRequest {
+	type: "compare";
+	id: number;
+	on: boolean;
+}
+
 /** Take back what was asked last, or ask it again. */
 export interface StepRequest {
 	type: "step";
@@ -372,6 +410,7 @@ export type Request =
 	| ImageRequest
 	| OtherImageRequest
 	| PinRequest
+	| CompareRequest
 	| StepRequest
 	| LookRequest
 	| ConfineRequest

@@ -102,7 +102,7 @@ export function outcomeSentence(
 	const effect = outcome.indirect_effect;
 	const start = [light(verb(direction)), ...subject(outcome, words)];
 	if (isUndefined(effect))
-		return [...start, light(": this could not be computed.")];
+		return [...start, light(": the score is not a number.")];
 	const doubt = negligible ? ", not distinguishable from 0." : ".";
 	if (isUndefined(recovery)) {
 		// The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
@@ -157,6 +157,7 @@ export function cellValues(cell: Cell, metric: string): [string, string][] {
 export function cellNotes(cell: Cell, { explain }: Words): string[] {
 	let special = cell.negligible ? "negligible" : "";
 	if (cell.constructed) special = "constructed";
+	if (cell.nan) special = "nan";
 	return [explain(cell.state), explain(special)].filter((note) => note !== "");
 }
 

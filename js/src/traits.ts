@@ -74,6 +74,8 @@ export interface Outputs {
 	steps: Partial<Steps>;
 	curve: Curve | null;
 	generation: number;
+	/** What the kernel does until the two runs are there, in words. */
+	doing: string;
 }
 
 export const NOISE_MAX = 10;
@@ -118,7 +120,7 @@ function version(value: unknown): number | null {
 		: null;
 }
 
-const readGrid = shaped<Grid>("tokens", "constructed", "values");
+const readGrid = shaped<Grid>("tokens", "constructed", "nan", "values");
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
@@ -180,6 +182,7 @@ export const PARSERS: {
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
 	generation: number,
+	doing: text,
 };
 
 /** The trait a signal is read from. */

@@ -55,6 +55,20 @@ describe("the grid in view", () => {
 		expect(view.rows[2]?.[1]?.state).toBe("value");
 	});
 
+	it("tells a score that is no number from a cell that is not computed", () => {
+		const told = { ...grid, nan: [[0, 3] as [number, number]] };
+		const view = viewCells(FRAME, told, NONE, 4, () => true);
+		expect(view.rows[3]?.[0]).toMatchObject({ state: "old", nan: true });
+		expect(view.rows[3]?.[1]).toMatchObject({ state: "waiting", nan: false });
+		const single = arrived(4, Number.NaN, {}, { score: Number.NaN });
+		const seen = viewCells(FRAME, grid, single, 4, nobody);
+		expect(seen.rows[2]?.[1]).toMatchObject({ state: "value", nan: true });
+		const after = gridOf(4, () => Number.NaN);
+		const carried = carryOver(NONE, told, after);
+		expect(carried.get("0,3")?.generation).toBe(3);
+		expect(carried.has("1,3")).toBe(false);
+	});
+
 	it("tells empty from waiting cells", () => {
 		const view = viewCells(FRAME, grid, NONE, 3, (layer) => layer === 1);
 		expect(view.rows[3]?.[0]?.state).toBe("empty");

@@ -128,6 +128,7 @@ export function gridOf(
 		layers: LAYERS,
 		tokens: TOKENS,
 		constructed: [],
+		nan: [],
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
 			...recoveries.map((recovery) => 0.8 * recovery),
@@ -230,6 +231,7 @@ export const LOOK: Look = {
 		old: "value for earlier settings",
 		constructed: "1 by construction",
 		negligible: "not distinguishable from 0",
+		nan: "the score is not a number",
 	},
 	captions: {
 		"recovery restore": "How much each state brings back",
@@ -333,6 +335,7 @@ export function fullTraits(): Record<string, unknown> {
 		detail: {},
 		pinned: {},
 		steps: { undo: false, redo: false },
+		doing: "",
 		curve: {
 			generation: 3,
 			factors: [0, 5, 10],

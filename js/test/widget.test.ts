@@ -85,13 +85,15 @@ describe("a view", () => {
 			const names = Object.keys(fullTraits());
 			const host = createHost(Object.fromEntries(names.map((n) => [n, empty])));
 			const { find, get } = await show({}, host);
-			expect(get("blip-trace").textContent).toContain("computing…");
+			await vi.waitFor(() =>
+				expect(get("blip-trace").textContent).toContain("computing …"),
+			);
 			expect(find("error")).toBeNull();
 			for (const [name, value] of Object.entries(fullTraits()))
 				host.put(name, value);
 			await settle();
 			expect(get("answer").textContent).toBe("red");
-			expect(get("blip-trace").textContent).not.toContain("computing…");
+			expect(get("blip-trace").textContent).not.toContain("computing");
 		},
 	);
 
@@ -308,6 +310,19 @@ describe("the question", () => {
 			await settle();
 			expect(field.value).toBe("is it blue?");
 		});
+	});
+
+	it("stays where an older one is refused after it was asked", async () => {
+		const { host, get } = await show();
+		const field = get<HTMLInputElement>("question");
+		for (const asked of ["is it blu?", "is it gren?"]) {
+			await type(field, asked);
+			await key(field, "Enter");
+		}
+		host.put("error", "too long");
+		host.put("question", "what color ?");
+		await settle();
+		expect(field.value).toBe("is it gren?");
 	});
 
 	it("that was taken does not come back with the error of something else", async () => {

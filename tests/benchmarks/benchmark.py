@@ -26,7 +26,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, demo_samples, trace_dataset
 from blip_trace_widget.admission import check_parts, prove
-from blip_trace_widget.calls import Computing
+from blip_trace_widget.computing import Computing
 from blip_trace_widget.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -110,10 +110,10 @@ def plain_squares(tracer, chosen, samples, batch):
         log-probabilities of the answer, (samples, squares).
     """
     model, noise = tracer.model, tracer.corruption
-    ids = torch.tensor([tracer.bases.question_ids], device=model.device)
+    ids = torch.tensor([tracer.case.bases.question_ids], device=model.device)
     start = torch.tensor([[model.start_id]], device=model.device)
-    (answer,) = tracer.bases.answer_ids
-    clean = tracer.bases.image.clean_tokens
+    (answer,) = tracer.case.bases.answer_ids()
+    clean = tracer.case.bases.image.clean_tokens()
     noisy = clean * (1 + noise.factor * noise.bank(*clean.shape).to(clean.device))
     scores = []
     for sample in samples:
@@ -191,10 +191,10 @@ def timings(model, device, rounds, quick, row):
     """Everything that is timed."""
     tracer = subject(model, 1)
     cells = tracer.model.layers * len(tracer.question_tokens)
-    ids = torch.tensor([tracer.bases.question_ids], device=device)
+    ids = torch.tensor([tracer.case.bases.question_ids], device=device)
     decoder_input = torch.tensor([[model.start_id]], device=device)
     pixels = model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"].to(device)
-    clean = tracer.bases.image.clean_tokens[None]
+    clean = tracer.case.bases.image.clean_tokens()[None]
     noisy = clean * 1.5
     clean_states = model.hf.text_encoder(
         input_ids=ids, encoder_hidden_states=clean, output_hidden_states=True
@@ -258,8 +258,8 @@ def timings(model, device, rounds, quick, row):
     def spell(moved):
         """The noisy answer, if it is one word: the pass that scores gives the word, one more that it ends there."""
         _ = moved.total_effect
-        for _, run in moved.bases.corrupted():
-            moved.runner.greedy(run.encoder.output, 2, first=run.logits[:, 0])
+        for _, run in moved.case.bases.corrupted():
+            moved.case.runner.greedy(run.encoder.output, 2, first=run.logits[:, 0])
 
     slide.factor = 1.0
     seconds, ratio = beside_text_pass(slide(lambda moved: moved.total_effect))
@@ -382,7 +382,7 @@ def dataset_timings(model, device, noise_samples, row):
 
     def alone(picture):
         tracer = Tracer(model, picture, one.question, "red", corruption=noise, metric="kl_divergence")
-        vit.append(clock(lambda: tracer.bases.image.clean_tokens, device))
+        vit.append(clock(lambda: tracer.case.bases.image.clean_tokens(), device))
         grid.append(clock(tracer.trace, device))
 
     def together():

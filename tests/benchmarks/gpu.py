@@ -106,12 +106,12 @@ def details(model, device):
 
     tracer = subject(model, 10)
     pixels = model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"].to(device)
-    ids = torch.tensor([tracer.bases.question_ids], device=device)
+    ids = torch.tensor([tracer.case.bases.question_ids], device=device)
     start = torch.tensor([[model.start_id]], device=device)
     cells = model.layers * len(tracer.question_tokens)
     row("(a) the paper's algorithm", clock(lambda: paper_cell(model, pixels, ids, start, 5, 3), device, 3) * cells)
     row("the ViT's pass", clock(lambda: model.embed_image(tracer.image), device, 3))
-    noise, shape = tracer.corruption, tracer.bases.image.clean_tokens.shape
+    noise, shape = tracer.corruption, tracer.case.bases.image.clean_tokens().shape
     row("noise of ten samples, drawn on the CPU", clock(lambda: noise.bank(*shape), device, 3))
     row("the same, brought to the device", clock(lambda: noise.bank(*shape).to(device), device, 3))
     row("a look whether the weights are the same", clock(model._watch.look, device, 5))

@@ -9,9 +9,11 @@ interface Props {
 	words: Words;
 	/** Computed for earlier settings. */
 	old: boolean;
+	/** What is done until they are there. */
+	working: string;
 }
 
-export function Answer({ runs, words, old }: Props) {
+export function Answer({ runs, words, old, working }: Props) {
 	const metric = runs?.metric ?? "probability";
 	const bar = (name: "clean" | "corrupted", label: string) => (
 		<div class="bt-run" title={words.explain(name)}>
@@ -38,7 +40,7 @@ export function Answer({ runs, words, old }: Props) {
 				<b data-testid="answer">{runs ? said(runs.clean.answer) : ""}</b>
 				{runs?.given && " (given)"}
 				{runs === null ? (
-					<span class="bt-late">computing…</span>
+					<span class="bt-muted">{working}</span>
 				) : (
 					<span class="bt-muted">
 						{" · "}

@@ -63,6 +63,7 @@ export function Asked(props: Props) {
 				<Answer
 					runs={runs}
 					words={model.words.value}
+					working={model.working.value}
 					old={runs !== null && runs.generation < model.generation.value}
 				/>
 				<Asking closed={setup?.choices["noise"]?.[1] ? "" : closed}>

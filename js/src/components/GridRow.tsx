@@ -33,9 +33,10 @@ export function glow(looks: number | undefined) {
 	return looks ? { "--bt-looks": looks } : undefined;
 }
 
-/** "=" 1 by construction, a dot for what cannot be told from 0, a dash where the shown quantity is not defined. */
+/** "=" 1 by construction, a dot for what cannot be told from 0, a cross for no number, a dash for what is not defined. */
 function markOf(cell: Cell, value: number): string {
 	if (cell.state === "empty" || cell.state === "waiting") return "";
+	if (cell.nan) return "×";
 	if (cell.constructed) return "=";
 	if (Number.isNaN(value)) return "–";
 	return cell.negligible ? "•" : "";
@@ -76,6 +77,7 @@ function drawRow(props: Props) {
 						data-layer={cell.layer}
 						data-position={cell.position}
 						data-state={cell.state}
+						data-nan={cell.nan || undefined}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}

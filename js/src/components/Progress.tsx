@@ -6,6 +6,8 @@ import type { Running } from "../model";
 interface Props {
 	running: Running | null;
 	view: GridView | null;
+	/** What is done before the grid can be filled. */
+	working: string | null;
 	/** Why nothing can be asked, else "". */
 	closed: string;
 	enabled: boolean;
@@ -48,7 +50,9 @@ export function Progress(props: Props) {
 				{running === null ? "Trace all" : "Stop"}
 			</button>
 			{running === null ? (
-				<span class="bt-track" />
+				<span class="bt-track bt-working" data-testid="working">
+					{props.working}
+				</span>
 			) : (
 				<span
 					class="bt-track bt-running"

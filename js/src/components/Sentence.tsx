@@ -22,7 +22,8 @@ function outcomeFromGrid(
 	const view = model.view.value;
 	if (cell === undefined || rest.length > 0 || view === null) return null;
 	const known = cellOf(view, cell);
-	if (known === undefined || Number.isNaN(known.values.score)) return null;
+	if (!known || known.state === "empty" || known.state === "waiting")
+		return null;
 	return {
 		...asked,
 		...known.values,

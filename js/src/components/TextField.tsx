@@ -21,12 +21,12 @@ interface Props {
 export function TextField(props: Props) {
 	const { label, value, testid, placeholder, explain, hint } = props;
 	const [draft, setDraft] = useState<string | null>(null);
-	/** What was committed, and the value that it replaced. */
-	const asked = useRef(["", ""]);
+	/** What was committed, the value that it replaced, and the one before: the kernel may have refused that first. */
+	const asked = useRef<string[]>([]);
 	// A new value from elsewhere (an example, the kernel) replaces one that was typed but never committed.
 	useEffect(() => {
-		const [typed = "", before] = asked.current;
-		setDraft(props.error && value === before ? typed : null);
+		const [typed = "", ...before] = asked.current;
+		setDraft(props.error && before.includes(value) ? typed : null);
 	}, [value]);
 
 	const changed = draft !== null && draft.trim() !== value;
@@ -34,7 +34,7 @@ export function TextField(props: Props) {
 		const typed = draft?.trim() ?? value;
 		if (typed === value) setDraft(null);
 		else {
-			asked.current = [typed, value];
+			asked.current = [typed, value, asked.current[1] ?? value];
 			props.onCommit(typed);
 		}
 	}

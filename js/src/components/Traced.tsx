@@ -71,9 +71,7 @@ export function Traced({ model, session, theme }: Props) {
 				</p>
 			</div>
 			{view === null ? (
-				<div class="bt-nogrid">
-					<span class="bt-late">computing…</span>
-				</div>
+				<div class="bt-nogrid bt-muted">{model.working.value}</div>
 			) : (
 				<div
 					class="bt-scroll"
@@ -134,6 +132,7 @@ export function Traced({ model, session, theme }: Props) {
 			<Progress
 				running={model.running.value}
 				view={view}
+				working={view && model.working.value}
 				closed={model.closed.value}
 				enabled={model.runs.value !== null && view !== null}
 				onTrace={session.traceAll}

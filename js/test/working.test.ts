@@ -1,0 +1,71 @@
+// @vitest-environment happy-dom
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { createModel } from "../src/model";
+import { createHost, fullTraits, RUNS } from "./host";
+import { open, settle } from "./view";
+
+const LATE = { generation: 4, doing: "embedding the picture" };
+
+describe("what is being done", () => {
+	beforeEach(() => {
+		vi.useFakeTimers();
+	});
+	afterEach(() => {
+		vi.useRealTimers();
+	});
+
+	const begun = (traits: Record<string, unknown> = LATE) => {
+		const host = createHost(fullTraits());
+		const model = createModel(host);
+		for (const [name, value] of Object.entries(traits)) host.put(name, value);
+		return { host, model };
+	};
+
+	it("is said once it takes a while, with the seconds from the first on", () => {
+		const { model } = begun();
+		vi.advanceTimersByTime(299);
+		expect(model.working.value).toBe("");
+		vi.advanceTimersByTime(1);
+		expect(model.working.value).toBe("embedding the picture …");
+		vi.advanceTimersByTime(1000);
+		expect(model.working.value).toBe("embedding the picture … 1 s");
+		vi.advanceTimersByTime(11_000);
+		expect(model.working.value).toBe("embedding the picture … 12 s");
+	});
+
+	it("goes on to the next step at once, and ends with the runs", () => {
+		const { host, model } = begun();
+		vi.advanceTimersByTime(2000);
+		host.put("doing", "answering");
+		expect(model.working.value).toBe("answering …");
+		host.put("runs", { ...RUNS, generation: 4 });
+		expect(model.working.value).toBe("");
+		vi.advanceTimersByTime(5000);
+		expect(model.working.value).toBe("");
+	});
+
+	it.each([
+		["it is done at once", { ...LATE, runs: { ...RUNS, generation: 4 } }],
+		["it failed", { ...LATE, error: "boom" }],
+	])("is not said where %s", (_, traits) => {
+		const { model } = begun(traits);
+		vi.advanceTimersByTime(5000);
+		expect(model.working.value).toBe("");
+	});
+});
+
+describe("a new picture", () => {
+	it("is told of beside the numbers of the old one", async () => {
+		const { host, get } = await open();
+		const bars = get("bars").outerHTML;
+		for (const [name, value] of Object.entries(LATE)) host.put(name, value);
+		await vi.waitFor(() =>
+			expect(get("working").textContent).toBe("embedding the picture …"),
+		);
+		expect(get("bars").textContent).not.toBe("");
+		host.put("runs", { ...RUNS, generation: 4 });
+		await settle();
+		expect(get("working").textContent).toBe("");
+		expect(get("bars").outerHTML).toBe(bars);
+	});
+});
