@@ -30,6 +30,8 @@ UNTOUCHED: dict[str, Any] = {
     "limit": 0.0,
     "example": -1,
     "error": "",
+    "doing": "",
+    "difference": False,
     "detail": {},
     "pinned": {},
     "picture_map": {},
