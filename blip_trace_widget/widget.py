@@ -492,7 +492,7 @@ class TraceWidget(Asking):
             return None
         data, metadata = bundle
         self._conductor.wait(STILL_SECONDS)
-        still = self._drawn("light", thumbnail=True)
+        still = self._drawn("light", thumbnail=True, note=KEEP)
         if len(still) <= STILL_BYTES:
             data["image/svg+xml"] = still
             drawn = raster.png(still)
@@ -512,7 +512,7 @@ class TraceWidget(Asking):
             ]
         return "\n".join(lines)
 
-    def _drawn(self, theme: str, *, thumbnail: bool = False) -> str:
+    def _drawn(self, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
         shown = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
         with self._conductor.lock:
             return drawing.svg(
@@ -523,6 +523,7 @@ class TraceWidget(Asking):
                     self.picture_map, self.opacity, self.tracer.model.grid, self._marked(), self.region
                 ),
                 theme=theme,
+                note=note,
             )
 
 

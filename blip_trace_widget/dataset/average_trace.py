@@ -116,7 +116,7 @@ def _align(data: DatasetTrace, block: str, site: str) -> str:
 def _scene(data: DatasetTrace, group: str, one: Scene, means: dict[tuple[str, str], MeanTrace]) -> Scene:
     """What stands beside the average; what all samples have in common is taken from one."""
     table, mean, metric = data.traced, next(iter(means.values())), one.inputs["metric"]
-    question = f"average of {len(table)}{f' “{group}”' if group else ''} questions"
+    question = f"average of {len(table)}{f' “{group}”' if group else ''} question{'s'[: len(table) != 1]}"
     roles = {block: list(mean.roles) for (block, _), mean in means.items()}
     blocks: list[protocol.BlockInfo] = []
     for block in one.setup["blocks"]:

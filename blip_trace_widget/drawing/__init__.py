@@ -47,6 +47,7 @@ def svg(
     settings_line: str = "",
     marks: Marks | None = None,
     theme: str = "light",
+    note: str = "",
 ) -> str:
     """Draw the figure.
 
@@ -64,6 +65,7 @@ def svg(
         settings_line: how the input was damaged, in a few words.
         marks: what lies over the picture.
         theme: ``"light"`` or ``"dark"``.
+        note: what else there is to say, at the foot of the left column.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -87,6 +89,8 @@ def svg(
     frame = sheet.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
     divide = sheet.rect(DIVIDE, 1, 1, 0, "line")
     bottom = _asked(sheet, runs, question, picture, settings_line, marks)
+    if note:
+        bottom = sheet.paragraph(LEFT, bottom + 30, [(note, False)], LEFT_WIDTH, 12, "muted") - 14
 
     y = 16.0
     if cells is not None:
