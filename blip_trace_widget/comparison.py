@@ -1,7 +1,8 @@
 """A grid that is kept, and the one in view less that one: what "compare with…" shows.
 
 For: seeing what another noise factor, site, head, direction or question changes, cell by cell, in place of the values.
-Cost: until a grid is kept, nothing; then the statistics of one difference, some milliseconds, whenever a grid is shown.
+Cost: until a grid is kept, nothing; then the statistics of one difference whenever a grid is shown: some milliseconds,
+0.3 s for 577 x 12 cells of 200 samples.
 Ends: at the trait ``compared``. The numbers are `blip_trace_widget.differences`', when they are shown is up to
 `blip_trace_widget.stage`, and drawing them is the front end's.
 """

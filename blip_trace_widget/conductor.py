@@ -32,7 +32,8 @@ from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.painter import Painter
 from blip_trace_widget.results import Trace
-from blip_trace_widget.stage import Screen, Stage, trace_of
+from blip_trace_widget.screen import Screen
+from blip_trace_widget.stage import Stage, trace_of
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.update_job import Request, UpdateJob

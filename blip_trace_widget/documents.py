@@ -54,7 +54,7 @@ def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
     return makers[name]()
 
 
-def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False) -> str:
+def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
     with widget._conductor.lock:
         differences = widget.compared.get("differences") if widget.difference else None
@@ -67,6 +67,7 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False) -> str:
                 widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
             ),
             theme=theme,
+            note=note,
         )
 
 
@@ -91,7 +92,7 @@ def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
     For where no widget can be drawn: previews of notebooks, terminals.
     """
     widget._conductor.wait(STILL_SECONDS)
-    made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True)
+    made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
     if len(picture) <= most:
         made["image/svg+xml"] = picture
         png = raster.png(picture)

@@ -26,8 +26,8 @@ from blip_trace_widget.lock import Lock
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results import Trace
 from blip_trace_widget.run import Effect
+from blip_trace_widget.screen import Screen
 from blip_trace_widget.snapshot import Snapshot
-from blip_trace_widget.stage import Screen
 from blip_trace_widget.still import snapshot_of
 
 #: Why something cannot be asked.

@@ -24,8 +24,7 @@ from blip_trace_widget.checks import fits
 
 PROTOCOL_VERSION = 4
 
-#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or
-#: not a number).
+#: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
 

@@ -10,9 +10,8 @@ lock.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Trace
 from blip_trace_widget.run import Effect, Run, Top
+from blip_trace_widget.screen import Screen
 from blip_trace_widget.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -51,22 +51,6 @@ class Spelled(NamedTuple):
     def shares(self, words: Sequence[str]) -> list[float]:
         """Probability of each of these words."""
         return [float(self.run.distribution[index]) for index in self.ids(words)]
-
-
-class Screen(Protocol):
-    """Where results are shown; called under the conductor's lock, from any thread."""
-
-    def show_traits(self, **state: Any) -> None:
-        """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""
-
-    def together(self) -> AbstractContextManager[Any]:
-        """What is shown inside appears at once."""
-
-    def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Pass on what goes by: cells, progress, the end of a request."""
-
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
-        """Show what is asked; `mended` where some of what was asked was refused."""
 
 
 class Stage:

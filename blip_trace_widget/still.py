@@ -30,6 +30,8 @@ UNTOUCHED: dict[str, Any] = {
     "limit": 0.0,
     "example": -1,
     "error": "",
+    "doing": "",
+    "difference": False,
     "detail": {},
     "pinned": {},
     "picture_map": {},
@@ -97,6 +99,7 @@ def html(trace: Trace) -> str:
         "look": figure.look(),
         "setup": figure.setup(snapshot),
         "picture": snapshot.picture,
+        "other_picture": snapshot.other_picture,
         "grid": figure.grid(trace, 0),
         "square": square_for(snapshot.patches),
     }

@@ -102,6 +102,7 @@ class UpdateJob:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
             tracer.prepare(job.cancelled, lambda step: self._stage.screen.show_traits(doing=wording.STEPS[step]))
+            _ = tracer.snapshot  # made here: not under our lock, for it waits for the model's
             version = tracer.model.version
             sheet = self.sheet_of(tracer)
             with self._desk.lock:

@@ -207,6 +207,15 @@ def test_it_is_kept_as_page_picture_numbers_and_code(widget, tmp_path, dataset):
     assert made["widget"].group == "color"
 
 
+def test_an_average_that_is_saved_is_shown_as_it_was(widget, tmp_path):
+    widget.trace.save(tmp_path / "average")
+    again = TraceWidget.from_trace(tmp_path / "average")
+    assert {**again.runs, "generation": 0} == {**widget.runs, "generation": 0}
+    assert again.setup["blocks"] == widget.setup["blocks"]
+    assert (again.question, again.picture) == (widget.question, widget.picture)
+    again.close()
+
+
 def test_other_folders_are_refused(tmp_path):
     for given, told in ((tmp_path, "no folder that trace_dataset wrote"), (3, "expected a path or a DatasetTrace")):
         with pytest.raises((TypeError, ValueError), match=told):

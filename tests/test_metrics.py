@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Trace, Tracer, examples
+from blip_trace_widget.choices import METRIC_NAMES
 from blip_trace_widget.drawing.words import is_negligible
 from blip_trace_widget.metrics import METRICS, Target, as_metric
 from blip_trace_widget.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
@@ -19,6 +20,10 @@ SCORES = st.floats(-5, 5, allow_subnormal=False)
 
 def logits(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 3
+
+
+def test_every_metric_that_can_be_named_is_there():
+    assert tuple(METRICS) == METRIC_NAMES
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])

@@ -4,9 +4,24 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
-from blip_trace_widget import DatasetTrace, TraceWidget, load_trace, recording
+from blip_trace_widget import (
+    DatasetTrace,
+    GaussianNoise,
+    TraceWidget,
+    demo_samples,
+    load_trace,
+    recording,
+    trace_dataset,
+)
+from blip_trace_widget.dataset import store
 
 FILES = Path(__file__).parent / "data" / "0.1.0"
 
@@ -90,3 +105,87 @@ def test_a_data_set_loads_and_shows_its_average_and_every_sample(values):
         widget.selection = [(5, 2)]
         check(widget, shown)
     widget.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["trace", "recording"])
+def test_a_damaged_old_file_is_refused_or_read_and_never_more(tmp_path_factory, name, data):
+    whole = (FILES / f"{name}.safetensors").read_bytes()
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    broken = tmp_path_factory.mktemp("broken") / "trace"
+    broken.write_bytes(bytes(damaged))
+    try:
+        traces = recording.load(broken)
+    except ValueError:
+        return
+    assert all(np.shape(trace.samples)[2] == len(trace.tokens) for trace in traces)
+
+
+@pytest.mark.parametrize(
+    ("place", "to"),
+    [
+        (("scenes",), []),
+        (("scenes", 0), None),
+        (("scenes", 0, "setup", "blocks"), "all"),
+        (("scenes", 0, "setup", "blocks", 0, "name"), "../../etc"),
+        (("scenes", 0, "setup"), {"version": 1}),
+        (("scenes", 0, "inputs", "question"), None),
+        (("scenes", 0, "inputs", "metric"), "loss"),
+        (("scenes", 0, "runs", "clean"), [1]),
+        (("scenes", 0, "runs", "bars", "words"), ["one"]),
+        (("scenes", 0, "curve"), {"factors": "many"}),
+        (("traces", 0, "settings", "corruption"), {"type": "__import__"}),
+        (("traces", 0, "scene"), 99),
+    ],
+)
+def test_json_of_an_old_file_that_does_not_fit_is_refused(tmp_path, place, to):
+    with safe_open(FILES / "recording.safetensors", framework="numpy") as file:
+        told = json.loads(file.metadata()["blip_trace_widget.recording"])
+    at = told
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = to
+    arrays = load_file(FILES / "recording.safetensors")
+    save_file(arrays, tmp_path / "bad", metadata={"blip_trace_widget.recording": json.dumps(told)})
+    with pytest.raises(ValueError, match=r"damaged or no saved|it lacks"):
+        recording.load(tmp_path / "bad")
+
+
+def test_an_old_file_saved_again_shows_the_same(values, tmp_path):
+    recording.save(recording.load(FILES / "recording.safetensors"), tmp_path / "again")
+    widget = TraceWidget.from_trace(tmp_path / "again")
+    widget.block = "answer_decoder"
+    widget.site = "mlp"
+    widget.selection = [(2, 0)]
+    check(widget, values["recording"]["shown"][0])
+    widget.close()
+
+
+def test_what_the_first_files_lack_is_not_asked_for(tmp_path):
+    """Before there were scenes, a trace was saved without one."""
+    with safe_open(FILES / "trace.safetensors", framework="numpy") as file:
+        told = json.loads(file.metadata()["blip_trace_widget.trace"])
+    del told["scene"]
+    arrays = {name: array for name, array in load_file(FILES / "trace.safetensors").items() if "picture" not in name}
+    save_file(arrays, tmp_path / "old", metadata={"blip_trace_widget.trace": json.dumps(told)})
+    assert load_trace(tmp_path / "old").snapshot is None
+
+
+def test_an_old_folder_is_gone_on_with(demo, tmp_path):
+    def trace(count):
+        noise = GaussianNoise(samples=2)
+        return trace_dataset(
+            demo_samples(count), demo, tmp_path / "out", corruption=noise, progress=False, batch_size=2
+        )
+
+    trace(2)
+    place, settings_ = store.part(tmp_path / "out", "samples", 0), tmp_path / "out" / "dataset.json"
+    table = parquet.read_table(place)
+    parquet.write_table(table.drop_columns(["snapshot"]).append_column("scene", pa.nulls(2, pa.string())), place)
+    settings_.write_text(json.dumps({**json.loads(settings_.read_text("utf-8")), "version": 1}), "utf-8")
+    found = trace(4)
+    assert [found.traces(number)[0].snapshot is None for number in range(4)] == [True, True, False, False]
+    assert json.loads(settings_.read_text("utf-8"))["version"] == store.VERSION

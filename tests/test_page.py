@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from blip_trace_widget import TraceWidget, documents, figure
+from blip_trace_widget import GaussianNoise, TraceWidget, documents, figure
 from blip_trace_widget.pictures import SHOWN_SIDE
 
 
@@ -73,6 +73,28 @@ def test_a_recording_is_played_at_all_its_factors(tracer, tmp_path):
     shown.close()
     tracer.trace().save_html(tmp_path / "trace.html")
     assert "answer" in (tmp_path / "trace.html").read_text("utf-8")
+
+
+def without_generations(value):
+    if isinstance(value, dict):
+        return {name: without_generations(each) for name, each in value.items() if name != "generation"}
+    return [without_generations(each) for each in value] if isinstance(value, list) else value
+
+
+def test_a_trace_is_drawn_as_a_widget_would(tracer, tmp_path):
+    """By other hands: the trace from its snapshot, the widget from its traits."""
+    corruption = GaussianNoise(2.0, "additive", samples=3, seed=1, region=np.tri(8, dtype=bool))
+    region = tracer.with_corruption(corruption)
+    for trace in (region.trace("answer_decoder", "mlp", direction="disrupt"), tracer.trace(window=2)):
+        shown = TraceWidget.from_trace(trace)
+        for source, name in ((trace, "trace"), (shown, "widget")):
+            source.save_html(tmp_path / f"{name}.html")
+            source.export(tmp_path / f"{name}.svg", theme="dark")
+        shown.close()
+        assert (tmp_path / "trace.svg").read_text("utf-8") == (tmp_path / "widget.svg").read_text("utf-8")
+        drawn, played = ((tmp_path / f"{name}.html").read_text("utf-8") for name in ("trace", "widget"))
+        assert without_generations(saved(drawn)) == without_generations(saved(played))
+        assert drawn.partition("saved")[0] == played.partition("saved")[0]
 
 
 def test_every_format_is_what_its_name_says(widget, tracer, tmp_path):

@@ -21,6 +21,7 @@ GOOD = [
     {"type": "image", "id": 5},
     {"type": "other_image", "id": 6},
     {"type": "pin", "id": 7, "on": True},
+    {"type": "compare", "id": 11, "on": True},
     {"type": "step", "id": 8, "back": False},
     {"type": "look", "id": 9, "first": 0, "last": 20},
     {"type": "export", "id": 10, "format": "csv", "theme": "dark"},

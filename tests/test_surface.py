@@ -276,6 +276,7 @@ def test_a_closed_widget_says_so(demo, example, tmp_path):
         widget.undo,
         widget.redo,
         widget.pin,
+        widget.compare,
         widget.stop,
         widget.wait,
         lambda: widget.save_html(tmp_path / "a.html"),

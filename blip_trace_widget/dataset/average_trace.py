@@ -120,7 +120,7 @@ def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[tuple[s
     return replace(
         one,
         picture=_sheet(data),
-        question=f"average of {len(table)}{f' “{group}”' if group else ''} questions",
+        question=f"average of {len(table)}{f' “{group}”' if group else ''} question{'s'[: len(table) != 1]}",
         given_answer=None,
         foil=None,
         corruption=data.settings["corruption"],

@@ -207,7 +207,7 @@ class DatasetWidget(TraceWidget):
             "title": self._data.summary,
             "rows": [self._row(row) for _, row in found.iloc[start : start + PAGE].iterrows()],
             "first": start,
-            "size": PAGE,
+            "size": min(PAGE, len(self._data.samples)),  # of a small data set the list is no higher than it need be
             "found": len(found),
             "groups": [name for name in self._data.groups if name],
             "orders": list(ORDERS),

@@ -49,6 +49,7 @@ def svg(
     marks: Marks | None = None,
     theme: str = "light",
     difference: Payload | None = None,
+    note: str = "",
 ) -> str:
     """Draw the figure.
 
@@ -67,6 +68,7 @@ def svg(
         marks: what lies over the picture.
         theme: ``"light"`` or ``"dark"``.
         difference: `blip_trace_widget.protocol.GridDifference` of the grid, drawn in place of its values.
+        note: what else there is to say, at the foot of the left column.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -94,6 +96,8 @@ def svg(
     frame = sheet.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
     divide = sheet.rect(DIVIDE, 1, 1, 0, "line")
     bottom = _asked(sheet, runs, question, picture, settings_line, marks)
+    if note:
+        bottom = sheet.paragraph(LEFT, bottom + 30, [(note, False)], LEFT_WIDTH, 12, "muted") - 14
 
     y = 16.0
     if cells is not None:

@@ -242,12 +242,15 @@ class Heatmap:
             x, y = self._corner(cell)
             fill = self.scale.color(sheet.theme, float(self.shown[cell])) if self.cells.known(cell) else hatch
             names: dict[str, Any] = {"class": "bt-cell", "data-layer": cell[0], "data-position": cell[1]}
+            if self.cells.nan[cell]:
+                fill = "ground"
+                names |= {"stroke": "muted", "stroke_dasharray": "3 2"}
             box = sheet.rect(
                 x, y, self.wide, self.high, fill, boxes, rx=min(3.0, self.wide / 4, self.high / 4), **names
             )
             sheet.add("title", box, self.cells.told(cell, self.metric))
             if mark := self.cells.mark(cell, self.show):
-                color = "muted" if pale else mark_on(fill)
+                color = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
                 _mark(sheet, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)
 
     def _outlines(self, outlined: Sequence[Cell]) -> None:

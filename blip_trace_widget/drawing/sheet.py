@@ -50,7 +50,8 @@ class Sheet:
         self._colors = named | between
         self.root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "width": _text(width), "role": "img"})
         self.root.set("font-family", "system-ui, sans-serif")
-        self.root.set("style", "font-variant-numeric: tabular-nums")
+        # As wide as it is drawn, and no wider than the page that it is put into.
+        self.root.set("style", "max-width: 100%; height: auto; font-variant-numeric: tabular-nums")
 
     def add(self, tag: str, inside: ET.Element | None = None, said: str | None = None, /, **more: object) -> ET.Element:
         """Add an element.

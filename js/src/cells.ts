@@ -2,13 +2,23 @@
 // Pure functions; which cell is old is decided by its generation alone.
 
 import { toFloats } from "./binary";
-import { CELL_FIELDS, type Grid } from "./protocol";
+import {
+	CELL_FIELDS,
+	DIFFERENCE_FIELDS,
+	type Grid,
+	type GridDifference,
+} from "./protocol";
 import type { Axes, CellIndex, Show } from "./traits";
 
 export type CellState = "empty" | "waiting" | "value" | "old";
 
 /** The values of one cell, by the kernel's names; NaN = not computed, or not a number. */
-export type CellValues = Readonly<Record<(typeof CELL_FIELDS)[number], number>>;
+export type CellValues = Readonly<
+	Record<(typeof CELL_FIELDS)[number], number> & {
+		/** Of a difference. */
+		score_stderr?: number;
+	}
+>;
 
 /** Which states are patched, and how: values of another view mean something else. */
 export interface ViewOf {
@@ -56,6 +66,8 @@ export interface GridFrame extends ViewOf {
 }
 
 export interface GridView extends GridFrame {
+	/** Of a difference: what sets the two grids apart. */
+	readonly between?: string;
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -74,18 +86,25 @@ export function key(layer: number, position: number): string {
 const keys = (cells?: readonly CellIndex[]) =>
 	new Set(cells?.map(([layer, position]) => key(layer, position)));
 
-/** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
-export function readCell(
+function readFields<T extends string>(
+	names: readonly T[],
 	floats: ArrayLike<number>,
 	count: number,
 	index: number,
-): CellValues {
-	const values = CELL_FIELDS.map((name, field) => [
+): Record<T, number> {
+	const values = names.map((name, field) => [
 		name,
 		floats[field * count + index] ?? Number.NaN,
 	]);
 	return Object.fromEntries(values);
 }
+
+/** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
+export const readCell = (
+	floats: ArrayLike<number>,
+	count: number,
+	index: number,
+): CellValues => readFields(CELL_FIELDS, floats, count, index);
 
 /** What is known of a cell that is not computed. */
 export const NOTHING = readCell([], 0, 0);
@@ -163,6 +182,44 @@ export function viewCells(
 	};
 }
 
+/** A grid less the one that is kept, in place of its values; null where the two cannot be compared. */
+export function differenceOf(
+	view: GridView,
+	told: GridDifference,
+	show: Show,
+	generation: number,
+): GridView | null {
+	const count = view.layers * view.tokens.length;
+	const floats = toFloats(told.values);
+	if (floats?.length !== count * DIFFERENCE_FIELDS.length) return null;
+	const test =
+		show === "indirect_effect"
+			? "significant"
+			: (`${show}_significant` as const);
+	const cell = (plain: Cell): Cell => {
+		const { layer, position, nan } = plain;
+		const index = layer * view.tokens.length + position;
+		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
+		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
+		if (nan || !Number.isNaN(values.score))
+			state = told.generation < generation ? "old" : "value";
+		return {
+			layer,
+			position,
+			state,
+			values,
+			negligible: values[test] === 0,
+			constructed: false,
+			nan,
+		};
+	};
+	return {
+		...view,
+		between: told.text,
+		rows: view.rows.map((row) => row.map(cell)),
+	};
+}
+
 /** The cells beside a new trait: what the older one knew stays, as old, until it is replaced cell by cell. */
 export function carryOver(
 	fresh: Fresh,
@@ -192,6 +249,7 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 	return (
 		a.state === b?.state &&
 		a.constructed === b.constructed &&
+		a.negligible === b.negligible &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }

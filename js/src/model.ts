@@ -13,6 +13,7 @@ import {
 import { toFloats } from "./binary";
 import {
 	carryOver,
+	differenceOf,
 	type Fresh,
 	fits,
 	type GridFrame,
@@ -27,7 +28,12 @@ import {
 import { percent } from "./format";
 import type { HostModel } from "./host";
 import type { PatchMap } from "./patches";
-import type { AttentionEvent, BlockInfo, Detail } from "./protocol";
+import type {
+	AttentionEvent,
+	BlockInfo,
+	Detail,
+	GridDifference,
+} from "./protocol";
 import {
 	type CellIndex,
 	type Inputs,
@@ -85,6 +91,10 @@ export interface Model extends Signals<Traits> {
 	readonly words: ReadonlySignal<Words>;
 	readonly blockInfo: ReadonlySignal<BlockInfo | null>;
 	readonly view: ReadonlySignal<GridView | null>;
+	/** What the kernel says of the grid in view beside the one that is kept, if it does. */
+	readonly told: ReadonlySignal<GridDifference | null>;
+	/** The same grid with differences in place of its values, where they are wanted and there are any. */
+	readonly differing: ReadonlySignal<GridView | null>;
 	readonly selected: ReadonlySignal<readonly CellIndex[]>;
 	/** The patches that are selected: of the picture, or of the image encoder's grid. */
 	readonly marked: ReadonlySignal<readonly CellIndex[]>;
@@ -184,6 +194,22 @@ export function createModel(host: HostModel): Model {
 		);
 		previous = reuseRows(next, previous);
 		return previous;
+	});
+
+	const told = computed(
+		() =>
+			traits.compared.value?.differences.find(
+				(each) => frame.value !== null && sameView(each, frame.value),
+			) ?? null,
+	);
+	let differed: GridView | null = null;
+	const differing = computed(() => {
+		if (!traits.difference.value || !told.value || !view.value) return null;
+		const { value: show } = traits.show;
+		const { value: generation } = traits.generation;
+		const next = differenceOf(view.value, told.value, show, generation);
+		differed = next && reuseRows(next, differed);
+		return differed;
 	});
 
 	const inFrame = ([layer, position]: CellIndex) =>
@@ -340,6 +366,8 @@ export function createModel(host: HostModel): Model {
 		words,
 		blockInfo,
 		view,
+		told,
+		differing,
 		selected,
 		pointedCell,
 		pointedPatch,

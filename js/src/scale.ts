@@ -35,7 +35,7 @@ function shownValues(view: GridView | null, show: Show): number[] {
 		.filter(Number.isFinite);
 }
 
-/** `falling`: a score that rises with the damage, so that a negative effect restores; `fixed`: limits to keep to, 0 = none. */
+/** A difference has a scale of its own. `falling`: a score that rises with the damage, so that a negative effect restores; `fixed`: limits to keep to, 0 = none. */
 export function fitScale(
 	view: GridView | null,
 	show: Show,
@@ -45,7 +45,7 @@ export function fitScale(
 	const values = shownValues(view, show);
 	const largest =
 		fixed || roundUp(values.reduce((m, v) => Math.max(m, Math.abs(v)), 0));
-	if (show === "score") {
+	if (show === "score" && !view?.between) {
 		const negative = values.some((value) => value < 0);
 		const positive = values.length === 0 || values.some((value) => value > 0);
 		return {

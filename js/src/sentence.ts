@@ -143,9 +143,22 @@ export function toText(pieces: readonly Piece[]): string {
 }
 
 /** The values of one cell by name, in the order of `SHOWN`. */
-export function cellValues(cell: Cell, metric: string): [string, string][] {
+export function cellValues(
+	cell: Cell,
+	metric: string,
+	between = "",
+): [string, string][] {
 	const { values } = cell;
 	if (Number.isNaN(values.score)) return [];
+	if (between !== "")
+		return [
+			[
+				"recovery",
+				points("probability", values.recovery, values.recovery_stderr),
+			],
+			["indirect effect", plain(values.indirect_effect, values.stderr)],
+			["score", points(metric, values.score, values.score_stderr)],
+		];
 	return [
 		["recovery", percent(values.recovery, values.recovery_stderr)],
 		["indirect effect", plain(values.indirect_effect, values.stderr)],
@@ -153,12 +166,17 @@ export function cellValues(cell: Cell, metric: string): [string, string][] {
 	];
 }
 
-/** What there is to say about one cell beside its values. */
-export function cellNotes(cell: Cell, { explain }: Words): string[] {
+/** What there is to say about one cell beside its values; of a difference, of which grids it is. */
+export function cellNotes(cell: Cell, { explain }: Words, between = "") {
+	const { state } = cell;
 	let special = cell.negligible ? "negligible" : "";
 	if (cell.constructed) special = "constructed";
 	if (cell.nan) special = "nan";
-	return [explain(cell.state), explain(special)].filter((note) => note !== "");
+	return [
+		between,
+		explain(between && state === "empty" ? "lacking" : state),
+		explain(special),
+	].filter((note) => note !== "");
 }
 
 /** What a screen reader says of a cell: where it is, the shown value, and what is special. */
@@ -168,10 +186,11 @@ export function cellLabel(
 	metric: string,
 	show: Show,
 	words: Words,
+	between = "",
 ): string {
 	const place = `layer ${cell.layer}, ${tokens[cell.position] ?? ""}`;
-	const named = cellValues(cell, metric)[SHOWN.indexOf(show)];
+	const named = cellValues(cell, metric, between)[SHOWN.indexOf(show)];
 	const value = named?.join(" ") ?? "";
 	const told = [place, value].filter((part) => part !== "").join(": ");
-	return [told, ...cellNotes(cell, words)].join("; ");
+	return [told, ...cellNotes(cell, words, between)].join("; ");
 }

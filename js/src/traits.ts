@@ -2,6 +2,7 @@
 // misshapen into "not there yet", so that nothing further in has to ask.
 
 import {
+	type Comparison,
 	type Curve,
 	type Detail,
 	type Grid,
@@ -51,6 +52,8 @@ export interface Inputs {
 	overlay: string;
 	square: number;
 	opacity: number;
+	/** Whether the difference from the grid that is kept is shown in place of the values. */
+	difference: boolean;
 	error: string;
 	/** Index of the built-in example on show, -1 = none. */
 	example: number;
@@ -71,6 +74,7 @@ export interface Outputs {
 	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
+	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
 	generation: number;
@@ -161,6 +165,7 @@ export const PARSERS: {
 	overlay: text,
 	square: number,
 	opacity: number,
+	difference: (value) => value === true,
 	error: text,
 	example: number,
 	look: shaped<Look>("labels", "explain", "captions", "palettes"),
@@ -179,6 +184,7 @@ export const PARSERS: {
 		(Array.isArray(value) ? value : []).map(readGrid).filter((g) => g !== null),
 	detail: shaped<Detail>("cells", "bars", "tokens"),
 	pinned: shaped<Detail>("cells", "bars", "tokens"),
+	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
 	generation: number,

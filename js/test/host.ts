@@ -232,11 +232,14 @@ export const LOOK: Look = {
 		constructed: "1 by construction",
 		negligible: "not distinguishable from 0",
 		nan: "the score is not a number",
+		lacking: "not computed in both grids",
 	},
 	captions: {
 		"recovery restore": "How much each state brings back",
 		"low recovery restore": "hurts",
 		"high recovery restore": "restores",
+		"low difference": "less",
+		"high difference": "more",
 		"unit recovery": "recovery of ",
 		"unit indirect_effect": "change of ",
 		"hint restore": "Click a cell to restore that hidden state",
@@ -334,6 +337,8 @@ export function fullTraits(): Record<string, unknown> {
 		grids: [],
 		detail: {},
 		pinned: {},
+		compared: {},
+		difference: false,
 		steps: { undo: false, redo: false },
 		doing: "",
 		curve: {

@@ -3,6 +3,7 @@
 import re
 from contextlib import contextmanager
 
+import nbformat
 import pytest
 from playwright.sync_api import TimeoutError as InVain
 from playwright.sync_api import expect
@@ -186,6 +187,32 @@ def test_shortcuts_and_menu_are_the_notebooks(notebook):
         expect(menu).to_contain_text("Copy Cell")
         page.keyboard.press("Escape")
         expect(menu).to_have_count(0)
+
+
+SAVE_STATE = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
+SETTING = "Settings, Save Widget State Automatically"
+
+
+def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(open_notebook, lab):
+    """Where it is not trusted, as a fresh clone is; where it is, JupyterLab shows nothing but that it has no widget."""
+    source = "from blip_trace_widget import TraceWidget\nTraceWidget()"
+    notebook = open_notebook(source, name="default.ipynb")
+    expect(notebook.root.get_by_test_id("answer")).to_have_text("green")
+    notebook.command(SAVE_STATE)  # the fixture turns it on
+    notebook.command("docmanager:save")
+    notebook.command(SAVE_STATE)
+    folder = lab[1]
+    saved = nbformat.read(folder / "default.ipynb", 4)
+    assert "widgets" not in saved.metadata
+    data = saved.cells[0].outputs[0]["data"]
+    assert SETTING in data["text/plain"]
+    assert SETTING in "".join(re.findall(r"<tspan[^>]*>([^<]*)", "".join(data["image/svg+xml"])))
+    saved.cells[0].source += "  # on another machine"
+    nbformat.write(saved, folder / "cloned.ipynb")
+    cloned = open_notebook(name="cloned.ipynb", run=False)
+    picture = cloned.page.locator(".jp-OutputArea-output img").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("({naturalWidth, naturalHeight}) => Math.min(naturalWidth, naturalHeight)") > 400
 
 
 ROW = """

@@ -62,7 +62,7 @@ export function App({ model, session, theme }: Props) {
 						theme={theme.value}
 						more={more}
 					/>
-					{more.value && <More model={model} />}
+					{more.value && <More model={model} session={session} />}
 					<div class="bt-body">
 						<Asked
 							model={model}

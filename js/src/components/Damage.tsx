@@ -74,7 +74,7 @@ export function Damage({ model, onOtherPicture }: Props) {
 					explain={explain("noise")}
 					answered={model.runs.value?.generation ?? 0}
 					curve={model.curve.value}
-					line={model.runs.value?.line ?? ""}
+					line={model.runs.value?.line ?? "\u00a0"}
 					metric={model.runs.value?.metric ?? ""}
 					onChange={(noise) => model.set("noise", noise)}
 				/>

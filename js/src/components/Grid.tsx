@@ -227,6 +227,7 @@ export function Grid(props: Props) {
 					show={show}
 					metric={metric}
 					words={props.words}
+					between={view.between}
 					color={color}
 					selected={cells
 						.map(({ layer, position }) =>

@@ -18,6 +18,8 @@ interface Props {
 	show: Show;
 	metric: string;
 	words: Words;
+	/** Of a difference: what sets the two grids apart. */
+	between: string | undefined;
 	color: (cell: Cell) => Shade | null;
 	/** "1" for each selected cell of this row, "0" for the others. */
 	selected: string;
@@ -82,7 +84,14 @@ function drawRow(props: Props) {
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}
 						aria-selected={props.selected[column] === "1"}
-						aria-label={cellLabel(cell, tokens, metric, show, props.words)}
+						aria-label={cellLabel(
+							cell,
+							tokens,
+							metric,
+							show,
+							props.words,
+							props.between,
+						)}
 					>
 						<span style={style}>{markOf(cell, value)}</span>
 					</div>

@@ -17,18 +17,19 @@ interface Props {
 	isUndefined: boolean;
 	/** 0 = automatic. */
 	limit: number;
-	onLimit: (limit: number) => void;
+	/** Null where they cannot be fixed. */
+	onLimit: ((limit: number) => void) | null;
 }
 
 const STOPS = 16;
 
 export function Legend(props: Props) {
-	const { scale, ends, unit, palette, limit } = props;
+	const { scale, ends, unit, palette, limit, onLimit } = props;
 	const stops = Array.from(
 		{ length: STOPS + 1 },
 		(_, index) => colorAt(scale, palette, index / STOPS)[0],
 	).join(",");
-	const fixed = limit > 0;
+	const fixed = limit > 0 && onLimit !== null;
 	const end = Math.max(Math.abs(scale.left), Math.abs(scale.right));
 	return (
 		<div class="bt-legend bt-muted">
@@ -49,7 +50,7 @@ export function Legend(props: Props) {
 							min={0.001}
 							step={0.1}
 							decimals={3}
-							onCommit={props.onLimit}
+							onCommit={onLimit}
 						/>
 					</>
 				) : (
@@ -57,16 +58,18 @@ export function Legend(props: Props) {
 				)}
 			</span>
 			<span>{unit}</span>
-			<button
-				type="button"
-				class="bt-chip"
-				data-testid="fix-scale"
-				aria-pressed={fixed}
-				title={props.explain}
-				onClick={() => props.onLimit(fixed ? 0 : end)}
-			>
-				fixed
-			</button>
+			{onLimit !== null && (
+				<button
+					type="button"
+					class="bt-chip"
+					data-testid="fix-scale"
+					aria-pressed={fixed}
+					title={props.explain}
+					onClick={() => onLimit(fixed ? 0 : end)}
+				>
+					fixed
+				</button>
+			)}
 			<span>• not different from 0</span>
 			<span>± one standard error</span>
 			{props.isUndefined && <span>– not defined</span>}

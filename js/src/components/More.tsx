@@ -4,7 +4,9 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { Model } from "../model";
+import type { Session } from "../session";
 import type { Inputs } from "../traits";
+import { Asking } from "./Asking";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
 import { TextField } from "./TextField";
@@ -14,7 +16,7 @@ type Of<T> = {
 	[K in keyof Inputs]: Inputs[K] extends T ? K : never;
 }[keyof Inputs];
 
-export function More({ model }: { model: Model }) {
+export function More({ model, session }: { model: Model; session: Session }) {
 	const [explained, setExplained] = useState<string | null>(null);
 	const setup = model.setup.value;
 	const closed = model.closed.value !== "";
@@ -30,7 +32,7 @@ export function More({ model }: { model: Model }) {
 			onFocusIn={() => setExplained(name)}
 			onFocusOut={() => setExplained(null)}
 		>
-			<span class="bt-label">{label}</span>
+			{label && <span class="bt-label">{label}</span>}
 			{control}
 		</span>
 	);
@@ -89,6 +91,21 @@ export function More({ model }: { model: Model }) {
 					/>,
 				)}
 				{choice("axes", "rows")}
+				{field(
+					"compare",
+					"",
+					<Asking closed={model.offline.value ? model.closed.value : ""}>
+						<button
+							type="button"
+							class="bt-button"
+							data-testid="compare"
+							aria-description={explain("compare")}
+							onClick={() => session.send({ type: "compare", on: true })}
+						>
+							Compare with this grid
+						</button>
+					</Asking>,
+				)}
 			</fieldset>
 			<fieldset aria-label="how it is scored" disabled={closed}>
 				{choice("metric")}

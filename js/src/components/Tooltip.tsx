@@ -51,13 +51,13 @@ export function Tooltip({ pointed, view, metric, words }: Props) {
 			style={{ left: `${left}px`, width: `${wide}px`, ...edge }}
 		>
 			<b>{`layer ${layer} · ${tokenName(view.tokens, position)}`}</b>
-			{cellValues(cell, metric).map(([name, value]) => (
+			{cellValues(cell, metric, view.between).map(([name, value]) => (
 				<span key={name} class="bt-pair">
 					<span>{name}</span>
 					<span class="bt-value">{value}</span>
 				</span>
 			))}
-			{cellNotes(cell, words).map((note) => (
+			{cellNotes(cell, words, view.between).map((note) => (
 				<span key={note} class="bt-muted">
 					{note}
 				</span>

@@ -9,6 +9,7 @@ import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
 import { useSight } from "../sight";
 import { Bars } from "./Bars";
+import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
 import { Grid } from "./Grid";
 import { Legend } from "./Legend";
@@ -29,9 +30,11 @@ export function Traced({ model, session, theme }: Props) {
 	const show = model.show.value;
 	const palette = model.look.value?.palettes[theme];
 	const words = model.words.value;
-	const view = model.view.value;
-	const limit = model.limit.value;
-	const falling = (model.runs.value?.total_effect ?? 0) < 0;
+	const differing = model.differing.value;
+	const view = differing ?? model.view.value;
+	const limit = differing ? 0 : model.limit.value;
+	const falling = !differing && (model.runs.value?.total_effect ?? 0) < 0;
+	const of = differing ? "difference of " : "";
 	const scale = useMemo(
 		() => fitScale(view, show, falling, limit),
 		[view, show, falling, limit],
@@ -62,13 +65,16 @@ export function Traced({ model, session, theme }: Props) {
 					onDismiss={() => model.set("error", "")}
 				/>
 				<p class="bt-muted">
-					{words.caption(show, model.direction.value)}
+					{differing
+						? `Difference of ${words.label(show)}`
+						: words.caption(show, model.direction.value)}
 					{sight.count < all && (
 						<span data-testid="sight">
 							{` · ${sight.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
 						</span>
 					)}
 				</p>
+				<Compared model={model} session={session} />
 			</div>
 			{view === null ? (
 				<div class="bt-nogrid bt-muted">{model.working.value}</div>
@@ -111,7 +117,7 @@ export function Traced({ model, session, theme }: Props) {
 					/>
 					<Profile
 						view={view}
-						what={words.label(show)}
+						what={of + words.label(show)}
 						explain={words.explain("unit")}
 						marginals={marginals}
 					/>
@@ -119,19 +125,24 @@ export function Traced({ model, session, theme }: Props) {
 			)}
 			<Legend
 				scale={scale}
-				unit={words.unit(show, metric)}
+				unit={of + words.unit(show, metric)}
 				explain={words.explain("limit")}
 				ends={["low", "high"].map((end) =>
-					words.caption(`${end} ${show}`, model.direction.value),
+					differing
+						? words.caption(end, "difference")
+						: words.caption(`${end} ${show}`, model.direction.value),
 				)}
 				palette={palette}
 				limit={limit}
-				onLimit={(limit) => model.set("limit", limit)}
-				isUndefined={show === "recovery" && gate?.open === false}
+				onLimit={differing ? null : (limit) => model.set("limit", limit)}
+				isUndefined={
+					show === "recovery" &&
+					(gate?.open === false || !!(differing && model.told.value?.undefined))
+				}
 			/>
 			<Progress
 				running={model.running.value}
-				view={view}
+				view={model.view.value}
 				working={view && model.working.value}
 				closed={model.closed.value}
 				enabled={model.runs.value !== null && view !== null}

@@ -1,0 +1,47 @@
+// What the grid in view is compared with: what sets the two apart, whether the difference is shown, and a way to let the
+// kept one go. There is nothing of it before a grid is kept (under More).
+
+import type { Model } from "../model";
+import type { Session } from "../session";
+import { Asking } from "./Asking";
+
+export function Compared({
+	model,
+	session,
+}: {
+	model: Model;
+	session: Session;
+}) {
+	const compared = model.compared.value;
+	const { text, undefined: why } = model.told.value ?? {};
+	if (compared === null) return null;
+	return (
+		<div class="bt-compared bt-muted" data-testid="compared">
+			<p aria-live="polite">
+				{text ?? `Kept to compare with: ${compared.kept}`}
+				{why && ` · ${why}`}
+			</p>
+			<button
+				type="button"
+				class="bt-chip"
+				data-testid="difference"
+				aria-pressed={model.difference.value}
+				title={model.words.value.explain("difference")}
+				onClick={() => model.set("difference", !model.difference.peek())}
+			>
+				difference
+			</button>
+			<Asking closed={model.offline.value ? model.closed.value : ""}>
+				<button
+					type="button"
+					class="bt-chip"
+					data-testid="let-go"
+					aria-label="let the kept grid go"
+					onClick={() => session.send({ type: "compare", on: false })}
+				>
+					×
+				</button>
+			</Asking>
+		</div>
+	);
+}

@@ -1,0 +1,41 @@
+"""What was computed can be read, drawn, averaged and played where there is no torch: each in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILES = Path(__file__).parent / "data" / "0.1.0"
+#: What is imported by whoever only looks.
+HEAVY = "{'torch', 'transformers'}"
+DONE = {
+    "a trace": "load_trace(files / 'trace.safetensors').to_dataframe()",
+    "its difference": "load_trace(files / 'trace.safetensors') - load_trace(files / 'trace.safetensors')",
+    "its figure": "load_trace(files / 'trace.safetensors').export(out / 'figure.svg')",
+    "its page": "load_trace(files / 'trace.safetensors').save_html(out / 'page.html')",
+    "a file of its own": "load_trace(files / 'trace.safetensors').save(out / 'trace')",
+    "a recording": "recording.save(recording.load(files / 'recording.safetensors'), out / 'recording')",
+    "a data set": "found = DatasetTrace.load(files / 'dataset'); found.to_dataframe(); found.traces(1)",
+    "its average": "DatasetTrace.load(files / 'dataset').mean().to_dataframe()",
+    "its average as a trace": "from blip_trace_widget.dataset.average_trace import average; "
+    "average(DatasetTrace.load(files / 'dataset'), '', None)[0].export(out / 'average.svg')",
+    "what is played": "from blip_trace_widget.playback import Player; "
+    "Player(recording.load(files / 'recording.safetensors'), None)",
+    "corruptions": "GaussianNoise(2.0), MeanAblation('zero'), QuestionSwap('what is it?')",
+}
+
+
+@pytest.mark.parametrize("code", DONE.values(), ids=DONE)
+def test_no_torch_is_imported_for(code, tmp_path):
+    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, load_trace, recording"
+    lines = [
+        "import sys",
+        "from pathlib import Path",
+        f"from blip_trace_widget import {names}",
+        f"files, out = Path({str(FILES)!r}), Path({str(tmp_path)!r})",
+        code,
+        f"print(sorted({HEAVY} & set(sys.modules)))",
+    ]
+    run = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
+    assert run.stdout.strip() == "[]", run.stderr
