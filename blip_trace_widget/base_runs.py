@@ -169,6 +169,10 @@ class BaseRuns:
         other._hold(answer, corrupted)
         return other
 
+    def has_clean_of(self, other: BaseRuns) -> bool:
+        """Whether the clean run is one and the same."""
+        return self._answer is other._answer
+
     def answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the scored answer, end token left out.
 

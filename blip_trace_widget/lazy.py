@@ -79,6 +79,16 @@ class Lazy(Generic[Value]):
         """Keep a value that was computed together with others. Under the model's lock."""
         self._kept()[self._name] = value
 
+    def share(self, other: Lazy[Value]) -> None:
+        """Take over the value of another owner, who is to have the same, where it is known.
+
+        Without the lock: it is kept as of the model that it was computed with.
+        """
+        version, kept = other._owner.__dict__.get("_kept", (-1, {}))
+        mine: tuple[int, dict[str, Any]] = self._owner.__dict__.setdefault("_kept", (version, {}))
+        if other._name in kept and mine[0] == version:
+            mine[1][self._name] = kept[other._name]
+
     def _kept(self) -> dict[str, Any]:
         """What is kept for the owner; nothing once the model is no longer what it was."""
         version: int = self._owner.model.version

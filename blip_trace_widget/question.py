@@ -98,6 +98,12 @@ class Question:
         make = BaseRuns if like is None else like.bases.changed
         self.bases: BaseRuns = make(image, question_ids, given_ids, self.corruption)
         self.runner: Runner = Runner(self.model) if like is None else like.runner
+        if like is not None and like.bases.has_clean_of(self.bases) and self._scored_as() == like._scored_as():
+            self.clean_run.share(like.clean_run)
+
+    def _scored_as(self) -> tuple[Any, ...]:
+        """What the clean run's result depends on beside the run."""
+        return self.metric, self.given
 
     def replace(self, **changes: Any) -> Question:
         """A question with other arguments (``image``, ``question``, ``answer``, ...); shares all that is still valid.
