@@ -18,7 +18,9 @@ TOKENIZERS = ("vocab.txt", "tokenizer.json")
 #: Those of an adapter, and of weights that are pickles.
 ADAPTER, PICKLES = "adapter_config.json", (".bin", ".pt", ".pth", ".ckpt")
 #: What torch computes on, where the machine has it; "npu" is what a plug-in calls "privateuseone".
-DEVICES = "cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia npu privateuseone"
+DEVICES = (
+    "cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia npu privateuseone"
+)
 #: How long the hub may take to say whether it has a model, in seconds.
 PATIENCE = 10
 

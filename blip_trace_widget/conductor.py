@@ -294,7 +294,7 @@ class Conductor:
             tracer = self.tracer.replace(**changes) if changes else self.tracer
             for step in tracer.steps:
                 self._screen.show_traits(doing=wording.STEPS[step])
-                tracer.prepare(job.cancelled, step)
+                tracer.take(step, job.cancelled)
             tracer.prepare(job.cancelled)
             version = tracer.model.version
             sheet = self._sheet_of(tracer)

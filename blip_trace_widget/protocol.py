@@ -22,8 +22,9 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 PROTOCOL_VERSION = 4
 
-#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian, NaN = unknown or not a number).
-#: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
+#: What one cell of `Grid.values` and `CellsEvent` holds, in this order (axis 0, float32, little endian; NaN = unknown,
+#: or not a number). ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but
+#: one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
 
 #: What can be saved or copied; see `blip_trace_widget.export`.

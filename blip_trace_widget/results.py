@@ -143,7 +143,7 @@ class Trace(EffectGrid):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions): where it is not `known`, those with a score that is a number."""
+        """Which cells are computed, (layers, positions): without `known` those whose score is a number."""
         return super().computed if self.known is None else self.known
 
     @property
@@ -161,9 +161,10 @@ class Trace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer, corruption, factor (ν), seed. So that tables of several traces can
-        be put below each other by `pandas.concat`.
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (of
+        a computed cell a score of NaN is one that is not a number). Asked: head, window, direction, metric, question,
+        answer, corruption, factor (ν), seed. So that tables of several traces can be put below each other by
+        `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(

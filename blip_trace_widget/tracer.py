@@ -92,6 +92,7 @@ INTERNAL = frozenset(
         "scene",
         "score_logits",
         "steps",
+        "take",
         "top_words",
         "whole_trace",
     }
@@ -248,30 +249,29 @@ class Tracer(Unpicklable):
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(self, cancel: Callable[[], bool] | Any = None, step: str | None = None) -> None:
+    def prepare(self, cancel: Callable[[], bool] | Any = None) -> None:
         """Compute the clean and the corrupted run now, rather than when they are first asked for.
-
-        Args:
-            cancel: as in `trace`.
-            step: only one of `steps`.
 
         Raises:
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with self.preparing(cancel):
-            if step == "embed":
-                _ = self.bases.image.clean_tokens
-            elif step is not None:
-                getattr(self, step)
-            else:
-                _ = self.clean, self.corrupted, self.model.provenance
+            _ = self.clean, self.corrupted, self.model.provenance
 
     @property
     def steps(self) -> list[str]:
-        """What `prepare` still has to do, in order: ``"embed"`` the picture, the ``"clean"``, the ``"corrupted"`` run."""
-        there = kept_of(self)
-        embed = [] if self.bases.image.embedded else ["embed"]
-        return embed + [name for name in ("clean", "corrupted") if name not in there]
+        """What is left for `prepare`, in order: ``"embed"`` the picture, the ``"clean"``, the ``"corrupted"`` run."""
+        there = {
+            "embed": self.bases.image.embedded,
+            "clean": "clean" in kept_of(self.bases),  # which another corruption shares
+            "corrupted": "corrupted" in kept_of(self),
+        }
+        return [step for step, done in there.items() if not done]
+
+    def take(self, step: str, cancel: Callable[[], bool] | Any = None) -> None:
+        """One of the `steps`; see `prepare`."""
+        with self.preparing(cancel):
+            _ = self.bases.image.clean_tokens if step == "embed" else getattr(self, step)
 
     @computed
     def clean(self) -> Run:

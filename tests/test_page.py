@@ -119,7 +119,7 @@ def test_hosts_without_widgets_get_a_picture_and_words(widget):
 
 
 def test_a_picture_that_would_bloat_the_notebook_is_left_out(widget, monkeypatch):
-    monkeypatch.setattr(type(widget), "_drawn", lambda self, theme, thumbnail: " " * (STILL_BYTES + 1))
+    monkeypatch.setattr(type(widget), "_drawn", lambda self, theme, **_: " " * (STILL_BYTES + 1))
     data, _ = widget._repr_mimebundle_()
     assert set(data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
 
