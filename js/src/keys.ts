@@ -25,13 +25,16 @@ function keepKey(event: KeyboardEvent): void {
 	if (isOwn(event) || event.defaultPrevented) event.stopPropagation();
 }
 
-/** Hosts that take a key before it comes here, as Notebook 7 does, are told by an attribute whose it is. */
+/**
+ * Hosts that take a key before it comes here, as Notebook 7 does, are told by an attribute whose it is: of what has the
+ * focus, for that is what their shortcuts are bound to.
+ */
 export function claimKeys(el: HTMLElement): () => void {
-	const claim = (event: KeyboardEvent) =>
-		el.toggleAttribute(
-			"data-lm-suppress-shortcuts",
-			el.contains(event.target as Node) && isOwn(event),
-		);
+	const claim = (event: KeyboardEvent) => {
+		const { target } = event;
+		if (target instanceof Element && el.contains(target))
+			target.toggleAttribute("data-lm-suppress-shortcuts", isOwn(event));
+	};
 	window.addEventListener("keydown", claim, true);
 	return () => window.removeEventListener("keydown", claim, true);
 }
