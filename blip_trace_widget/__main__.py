@@ -146,11 +146,6 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error("the following arguments are required: --images (where the pictures of the file are)")
     if asked.scheduler and asked.device:
         parser().error("argument --device: the workers behind --scheduler use the devices that they have")
-    if asked.device:
-        try:
-            checkpoint.check_device(asked.device)
-        except ValueError as error:
-            parser().error(f"argument --{error}")
     if "image_encoder" in asked.blocks and asked.at != "patch_embeddings":
         parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
     if asked.questions == "demo" and asked.metric == "logit_difference":
@@ -187,6 +182,8 @@ def _trace(asked: Any) -> None:
     samples = _samples(asked)
     store.arrow()
     store.check_place(asked.out)
+    if asked.device:
+        checkpoint.check_device(asked.device)
     if asked.model:
         checkpoint.check(asked.model)
     client = _client(asked.scheduler)

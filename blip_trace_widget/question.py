@@ -27,7 +27,7 @@ from blip_trace_widget.calls import Check, no_check, on_cpu
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.corruption import Corruption, GaussianNoise
 from blip_trace_widget.image_tokens import ImageTokens
-from blip_trace_widget.lazy import lazy
+from blip_trace_widget.lazy import Lazy, lazy
 from blip_trace_widget.metrics import Metric, Target, as_metric
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.run import Run, Top
@@ -206,30 +206,29 @@ class Question:
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(
-        self,
-        check: Check = no_check,
-        *,
-        answers: bool = False,
-        with_states: bool = False,
-        begin: Callable[[str], None] = lambda _: None,
-    ) -> None:
+    def prepare(self, check: Check = no_check, *, answers: bool = False, with_states: bool = False) -> None:
         """Compute what everything is held against: the clean and the corrupted runs, and the total effect.
 
         Args:
             check: see the module's head.
             answers: also what the corrupted runs answer, which costs more than their scores.
             with_states: also the ViT's states.
-            begin: told what comes next of what is not there yet: ``"embed"``, ``"clean"``, ``"corrupted"``.
         """
         if with_states:
             self.bases.prepare_states(check)
-        corrupted = self.corrupted_run if answers else self.effect
-        for name, part in (("embed", self.image.clean_tokens), ("clean", self.clean_run), ("corrupted", corrupted)):
-            if part.known is None:
-                begin(name)
-            part(check)
+        self.clean_run(check)
+        if answers:
+            self.corrupted_run(check)
         self.effect(check)
+
+    def steps(self) -> dict[str, Lazy[Any]]:
+        """What is still to be computed before anything can be shown, by name, in order; each is called with a check."""
+        every: dict[str, Lazy[Any]] = {
+            "embed": self.image.clean_tokens,
+            "clean": self.clean_run,
+            "corrupted": self.corrupted_run,
+        }
+        return {name: step for name, step in every.items() if step.known is None}
 
     @property
     def clean(self) -> Run:

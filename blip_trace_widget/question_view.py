@@ -156,12 +156,11 @@ class QuestionView(Unpicklable):
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def prepare(self, cancel: Callable[[], bool] | Any = None, begin: Callable[[str], None] = lambda _: None) -> None:
+    def prepare(self, cancel: Callable[[], bool] | Any = None) -> None:
         """Compute the clean and the corrupted run now, rather than when they are first asked for.
 
         Args:
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
-            begin: told what comes next of what is not there yet: ``"embed"``, ``"clean"``, ``"corrupted"``.
 
         Raises:
             TypeError: if `cancel` is neither.
@@ -169,7 +168,7 @@ class QuestionView(Unpicklable):
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with Computing(self.model):
-            self.case.prepare(as_check(cancel), answers=True, begin=begin)
+            self.case.prepare(as_check(cancel), answers=True)
             _ = self.model.provenance
 
     @property

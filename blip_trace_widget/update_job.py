@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from blip_trace_widget import figure, wording
 from blip_trace_widget.block import Cancelled
+from blip_trace_widget.calls import as_check
 from blip_trace_widget.cells_job import CellsJob, can_patch
 from blip_trace_widget.computing import ModelChangedError
 from blip_trace_widget.desk import UPDATE, Desk
@@ -101,7 +102,10 @@ class UpdateJob:
         try:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
-            tracer.prepare(job.cancelled, lambda step: self._stage.screen.show_traits(doing=wording.STEPS[step]))
+            for step, compute in tracer.case.steps().items():
+                self._stage.screen.show_traits(doing=wording.STEPS[step])
+                compute(as_check(job.cancelled))
+            tracer.prepare(job.cancelled)
             _ = tracer.snapshot  # made here: not under our lock, for it waits for the model's
             version = tracer.model.version
             sheet = self.sheet_of(tracer)

@@ -4,16 +4,39 @@
 /** What edits a text while Ctrl or Cmd is held; notebooks would undo or paste cells. */
 const EDITING = /^([acvxyzZ]|Arrow.*|Backspace|Delete|Home|End)$/;
 
+/** What chooses, moves and copies in the grid then. */
+const MOVING = /^([c ]|Enter|Arrow.*|Home|End)$/;
+
 export function isHeld(event: KeyboardEvent): boolean {
 	return event.ctrlKey || event.metaKey || event.altKey;
 }
 
-function keepKey(event: KeyboardEvent): void {
+function isOwn(event: KeyboardEvent): boolean {
 	const { target, key } = event;
 	// A letter that does nothing here would add or delete a cell of the notebook.
-	const plain = !isHeld(event) && !/^F\d/.test(key);
-	const edits = target instanceof HTMLInputElement && EDITING.test(key);
-	if (plain || edits || event.defaultPrevented) event.stopPropagation();
+	if (!isHeld(event)) return !/^F\d/.test(key);
+	if (target instanceof HTMLInputElement) return EDITING.test(key);
+	if (event.altKey || event.shiftKey || !(target instanceof Element))
+		return false;
+	return target.closest("[role=grid]") !== null && MOVING.test(key);
+}
+
+function keepKey(event: KeyboardEvent): void {
+	if (isOwn(event) || event.defaultPrevented) event.stopPropagation();
+}
+
+/**
+ * Hosts that take a key before it comes here, as Notebook 7 does, are told by an attribute whose it is: of what has the
+ * focus, for that is what their shortcuts are bound to.
+ */
+export function claimKeys(el: HTMLElement): () => void {
+	const claim = (event: KeyboardEvent) => {
+		const { target } = event;
+		if (target instanceof Element && el.contains(target))
+			target.toggleAttribute("data-lm-suppress-shortcuts", isOwn(event));
+	};
+	window.addEventListener("keydown", claim, true);
+	return () => window.removeEventListener("keydown", claim, true);
 }
 
 /** Notebooks select cells with the main button; the others lead to their menu. */

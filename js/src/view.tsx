@@ -3,6 +3,7 @@
 import { effect, type ReadonlySignal } from "@preact/signals-core";
 import { type ComponentType, render as draw } from "preact";
 import type { RenderProps } from "./host";
+import { claimKeys } from "./keys";
 import { createModel, type Model } from "./model";
 import type { Theme } from "./palette";
 import { createSession, type Session } from "./session";
@@ -56,9 +57,11 @@ export const viewOf =
 		const stop = follow(() =>
 			draw(<Root model={model} session={session} theme={theme} />, el),
 		);
+		const release = claimKeys(el);
 		session.hello();
 		return () => {
 			stop();
+			release();
 			draw(null, el);
 			dispose();
 			session.dispose();
