@@ -216,7 +216,11 @@ def test_quick_loading_and_a_script_say_nothing(patience, seconds, stream):
 
 def test_what_fails_is_told_no_longer(patience):
     patience(1e-9, terminal := Terminal())
-    with pytest.raises(OSError, match="gone"), told("loading"):
+
+    def fail():
         assert terminal.written.wait(20)
         raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"), told("loading"):
+        fail()
     assert terminal.getvalue().endswith(" s\n")
