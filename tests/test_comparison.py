@@ -9,6 +9,7 @@ import pytest
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, protocol
 from blip_trace_widget.comparison import Comparison
+from blip_trace_widget.grid import as_trace
 
 
 @pytest.fixture
@@ -299,7 +300,7 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     rest = samples[:, 3:].copy()
     samples[:, 3:] = np.nan
     comparison = Comparison()
-    comparison.keep(tracer.as_trace(samples, "question_encoder", "block_output", None, 1, "restore"))
+    comparison.keep(as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore"))
     other = tracer.with_corruption(factor=1.0).trace()
     assert np.isnan(comparison.difference(other).scores[3:]).all()
     samples[:, 3:] = rest

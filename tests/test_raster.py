@@ -11,7 +11,7 @@ import pytest
 from nbconvert import LatexExporter
 from PIL import Image
 
-from blip_trace_widget import TraceWidget
+from blip_trace_widget import TraceWidget, documents
 from blip_trace_widget.drawing import raster
 
 
@@ -52,7 +52,7 @@ def test_it_shows_the_grid_in_its_colours_on_white(bundle):
 
 def test_it_says_what_the_figure_says(shown):
     """Text is there and dark enough to be read: without it the same place is empty."""
-    svg = shown._drawn("light")
+    svg = documents.drawn(shown, "light")
     written = np.asarray(Image.open(io.BytesIO(raster.png(svg))).convert("L"))
     blank = np.asarray(Image.open(io.BytesIO(raster.png(re.sub(r">[^<>]+</t", "></t", svg)))).convert("L"))
     assert (written < 90).sum() > (blank < 90).sum() + 3000

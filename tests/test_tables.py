@@ -254,7 +254,7 @@ def test_the_shell_warns_in_a_line(folder, capsys):
     assert "warning: questions: " in told.err
     assert "not used: ['mood']" in told.err
     assert ".py" not in told.err.partition("warning: ")[2].splitlines()[0]
-    assert f"1 samples: 0 traced, 1 skipped: {UNANSWERED}" in told.out
+    assert f"1 sample: 0 traced, 1 skipped: {UNANSWERED}" in told.out
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------

@@ -136,9 +136,10 @@ def read_difference(grid: Mapping[str, Any], difference: Mapping[str, Any], show
         raise ValueError(f"difference: values must be float32 {shape}, got {floats.size} numbers")
     values: dict[str, Array] = dict(zip(protocol.DIFFERENCE_FIELDS, floats.reshape(shape), strict=True))
     significant = values["significant" if show == "indirect_effect" else f"{show}_significant"]
+    cells = read(grid)
     none = np.zeros(shape[1:], dtype=np.bool_)
     here = {**grid, "generation": difference["generation"]}
-    return Differences(here, values, significant == 0, none, difference["text"])
+    return Differences(here, values, significant == 0, none, cells.nan, difference["text"])
 
 
 def read(grid: Mapping[str, Any]) -> Cells:
