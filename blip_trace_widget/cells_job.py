@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from blip_trace_widget.desk import FILL, PATCH, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
 from blip_trace_widget.grid import Cell, grid_cells
-from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
+from blip_trace_widget.grid_spec import CellIndex, Chosen, View
+from blip_trace_widget.grids import Cells, Sheet
 from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.run import Effect
 from blip_trace_widget.stage import Patched, Stage

@@ -14,6 +14,7 @@ MetricName: TypeAlias = Literal["probability", "log_probability", "logit_differe
 NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
 Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
 Goal: TypeAlias = Literal["mean", "zero"]
+RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
 CorruptionName: TypeAlias = Literal["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"]
 
 METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)

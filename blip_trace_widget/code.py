@@ -18,9 +18,8 @@ from PIL import Image
 from blip_trace_widget.corruption import Corruption, ImageSwap
 from blip_trace_widget.demo import examples
 from blip_trace_widget.export import OTHER, PICTURE
-from blip_trace_widget.grid import grid_cells
-from blip_trace_widget.grids import Chosen, View
-from blip_trace_widget.states import State, as_states
+from blip_trace_widget.grid_spec import Chosen, View
+from blip_trace_widget.states import State, as_states, windowed
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracer import Tracer
@@ -47,8 +46,9 @@ def python(
     lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
     if chosen.cells:
         names.add("State")
-        grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
-        states = as_states([state for cell in grid if cell.index in set(chosen.cells) for state in cell.states])
+        layers = len(tracer.model.blocks[view.block].layers)
+        cells = (State(view.block, layer, position, view.site, view.head) for layer, position in sorted(chosen.cells))  # type: ignore[arg-type]
+        states = as_states([state for cell in cells for state in windowed(cell, view.window, layers)])
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(view.direction)},", ")"]
     if chosen.patches:

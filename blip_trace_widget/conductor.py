@@ -22,11 +22,11 @@ from blip_trace_widget import figure
 from blip_trace_widget.block import Cancelled
 from blip_trace_widget.cells_job import CellsJob
 from blip_trace_widget.comparison import Comparison
-from blip_trace_widget.computing import Computing, ModelChangedError
+from blip_trace_widget.computing import Computing, ModelChangedError, without_glances
 from blip_trace_widget.curve_line import CurveLine
 from blip_trace_widget.desk import UPDATE, Desk
 from blip_trace_widget.grid import as_trace
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.head_map import HeadMap
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.lock import Lock
@@ -68,7 +68,7 @@ class Conductor:
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
         self._stage = Stage(tracer, screen, inputs, self.comparison, generation)
-        worker = worker_of(tracer.model.hf)
+        worker = worker_of(tracer.model.hf, around=without_glances)
         self._desk = Desk(worker, self._failed, self.lock, self._outdated)
         self._errands = Desk(worker, self._failed, self.lock)
         self._cells = CellsJob(self._stage, self._desk)

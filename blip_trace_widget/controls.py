@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
@@ -19,11 +19,13 @@ from blip_trace_widget import figure
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.demo import examples
-from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.grid_spec import CellIndex
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.surface import Surface
-from blip_trace_widget.tracer import Tracer
 from blip_trace_widget.unpicklable import Unpicklable
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracer import Tracer
 
 MAX_SAMPLES = 200
 

@@ -17,7 +17,7 @@ from PIL import Image
 from blip_trace_widget import drawing, export, figure
 from blip_trace_widget.differences import Difference
 from blip_trace_widget.drawing import raster, words
-from blip_trace_widget.grids import CellIndex
+from blip_trace_widget.grid_spec import CellIndex
 from blip_trace_widget.inputs import Picture
 from blip_trace_widget.page import page
 

@@ -23,7 +23,7 @@ from blip_trace_widget.choices import CORRUPTIONS, GOALS, METRIC_NAMES, NOISE_KI
 from blip_trace_widget.demo import examples
 from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import THEMES, palette
-from blip_trace_widget.grids import Chosen, View
+from blip_trace_widget.grid_spec import Chosen, View
 from blip_trace_widget.overlay import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results import Trace

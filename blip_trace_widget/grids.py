@@ -9,47 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.grid_spec import CellIndex, View
+
 if TYPE_CHECKING:
     from blip_trace_widget.tracer import Tracer
-
-#: (layer, position) of a cell.
-CellIndex: TypeAlias = tuple[int, int]
-
-
-class View(NamedTuple):
-    """Which grid is in view."""
-
-    block: str = "question_encoder"
-    site: str = "block_output"
-    head: int | None = None
-    direction: str = "restore"
-    window: int = 1
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """What is patched together in one run: cells of the grid in view, or patches of the picture; false if nothing.
-
-    Attributes:
-        cells: (layer, position) each.
-        patches: (row, column) each.
-    """
-
-    cells: tuple[CellIndex, ...] = ()
-    patches: tuple[CellIndex, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.cells or self.patches)
-
-    @property
-    def one(self) -> bool:
-        """Whether it is one cell, whose value belongs into the grid."""
-        return len(self.cells) == 1
 
 
 @dataclass

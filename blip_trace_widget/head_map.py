@@ -15,7 +15,7 @@ import numpy as np
 
 from blip_trace_widget.desk import MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.grid import as_head_trace, grid_cells
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.maps import HeadTrace
 from blip_trace_widget.patching import patched_scores
 from blip_trace_widget.stage import Stage

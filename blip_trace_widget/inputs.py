@@ -17,7 +17,7 @@ from PIL import Image
 from blip_trace_widget import figure
 from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
 from blip_trace_widget.demo import examples
-from blip_trace_widget.grids import CellIndex, Chosen, View
+from blip_trace_widget.grid_spec import CellIndex, Chosen, View
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.states import BLOCKS
 

@@ -1,28 +1,22 @@
 """What can lie over the picture, as the front end draws it: `blip_trace_widget.protocol.PictureMap`.
 
 For: the image side: which parts of the picture carry the answer, where a token looks, and how strongly each patch is
-hit. Pure functions of a tracer and its results.
+hit. Pure functions of results.
 Cost: NumPy on one map.
 Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.painter`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import protocol, wording
+from blip_trace_widget.choices import RunName
 from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import round_up
-from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.maps import ImageTokenTrace
-
-if TYPE_CHECKING:
-    from blip_trace_widget.readings import RunName
-    from blip_trace_widget.tracer import Tracer
 
 #: Overlays that show single squares of image tokens patched, by the direction in which they are.
 EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}
@@ -76,28 +70,20 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
 
 
 def attention(
-    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], view: View, generation: int
+    weights: NDArray[np.floating], overlay: str, who: str, head: int | None, generation: int
 ) -> protocol.PictureMap:
-    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
-    if view.block != "question_encoder" or not cells:
-        return nothing(overlay, generation, wording.OVERLAYS["attention"])
-    maps = np.zeros(tracer.model.grid)
-    for layer in sorted({layer for layer, _ in cells}):
-        found = tracer.attention("question_encoder", layer, head_of(view))
-        for position in [position for at, position in cells if at == layer]:
-            maps += found.image(position, ATTENTIONS[overlay])
-    layer, position = cells[0]
-    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
-    who = who if len(cells) == 1 else f"these {len(cells)} states look"
-    head = "" if head_of(view) is None else f", head {view.head}"
-    return _map(
-        overlay,
-        generation,
-        _plain(maps / len(cells)),
-        text=f"Where {who}{head}{wording.OVERLAYS[overlay]}",
-        unit=wording.UNITS["attention"],
-        percent=True,
-    )
+    """Where tokens look.
+
+    Args:
+        weights: (rows, columns).
+        overlay: its name.
+        who: looks where, in words.
+        head: of the attention; None for the mean over heads.
+        generation: of the inputs.
+    """
+    which = "" if head is None else f", head {head}"
+    text = f"Where {who}{which}{wording.OVERLAYS[overlay]}"
+    return _map(overlay, generation, _plain(weights), text=text, unit=wording.UNITS["attention"], percent=True)
 
 
 def head_of(view: View) -> int | None:
@@ -105,12 +91,11 @@ def head_of(view: View) -> int | None:
     return view.head if view.site == "cross_attention" else None
 
 
-def strength(tracer: Tracer, generation: int) -> protocol.PictureMap:
-    """How strongly each patch is hit."""
-    if not tracer.corruption.damages_image:
-        return nothing("strength", generation, wording.OVERLAYS["unhurt"])
-    found = _plain(tracer.corruption_strength())
-    return _map("strength", generation, found, text=wording.OVERLAYS["strength"], unit=wording.UNITS["strength"])
+def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:
+    """How strongly each patch is hit, (rows, columns)."""
+    return _map(
+        "strength", generation, _plain(found), text=wording.OVERLAYS["strength"], unit=wording.UNITS["strength"]
+    )
 
 
 def _plain(values: NDArray[np.floating]) -> NDArray[np.floating]:

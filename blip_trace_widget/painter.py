@@ -9,23 +9,27 @@ Ends: at a `Screen`. What a map looks like is `blip_trace_widget.overlay`'s.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import overlay as maps
-from blip_trace_widget import wording
+from blip_trace_widget import protocol, wording
 from blip_trace_widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
 from blip_trace_widget.drawing import words
 from blip_trace_widget.grid import as_image_token_trace
+from blip_trace_widget.grid_spec import CellIndex, View
 from blip_trace_widget.grids import Cells, inputs_of
 from blip_trace_widget.maps import squares
 from blip_trace_widget.patching import image_token_scores
 from blip_trace_widget.shelf import Shelf
 from blip_trace_widget.stage import Stage
 from blip_trace_widget.worker import Job, Slices
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracer import Tracer
 
 #: Room for the maps of other inputs.
 KEPT_BYTES = 16 * 2**20
@@ -100,10 +104,12 @@ class Painter:
             tracer, generation, view = self._stage.tracer, self._stage.computed, self._stage.view
             overlay, cells = self.overlay, self._stage.inputs.selection
         assert generation is not None
-        if overlay == "strength":
-            shown = maps.strength(tracer, generation)
+        if overlay != "strength":
+            shown = _attention(tracer, overlay, cells, view, generation)
+        elif tracer.corruption.damages_image:
+            shown = maps.strength(tracer.corruption_strength(), generation)
         else:
-            shown = maps.attention(tracer, overlay, cells, view, generation)
+            shown = maps.nothing(overlay, generation, wording.OVERLAYS["unhurt"])
         with self._desk.lock:
             if not job.cancelled.is_set():
                 self._show(shown)
@@ -176,3 +182,21 @@ class Painter:
     def _show(self, shown: Mapping[str, Any]) -> None:
         self._shown = (shown.get("overlay"), shown.get("square"))
         self._stage.screen.show_traits(picture_map=shown)
+
+
+def _attention(
+    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], view: View, generation: int
+) -> protocol.PictureMap:
+    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
+    if view.block != "question_encoder" or not cells:
+        return maps.nothing(overlay, generation, wording.OVERLAYS["attention"])
+    head = maps.head_of(view)
+    weights = np.zeros(tracer.model.grid)
+    for layer in sorted({layer for layer, _ in cells}):
+        found = tracer.attention("question_encoder", layer, head)
+        for position in [position for at, position in cells if at == layer]:
+            weights += found.image(position, maps.ATTENTIONS[overlay])
+    layer, position = cells[0]
+    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = who if len(cells) == 1 else f"these {len(cells)} states look"
+    return maps.attention(weights / len(cells), overlay, who, head, generation)

@@ -20,7 +20,7 @@ from PIL import Image
 from blip_trace_widget import figure
 from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.corruption import ImageSwap, from_settings
-from blip_trace_widget.grids import CellIndex, View
+from blip_trace_widget.grid_spec import CellIndex, View
 from blip_trace_widget.inputs import Inputs, Picture
 from blip_trace_widget.lock import Lock
 from blip_trace_widget.pictures import as_image

@@ -12,13 +12,14 @@ transform, on the output of each decoder layer.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget import summaries
 from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.choices import RunName
 from blip_trace_widget.computing import Computing
 from blip_trace_widget.cross_attention import AbsorbedKV
 from blip_trace_widget.question import Question
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from blip_trace_widget.plots import Labels
 
 #: Whose weights: the clean run's, the mean of the corrupted runs, or corrupted - clean.
-RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
 RUNS = ("clean", "corrupted", "difference")
 
 

@@ -10,17 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import traitlets
 from anywidget import AnyWidget
 
-from blip_trace_widget.conductor import Conductor
 from blip_trace_widget.controls import Controls, Refused
 from blip_trace_widget.history import History
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.observers import Observers
 from blip_trace_widget.playback import Player
+
+if TYPE_CHECKING:
+    from blip_trace_widget.conductor import Conductor
 
 #: The traits that are results: after one of them, an observer's exception is over.
 RESULTS = {"runs", "grid", "detail", "picture_map"}

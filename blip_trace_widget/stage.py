@@ -18,7 +18,8 @@ import numpy as np
 from blip_trace_widget import figure, protocol
 from blip_trace_widget.comparison import Comparison
 from blip_trace_widget.grid import as_trace
-from blip_trace_widget.grids import CellIndex, Cells, Chosen, Sheet, View
+from blip_trace_widget.grid_spec import CellIndex, Chosen, View
+from blip_trace_widget.grids import Cells, Sheet
 from blip_trace_widget.inputs import Inputs
 from blip_trace_widget.results import Trace
 from blip_trace_widget.run import Effect, Run, Top

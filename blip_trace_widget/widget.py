@@ -1,61 +1,45 @@
-"""TraceWidget: how it is made, what Python may do with it, and how its traits are wired.
+"""TraceWidget: a figure that is computed, made anew or from a tracer, and one that is played back.
 
-For: the two doors to a figure. A trait that is set, a picture or a model that is given become other inputs, which the
-session computes; what the page asks by message is `blip_trace_widget.messages`'.
-Cost: what is asked returns in under a millisecond; a model that is given is loaded first. All that touches the model
-runs on the model's worker.
-Ends: here is no mathematics and no order of work; see `blip_trace_widget.conductor`. What a trait accepts is
-`blip_trace_widget.controls`', what changes with an input `blip_trace_widget.inputs`'.
+For: the doors to a figure, and going on with another model.
+Cost: a model that is named is loaded first; all that touches the model runs on the model's worker. A figure that is
+played back needs neither a model nor torch, which is therefore imported where a session is made.
+Ends: at constructors. What can be done with a figure is `blip_trace_widget.figure_widget`'s.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from blip_trace_widget import code, documents, drawing, export, figure, messages, recording
-from blip_trace_widget.checks import one_of
-from blip_trace_widget.conductor import Conductor
+from blip_trace_widget import figure, recording
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
-from blip_trace_widget.grids import View
+from blip_trace_widget.figure_widget import FigureWidget, path_of
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.history import History
-from blip_trace_widget.inputs import TRAITS, Inputs, Picture
-from blip_trace_widget.maps import HeadTrace
-from blip_trace_widget.metrics import METRICS
-from blip_trace_widget.model import BlipVqa
-from blip_trace_widget.model_of import as_model
-from blip_trace_widget.overlay import EFFECTS, square_for
-from blip_trace_widget.pictures import ImageLike, as_image
-from blip_trace_widget.playback import CLOSED, Player
+from blip_trace_widget.inputs import Inputs, Picture
+from blip_trace_widget.overlay import square_for
+from blip_trace_widget.pictures import ImageLike
+from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
-from blip_trace_widget.shown import Shown
-from blip_trace_widget.states import BLOCKS
-from blip_trace_widget.tracer import Tracer
-from blip_trace_widget.worker import on_worker
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.alignment import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.dataset.widget import DatasetWidget
+    from blip_trace_widget.model import BlipVqa
+    from blip_trace_widget.tracer import Tracer
 
 #: What is shown of a model that has computed nothing yet.
 NOTHING: dict[str, Any] = {
     **{name: {} for name in ("runs", "grid", "detail", "pinned", "curve", "picture_map", "heads")},
     "grids": [],
 }
-#: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
-
-_STATIC = files("blip_trace_widget") / "static"
 
 
-class TraceWidget(Shown):
+class TraceWidget(FigureWidget):
     """Causal tracing of one image and question, by hand.
 
     Args:
@@ -70,13 +54,6 @@ class TraceWidget(Shown):
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
     """
-
-    # Strings, not paths: with a path anywidget keeps every instance alive.
-    _esm = (_STATIC / "widget.js").read_text("utf-8")
-    _css = (_STATIC / "widget.css").read_text("utf-8")
-
-    # Set by the kernel alone; the shapes are those of `blip_trace_widget.protocol`.
-    _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
 
     def __init__(
         self,
@@ -96,12 +73,16 @@ class TraceWidget(Shown):
                 "corruption, metric"
                 + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
             )
+        from blip_trace_widget.model import BlipVqa
+        from blip_trace_widget.model_of import as_model
+        from blip_trace_widget.tracer import Tracer
+
         model = BlipVqa.demo() if model is None else as_model(model)
         chosen = -1
         if image is None or question is None:
             chosen = 0
             image, question = examples()[chosen].image, examples()[chosen].question
-        self._start(Tracer(model, image, question, **keywords), chosen, _path_of(image))
+        self._start(Tracer(model, image, question, **keywords), chosen, path_of(image))
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -112,6 +93,8 @@ class TraceWidget(Shown):
             ValueError: if its corruption or metric is of one's own, or has more than 200 samples, which the
                 front end could not show.
         """
+        from blip_trace_widget.tracer import Tracer
+
         if not isinstance(tracer, Tracer):
             raise TypeError(f"tracer: expected Tracer, got {type(tracer).__name__}")
         widget = cls.__new__(cls)
@@ -134,7 +117,7 @@ class TraceWidget(Shown):
             TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no snapshot
                 (`Trace.snapshot`), or if the traces are not of one picture and question.
         """
-        path = _path_of(trace)
+        path = path_of(trace)
         if isinstance(trace, (str, os.PathLike)):
             traces: Sequence[Trace] = recording.load(trace)
         else:
@@ -162,38 +145,16 @@ class TraceWidget(Shown):
         return DatasetWidget(folder, align)
 
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
+        from blip_trace_widget.conductor import Conductor
+        from blip_trace_widget.metrics import METRICS
+
         kind = type(tracer.corruption).__name__
-        if kind not in figure.CULPRITS:
-            raise ValueError(f"corruption: the widget needs one of {list(figure.CULPRITS)}, got {kind}")
+        if kind not in CORRUPTIONS:
+            raise ValueError(f"corruption: the widget needs one of {list(CORRUPTIONS)}, got {kind}")
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
         inputs = Inputs.of(tracer, Picture(tracer.image, path), View(), example)
         self._begin(Conductor(tracer, self, inputs, square_for(tracer.model.grid)))
-
-    def _begin(self, conductor: Conductor | Player) -> None:
-        self._conductor = conductor
-        self._observers.lock = conductor.lock
-        conductor.lock.then = self._observers.settle
-        inputs = conductor.inputs
-        self._history = History(inputs)
-        self.show_traits(look=figure.look(), picture=inputs.picture.jpeg)  # part of the first message
-        super().__init__()
-        self.show_inputs(inputs)
-        self.show_traits(square=square_for(self.tracer.model.grid))
-        self.on_msg(self._on_message)
-        self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
-        self._follow(self._on_overlay, ["overlay", "square"])
-        conductor.begin()
-
-    def __repr__(self) -> str:
-        return f"TraceWidget({self.question!r})"
-
-    # --- what Python may ask -----------------------------------------------------------------------------------------
-
-    @property
-    def tracer(self) -> Tracer:
-        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
-        return self._conductor.tracer
 
     @property
     def model(self) -> BlipVqa:
@@ -202,270 +163,19 @@ class TraceWidget(Shown):
 
     @model.setter
     def model(self, model: BlipVqa | str | os.PathLike[str]) -> None:
+        from blip_trace_widget.model_of import as_model
+
         self._needs_model("model")
         given = as_model(model)
         with self._conductor.lock:
             if given is not self.model:
                 self._use_model(given)
 
-    @property
-    def image(self) -> Image.Image:
-        """The picture, RGB; may be set to whatever `Tracer` takes."""
-        return self._inputs.picture.image
-
-    @image.setter
-    def image(self, image: ImageLike) -> None:
-        self._needs_model("image")
-        self._change(picture=Picture(as_image(image), _path_of(image)))
-
-    @property
-    def answer(self) -> str:
-        """The answer that is scored: the given one, else the model's own. None lets a given one go."""
-        answer = self._inputs.answer
-        return self.tracer.answer if answer is None else answer
-
-    @answer.setter
-    def answer(self, answer: str | None) -> None:
-        self._needs_model("answer")
-        if answer is not None:
-            self.model.answer_ids("answer", answer)
-        self._change(answer=None if answer is None else answer.strip())
-
-    @property
-    def trace(self) -> Trace:
-        """The grid in view as computed so far; NaN in the other cells."""
-        return self._conductor.trace
-
-    @property
-    def code(self) -> str:
-        """Python that computes what is shown again: the grid in view and the patched run of the selected cells.
-
-        Of a recording: that shows it again.
-        """
-        if isinstance(self._conductor, Player):
-            return code.playback(self._inputs.picture.path)
-        with self._conductor.lock:
-            tracer, inputs = self.tracer, self._inputs
-            picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-            kept = self._conductor.comparison.code
-        image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
-        difference = documents.shown_difference(self) if kept else None
-        if difference is None:
-            return made
-        one, other = (
-            [grid.settings["image"], grid.settings["corruption"].get("sha256")]
-            for grid in (difference.first, difference.second)
-        )
-        return code.difference_code(kept, made, same_pictures=one == other)
-
-    def trace_of(self, block: str) -> Trace | None:
-        """The grid of a block as computed so far, with the site, head, direction and window in view.
-
-        Returns:
-            None where that block cannot be traced now or has no such site, and before the two runs are computed.
-
-        Raises:
-            ValueError: if there is no such block.
-        """
-        return self._conductor.trace_of(one_of("block", block, BLOCKS))
-
-    @property
-    def head_map(self) -> HeadTrace | None:
-        """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
-        with self._conductor.lock:
-            return self._conductor.heads.trace
-
-    def trace_all(self) -> None:
-        """Fill the grid in view, in the background."""
-        self._needs_open()
-        self._conductor.trace_all()
-
-    def trace_heads(self) -> None:
-        """Fill `head_map`, in the background; the trait `heads` says how far it is."""
-        self._needs_open()
-        with self._conductor.lock:
-            self._conductor.heads.fill()
-
-    def stop(self) -> None:
-        """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
-        self._needs_open()
-        with self._conductor.lock:
-            self._conductor.stop()
-            self._conductor.painter.stop()
-            self._conductor.heads.stop()
-
-    def panel(self) -> Any:
-        """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
-
-        The noise curve with a marker to drag, the profile over layers, the answers of the three runs, the map of heads.
-
-        Raises:
-            ImportError: if bqplot is not installed.
-            RuntimeError: in marimo, which cannot show bqplot.
-        """
-        self._needs_open()
-        from blip_trace_widget import charts
-
-        return charts.panel(self)
-
-    def undo(self) -> None:
-        """Take back what was asked last; nothing happens where there is nothing to take back."""
-        self._needs_open()
-        self._step(back=True)
-
-    def redo(self) -> None:
-        """Ask again what was taken back."""
-        self._needs_open()
-        self._step(back=False)
-
-    def pin(self, on: bool = True) -> None:
-        """Keep the patched run of the selected cells beside the next ones, or let it go."""
-        self._needs_open()
-        self._conductor.pin(on)
-
-    def compare(self, on: bool = True) -> None:
-        """Keep the grid in view and show others as the difference from it, or let it go.
-
-        What is shown then, written by `export` and copied is ``trace - kept`` (see `Difference`), as long as the trait
-        `difference` says so and the two can be compared: of one block, of the same tokens, scored by the same metric.
-        Else the values are shown, and `compared` says why. Cells that either grid lacks are NaN.
-
-        Raises:
-            ValueError: if nothing of the grid in view is computed.
-        """
-        self._needs_open()
-        live = on and isinstance(self._conductor, Conductor)
-        image = code.literal_or_none(self._inputs.picture.path)
-        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
-        with self._conductor.lock, self.together():
-            if not on:
-                self.difference = False
-            self._conductor.compare(on, made)
-            if on:
-                self.difference = True
-
-    def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as a web page of one file, which needs no kernel and no network.
-
-        All grids that are computed for the inputs on show can be looked at in it; of a recording, all that is recorded.
-        Where nothing of the grid in view is computed, it is traced first.
-
-        Raises:
-            TypeError: if the path is none.
-            OSError: if the file cannot be written.
-        """
-        self._needs_open()
-        self._trace_first()
-        export.write(path, lambda: documents.content(self, "html", "light"))
-
-    def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
-        """Write what is shown, in the format that the path ends with; traced first where nothing of it is computed.
-
-        Args:
-            path: ends with ``.svg``, ``.png``, ``.pdf`` (the figure), ``.html`` (a page, as `save_html`), ``.csv`` or
-                ``.json`` (the computed cells of the grid in view).
-            theme: of the figure, ``"light"`` or ``"dark"``.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
-            ImportError: for PNG and PDF, if the extra ``export`` is not installed.
-            OSError: if the file cannot be written.
-        """
-        self._needs_open()
-        one_of("theme", theme, drawing.THEMES)
-        name = export.format_of(path)
-        self._trace_first()
-        export.write(path, lambda: documents.content(self, name, theme))
-
-    def _trace_first(self) -> None:
-        """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
-        conductor = self._conductor
-        if isinstance(conductor, Conductor) and not on_worker():
-            self.wait()
-            if not conductor.computed:
-                self.trace_all()
-                self.wait()
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Block until all that was asked so far is computed, shown, and said to whoever keeps the widget's state.
-
-        Raises:
-            TimeoutError: after `timeout` seconds.
-        """
-        self._needs_open()
-        started = time.monotonic()
-        while True:
-            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            if not self._conductor.wait(left):
-                raise TimeoutError(f"the widget was still computing after {timeout} s")
-            if not self._observers.waiting:
-                break
-            self._observers.deliver()  # they may ask for more
-        with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
-            self.send_state(SHOWN)
-
-    def close(self) -> None:
-        """Drop all work and leave the page."""
-        if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
-            self._conductor.close()
-            self._observers.forget()
-        super().close()
-        self._gone = True
-
-    # --- inputs ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _inputs(self) -> Inputs:
-        """What is asked."""
-        return self._conductor.inputs
-
-    @property
-    def _closed(self) -> str:  # type: ignore[override]
-        return CLOSED if isinstance(self._conductor, Player) else ""
-
-    def _needs_model(self, name: str) -> None:
-        self._needs_open()
-        if self._closed:
-            raise ValueError(f"{name}: {self._closed}")
-
-    def _needs_open(self) -> None:
-        if self._gone:
-            raise RuntimeError(
-                f"this {type(self).__name__} was closed; {self.instead}"
-                if not self._closed
-                else f"this {type(self).__name__} was closed; load what it showed again"
-            )
-
-    def _change(self, request: int = 0, **changes: Any) -> None:
-        """Ask for other inputs, and remember them."""
-        with self._conductor.lock:
-            try:
-                self._conductor.change(request, **changes)
-            except Exception:
-                self.show_inputs(self._inputs)  # what was refused does not stay
-                raise
-            # The slider is moved, everything else is set.
-            self._history.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
-            self._show_steps()
-
-    def _on_input(self, name: str) -> None:
-        self._change(**{name: getattr(self, name)})
-
-    def _on_overlay(self, _change: Any) -> None:
-        self._conductor.painter.choose(self.overlay, self.square)
-
-    def _positions(self) -> int | None:
-        return self._conductor.positions(self.block)
-
-    def _step(self, *, back: bool) -> None:
-        with self._conductor.lock:
-            asked = self._history.undo() if back else self._history.redo()
-            if asked is not None:
-                self._conductor.ask(asked)
-
     def _use_model(self, model: BlipVqa) -> None:
         """Go on with another model, and let go what it cannot take."""
+        from blip_trace_widget.conductor import Conductor
+        from blip_trace_widget.tracer import Tracer
+
         before = self._conductor
         assert isinstance(before, Conductor)
         wanted, dropped = before.inputs.for_model(model, self.model)
@@ -488,36 +198,3 @@ class TraceWidget(Shown):
             self._show_steps()
             if dropped:
                 self.show_traits(error=f"model: {', '.join(dropped)} did not fit {model.name} and was let go")
-
-    # --- what the front end asks -------------------------------------------------------------------------------------
-
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take traits from the front end; refuse one by one, in words, and send the last good value back."""
-        with self._conductor.lock:
-            for name, value in sync_data.items():
-                try:
-                    if name in self.trait_names(result=True):
-                        raise ValueError(f"{name}: only the kernel sets it")
-                    super().set_state({name: value})
-                except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-                    self.error = figure.complaint(error)
-                    self.send_state(name)
-
-    def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
-        try:
-            messages.handle(self, content, buffers)
-        except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-            self.show_traits(error=figure.complaint(error))
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
-        bundle = super()._repr_mimebundle_(**options)
-        if bundle is None:
-            return None
-        data, metadata = bundle
-        return data | documents.still(self), metadata
-
-
-def _path_of(given: Any) -> str | None:
-    """The path that was given, if it is one."""
-    return os.fspath(given) if isinstance(given, (str, os.PathLike)) else None

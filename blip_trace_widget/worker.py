@@ -15,11 +15,10 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Collection, Generator, Hashable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
-
-from blip_trace_widget.computing import without_glances
 
 #: Seconds without work after which the thread ends; the next job starts another.
 IDLE_SECONDS = 2.0
@@ -57,10 +56,15 @@ class Job:
 
 
 class Worker:
-    """Runs jobs on one thread, the most urgent first."""
+    """Runs jobs on one thread, the most urgent first.
 
-    def __init__(self, name: str = "worker") -> None:
-        self._name = name
+    Args:
+        name: of the thread.
+        around: every slice is run inside of one.
+    """
+
+    def __init__(self, name: str = "worker", around: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self._name, self._around = name, around
         self._changed = threading.Condition()
         self._jobs: list[Job] = []
         self._numbers = itertools.count()
@@ -143,7 +147,7 @@ class Worker:
             if job.cancelled.is_set():
                 job.running.close()
                 return False
-            with without_glances():
+            with self._around():
                 next(job.running)
         except StopIteration:
             return False
@@ -178,10 +182,12 @@ def _end_all() -> None:
         worker.end(5.0)
 
 
-def worker_of(model: object, name: str = "blip-trace") -> Worker:
+def worker_of(
+    model: object, name: str = "blip-trace", around: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Worker:
     """The worker of a model, made at the first call and gone with the model."""
     with _WORKERS_LOCK:
         worker = _WORKERS.get(model)
         if worker is None:
-            worker = _WORKERS[model] = Worker(name)
+            worker = _WORKERS[model] = Worker(name, around)
         return worker

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 from blip_trace_widget.conductor import Conductor
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.inputs import Inputs, Picture
 
 

@@ -9,6 +9,7 @@ from traitlets import TraitError
 from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget, demo_samples, trace_dataset
 from blip_trace_widget.checks import conforms
 from blip_trace_widget.dataset.widget import AVERAGE, ORDERS, PAGE
+from blip_trace_widget.figure_widget import FigureWidget
 from blip_trace_widget.protocol import CELL_FIELDS, Listing, Runs, Setup
 
 
@@ -32,7 +33,7 @@ def cells(widget):
 
 
 def test_the_average_is_shown_first(widget, dataset):
-    assert isinstance(widget, TraceWidget)
+    assert isinstance(widget, FigureWidget)
     mean = dataset.mean()
     assert widget.chosen == AVERAGE
     assert widget.grid["tokens"] == list(mean.roles)

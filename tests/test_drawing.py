@@ -10,7 +10,7 @@ from blip_trace_widget import GaussianNoise, State, Tracer, drawing, figure, pro
 from blip_trace_widget.drawing import words
 from blip_trace_widget.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
 from blip_trace_widget.drawing.sheet import breadth, cut, wrap
-from blip_trace_widget.grids import Chosen, View
+from blip_trace_widget.grid_spec import Chosen, View
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.stage import Spelled
 

@@ -21,7 +21,7 @@ from blip_trace_widget import (
     export,
 )
 from blip_trace_widget.grid import as_trace, grid_cells
-from blip_trace_widget.grids import Chosen, View
+from blip_trace_widget.grid_spec import Chosen, View
 
 
 def run(code, folder, monkeypatch):

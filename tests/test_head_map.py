@@ -5,7 +5,7 @@ import pytest
 from screen import conductor_of
 
 from blip_trace_widget import Tracer
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.runs import Runner
 
 

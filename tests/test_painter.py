@@ -7,7 +7,7 @@ import pytest
 
 from blip_trace_widget import overlay
 from blip_trace_widget.corruption import plain_region
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.runs import Runner
 
 

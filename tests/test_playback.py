@@ -23,7 +23,7 @@ from blip_trace_widget import (
     recording,
 )
 from blip_trace_widget.block import Cancelled
-from blip_trace_widget.grids import View
+from blip_trace_widget.grid_spec import View
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.runs import Runner
 from blip_trace_widget.snapshot import RunSummary

@@ -22,13 +22,17 @@ DONE = {
     "average(DatasetTrace.load(files / 'dataset'), '', None)[0].export(out / 'average.svg')",
     "what is played": "from blip_trace_widget.playback import Player; "
     "Player(recording.load(files / 'recording.safetensors'), None)",
+    "a widget of it": "TraceWidget.from_trace(files / 'recording.safetensors').export(out / 'figure.svg')",
+    "a widget of a data set": "TraceWidget.from_dataset(files / 'dataset').save_html(out / 'page.html')",
+    "a click": "widget = TraceWidget.from_trace(files / 'recording.safetensors'); "
+    "widget.selection = [(1, 1)]; widget.noise = 2.0; widget.undo(); widget.code",
     "corruptions": "GaussianNoise(2.0), MeanAblation('zero'), QuestionSwap('what is it?')",
 }
 
 
 @pytest.mark.parametrize("code", DONE.values(), ids=DONE)
 def test_no_torch_is_imported_for(code, tmp_path):
-    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, load_trace, recording"
+    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, TraceWidget, load_trace, recording"
     lines = [
         "import sys",
         "from pathlib import Path",

@@ -26,10 +26,10 @@ from blip_trace_widget.dataset.average_trace import AverageTrace, average, inter
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.drawing import words
+from blip_trace_widget.figure_widget import FigureWidget
 from blip_trace_widget.history import History
 from blip_trace_widget.playback import Player
 from blip_trace_widget.results import Trace
-from blip_trace_widget.widget import TraceWidget
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,7 @@ ASKED = {"group": "", "chosen": AVERAGE}
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class DatasetWidget(TraceWidget):
+class DatasetWidget(FigureWidget):
     """A traced data set: the average grid with its intervals, and beside it the samples.
 
     Args:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from .scenes import SceneObject, coverage
+from blip_trace_widget.demo.scenes import SceneObject, coverage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

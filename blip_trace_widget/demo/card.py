@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import network
-from .evaluate import NOISE_FACTOR, SINGLE_TOKEN_FACTOR, Localisation, Row, as_text
-from .questions import TEMPLATES
-from .scenes import COLORS, PLACES, SHAPES
+from blip_trace_widget.demo import network
+from blip_trace_widget.demo.evaluate import NOISE_FACTOR, SINGLE_TOKEN_FACTOR, Localisation, Row, as_text
+from blip_trace_widget.demo.questions import TEMPLATES
+from blip_trace_widget.demo.scenes import COLORS, PLACES, SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

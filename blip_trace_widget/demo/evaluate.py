@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from .questions import KINDS, Sample, sample
-from .scenes import Scene, coverage, draw
+from blip_trace_widget.demo.questions import KINDS, Sample, sample
+from blip_trace_widget.demo.scenes import Scene, coverage, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .questions import KINDS, Question, ask
-from .scenes import COLORS, PLACES, SHAPES, Scene, arrange, coverage, draw
+from blip_trace_widget.demo.questions import KINDS, Question, ask
+from blip_trace_widget.demo.scenes import COLORS, PLACES, SHAPES, Scene, arrange, coverage, draw
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

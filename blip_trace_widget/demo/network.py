@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from .vocabulary import pieces
+from blip_trace_widget.demo.vocabulary import pieces
 
 WIDTH = 64
 LAYERS = 6

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, NamedTuple
 
-from .scenes import Background, Scene, SceneObject, draw, object_at
+from blip_trace_widget.demo.scenes import Background, Scene, SceneObject, draw, object_at
 
 if TYPE_CHECKING:
     from pathlib import Path

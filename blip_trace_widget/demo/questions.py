@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from .scenes import COLORS, SHAPES, Scene, SceneObject, arrange
+from blip_trace_widget.demo.scenes import COLORS, SHAPES, Scene, SceneObject, arrange
 
 if TYPE_CHECKING:
     import random

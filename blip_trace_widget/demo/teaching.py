@@ -15,9 +15,9 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from .lessons import IGNORED, PROPERTIES, QUESTIONS_AN_IMAGE, Lesson
-from .network import WIDTH
-from .questions import KINDS, Question, answers
+from blip_trace_widget.demo.lessons import IGNORED, PROPERTIES, QUESTIONS_AN_IMAGE, Lesson
+from blip_trace_widget.demo.network import WIDTH
+from blip_trace_widget.demo.questions import KINDS, Question, answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

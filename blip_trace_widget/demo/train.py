@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from . import MODEL_FOLDER, PICTURE_FOLDER, card, pictures
-from .evaluate import as_text, localise, table
-from .lessons import IMAGES_A_LESSON, PLACE_NAMES, QUESTIONS_AN_IMAGE, Lesson, lessons
-from .network import GRID, IMAGE_SIZE, WIDTH, build_model, build_processor, load, save
-from .questions import KINDS
-from .teaching import LABEL_SMOOTHING, AnswerKey, PatchReader, encode_questions, hide_padding, pixels
+from blip_trace_widget.demo import MODEL_FOLDER, PICTURE_FOLDER, card, pictures
+from blip_trace_widget.demo.evaluate import as_text, localise, table
+from blip_trace_widget.demo.lessons import IMAGES_A_LESSON, PLACE_NAMES, QUESTIONS_AN_IMAGE, Lesson, lessons
+from blip_trace_widget.demo.network import GRID, IMAGE_SIZE, WIDTH, build_model, build_processor, load, save
+from blip_trace_widget.demo.questions import KINDS
+from blip_trace_widget.demo.teaching import (
+    LABEL_SMOOTHING,
+    AnswerKey,
+    PatchReader,
+    encode_questions,
+    hide_padding,
+    pixels,
+)
 
 if TYPE_CHECKING:
     from transformers import BlipForQuestionAnswering, BlipProcessor
