@@ -11,66 +11,66 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
-    from blip_trace_widget.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
     from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
-    from blip_trace_widget.differences import Difference
-    from blip_trace_widget.effect_grid import CellEffect
-    from blip_trace_widget.knockout import Knockout, KnockoutTrace
-    from blip_trace_widget.maps import HeadTrace, ImageTokenTrace
-    from blip_trace_widget.model import BlipVqa
-    from blip_trace_widget.noise_curve import NoiseCurve, SuggestedFactor
-    from blip_trace_widget.readings import Attention, LogitLens
-    from blip_trace_widget.results import Trace, load_trace
-    from blip_trace_widget.run import Effect, Run
+    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.results.differences import Difference
+    from blip_trace_widget.results.effect_grid import CellEffect
+    from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
+    from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
+    from blip_trace_widget.results.results import Trace, load_trace
+    from blip_trace_widget.results.run import Effect, Run
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
     from blip_trace_widget.states import State
-    from blip_trace_widget.tracer import Tracer
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
+    from blip_trace_widget.tracing.readings import Attention, LogitLens
+    from blip_trace_widget.tracing.tracer import Tracer
+    from blip_trace_widget.widget.widget import TraceWidget
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Attention": "readings",
-    "BlipVqa": "model",
+    "Attention": "tracing.readings",
+    "BlipVqa": "model.model",
     "BlockName": "states",
-    "CellEffect": "effect_grid",
+    "CellEffect": "results.effect_grid",
     "Comparison": "dataset.averages",
-    "Corruption": "corruption",
+    "Corruption": "tracing.corruption",
     "DatasetTrace": "dataset.traced",
-    "Difference": "differences",
+    "Difference": "results.differences",
     "Direction": "states",
-    "Effect": "run",
-    "GaussianNoise": "corruption",
-    "HeadTrace": "maps",
-    "ImageSwap": "corruption",
-    "ImageTokenTrace": "maps",
-    "Knockout": "knockout",
-    "KnockoutTrace": "knockout",
-    "LogitLens": "readings",
-    "MeanAblation": "corruption",
+    "Effect": "results.run",
+    "GaussianNoise": "tracing.corruption",
+    "HeadTrace": "results.maps",
+    "ImageSwap": "tracing.corruption",
+    "ImageTokenTrace": "results.maps",
+    "Knockout": "tracing.knockout",
+    "KnockoutTrace": "tracing.knockout",
+    "LogitLens": "tracing.readings",
+    "MeanAblation": "tracing.corruption",
     "MeanTrace": "dataset.averages",
     "MetricName": "choices",
-    "NoiseCurve": "noise_curve",
+    "NoiseCurve": "results.noise_curve",
     "NoiseKind": "choices",
-    "QuestionSwap": "corruption",
-    "Run": "run",
+    "QuestionSwap": "tracing.corruption",
+    "Run": "results.run",
     "Sample": "dataset.samples",
     "SiteName": "states",
     "State": "states",
-    "SuggestedFactor": "noise_curve",
-    "Trace": "results",
-    "TraceWidget": "widget",
-    "Tracer": "tracer",
+    "SuggestedFactor": "results.noise_curve",
+    "Trace": "results.results",
+    "TraceWidget": "widget.widget",
+    "Tracer": "tracing.tracer",
     "demo_samples": "dataset.samples",
     "examples": "demo",
-    "load_trace": "results",
+    "load_trace": "results.results",
     "read_clevr": "dataset.question_files",
     "read_coco_qa": "dataset.question_files",
     "read_questions": "dataset.question_files",

@@ -15,14 +15,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from blip_trace_widget import checkpoint
 from blip_trace_widget.choices import NOISE_KINDS, PLACES
-from blip_trace_widget.corruption import GaussianNoise
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
-from blip_trace_widget.metrics import METRICS
+from blip_trace_widget.model import checkpoint
 from blip_trace_widget.states import BLOCKS, SITES
+from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.metrics import METRICS
 
 EXAMPLES = """\
 examples:

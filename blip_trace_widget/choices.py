@@ -2,7 +2,7 @@
 
 For: checking arguments and files, and the widget's menus, without what computes them.
 Cost: none.
-Ends: at names; what they do is `blip_trace_widget.metrics`' and `blip_trace_widget.corruption`'s.
+Ends: at names; what they do is `blip_trace_widget.tracing.metrics`' and `blip_trace_widget.tracing.corruption`'s.
 """
 
 from __future__ import annotations

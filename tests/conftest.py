@@ -16,7 +16,7 @@ from random_models import random_model
 from screen import Screen, conductor_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
-from blip_trace_widget.curve_line import FACTORS
+from blip_trace_widget.widget.curve_line import FACTORS
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,7 +70,7 @@ def screen():
 @pytest.fixture
 def short_curve(monkeypatch):
     """A noise curve of five factors, not 21: it is drawn behind every widget, and takes longer than what is tested."""
-    monkeypatch.setattr("blip_trace_widget.curve_line.FACTORS", FACTORS[::5])
+    monkeypatch.setattr("blip_trace_widget.widget.curve_line.FACTORS", FACTORS[::5])
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def conductor(demo, example, screen, short_curve):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """So little is computed at a time that much can happen between two chunks."""
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
     for module in ("cells_job", "head_map", "painter"):
         monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
 

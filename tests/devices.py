@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from blip_trace_widget import modules
+from blip_trace_widget.model import modules
 
 torch._register_device_module(
     "privateuseone",

@@ -15,7 +15,7 @@ from transformers.models.blip import modeling_blip_text
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
-from blip_trace_widget.grid import grid_cells
+from blip_trace_widget.tracing.grid import grid_cells
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 QUESTION, ANSWER = "what is red circle", "red square"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import BlipVqa, Tracer, demo_samples, trace_dataset
-from blip_trace_widget.calls import as_progress, told
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.question import Question
+from blip_trace_widget.model.calls import as_progress, told
+from blip_trace_widget.tracing.question import Question
 
 
 def interrupted(at):
@@ -62,7 +62,9 @@ def test_ctrl_c_gives_what_was_computed(tracer, small_chunks, unit, work):
 def test_ctrl_c_before_anything_is_there_is_passed_on(demo, example, monkeypatch):
     tracer = Tracer(demo, example.image, example.question)
     with monkeypatch.context() as patched:
-        patched.setattr("blip_trace_widget.runs.Runner.encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(
+            "blip_trace_widget.tracing.runs.Runner.encode", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         with pytest.raises(KeyboardInterrupt):
             tracer.trace()
     assert is_free(demo)
@@ -143,7 +145,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def patience(monkeypatch):
     def wait(seconds, stream):
-        monkeypatch.setattr("blip_trace_widget.calls.PATIENCE", seconds)
+        monkeypatch.setattr("blip_trace_widget.model.calls.PATIENCE", seconds)
         monkeypatch.setattr(sys, "stderr", stream)
 
     return wait

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, protocol
-from blip_trace_widget.comparison import Comparison
-from blip_trace_widget.grid import as_trace
+from blip_trace_widget import GaussianNoise, Tracer, TraceWidget
+from blip_trace_widget.display import protocol
+from blip_trace_widget.tracing.grid import as_trace
+from blip_trace_widget.widget.comparison import Comparison
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from screen import conductor_of
 
-from blip_trace_widget import State, Tracer, protocol
-from blip_trace_widget.grid_spec import View
-from blip_trace_widget.question import Question
-from blip_trace_widget.runs import Runner
+from blip_trace_widget import State, Tracer
+from blip_trace_widget.display import protocol
+from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.runs import Runner
 
 
 class Gate:
@@ -27,9 +28,9 @@ class Gate:
             return logits
 
         monkeypatch.setattr(Runner, "_patch", held)
-        monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
-        monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
-        monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
+        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
+        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
+        monkeypatch.setattr("blip_trace_widget.widget.cells_job.REPORT_SECONDS", 0.0)
 
     def wait(self):
         assert self.reached.wait(20)
@@ -72,7 +73,7 @@ def test_a_patch_of_an_older_generation_shows_nothing(conductor, screen, monkeyp
 
 
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 0.0)  # as for a large model
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 0.0)  # as for a large model
     conductor.change(selection=[(5, 5)])
     conductor.trace_all()
     assert conductor.wait(30)
@@ -244,7 +245,7 @@ def test_a_finished_grid_says_done_once(conductor, screen):
 
 
 def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
     conductor.trace_all()
     conductor.change(selection=[(5, 5)])
     assert conductor.wait(30)
@@ -262,7 +263,7 @@ def test_a_quick_grid_moves_with_the_noise(conductor, screen, monkeypatch):
 
 
 def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
     conductor.trace_all()
     assert conductor.wait(30)
     since = len(screen.lines)
@@ -315,9 +316,9 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(conductor, scr
 
 
 def test_cells_in_sight_are_computed_first(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.cells_job.REPORT_SECONDS", 0.0)
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 7})
-    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 7})
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
     conductor.look(4, 5)
     conductor.trace_all()
     assert conductor.wait(60)
@@ -410,7 +411,7 @@ def test_trace_all_and_stop_during_an_update_are_heeded(conductor, screen, monke
 
 
 def test_a_grid_of_many_samples_is_not_taken_for_a_quick_one(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.cells_job.LIVE_SECONDS", 1.0)
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 1.0)
     conductor.trace_all()
     assert conductor.wait(30)
     conductor._cells._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second

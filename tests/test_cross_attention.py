@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from random_models import random_model
 from test_forward import EXAMPLES
 
-from blip_trace_widget.cross_attention import AbsorbedKV, ImageKV, Projections, SwappedKV
+from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections, SwappedKV
 
 
 @st.composite

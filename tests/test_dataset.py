@@ -36,10 +36,10 @@ from blip_trace_widget import (
     demo_samples,
     trace_dataset,
 )
-from blip_trace_widget.base_runs import clean_together
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.tracing.base_runs import clean_together
 
 SAMPLES = 200
 
@@ -57,7 +57,7 @@ def parts(folder):
 def processes():
     """A way to start processes in which the package is imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dataset_runs", "blip_trace_widget.tracer"])
+    context.set_forkserver_preload(["dataset_runs", "blip_trace_widget.tracing.tracer"])
     return context
 
 
@@ -156,7 +156,7 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         return known[picture].replace(question=question, answer=answer)
 
     for budget in (2**30, 1):  # all at once, and each in a group of its own
-        monkeypatch.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", budget)
+        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", budget)
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()

@@ -8,9 +8,9 @@ from traitlets import TraitError
 
 from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget, demo_samples, trace_dataset
 from blip_trace_widget.checks import conforms
-from blip_trace_widget.dataset.widget import AVERAGE, ORDERS, PAGE
-from blip_trace_widget.figure_widget import FigureWidget
-from blip_trace_widget.protocol import CELL_FIELDS, Listing, Runs, Setup
+from blip_trace_widget.display.protocol import CELL_FIELDS, Listing, Runs, Setup
+from blip_trace_widget.widget.dataset import AVERAGE, ORDERS, PAGE
+from blip_trace_widget.widget.figure_widget import FigureWidget
 
 
 @pytest.fixture

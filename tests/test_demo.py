@@ -18,13 +18,13 @@ from transformers import BertTokenizer, BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget.demo import MODEL_FOLDER, PICTURE_FOLDER, Example, examples
-from blip_trace_widget.demo.evaluate import NOISE_FACTOR, damage, localise, prepare, score, table
-from blip_trace_widget.demo.lessons import PLACE_NAMES, QUESTIONS_AN_IMAGE, draw_lesson
-from blip_trace_widget.demo.network import GRID, IMAGE_SIZE, WIDTH, load
 from blip_trace_widget.demo.questions import KINDS, TEMPLATES, answers, ask, sample
 from blip_trace_widget.demo.scenes import COLORS, SHAPES, arrange, coverage, draw, object_at, overlap
-from blip_trace_widget.demo.teaching import AnswerKey, encode_questions, hide_padding, pixels
-from blip_trace_widget.demo.train import train
+from blip_trace_widget.demo.training.evaluate import NOISE_FACTOR, damage, localise, prepare, score, table
+from blip_trace_widget.demo.training.lessons import PLACE_NAMES, QUESTIONS_AN_IMAGE, draw_lesson
+from blip_trace_widget.demo.training.network import GRID, IMAGE_SIZE, WIDTH, load
+from blip_trace_widget.demo.training.teaching import AnswerKey, encode_questions, hide_padding, pixels
+from blip_trace_widget.demo.training.train import train
 
 Loaded = tuple[BlipForQuestionAnswering, BlipProcessor]
 

@@ -16,13 +16,13 @@ from blip_trace_widget import (
     Sample,
     State,
     Tracer,
-    loading,
-    memory_budget,
     trace_dataset,
 )
-from blip_trace_widget.grid import grid_cells
-from blip_trace_widget.patching import image_token_scores, patched_scores
-from blip_trace_widget.runs import Runner
+from blip_trace_widget.model import loading
+from blip_trace_widget.tracing import memory_budget
+from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
+from blip_trace_widget.tracing.runs import Runner
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 STATES = [State("question_encoder", 0, 1), State("answer_decoder", 1, 0, "self_attention", 1)]

@@ -6,13 +6,14 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from blip_trace_widget import GaussianNoise, State, Tracer, drawing, figure, protocol
-from blip_trace_widget.drawing import words
-from blip_trace_widget.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
-from blip_trace_widget.drawing.sheet import breadth, cut, wrap
-from blip_trace_widget.grid_spec import Chosen, View
+from blip_trace_widget import GaussianNoise, State, Tracer
+from blip_trace_widget.display import drawing, figure, protocol
+from blip_trace_widget.display.drawing import words
+from blip_trace_widget.display.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
+from blip_trace_widget.display.drawing.sheet import breadth, cut, wrap
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.stage import Spelled
+from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.widget.stage import Spelled
 
 NS = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('&amp;')</script> & \"]]>\x00\ud800"

@@ -16,12 +16,12 @@ from blip_trace_widget import (
     QuestionSwap,
     Tracer,
     TraceWidget,
-    code,
     examples,
-    export,
 )
-from blip_trace_widget.grid import as_trace, grid_cells
-from blip_trace_widget.grid_spec import Chosen, View
+from blip_trace_widget.display import export
+from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.tracing.grid import as_trace, grid_cells
+from blip_trace_widget.widget import code
 
 
 def run(code, folder, monkeypatch):

@@ -9,10 +9,10 @@ from random_models import random_model
 from reference import Hooked, noise
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
-from blip_trace_widget.block import Cancelled
-from blip_trace_widget.grid import grid_cells
-from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.runs import Runner
+from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.runs import Runner
 
 WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
 SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
@@ -226,7 +226,7 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
 def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monkeypatch, demo, example):
     whole = Tracer(demo, example.image, example.question)
     state = State("question_encoder", 3, 5)
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", 3 * 2**20)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 3 * 2**20)
     grouped = Tracer(demo, example.image, example.question)
     with torch.inference_mode():
         groups = [part for part, _ in grouped.case.bases.corrupted()]
@@ -245,7 +245,7 @@ def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monk
     ):
         pieces = ask(grouped)
         with monkeypatch.context() as roomy:
-            roomy.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", 2**30)
+            roomy.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 2**30)
             np.testing.assert_allclose(pieces, ask(whole), atol=1e-6)
             with torch.inference_mode():
                 assert len(list(whole.case.bases.corrupted())) == 1

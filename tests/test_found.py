@@ -31,7 +31,7 @@ from transformers.models.blip import modeling_blip_text
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget
-from blip_trace_widget.computing import ModelChangedError
+from blip_trace_widget.model.computing import ModelChangedError
 
 
 def exact(tracer):

@@ -5,8 +5,8 @@ import pytest
 from screen import conductor_of
 
 from blip_trace_widget import Tracer
-from blip_trace_widget.grid_spec import View
-from blip_trace_widget.runs import Runner
+from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.tracing.runs import Runner
 
 
 def fill(conductor):

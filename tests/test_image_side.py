@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import GaussianNoise, Tracer
-from blip_trace_widget.demo.evaluate import NOISE_FACTOR, PICTURE_SIZE, held_out
 from blip_trace_widget.demo.questions import KINDS
 from blip_trace_widget.demo.scenes import coverage, draw
+from blip_trace_widget.demo.training.evaluate import NOISE_FACTOR, PICTURE_SIZE, held_out
 
 QUESTIONS, SEED, SAMPLES = 50, 1, 5
 #: Far enough for each question to lose half of its score.

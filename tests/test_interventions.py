@@ -11,11 +11,11 @@ from reference import LAYERS
 from test_forward import EXAMPLES, assert_close, hooked, problems
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
-from blip_trace_widget.block import Cancelled
-from blip_trace_widget.blocks import ImageBlock, TextBlock
-from blip_trace_widget.grid import grid_cells
-from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.runs import Runner
+from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.model.blocks import ImageBlock, TextBlock
+from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.runs import Runner
 
 
 def before_the_vit(tracer):
@@ -445,7 +445,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
     states = [State("image_encoder", 0, 9), State("answer_decoder", 1, 0, "mlp")]
     whole = Tracer(demo, example.image, example.question, corruption=noise)
     expected = [whole.patch(states, direction).scores, whole.trace_image_tokens(4, direction).samples]
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
     grouped = Tracer(demo, example.image, example.question, corruption=noise)
     np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
     np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
@@ -457,7 +457,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
 def test_what_is_kept_stays_kept_when_memory_shrinks(monkeypatch, demo, example):
     tracer = Tracer(demo, example.image, example.question)
     before = tracer.trace().samples
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
     with torch.inference_mode():
         assert len(list(tracer.case.bases.corrupted())) == 1
     np.testing.assert_array_equal(tracer.trace().samples, before)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import memory_budget
+from blip_trace_widget.tracing import memory_budget
 
 CPU = torch.device("cpu")
 

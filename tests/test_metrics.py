@@ -11,9 +11,9 @@ from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Trace, Tracer, examples
 from blip_trace_widget.choices import METRIC_NAMES
-from blip_trace_widget.drawing.words import is_negligible
-from blip_trace_widget.metrics import METRICS, Target, as_metric
-from blip_trace_widget.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.display.drawing.words import is_negligible
+from blip_trace_widget.results.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.tracing.metrics import METRICS, Target, as_metric
 
 SCORES = st.floats(-5, 5, allow_subnormal=False)
 

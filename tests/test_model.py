@@ -12,8 +12,8 @@ from transformers import BertConfig, BertModel, BlipForConditionalGeneration
 
 from blip_trace_widget import BlipVqa, Tracer, load_trace
 from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.pictures import picture_hash
-from blip_trace_widget.weights import weights_hash
 
 
 @pytest.fixture

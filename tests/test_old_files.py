@@ -12,16 +12,9 @@ from pyarrow import parquet
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from blip_trace_widget import (
-    DatasetTrace,
-    GaussianNoise,
-    TraceWidget,
-    demo_samples,
-    load_trace,
-    recording,
-    trace_dataset,
-)
+from blip_trace_widget import DatasetTrace, GaussianNoise, TraceWidget, demo_samples, load_trace, trace_dataset
 from blip_trace_widget.dataset import store
+from blip_trace_widget.results import recording
 
 FILES = Path(__file__).parent / "data" / "0.1.0"
 
@@ -143,13 +136,13 @@ def test_a_damaged_old_file_is_refused_or_read_and_never_more(tmp_path_factory, 
 )
 def test_json_of_an_old_file_that_does_not_fit_is_refused(tmp_path, place, to):
     with safe_open(FILES / "recording.safetensors", framework="numpy") as file:
-        told = json.loads(file.metadata()["blip_trace_widget.recording"])
+        told = json.loads(file.metadata()["blip_trace_widget.results.recording"])
     at = told
     for key in place[:-1]:
         at = at[key]
     at[place[-1]] = to
     arrays = load_file(FILES / "recording.safetensors")
-    save_file(arrays, tmp_path / "bad", metadata={"blip_trace_widget.recording": json.dumps(told)})
+    save_file(arrays, tmp_path / "bad", metadata={"blip_trace_widget.results.recording": json.dumps(told)})
     with pytest.raises(ValueError, match=r"damaged or no saved|it lacks"):
         recording.load(tmp_path / "bad")
 

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from blip_trace_widget import GaussianNoise, TraceWidget, documents, figure
+from blip_trace_widget import GaussianNoise, TraceWidget
+from blip_trace_widget.display import figure
 from blip_trace_widget.pictures import SHOWN_SIDE
+from blip_trace_widget.widget import documents
 
 
 @pytest.fixture(scope="module")

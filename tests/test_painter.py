@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
-from blip_trace_widget import overlay
-from blip_trace_widget.corruption import plain_region
-from blip_trace_widget.grid_spec import View
-from blip_trace_widget.runs import Runner
+from blip_trace_widget.display import overlay
+from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.tracing.corruption import plain_region
+from blip_trace_widget.tracing.runs import Runner
 
 
 def shown(screen):
@@ -46,9 +46,9 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, scree
 
 
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 1})
-    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
-    monkeypatch.setattr("blip_trace_widget.painter.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 1})
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.widget.painter.REPORT_SECONDS", 0.0)
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 
     def slow(runner, *arguments):

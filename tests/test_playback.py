@@ -18,15 +18,15 @@ from blip_trace_widget import (
     State,
     Tracer,
     TraceWidget,
-    figure,
     load_trace,
-    recording,
 )
-from blip_trace_widget.block import Cancelled
-from blip_trace_widget.grid_spec import View
+from blip_trace_widget.display import figure
+from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.runs import Runner
-from blip_trace_widget.snapshot import RunSummary
+from blip_trace_widget.results import recording
+from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.results.snapshot import RunSummary
+from blip_trace_widget.tracing.runs import Runner
 
 FACTORS = (1.0, 2.5, 5.0)
 
@@ -291,11 +291,11 @@ def stored(path):
 
     with safe_open(path, framework="numpy") as file:
         told = file.metadata()
-    return load_file(path), json.loads(told["blip_trace_widget.recording"])
+    return load_file(path), json.loads(told["blip_trace_widget.results.recording"])
 
 
 def written(path, arrays, told):
-    save_file(arrays, path, metadata={"blip_trace_widget.recording": json.dumps(told)})
+    save_file(arrays, path, metadata={"blip_trace_widget.results.recording": json.dumps(told)})
     return path
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import State, Tracer
-from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.positions import image_tokens, whole_numbers
 from blip_trace_widget.states import position_of
+from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.positions import image_tokens, whole_numbers
 
 MODEL = SimpleNamespace(grid=(2, 3), image_token_count=7)
 

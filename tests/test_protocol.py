@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import protocol
+from blip_trace_widget.display import protocol
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -30,7 +30,9 @@ GOOD = [
 
 def test_the_front_end_has_the_same_shapes():
     generated = Path(__file__).parent.parent / "js" / "src" / "protocol.ts"
-    assert generated.read_text("utf-8") == protocol.to_typescript(), "run `python -m blip_trace_widget.protocol`"
+    assert generated.read_text("utf-8") == protocol.to_typescript(), (
+        "run `python -m blip_trace_widget.display.protocol`"
+    )
 
 
 @pytest.mark.parametrize("request_", GOOD, ids=lambda request_: request_["type"])

@@ -11,8 +11,9 @@ import pytest
 from nbconvert import LatexExporter
 from PIL import Image
 
-from blip_trace_widget import TraceWidget, documents
-from blip_trace_widget.drawing import raster
+from blip_trace_widget import TraceWidget
+from blip_trace_widget.display.drawing import raster
+from blip_trace_widget.widget import documents
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from blip_trace_widget import DatasetTrace, checkpoint, demo_samples
+from blip_trace_widget import DatasetTrace, demo_samples
 from blip_trace_widget.__main__ import main
+from blip_trace_widget.model import checkpoint
 
 FEW = ["--samples", "2", "--blocks", "answer_decoder"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
-from blip_trace_widget.block import Cancelled
-from blip_trace_widget.model import BlipVqa as ModelClass
+from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.model.model import BlipVqa as ModelClass
 
 
 def test_the_contract_of_a_tracer(tracer, example):
@@ -89,7 +89,7 @@ def test_the_image_is_embedded_once(monkeypatch, demo, example):
 def test_moving_the_noise_projects_nothing(monkeypatch, demo, example):
     tracer = Tracer(demo, example.image, example.question)
     tracer.trace()
-    from blip_trace_widget.cross_attention import Projections
+    from blip_trace_widget.model.cross_attention import Projections
 
     projected = []
     whole = Projections._project
@@ -143,7 +143,7 @@ def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(monk
     assert trace.complete
 
     stop = threading.Event()
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
     partial = tracer.trace(progress=lambda done, _total: stop.set() if done > 25 else None, cancel=stop)
     known = ~np.isnan(partial.samples[0])
     assert 0 < known.sum() < known.size

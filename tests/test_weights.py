@@ -12,10 +12,10 @@ from transformers import BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, Sample, State, Tracer, TraceWidget, trace_dataset
-from blip_trace_widget.computing import ModelChangedError
-from blip_trace_widget.grid import grid_cells
-from blip_trace_widget.patching import patched_scores
-from blip_trace_widget.weights import weights_hash
+from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.model.weights import weights_hash
+from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.patching import patched_scores
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 

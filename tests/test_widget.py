@@ -13,18 +13,9 @@ import pytest
 from comm.base_comm import BaseComm
 from PIL import Image
 
-from blip_trace_widget import (
-    GaussianNoise,
-    ImageSwap,
-    MeanAblation,
-    QuestionSwap,
-    State,
-    Tracer,
-    TraceWidget,
-    examples,
-    protocol,
-)
-from blip_trace_widget.runs import Runner
+from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, TraceWidget, examples
+from blip_trace_widget.display import protocol
+from blip_trace_widget.tracing.runs import Runner
 
 SLOW = 0.02
 
@@ -88,8 +79,8 @@ def slow_down(monkeypatch, seconds=SLOW):
         return whole(self, *arguments)
 
     monkeypatch.setattr(Runner, "_patch", slowly)
-    monkeypatch.setattr("blip_trace_widget.memory_budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.memory_budget.ROWS_A_SAMPLE", 1)
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
@@ -468,7 +459,9 @@ def test_everything_sent_is_plain_json(widget):
 
 def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
     tracer.trace()
-    monkeypatch.setattr("blip_trace_widget.image_tokens.ImageTokens.__init__", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr(
+        "blip_trace_widget.tracing.image_tokens.ImageTokens.__init__", lambda *_: pytest.fail("embedded again")
+    )
     widget = TraceWidget.from_tracer(tracer)
     widget.wait(30)
     assert widget.tracer is tracer
@@ -497,7 +490,7 @@ def test_wrong_arguments_raise_in_python(arguments, keywords, error, message):
 
 
 def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.worker.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("blip_trace_widget.widget.worker.IDLE_SECONDS", 0.05)
     threads = threading.active_count()
     gone = []
     for _ in range(200):

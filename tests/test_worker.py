@@ -7,8 +7,8 @@ import weakref
 
 import pytest
 
-from blip_trace_widget import worker as module
-from blip_trace_widget.worker import Worker, worker_of
+from blip_trace_widget.widget import worker as module
+from blip_trace_widget.widget.worker import Worker, worker_of
 
 
 class Log:

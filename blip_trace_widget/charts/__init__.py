@@ -29,7 +29,7 @@ from blip_trace_widget.charts.noise import NoiseChart
 from blip_trace_widget.charts.profile import ProfileChart, profile
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.widget.widget import TraceWidget
 
 __all__ = ["Panel", "panel", "profile"]
 

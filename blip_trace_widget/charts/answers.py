@@ -15,7 +15,7 @@ import numpy as np
 from blip_trace_widget.charts.chart import Chart, axis, colors, scale, set_together, swatch
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.widget.widget import TraceWidget
 
 #: Runs, and their colours.
 RUNS = {"clean": "grey", "corrupted": "orange", "patched": "purple"}

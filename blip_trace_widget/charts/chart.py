@@ -14,10 +14,10 @@ import bqplot
 import ipywidgets
 import numpy as np
 
-from blip_trace_widget.drawing.colors import round_up
+from blip_trace_widget.display.drawing.colors import round_up
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.widget.widget import TraceWidget
 
 #: The widget's colours by theme, and texts in the page's own: bqplot's are orange in a dark one.
 CSS = """

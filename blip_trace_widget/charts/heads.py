@@ -14,13 +14,13 @@ import bqplot
 import ipywidgets
 import numpy as np
 
-from blip_trace_widget import wording
 from blip_trace_widget.charts.chart import Chart, axis, colors, set_together
-from blip_trace_widget.drawing.colors import diverging, fit_scale
+from blip_trace_widget.display import wording
+from blip_trace_widget.display.drawing.colors import diverging, fit_scale
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.widget.widget import TraceWidget
 
 
 class HeadsChart(Chart):

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import bqplot
 import numpy as np
 
-from blip_trace_widget import wording
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
+from blip_trace_widget.display import wording
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.widget.widget import TraceWidget
 
 #: Where the widget's slider ends, and the decimals of its steps.
 NOISE_MAX, NOISE_DECIMALS = 10.0, 1

@@ -13,14 +13,14 @@ import bqplot
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import wording
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
-from blip_trace_widget.drawing.colors import LEAST_RECOVERY
-from blip_trace_widget.statistics import TotalEffect, indirect_effects, statistics
+from blip_trace_widget.display import wording
+from blip_trace_widget.display.drawing.colors import LEAST_RECOVERY
+from blip_trace_widget.results.statistics import TotalEffect, indirect_effects, statistics
 
 if TYPE_CHECKING:
-    from blip_trace_widget.results import Trace
-    from blip_trace_widget.widget import TraceWidget
+    from blip_trace_widget.results.results import Trace
+    from blip_trace_widget.widget.widget import TraceWidget
 
 #: Blocks, and their colours.
 PROFILED = {"question_encoder": "purple", "answer_decoder": "teal"}

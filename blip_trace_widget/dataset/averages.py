@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import summaries
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Aligned, Array
-from blip_trace_widget.statistics import ROUNDING, false_discovery, p_values, quiet
-from blip_trace_widget.summaries import Summarised
+from blip_trace_widget.results import summaries
+from blip_trace_widget.results.statistics import ROUNDING, false_discovery, p_values, quiet
+from blip_trace_widget.results.summaries import Summarised
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blip_trace_widget.plots import Map
+    from blip_trace_widget.results.plots import Map
 
 #: Numbers of a matrix of resamples that is held at once.
 HELD = 2**24
@@ -104,7 +104,7 @@ class MeanTrace(Summarised):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        from blip_trace_widget import plots
+        from blip_trace_widget.results import plots
 
         name = one_of("value", value, ("recovery", "indirect_effect"))
         title = f"{_title(self.settings)}, mean of {len(self.aligned.total)}"
@@ -185,7 +185,7 @@ class Comparison(Summarised):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        from blip_trace_widget import plots
+        from blip_trace_widget.results import plots
 
         one_of("value", value, ("difference",))
         label, title = "difference of indirect effects", f"{_title(self.settings)}, {' − '.join(self.groups)}"
@@ -210,7 +210,7 @@ class Comparison(Summarised):
 
 def _map(values: Array, label: str, title: str, roles: Sequence[str], dots: NDArray[np.bool_]) -> Map:
     """(layers, roles) in the paper's layout, roles down and layers across."""
-    from blip_trace_widget.plots import Map
+    from blip_trace_widget.results.plots import Map
 
     return Map(values, label, title, ("layer", range(len(values))), ("", roles), dots).transposed
 

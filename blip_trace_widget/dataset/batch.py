@@ -21,25 +21,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.base_runs import clean_together
 from blip_trace_widget.checks import named, one_of
 from blip_trace_widget.choices import CORRUPTIONS, MetricName
-from blip_trace_widget.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
-from blip_trace_widget.grid import whole_trace
-from blip_trace_widget.metrics import METRICS, Metric, as_metric, kl_divergence
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
-from blip_trace_widget.statistics import SMALLEST_TOTAL_EFFECT
-from blip_trace_widget.tracer import Tracer
+from blip_trace_widget.tracing.base_runs import clean_together
+from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, checked_region
+from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric, kl_divergence
+from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from blip_trace_widget.model import BlipVqa
-    from blip_trace_widget.results import Trace
+    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.results.results import Trace
 
 #: Why a sample was skipped: the reasons that are counted.
 UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (

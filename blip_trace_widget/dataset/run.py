@@ -15,20 +15,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.calls import as_progress
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.choices import MetricName
-from blip_trace_widget.computing import Computing
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.model import BlipVqa
+from blip_trace_widget.model.calls import as_progress
+from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.model import BlipVqa
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, SiteName
 
 if TYPE_CHECKING:
-    from blip_trace_widget.corruption import Corruption
+    from blip_trace_widget.tracing.corruption import Corruption
 
 #: Samples that land together. The model meets them together too, so that a batch always gives the same numbers.
 BATCH = 16

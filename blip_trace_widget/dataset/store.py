@@ -90,7 +90,7 @@ COLUMNS = {
 
 #: Columns that folders of earlier versions lack; they are read as null.
 ADDED = ("accuracy", "unknown_words", "snapshot")
-#: What version 1 had in the place of a snapshot; see `blip_trace_widget.version_1`.
+#: What version 1 had in the place of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
 

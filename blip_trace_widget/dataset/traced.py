@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget import version_1
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
-from blip_trace_widget.results import Trace
-from blip_trace_widget.snapshot import Snapshot
+from blip_trace_widget.results import version_1
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:

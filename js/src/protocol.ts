@@ -1,4 +1,4 @@
-// Generated from blip_trace_widget/protocol.py by `python -m blip_trace_widget.protocol`. Do not edit.
+// Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
 export const PROTOCOL_VERSION = 4;
 export const CELL_FIELDS = [

@@ -25,9 +25,9 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, demo_samples, trace_dataset
-from blip_trace_widget.admission import check_parts, prove
-from blip_trace_widget.computing import Computing
-from blip_trace_widget.maps import squares
+from blip_trace_widget.model.admission import check_parts, prove
+from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.results.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from random_models import BASE_SIZES, random_config, words

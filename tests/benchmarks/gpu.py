@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples, surroundings
+from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
+from blip_trace_widget.model import surroundings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import base_size, clock, matrix_rate, paper_cell, subject

@@ -1,0 +1,120 @@
+"""What is shown, as files.
+
+For: the widget's Export menu, and export from Python: numbers (CSV, JSON), the selected cells' values, the picture.
+Cost: a table of one grid.
+Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.drawing`, Python is written by `code`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.results.differences import Difference
+from blip_trace_widget.results.results import Trace
+
+#: What the pictures are called that are saved for the code.
+PICTURE, OTHER = "picture.png", "other.png"
+#: Format -> (name of the file, media type).
+FILES = {
+    "svg": ("blip-trace.svg", "image/svg+xml"),
+    "csv": ("blip-trace.csv", "text/csv"),
+    "json": ("blip-trace.json", "application/json"),
+    "picture": (PICTURE, "image/png"),
+    "other": (OTHER, "image/png"),
+    "python": ("blip_trace.py", "text/x-python"),
+    "cells": ("blip-trace.tsv", "text/tab-separated-values"),
+}
+
+#: What can be written from Python, by the path's ending.
+WRITTEN = ("svg", "png", "pdf", "html", "csv", "json")
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a path ends with.
+
+    Raises:
+        TypeError, ValueError: if it ends with none of `WRITTEN`.
+    """
+    suffix = Path(path).suffix.removeprefix(".").lower()
+    return one_of("path (ending)", suffix, WRITTEN)
+
+
+def write(path: str | os.PathLike[str], make: Callable[[], str | bytes]) -> None:
+    """Write a file, once its content is made.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    there, content = Path(path), make()
+    there.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def png(svg: str) -> bytes:
+    """An SVG as PNG, two pixels for one.
+
+    Raises:
+        ImportError: if the extra ``export`` is not installed.
+    """
+    return bytes(_converter().svg_to_png(svg, scale=2))
+
+
+def pdf(svg: str) -> bytes:
+    """An SVG as PDF, with text as text.
+
+    Raises:
+        ImportError: if the extra ``export`` is not installed.
+    """
+    return bytes(_converter().svg_to_pdf(svg))
+
+
+def _converter() -> Any:
+    try:
+        import vl_convert
+    except ImportError as error:
+        raise ImportError(
+            "PNG and PDF are made by vl-convert-python: pip install 'blip_trace_widget[export]'. SVG needs nothing."
+        ) from error
+    return vl_convert
+
+
+def csv(shown: Trace | Difference) -> str:
+    """The computed cells, one row each, as in `to_dataframe`."""
+    return str(_computed(shown).to_csv(index=False, lineterminator="\n"))
+
+
+def json_text(shown: Trace | Difference) -> str:
+    """The computed cells and all that they were asked with."""
+    rows = _computed(shown).to_dict("records")
+    cells = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+    settings = {"settings": (shown if isinstance(shown, Trace) else shown.first).settings}
+    if isinstance(shown, Difference):
+        settings["other_settings"] = shown.second.settings
+    return json.dumps({**settings, "cells": cells}, indent=1, ensure_ascii=False) + "\n"
+
+
+def cells_text(shown: Trace | Difference, cells: Sequence[tuple[int, int]]) -> str:
+    """The values of some cells with a line of names above, separated by tabs, to be pasted into a table."""
+    table = shown.to_dataframe()
+    chosen = [layer * shown.shape[1] + position for layer, position in cells]
+    return str(table.iloc[chosen].to_csv(index=False, sep="\t", lineterminator="\n"))
+
+
+def picture(image: Image.Image) -> bytes:
+    """A picture as PNG, which loses nothing."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def _computed(shown: Trace | Difference) -> Any:
+    table = shown.to_dataframe()
+    return table[table["computed"] if "computed" in table else np.isfinite(table["score"])]

@@ -1,0 +1,121 @@
+"""A trace's figure as a file: what a widget would show of it, drawn from the trace and its snapshot alone.
+
+For: `Trace.export` and `Trace.save_html`.
+Cost: a drawing of one grid; a page has 100 kB of script.
+Ends: at a file. How each part is made is `blip_trace_widget.display.figure`'s, `drawing`'s, `page`'s and `export`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.display import drawing, export, figure
+from blip_trace_widget.display.overlay import square_for
+from blip_trace_widget.display.page import page
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.snapshot import Snapshot
+
+#: What a widget shows while nothing was clicked, by its traits.
+UNTOUCHED: dict[str, Any] = {
+    "selection": [],
+    "patches": [],
+    "overlay": "none",
+    "opacity": 0.8,
+    "show": "recovery",
+    "axes": "tokens",
+    "limit": 0.0,
+    "example": -1,
+    "error": "",
+    "doing": "",
+    "difference": False,
+    "detail": {},
+    "pinned": {},
+    "picture_map": {},
+    "steps": {"undo": False, "redo": False},
+}
+
+_STATIC = files("blip_trace_widget") / "static"
+
+
+def write(trace: Trace, path: str | os.PathLike[str], name: str, theme: str) -> None:
+    """Write a trace's figure or its numbers, in one of the formats that `blip_trace_widget.display.export` knows.
+
+    Raises:
+        TypeError, ValueError: if there is no such theme, or the trace has no snapshot, which all but CSV and JSON need.
+        ImportError: for PNG and PDF, if the extra ``export`` is not installed.
+        OSError: if the file cannot be written.
+    """
+    one_of("theme", theme, drawing.THEMES)
+    makers: dict[str, Callable[[], str | bytes]] = {
+        "csv": lambda: export.csv(trace),
+        "json": lambda: export.json_text(trace),
+        "svg": lambda: svg(trace, theme),
+        "png": lambda: export.png(svg(trace, theme)),
+        "pdf": lambda: export.pdf(svg(trace, theme)),
+        "html": lambda: html(trace),
+    }
+    export.write(path, makers[name])
+
+
+def svg(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str:
+    """The figure as SVG.
+
+    Raises:
+        ValueError: if the trace has no snapshot.
+    """
+    snapshot = snapshot_of(trace)
+    runs = figure.runs(snapshot, 0)
+    return drawing.svg(
+        runs=runs,
+        grid=figure.grid(trace, 0),
+        detail={},
+        question=snapshot.question,
+        picture=figure.thumbnail(snapshot.picture) if thumbnail else snapshot.picture,
+        direction=trace.settings["direction"],
+        window=trace.settings["window"],
+        settings_line=runs["line"],
+        marks=drawing.Marks({}, UNTOUCHED["opacity"], snapshot.patches, [], snapshot.corruption.get("region")),
+        theme=theme,
+    )
+
+
+def html(trace: Trace) -> str:
+    """The figure as a web page of one file.
+
+    Raises:
+        ValueError: if the trace has no snapshot.
+    """
+    snapshot = snapshot_of(trace)
+    state = {
+        **figure.BEGINNING,
+        **figure.asked_of(snapshot),
+        **figure.view_of(trace)._asdict(),
+        **UNTOUCHED,
+        **figure.traits(snapshot, 0),
+        "look": figure.look(),
+        "setup": figure.setup(snapshot),
+        "picture": snapshot.picture,
+        "other_picture": snapshot.other_picture,
+        "grid": figure.grid(trace, 0),
+        "square": square_for(snapshot.patches),
+    }
+    script, style = ((_STATIC / name).read_text("utf-8") for name in ("widget.js", "widget.css"))
+    return page(state, [trace], svg(trace, thumbnail=True), script, style)
+
+
+def snapshot_of(trace: Trace) -> Snapshot:
+    """What stands beside a trace.
+
+    Raises:
+        ValueError: if there is nothing.
+    """
+    if trace.snapshot is None:
+        raise ValueError(
+            "trace: it has no snapshot to show, for it comes from an older file, or its corruption or metric is one's "
+            "own; trace it again, or use trace.plot()"
+        )
+    return trace.snapshot

@@ -1,0 +1,142 @@
+"""The two kinds of blocks that BLIP is built of, stepped layer by layer with the model's own modules.
+
+For: `blip_trace_widget.model.block`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
+(BERT's layers: normalised after each part, with cross-attention), `ImageBlock` the ViT (normalised before each part).
+Cost: the layer's own arithmetic; nothing is done for keys that no query needs.
+Ends: at one layer's rows. It leans on the module names that the checkpoint fixes (``query``, ``key``, ``value``,
+``output.dense``, ``LayerNorm``, ``intermediate``; ``qkv``, ``projection``, ``mlp``, ``layer_norm1``), not on call
+signatures, which change between versions of transformers.
+
+Shapes as in `blip_trace_widget.model.block`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from blip_trace_widget.model.block import Edit, SteppedBlock
+from blip_trace_widget.model.cross_attention import (
+    CrossAttentionKV,
+    attention_scores,
+    cut_softmax,
+    join_heads,
+    split_heads,
+)
+
+
+class TextBlock(SteppedBlock):
+    """The question encoder's or the answer decoder's layers.
+
+    Args:
+        layers: transformers' ``BlipTextLayer`` modules.
+        causal: whether a position sees only itself and earlier ones (the decoder).
+    """
+
+    stages: tuple[str, ...] = (
+        "self_context",
+        "self_attention",
+        "cross_context",
+        "cross_attention",
+        "mlp",
+        "block_output",
+    )
+
+    def __init__(self, layers: Iterable[Any], *, causal: bool) -> None:
+        super().__init__(layers)
+        self.heads = int(self.layers[0].attention.self.num_attention_heads)
+        self._causal = causal
+
+    def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
+        """See `SteppedBlock.self_context`."""
+        attention = self.layers[layer].attention.self
+        samples, runs, positions, width = states.shape
+        flat = states.reshape(samples * runs, positions, width)
+        if positions == 1 and cut is None:  # a softmax over one key is 1, whatever query and key are
+            alone: Tensor = attention.value(flat)
+            return alone.reshape(samples, runs, width)
+        queries, keys, values = (
+            split_heads(module(flat), self.heads) for module in (attention.query, attention.key, attention.value)
+        )
+        if cut is None:
+            context = scaled_dot_product_attention(queries, keys, values, is_causal=self._causal)
+        else:
+            if self._causal:
+                cut = cut | torch.ones((positions, positions), dtype=torch.bool, device=cut.device).triu(1)
+            context = cut_softmax(attention_scores(queries, keys), cut) @ values
+        return join_heads(context).reshape(samples, runs * positions, width)
+
+    def step(
+        self,
+        layer: int,
+        context: Tensor,
+        residual: Tensor,
+        kv: CrossAttentionKV | None,
+        edit: Edit,
+        cut: Tensor | None = None,
+    ) -> Tensor:
+        """See `SteppedBlock.step`."""
+        assert kv is not None
+        module = self.layers[layer]
+        context = edit("self_context", context)
+        attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
+        context = edit("cross_context", kv.context(layer, attended, cut))
+        crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
+        mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
+        return edit("block_output", module.output.LayerNorm(mlp + crossed))
+
+
+class ImageBlock(SteppedBlock):
+    """The ViT's layers.
+
+    Args:
+        layers: transformers' ``BlipEncoderLayer`` modules.
+        last: what follows them, ``post_layernorm``.
+    """
+
+    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
+
+    def __init__(self, layers: Iterable[Any], last: Any) -> None:
+        super().__init__(layers)
+        self.heads = int(self.layers[0].self_attn.num_heads)
+        self._last = last
+
+    def tokens(self, output: Tensor) -> Tensor:
+        """The image tokens that the last layer's output gives, (..., D) -> (..., D)."""
+        tokens: Tensor = self._last(output)
+        return tokens
+
+    def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
+        """See `SteppedBlock.self_context`; no edges are cut in the ViT."""
+        assert cut is None
+        module = self.layers[layer]
+        samples, runs, positions, width = states.shape
+        mixed = module.self_attn.qkv(module.layer_norm1(states.reshape(samples * runs, positions, width)))
+        queries, keys, values = mixed.view(*mixed.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        context = join_heads(scaled_dot_product_attention(queries, keys, values))
+        return context.reshape(samples, runs * positions, width)
+
+    def step(
+        self,
+        layer: int,
+        context: Tensor,
+        residual: Tensor,
+        kv: CrossAttentionKV | None,  # noqa: ARG002 - it looks at itself alone
+        edit: Edit,
+        cut: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """See `SteppedBlock.step`."""
+        module = self.layers[layer]
+        context = edit("self_context", context)
+        attended = edit("self_attention", module.self_attn.projection(context)) + residual
+        mlp = edit("mlp", module.mlp(module.layer_norm2(attended)))
+        return edit("block_output", mlp + attended)
+
+
+def _attention_output(output: Any, context: Tensor, residual: Tensor) -> Tensor:
+    rows: Tensor = output.LayerNorm(output.dense(context) + residual)
+    return rows

@@ -1,0 +1,195 @@
+"""A block computed by plain forward hooks on the model's own forward, one run at a time.
+
+For: models that somebody has changed. Whatever their modules do, hooks of the user's included, they do it here as in
+the model's own forward: every module is called, with one whole run, by whoever calls it in the model.
+Cost: for every run a pass of the whole block, keys and values of all image tokens included: what plain hooks cost.
+Ends: at one block's rows, as `blip_trace_widget.model.block`.
+
+Shapes as in `blip_trace_widget.model.block`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from blip_trace_widget.model.block import Activations, Cut, Edit, Patches, as_it_is
+from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
+from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
+from blip_trace_widget.states import BlockSites, State
+
+#: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
+Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
+LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
+
+
+class HookedBlock:
+    """A block whose own forward is run under hooks.
+
+    Args:
+        layers: transformers' layer modules.
+        stack: the module that runs them all.
+        heads: attention heads of a layer.
+        sites: where the states are.
+        last: what follows the layers, if anything does.
+    """
+
+    one_by_one = True
+
+    def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
+        self.layers = list(layers)
+        self.heads = heads
+        self._stack, self._last, self._sites = stack, last, sites.sites
+        # Stage -> the module below a layer, and whether it is its input.
+        self._points = {site: (path, False) for site, path in sites.sites.items()}
+        self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
+        self.stages = tuple(self._points)
+
+    def tokens(self, output: Tensor) -> Tensor:
+        """See `Block.tokens`."""
+        return self.apply(self._last, output.flatten(0, -3)).view(output.shape)
+
+    def apply(self, module: Any, batch: Tensor) -> Tensor:
+        """See `Block.apply`; each run alone."""
+        return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
+
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
+        """See `Block.run`; edits see one run, (1, n, D)."""
+        seen = None if kv is None else kv.states()
+        return torch.cat(
+            [
+                self._pass(
+                    inputs[at : at + 1], _of_run(seen, at, 0), check, lambda _layer, stage, rows: edit(stage, rows)
+                )
+                for at in range(inputs.shape[0])
+            ]
+        )
+
+    def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
+        """See `Block.record`."""
+        values: dict[str, list[list[Tensor]]] = {stage: [[] for _ in self.layers] for stage in self.stages}
+        seen = None if kv is None else kv.states()
+        samples, outputs = max(inputs.shape[0], 1 if seen is None else seen.shape[0]), []
+        for at in range(samples):
+
+            def keep(layer: int, stage: str, rows: Tensor) -> Tensor:
+                values[stage][layer].append(rows.clone())
+                return rows
+
+            outputs.append(self._pass(part_of(inputs, slice(at, at + 1)), _of_run(seen, at, 0), check, keep))
+        recorded = {stage: [torch.cat(every) for every in layers] for stage, layers in values.items()}
+        return Activations(inputs, recorded, torch.cat(outputs))
+
+    def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
+        """See `Block.cut`."""
+        with ExitStack() as stack:
+            for layer in cut.layers:
+                attention = self.layers[layer].get_submodule(self._sites[cut.site])
+
+                def without(_module: Any, _inputs: Any, weights: Tensor) -> Tensor:
+                    left = weights.masked_fill(cut.edges, 0.0)
+                    total = left.sum(-1, keepdim=True)
+                    return torch.where(total > 0, left / total, torch.zeros_like(left))
+
+                stack.callback(_of_this_thread(attention.self.dropout, without).remove)
+            return self.run(base.inputs, kv, check, as_it_is)
+
+    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
+        """See `Block.cross_weights`."""
+        found: list[Tensor] = []
+
+        def keep(_module: Any, inputs: tuple[Tensor], _output: Any) -> None:
+            found.append(inputs[0])
+
+        handle = _of_this_thread(self.layers[layer].crossattention.self.dropout, keep)
+        try:
+            seen = kv.states()
+            for at in range(max(base.inputs.shape[0], seen.shape[0])):
+                self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, _as_they_are)
+        finally:
+            handle.remove()
+        return torch.cat(found)
+
+    def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
+        """See `Block.resume`; nothing is resumed, every run is done whole."""
+        base, runs, samples = patches.base, patches.runs, patches.samples
+        seen = None if kv is None else kv.states()
+        outputs = []
+        for at in range(samples):
+            one = slice(at, at + 1)
+            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), patches.source.part(one)
+            for run, states in enumerate(runs):
+                if states or patches.diverged:
+                    edit = self._replacing(states, taken)
+                    outputs.append(self._pass(inputs, _of_run(seen, at, run), check, edit))
+                else:
+                    outputs.append(unpatched)
+        return torch.cat(outputs).view(samples, len(runs), *base.inputs.shape[1:])
+
+    def _replacing(self, states: Sequence[State], source: Activations) -> LayerEdit:
+        """What puts states of another run, recorded for one sample, in their places."""
+
+        def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
+            here = [state for state in states if state.layer == layer and stage_of(state) == stage]
+            if not here:
+                return rows
+            rows = rows.clone()
+            for state in here:
+                size = rows.shape[-1] // self.heads
+                part = slice(None) if state.head is None else slice(state.head * size, (state.head + 1) * size)
+                rows[0, state.position, part] = source.values[stage][layer][0, state.position, part]
+            return rows
+
+        return edit
+
+    def _pass(self, inputs: Tensor, seen: Tensor | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
+        """One run, (1, n, D) -> (1, n, D), each stage edited; on copies, into which the user's hooks may write."""
+        with self.edited(check, edit):
+            return self._stack(inputs.clone(), None if seen is None else seen.clone())
+
+    @contextmanager
+    def edited(self, check: Callable[[], None], edit: LayerEdit) -> Iterator[None]:
+        """Hooks behind the user's own, so that these see what they see in the model, and a patched state stays."""
+        with ExitStack() as stack:
+            for layer, module in enumerate(self.layers):
+                stack.callback(_of_this_thread(module, lambda _module, _inputs: check(), before=True).remove)
+                for stage, (path, before) in self._points.items():
+
+                    def on_call(
+                        _module: Any, inputs: Any, output: Any = None, layer: int = layer, stage: str = stage
+                    ) -> Any:
+                        if output is None:
+                            return (edit(layer, stage, inputs[0]), *inputs[1:])
+                        if isinstance(output, tuple):
+                            return (edit(layer, stage, output[0]), *output[1:])
+                        return edit(layer, stage, output)
+
+                    place = module.get_submodule(path)
+                    stack.callback(_of_this_thread(place, on_call, before=before).remove)
+            yield
+
+
+def _as_they_are(_layer: int, _stage: str, rows: Tensor) -> Tensor:
+    return rows
+
+
+def _of_run(states: Tensor | None, sample: int, run: int) -> Tensor | None:
+    """What one run looks at, (S or 1, C or 1, T, D) -> (1, T, D)."""
+    if states is None:
+        return None
+    return states[min(sample, states.shape[0] - 1), min(run, states.shape[1] - 1)][None]
+
+
+def _of_this_thread(module: nn.Module, hook: Callable[..., Any], *, before: bool = False) -> Any:
+    """Register a hook that other threads, which may be using the model meanwhile, do not meet."""
+    mine = threading.get_ident()
+
+    def guarded(*arguments: Any) -> Any:
+        return hook(*arguments) if threading.get_ident() == mine else None
+
+    return module.register_forward_pre_hook(guarded) if before else module.register_forward_hook(guarded)

@@ -1,0 +1,145 @@
+"""Loading a model from the hub or a folder, with its words and its pictures' sizes.
+
+For: the one place that knows transformers' loaders. Weights are read from safetensors alone, code from a hub never.
+A folder may hold a PEFT adapter beside the weights, or alone, with the name of the model that it belongs to.
+Cost: loading.
+Ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.model.admission`'s to find out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipProcessor
+from transformers.configuration_utils import PretrainedConfig
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.utils import find_adapter_config_file
+from transformers.utils import logging as transformers_logging
+
+from blip_trace_widget.model.checkpoint import ADAPTER, CONFIG, PROCESSORS, NotBlipError, check, check_kind, remedy
+
+
+def load(
+    name: str | os.PathLike[str],
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    revision: str | None,
+    local_files_only: bool,
+) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
+    """See `blip_trace_widget.BlipVqa.from_pretrained`."""
+    if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
+        raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
+    source = os.fspath(name)
+    weights, place = _as_dtype(dtype), device_of(device)
+    if revision is None and not local_files_only:
+        check(source)  # at once, where the loaders would ask a hub that is not there again and again
+    options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
+    try:
+        base = _base_of(source, options)
+        _check_config(base, options)
+        with _quiet() if Path(source).is_dir() else nullcontext():
+            loader: Any = BlipForQuestionAnswering  # its annotations know nothing of `output_loading_info`
+            model, info = loader.from_pretrained(
+                source, dtype=weights, use_safetensors=True, output_loading_info=True, **options
+            )
+        # Beside an adapter its model's processor need not be.
+        has_own = not Path(source).is_dir() or any((Path(source) / name).is_file() for name in PROCESSORS)
+        beside = source if has_own else base
+        # The Pil image processor on purpose: the default one wants torchvision.
+        images = BlipImageProcessorPil.from_pretrained(beside, **options)
+        tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False, **options)
+        if len(tokenizer) <= len(tokenizer.all_special_ids):
+            raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
+    except (NotBlipError, _NoPeftError):
+        raise
+    except Exception as error:  # whatever a damaged file makes a loader raise
+        raise OSError(_why_not_loaded(source, error)) from error
+    if info["missing_keys"] or info.get("mismatched_keys"):
+        missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", ())])
+        raise ValueError(
+            f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, such as {missing[0]}"
+        )
+    try:
+        model.to(place)
+    except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"device: {str(place)!r} cannot be used here: {error}") from error
+    assemble: Any = BlipProcessor
+    return model, assemble(images, tokenizer)
+
+
+class _NoPeftError(ImportError):
+    """There is an adapter, and nothing that reads it."""
+
+
+def _base_of(source: str, options: dict[str, Any]) -> str:
+    """Where the model is that an adapter belongs to; of a whole model, the same place."""
+    adapter = find_adapter_config_file(source, **options)
+    if adapter is None:
+        return source
+    if importlib.util.find_spec("peft") is None:
+        raise _NoPeftError(
+            f"model: {source!r} holds a PEFT adapter ({ADAPTER}), without which the model is another one: "
+            "pip install peft, or remove the adapter's files to load the model without it"
+        )
+    if not Path(source).is_dir() or (Path(source) / CONFIG).is_file():
+        return source
+    return str(json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"])
+
+
+def _check_config(source: str, options: dict[str, Any]) -> None:
+    if Path(source).is_dir() and not (Path(source) / CONFIG).is_file():
+        raise OSError("the folder has no config.json")
+    config, _ = PretrainedConfig.get_config_dict(source, **options)
+    if not config:
+        raise OSError("its config.json is empty")
+    check_kind(source, config)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar: reading a folder takes less time than reading about it."""
+    bars: Any = transformers_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
+
+
+def _why_not_loaded(source: str, error: Exception) -> str:
+    if Path(source).is_dir():
+        return f"model: the folder {source!r} is no complete BLIP checkpoint: {error}{remedy(Path(source))}"
+    return (
+        f"model: {source!r} could not be loaded: it is no folder, and neither the cache of the Hugging Face hub nor "
+        "the hub itself (no network?) has it. Offline, use BlipVqa.demo() for the built-in model, or "
+        f"BlipVqa.from_pretrained(folder) with a folder written by save_pretrained. ({type(error).__name__}: {error})"
+    )
+
+
+def device_of(device: str | torch.device | None) -> torch.device:
+    """The device that is meant; None: CUDA where there is one, else MPS, else the CPU."""
+    if device is None:
+        kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        return torch.device(next((kind for kind, there in kinds.items() if there), "cpu"))
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
+
+
+def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if value is None and dtype is None:
+        return torch.float32
+    if not isinstance(value, torch.dtype) or not value.is_floating_point:
+        raise ValueError(f"dtype: expected a floating point type such as 'float32' or 'bfloat16', got {dtype!r}")
+    return value

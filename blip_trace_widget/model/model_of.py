@@ -1,0 +1,26 @@
+"""A model, however it was named.
+
+For: everything that takes a model: the object, a hub id or a folder.
+Cost: that of loading it.
+Ends: at a `BlipVqa`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from blip_trace_widget.model.model import BlipVqa
+
+
+def as_model(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
+    """The model, loaded if need be.
+
+    Raises:
+        TypeError: if it is none of these.
+        ValueError, OSError: see `BlipVqa.from_pretrained`.
+    """
+    if isinstance(model, BlipVqa):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return BlipVqa.from_pretrained(model)
+    raise TypeError(f"model: expected BlipVqa, a hub id or a folder, got {type(model).__name__}")

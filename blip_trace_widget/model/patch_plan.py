@@ -1,0 +1,162 @@
+"""Which rows of a batch of patched runs are computed, and which are replaced, layer by layer.
+
+For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
+inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
+each layer has a list of rows.
+Cost: plain Python a run and layer, and a few index tensors, made and moved to the device before the first layer is
+computed.
+Ends: at indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from blip_trace_widget.states import State
+
+#: The stage of an attention's heads, before its output projection.
+CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
+
+
+def stage_of(state: State) -> str:
+    """The stage at which a state is replaced."""
+    return state.site if state.head is None else CONTEXTS[state.site]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows go and where they come from.
+
+    Attributes:
+        slots: a run's or a row's index.
+        positions: the position in the source.
+        heads: the head, or none at all where whole rows are replaced.
+    """
+
+    slots: Tensor
+    positions: Tensor
+    heads: Tensor
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What is done in one layer.
+
+    Slots number the runs in the order in which they diverge. Of a run that begins here only the patched positions are
+    computed; where its whole block output is replaced, not even those.
+
+    Attributes:
+        born: how many runs begin here.
+        edits: stage -> the rows that are replaced at it.
+        rows: the rows of the runs that begin here.
+        late: the block outputs of these that are replaced.
+    """
+
+    born: int
+    edits: dict[str, Places]
+    rows: Places
+    late: Places
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done in every layer.
+
+    Attributes:
+        diverged: how many runs differ from the base already below layer 0.
+        layers: what is done in each layer.
+        back: where each run is among those ordered by the layer in which they diverge; None if that is their order.
+    """
+
+    diverged: int
+    layers: list[LayerPlan]
+    back: Tensor | None
+
+
+def plan_of(
+    runs: Sequence[Sequence[State]], depth: int, positions: int, device: torch.device, *, diverged: bool
+) -> Plan:
+    """What is to be done for patched runs.
+
+    Args:
+        runs: the states that each run patches.
+        depth: number of layers.
+        positions: of a run, n.
+        device: where the indices are needed.
+        diverged: every run differs from the base already below layer 0.
+    """
+    starts = [-1 if diverged else min((state.layer for state in states), default=depth) for states in runs]
+    order = sorted(range(len(runs)), key=starts.__getitem__)
+    ordered, starts = [runs[run] for run in order], sorted(starts)
+    layers = []
+    for layer in range(depth):
+        draft = _Draft(sum(start < layer for start in starts), positions)
+        for slot, (start, states) in enumerate(zip(starts, ordered, strict=True)):
+            if start <= layer:
+                draft.add(slot, [state for state in states if state.layer == layer])
+        layers.append(draft.placed(starts.count(layer), device))
+    back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+    return Plan(starts.count(-1), layers, None if back is None else torch.tensor(back, device=device))
+
+
+@dataclass
+class _List:
+    """Places as they are found."""
+
+    slots: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    heads: list[int] = field(default_factory=list)
+
+    def add(self, slot: int, position: int, head: int | None = None) -> None:
+        self.slots.append(slot)
+        self.positions.append(position)
+        if head is not None:
+            self.heads.append(head)
+
+    def placed(self, device: torch.device) -> Places:
+        """As index tensors."""
+        lists = (self.slots, self.positions, self.heads)
+        return Places(*(torch.tensor(each, dtype=torch.long, device=device) for each in lists))
+
+
+class _Draft:
+    """The plan of a layer in the making; `count` runs have diverged below it, and hold `positions` rows each."""
+
+    def __init__(self, count: int, positions: int) -> None:
+        self._count, self._positions = count, positions
+        self._edits: dict[str, _List] = {}
+        self._rows, self._late = _List(), _List()
+
+    def add(self, slot: int, states: Sequence[State]) -> None:
+        """Plan the states that a run patches in this layer."""
+        born = slot - self._count
+        if born < 0:
+            for state in states:
+                self._edit(state, slot * self._positions + state.position)
+            return
+        late = {state.position for state in states if stage_of(state) == "block_output"}
+        for position in sorted(late):
+            self._late.add(born, position)
+        row_of: dict[int, int] = {}
+        for state in states:
+            if state.position in late:
+                continue
+            if state.position not in row_of:
+                row_of[state.position] = self._count * self._positions + len(self._rows.slots)
+                self._rows.add(born, state.position)
+            self._edit(state, row_of[state.position])
+
+    def placed(self, born: int, device: torch.device) -> LayerPlan:
+        """The plan, its indices on the device."""
+        edits = {stage: places.placed(device) for stage, places in self._edits.items()}
+        return LayerPlan(born, edits, self._rows.placed(device), self._late.placed(device))
+
+    def _edit(self, state: State, row: int) -> None:
+        self._edits.setdefault(stage_of(state), _List()).add(row, state.position, state.head)

@@ -1,0 +1,308 @@
+"""The difference of two grids: ``trace - other``.
+
+For: asking whether a site, a head, a noise factor, another answer makes a difference, and where, with standard errors.
+Cost: statistics on small arrays.
+Ends: at `Difference`; the tests are `blip_trace_widget.results.statistics`'.
+
+Samples are paired where both grids' samples saw the same noise: the bank is drawn from the seed alone and shared by
+every factor, kind, region, state and question, so that sample s of one and sample s of the other move together. Else
+the two are independent, and the test is Welch's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.results import summaries
+from blip_trace_widget.results.effect_grid import VALUES, EffectGrid, GridValue, asked_columns
+from blip_trace_widget.results.statistics import ROUNDING, contrast, false_discovery, quiet, recovery_samples
+from blip_trace_widget.results.summaries import Summarised, region_size
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Array = NDArray[np.float64]
+
+#: The settings by which the two sides of a difference are called, where they differ.
+_NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
+#: The same of the corruption.
+_DAMAGE = ("type", "factor", "kind", "samples", "seed", "region", "at", "question", "to", "sha256")
+
+
+class _Compared(NamedTuple):
+    """A value's difference, (rows, columns), its standard error, and which cells differ."""
+
+    value: Array
+    stderr: Array
+    significant: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Difference(Summarised):
+    """One grid less another, cell by cell.
+
+    Everything called as in a trace is the difference of what it is there: ``indirect_effect``, ``recovery``,
+    ``scores``, each with a standard error and the cells in which it differs from 0 (two-sided t tests, the
+    false-discovery rate over the grid held at 5 %, differences within float32's rounding left out). Paired over samples
+    where these share their noise, else by Welch's test; see `paired`. Nothing is claimed from a single sample.
+
+    Attributes:
+        first: the grid.
+        second: the one that is subtracted.
+    """
+
+    first: EffectGrid
+    second: EffectGrid
+
+    @cached_property
+    def paired(self) -> bool:
+        """Whether samples with the same number shared their noise: same seed, number of samples and model size.
+
+        If one grid has fewer samples of the same seed, they count as independent: as these few do share their noise,
+        standard errors are then too large rather than too small where the effects move together.
+        """
+        one, other = (grid.settings["corruption"] for grid in (self.first, self.second))
+        if self.first.corrupted.size != self.second.corrupted.size or one["type"] != other["type"]:
+            return False
+        if one["type"] != "GaussianNoise":
+            return bool(one == other)
+        same = all(one.get(name) == other.get(name) for name in ("seed", "samples"))
+        return same and self._same("model")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.first.shape
+
+    @property
+    def scores(self) -> Array:
+        """Difference of the mean scores, (rows, columns)."""
+        return self._score.value
+
+    @property
+    def score_stderr(self) -> Array:
+        """Its standard error."""
+        return self._score.stderr
+
+    @property
+    def score_significant(self) -> NDArray[np.bool_]:
+        """Cells whose scores differ."""
+        return self._score.significant
+
+    @property
+    def indirect_effect(self) -> Array:
+        """Difference of the indirect effects, (rows, columns)."""
+        return self._indirect_effect.value
+
+    @property
+    def stderr(self) -> Array:
+        """Its standard error; NaN for a single sample."""
+        return self._indirect_effect.stderr
+
+    @property
+    def significant(self) -> NDArray[np.bool_]:
+        """Cells whose indirect effects differ."""
+        return self._indirect_effect.significant
+
+    @property
+    def recovery(self) -> Array:
+        """Difference of the recoveries, (rows, columns); all NaN where `undefined_because` says why."""
+        return self._recovery.value
+
+    @property
+    def recovery_stderr(self) -> Array:
+        """Its standard error (delta method)."""
+        return self._recovery.stderr
+
+    @property
+    def recovery_significant(self) -> NDArray[np.bool_]:
+        """Cells whose recoveries differ; not those whose indirect effects do, where the total effects differ too."""
+        return self._recovery.significant
+
+    @property
+    def total_effect(self) -> float:
+        """Difference of the total effects."""
+        return self.first.total_effect - self.second.total_effect
+
+    @cached_property
+    def total_effect_stderr(self) -> float:
+        """Its standard error; NaN for a single sample."""
+        one, other = (grid._total.samples for grid in (self.first, self.second))
+        return float(contrast(one, other, paired=self.paired).stderr)
+
+    @property
+    def undefined_because(self) -> str:
+        """Why there is no difference of recoveries, or ""."""
+        reasons = {"first": self.first.undefined_because, "second": self.second.undefined_because}
+        return "; ".join(f"of the {name} {reason}" for name, reason in reasons.items() if reason)
+
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """What each side has that the other has not, in words."""
+        sides: tuple[list[str], list[str]] = [], []
+        settings = self.first.settings, self.second.settings
+        for told, keys in ((settings, _NAMES), (tuple(each["corruption"] for each in settings), _DAMAGE)):
+            for key in keys:
+                one, other = (each.get(key) for each in told)
+                if one != other:
+                    for side, value in zip(sides, (one, other), strict=True):
+                        side.append(_said(key, value))
+        one, other = (", ".join(side) for side in sides)
+        return one or "the same", other or "the same"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell: the axes, differences, standard errors, what was asked, and ``other_…`` where it differs."""
+        table = self.first.to_dataframe()
+        numbers = {
+            "score": self.scores,
+            "score_stderr": self.score_stderr,
+            "indirect_effect": self.indirect_effect,
+            "stderr": self.stderr,
+            "recovery": self.recovery,
+            "recovery_stderr": self.recovery_stderr,
+            "significant": self.significant,
+            "recovery_significant": self.recovery_significant,
+        }
+        table = table.drop(columns=["clean", "corrupted"]).assign(
+            **{name: value.ravel() for name, value in numbers.items()}, paired=self.paired
+        )
+        mine, theirs = (asked_columns(grid.settings, len(table)) for grid in (self.first, self.second))
+        differ = [name for name in mine if not mine[name][:1].equals(theirs[name][:1])]
+        return table.assign(**{f"other_{name}": theirs[name] for name in differ})
+
+    def plot(
+        self,
+        ax: Any = None,
+        value: GridValue = "recovery",
+        limit: float | None = None,
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """Draw the difference: purple where the first has more, orange where the second has; as `Trace.plot`.
+
+        Args:
+            ax: see `Trace.plot`.
+            value: the difference of ``"recovery"`` (where that is undefined the indirect effect's), of
+                ``"indirect_effect"`` or of ``"score"``.
+            limit: see `Trace.plot`.
+            cmap: see `Trace.plot`.
+            marks: a dot where the two cannot be told apart.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget.results import plots
+
+        one_of("value", value, VALUES)
+        shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
+        compared: _Compared = getattr(self, f"_{shown}")
+        rows, columns = self.first._labels()
+        drawn = plots.Map(
+            values=compared.value,
+            label=f"difference of {shown.replace('_', ' ')}",
+            title=f"{self.first._title()}\n{' − '.join(self.names)}",
+            rows=rows,
+            columns=columns,
+            dots=~compared.significant,
+        )
+        return plots.draw(self.first._laid_out(drawn), ax, limit, cmap, marks=marks)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _indirect_effect(self) -> _Compared:
+        one, other = (grid._effects.samples for grid in (self.first, self.second))
+        return self._compared(one, other, self.first.indirect_effect - self.second.indirect_effect, 1.0)
+
+    @cached_property
+    def _recovery(self) -> _Compared:
+        one, other = (recovery_samples(grid._total, grid._effects.samples) for grid in (self.first, self.second))
+        least = min(abs(grid.total_effect) for grid in (self.first, self.second)) or np.inf
+        return self._compared(one, other, self.first.recovery - self.second.recovery, least)
+
+    @cached_property
+    def _score(self) -> _Compared:
+        one, other = (_scores(grid) for grid in (self.first, self.second))
+        return self._compared(one, other, self.first.scores - self.second.scores, 1.0)
+
+    @quiet
+    def _compared(self, one: Array, other: Array, value: Array, unit: float) -> _Compared:
+        """The difference of two values whose samples these are; one of their units is so much of the score."""
+        found = contrast(one, other, paired=self.paired)
+        rounding = ROUNDING * max(1.0, abs(self.first.clean), abs(self.second.clean)) / unit
+        return _Compared(value, found.stderr, false_discovery(found.p, 0.05) & (np.abs(value) > rounding))
+
+    def _same(self, name: str) -> bool:
+        return bool(self.first.settings.get(name) == self.second.settings.get(name))
+
+    def _facts(self) -> dict[str, str]:
+        rows, columns = self.shape
+        values = self.indirect_effect if self.undefined_because else self.recovery
+        stderr = self.stderr if self.undefined_because else self.recovery_stderr
+        which = self.significant if self.undefined_because else self.recovery_significant
+        top = summaries.best(np.abs(values), 1)
+        called = "indirect effect" if self.undefined_because else "recovery"
+        return {
+            "grid": self.first._title(),
+            "of": " − ".join(self.names),
+            "shape": f"{rows} {self.first._axes[0]}s × {columns} {self.first._axes[1]}s",
+            "samples": "paired" if self.paired else "independent",
+            "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
+            "no recovery": self.undefined_because,
+            "differ": f"{int(which.sum())} of {rows * columns} cells",
+            "largest": "".join(
+                f"{called} {summaries.number(values[at], stderr[at])} at {self.first._name(*at)}" for at in top
+            ),
+        }
+
+
+def difference(first: EffectGrid, second: object) -> Difference:
+    """One grid less another.
+
+    Raises:
+        TypeError: if the other is no grid of the same kind.
+        ValueError: if shape, tokens or metric differ.
+    """
+    kind = type(first).__name__
+    if not isinstance(second, EffectGrid) or type(second) is not type(first):
+        raise TypeError(f"{kind} - other: expected another {kind}, got {type(second).__name__}")
+    if first.shape != second.shape:
+        raise ValueError(f"{kind} - other: expected the same shape {first.shape}, got {second.shape}")
+    for name in ("tokens", "patch"):
+        one, other = getattr(first, name, None), getattr(second, name, None)
+        if one != other:
+            raise ValueError(f"{kind} - other: expected the same {name} {one}, got {other}")
+    one, other = first.settings["metric"], second.settings["metric"]
+    if one != other:
+        raise ValueError(f"{kind} - other: expected the same metric {one!r}, got {other!r}")
+    return Difference(first, second)
+
+
+@quiet
+def _scores(grid: EffectGrid) -> Array:
+    """Score of each sample, (samples, rows, columns), from its indirect effect."""
+    indirect = grid._effects.samples
+    if grid.settings["direction"] == "disrupt":
+        return grid.clean - indirect
+    return np.asarray(grid.corrupted[:, None, None] + indirect)
+
+
+def _said(key: str, value: Any) -> str:
+    if key == "region":
+        return "whole picture" if value is None else f"region {region_size(value)}"
+    if key == "factor":
+        return "no ν" if value is None else f"ν {value:g}"
+    if key in ("image", "sha256"):
+        return "no picture" if value is None else f"picture {str(value)[:6]}"
+    if key == "head":
+        return "all heads together" if value is None else f"head {value}"
+    return f"no {key}" if value is None else f"{key} {str(value).replace('_', ' ')}"

@@ -1,0 +1,363 @@
+"""EffectGrid: what patched runs say, one a cell, whatever rows and columns are.
+
+For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
+Cost: statistics are computed when asked for, on small arrays.
+Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.results.Trace`,
+`blip_trace_widget.results.maps`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.results import summaries
+from blip_trace_widget.results.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
+from blip_trace_widget.results.summaries import Summarised
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from blip_trace_widget.results.differences import Difference
+    from blip_trace_widget.results.plots import Labels, Map
+
+#: What a grid can be drawn by.
+GridValue: TypeAlias = Literal["recovery", "indirect_effect", "score"]
+VALUES = ("recovery", "indirect_effect", "score")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CellEffect(Summarised):
+    """One cell of a grid; the same numbers as `Effect` where the grid has them.
+
+    Attributes:
+        score: mean score over samples; NaN where the cell is not computed, or its score is not a number.
+        indirect_effect: see `Effect`.
+        stderr: its standard error.
+        recovery: see `Effect`.
+        recovery_stderr: its standard error.
+        significant: whether the indirect effect differs from 0, see `EffectGrid.significant`.
+        index: the cell, (row, column).
+        name: the same in words.
+    """
+
+    score: float
+    indirect_effect: float
+    stderr: float
+    recovery: float
+    recovery_stderr: float
+    significant: bool
+    index: tuple[int, int]
+    name: str
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "cell": self.name,
+            "recovery": summaries.number(self.recovery, self.recovery_stderr),
+            "indirect effect": summaries.number(self.indirect_effect, self.stderr),
+            "score": summaries.number(self.score),
+            "differs from 0": "yes" if self.significant else "cannot be told",
+        }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EffectGrid(Summarised):
+    """What patched runs say, one a cell of a grid; what rows and columns are is told by the kind of grid.
+
+    Attributes:
+        samples: scores, (samples, rows, columns); NaN where not computed.
+        clean: score of the clean run.
+        corrupted: scores of the corrupted runs, (samples,).
+        settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
+    """
+
+    samples: NDArray[np.float64] = field(repr=False)
+    clean: float
+    corrupted: NDArray[np.float64] = field(repr=False)
+    settings: dict[str, Any]
+
+    #: What rows and columns are.
+    _axes: ClassVar[tuple[str, str]] = "row", "column"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        rows, columns = self.samples.shape[1:3]
+        return rows, columns
+
+    def __getitem__(self, key: tuple[int, int | str]) -> CellEffect:
+        """One cell, ``grid[row, column]``; of a trace ``trace[5, 3]`` or ``trace[5, "circle"]``.
+
+        Negative numbers count from the end. Words as in `State`.
+
+        Raises:
+            TypeError, ValueError: naming what was given and what is accepted.
+        """
+        row, column = index = self._index(key)
+        return CellEffect(
+            **{name: float(getattr(self, f"{name}s" if name == "score" else name)[index]) for name in _CELL},
+            significant=bool(self.significant[index]),
+            index=index,
+            name=self._name(row, column),
+        )
+
+    def __sub__(self, other: object) -> Difference:
+        """See `Difference`.
+
+        Raises:
+            TypeError, ValueError: if the two cannot be compared, naming what differs.
+        """
+        from blip_trace_widget.results.differences import difference
+
+        return difference(self, other)
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Mean score of the patched runs, (rows, columns)."""
+        return self._effects.score
+
+    @property
+    def indirect_effect(self) -> NDArray[np.float64]:
+        """(rows, columns)."""
+        return self._effects.indirect_effect
+
+    @property
+    def stderr(self) -> NDArray[np.float64]:
+        """Standard error of the indirect effect over paired samples, (rows, columns); NaN for a single sample."""
+        return self._effects.stderr
+
+    @property
+    def recovery(self) -> NDArray[np.float64]:
+        """Indirect effect / total effect, (rows, columns); all NaN where `undefined_because` says why."""
+        return self._effects.recovery
+
+    @property
+    def recovery_stderr(self) -> NDArray[np.float64]:
+        """Standard error of the recovery (delta method), (rows, columns)."""
+        return self._effects.recovery_stderr
+
+    @property
+    def total_effect(self) -> float:
+        """score(clean) - score(corrupted), mean over samples."""
+        return self._total.value
+
+    @property
+    def total_effect_stderr(self) -> float:
+        """Its standard error; NaN for a single sample."""
+        return self._total.stderr
+
+    @property
+    def undefined_because(self) -> str:
+        """Why there is no recovery, or ""."""
+        return self._total.closed_because
+
+    @property
+    @quiet
+    def significant(self) -> NDArray[np.bool_]:
+        """Cells whose indirect effect differs from 0, (rows, columns).
+
+        Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise,
+        so that most of the spread between samples cancels; means of some ten such differences are near normal), with
+        the false-discovery rate over the grid held at 5 % (Benjamini & Hochberg 1995). Effects within float32's
+        rounding do not differ from 0. All False for a single sample.
+        """
+        beyond = np.abs(self.indirect_effect) > ROUNDING * max(1.0, abs(self.clean))
+        return np.asarray(false_discovery(t_test(self._effects.samples), 0.05) & beyond)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell is computed."""
+        return bool(self.computed.all())
+
+    @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Which cells are computed, (rows, columns): where it is not known, those with a score that is a number."""
+        missing = np.isnan(self.samples).all(axis=0)
+        return np.asarray(~missing.reshape(*self.shape, -1).any(axis=-1))
+
+    @cached_property
+    def _total(self) -> TotalEffect:
+        return TotalEffect(self.clean, self.corrupted)
+
+    @cached_property
+    def _effects(self) -> Effects:
+        return effects(self._total, self.samples, self.settings["direction"])
+
+    @quiet
+    def _columns(self, **axes: Any) -> pd.DataFrame:
+        """One row a cell: the given columns, clean, corrupted, score, effects, standard errors, and what was asked."""
+        import pandas as pd
+
+        numbers = {
+            **axes,
+            "clean": self.clean,
+            "corrupted": float(self.corrupted.mean()),
+            "score": self.scores.ravel(),
+            "indirect_effect": self.indirect_effect.ravel(),
+            "stderr": self.stderr.ravel(),
+            "recovery": self.recovery.ravel(),
+            "recovery_stderr": self.recovery_stderr.ravel(),
+            "significant": self.significant.ravel(),
+            "computed": self.computed.ravel(),
+        }
+        rows = self.shape[0] * self.shape[1]
+        told = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
+        return pd.DataFrame({**numbers, **told})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell."""
+        raise NotImplementedError
+
+    # --- what it looks like ------------------------------------------------------------------------------------------
+
+    def _map(self, value: GridValue) -> Map:
+        """The grid as it is drawn, its rows down.
+
+        Raises:
+            TypeError, ValueError: if there is no such value.
+        """
+        from blip_trace_widget.results.plots import Map
+
+        one_of("value", value, VALUES)
+        shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
+        rows, columns = self._labels()
+        return Map(
+            values=self.scores if shown == "score" else getattr(self, shown),
+            label=shown.replace("_", " "),
+            title=self._title(),
+            rows=rows,
+            columns=columns,
+            dots=~self.significant,
+            ones=self.constructed,
+            sequential=shown == "score",
+        )
+
+    def plot(
+        self,
+        ax: Any = None,
+        value: GridValue = "recovery",
+        limit: float | None = None,
+        cmap: Any = None,
+        marks: bool = True,
+    ) -> Any:
+        """Draw the grid.
+
+        Args:
+            ax: matplotlib axes to draw on, such as those of ``plt.subplots(1, 2)``; the colour bar finds room there.
+            value: ``"recovery"`` (where that is undefined the indirect effect is drawn instead), ``"indirect_effect"``
+                or ``"score"``.
+            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+                to compare them.
+            cmap: a matplotlib colour map or its name; default purple for what restores, orange for what hurts.
+            marks: a dot where the effect cannot be told from 0, and "=" where it is 1 by construction.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget.results import plots
+
+        return plots.draw(self._laid_out(self._map(value)), ax, limit, cmap, marks=marks)
+
+    @property
+    def constructed(self) -> list[tuple[int, int]]:
+        """Cells whose recovery is 1 by construction."""
+        return []
+
+    def _laid_out(self, drawn: Map) -> Map:
+        return drawn
+
+    def _title(self) -> str:
+        return f"{self.settings['block']}: {self.settings['site']}".replace("_", " ")
+
+    def _labels(self) -> tuple[Labels, Labels]:
+        rows, columns = self.shape
+        return (self._axes[0], range(rows)), (self._axes[1], range(columns))
+
+    def _index(self, key: Any) -> tuple[int, int]:
+        if not isinstance(key, tuple) or len(key) != 2:
+            raise TypeError(f"cell: expected [{self._axes[0]}, {self._axes[1]}], got {key!r}")
+        row, column = (
+            whole_number(name, at, -count, count - 1) % count
+            for name, at, count in zip(self._axes, self._numbered(*key), self.shape, strict=True)
+        )
+        return row, column
+
+    def _numbered(self, row: Any, column: Any) -> tuple[Any, Any]:
+        return row, column
+
+    def _name(self, row: int, column: int) -> str:
+        return f"{self._axes[0]} {row}, {self._axes[1]} {column}"
+
+    def _facts(self) -> dict[str, str]:
+        rows, columns = self.shape
+        done = int(self.computed.sum())
+        closed = self.undefined_because
+        values = self.indirect_effect if closed else self.recovery
+        top = summaries.best(values, 1)
+        return {
+            "grid": self._title(),
+            "shape": f"{rows} {self._axes[0]}s × {columns} {self._axes[1]}s",
+            "computed": "" if done == rows * columns else f"{done} of {rows * columns} cells",
+            "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
+            "no recovery": closed,
+            "best": "".join(
+                f"{'indirect effect' if closed else 'recovery'} {summaries.number(values[at])} at {self._name(*at)}"
+                for at in top
+            ),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        told = summaries.asked(self.settings)
+        for name in ("direction", "head", "window"):
+            told[name] = "" if self.settings.get(name) is None else str(self.settings[name])
+        return told
+
+    def _rows(self) -> tuple[list[str], list[list[str]]]:
+        number, cells = summaries.number, summaries.best(self.indirect_effect, summaries.BEST)
+        return ["largest", "recovery", "indirect effect", "score"], [
+            [
+                self._name(*at),
+                number(self.recovery[at], self.recovery_stderr[at]),
+                number(self.indirect_effect[at], self.stderr[at]) + ("" if self.significant[at] else " •"),
+                number(self.scores[at]),
+            ]
+            for at in cells
+        ]
+
+
+#: The numbers of a cell.
+_CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")
+
+
+def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
+    """What a result's settings say, each as a column of so many rows and always of one type.
+
+    So that tables of several results can be put below each other; what a result does not have is missing there.
+    """
+    import pandas as pd
+
+    damage = settings.get("corruption") or {}
+    head = settings.get("head")
+    factor = damage.get("factor")
+    told: dict[str, tuple[Any, str]] = {
+        "block": (settings.get("block"), "object"),
+        "site": (settings.get("site"), "object"),
+        "head": (None if head == "all" else head, "Int64"),
+        "window": (settings.get("window"), "Int64"),
+        "direction": (settings.get("direction"), "object"),
+        "metric": (settings.get("metric"), "object"),
+        "question": (settings.get("question"), "object"),
+        "answer": (settings.get("answer"), "object"),
+        "corruption": (damage.get("type"), "object"),
+        "factor": (np.nan if factor is None else float(factor), "float64"),
+        "seed": (damage.get("seed"), "Int64"),
+    }
+    return {name: pd.array([value] * rows, dtype=kind) for name, (value, kind) in told.items()}

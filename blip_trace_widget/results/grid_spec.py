@@ -1,0 +1,44 @@
+"""Which grid is in view, and which of its cells are patched together.
+
+For: whoever shows, keeps or computes a grid.
+Ends: at names and numbers; scores are `blip_trace_widget.widget.grids`'.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+#: (layer, position) of a cell.
+CellIndex: TypeAlias = tuple[int, int]
+
+
+class View(NamedTuple):
+    """Which grid is in view."""
+
+    block: str = "question_encoder"
+    site: str = "block_output"
+    head: int | None = None
+    direction: str = "restore"
+    window: int = 1
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is patched together in one run: cells of the grid in view, or patches of the picture; false if nothing.
+
+    Attributes:
+        cells: (layer, position) each.
+        patches: (row, column) each.
+    """
+
+    cells: tuple[CellIndex, ...] = ()
+    patches: tuple[CellIndex, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.cells or self.patches)
+
+    @property
+    def one(self) -> bool:
+        """Whether it is one cell, whose value belongs into the grid."""
+        return len(self.cells) == 1

@@ -1,0 +1,382 @@
+"""Snapshot: what stands beside the grids of one question, as data, so that it can be shown without the model.
+
+For: `Trace.snapshot`, recordings, pages without a kernel. A figure is made of it the same way while the model is there
+(`blip_trace_widget.display.figure`).
+Cost: the picture as a JPEG of at most 384 px, and some kilobytes of names and numbers.
+Ends: at data: nothing here is phrased, formatted or drawn. `blip_trace_widget.tracing.record` takes it of a tracer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import conforms, whole_number
+from blip_trace_widget.choices import Goal, MetricName, NoiseKind, Place
+from blip_trace_widget.results.run import Top
+from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.states import BlockName, SiteName
+
+#: The most bytes of a picture that is read from a file.
+MAX_PICTURE_BYTES = 4 * 2**20
+#: Why a block has no grids: its states are the same in both runs, or it was left out of an average.
+Closed: TypeAlias = Literal["", "undamaged", "untraced"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the model.
+
+    Attributes:
+        name: one of `blip_trace_widget.states.BLOCKS`.
+        layers: how many.
+        heads: of an attention.
+        tokens: at its positions; none where it is closed.
+        sites: those that can be patched.
+        closed: why it cannot be traced, or "".
+    """
+
+    name: BlockName
+    layers: int
+    heads: int
+    tokens: tuple[str, ...]
+    sites: tuple[SiteName, ...]
+    closed: Closed = ""
+
+
+@dataclass(frozen=True, eq=False)
+class RunSummary:
+    """A clean or corrupted run in short.
+
+    Attributes:
+        answer: the answer; of several samples the one that most of them give.
+        score: mean score over samples.
+        stderr: its standard error; NaN for a single sample.
+        words: mean probability of some words at the first answer position: the likeliest of either run.
+    """
+
+    answer: str
+    score: float
+    stderr: float
+    words: Mapping[str, float] = field(repr=False)
+
+    @property
+    def top(self) -> Top:
+        """The words with their probability, likeliest first."""
+        return sorted(self.words.items(), key=lambda word: -word[1])
+
+    def shares(self, words: Sequence[str]) -> list[float]:
+        """Probability of each of these words; NaN where it is not known."""
+        return [self.words.get(word, np.nan) for word in words]
+
+
+@dataclass(frozen=True)
+class CurveSummary:
+    """A noise curve in short: mean scores of the corrupted run over the noise factor, and the clean score."""
+
+    factors: tuple[float, ...]
+    scores: tuple[float, ...]
+    clean: float
+
+
+@dataclass(frozen=True)
+class Average:
+    """What an average over samples has that a single question has not.
+
+    Attributes:
+        samples: how many.
+        low: lower end of the 95 % interval of the total effect; NaN where it is not known.
+        high: its upper end.
+    """
+
+    samples: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What stands beside the grids of one tracer.
+
+    Attributes:
+        picture: what is asked about, JPEG.
+        question: the question; of an average, what is averaged.
+        given_answer: the answer that was given to be scored; None where it is the model's own.
+        foil: the other answer that it is compared with, if any.
+        metric: what runs are scored by.
+        corruption: the corruption's settings, see `blip_trace_widget.tracing.corruption.Corruption.settings`.
+        model: the model's name.
+        patches: rows and columns of the picture's patches.
+        blocks: in the order in which the model runs them.
+        clean: the clean run.
+        corrupted: the corrupted run.
+        total_effect: the scores that the total effect is made of.
+        answer_tokens: word pieces of the scored answer.
+        unknown_words: words of the question that the model does not know.
+        knows_a_word: whether it knows any.
+        other_picture: the picture that was swapped in, JPEG, or empty.
+        curve: the noise curve, where it is known.
+        average: of an average over samples, what a single question has not.
+    """
+
+    picture: bytes = field(repr=False)
+    question: str
+    given_answer: str | None
+    foil: str | None
+    metric: MetricName
+    corruption: Mapping[str, Any]
+    model: str
+    patches: tuple[int, int]
+    blocks: tuple[Block, ...] = field(repr=False)
+    clean: RunSummary = field(repr=False)
+    corrupted: RunSummary = field(repr=False)
+    total_effect: TotalEffect = field(repr=False)
+    answer_tokens: tuple[str, ...] = field(repr=False)
+    unknown_words: tuple[str, ...] = field(default=(), repr=False)
+    knows_a_word: bool = field(default=True, repr=False)
+    other_picture: bytes = field(default=b"", repr=False)
+    curve: CurveSummary | None = field(default=None, repr=False)
+    average: Average | None = field(default=None, repr=False)
+
+    def block(self, name: str) -> Block:
+        """The block of that name.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        for block in self.blocks:
+            if block.name == name:
+                return block
+        raise ValueError(f"block: expected one of {[block.name for block in self.blocks]}, got {name!r}")
+
+    # --- as a file has it --------------------------------------------------------------------------------------------
+
+    def packed(self) -> dict[str, Any]:
+        """All but the pictures as plain JSON; NaN and infinity as Python's json writes them."""
+        stored: _Stored = {
+            "question": self.question,
+            "given_answer": self.given_answer,
+            "foil": self.foil,
+            "metric": self.metric,
+            "corruption": dict(self.corruption),  # type: ignore[typeddict-item]
+            "model": self.model,
+            "patches": self.patches,
+            "blocks": [_block_told(block) for block in self.blocks],
+            "clean": _run_told(self.clean),
+            "corrupted": _run_told(self.corrupted),
+            "total_effect": {
+                "clean": float(self.total_effect.clean),
+                "corrupted": [float(score) for score in self.total_effect.corrupted],
+            },
+            "answer_tokens": list(self.answer_tokens),
+            "unknown_words": list(self.unknown_words),
+            "knows_a_word": self.knows_a_word,
+            "curve": None if self.curve is None else _curve_told(self.curve),
+            "average": None if self.average is None else {**vars(self.average)},  # type: ignore[typeddict-item]
+        }
+        return dict(stored)
+
+    @classmethod
+    def unpacked(cls, told: object, picture: bytes, other_picture: bytes = b"") -> Snapshot:
+        """The way back, from a file.
+
+        Raises:
+            ValueError: if something has not the shape that it should have.
+        """
+        stored: _Stored = conforms("snapshot", told, _Stored)
+        curve, average = stored["curve"], stored["average"]
+        return cls(
+            picture=checked_picture("picture", picture),
+            other_picture=checked_picture("other_picture", other_picture),
+            question=stored["question"],
+            given_answer=stored["given_answer"],
+            foil=stored["foil"],
+            metric=stored["metric"],
+            corruption=stored["corruption"],
+            model=stored["model"],
+            patches=(stored["patches"][0], stored["patches"][1]),
+            blocks=tuple(
+                Block(**{**block, "tokens": tuple(block["tokens"]), "sites": tuple(block["sites"])})  # type: ignore[arg-type]
+                for block in stored["blocks"]
+            ),
+            clean=_run(stored["clean"]),
+            corrupted=_run(stored["corrupted"]),
+            total_effect=TotalEffect(
+                stored["total_effect"]["clean"], np.array(stored["total_effect"]["corrupted"], dtype=np.float64)
+            ),
+            answer_tokens=tuple(stored["answer_tokens"]),
+            unknown_words=tuple(stored["unknown_words"]),
+            knows_a_word=stored["knows_a_word"],
+            curve=curve and CurveSummary(tuple(curve["factors"]), tuple(curve["scores"]), curve["clean"]),
+            average=average and Average(**average),
+        )
+
+
+# --- the shapes of its JSON -------------------------------------------------------------------------------------------
+
+
+class _GaussianNoise(TypedDict):
+    type: Literal["GaussianNoise"]
+    factor: float
+    kind: NoiseKind
+    samples: int
+    seed: int
+    region: list[list[bool]] | None
+    at: Place
+
+
+class _ImageSwap(TypedDict):
+    type: Literal["ImageSwap"]
+    sha256: str
+    region: list[list[bool]] | None
+
+
+class _QuestionSwap(TypedDict):
+    type: Literal["QuestionSwap"]
+    question: str
+
+
+class _MeanAblation(TypedDict):
+    type: Literal["MeanAblation"]
+    to: Goal
+    region: list[list[bool]] | None
+
+
+class _Block(TypedDict):
+    name: BlockName
+    layers: int
+    heads: int
+    tokens: list[str]
+    sites: list[SiteName]
+    closed: Closed
+
+
+class _Run(TypedDict):
+    answer: str
+    score: float
+    stderr: float
+    words: list[tuple[str, float]]
+
+
+class _TotalEffect(TypedDict):
+    clean: float
+    corrupted: list[float]
+
+
+class _Curve(TypedDict):
+    factors: list[float]
+    scores: list[float]
+    clean: float
+
+
+class _Average(TypedDict):
+    samples: int
+    low: float
+    high: float
+
+
+class _Stored(TypedDict):
+    question: str
+    given_answer: str | None
+    foil: str | None
+    metric: MetricName
+    corruption: _GaussianNoise | _ImageSwap | _QuestionSwap | _MeanAblation
+    model: str
+    patches: tuple[int, int]
+    blocks: list[_Block]
+    clean: _Run
+    corrupted: _Run
+    total_effect: _TotalEffect
+    answer_tokens: list[str]
+    unknown_words: list[str]
+    knows_a_word: bool
+    curve: _Curve | None
+    average: _Average | None
+
+
+def checked_corruption(told: object) -> dict[str, Any]:
+    """The settings of a corruption that stand in a file.
+
+    Raises:
+        ValueError: if they are those of none of the package's own.
+    """
+    shape = _GaussianNoise | _ImageSwap | _QuestionSwap | _MeanAblation
+    return dict(conforms("corruption", told, shape))
+
+
+def checked_picture(name: str, picture: bytes) -> bytes:
+    """A picture that stands in a file, which may be empty.
+
+    Raises:
+        ValueError: if it is too large.
+    """
+    if len(picture) > MAX_PICTURE_BYTES:
+        raise ValueError(f"{name}: expected at most {MAX_PICTURE_BYTES >> 20} MB, got {len(picture)} bytes")
+    return picture
+
+
+def _block_told(block: Block) -> _Block:
+    return {
+        "name": block.name,
+        "layers": block.layers,
+        "heads": block.heads,
+        "tokens": list(block.tokens),
+        "sites": list(block.sites),
+        "closed": block.closed,
+    }
+
+
+def _run_told(run: RunSummary) -> _Run:
+    words = [(word, float(share)) for word, share in run.words.items()]
+    return {"answer": run.answer, "score": float(run.score), "stderr": float(run.stderr), "words": words}
+
+
+def _curve_told(curve: CurveSummary) -> _Curve:
+    return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
+
+
+def _run(told: _Run) -> RunSummary:
+    return RunSummary(told["answer"], told["score"], told["stderr"], dict(told["words"]))
+
+
+# --- several in one file ----------------------------------------------------------------------------------------------
+
+
+def pack(snapshots: Sequence[Snapshot]) -> tuple[dict[str, NDArray[np.uint8]], list[dict[str, Any]]]:
+    """The pictures of snapshots as arrays, each once, and the rest as plain JSON."""
+    pictures = list(dict.fromkeys(picture for each in snapshots for picture in (each.picture, each.other_picture)))
+    told = [
+        {**each.packed(), "pictures": [pictures.index(each.picture), pictures.index(each.other_picture)]}
+        for each in snapshots
+    ]
+    return {f"picture {at}": np.frombuffer(picture, np.uint8) for at, picture in enumerate(pictures)}, told
+
+
+def unpack(arrays: Mapping[str, NDArray[Any]], told: Sequence[Mapping[str, Any]]) -> list[Snapshot]:
+    """The way back, from a file.
+
+    Raises:
+        KeyError, TypeError, ValueError: if something has not the shape that it should have.
+    """
+    return [_unpacked(arrays, dict(each)) for each in told]
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]], told: dict[str, Any]) -> Snapshot:
+    numbers = conforms("pictures", told.pop("pictures"), tuple[int, int])
+    names = [f"picture {whole_number('pictures', number, 0)}" for number in numbers]
+    return Snapshot.unpacked(told, *(picture_in(name, arrays[name]) for name in names))
+
+
+def picture_in(name: str, array: NDArray[Any]) -> bytes:
+    """The bytes of a picture that is kept as an array.
+
+    Raises:
+        ValueError: if it is none, or too large.
+    """
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ValueError(f"{name}: expected bytes, got {array.dtype} of shape {array.shape}")
+    return checked_picture(name, array.tobytes())

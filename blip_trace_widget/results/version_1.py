@@ -1,0 +1,167 @@
+"""What version 0.1.0 kept beside a trace: messages of its own front end, read as a snapshot.
+
+For: traces, recordings and data-set folders of format version 1.
+Cost: a look at some kilobytes of JSON.
+Ends: at a `Snapshot`. Of what those files held only what is data is read; what was phrased or drawn is made anew.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import conforms, one_of
+from blip_trace_widget.choices import METRIC_NAMES
+from blip_trace_widget.results.snapshot import (
+    Average,
+    Block,
+    CurveSummary,
+    RunSummary,
+    Snapshot,
+    checked_corruption,
+    checked_picture,
+)
+from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.states import BLOCKS
+
+#: What BERT's tokenizers put in the place of a word that they do not know.
+UNKNOWN = "[UNK]"
+
+
+class _Inputs(TypedDict):
+    question: str
+    foil: str
+    metric: str
+
+
+class _Block(TypedDict):
+    name: str
+    layers: int
+    tokens: list[str]
+    sites: list[str]
+    heads: int
+    enabled: bool
+    reason: str
+
+
+class _Setup(TypedDict):
+    model: str
+    blocks: list[_Block]
+    patches: tuple[int, int]
+    answer_tokens: list[str]
+
+
+class _RunInfo(TypedDict):
+    answer: str
+    score: float | None
+    stderr: float | None
+    share: float
+
+
+class _Bars(TypedDict):
+    words: list[str]
+    clean: list[float | None]
+    corrupted: list[float | None]
+    patched: list[float | None]
+    pinned: list[float | None]
+
+
+class _Runs(TypedDict):
+    given: bool
+    clean: _RunInfo
+    corrupted: _RunInfo
+    bars: _Bars
+
+
+class _Curve(TypedDict):
+    factors: list[float]
+    scores: list[float | None]
+    clean: float | None
+
+
+def snapshot(
+    told: Any,
+    picture: bytes,
+    other_picture: bytes,
+    settings: Mapping[str, Any],
+    clean: float,
+    corrupted: NDArray[np.float64],
+) -> Snapshot:
+    """The snapshot that stands in what was called a scene.
+
+    Args:
+        told: the scene's JSON.
+        picture: JPEG.
+        other_picture: JPEG, or empty.
+        settings: of a trace that it stands beside.
+        clean: that trace's clean score.
+        corrupted: its corrupted scores, (samples,).
+
+    Raises:
+        KeyError, TypeError, ValueError: if something has not the shape that it should have.
+    """
+    if not isinstance(told, dict):
+        raise ValueError("scene: expected an object")
+    inputs: _Inputs = _part("inputs", told["inputs"], _Inputs)
+    setup: _Setup = _part("setup", told["setup"], _Setup)
+    runs: _Runs = _part("runs", told["runs"], _Runs)
+    curve: _Curve | None = None if told["curve"] is None else _part("curve", told["curve"], _Curve)
+    one_of("metric", inputs["metric"], METRIC_NAMES)
+    average = settings.get("average_of")
+    unknown = () if average else tuple(map(str, settings.get("unknown_words", ())))
+    return Snapshot(
+        picture=checked_picture("picture", picture),
+        other_picture=checked_picture("other_picture", other_picture),
+        question=inputs["question"],
+        given_answer=str(settings["answer"]) if runs["given"] else None,
+        foil=inputs["foil"] or None,
+        metric=inputs["metric"],  # type: ignore[arg-type]
+        corruption=checked_corruption(settings["corruption"]),
+        model=setup["model"],
+        patches=(setup["patches"][0], setup["patches"][1]),
+        blocks=tuple(map(_block, setup["blocks"])),
+        clean=_run(runs["clean"], runs["bars"]["words"], runs["bars"]["clean"]),
+        corrupted=_run(runs["corrupted"], runs["bars"]["words"], runs["bars"]["corrupted"]),
+        total_effect=TotalEffect(clean, corrupted),
+        answer_tokens=tuple(setup["answer_tokens"]),
+        unknown_words=unknown,
+        knows_a_word=not unknown or _knows_a_word(setup["blocks"]),
+        curve=curve
+        and CurveSummary(tuple(curve["factors"]), tuple(map(_number, curve["scores"])), _number(curve["clean"])),
+        average=Average(corrupted.size, math.nan, math.nan) if average else None,
+    )
+
+
+def _part(name: str, told: Any, shape: Any) -> Any:
+    """What is read of a part; of the rest nothing is asked."""
+    fields = typing.get_type_hints(shape)
+    kept = {key: told[key] for key in fields} if isinstance(told, dict) else told
+    return conforms(name, kept, shape)
+
+
+def _block(told: _Block) -> Block:
+    name: Any = one_of("block", told["name"], BLOCKS)
+    sites: Any = tuple(one_of("site", site, BLOCKS[name].sites) for site in told["sites"])
+    closed = "untraced" if "not traced" in told["reason"] else "undamaged"
+    tokens = tuple(told["tokens"])
+    return Block(name, told["layers"], told["heads"], tokens, sites, "" if told["enabled"] else closed)  # type: ignore[arg-type]
+
+
+def _run(told: _RunInfo, words: list[str], shares: list[float | None]) -> RunSummary:
+    known = dict(zip(words, map(_number, shares), strict=True))
+    return RunSummary(told["answer"], _number(told["score"]), _number(told["stderr"]), known)
+
+
+def _number(told: float | None) -> float:
+    return math.nan if told is None else float(told)
+
+
+def _knows_a_word(blocks: list[_Block]) -> bool:
+    tokens = next((block["tokens"] for block in blocks if block["name"] == "question_encoder"), [])
+    understood = {token for token in tokens[1:-1] if any(letter.isalnum() for letter in token)}
+    return bool(understood - {UNKNOWN})

@@ -1,0 +1,396 @@
+"""Ways to damage what the model sees.
+
+For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta for each
+sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and then
+change `strength` for free; that is why the two are apart. A corruption of the question gives other question tokens
+instead.
+Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
+ViT pass, noise on the patch embeddings one a sample and factor.
+Ends: at tokens; running the model on them is `blip_trace_widget.model.block`'s.
+
+Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
+deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,
+Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS, GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.results.summaries import region_size
+from blip_trace_widget.states import TEXT_BLOCKS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from blip_trace_widget.model.model import BlipVqa
+
+MAX_SAMPLES = 10_000
+#: Beyond this, float32 overflows somewhere in the model.
+MAX_FACTOR = 1e6
+
+
+#: Every sample.
+ALL = slice(None)
+
+
+class Corruption:
+    """What the tracer needs of a corruption: the base class of all.
+
+    Instances are immutable, comparable and hashable.
+    """
+
+    #: Number of corrupted runs, S.
+    samples: int = 1
+    #: Which embeddings `delta` is added to, one of `PLACES`.
+    at: Place = "image_embeddings"
+
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        texts = {name: repr(value) for name, value in shown.items()}
+        if shown.get("region") is not None:
+            texts["region"] = region_size(shown["region"])
+        return f"{type(self).__name__}({', '.join(f'{name}={text}' for name, text in texts.items())})"
+
+    @property
+    def strength(self) -> float:
+        """What `delta` is multiplied with."""
+        return 1.0
+
+    def unit(self) -> Corruption:
+        """The same corruption at strength 1: all corruptions with the same unit share their delta."""
+        return self
+
+    def check(self, model: BlipVqa, question: list[int]) -> None:
+        """Whether this model and question can be damaged so.
+
+        Raises:
+            ValueError: naming what does not fit.
+        """
+        checked_region(getattr(self, "region", None), model.grid)
+        self.question_ids(question, model)
+
+    @property
+    def damages_image(self) -> bool:
+        """Whether the corrupted run sees another image."""
+        return True
+
+    def reaches(self, block: str) -> bool:
+        """Whether a block's states differ between the clean and the corrupted run."""
+        return block in TEXT_BLOCKS or (self.damages_image and self.at == "patch_embeddings")
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
+        """What is added to the clean embeddings at strength 1.
+
+        Args:
+            embeddings: the clean embeddings `at` which this corruption sits, (image tokens, width); token 0 is the
+                class token.
+            model: the model.
+            part: which of the samples.
+
+        Returns:
+            (samples of the part, image tokens, width), float32, on the device of `embeddings`.
+        """
+        raise NotImplementedError
+
+    def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:  # noqa: ARG002 - others need the model
+        """Token ids of the corrupted run's question, as many as of the clean one."""
+        return clean
+
+    def settings(self) -> dict[str, Any]:
+        """What makes this corruption again, as plain JSON."""
+        return {"type": type(self).__name__}
+
+
+@dataclass(frozen=True, repr=False)
+class GaussianNoise(Corruption):
+    """Gaussian noise on the image tokens.
+
+    ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
+    sigma the standard deviation of this image's clean embeddings over all tokens and widths. z is standard normal,
+    drawn on the CPU from `seed` alone, and so the same for every factor, run and device (common random numbers).
+
+    Attributes:
+        factor: the noise factor, 0 or more.
+        kind: ``"multiplicative"`` or ``"additive"``.
+        samples: independent noise samples, each one corrupted run.
+        seed: seed of the noise bank.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is hit, the class token too.
+        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, what enters the
+            ViT's first layer (patches and class token with their positions), so that its states can be traced too.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    factor: float = 5.0
+    kind: NoiseKind = "multiplicative"
+    samples: int = 10
+    seed: int = 0
+    region: Sequence[Sequence[bool]] | None = None
+    at: Place = "image_embeddings"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", checked_factor("factor", self.factor))
+        object.__setattr__(self, "kind", named("kind", self.kind, NOISE_KINDS))
+        object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
+        object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, PLACES))
+
+    @property
+    def strength(self) -> float:
+        """The noise factor."""
+        return self.factor
+
+    def unit(self) -> GaussianNoise:
+        """The same noise at factor 1."""
+        return replace(self, factor=1.0)
+
+    def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
+        """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
+
+        A part is cut from the one draw of all samples. Where torch's generator allows (it fills 16 numbers at a time)
+        what lies behind is not drawn, and what lies before is not kept.
+        """
+        import torch
+
+        generator = torch.Generator("cpu").manual_seed(self.seed)
+        start, stop, _ = part.indices(self.samples)
+        # Whatever the notebook's default type and device are: another type is another bank.
+        kind: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
+        if tokens * width % 16:
+            return torch.randn((self.samples, tokens, width), **kind)[part]
+        for _ in range(start):
+            torch.randn((tokens, width), **kind)
+        return torch.randn((stop - start, tokens, width), **kind)
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
+        """See `Corruption.delta`."""
+        clean = embeddings.float()
+        tokens, width = clean.shape
+        noise = self.bank(tokens, width, part).to(clean.device)
+        noise *= clean if self.kind == "multiplicative" else clean.std()
+        return _within(self.region, noise)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make this noise again, as plain JSON."""
+        return {
+            "type": "GaussianNoise",
+            "factor": self.factor,
+            "kind": self.kind,
+            "samples": self.samples,
+            "seed": self.seed,
+            "region": plain_region(self.region),
+            "at": self.at,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class ImageSwap(Corruption):
+    """Another image's tokens instead of this one's (NOTICE's semantic pairs).
+
+    Attributes:
+        image: the other image, given as that of a `blip_trace_widget.Tracer`.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is swapped.
+
+    Raises:
+        TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
+    """
+
+    image: Any = field(compare=False, repr=False)
+    region: Sequence[Sequence[bool]] | None = None
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        picture = as_image(self.image)
+        object.__setattr__(self, "image", picture)
+        object.__setattr__(self, "sha256", picture_hash(picture))
+        object.__setattr__(self, "region", checked_region(self.region))
+
+    @cached_property
+    def jpeg(self) -> bytes:
+        """The other picture as a page shows it."""
+        return jpeg(self.image)
+
+    def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
+        """The same picture swapped in there alone; it need not be hashed again."""
+        made = copy.copy(self)
+        object.__setattr__(made, "region", checked_region(region))
+        return made
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
+        """See `Corruption.delta`."""
+        other = model.embed_image(self.image).float() - embeddings.float()
+        return _within(self.region, other[None])
+
+    def settings(self) -> dict[str, Any]:
+        """Which image it was, by the hash of its size and pixels, and the region."""
+        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
+
+
+@dataclass(frozen=True, repr=False)
+class QuestionSwap(Corruption):
+    """Another question of the same number of tokens instead of this one; the image stays.
+
+    Attributes:
+        question: the other question.
+    """
+
+    question: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.question, str):  # what is none is refused with the model at hand
+            object.__setattr__(self, "question", self.question.strip())
+
+    @property
+    def damages_image(self) -> bool:
+        """It does not."""
+        return False
+
+    def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:
+        """See `Corruption.question_ids`.
+
+        Raises:
+            TypeError, ValueError: if the other question cannot be read, or has another number of tokens.
+        """
+        ids = model.question_ids(self.question)
+        if len(ids) != len(clean):
+            raise ValueError(
+                f"question (of QuestionSwap): expected {len(clean)} tokens as in {model.tokens(clean)}, "
+                f"got {len(ids)}: {model.tokens(ids)}"
+            )
+        return ids
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it again, as plain JSON."""
+        return {"type": "QuestionSwap", "question": self.question}
+
+
+@dataclass(frozen=True, repr=False)
+class MeanAblation(Corruption):
+    """Image tokens replaced by their mean over this image, or by zero.
+
+    Attributes:
+        to: ``"mean"`` or ``"zero"``.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is replaced.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    to: Goal = "mean"
+    region: Sequence[Sequence[bool]] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to", named("to", self.to, GOALS))
+        object.__setattr__(self, "region", checked_region(self.region))
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
+        """See `Corruption.delta`."""
+        clean = embeddings.float()
+        goal = clean.mean(0) if self.to == "mean" else 0.0
+        return _within(self.region, (goal - clean)[None])
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it again, as plain JSON."""
+        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
+
+
+def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
+    """One of the package's own corruptions, from its `settings`; a picture that is swapped in is asked for.
+
+    Raises:
+        TypeError, ValueError: naming the field, what was given and what is accepted.
+    """
+    kind = one_of("corruption", settings["type"], CORRUPTIONS)
+    if kind == "ImageSwap":
+        return swapped().within(settings["region"])
+    makers: dict[str, Callable[..., Corruption]] = {
+        "GaussianNoise": GaussianNoise,
+        "QuestionSwap": QuestionSwap,
+        "MeanAblation": MeanAblation,
+    }
+    return makers[kind](**{name: value for name, value in settings.items() if name != "type"})
+
+
+def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
+    """A delta, (samples, image tokens, width), with zeros outside the region."""
+    return delta if region is None else delta * region_mask(region, delta.device)[:, None]
+
+
+def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
+    """A region as plain JSON."""
+    return None if region is None else [list(row) for row in region]
+
+
+def checked_factor(name: str, value: object) -> float:
+    """Return a noise factor as float.
+
+    Raises:
+        TypeError: if it is no number.
+        ValueError: if it is NaN, infinite or negative.
+    """
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{name}: expected a number of 0 or more, got {type(value).__name__}: {error}") from error
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name}: expected a finite number of 0 or more, got {number}")
+    if number > MAX_FACTOR:
+        raise ValueError(f"{name}: expected a number from 0 to {MAX_FACTOR:g}, got {number}")
+    return number
+
+
+def region_mask(region: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
+    """The region as a mask over image tokens, (1 + rows * columns,) bool, False for the class token."""
+    import torch
+
+    patches = torch.tensor([cell for row in region for cell in row], dtype=torch.bool, device=device)
+    return torch.cat([patches.new_zeros(1), patches])
+
+
+def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tuple[bool, ...], ...] | None:
+    """A region as nested tuples, so that corruptions stay hashable.
+
+    Args:
+        value: a boolean (rows, columns) mask, or None.
+        grid: rows and columns that it must have, where they are known.
+
+    Raises:
+        ValueError: if it is none, is empty, or has another shape.
+    """
+    if value is None:
+        return None
+    import numpy as np
+
+    try:
+        mask = np.asarray(value)
+    except ValueError as error:
+        raise ValueError("region: expected a boolean (rows, columns) mask, got rows of unequal length") from error
+    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
+        raise ValueError(
+            f"region: expected a boolean (rows, columns) mask, got an array of shape {mask.shape} and type {mask.dtype}"
+        )
+    if not mask.any():
+        raise ValueError("region: expected at least one patch, got an empty mask")
+    if grid is not None and mask.shape != grid:
+        raise ValueError(
+            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
+        )
+    return tuple(tuple(bool(cell) for cell in row) for row in mask)

@@ -1,0 +1,293 @@
+"""Attention knockout: cut chosen attention edges in the clean run, and score what is lost.
+
+For: asking not which state carries the answer but along which way it travels: from which part of the picture to which
+word, from word to word, from the question to the answer.
+Cost: one text pass from the lowest cut layer up for each set of edges.
+Ends: at `Knockout` and `KnockoutTrace`.
+
+Source: Geva et al. 2023 (arXiv 2304.14767), section 4: a cut edge gets the attention score minus infinity, so that the
+weights that are left sum to 1 again. A position with no edge left gets nothing from that attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.model.block import Cut
+from blip_trace_widget.model.calls import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.cross_attention import AbsorbedKV
+from blip_trace_widget.results import summaries
+from blip_trace_widget.results.effect_grid import asked_columns
+from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.summaries import Summarised
+from blip_trace_widget.states import TEXT_BLOCKS, window_layers
+from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
+from blip_trace_widget.tracing.question import Question
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+ATTENTIONS = ("cross_attention", "self_attention")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Knockout(Summarised):
+    """A clean run without some of its attention edges.
+
+    Attributes:
+        score: its score.
+        clean: score of the whole clean run.
+        top: the likeliest words at the first answer position with their probability, best first.
+        distribution: probability of every word there, (vocabulary,).
+        settings: what was cut, as plain JSON.
+    """
+
+    score: float
+    clean: float
+    top: list[tuple[str, float]]
+    distribution: NDArray[np.float32] = field(repr=False)
+    settings: dict[str, Any]
+
+    @property
+    def loss(self) -> float:
+        """score(clean) - score."""
+        return self.clean - self.score
+
+    @property
+    def relative_loss(self) -> float:
+        """Loss / score(clean); NaN where that is 0."""
+        return self.loss / self.clean if self.clean else float("nan")
+
+    def plot(
+        self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None
+    ) -> Any:
+        """Draw the score with the edges and without.
+
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"score"``.
+            limit: where the axis ends; default the larger score.
+            cmap: a matplotlib colour map or its name.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget.results import plots
+
+        one_of("value", value, ("score",))
+        names, values = ["clean", "without these edges"], np.array([self.clean, self.score])
+        return plots.bars(values, names, "score", _title(self.settings), ax, limit, cmap)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row: clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
+        import pandas as pd
+
+        numbers = {name: [getattr(self, name)] for name in ("clean", "score", "loss", "relative_loss")}
+        return pd.DataFrame({**numbers, **asked_columns(self.settings, 1)})
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            **_cut(self.settings),
+            "score": f"{summaries.number(self.clean)} → {summaries.number(self.score)}",
+            "relative loss": summaries.number(self.relative_loss),
+            "top": summaries.listed(self.top),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        return summaries.asked(self.settings)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KnockoutTrace(Summarised):
+    """The same edges cut in a window of layers around each layer.
+
+    Attributes:
+        scores: (layers,); NaN where not computed.
+        clean: score of the whole clean run.
+        settings: what was cut, as plain JSON.
+    """
+
+    scores: NDArray[np.float64]
+    clean: float
+    settings: dict[str, Any]
+
+    @property
+    def loss(self) -> NDArray[np.float64]:
+        """score(clean) - scores, (layers,)."""
+        return np.asarray(self.clean - self.scores)
+
+    @property
+    @quiet
+    def relative_loss(self) -> NDArray[np.float64]:
+        """Loss / score(clean), (layers,); NaN where that is 0."""
+        return self.loss / (self.clean or float("nan"))
+
+    def plot(
+        self,
+        ax: Any = None,
+        value: Literal["relative_loss", "loss", "score"] = "relative_loss",
+        limit: float | None = None,
+        cmap: Any = None,
+    ) -> Any:
+        """Draw what cutting around each layer costs.
+
+        Args:
+            ax: matplotlib axes to draw on.
+            value: ``"relative_loss"``, ``"loss"`` or ``"score"``.
+            limit: where the axis ends; default the largest value. Give several figures the same to compare them.
+            cmap: a matplotlib colour map or its name.
+
+        Returns:
+            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        from blip_trace_widget.results import plots
+
+        name = one_of("value", value, ("relative_loss", "loss", "score"))
+        values = self.scores if name == "score" else getattr(self, name)
+        return plots.bars(values, range(values.size), name.replace("_", " "), _title(self.settings), ax, limit, cmap)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a layer: layer, clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
+        import pandas as pd
+
+        return pd.DataFrame(
+            {
+                "layer": np.arange(self.scores.size),
+                "clean": self.clean,
+                "score": self.scores,
+                "loss": self.loss,
+                "relative_loss": self.relative_loss,
+                **asked_columns(self.settings, self.scores.size),
+            }
+        )
+
+    def _facts(self) -> dict[str, str]:
+        done, values = int(np.isfinite(self.scores).sum()), self.relative_loss
+        top = summaries.best(values, 1)
+        return {
+            **_cut(self.settings),
+            "layers": f"{done} of {self.scores.size}" if done < self.scores.size else str(done),
+            "largest relative loss": "".join(f"{summaries.number(values[at])} at layer {at[0]}" for at in top),
+        }
+
+    def _asked(self) -> dict[str, str]:
+        return summaries.asked(self.settings)
+
+
+def _title(settings: dict[str, Any]) -> str:
+    head = "" if settings["head"] is None else f", head {settings['head']}"
+    return f"knockout, {settings['block']}: {settings['site']}{head}".replace("_", " ")
+
+
+def _cut(settings: dict[str, Any]) -> dict[str, str]:
+    edges = f"{len(settings['queries'])} queries × {len(settings['keys'])} keys"
+    layers = settings.get("layers")
+    return {"cut": f"{_title(settings)[10:]}, {edges}" + ("" if layers is None else f", layers {layers}")}
+
+
+def knock_out(
+    question: Question,
+    block: str,
+    layers: int | Iterable[int] | None,
+    queries: Positions,
+    keys: Positions,
+    site: str = "cross_attention",
+    head: int | None = None,
+) -> Knockout:
+    """See `Tracer.knockout`."""
+    block, site = _which(block, site)
+    edges, settings = _edges(question, block, site, head, queries, keys)
+    depth = len(question.model.blocks[block].layers)
+    chosen = sorted(set(whole_numbers("layers", layers, depth)))
+    settings["layers"] = chosen
+    with Computing(question.model):
+        clean = question.clean.score
+        logits = _run(question, block, Cut(frozenset(chosen), site, edges), lambda: None)
+        distribution = logits[0, 0].softmax(-1).cpu().numpy()
+        score = float(question.score_logits(logits)[0])
+    return Knockout(score, clean, question.top_words(distribution), distribution, settings)
+
+
+def knock_out_by_layer(
+    question: Question,
+    block: str,
+    queries: Positions,
+    keys: Positions,
+    site: str = "cross_attention",
+    head: int | None = None,
+    window: int = 1,
+    progress: bool | Progress | None = None,
+    cancel: Callable[[], bool] | Any = None,
+) -> KnockoutTrace:
+    """See `Tracer.trace_knockout`."""
+    block, site = _which(block, site)
+    check = as_check(cancel)
+    clean = question.clean_run(check).score
+    edges, settings = _edges(question, block, site, head, queries, keys)
+    depth = len(question.model.blocks[block].layers)
+    settings["window"] = window = whole_number("window", window, 1, depth)
+    report, close = as_progress(progress, depth, "layer")
+    scores = np.full(depth, np.nan)
+    with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(question.model):
+        for layer in range(depth):
+            logits = _run(question, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
+            scores[layer] = question.score_logits(logits)[0]
+            report(layer + 1, depth)
+    return KnockoutTrace(scores, clean, settings)
+
+
+def _which(block: str, site: str) -> tuple[str, str]:
+    return named("block (of a knockout)", block, TEXT_BLOCKS), named("site (of a knockout)", site, ATTENTIONS)
+
+
+def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
+    """Logits of the clean run without some edges, (1, answer positions, vocabulary)."""
+    clean, model = question.bases.clean(), question.model
+    encoded = clean.encoder.output
+    decoder = model.answer_decoder
+    if block == "question_encoder":
+        encoded = model.question_encoder.cut(clean.encoder, clean.image_view.kv, cut, check)
+        output = question.runner.decode(clean.decoder.inputs, encoded, check).output
+    else:
+        output = decoder.cut(clean.decoder, AbsorbedKV(decoder.layers, encoded[:, None]), cut, check)
+    return question.runner.logits(output)
+
+
+def _edges(
+    question: Question, block: str, site: str, head: int | None, queries: Positions, keys: Positions
+) -> tuple[Tensor, dict[str, Any]]:
+    """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
+    own = question.tokens(block)
+    rows = whole_numbers("queries", queries, len(own), own)
+    if site == "cross_attention" and block == "question_encoder":
+        count, columns = question.model.image_token_count, image_tokens("keys", keys, question.model)
+    else:
+        others = own if site == "self_attention" else question.question_tokens
+        count, columns = len(others), whole_numbers("keys", keys, len(others), others)
+    heads = question.model.blocks[block].heads
+    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool, device=question.model.device)
+    which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
+    for row in rows:
+        edges[which, row, columns] = True
+    return edges, question.settings() | {
+        "block": block,
+        "site": site,
+        "head": head,
+        "queries": rows,
+        "keys": columns,
+    }

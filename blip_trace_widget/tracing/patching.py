@@ -1,0 +1,218 @@
+"""Patched runs of a question: a run in which chosen states, or image tokens, take their values from the other run.
+
+For: the one intervention that grids, maps, single patches and noise curves are made of.
+Cost: see `blip_trace_widget.model.block`; memory is bounded by `blip_trace_widget.tracing.runs`.
+Ends: at an `Effect`, or at scores chunk by chunk for callers that fill a grid themselves.
+
+Source: activation patching, Meng et al. 2022 (arXiv 2202.05262), after Vig et al. 2020 (arXiv 2004.12265); both
+directions, Zhang & Nanda 2023 (arXiv 2309.16042).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import named
+from blip_trace_widget.model.calls import Check, as_check
+from blip_trace_widget.model.computing import Computing, ModelChangedError
+from blip_trace_widget.results.run import Effect
+from blip_trace_widget.results.statistics import effects
+from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states
+from blip_trace_widget.tracing.positions import Positions, image_tokens
+from blip_trace_widget.tracing.question import Question, distribution_sum
+from blip_trace_widget.tracing.runs import BaseRun, Chunks
+
+#: Which runs are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
+Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]
+
+
+def patch(
+    question: Question,
+    states: State | Iterable[State],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Effect:
+    """See `Tracer.patch`."""
+    given = listed_states(states)
+    direction = named("direction", direction, DIRECTIONS)
+    for state in given:
+        question.check_block(state.block)
+    check = as_check(cancel)
+    question.prepare(check, with_states=needs_states([given]))
+    chosen = as_states(question.located(given))
+    chunks = patched(question, [chosen], direction, check)
+    return _as_effect(question, chunks, direction, check, states=chosen)
+
+
+def patch_image_tokens(
+    question: Question, tokens: Positions, direction: str = "restore", cancel: Callable[[], bool] | Any = None
+) -> Effect:
+    """See `Tracer.patch_image_tokens`."""
+    chosen = sorted(set(image_tokens("tokens", tokens, question.model)))
+    direction = named("direction", direction, DIRECTIONS)
+    question.check_damages_image()
+    check = as_check(cancel)
+    chunks = swapped(question, [chosen], direction, check)
+    return _as_effect(question, chunks, direction, check, image_tokens=tuple(chosen))
+
+
+def patched_scores(
+    question: Question,
+    runs: Sequence[Sequence[State]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Scores:
+    """Scores of many patched runs, chunk by chunk.
+
+    Args:
+        question: whose.
+        runs: the states that each run patches.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+    Yields:
+        which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice. Then the
+        share of all the work that is done, from 0 to 1.
+
+    Raises:
+        TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
+        Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
+    """
+    direction = named("direction", direction, DIRECTIONS)
+    check = as_check(cancel)
+    every = {state for states in runs for state in states}
+    found = dict(zip(every, question.located(every), strict=True))
+    located = [[found[state] for state in states] for states in runs]
+    return _complete_runs(question, patched(question, located, direction, check), len(runs))
+
+
+def image_token_scores(
+    question: Question,
+    groups: Sequence[Sequence[int]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Scores:
+    """Scores of many runs that each see some image tokens of the other run; yields as `patched_scores` does.
+
+    Args:
+        question: whose.
+        groups: the image tokens that each run takes, 0 the class token.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+    Raises:
+        TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
+        Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
+    """
+    direction = named("direction", direction, DIRECTIONS)
+    question.check_damages_image()
+    return _complete_runs(question, swapped(question, groups, direction, as_check(cancel)), len(groups))
+
+
+def patched(question: Question, runs: Sequence[Sequence[State]], direction: str, check: Check) -> Chunks:
+    """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
+    return _in_groups(
+        question,
+        lambda base, source: question.runner.patched(base, source, runs, check),
+        direction,
+        check,
+        with_states=needs_states(runs),
+    )
+
+
+def swapped(question: Question, groups: Sequence[Sequence[int]], direction: str, check: Check) -> Chunks:
+    """Runs that see some image tokens of the other run; as `patched`."""
+    return _in_groups(
+        question, lambda base, source: question.runner.swapped(base, source, groups, check), direction, check
+    )
+
+
+def needs_states(runs: Iterable[Iterable[State]]) -> bool:
+    """Whether any run patches the image encoder."""
+    return any(state.block == "image_encoder" for states in runs for state in states)
+
+
+def _in_groups(
+    question: Question,
+    work: Callable[[BaseRun, BaseRun], Chunks],
+    direction: str,
+    check: Check,
+    *,
+    with_states: bool = False,
+) -> Chunks:
+    """Do the work for each group of samples; samples count from the first of all.
+
+    Args:
+        question: whose runs.
+        work: given the run that the new runs equal elsewhere, and the one that something is taken from.
+        direction: which of the clean and the corrupted run is which.
+        check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+        with_states: with the ViT's states.
+    """
+    clean = question.bases.clean(check, with_states=with_states)
+    for group, corrupted in question.bases.corrupted(check, with_states=with_states):
+        base, source = (corrupted, clean) if direction == "restore" else (clean, corrupted)
+        for some, which, logits in work(base, source):
+            yield slice(group.start + some.start, group.start + some.stop), which, logits
+        del base, source, corrupted  # before the next group is made
+
+
+def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
+    done, samples = 0, question.corruption.samples
+    scores = np.full((samples, count), np.nan)
+    complete = slice(0, 0)
+    version = None
+    while True:
+        with Computing(question.model):  # not across the yield: the consumer may take its time, on any thread
+            if version not in (None, question.model.version):
+                raise ModelChangedError
+            version = question.model.version
+            chunk = next(chunks, None)
+            if chunk is None:
+                return
+            part, which, logits = chunk
+            scores[part, which] = question.score_logits(logits)
+        done += (part.stop - part.start) * (which.stop - which.start)
+        last = part.stop == samples  # of the samples of a run, in whatever groups and chunks
+        complete = which if last else slice(complete.stop, complete.stop)
+        yield complete, scores[:, complete], done / scores.size
+
+
+def _as_effect(
+    question: Question,
+    chunks: Chunks,
+    direction: str,
+    check: Check,
+    states: tuple[State, ...] = (),
+    image_tokens: tuple[int, ...] = (),
+) -> Effect:
+    """One patched run, whose samples come in chunks."""
+    with Computing(question.model):
+        total = question.effect(check)
+        scores = np.empty(question.corruption.samples)
+        distribution: Any = 0.0
+        for part, _, logits in chunks:
+            scores[part] = question.score_logits(logits[:, 0])
+            distribution = distribution + distribution_sum(logits[:, 0])
+    mean = (distribution / scores.size).astype(np.float32)
+    statistics = effects(total, scores, direction)
+    return Effect(
+        score=float(statistics.score),
+        scores=scores,
+        indirect_effect=float(statistics.indirect_effect),
+        recovery=float(statistics.recovery),
+        stderr=float(statistics.stderr),
+        top=question.top_words(mean),
+        recovery_stderr=float(statistics.recovery_stderr),
+        undefined_because=total.closed_because,
+        distribution=mean,
+        states=states,
+        direction=direction,
+        image_tokens=image_tokens,
+    )

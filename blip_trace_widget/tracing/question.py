@@ -1,0 +1,389 @@
+"""Question: what is asked about one picture, its clean and corrupted runs, and what they score.
+
+For: everything that is computed of a question: patched runs (`blip_trace_widget.tracing.patching`), grids, noise
+curves, knockout, readings. They take a `Question`; a `Tracer` puts them behind one interface.
+Cost: one ViT pass for an image, one text pass for the clean run, one over all samples for the corrupted runs; each at
+its first use, then kept and shared with the questions that `Question.replace` makes.
+Ends: at scores. It changes no state of the model's runs.
+
+A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.model.block.Cancelled`;
+what is computed by then is kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.model.calls import Check, no_check, on_cpu
+from blip_trace_widget.pictures import as_image
+from blip_trace_widget.results.run import Run, Top
+from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.states import BLOCKS, State, position_of
+from blip_trace_widget.tracing.base_runs import BaseRuns
+from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
+from blip_trace_widget.tracing.image_tokens import ImageTokens
+from blip_trace_widget.tracing.lazy import Lazy, lazy
+from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
+from blip_trace_widget.tracing.runs import BaseRun, Runner
+
+#: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
+EXTRA_ANSWER_TOKENS = 4
+#: Words kept in `Run.top` and `Effect.top`.
+TOP_WORDS = 10
+
+
+class Question:
+    """A question about a picture, as it is traced.
+
+    Args:
+        image: the picture and what is computed of it.
+        text: the question.
+        answer: the answer to score; None: the model's own greedy answer.
+        foil: another answer of as many tokens.
+        corruption: default `GaussianNoise`.
+        metric: a name, or a callable, see `Tracer`.
+        like: a question whose base runs are shared where they are the same.
+
+    Attributes:
+        model: the model.
+        image: the picture and what is computed of it.
+        text: the question, without blanks around it.
+        given: ``"answer"`` and ``"foil"`` as they were given; None where none was.
+        corruption: what tells the corrupted runs from the clean one.
+        metric: what a run is measured by.
+        bases: the recorded runs that everything is made from.
+        runner: runs the model.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    def __init__(
+        self,
+        image: ImageTokens,
+        text: str,
+        answer: str | None = None,
+        foil: str | None = None,
+        corruption: Corruption | None = None,
+        metric: str | Metric | Callable[..., Any] = "probability",
+        *,
+        like: Question | None = None,
+    ) -> None:
+        self.model, self.image = image.model, image
+        self.corruption: Corruption = GaussianNoise() if corruption is None else as_corruption(corruption)
+        self.metric: Metric = as_metric(metric)
+        question_ids = self.model.question_ids(text)
+        given_ids = None if answer is None else self.model.answer_ids("answer", answer)
+        self._foil_ids = None if foil is None else self.model.answer_ids("foil", foil)
+        # Known to be texts by now; kept in one form, so that what is saved is what is compared later.
+        self.text = text.strip()
+        self.given = {
+            "answer": None if answer is None else answer.strip(),
+            "foil": None if foil is None else foil.strip(),
+        }
+        if self.metric.needs_foil and self._foil_ids is None:
+            raise ValueError("foil: the metric 'logit_difference' compares the answer with a foil, got none")
+        if given_ids is not None:
+            self._check_foil(given_ids)
+        self.corruption.check(self.model, question_ids)
+        make = BaseRuns if like is None else like.bases.changed
+        self.bases: BaseRuns = make(image, question_ids, given_ids, self.corruption)
+        self.runner: Runner = Runner(self.model) if like is None else like.runner
+        if like is not None and like.bases.has_clean_of(self.bases) and self._scored_as() == like._scored_as():
+            self.clean_run.share(like.clean_run)
+
+    def _scored_as(self) -> tuple[Any, ...]:
+        """What the clean run's result depends on beside the run."""
+        return self.metric, self.given
+
+    def replace(self, **changes: Any) -> Question:
+        """A question with other arguments (``image``, ``question``, ``answer``, ...); shares all that is still valid.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        arguments: dict[str, Any] = {
+            "image": self.image,
+            "question": self.text,
+            **self.given,
+            "corruption": self.corruption,
+            "metric": self.metric,
+        }
+        unknown = set(changes) - set(arguments)
+        if unknown:
+            raise TypeError(f"replace: unknown argument {min(unknown)!r}, accepted are {list(arguments)}")
+        if "image" in changes:
+            changes["image"] = ImageTokens(self.model, as_image(changes["image"]))
+        arguments |= changes
+        return Question(arguments.pop("image"), arguments.pop("question"), **arguments, like=self)
+
+    def with_corruption(self, corruption: Corruption | None = None, /, **changes: Any) -> Question:
+        """A question under another corruption, or the same with other fields; shares all that is still valid.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        corruption = self.corruption if corruption is None else as_corruption(corruption)
+        return self.replace(corruption=dataclasses.replace(corruption, **changes) if changes else corruption)  # type: ignore[type-var]
+
+    # --- words -------------------------------------------------------------------------------------------------------
+
+    @property
+    def question_tokens(self) -> list[str]:
+        """Word pieces of the question as the model sees them, special tokens included."""
+        return self.model.tokens(self.bases.question_ids)
+
+    @property
+    def unknown_words(self) -> list[str]:
+        """Words of the question that the model does not know."""
+        return self.model.unknown_words(self.text)
+
+    def answer_ids(self, check: Check = no_check) -> list[int]:
+        """Token ids of the scored answer, end token left out.
+
+        Raises:
+            ValueError: if the model's own answer is empty, or has another number of tokens than the foil.
+        """
+        ids = self.bases.answer_ids(check)
+        self._check_foil(ids)
+        return ids
+
+    @property
+    def answer(self) -> str:
+        """The scored answer: the given one, or the model's own greedy answer."""
+        given = self.given["answer"]
+        return self.model.text(self.answer_ids()) if given is None else given
+
+    @property
+    def answer_tokens(self) -> list[str]:
+        """Word pieces of the answer, end token left out."""
+        return self.model.tokens(self.answer_ids())
+
+    def tokens(self, block: str) -> list[str]:
+        """Names of a block's positions, see `Tracer.tokens`.
+
+        Raises:
+            TypeError, ValueError: if there is no such block.
+        """
+        block = named("block", block, BLOCKS)
+        if block == "image_encoder":
+            rows, columns = self.model.grid
+            return ["[CLS]", *(f"{row},{column}" for row in range(rows) for column in range(columns))]
+        if block == "question_encoder":
+            return self.question_tokens
+        return self.model.tokens([self.model.start_id, *self.answer_ids()[:-1]])
+
+    def located(self, states: Iterable[State]) -> list[State]:
+        """These states with words as positions turned into numbers.
+
+        Raises:
+            ValueError: if the model or this question has no such state, or has the word several times; or if the state
+                is the same in the clean and the corrupted run.
+        """
+        every = list(states)
+        blocks = {state.block for state in every}
+        for name in blocks:
+            self.check_block(name)
+        tokens = {name: self.tokens(name) for name in blocks}
+        found = []
+        for state in every:
+            block, names = self.model.blocks[state.block], tokens[state.block]
+            whole_number("layer", state.layer, 0, len(block.layers) - 1)
+            position = position_of("position", state.position, names, state.block)
+            if state.head is not None:
+                whole_number("head", state.head, 0, block.heads - 1)
+            found.append(state if position == state.position else dataclasses.replace(state, position=position))
+        return found
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def prepare(self, check: Check = no_check, *, answers: bool = False, with_states: bool = False) -> None:
+        """Compute what everything is held against: the clean and the corrupted runs, and the total effect.
+
+        Args:
+            check: see the module's head.
+            answers: also what the corrupted runs answer, which costs more than their scores.
+            with_states: also the ViT's states.
+        """
+        if with_states:
+            self.bases.prepare_states(check)
+        self.clean_run(check)
+        if answers:
+            self.corrupted_run(check)
+        self.effect(check)
+
+    def steps(self) -> dict[str, Lazy[Any]]:
+        """What is still to be computed before anything can be shown, by name, in order; each is called with a check."""
+        every: dict[str, Lazy[Any]] = {
+            "embed": self.image.clean_tokens,
+            "clean": self.clean_run,
+            "corrupted": self.corrupted_run,
+        }
+        return {name: step for name, step in every.items() if step.known is None}
+
+    @property
+    def clean(self) -> Run:
+        """The run on the undamaged image."""
+        return self.clean_run()
+
+    @property
+    def corrupted(self) -> Run:
+        """The runs on the corrupted image, one a noise sample, see `Tracer.corrupted`."""
+        return self.corrupted_run()
+
+    @property
+    def total_effect(self) -> TotalEffect:
+        """score(clean) - score(corrupted) with its standard error, and the gate."""
+        return self.effect()
+
+    @lazy
+    def clean_run(self, check: Check) -> Run:
+        """See `clean`."""
+        ids = self.answer_ids(check)
+        return self._as_run([(self.bases.clean(check), [ids])], answer=self.answer)
+
+    @lazy
+    def corrupted_run(self, check: Check) -> Run:
+        """See `corrupted`."""
+        longest = len(self.answer_ids(check)) + EXTRA_ANSWER_TOKENS
+
+        def answered(run: BaseRun) -> tuple[BaseRun, list[list[int]]]:
+            return run, self.runner.greedy(run.encoder.output, longest, check, first=run.logits[:, 0])
+
+        return self._as_run((answered(run) for _, run in self.bases.corrupted(check)), longest=longest)
+
+    @lazy
+    def effect(self, check: Check) -> TotalEffect:
+        """See `total_effect`."""
+        return TotalEffect(self.clean_run(check).score, self.corrupted_scores(check))
+
+    @lazy
+    def corrupted_scores(self, check: Check) -> NDArray[np.float64]:
+        """(samples,); without spelling the answers, which costs more than the scores."""
+        known = self.corrupted_run.known
+        if known is not None:
+            return known.scores
+        return np.concatenate([self.score_logits(run.logits) for _, run in self.bases.corrupted(check)])
+
+    def _as_run(
+        self, runs: Iterable[tuple[BaseRun, list[list[int]]]], *, longest: int | None = None, answer: str | None = None
+    ) -> Run:
+        """Groups of runs with their greedy answers, as one result."""
+        texts: list[str] = []
+        scores: list[NDArray[np.float64]] = []
+        distribution: Any = 0.0
+        for run, answers in runs:
+            texts += [
+                self.model.text(ids) + (" …" if longest is not None and len(ids) >= longest else "") for ids in answers
+            ]
+            scores.append(self.score_logits(run.logits))
+            distribution = distribution + distribution_sum(run.logits)
+        every = np.concatenate(scores)
+        mean = (distribution / every.size).astype(np.float32)
+        return Run(
+            score=float(every.mean()),
+            scores=every,
+            answer=Counter(texts).most_common(1)[0][0] if answer is None else answer,
+            top=self.top_words(mean),
+            answers=tuple(texts),
+            distribution=mean,
+        )
+
+    # --- what runs mean ----------------------------------------------------------------------------------------------
+
+    def score_logits(self, logits: Tensor) -> NDArray[np.float64]:
+        """Scores (...) of logits (..., answer positions, vocabulary).
+
+        Raises:
+            ValueError: if one's own metric gives anything else than a tensor of that shape.
+        """
+        device = logits.device
+        foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
+        target = Target(torch.tensor(self.answer_ids(), device=device), foil, self.bases.clean().logits[0])
+        scores = self.metric.score(logits, target)
+        if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
+            raise ValueError(
+                f"metric: expected a tensor of shape {tuple(logits.shape[:-2])} for logits of shape "
+                f"{tuple(logits.shape)}, got {getattr(scores, 'shape', type(scores).__name__)}"
+            )
+        return on_cpu(scores)
+
+    def top_words(self, distribution: NDArray[np.float32]) -> Top:
+        """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""
+        count = min(TOP_WORDS, distribution.size)
+        best = np.argsort(-distribution, kind="stable")[:count]
+        words = self.model.tokens([int(index) for index in best])
+        return [(word, float(distribution[index])) for word, index in zip(words, best, strict=True)]
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked, without how it was intervened, as plain JSON."""
+        return {
+            "model": self.model.name,
+            **self.model.provenance,
+            "image": self.image.sha256(),
+            "question": self.text,
+            "unknown_words": self.unknown_words,
+            "answer": self.answer,
+            "answer_tokens": self.answer_tokens,
+            "foil": self.given["foil"],
+            "metric": self.metric.name,
+        }
+
+    # --- what can be asked -------------------------------------------------------------------------------------------
+
+    def check_block(self, block: str) -> None:
+        """Whether a block's states differ between the clean and the corrupted run.
+
+        Raises:
+            ValueError: if they do not.
+        """
+        if block == "image_encoder" and self.corruption.at != "patch_embeddings":
+            raise ValueError(
+                f"block: the states of 'image_encoder' are the same in the clean and the corrupted run, because "
+                f"{type(self.corruption).__name__} damages what the image encoder puts out, or nothing of the image; "
+                f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
+            )
+
+    def check_damages_image(self) -> None:
+        """Whether the corruption damages the image.
+
+        Raises:
+            ValueError: if it does not.
+        """
+        if not self.corruption.damages_image:
+            raise ValueError(
+                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise; "
+                f"{type(self.corruption).__name__} leaves it as it is"
+            )
+
+    def _check_foil(self, answer: list[int]) -> None:
+        if self._foil_ids is not None and len(self._foil_ids) != len(answer):
+            raise ValueError(
+                f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
+                f"got {self.model.tokens(self._foil_ids)}"
+            )
+
+
+def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
+    """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
+    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))
+
+
+def as_corruption(corruption: Any) -> Corruption:
+    """A corruption.
+
+    Raises:
+        TypeError: if it is anything else.
+    """
+    if not isinstance(corruption, Corruption):
+        raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(corruption).__name__}")
+    return corruption

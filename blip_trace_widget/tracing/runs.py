@@ -1,0 +1,281 @@
+"""The runs of one image and question: base runs whole, patched runs in chunks.
+
+For: joining the blocks (`blip_trace_widget.model.block`) into runs of the model.
+Cost: see `blip_trace_widget.model.block`. Patched runs are cut into chunks of at most `memory_budget.CHUNK_ROWS` rows,
+which bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes
+on.
+Ends: at logits. What they mean is `blip_trace_widget.tracing.metrics`' and `blip_trace_widget.tracing.tracer`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from blip_trace_widget.model.block import Activations, Patches, words_of
+from blip_trace_widget.model.calls import Check, no_check
+from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
+from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.states import BLOCKS, State
+from blip_trace_widget.tracing.image_tokens import ImageView
+from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
+
+#: Which samples, which runs, and their logits: what long work hands over piece by piece, samples of a run together.
+Chunks = Iterator[tuple[slice, slice, Tensor]]
+
+
+@dataclass(frozen=True)
+class BaseRun:
+    """A clean (S = 1) or corrupted run of the whole model, recorded.
+
+    Attributes:
+        image_view: the image as it sees it.
+        encoder: the question encoder, (S, question tokens, width) a stage and layer.
+        decoder: the answer decoder, (S, answer positions, width).
+        logits: (S, answer positions, vocabulary), float32.
+    """
+
+    image_view: ImageView
+    encoder: Activations
+    decoder: Activations
+    logits: Tensor
+
+    @property
+    def samples(self) -> int:
+        """S."""
+        return self.logits.shape[0]
+
+    def part(self, samples: slice) -> BaseRun:
+        """Some of the samples; a clean run, which is the same in every sample, stays whole."""
+        if self.samples == 1:
+            return self
+        return BaseRun(
+            self.image_view.part(samples), self.encoder.part(samples), self.decoder.part(samples), self.logits[samples]
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """A question and the decoder's input, as embeddings.
+
+    Attributes:
+        question: (1, question tokens, width).
+        decoder_input: the start token and the answer's tokens but the last, (1, answer positions, width).
+    """
+
+    question: Tensor
+    decoder_input: Tensor
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs one model."""
+
+    model: BlipVqa
+    chunk_rows: int | None = field(default=None)
+
+    def embed_question(self, question: Sequence[int]) -> Tensor:
+        """(1, question tokens, width)."""
+        return self.embed_questions([question])
+
+    def embed_questions(self, questions: Sequence[Sequence[int]]) -> Tensor:
+        """Questions of equal length, (questions, question tokens, width)."""
+        return self._embed("question_encoder", questions)
+
+    def embed_answer(self, answer: Sequence[int]) -> Tensor:
+        """What the decoder gets to score an answer: (1, answer tokens, width)."""
+        return self._embed("answer_decoder", [[self.model.start_id, *answer[:-1]]])
+
+    def _embed(self, block: str, ids: Sequence[Sequence[int]]) -> Tensor:
+        tokens = torch.tensor(ids, device=self.model.device)
+        return self.model.blocks[block].apply(words_of(self.model.embeddings(block)), tokens)
+
+    def encode(self, question: Tensor, image_view: ImageView, samples: int, check: Check = no_check) -> Activations:
+        """The question encoder's run."""
+        return self.model.question_encoder.record(question.expand(samples, -1, -1), image_view.kv, check)
+
+    def decode(self, decoder_input: Tensor, encoded: Tensor, check: Check = no_check) -> Activations:
+        """The answer decoder's run over (S, question tokens, width)."""
+        block = self.model.answer_decoder
+        kv = AbsorbedKV(block.layers, encoded[:, None])
+        return block.record(decoder_input.expand(encoded.shape[0], -1, -1), kv, check)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The model's head on the decoder's output, (..., positions, width), float32: (..., positions, vocabulary)."""
+        scores = self.model.answer_decoder.apply(self.model.hf.text_decoder.cls, states.flatten(0, -3))
+        return scores.view(*states.shape[:-1], -1).float()
+
+    def _last_logits(self, states: Tensor) -> Tensor:
+        """The same at the last position alone, (S, positions, width) -> (S, vocabulary)."""
+        whole = self.model.answer_decoder.one_by_one
+        return self.logits(states if whole else states[:, -1:])[:, -1]
+
+    def base(self, text: Text, encoder: Activations, image_view: ImageView, check: Check = no_check) -> BaseRun:
+        """A clean or corrupted run from its question encoder on."""
+        decoder = self.decode(text.decoder_input, encoder.output, check)
+        return BaseRun(image_view, encoder, decoder, self.logits(decoder.output))
+
+    def greedy(
+        self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
+    ) -> list[list[int]]:
+        """Greedy answers, one list of token ids a sample, the end token left out.
+
+        Args:
+            encoded: the question encoder's output, (S, question tokens, width).
+            longest: at most so many tokens.
+            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            first: logits of the first token where they are known already, (S, vocabulary).
+        """
+        embeddings = words_of(self.model.embeddings("answer_decoder"))
+        block = self.model.answer_decoder
+        kv = AbsorbedKV(block.layers, encoded[:, None])
+        end = self.model.end_id
+        chosen = torch.full((encoded.shape[0], 1), self.model.start_id, device=encoded.device)
+        ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
+        while chosen.shape[1] <= longest and not ended.all():
+            if first is None or chosen.shape[1] > 1:
+                logits = self._last_logits(block.record(block.apply(embeddings, chosen), kv, check).output)
+            else:
+                logits = first
+            words = logits.argmax(-1)
+            ended |= words == end
+            chosen = torch.cat([chosen, words.masked_fill(ended, end)[:, None]], 1)
+        answers = chosen[:, 1:].tolist()
+        return [row[: row.index(end)] if end in row else row for row in answers]
+
+    def patched(self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], check: Check) -> Chunks:
+        """Patched runs, chunk by chunk.
+
+        Args:
+            base: the run they equal where nothing is patched.
+            source: the run from which the patched states are taken.
+            runs: the states that each run patches.
+            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+
+        Yields:
+            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
+        """
+        positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
+        if any(state.block == "image_encoder" for run in runs for state in run):
+            assert base.image_view.activations is not None
+            positions = max(positions, base.image_view.activations.inputs.shape[1])
+
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
+            return self._patch(base, source, runs[part], samples, check)
+
+        return self._in_chunks(base, source, len(runs), positions, work)
+
+    def swapped(self, base: BaseRun, source: BaseRun, groups: Sequence[Sequence[int]], check: Check) -> Chunks:
+        """Runs that see some image tokens of another run, chunk by chunk.
+
+        Args:
+            base: the run whose image tokens they see otherwise.
+            source: the run from which these image tokens are taken.
+            groups: the image tokens that each run takes.
+            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+
+        Yields:
+            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
+        """
+        layers = self.model.question_encoder.layers
+
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
+            kv = SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
+            nothing: list[list[State]] = [[] for _ in groups[part]]
+            patches = Patches(base.encoder, source.encoder, nothing, samples, diverged=True)
+            encoded = self.model.question_encoder.resume(patches, kv, check)
+            return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
+
+        return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
+
+    def _in_chunks(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        count: int,
+        positions: int,
+        work: Callable[[BaseRun, BaseRun, slice, int], Tensor],
+    ) -> Chunks:
+        """Do `count` runs of so many positions, as many at once as memory allows.
+
+        Of a chunk of runs all samples are done before the next chunk begins.
+        """
+        if not count:
+            return
+        samples = max(base.samples, source.samples)
+        rows = self.chunk_rows or chunk_rows(self.model.device, base.encoder.inputs.shape[-1])
+        together, size = chunk_shape(samples, count, positions, rows)
+        start = 0
+        while start < count:
+            part = slice(start, min(start + size, count))
+            pending = [(some, part) for some in _pieces(slice(0, samples), together)]
+            while pending:
+                some, which = pending.pop(0)
+                logits = None
+                try:
+                    logits = work(base.part(some), source.part(some), which, some.stop - some.start)
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    if some.stop - some.start == which.stop - which.start == 1:
+                        raise no_room(self.model.device) from error
+                if logits is not None:
+                    yield some, which, logits
+                    continue
+                # Outside of `except`, whose traceback keeps the tensors alive.
+                release(self.model.device)
+                if some.stop - some.start > 1:
+                    together = (some.stop - some.start) // 2
+                    pending[:0] = [(few, which) for few in _pieces(some, together)]
+                else:
+                    size = (which.stop - which.start) // 2
+                    pending[:0] = [(some, few) for few in _pieces(which, size)]
+            start = part.stop
+
+    def _patch(
+        self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check
+    ) -> Tensor:
+        """Through the blocks in their order; above the first block that any run patches, all runs are on their own."""
+        states = {block: [[s for s in run if s.block == block] for run in runs] for block in BLOCKS}
+        kv: CrossAttentionKV = base.image_view.kv
+        diverged = False
+        if any(states["image_encoder"]):
+            block = self.model.image_encoder
+            ours, theirs = base.image_view.activations, source.image_view.activations
+            assert ours is not None
+            assert theirs is not None
+            patches = Patches(ours, theirs, states["image_encoder"], samples)
+            seen = block.resume(patches, None, check)
+            kv = AbsorbedKV(self.model.question_encoder.layers, block.tokens(seen))
+            diverged = True
+        encoded = base.encoder.output[:, None]
+        if diverged or any(states["question_encoder"]):
+            patches = Patches(base.encoder, source.encoder, states["question_encoder"], samples, diverged)
+            encoded = self.model.question_encoder.resume(patches, kv, check)
+            diverged = True
+        return self._decode_all(base, source, encoded, states["answer_decoder"], samples, check, diverged=diverged)
+
+    def _decode_all(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        encoded: Tensor,
+        states: Sequence[Sequence[State]],
+        samples: int,
+        check: Check,
+        *,
+        diverged: bool,
+    ) -> Tensor:
+        """Logits of many runs from their question encoders' output, (S, C or 1, question tokens, width)."""
+        block = self.model.answer_decoder
+        kv = AbsorbedKV(block.layers, encoded)
+        patches = Patches(base.decoder, source.decoder, states, samples, diverged)
+        return self.logits(block.resume(patches, kv, check))
+
+
+def _pieces(whole: slice, size: int) -> list[slice]:
+    """A slice in pieces of at most so many."""
+    return [slice(at, min(at + size, whole.stop)) for at in range(whole.start, whole.stop, size)]

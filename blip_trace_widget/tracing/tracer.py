@@ -1,0 +1,412 @@
+"""Tracer: causal tracing of one image and question, as its users see it.
+
+For: intervening and reading. Every method hands on to the module that computes it:
+`blip_trace_widget.tracing.patching`, `grid`, `noise_curve_runs`, `knockout`, `readings`, `recording`. What was asked,
+and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
+Cost: see each method.
+Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
+
+Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.choices import MetricName
+from blip_trace_widget.model.calls import Progress
+from blip_trace_widget.model.computing import at_once
+from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.model_of import as_model
+from blip_trace_widget.pictures import ImageLike, as_image
+from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
+from blip_trace_widget.results.noise_curve import NoiseCurve
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.run import Effect
+from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
+from blip_trace_widget.tracing import grid, knockout, noise_curve_runs, patching, readings
+from blip_trace_widget.tracing.corruption import Corruption
+from blip_trace_widget.tracing.image_tokens import ImageTokens
+from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
+from blip_trace_widget.tracing.positions import Positions
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.question_view import QuestionView
+
+
+class Tracer(QuestionView):
+    """Causal tracing of one image and question.
+
+    Args:
+        model: a `BlipVqa`, a hub id or a folder.
+        image: a path, a PIL image, an array or tensor, the bytes of a picture file, or what else
+            `blip_trace_widget.pictures` reads; transparent pixels lie over white, of several frames the first is taken.
+        question: the question.
+        answer: the answer to score; default the model's own greedy answer.
+        foil: another answer of as many tokens, for ``metric="logit_difference"``.
+        corruption: default ``GaussianNoise(factor=5.0, kind="multiplicative", samples=10, seed=0)``.
+        metric: ``"probability"``, ``"log_probability"``, ``"logit_difference"``, ``"kl_divergence"``, or a callable on
+            (logits (..., answer tokens, vocabulary), answer tokens) -> (...).
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    def __init__(
+        self,
+        model: BlipVqa | str | os.PathLike[str],
+        image: ImageLike,
+        question: str,
+        answer: str | None = None,
+        foil: str | None = None,
+        corruption: Corruption | None = None,
+        metric: MetricName | Callable[..., Any] = "probability",
+    ) -> None:
+        super().__init__(
+            Question(ImageTokens(as_model(model), as_image(image)), question, answer, foil, corruption, metric)
+        )
+
+    def __repr__(self) -> str:
+        return f"Tracer({self.question!r}, {self.corruption!r}, metric={self.metric.name!r})"
+
+    # --- interventions -----------------------------------------------------------------------------------------------
+
+    @at_once
+    def patch(
+        self,
+        states: State | Iterable[State],
+        direction: Direction = "restore",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Effect:
+        """Patch one state, or several of any layers and blocks in one run; costs a cell of a grid.
+
+        Args:
+            states: what to patch; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
+            direction: ``"restore"``: a corrupted run in which the states take their clean values; ``"disrupt"``: a
+                clean run in which they take their corrupted values.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so.
+        """
+        return patching.patch(self.case, states, direction, cancel)
+
+    @at_once
+    def patch_image_tokens(
+        self,
+        tokens: Positions,
+        direction: Direction = "restore",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Effect:
+        """Restore, or damage, some of the image tokens that the question encoder looks at, all in one run.
+
+        Costs a few cells of a grid: the question encoder runs from its first layer on.
+
+        Args:
+            tokens: their positions (0 is the class token; patches follow row by row), or a boolean (rows, columns)
+                region of patches. None: all.
+            direction: ``"restore"``: a corrupted run that sees these tokens' clean embeddings; ``"disrupt"``: a clean
+                run that sees their corrupted ones.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so.
+        """
+        return patching.patch_image_tokens(self.case, tokens, direction, cancel)
+
+    @overload
+    def trace(
+        self,
+        block: BlockName = ...,
+        site: SiteName = ...,
+        head: int | None = ...,
+        window: int = ...,
+        direction: Direction = ...,
+        progress: bool | Progress | None = ...,
+        cancel: Callable[[], bool] | Any = ...,
+        position: None = ...,
+    ) -> Trace: ...
+    @overload
+    def trace(
+        self,
+        block: BlockName = ...,
+        site: SiteName = ...,
+        *,
+        head: Literal["all"],
+        window: int = ...,
+        direction: Direction = ...,
+        progress: bool | Progress | None = ...,
+        cancel: Callable[[], bool] | Any = ...,
+        position: int | str | None = ...,
+    ) -> HeadTrace: ...
+    @at_once
+    def trace(
+        self,
+        block: BlockName = "question_encoder",
+        site: SiteName = "block_output",
+        head: int | Literal["all"] | None = None,
+        window: int = 1,
+        direction: Direction = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+        position: int | str | None = None,
+    ) -> Trace | HeadTrace:
+        """Patch every state of a block, one at a time: one grid.
+
+        ``head="all"`` computes a grid for each head of the block (BLIP base: twelve), with `position` one of its
+        columns for each. Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+
+        Args:
+            block: ``"image_encoder"`` (only under a corruption of the patch embeddings), ``"question_encoder"`` or
+                ``"answer_decoder"``.
+            site: ``"block_output"``, ``"self_attention"``, ``"cross_attention"`` or ``"mlp"``.
+            head: one head of an attention, instead of the whole; or ``"all"`` for a map of layers x heads.
+            window: layers patched together around each layer.
+            direction: ``"restore"`` or ``"disrupt"``.
+            progress: True for a bar, or a callable on (cells done, cells in all); a cell counts by the share of its
+                samples that is done. Default: a bar once it takes more than two seconds, in a notebook or a terminal;
+                False: none.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells of which all samples
+                are computed by then are returned, with NaN in the others.
+            position: with ``head="all"``: at this position alone, by number or as a word, instead of summed over all.
+
+        Returns:
+            `Trace`, (layers, positions); with ``head="all"`` `HeadTrace`, (layers, heads).
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+        """
+        if head == "all":
+            return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
+        if isinstance(head, str):
+            raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
+        if position is not None:
+            raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
+        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel)
+        return dataclasses.replace(trace, snapshot=self.snapshot)
+
+    @at_once
+    def trace_heads(
+        self,
+        block: BlockName = "question_encoder",
+        site: AttentionName = "self_attention",
+        window: int = 1,
+        direction: Direction = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+        position: int | str | None = None,
+    ) -> HeadTrace:
+        """Patch every head of every layer, one at a time: a map of layers x heads.
+
+        Costs a grid for each head of the block (BLIP base: twelve), with `position` one of its columns for each.
+        Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+
+        Args:
+            block: see `trace`.
+            site: ``"self_attention"`` or ``"cross_attention"``.
+            window: see `trace`.
+            direction: see `trace`.
+            progress: see `trace`.
+            cancel: see `trace`.
+            position: at this position alone, by number or as a word, instead of summed over all.
+
+        Returns:
+            `HeadTrace`, (layers, heads).
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
+
+    @at_once
+    def trace_image_tokens(
+        self,
+        patch: int = 1,
+        direction: Direction = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> ImageTokenTrace:
+        """Which parts of the picture carry the answer: restore, or damage, one square of image tokens at a time.
+
+        The question encoder looks at the corrupted image in which just these tokens have their clean embeddings
+        (``"restore"``), or at the clean image in which just these have their corrupted ones (``"disrupt"``). The keys
+        and values of either are projected already. Each square costs a few cells of a grid. Ctrl-C ends it as `cancel`
+        does: what is computed by then is returned, with a warning.
+
+        Args:
+            patch: side of the squares, in image patches.
+            direction: ``"restore"`` or ``"disrupt"``.
+            progress: True for a bar, or a callable on (squares done, squares in all); default and False as in `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
+                returned, with NaN in the other squares.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+        """
+        return grid.trace_image_tokens(self.case, patch, direction, progress, cancel)
+
+    @at_once
+    def knockout(
+        self,
+        block: TextBlockName,
+        layers: int | Iterable[int] | None,
+        queries: Positions,
+        keys: Positions,
+        site: AttentionName = "cross_attention",
+        head: int | None = None,
+    ) -> Knockout:
+        """Cut attention edges in the clean run: what the queries no longer see of the keys (Geva et al. 2023).
+
+        Costs a text pass.
+
+        Args:
+            block: ``"question_encoder"`` or ``"answer_decoder"``.
+            layers: one, several, or None for all.
+            queries: positions that look: one, several, or None for all; by number or as words.
+            keys: what they no longer see. ``cross_attention`` of the question encoder: image tokens (0 is the class
+                token), or a boolean (rows, columns) region of patches; of the answer decoder: question tokens.
+                ``self_attention``: positions of the block itself. These by number or as words. None for all.
+            site: ``"cross_attention"`` (question to image, answer to question) or ``"self_attention"`` (token to
+                token).
+            head: one head alone.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        return knockout.knock_out(self.case, block, layers, queries, keys, site, head)
+
+    @at_once
+    def trace_knockout(
+        self,
+        block: TextBlockName,
+        queries: Positions = None,
+        keys: Positions = None,
+        site: AttentionName = "cross_attention",
+        head: int | None = None,
+        window: int = 1,
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> KnockoutTrace:
+        """Cut the same attention edges in a window of layers around each layer in turn: a text pass for each layer.
+
+        Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+
+        Args:
+            block: see `knockout`.
+            queries: see `knockout`.
+            keys: see `knockout`.
+            site: see `knockout`.
+            head: see `knockout`.
+            window: layers cut together around each layer.
+            progress: True for a bar, or a callable on (layers done, layers in all); default and False as in `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
+                returned, with NaN in the other layers.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            Cancelled: if `cancel` said so before the clean run was there.
+        """
+        return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
+
+    # --- readings ----------------------------------------------------------------------------------------------------
+
+    @at_once
+    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
+        """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
+
+        Args:
+            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
+            layer: 0-based.
+            head: one head; None for the mean over heads.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        return readings.attention(self.case, block, layer, head)
+
+    @at_once
+    def logit_lens(self) -> readings.LogitLens:
+        """What the model's own head reads from the answer decoder's output at every layer and position."""
+        return readings.logit_lens(self.case)
+
+    @at_once
+    def corruption_strength(self) -> NDArray[np.float64]:
+        """How strongly each patch of the picture is hit, (rows, columns).
+
+        The length of what is added to the patch's embedding divided by the length of the clean embedding, as a root
+        mean square over noise samples; 0 outside of a region. At the place where the corruption sits.
+
+        Raises:
+            ValueError: where the corruption does not damage the image.
+        """
+        self.case.check_damages_image()
+        return self.case.image.damage(self.corruption)[1:].reshape(self.model.grid)
+
+    @at_once
+    def noise_curve(
+        self,
+        factors: Sequence[float] | NDArray[Any] | None = None,
+        states: State | Iterable[State] = (),
+        cancel: Callable[[], bool] | Any = None,
+        progress: bool | Progress | None = None,
+    ) -> NoiseCurve:
+        """Mean score over the noise factor, of the corrupted run and of patched ones.
+
+        Costs for each factor a text pass over all samples, and a cell of a grid for each state.
+
+        Args:
+            factors: noise factors; default 21 from 0 to 10.
+            states: states to restore, each in a run of its own; their positions by number or as words.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+            progress: True for a bar, or a callable on (factors done, factors in all); default and False as in `trace`.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also where the corruption
+                has no factor.
+            Cancelled: within a layer of `cancel` saying so.
+        """
+        return noise_curve_runs.noise_curve(self.case, factors, states, cancel, progress)
+
+    @at_once
+    def record(
+        self,
+        path: str | os.PathLike[str],
+        blocks: BlockName | Iterable[BlockName] | None = None,
+        sites: SiteName | Iterable[SiteName] | None = None,
+        factors: Iterable[float] | None = None,
+        direction: Direction = "restore",
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> None:
+        """Trace many grids into one file, which `TraceWidget.from_trace` shows without a model.
+
+        Costs a grid for each block, site and factor, and a noise curve. Ctrl-C, as `cancel`, writes nothing.
+
+        Args:
+            path: the file; it is written when all is computed.
+            blocks: default all that can be traced under the corruption.
+            sites: default all that a block has.
+            factors: noise factors, each with all of these grids; default the corruption's own.
+            direction: ``"restore"`` or ``"disrupt"``.
+            progress: True for a bar, or a callable on (grids done, grids in all); default and False as in `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            OSError: if the file cannot be written.
+            Cancelled: if `cancel` said so; nothing is written then.
+        """
+        from blip_trace_widget.tracing.record import record
+
+        record(self, path, blocks, sites, factors, direction, progress, cancel)

@@ -1,0 +1,162 @@
+"""What is shown, as Python that computes it again.
+
+For: the page's "Copy as Python", and `TraceWidget.code`.
+Cost: the built-in pictures are looked through for the one that is shown.
+Ends: at text; nothing of it is run here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blip_trace_widget.demo import examples
+from blip_trace_widget.display.export import OTHER, PICTURE
+from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.states import State, as_states, windowed
+from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracing.tracer import Tracer
+
+
+def python(
+    tracer: Tracer,
+    view: View,
+    chosen: Chosen | None = None,
+    image: str | None = None,
+    picture_map: tuple[str, int] | None = None,
+) -> str:
+    """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
+
+    Args:
+        tracer: what is shown.
+        view: which grid.
+        chosen: what is selected.
+        image: an expression that gives the picture, where one is known.
+        picture_map: direction of a map of image tokens, and side of its squares.
+    """
+    chosen = chosen or Chosen()
+    names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
+    lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
+    if chosen.cells:
+        names.add("State")
+        layers = len(tracer.model.blocks[view.block].layers)
+        cells = (State(view.block, layer, position, view.site, view.head) for layer, position in sorted(chosen.cells))  # type: ignore[arg-type]
+        states = as_states([state for cell in cells for state in windowed(cell, view.window, layers)])
+        lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
+        lines += [f"    direction={literal(view.direction)},", ")"]
+    if chosen.patches:
+        mask = np.zeros(tracer.model.grid, dtype=bool)
+        mask[tuple(zip(*chosen.patches, strict=True))] = True
+        lines += ["", *_mask("patches", mask)]
+        lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(view.direction)})"]
+    if picture_map is not None:
+        direction, square = picture_map
+        lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
+    shown = image or _picture(tracer.image, PICTURE)
+    region = getattr(tracer.corruption, "region", None)
+    before = [] if region is None else [*_mask("region", np.array(region)), ""]
+    corruption = _corruption(tracer.corruption)
+    arguments = [shown, literal(tracer.question)]
+    arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
+    arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
+    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
+    notes = [f"# {name} is saved by the widget's Export menu." for name in files]
+    if "examples()" in shown + corruption:
+        names.add("examples")
+    top = ["import numpy as np", ""] if before or chosen.patches else []
+    top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
+    return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
+
+
+def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
+    """Code that makes two traces and their difference; what the first has loaded is not loaded again.
+
+    Args:
+        kept: what `python` gave for the grid that is subtracted.
+        shown: the same for the one in view.
+        same_pictures: whether both are of the same picture, and swap in the same one; else those of the first have
+            other names than the Export menu saves them under.
+    """
+    for name in () if same_pictures else (PICTURE, OTHER):
+        kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
+        kept = kept.replace(literal(name), literal(f"kept_{name}"))
+    first = kept.splitlines()
+    loaded = next(number for number, line in enumerate(first) if line.startswith("model = "))
+    known = {line for line in first[: loaded + 1] if line}
+    rest = "\n".join(line for line in shown.splitlines() if line not in known).strip("\n")
+    return f"{kept}other = trace\n\n{rest}\ndifference = trace - other\n"
+
+
+def playback(path: str | None) -> str:
+    """Code that shows a recording again."""
+    shown = "trace" if path is None else literal(path)
+    note = [] if path is not None else ["# trace: what the widget was handed"]
+    return "\n".join(["from blip_trace_widget import TraceWidget", "", *note, f"TraceWidget.from_trace({shown})", ""])
+
+
+def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
+    """Lines that make a boolean mask again, a line for each rectangle of whole rows."""
+    lines = [f"{name} = np.zeros({mask.shape}, dtype=bool)"]
+    top = 0
+    for bottom in range(1, mask.shape[0] + 1):
+        if bottom < mask.shape[0] and (mask[bottom] == mask[top]).all():
+            continue
+        edges = np.flatnonzero(np.diff(mask[top].astype(int), prepend=0, append=0))
+        lines += [f"{name}[{top}:{bottom}, {left}:{right}] = True" for left, right in edges.reshape(-1, 2)]
+        top = bottom
+    return lines
+
+
+def _model(tracer: Tracer) -> list[str]:
+    model = tracer.model
+    if model.built_in:
+        return ["model = BlipVqa.demo()"]
+    if not model.source:
+        return [f"model = BlipVqa(...)  # {model.name}: a model that the widget was handed"]
+    dtype = str(model.dtype).removeprefix("torch.")
+    options = {"dtype": None if dtype == "float32" else dtype, "revision": model.revision}
+    given = "".join(f", {name}={literal(value)}" for name, value in options.items() if value is not None)
+    return [f"model = BlipVqa.from_pretrained({literal(model.source)}{given})"]
+
+
+def _picture(image: Image.Image, otherwise: str) -> str:
+    """The expression that gives a picture: a built-in one, or a file that the Export menu saves."""
+    for index, example in enumerate(examples()):
+        built_in = example.image
+        if built_in.size == image.size and built_in.tobytes() == image.tobytes():
+            return f"examples()[{index}].image"
+    return literal(otherwise)
+
+
+def _corruption(corruption: Corruption) -> str:
+    """The expression that makes it again."""
+    settings = corruption.settings()
+    where = "" if settings.pop("region", None) is None else "region=region"
+    first = f"{_picture(corruption.image, OTHER)}, " if isinstance(corruption, ImageSwap) else ""
+    rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
+    return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
+
+
+def literal(value: Any) -> str:
+    """A value as Python; texts in double quotes, as most people's formatters have them."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def literal_or_none(path: str | None) -> str | None:
+    """Python that gives a path, where there is one."""
+    return None if path is None else literal(path)
+
+
+def _keywords(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _state(state: State) -> str:
+    return f"State({_keywords(vars(state))})"

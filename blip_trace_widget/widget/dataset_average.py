@@ -1,0 +1,172 @@
+"""A data set's average in the shape of a trace, with a snapshot beside it, so that a widget can play it.
+
+For: `blip_trace_widget.widget.dataset`.
+Cost: the average of each grid, and a sheet of nine small pictures.
+Ends: at traces. Averages are `blip_trace_widget.dataset.averages`'.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from blip_trace_widget.dataset import averages
+from blip_trace_widget.dataset.alignment import MIDDLE, Roles
+from blip_trace_widget.dataset.averages import MeanTrace
+from blip_trace_widget.display.drawing import words
+from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.snapshot import Average, RunSummary, Snapshot
+from blip_trace_widget.results.statistics import Effects, TotalEffect, standard_error
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from blip_trace_widget.dataset.traced import DatasetTrace
+
+#: Pictures in a row of the picture that stands for all, and its side in pixels.
+ROW, SHEET = 3, 384
+
+
+@dataclass(frozen=True, eq=False)
+class AverageTrace(Trace):
+    """An average in the shape of a trace: its noise samples are the data set's samples.
+
+    Attributes:
+        mean: the average.
+    """
+
+    mean: MeanTrace = field(kw_only=True, repr=False)
+
+    @property
+    def significant(self) -> NDArray[np.bool_]:
+        """Cells whose mean differs from 0, (layers, roles)."""
+        return self.mean.significant
+
+    @cached_property
+    def _effects(self) -> Effects:
+        mean = self.mean
+        of = mean.aligned
+        residuals = of.effects - mean.recovery * of.total[:, None, None]
+        # Of a role that some samples lack all is the mean of the others.
+        total, corrupted = (
+            np.nanmean(np.where(np.isfinite(of.effects), each[:, None, None], np.nan), axis=0)
+            for each in (of.total, self.corrupted)
+        )
+        return Effects(
+            samples=of.effects,
+            score=corrupted + mean.indirect_effect,
+            indirect_effect=mean.indirect_effect,
+            stderr=averages.standard_error(of, of.effects),
+            recovery=mean.recovery,
+            recovery_stderr=averages.standard_error(of, residuals) / np.abs(total),
+        )
+
+
+def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
+    """The average of each grid over a group, or all.
+
+    Raises:
+        ValueError: if no sample was traced.
+    """
+    data = whole.select(group) if group else whole
+    if data.traced.empty:
+        raise ValueError(f"folder: no sample in it was traced: {data.summary}")
+    model = data.traces(int(data.traced["sample"].iloc[0]))[0]
+    if model.snapshot is None:
+        raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
+    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in data.grids}
+    snapshot = _snapshot(data, group, model.snapshot, means)
+    clean = data.traced["clean"].to_numpy()
+    # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
+    corrupted = clean.mean() - data.traced["total_effect"].to_numpy()
+    return [
+        AverageTrace(
+            samples=corrupted[:, None, None] + mean.aligned.effects,
+            clean=float(clean.mean()),
+            corrupted=corrupted,
+            settings=model.settings
+            | {"question": snapshot.question, "corruption": data.settings["corruption"]}
+            | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
+            | {"block": block, "site": site, "average_of": len(data.traced)},
+            tokens=mean.roles,
+            snapshot=snapshot,
+            mean=mean,
+        )
+        for (block, site), mean in means.items()
+    ]
+
+
+def _align(data: DatasetTrace, block: str, site: str) -> str:
+    """Where all samples are of one length, every position is shown."""
+    try:
+        data.aligned("exact", block, site)
+    except ValueError:
+        return "ends"
+    return "exact"
+
+
+def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[tuple[str, str], MeanTrace]) -> Snapshot:
+    """What stands beside the average; what all samples have in common is taken from one."""
+    table, mean = data.traced, next(iter(means.values()))
+    roles = {block: mean.roles for (block, _), mean in means.items()}
+    sites = {name: tuple(site for block, site in means if block == name) for name in roles}
+    clean = float(table["clean"].mean())
+    return replace(
+        one,
+        picture=_sheet(data),
+        question=f"average of {len(table)}{f' “{group}”' if group else ''} question{'s'[: len(table) != 1]}",
+        given_answer=None,
+        foil=None,
+        corruption=data.settings["corruption"],
+        blocks=tuple(
+            replace(block, closed="", tokens=tuple(roles[block.name]), sites=sites[block.name])  # type: ignore[arg-type]
+            if block.name in roles
+            else replace(block, closed=block.closed or "untraced", tokens=())
+            for block in one.blocks
+        ),
+        clean=_run(table["clean"].to_numpy()),
+        corrupted=_run(table["corrupted"].to_numpy()),
+        total_effect=TotalEffect(clean, clean - table["total_effect"].to_numpy()),
+        answer_tokens=(),
+        unknown_words=(),
+        curve=None,
+        average=Average(len(table), mean.total_effect_low, mean.total_effect_high),
+    )
+
+
+def _run(scores: NDArray[np.float64]) -> RunSummary:
+    return RunSummary("on average", float(scores.mean()), float(standard_error(scores[:, None])[0]), {})
+
+
+def _sheet(data: DatasetTrace) -> bytes:
+    """Some of the pictures on one sheet."""
+    numbers = data.traced["sample"].to_numpy()
+    some = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
+    columns = math.ceil(math.sqrt(len(some)))
+    side = SHEET // columns
+    sheet = Image.new("RGB", (side * columns, side * math.ceil(len(some) / columns)), "grey")
+    for at, number in enumerate(some):
+        row, column = divmod(at, columns)
+        small = ImageOps.pad(as_image(data.picture(int(number))), (side - 4, side - 4), color="grey")
+        sheet.paste(small, (column * side + 2, row * side + 2))
+    return jpeg(sheet)
+
+
+def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
+    """What is known of a cell, (layer, role), in a sentence."""
+    layer, role = cell
+    count, share = int(mean.samples[role]), words.percent(mean.settings["confidence"])
+    recovery, low, high = (
+        words.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
+    )
+    pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
+    sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"
+    # The interval is the cell's own; the dot in the grid asks more.
+    faint = "" if mean.significant[layer, role] else "; not told from 0 over the whole grid (5 % false discoveries)"
+    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}."

@@ -1,0 +1,128 @@
+"""What a widget shows, as documents: files, a page, a still picture, words.
+
+For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
+Cost: a table or a drawing of one grid; a still picture waits `STILL_SECONDS` for what is being computed.
+Ends: at text or bytes. How each is made is `blip_trace_widget.display.drawing`'s, `export`'s and `page`'s.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipywidgets import DOMWidget
+from PIL import Image
+
+from blip_trace_widget.display import drawing, export, figure
+from blip_trace_widget.display.drawing import raster, words
+from blip_trace_widget.display.page import page
+from blip_trace_widget.results.differences import Difference
+from blip_trace_widget.results.grid_spec import CellIndex
+from blip_trace_widget.widget.inputs import Picture
+
+if TYPE_CHECKING:
+    from blip_trace_widget.widget.widget import TraceWidget
+
+#: The traits that are the host's.
+HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
+#: How long a still picture waits for what is being computed, and how large it may be.
+STILL_SECONDS, STILL_BYTES = 0.5, 150_000
+#: What to do about it that the widget itself is not there.
+KEEP = (
+    "To keep the widget in a saved notebook, turn on Settings, Save Widget State Automatically in JupyterLab; "
+    "to bring it back, run the cell again."
+)
+_DRAWN = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
+
+
+def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
+    """What is shown, in one of the formats that `TraceWidget.export` and the front end know."""
+    inputs, difference = widget._inputs, shown_difference(widget)
+    makers: dict[str, Callable[[], str | bytes]] = {
+        "svg": lambda: drawn(widget, theme),
+        "png": lambda: export.png(drawn(widget, theme)),
+        "pdf": lambda: export.pdf(drawn(widget, theme)),
+        "html": lambda: _page(widget),
+        "csv": lambda: export.csv(difference or widget.trace),
+        "json": lambda: export.json_text(difference or widget.trace),
+        "picture": lambda: export.picture(inputs.picture.image),
+        "other": lambda: export.picture(_image_of(inputs.other)),
+        "python": lambda: widget.code,
+        "cells": lambda: export.cells_text(difference or widget.trace, list(inputs.selection)),
+    }
+    return makers[name]()
+
+
+def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
+    """The figure as SVG."""
+    with widget._conductor.lock:
+        differences = widget.compared.get("differences") if widget.difference else None
+        return drawing.svg(
+            **{name: getattr(widget, name) for name in _DRAWN},
+            difference=differences[0] if differences and differences[0]["values"] else None,
+            picture=figure.thumbnail(widget.picture) if thumbnail else widget.picture,
+            settings_line=widget.runs.get("line", ""),
+            marks=drawing.Marks(
+                widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
+            ),
+            theme=theme,
+            note=note,
+        )
+
+
+def shown_difference(widget: TraceWidget) -> Difference | None:
+    """The difference that is shown in place of the grid in view, if any."""
+    return widget._conductor.comparison.difference(widget.trace) if widget.difference else None
+
+
+def marked(widget: TraceWidget) -> list[CellIndex]:
+    """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
+    inputs = widget._inputs
+    if inputs.block != "image_encoder" or inputs.patches:
+        return list(inputs.patches)
+    # Position 0 is the class token, which is no part of the picture.
+    columns = widget.tracer.model.grid[1]
+    return [divmod(position - 1, columns) for _, position in inputs.selection if position]
+
+
+def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
+    """A still picture of at most so many bytes, and words, by media type.
+
+    For where no widget can be drawn: previews of notebooks, terminals.
+    """
+    widget._conductor.wait(STILL_SECONDS)
+    made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
+    if len(picture) <= most:
+        made["image/svg+xml"] = picture
+        png = raster.png(picture)
+        for kind, file in (("image/png", png), ("application/pdf", raster.pdf(png))):
+            made[kind] = base64.b64encode(file).decode("ascii")
+    return made
+
+
+def _page(widget: TraceWidget) -> str:
+    picture, traces = drawn(widget, "light", thumbnail=True), widget._conductor.traces
+    with widget._conductor.lock:
+        traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
+        told = widget._conductor.comparison.told
+    return page(traits, traces, picture, widget._esm, widget._css, told)
+
+
+def _said(widget: TraceWidget) -> str:
+    """What the figure says, in a few lines."""
+    with widget._conductor.lock:
+        runs: Any = widget.runs
+        lines = [repr(widget)]
+    if runs:
+        clean, corrupted = (words.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
+        lines += [
+            f"{runs['clean']['answer']}: clean {clean}, with {runs['damage']} {corrupted}; {runs['gate']['text']}"
+        ]
+    return "\n".join(lines)
+
+
+def _image_of(other: Picture | None) -> Image.Image:
+    if other is None:
+        raise ValueError("other picture: none was chosen")
+    return other.image

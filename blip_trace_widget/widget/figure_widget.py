@@ -1,0 +1,370 @@
+"""FigureWidget: a figure that is shown, whether a session computes it or it is played back.
+
+For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
+become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
+Cost: what is asked returns in under a millisecond.
+Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.conductor`. What a trait
+accepts is `blip_trace_widget.widget.controls`', what changes with an input `blip_trace_widget.widget.inputs`'.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.display import drawing, export, figure
+from blip_trace_widget.display.overlay import EFFECTS, square_for
+from blip_trace_widget.pictures import ImageLike, as_image
+from blip_trace_widget.results.maps import HeadTrace
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.widget import code, documents, messages
+from blip_trace_widget.widget.history import History
+from blip_trace_widget.widget.inputs import TRAITS, Inputs, Picture
+from blip_trace_widget.widget.playback import CLOSED, Player
+from blip_trace_widget.widget.shown import Shown
+from blip_trace_widget.widget.worker import on_worker
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracing.tracer import Tracer
+    from blip_trace_widget.widget.conductor import Conductor
+
+#: The traits that results change.
+SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
+
+_STATIC = files("blip_trace_widget") / "static"
+
+
+class FigureWidget(Shown):
+    """A figure.
+
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    each says what it accepts.
+    """
+
+    # Strings, not paths: with a path anywidget keeps every instance alive.
+    _esm = (_STATIC / "widget.js").read_text("utf-8")
+    _css = (_STATIC / "widget.css").read_text("utf-8")
+
+    # Set by the kernel alone; the shapes are those of `blip_trace_widget.display.protocol`.
+    _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
+
+    def _begin(self, conductor: Conductor | Player) -> None:
+        self._conductor = conductor
+        self._observers.lock = conductor.lock
+        conductor.lock.then = self._observers.settle
+        inputs = conductor.inputs
+        self._history = History(inputs)
+        self.show_traits(look=figure.look(), picture=inputs.picture.jpeg)  # part of the first message
+        super().__init__()
+        self.show_inputs(inputs)
+        self.show_traits(square=square_for(self.tracer.model.grid))
+        self.on_msg(self._on_message)
+        self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
+        self._follow(self._on_overlay, ["overlay", "square"])
+        conductor.begin()
+
+    def __repr__(self) -> str:
+        return f"TraceWidget({self.question!r})"
+
+    # --- what Python may ask -----------------------------------------------------------------------------------------
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
+        return self._conductor.tracer
+
+    @property
+    def image(self) -> Image.Image:
+        """The picture, RGB; may be set to whatever `Tracer` takes."""
+        return self._inputs.picture.image
+
+    @image.setter
+    def image(self, image: ImageLike) -> None:
+        self._needs_model("image")
+        self._change(picture=Picture(as_image(image), path_of(image)))
+
+    @property
+    def answer(self) -> str:
+        """The answer that is scored: the given one, else the model's own. None lets a given one go."""
+        answer = self._inputs.answer
+        return self.tracer.answer if answer is None else answer
+
+    @answer.setter
+    def answer(self, answer: str | None) -> None:
+        self._needs_model("answer")
+        if answer is not None:
+            self.model.answer_ids("answer", answer)
+        self._change(answer=None if answer is None else answer.strip())
+
+    @property
+    def trace(self) -> Trace:
+        """The grid in view as computed so far; NaN in the other cells."""
+        return self._conductor.trace
+
+    @property
+    def code(self) -> str:
+        """Python that computes what is shown again: the grid in view and the patched run of the selected cells.
+
+        Of a recording: that shows it again.
+        """
+        if isinstance(self._conductor, Player):
+            return code.playback(self._inputs.picture.path)
+        with self._conductor.lock:
+            tracer, inputs = self.tracer, self._inputs
+            picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
+            kept = self._conductor.comparison.code
+        image = code.literal_or_none(inputs.picture.path)
+        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
+        difference = documents.shown_difference(self) if kept else None
+        if difference is None:
+            return made
+        one, other = (
+            [grid.settings["image"], grid.settings["corruption"].get("sha256")]
+            for grid in (difference.first, difference.second)
+        )
+        return code.difference_code(kept, made, same_pictures=one == other)
+
+    def trace_of(self, block: str) -> Trace | None:
+        """The grid of a block as computed so far, with the site, head, direction and window in view.
+
+        Returns:
+            None where that block cannot be traced now or has no such site, and before the two runs are computed.
+
+        Raises:
+            ValueError: if there is no such block.
+        """
+        return self._conductor.trace_of(one_of("block", block, BLOCKS))
+
+    @property
+    def head_map(self) -> HeadTrace | None:
+        """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
+        with self._conductor.lock:
+            return self._conductor.heads.trace
+
+    def trace_all(self) -> None:
+        """Fill the grid in view, in the background."""
+        self._needs_open()
+        self._conductor.trace_all()
+
+    def trace_heads(self) -> None:
+        """Fill `head_map`, in the background; the trait `heads` says how far it is."""
+        self._needs_open()
+        with self._conductor.lock:
+            self._conductor.heads.fill()
+
+    def stop(self) -> None:
+        """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
+        self._needs_open()
+        with self._conductor.lock:
+            self._conductor.stop()
+            self._conductor.painter.stop()
+            self._conductor.heads.stop()
+
+    def panel(self) -> Any:
+        """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
+
+        The noise curve with a marker to drag, the profile over layers, the answers of the three runs, the map of heads.
+
+        Raises:
+            ImportError: if bqplot is not installed.
+            RuntimeError: in marimo, which cannot show bqplot.
+        """
+        self._needs_open()
+        from blip_trace_widget import charts
+
+        return charts.panel(self)
+
+    def undo(self) -> None:
+        """Take back what was asked last; nothing happens where there is nothing to take back."""
+        self._needs_open()
+        self._step(back=True)
+
+    def redo(self) -> None:
+        """Ask again what was taken back."""
+        self._needs_open()
+        self._step(back=False)
+
+    def pin(self, on: bool = True) -> None:
+        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        self._needs_open()
+        self._conductor.pin(on)
+
+    def compare(self, on: bool = True) -> None:
+        """Keep the grid in view and show others as the difference from it, or let it go.
+
+        What is shown then, written by `export` and copied is ``trace - kept`` (see `Difference`), as long as the trait
+        `difference` says so and the two can be compared: of one block, of the same tokens, scored by the same metric.
+        Else the values are shown, and `compared` says why. Cells that either grid lacks are NaN.
+
+        Raises:
+            ValueError: if nothing of the grid in view is computed.
+        """
+        self._needs_open()
+        live = on and not isinstance(self._conductor, Player)
+        image = code.literal_or_none(self._inputs.picture.path)
+        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
+        with self._conductor.lock, self.together():
+            if not on:
+                self.difference = False
+            self._conductor.compare(on, made)
+            if on:
+                self.difference = True
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the figure as a web page of one file, which needs no kernel and no network.
+
+        All grids that are computed for the inputs on show can be looked at in it; of a recording, all that is recorded.
+        Where nothing of the grid in view is computed, it is traced first.
+
+        Raises:
+            TypeError: if the path is none.
+            OSError: if the file cannot be written.
+        """
+        self._needs_open()
+        self._trace_first()
+        export.write(path, lambda: documents.content(self, "html", "light"))
+
+    def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
+        """Write what is shown, in the format that the path ends with; traced first where nothing of it is computed.
+
+        Args:
+            path: ends with ``.svg``, ``.png``, ``.pdf`` (the figure), ``.html`` (a page, as `save_html`), ``.csv`` or
+                ``.json`` (the computed cells of the grid in view).
+            theme: of the figure, ``"light"`` or ``"dark"``.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            ImportError: for PNG and PDF, if the extra ``export`` is not installed.
+            OSError: if the file cannot be written.
+        """
+        self._needs_open()
+        one_of("theme", theme, drawing.THEMES)
+        name = export.format_of(path)
+        self._trace_first()
+        export.write(path, lambda: documents.content(self, name, theme))
+
+    def _trace_first(self) -> None:
+        """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
+        conductor = self._conductor
+        if not isinstance(conductor, Player) and not on_worker():
+            self.wait()
+            if not conductor.computed:
+                self.trace_all()
+                self.wait()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until all that was asked so far is computed, shown, and said to whoever keeps the widget's state.
+
+        Raises:
+            TimeoutError: after `timeout` seconds.
+        """
+        self._needs_open()
+        started = time.monotonic()
+        while True:
+            left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
+            if not self._conductor.wait(left):
+                raise TimeoutError(f"the widget was still computing after {timeout} s")
+            if not self._observers.waiting:
+                break
+            self._observers.deliver()  # they may ask for more
+        with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
+            self.send_state(SHOWN)
+
+    def close(self) -> None:
+        """Drop all work and leave the page."""
+        if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
+            self._conductor.close()
+            self._observers.forget()
+        super().close()
+        self._gone = True
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _inputs(self) -> Inputs:
+        """What is asked."""
+        return self._conductor.inputs
+
+    @property
+    def _closed(self) -> str:  # type: ignore[override]
+        return CLOSED if isinstance(self._conductor, Player) else ""
+
+    def _needs_model(self, name: str) -> None:
+        self._needs_open()
+        if self._closed:
+            raise ValueError(f"{name}: {self._closed}")
+
+    def _needs_open(self) -> None:
+        if self._gone:
+            raise RuntimeError(
+                f"this {type(self).__name__} was closed; {self.instead}"
+                if not self._closed
+                else f"this {type(self).__name__} was closed; load what it showed again"
+            )
+
+    def _change(self, request: int = 0, **changes: Any) -> None:
+        """Ask for other inputs, and remember them."""
+        with self._conductor.lock:
+            try:
+                self._conductor.change(request, **changes)
+            except Exception:
+                self.show_inputs(self._inputs)  # what was refused does not stay
+                raise
+            # The slider is moved, everything else is set.
+            self._history.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            self._show_steps()
+
+    def _on_input(self, name: str) -> None:
+        self._change(**{name: getattr(self, name)})
+
+    def _on_overlay(self, _change: Any) -> None:
+        self._conductor.painter.choose(self.overlay, self.square)
+
+    def _positions(self) -> int | None:
+        return self._conductor.positions(self.block)
+
+    def _step(self, *, back: bool) -> None:
+        with self._conductor.lock:
+            asked = self._history.undo() if back else self._history.redo()
+            if asked is not None:
+                self._conductor.ask(asked)
+
+    # --- what the front end asks -------------------------------------------------------------------------------------
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take traits from the front end; refuse one by one, in words, and send the last good value back."""
+        with self._conductor.lock:
+            for name, value in sync_data.items():
+                try:
+                    if name in self.trait_names(result=True):
+                        raise ValueError(f"{name}: only the kernel sets it")
+                    super().set_state({name: value})
+                except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
+                    self.error = figure.complaint(error)
+                    self.send_state(name)
+
+    def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
+        try:
+            messages.handle(self, content, buffers)
+        except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
+            self.show_traits(error=figure.complaint(error))
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
+        bundle = super()._repr_mimebundle_(**options)
+        if bundle is None:
+            return None
+        data, metadata = bundle
+        return data | documents.still(self), metadata
+
+
+def path_of(given: Any) -> str | None:
+    """The path that was given, if it is one."""
+    return os.fspath(given) if isinstance(given, (str, os.PathLike)) else None

@@ -1,0 +1,285 @@
+"""Inputs: all that is asked of a figure, as one frozen value, and what must change with a change.
+
+For: the one holder of what is asked. Traits mirror it, undo keeps it, a session compares it with what came before.
+Cost: a dataclass; another picture is shrunk once, when it is first shown.
+Ends: at values. What a trait accepts is `blip_trace_widget.widget.controls`', what is computed `conductor`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from blip_trace_widget.demo import examples
+from blip_trace_widget.display import figure
+from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.results.grid_spec import CellIndex, Chosen, View
+from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+
+if TYPE_CHECKING:
+    from blip_trace_widget.model.model import BlipVqa
+
+#: The fields that make up a corruption, and the ones that make up a view; traits have the same names.
+DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
+VIEW = View._fields
+#: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
+SELECTED = ("selection", "patches")
+#: The traits that mirror inputs, in an order in which each may be set: a metric may need the foil before it.
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "example")
+#: A tracer's arguments, and the fields that each is made of.
+ARGUMENTS = {
+    "image": ("picture",),
+    "question": ("question",),
+    "answer": ("answer",),
+    "foil": ("foil",),
+    "metric": ("metric",),
+    "corruption": (*DAMAGE, "other"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that is asked about, or swapped in; like no other one, whatever it shows.
+
+    Attributes:
+        image: RGB.
+        path: where it came from, or None.
+        by_chance: whether nobody chose it.
+        shown: what the page shows of it, JPEG, where that is known already.
+    """
+
+    image: Image.Image
+    path: str | None = None
+    by_chance: bool = False
+    shown: bytes | None = field(default=None, repr=False)
+
+    @cached_property
+    def jpeg(self) -> bytes:
+        """What the page shows of it."""
+        return jpeg(self.image) if self.shown is None else self.shown
+
+    @cached_property
+    def swap(self) -> ImageSwap:
+        """The corruption that swaps it in; it is hashed once."""
+        return ImageSwap(self.image)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that is asked: of which picture, under which damage, which grid, and what of it is patched.
+
+    Attributes:
+        picture: what is asked about.
+        question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
+        corruption: its kind; the fields of each kind follow.
+        other: the picture of an ``ImageSwap``.
+        block, site, head, direction, window: the grid in view.
+        selection: (layer, position) of the cells that are patched together.
+        patches: or (row, column) of patches of the picture.
+        example: index of the built-in example that is shown, or -1.
+    """
+
+    picture: Picture
+    question: str
+    answer: str | None = None
+    foil: str = ""
+    metric: str = figure.BEGINNING["metric"]
+    corruption: str = figure.BEGINNING["corruption"]
+    noise: float = figure.BEGINNING["noise"]
+    kind: str = figure.BEGINNING["kind"]
+    at: str = figure.BEGINNING["at"]
+    samples: int = figure.BEGINNING["samples"]
+    seed: int = figure.BEGINNING["seed"]
+    other_question: str = ""
+    to: str = figure.BEGINNING["to"]
+    region: list[list[bool]] | None = None
+    other: Picture | None = None
+    block: str = View().block
+    site: str = View().site
+    head: int | None = None
+    direction: str = View().direction
+    window: int = 1
+    selection: tuple[CellIndex, ...] = ()
+    patches: tuple[CellIndex, ...] = ()
+    example: int = -1
+
+    @classmethod
+    def of(cls, tracer: Any, picture: Picture, view: View, example: int = -1) -> Inputs:
+        """What a tracer stands for."""
+        swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
+        asked = figure.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
+        return cls(
+            picture=picture,
+            answer=tracer.given["answer"],
+            other=None if swap is None else Picture(swap.image),
+            example=example,
+            **asked,
+            **view._asdict(),
+        )
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """The traits that mirror this."""
+        lists = {name: list(getattr(self, name)) for name in SELECTED}
+        return {name: getattr(self, name) for name in TRAITS} | lists
+
+    @property
+    def view(self) -> View:
+        """The grid in view."""
+        return View(*(getattr(self, name) for name in VIEW))
+
+    @property
+    def chosen(self) -> Chosen:
+        """What is patched."""
+        return Chosen(self.selection, self.patches)
+
+    @property
+    def damage(self) -> Corruption:
+        """The corruption."""
+        if self.corruption == "ImageSwap":
+            return self._swap().within(self.region)
+        if self.corruption == "QuestionSwap":
+            return QuestionSwap(self.other_question)
+        if self.corruption == "MeanAblation":
+            return MeanAblation(self.to, self.region)  # type: ignore[arg-type]
+        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self.region, self.at)  # type: ignore[arg-type]
+
+    def arguments(self, names: Iterable[str]) -> dict[str, Any]:
+        """These arguments of a tracer."""
+        made: dict[str, Callable[[], Any]] = {
+            "image": lambda: self.picture.image,
+            "question": lambda: self.question,
+            "answer": lambda: self.answer,
+            "foil": lambda: self.foil or None,
+            "metric": lambda: self.metric,
+            "corruption": lambda: self.damage,
+        }
+        return {name: made[name]() for name in names}
+
+    def differing(self, other: Inputs) -> frozenset[str]:
+        """Which arguments of a tracer differ between these inputs and others."""
+        return frozenset(
+            name
+            for name, fields in ARGUMENTS.items()
+            if any(getattr(self, each) != getattr(other, each) for each in fields)
+        )
+
+    def taking(self, names: Collection[str], other: Inputs) -> Inputs:
+        """These inputs with some of a tracer's arguments as others have them."""
+        fields = [each for name in names for each in ARGUMENTS[name]]
+        fields += ["example"] if {"image", "question"} & set(names) else []
+        return replace(self, **{name: getattr(other, name) for name in fields})
+
+    def changed(self, model: BlipVqa, **changes: Any) -> Inputs:
+        """These inputs with fields changed, and with what must change with them.
+
+        Args:
+            model: what it is asked of.
+            changes: fields, of values that are accepted.
+        """
+        if changes.get("example", -1) >= 0:
+            shown = examples()[changes["example"]]
+            changes = {"picture": Picture(shown.image), "question": shown.question, **changes}
+        for name in SELECTED:
+            if name in changes:
+                changes[name] = tuple((first, second) for first, second in changes[name])
+        now = replace(self, **changes)
+        subject = now.differing(self) & {"image", "question"}
+        if subject:
+            now = now._about_another(subject, changes)
+        if now.metric == "logit_difference" and not now.foil:
+            now = replace(now, metric=figure.BEGINNING["metric"])
+        if subject or "corruption" in changes:
+            now = now._with_partner(model)
+        now = now.fitted(model)
+        if now.block != self.block:  # its cells are others
+            now = replace(now, selection=())
+        if now.corruption == "QuestionSwap":  # the picture is the same in both runs
+            now = replace(now, patches=())
+        if now.selection and now.selection != self.selection:
+            return replace(now, patches=())
+        return replace(now, selection=()) if now.patches and now.patches != self.patches else now
+
+    def fitted(self, model: BlipVqa) -> Inputs:
+        """With the nearest grid that there is: not every block has every site, nor every site heads."""
+        block = self.block if self.damage.reaches(self.block) else View().block
+        site = self.site if self.site in BLOCKS[block].sites else View().site
+        there = model.blocks[block]
+        head = self.head if site in BLOCKS[block].heads else None
+        return replace(
+            self,
+            block=block,
+            site=site,
+            head=head if head is None else min(head, there.heads - 1),
+            window=min(self.window, len(there.layers)),
+        )
+
+    def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
+        """What of these inputs another model can take, and the names of what it cannot.
+
+        Raises:
+            ValueError: if the question is longer than it takes.
+        """
+        asked = len(model.question_ids(self.question))
+        layers, grid = len(model.blocks[self.block].layers), model.grid
+        fits = {
+            "answer": self.answer is None or _taken(lambda: model.answer_ids("answer", self.answer or "")),
+            "foil": not self.foil or _taken(lambda: model.answer_ids("foil", self.foil)),
+            "region": self.region is None or grid == before.grid,
+            "other_question": self.corruption != "QuestionSwap"
+            or _taken(lambda: len(model.question_ids(self.other_question)) == asked),
+            "selection": all(layer < layers for layer, _ in self.selection),
+            "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
+        }
+        instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
+        dropped = [name for name, fit in fits.items() if not fit]
+        now = replace(self, **{name: instead.get(name, ()) for name in dropped})
+        if now.metric == "logit_difference" and not now.foil:
+            now = replace(now, metric=figure.BEGINNING["metric"])
+        return replace(now, example=now.example if model.built_in else -1).fitted(model), dropped
+
+    def _about_another(self, subject: Collection[str], changes: Collection[str]) -> Inputs:
+        """Another picture or question has an answer of its own; a foil was for the old one, and so were places."""
+        none: dict[str, Any] = {"answer": None, "foil": "", "example": -1}
+        if "image" in subject:
+            none |= {"patches": (), "region": None}
+            none |= {"selection": ()} if self.block == "image_encoder" else {}
+            none |= {"other": None} if self.other and self.other.by_chance else {}
+        if "question" in subject:
+            none["selection"] = ()
+        return replace(self, **{name: value for name, value in none.items() if name not in changes})
+
+    def _with_partner(self, model: BlipVqa) -> Inputs:
+        """Another question must have as many tokens as this one; where no other picture is chosen one is found."""
+        if self.corruption == "QuestionSwap":
+            other = model.question_ids(self.other_question) if self.other_question else []
+            if len(other) != len(model.question_ids(self.question)):
+                return replace(self, other_question=self.question)
+        if self.corruption == "ImageSwap" and self.other is None:
+            return replace(self, other=Picture(_another(model, self.picture.image), by_chance=True))
+        return self
+
+    def _swap(self) -> ImageSwap:
+        assert self.other is not None  # found where none was chosen
+        return self.other.swap
+
+
+def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
+    """A picture to begin with: of the built-in model another example's, else plain grey."""
+    if model.built_in:
+        pictures = (example.image for example in examples())
+        return next(picture for picture in pictures if picture.tobytes() != image.tobytes())
+    return Image.new("RGB", (64, 64), (127, 127, 127))
+
+
+def _taken(check: Callable[[], Any]) -> bool:
+    """Whether a check lets something pass."""
+    try:
+        return check() is not False
+    except (ValueError, TypeError):
+        return False

@@ -1,0 +1,143 @@
+"""What the page asks of a widget, by message: a table of handlers.
+
+For: requests that are no trait: clicks, files, maps, undo. Each is checked against `blip_trace_widget.display.protocol`
+first.
+Cost: a handler returns in under a millisecond; what takes longer is handed to the worker.
+Ends: at the widget's session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import whole_number
+from blip_trace_widget.display import export, protocol
+from blip_trace_widget.pictures import as_image
+from blip_trace_widget.widget import documents
+from blip_trace_widget.widget.inputs import Picture
+
+if TYPE_CHECKING:
+    from blip_trace_widget.widget.widget import TraceWidget
+
+
+def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> None:
+    """Do what a message asks, once its receipt is said.
+
+    Raises:
+        TypeError, ValueError: if it is no request, naming what is wrong with it.
+    """
+    request: Any = protocol.parse_request(content)
+    widget.say({"type": "taken", "id": request["id"], "generation": widget.generation})
+    _HANDLERS[request["type"]](widget, request, buffers)
+
+
+def _patch(widget: TraceWidget, request: protocol.PatchRequest, _buffers: Any) -> None:
+    widget._change(request=request["id"], selection=request["cells"])
+
+
+def _trace(widget: TraceWidget, request: protocol.TraceRequest, _buffers: Any) -> None:
+    widget._conductor.trace_all(request["id"])
+
+
+def _stop(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+    widget._conductor.stop()
+
+
+def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -> None:
+    painter = widget._conductor.painter
+    with widget._conductor.lock:
+        if request["on"]:
+            painter.go_on()
+        else:
+            painter.stop()
+
+
+def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: Any) -> None:
+    mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
+    with widget._conductor.lock:
+        for place in documents.marked(widget):
+            mask[place] = True
+    widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
+
+
+def _attend(widget: TraceWidget, request: protocol.AttendRequest, _buffers: Any) -> None:
+    layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
+    with widget._conductor.lock:
+        widget._conductor.painter.attend(layer, request["id"])
+
+
+def _image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+    content = _picture_in(buffers)
+    widget._conductor.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
+
+
+def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+    content = _picture_in(buffers)
+
+    def swap_in() -> None:
+        other = Picture(as_image(content))
+        _ = other.jpeg, other.swap  # not under the lock, for which a handler may wait
+        widget._change(other=other, corruption="ImageSwap")
+
+    widget._conductor.later(swap_in, "other picture")
+
+
+def _pin(widget: TraceWidget, request: protocol.PinRequest, _buffers: Any) -> None:
+    widget._conductor.pin(request["on"])
+
+
+def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: Any) -> None:
+    widget.compare(request["on"])
+
+
+def _step(widget: TraceWidget, request: protocol.StepRequest, _buffers: Any) -> None:
+    widget._step(back=request["back"])
+
+
+def _look(widget: TraceWidget, request: protocol.LookRequest, _buffers: Any) -> None:
+    widget._conductor.look(request["first"], request["last"])
+
+
+def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any) -> None:
+    name, generation = request["format"], widget.generation
+    file, media = export.FILES[name]
+
+    def make() -> None:
+        made = documents.content(widget, name, request["theme"])
+        content = made if isinstance(made, bytes) else made.encode()
+        said = {"type": "exported", "id": request["id"], "generation": generation, "format": name}
+        widget.say({**said, "name": file, "media": media}, [content])
+
+    widget._conductor.later(make)
+
+
+def _called(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+    widget._observers.deliver()
+
+
+def _picture_in(buffers: Sequence[Any] | None) -> bytes:
+    if not buffers or len(buffers) != 1 or not 0 < len(buffers[0]) <= protocol.MAX_IMAGE_BYTES:
+        raise ValueError(f"image: expected one picture file of at most {protocol.MAX_IMAGE_BYTES >> 20} MB")
+    return bytes(buffers[0])
+
+
+_HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
+    "patch": _patch,
+    "trace": _trace,
+    "stop": _stop,
+    "paint": _paint,
+    "confine": _confine,
+    "attend": _attend,
+    "image": _image,
+    "other_image": _other_image,
+    "pin": _pin,
+    "compare": _compare,
+    "step": _step,
+    "look": _look,
+    "export": _export,
+    "called": _called,
+}

@@ -1,0 +1,195 @@
+"""Users' own functions that observe a widget: when they are called, on which thread, and where their output goes.
+
+For: an observer that may do anything: set what it likes, print, draw, raise.
+- When: never amid a change of ours. What is to be told while the widget's lock is held waits until it has been let go.
+- Where, as traitlets does, on the thread that set the trait; but for results, which the model's worker sets. Output
+  from there is lost, for a host shows what it is told while it waits for an answer. So in a kernel the page is asked to
+  call back, and observers are called while that message is handled, as those of ipywidgets are: ``with out:`` works,
+  and what they print goes to the cell that registered them. Where no page answers the kernel's event loop calls them.
+  `TraceWidget.wait`, which holds that loop up, calls them itself. The page is told of results at once all the same.
+- How often: while a function is not called yet, later changes of the same trait are told with the first, as under
+  `hold_trait_notifications`.
+- An exception ends here: its traceback is shown as that of ipywidgets' callbacks is, and nothing of ours is undone.
+
+Cost: a list; a message to the page and back for results.
+Ends: at calling functions. It knows nothing of what is observed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from IPython import get_ipython
+from traitlets import Bunch, EventHandler
+
+from blip_trace_widget.widget.lock import Lock
+from blip_trace_widget.widget.worker import on_worker
+
+#: Seconds that a page has to call back.
+PATIENCE = 0.5
+
+
+@dataclass
+class Observer:
+    """A function as traitlets knows it; equal to every other one of the same function.
+
+    Attributes:
+        handler: the function.
+        observers: who calls it.
+        widget: whose trait it observes.
+        cell: the request of the cell that registered it; None outside of one.
+    """
+
+    handler: Any
+    observers: Observers = field(compare=False, repr=False)
+    widget: Any = field(compare=False, repr=False)
+    cell: dict[str, Any] | None = field(compare=False, repr=False)
+
+    def __call__(self, change: Bunch) -> None:
+        """The trait has changed."""
+        self.observers.tell(self, change)
+
+    def call(self, change: Bunch) -> None:
+        """Call the function."""
+        handler = self.handler
+        if isinstance(handler, EventHandler) and handler.name is not None:  # a method that `traitlets.observe` marks
+            handler = getattr(self.widget, handler.name)
+        handler(change)
+
+
+class Observers:
+    """All of one widget.
+
+    Args:
+        call: asks the page to call back (`deliver`).
+        failed: told of a function's exception: the function, the change, the exception.
+
+    Attributes:
+        lock: under which the widget changes; None until it has one.
+    """
+
+    def __init__(
+        self, call: Callable[[], None], failed: Callable[[Any, Bunch, Exception], None], lock: Lock | None = None
+    ) -> None:
+        self.lock = lock
+        self._call, self._failed = call, failed
+        self._mutex = threading.Lock()
+        self._waiting: list[tuple[Observer, Bunch]] = []
+        self._called = False
+
+    def of(self, handler: Any, widget: Any) -> Observer:
+        """What traitlets is to call in a function's place."""
+        return Observer(handler, self, widget, _cell())
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to be told."""
+        return bool(self._waiting)
+
+    def tell(self, observer: Observer, change: Bunch) -> None:
+        """Tell a function of a change, now or as soon as it may be called."""
+        ours = self.lock is not None and self.lock.held
+        if not ours and not on_worker():  # as traitlets does: an exception goes to whoever set the trait
+            observer.call(change)
+            return
+        with self._mutex:
+            for at, (other, earlier) in enumerate(self._waiting):
+                if other is observer and (earlier.name, earlier.type) == (change.name, change.type):
+                    self._waiting[at] = observer, Bunch(change, old=earlier.get("old"))
+                    break
+            else:
+                self._waiting.append((observer, change))
+        if not ours:
+            self.settle()
+
+    def settle(self) -> None:
+        """See to it that what waits is told; the lock has been let go."""
+        if not self._waiting:
+            return
+        kernel = getattr(get_ipython(), "kernel", None) if on_worker() else None
+        if kernel is None:
+            self.deliver()
+            return
+        with self._mutex:
+            called, self._called = self._called, True
+        if not called:
+            self._call()
+            kernel.io_loop.add_callback(kernel.io_loop.call_later, PATIENCE, self._deliver_alone)
+
+    def deliver(self, *, alone: bool = False) -> None:
+        """Call the functions that wait, on this thread.
+
+        Args:
+            alone: no message of the page is being handled, nor a cell run.
+        """
+        while True:
+            with self._mutex:
+                self._called = False
+                if not self._waiting:
+                    return
+                observer, change = self._waiting.pop(0)
+            with _output_in(observer.cell, alone=alone):
+                try:
+                    observer.call(change)
+                except Exception as error:  # noqa: BLE001 - a user's, which must not end what is ours
+                    _show(error)
+                    self._failed(observer.handler, change, error)
+
+    def forget(self, handler: Any = None) -> None:
+        """What a function was to be told, or all of them, is told no more."""
+        with self._mutex:
+            kept = [each for each in self._waiting if handler is not None and each[0].handler != handler]
+            self._waiting[:] = kept
+
+    def _deliver_alone(self) -> None:
+        self.deliver(alone=True)
+
+
+def _cell() -> dict[str, Any] | None:
+    """The request of the cell that is being run."""
+    request: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
+    return request if request and request["header"]["msg_type"] == "execute_request" else None
+
+
+@contextmanager
+def _output_in(cell: dict[str, Any] | None, *, alone: bool) -> Iterator[None]:
+    """Let output go to a cell, unless another is being run.
+
+    While a message is handled the shell keeps it as what is answered: ``with out:`` looks for it there.
+    """
+    shell = get_ipython()
+    if cell is None or not hasattr(shell, "set_parent") or (_cell() is not None and not alone):
+        yield
+        return
+    if alone:
+        before = shell.get_parent()
+        shell.set_parent(cell)
+        try:
+            yield
+        finally:
+            shell.set_parent(before)
+        return
+    places: tuple[Any, ...] = (sys.stdout, sys.stderr, shell.display_pub, shell.displayhook)
+    changed = [(place, place.parent_header) for place in places if hasattr(place, "set_parent")]
+    try:
+        for place, _ in changed:
+            place.set_parent(cell)
+        yield
+    finally:
+        for place, header in changed:
+            place.set_parent(header)
+
+
+def _show(error: Exception) -> None:
+    """Show a traceback where the function's output goes."""
+    shell = get_ipython()
+    if shell is None:
+        traceback.print_exception(error)
+    else:
+        shell.showtraceback((type(error), error, error.__traceback__), tb_offset=2)

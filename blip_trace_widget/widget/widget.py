@@ -1,0 +1,201 @@
+"""TraceWidget: a figure that is computed, made anew or from a tracer, and one that is played back.
+
+For: the doors to a figure, and going on with another model.
+Cost: a model that is named is loaded first; all that touches the model runs on the model's worker. A figure that is
+played back needs neither a model nor torch, which is therefore imported where a session is made.
+Ends: at constructors. What can be done with a figure is `blip_trace_widget.widget.figure_widget`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.demo import examples
+from blip_trace_widget.display import figure
+from blip_trace_widget.display.overlay import square_for
+from blip_trace_widget.pictures import ImageLike
+from blip_trace_widget.results import recording
+from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.results.results import Trace
+from blip_trace_widget.widget.figure_widget import FigureWidget, path_of
+from blip_trace_widget.widget.history import History
+from blip_trace_widget.widget.inputs import Inputs, Picture
+from blip_trace_widget.widget.playback import Player
+
+if TYPE_CHECKING:
+    from blip_trace_widget.dataset.alignment import Roles
+    from blip_trace_widget.dataset.traced import DatasetTrace
+    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.tracing.tracer import Tracer
+    from blip_trace_widget.widget.dataset import DatasetWidget
+
+#: What is shown of a model that has computed nothing yet.
+NOTHING: dict[str, Any] = {
+    **{name: {} for name in ("runs", "grid", "detail", "pinned", "curve", "picture_map", "heads")},
+    "grids": [],
+}
+
+
+class TraceWidget(FigureWidget):
+    """Causal tracing of one image and question, by hand.
+
+    Args:
+        image: see `blip_trace_widget.Tracer`; default the built-in example.
+        question: the question.
+        model: a `BlipVqa`, a hub id or a folder; default the built-in model.
+        keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
+
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    each says what it accepts. `image`, `answer` and `model` may be set too.
+
+    Raises:
+        TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
+    """
+
+    def __init__(
+        self,
+        image: ImageLike | None = None,
+        question: str | None = None,
+        *,
+        model: BlipVqa | str | os.PathLike[str] | None = None,
+        **keywords: Any,
+    ) -> None:
+        if (image is None) != (question is None):
+            raise ValueError("image, question: give both, or neither for the built-in example")
+        unknown = set(keywords) - {"answer", "foil", "corruption", "metric"}
+        if unknown:
+            name = min(unknown)
+            raise TypeError(
+                f"TraceWidget: unknown argument {name!r}, accepted are image, question, model, answer, foil, "
+                "corruption, metric"
+                + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
+            )
+        from blip_trace_widget.model.model import BlipVqa
+        from blip_trace_widget.model.model_of import as_model
+        from blip_trace_widget.tracing.tracer import Tracer
+
+        model = BlipVqa.demo() if model is None else as_model(model)
+        chosen = -1
+        if image is None or question is None:
+            chosen = 0
+            image, question = examples()[chosen].image, examples()[chosen].question
+        self._start(Tracer(model, image, question, **keywords), chosen, path_of(image))
+
+    @classmethod
+    def from_tracer(cls, tracer: Tracer) -> TraceWidget:
+        """A widget that goes on from a tracer; shares all that it has computed.
+
+        Raises:
+            TypeError: if it is no tracer.
+            ValueError: if its corruption or metric is of one's own, or has more than 200 samples, which the
+                front end could not show.
+        """
+        from blip_trace_widget.tracing.tracer import Tracer
+
+        if not isinstance(tracer, Tracer):
+            raise TypeError(f"tracer: expected Tracer, got {type(tracer).__name__}")
+        widget = cls.__new__(cls)
+        widget._start(tracer)
+        return widget
+
+    @classmethod
+    def from_trace(cls, trace: Trace | Sequence[Trace] | str | os.PathLike[str]) -> TraceWidget:
+        """A widget that shows what was recorded, without a model.
+
+        Cells that were recorded can be clicked; blocks, sites and noise factors that were recorded can be chosen. What
+        was not is not computed, and nothing else can be asked.
+
+        Args:
+            trace: what `Tracer.trace` gave, or several of one question; or the path of what `Trace.save` or
+                `Tracer.record` wrote.
+
+        Raises:
+            OSError: if the file cannot be opened.
+            TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no snapshot
+                (`Trace.snapshot`), or if the traces are not of one picture and question.
+        """
+        path = path_of(trace)
+        if isinstance(trace, (str, os.PathLike)):
+            traces: Sequence[Trace] = recording.load(trace)
+        else:
+            traces = [trace] if isinstance(trace, Trace) else list(trace)
+        widget = cls.__new__(cls)
+        widget._begin(Player(traces, widget, path))
+        return widget
+
+    @staticmethod
+    def from_dataset(folder: DatasetTrace | str | os.PathLike[str], align: str | Roles | None = None) -> DatasetWidget:
+        """A widget that shows a traced data set, without a model: the average grid, and beside it the samples.
+
+        Args:
+            folder: what `trace_dataset` wrote, or the `DatasetTrace` that it gave (or a selection of it).
+            align: how different questions are brought together, see `DatasetTrace.mean`; default ``"exact"`` where all
+                have one length, else ``"ends"``.
+
+        Raises:
+            OSError: if there is no such folder.
+            TypeError, ValueError: if it is none of ours, damaged, or no sample in it was traced.
+            ImportError: if the extra ``data`` is not installed.
+        """
+        from blip_trace_widget.widget.dataset import DatasetWidget
+
+        return DatasetWidget(folder, align)
+
+    def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
+        from blip_trace_widget.tracing.metrics import METRICS
+        from blip_trace_widget.widget.conductor import Conductor
+
+        kind = type(tracer.corruption).__name__
+        if kind not in CORRUPTIONS:
+            raise ValueError(f"corruption: the widget needs one of {list(CORRUPTIONS)}, got {kind}")
+        if METRICS.get(tracer.metric.name) is not tracer.metric.score:
+            raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
+        inputs = Inputs.of(tracer, Picture(tracer.image, path), View(), example)
+        self._begin(Conductor(tracer, self, inputs, square_for(tracer.model.grid)))
+
+    @property
+    def model(self) -> BlipVqa:
+        """The model. Another one (a `BlipVqa`, a hub id or a folder) keeps what fits it, and says what it does not."""
+        return self.tracer.model
+
+    @model.setter
+    def model(self, model: BlipVqa | str | os.PathLike[str]) -> None:
+        from blip_trace_widget.model.model_of import as_model
+
+        self._needs_model("model")
+        given = as_model(model)
+        with self._conductor.lock:
+            if given is not self.model:
+                self._use_model(given)
+
+    def _use_model(self, model: BlipVqa) -> None:
+        """Go on with another model, and let go what it cannot take."""
+        from blip_trace_widget.tracing.tracer import Tracer
+        from blip_trace_widget.widget.conductor import Conductor
+
+        before = self._conductor
+        assert isinstance(before, Conductor)
+        wanted, dropped = before.inputs.for_model(model, self.model)
+        # Whether a foil has as many tokens as the answer is known once that is computed.
+        inputs = replace(wanted, foil="", metric=figure.BEGINNING["metric"]) if wanted.foil else wanted
+        arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))
+        after = Conductor(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)
+        before.close()
+        with self.together():
+            self._conductor = after
+            self._history = History(inputs)
+            self.show_traits(**NOTHING, generation=after.generation)
+            self.show_inputs(inputs)
+            self.show_traits(square=after.painter.square)
+            after.painter.choose(self.overlay, self.square)
+            after.begin()
+            if wanted != inputs:
+                after.ask(wanted)
+                self._history = History(wanted)
+            self._show_steps()
+            if dropped:
+                self.show_traits(error=f"model: {', '.join(dropped)} did not fit {model.name} and was let go")
