@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
-    from blip_trace_widget.results.results import Trace, load_trace
     from blip_trace_widget.results.run import Effect, Run
+    from blip_trace_widget.results.trace import Trace, load_trace
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName

@@ -16,7 +16,7 @@ from random_models import random_model
 from screen import Screen, conductor_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
-from blip_trace_widget.widget.curve_line import FACTORS
+from blip_trace_widget.widget.noise_curve_job import FACTORS
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,7 +70,7 @@ def screen():
 @pytest.fixture
 def short_curve(monkeypatch):
     """A noise curve of five factors, not 21: it is drawn behind every widget, and takes longer than what is tested."""
-    monkeypatch.setattr("blip_trace_widget.widget.curve_line.FACTORS", FACTORS[::5])
+    monkeypatch.setattr("blip_trace_widget.widget.noise_curve_job.FACTORS", FACTORS[::5])
 
 
 @pytest.fixture

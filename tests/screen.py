@@ -3,8 +3,8 @@
 from contextlib import nullcontext
 
 from blip_trace_widget.results.grid_spec import View
-from blip_trace_widget.widget.conductor import Conductor
 from blip_trace_widget.widget.inputs import Inputs, Picture
+from blip_trace_widget.widget.session import Conductor
 
 
 def conductor_of(tracer, screen, view=None):

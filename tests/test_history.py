@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget.widget.history import LONGEST, History
+from blip_trace_widget.widget.undo import LONGEST, History
 
 
 @dataclass(frozen=True)

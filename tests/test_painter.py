@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from blip_trace_widget.display import overlay
+from blip_trace_widget.display import overlays
 from blip_trace_widget.results.grid_spec import View
 from blip_trace_widget.tracing.corruption import plain_region
 from blip_trace_widget.tracing.runs import Runner
@@ -48,7 +48,7 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(conductor, scree
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(conductor, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 1})
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    monkeypatch.setattr("blip_trace_widget.widget.painter.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("blip_trace_widget.widget.overlay_job.REPORT_SECONDS", 0.0)
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 
     def slow(runner, *arguments):
@@ -159,7 +159,7 @@ def test_who_points_at_a_layer_is_told_where_its_tokens_look(conductor, screen):
 
 @pytest.mark.parametrize(("grid", "side"), [((8, 8), 1), ((10, 10), 1), ((24, 24), 3), ((12, 9), 2), ((40, 40), 4)])
 def test_squares_are_as_large_as_keeps_their_number_bearable(grid, side):
-    assert overlay.square_for(grid) == side
+    assert overlays.square_for(grid) == side
 
 
 def test_a_map_of_another_kind_goes_at_once(conductor, screen, monkeypatch):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip_trace_widget.display.drawing import pane
-from blip_trace_widget.display.drawing.colors import diverging
-from blip_trace_widget.display.drawing.pane import Marks
-from blip_trace_widget.display.drawing.sheet import Sheet
+from blip_trace_widget.display.colors import diverging
+from blip_trace_widget.display.svg import pane
+from blip_trace_widget.display.svg.canvas import Sheet
+from blip_trace_widget.display.svg.pane import Marks
 
 VALUES = np.array([[0.4, -0.1], [np.nan, 0.02]])
 MAP = {

@@ -20,7 +20,7 @@ from blip_trace_widget import (
     TraceWidget,
     load_trace,
 )
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results import recording
@@ -91,7 +91,7 @@ def test_the_widget_shows_what_was_recorded(tracer, exact, widget):
             for site in ("block_output", "mlp"):
                 widget.site = site
                 trace = exact[factor, block, site]
-                np.testing.assert_allclose(floats(widget.grid), figure.cell_values(trace), rtol=1e-6)
+                np.testing.assert_allclose(floats(widget.grid), payloads.cell_values(trace), rtol=1e-6)
                 assert widget.trace.samples.tobytes() == trace.samples.tobytes()
                 assert len(widget.grids) == 3
 
@@ -197,9 +197,9 @@ def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_
     tracer = Tracer(demo, example.image, example.question, corruption=corruption)
     tracer.trace().save(tmp_path / "trace")
     widget = TraceWidget.from_trace(tmp_path / "trace")
-    asked = figure.asked_of(tracer.snapshot)
+    asked = payloads.asked_of(tracer.snapshot)
     assert {name: getattr(widget, name) for name in asked} == asked
-    assert widget.runs["line"] == figure.damage_line(tracer.corruption.settings())
+    assert widget.runs["line"] == payloads.damage_line(tracer.corruption.settings())
     widget.close()
 
 
@@ -226,10 +226,10 @@ def test_a_snapshot_is_the_same_after_saving(tracer, tmp_path):
         again, before = load_trace(tmp_path / str(number)).snapshot, trace.snapshot
         assert (again.picture, again.other_picture) == (before.picture, before.other_picture)
         assert json.dumps(again.packed()) == json.dumps(before.packed())
-        assert figure.runs(again, 1) == figure.runs(before, 1)
-        assert figure.setup(again) == figure.setup(before)
+        assert payloads.runs(again, 1) == payloads.runs(before, 1)
+        assert payloads.setup(again) == payloads.setup(before)
     assert (again.given_answer, again.foil) == ("red", "blue")
-    assert "☃" in figure.runs(again, 1)["gate"]["text"]
+    assert "☃" in payloads.runs(again, 1)["gate"]["text"]
 
 
 def test_a_snapshot_of_scores_that_are_no_numbers_is_the_same_after_saving(tracer, tmp_path):
@@ -237,8 +237,8 @@ def test_a_snapshot_of_scores_that_are_no_numbers_is_the_same_after_saving(trace
     odd = RunSummary("", math.nan, math.inf, {"a": math.nan})
     snapshot = dataclasses.replace(trace.snapshot, corrupted=odd)
     dataclasses.replace(trace, snapshot=snapshot).save(tmp_path / "trace")
-    shown = figure.runs(load_trace(tmp_path / "trace").snapshot, 1)
-    assert shown == figure.runs(snapshot, 1)
+    shown = payloads.runs(load_trace(tmp_path / "trace").snapshot, 1)
+    assert shown == payloads.runs(snapshot, 1)
     assert (shown["corrupted"]["score"], shown["corrupted"]["stderr"]) == (None, None)
 
 
@@ -399,5 +399,5 @@ def test_a_damaged_file_is_refused_or_read_and_never_more(path, tmp_path_factory
 def test_a_view_of_the_widget_is_the_one_of_the_trace(tracer):
     trace = tracer.trace("answer_decoder", "cross_attention", head=1, window=2, direction="disrupt")
     widget = TraceWidget.from_trace(trace)
-    assert View(*(getattr(widget, name) for name in View._fields)) == figure.view_of(trace)
+    assert View(*(getattr(widget, name) for name in View._fields)) == payloads.view_of(trace)
     widget.close()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget.widget.shelf import Shelf
+from blip_trace_widget.widget.lru_cache import Shelf
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=50))

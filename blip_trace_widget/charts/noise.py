@@ -15,7 +15,7 @@ import bqplot
 import numpy as np
 
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
-from blip_trace_widget.display import wording
+from blip_trace_widget.display import labels
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
@@ -75,7 +75,7 @@ class NoiseChart(Chart):
         if known.size:
             (factors, scores), clean = known.T, curve["clean"] or 0.0
             fit(self._scores, [*scores, clean])
-            self._scores.label = wording.label(widget.metric)
+            self._scores.label = labels.label(widget.metric)
             self.clean.y = [clean, clean]
             set_together(self.curve, x=factors, y=scores)
             set_together(self.point, x=[noise], y=[np.interp(noise, factors, scores)])

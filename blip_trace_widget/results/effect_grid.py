@@ -2,7 +2,7 @@
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
 Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.results.Trace`,
+Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.trace.Trace`,
 `blip_trace_widget.results.maps`).
 """
 

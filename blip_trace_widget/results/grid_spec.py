@@ -1,7 +1,7 @@
 """Which grid is in view, and which of its cells are patched together.
 
 For: whoever shows, keeps or computes a grid.
-Ends: at names and numbers; scores are `blip_trace_widget.widget.grids`'.
+Ends: at names and numbers; scores are `blip_trace_widget.widget.grid_store`'.
 """
 
 from __future__ import annotations

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.display.drawing import words
+from blip_trace_widget.display import formatting
 from blip_trace_widget.results.grid_spec import CellIndex, Chosen, View
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.tracing.grid import Cell, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.tracer import Tracer
-from blip_trace_widget.widget.desk import FILL, PATCH, REPORT_SECONDS, Desk
-from blip_trace_widget.widget.grids import Cells, Sheet
-from blip_trace_widget.widget.stage import Patched, Stage
+from blip_trace_widget.widget.grid_store import Cells, Sheet
+from blip_trace_widget.widget.job_queue import FILL, PATCH, REPORT_SECONDS, Desk
+from blip_trace_widget.widget.presenter import Patched, Stage
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
@@ -222,7 +222,9 @@ class CellsJob:
                             fresh = []
                         # Of work, not of cells: all samples of a cell need not be done together.
                         counted: dict[str, Any] = {"done": int(share * len(todo)), "total": len(todo)}
-                        self._stage.say("progress", request, **counted, left=words.seconds_left(taken * (1 - share)))
+                        self._stage.say(
+                            "progress", request, **counted, left=formatting.seconds_left(taken * (1 - share))
+                        )
                 yield
         finally:
             with self._desk.lock:

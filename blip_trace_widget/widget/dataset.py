@@ -3,7 +3,7 @@
 For: `TraceWidget.from_dataset`. The figure is `TraceWidget`'s: it plays the average grid, or the grids of the sample
 that is chosen in the list beside it.
 Cost: a page of small pictures; the average of a group once, when it is first looked at.
-Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is `blip_trace_widget.widget.playback`'s.
+Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is `blip_trace_widget.widget.replay`'s.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Roles
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.display import figure
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.display import formatting, payloads
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget import code
-from blip_trace_widget.widget.controls import Refused
 from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval
 from blip_trace_widget.widget.figure_widget import FigureWidget
-from blip_trace_widget.widget.history import History
-from blip_trace_widget.widget.playback import Player
+from blip_trace_widget.widget.replay import Player
+from blip_trace_widget.widget.traits import Refused
+from blip_trace_widget.widget.undo import History
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,7 +162,7 @@ class DatasetWidget(FigureWidget):
             self.show_traits(chosen=chosen)
         except (ValueError, OSError) as error:
             self._playing = before
-            self.show_traits(**before, error=figure.complaint(error))
+            self.show_traits(**before, error=payloads.complaint(error))
         if name == "group":
             self._on_listing(name)
 
@@ -247,6 +246,6 @@ class DatasetWidget(FigureWidget):
             "question": text("question"),
             "group": text("group"),
             "answers": [(name, answer) for name, answer in answers if answer],
-            "effect": f"total effect {words.points(metric, effect)}" if math.isfinite(effect) else "",
+            "effect": f"total effect {formatting.points(metric, effect)}" if math.isfinite(effect) else "",
             "note": "" if row["traced"] else f"skipped: {text('reason')}",
         }

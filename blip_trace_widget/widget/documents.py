@@ -2,7 +2,7 @@
 
 For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
 Cost: a table or a drawing of one grid; a still picture waits `STILL_SECONDS` for what is being computed.
-Ends: at text or bytes. How each is made is `blip_trace_widget.display.drawing`'s, `export`'s and `page`'s.
+Ends: at text or bytes. How each is made is `blip_trace_widget.display.svg`'s, `export`'s and `page`'s.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import DOMWidget
 from PIL import Image
 
-from blip_trace_widget.display import drawing, export, figure
-from blip_trace_widget.display.drawing import raster, words
+from blip_trace_widget.display import export, formatting, payloads, svg
 from blip_trace_widget.display.page import page
+from blip_trace_widget.display.svg import raster
 from blip_trace_widget.results.differences import Difference
 from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.widget.inputs import Picture
@@ -58,12 +58,12 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str
     """The figure as SVG."""
     with widget._conductor.lock:
         differences = widget.compared.get("differences") if widget.difference else None
-        return drawing.svg(
+        return svg.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
             difference=differences[0] if differences and differences[0]["values"] else None,
-            picture=figure.thumbnail(widget.picture) if thumbnail else widget.picture,
+            picture=payloads.thumbnail(widget.picture) if thumbnail else widget.picture,
             settings_line=widget.runs.get("line", ""),
-            marks=drawing.Marks(
+            marks=svg.Marks(
                 widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
             ),
             theme=theme,
@@ -115,7 +115,7 @@ def _said(widget: TraceWidget) -> str:
         runs: Any = widget.runs
         lines = [repr(widget)]
     if runs:
-        clean, corrupted = (words.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
+        clean, corrupted = (formatting.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
         lines += [
             f"{runs['clean']['answer']}: clean {clean}, with {runs['damage']} {corrupted}; {runs['gate']['text']}"
         ]

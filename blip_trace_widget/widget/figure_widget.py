@@ -3,8 +3,8 @@
 For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
 become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
 Cost: what is asked returns in under a millisecond.
-Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.conductor`. What a trait
-accepts is `blip_trace_widget.widget.controls`', what changes with an input `blip_trace_widget.widget.inputs`'.
+Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.session`. What a trait
+accepts is `blip_trace_widget.widget.traits`', what changes with an input `blip_trace_widget.widget.inputs`'.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.display import drawing, export, figure
-from blip_trace_widget.display.overlay import EFFECTS, square_for
+from blip_trace_widget.display import export, payloads, svg
+from blip_trace_widget.display.overlays import EFFECTS, square_for
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.widget import code, documents, messages
-from blip_trace_widget.widget.history import History
 from blip_trace_widget.widget.inputs import TRAITS, Inputs, Picture
-from blip_trace_widget.widget.playback import CLOSED, Player
-from blip_trace_widget.widget.shown import Shown
+from blip_trace_widget.widget.replay import CLOSED, Player
+from blip_trace_widget.widget.trait_view import Shown
+from blip_trace_widget.widget.undo import History
 from blip_trace_widget.widget.worker import on_worker
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
-    from blip_trace_widget.widget.conductor import Conductor
+    from blip_trace_widget.widget.session import Conductor
 
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
@@ -44,7 +44,7 @@ _STATIC = files("blip_trace_widget") / "static"
 class FigureWidget(Shown):
     """A figure.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
     each says what it accepts.
     """
 
@@ -61,7 +61,7 @@ class FigureWidget(Shown):
         conductor.lock.then = self._observers.settle
         inputs = conductor.inputs
         self._history = History(inputs)
-        self.show_traits(look=figure.look(), picture=inputs.picture.jpeg)  # part of the first message
+        self.show_traits(look=payloads.look(), picture=inputs.picture.jpeg)  # part of the first message
         super().__init__()
         self.show_inputs(inputs)
         self.show_traits(square=square_for(self.tracer.model.grid))
@@ -245,7 +245,7 @@ class FigureWidget(Shown):
             OSError: if the file cannot be written.
         """
         self._needs_open()
-        one_of("theme", theme, drawing.THEMES)
+        one_of("theme", theme, svg.THEMES)
         name = export.format_of(path)
         self._trace_first()
         export.write(path, lambda: documents.content(self, name, theme))
@@ -347,14 +347,14 @@ class FigureWidget(Shown):
                         raise ValueError(f"{name}: only the kernel sets it")
                     super().set_state({name: value})
                 except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-                    self.error = figure.complaint(error)
+                    self.error = payloads.complaint(error)
                     self.send_state(name)
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
         try:
             messages.handle(self, content, buffers)
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-            self.show_traits(error=figure.complaint(error))
+            self.show_traits(error=payloads.complaint(error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""

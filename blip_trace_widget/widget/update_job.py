@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from blip_trace_widget.display import figure, wording
+from blip_trace_widget.display import labels, payloads
 from blip_trace_widget.model.block import Cancelled
-from blip_trace_widget.model.calls import as_check
 from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.model.progress import as_check
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.cells_job import CellsJob, can_patch
-from blip_trace_widget.widget.desk import UPDATE, Desk
-from blip_trace_widget.widget.grids import Sheet, inputs_of
+from blip_trace_widget.widget.grid_store import Sheet, inputs_of
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.shelf import Shelf
-from blip_trace_widget.widget.stage import Patched, Stage
+from blip_trace_widget.widget.job_queue import UPDATE, Desk
+from blip_trace_widget.widget.lru_cache import Shelf
+from blip_trace_widget.widget.presenter import Patched, Stage
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: Room for the grids of other inputs.
@@ -103,7 +103,7 @@ class UpdateJob:
             tracer = self._stage.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
             for step, compute in tracer.case.steps().items():
-                self._stage.screen.show_traits(doing=wording.STEPS[step])
+                self._stage.screen.show_traits(doing=labels.STEPS[step])
                 compute(as_check(job.cancelled))
             tracer.prepare(job.cancelled)
             _ = tracer.snapshot  # made here: not under our lock, for it waits for the model's
@@ -204,7 +204,7 @@ class UpdateJob:
             refused -= {name for each in self._requests for name in each.names}
             stage, before = self._stage, self._stage.inputs
             now = before.taking(refused, self._good).fitted(stage.tracer.model)
-            stage.screen.show_traits(error=_said(figure.complaint(error), before, now))
+            stage.screen.show_traits(error=_said(payloads.complaint(error), before, now))
             if refused:
                 stage.ask(now, mended=True)
                 self.begin()

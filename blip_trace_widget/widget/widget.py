@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import figure
-from blip_trace_widget.display.overlay import square_for
+from blip_trace_widget.display import payloads
+from blip_trace_widget.display.overlays import square_for
 from blip_trace_widget.pictures import ImageLike
 from blip_trace_widget.results import recording
 from blip_trace_widget.results.grid_spec import View
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget.figure_widget import FigureWidget, path_of
-from blip_trace_widget.widget.history import History
 from blip_trace_widget.widget.inputs import Inputs, Picture
-from blip_trace_widget.widget.playback import Player
+from blip_trace_widget.widget.replay import Player
+from blip_trace_widget.widget.undo import History
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.alignment import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.dataset import DatasetWidget
 
@@ -49,7 +49,7 @@ class TraceWidget(FigureWidget):
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
     each says what it accepts. `image`, `answer` and `model` may be set too.
 
     Raises:
@@ -74,7 +74,7 @@ class TraceWidget(FigureWidget):
                 "corruption, metric"
                 + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
             )
-        from blip_trace_widget.model.model import BlipVqa
+        from blip_trace_widget.model.blip import BlipVqa
         from blip_trace_widget.model.model_of import as_model
         from blip_trace_widget.tracing.tracer import Tracer
 
@@ -147,7 +147,7 @@ class TraceWidget(FigureWidget):
 
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
         from blip_trace_widget.tracing.metrics import METRICS
-        from blip_trace_widget.widget.conductor import Conductor
+        from blip_trace_widget.widget.session import Conductor
 
         kind = type(tracer.corruption).__name__
         if kind not in CORRUPTIONS:
@@ -175,13 +175,13 @@ class TraceWidget(FigureWidget):
     def _use_model(self, model: BlipVqa) -> None:
         """Go on with another model, and let go what it cannot take."""
         from blip_trace_widget.tracing.tracer import Tracer
-        from blip_trace_widget.widget.conductor import Conductor
+        from blip_trace_widget.widget.session import Conductor
 
         before = self._conductor
         assert isinstance(before, Conductor)
         wanted, dropped = before.inputs.for_model(model, self.model)
         # Whether a foil has as many tokens as the answer is known once that is computed.
-        inputs = replace(wanted, foil="", metric=figure.BEGINNING["metric"]) if wanted.foil else wanted
+        inputs = replace(wanted, foil="", metric=payloads.BEGINNING["metric"]) if wanted.foil else wanted
         arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))
         after = Conductor(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)
         before.close()

@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.checks import named
-from blip_trace_widget.model.calls import Progress, as_progress
+from blip_trace_widget.model.progress import Progress, as_progress
 from blip_trace_widget.results import recording
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.snapshot import CurveSummary
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, SITES
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.tracing.grid import whole_trace
-from blip_trace_widget.tracing.noise_curve_runs import noise_curve
+from blip_trace_widget.tracing.noise_curve import noise_curve
 from blip_trace_widget.tracing.question_view import QuestionView
 
 

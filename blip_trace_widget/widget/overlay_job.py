@@ -3,7 +3,7 @@
 For: keeping the overlay in step with the runs on show, the grid's selection, and the hand that points at the grid.
 Cost: maps of image tokens, a text pass a square and sample, are filled in the background and kept within
 `KEPT_BYTES`; attention and the strength of the damage are read off the runs.
-Ends: at a `Screen`. What a map looks like is `blip_trace_widget.display.overlay`'s.
+Ends: at a `Screen`. What a map looks like is `blip_trace_widget.display.overlays`'s.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.display import overlay as maps
-from blip_trace_widget.display import protocol, wording
-from blip_trace_widget.display.drawing import words
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display import overlays as maps
 from blip_trace_widget.results.grid_spec import CellIndex, View
 from blip_trace_widget.results.maps import squares
 from blip_trace_widget.tracing.grid import as_image_token_trace
 from blip_trace_widget.tracing.patching import image_token_scores
-from blip_trace_widget.widget.desk import GLANCE, MAP, REPORT_SECONDS, Desk
-from blip_trace_widget.widget.grids import Cells, inputs_of
-from blip_trace_widget.widget.shelf import Shelf
-from blip_trace_widget.widget.stage import Stage
+from blip_trace_widget.widget.grid_store import Cells, inputs_of
+from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, Desk
+from blip_trace_widget.widget.lru_cache import Shelf
+from blip_trace_widget.widget.presenter import Stage
 from blip_trace_widget.widget.worker import Job, Slices
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Painter:
             return
         if self.overlay in maps.EFFECTS:
             if not stage.tracer.corruption.damages_image:
-                why = wording.OVERLAYS["unhurt"]
+                why = labels.OVERLAYS["unhurt"]
                 self._show(maps.nothing(self.overlay, stage.computed, why))
             elif self._missing().size and not self._stopped:
                 if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
@@ -109,7 +108,7 @@ class Painter:
         elif tracer.corruption.damages_image:
             shown = maps.strength(tracer.corruption_strength(), generation)
         else:
-            shown = maps.nothing(overlay, generation, wording.OVERLAYS["unhurt"])
+            shown = maps.nothing(overlay, generation, labels.OVERLAYS["unhurt"])
         with self._desk.lock:
             if not job.cancelled.is_set():
                 self._show(shown)
@@ -166,7 +165,7 @@ class Painter:
                     now = time.monotonic()
                     if share < 1 and now - reported >= REPORT_SECONDS:
                         reported = now
-                        self._show_effects(words.seconds_left((now - started) * (1 / share - 1)))
+                        self._show_effects(formatting.seconds_left((now - started) * (1 / share - 1)))
                 yield
         finally:
             with self._desk.lock:
@@ -189,7 +188,7 @@ def _attention(
 ) -> protocol.PictureMap:
     """Where the selected tokens look, the mean over the selected cells of the question encoder."""
     if view.block != "question_encoder" or not cells:
-        return maps.nothing(overlay, generation, wording.OVERLAYS["attention"])
+        return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
     head = maps.head_of(view)
     weights = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):

@@ -18,25 +18,25 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.computing import Computing, ModelChangedError, without_glances
 from blip_trace_widget.results.grid_spec import View
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
-from blip_trace_widget.widget.curve_line import CurveLine
-from blip_trace_widget.widget.desk import UPDATE, Desk
-from blip_trace_widget.widget.head_map import HeadMap
+from blip_trace_widget.widget.head_map_job import HeadMap
 from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.job_queue import UPDATE, Desk
 from blip_trace_widget.widget.lock import Lock
-from blip_trace_widget.widget.painter import Painter
-from blip_trace_widget.widget.screen import Screen
-from blip_trace_widget.widget.stage import Stage, trace_of
+from blip_trace_widget.widget.noise_curve_job import CurveLine
+from blip_trace_widget.widget.overlay_job import Painter
+from blip_trace_widget.widget.presenter import Stage, trace_of
 from blip_trace_widget.widget.update_job import Request, UpdateJob
+from blip_trace_widget.widget.view import Screen
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
 
@@ -264,7 +264,7 @@ class Conductor:
             with self.lock:
                 self._update.ask()
         elif not isinstance(error, Cancelled):
-            self._stage.screen.show_traits(error=figure.complaint(error))
+            self._stage.screen.show_traits(error=payloads.complaint(error))
 
 
 def _left(timeout: float | None, started: float) -> float | None:

@@ -1,6 +1,6 @@
 """Playing back what was recorded: a widget's screen without a model.
 
-For: `TraceWidget.from_trace`. `Player` stands where `blip_trace_widget.widget.conductor.Conductor` stands, and answers
+For: `TraceWidget.from_trace`. `Player` stands where `blip_trace_widget.widget.session.Conductor` stands, and answers
 every request from traces; what was not recorded is refused in words.
 Cost: a lookup, and the payload of one grid.
 Ends: at a `Screen`. Nothing is computed here but means and standard errors of recorded scores.
@@ -17,18 +17,18 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from PIL import Image
 
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.display.still import snapshot_of
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import CellIndex, View
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.tracing.corruption import ImageSwap, from_settings
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.inputs import Inputs, Picture
 from blip_trace_widget.widget.lock import Lock
-from blip_trace_widget.widget.screen import Screen
+from blip_trace_widget.widget.view import Screen
 
 #: Why something cannot be asked.
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
@@ -51,7 +51,7 @@ class RecordedModel:
     def __init__(self, snapshot: Snapshot) -> None:
         self.name, self.grid = snapshot.model, snapshot.patches
         self.blocks = {block.name: RecordedBlock(range(block.layers), block.heads) for block in snapshot.blocks}
-        asked = figure.asked_of(snapshot)
+        asked = payloads.asked_of(snapshot)
         self._known = {asked[name].strip() for name in ("question", "other_question", "foil")}
 
     def question_ids(self, question: str) -> list[int]:
@@ -124,11 +124,11 @@ class Player:
         self.comparison = Comparison()
         self._screen = screen
         self._snapshots = _snapshots(traces)
-        self._grids = {(id(trace.snapshot), figure.view_of(trace)): trace for trace in traces}
+        self._grids = {(id(trace.snapshot), payloads.view_of(trace)): trace for trace in traces}
         self._snapshot = self._snapshots[0]
         self.tracer: Any = RecordedTracer(self._snapshot)
         picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
-        views = [figure.view_of(trace) for trace in traces]
+        views = [payloads.view_of(trace) for trace in traces]
         self.inputs = Inputs.of(self.tracer, picture, view if view in views else views[0])
         self._detail: dict[str, Any] = {}
 
@@ -156,8 +156,8 @@ class Player:
                 self._screen.show_traits(error=CLOSED)
                 self._screen.show_inputs(before, mended=True)
                 return
-            self._snapshot = min(self._snapshots, key=lambda each: abs(figure.noise(each) - inputs.noise))
-            shown = figure.noise(self._snapshot)
+            self._snapshot = min(self._snapshots, key=lambda each: abs(payloads.noise(each) - inputs.noise))
+            shown = payloads.noise(self._snapshot)
             self.inputs = replace(inputs, noise=shown, patches=())
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
@@ -248,17 +248,17 @@ class Player:
         with self.lock, self._screen.together():
             self.generation += 1
             self._screen.show_traits(
-                **figure.traits(self._snapshot, self.generation),
+                **payloads.traits(self._snapshot, self.generation),
                 generation=self.generation,
-                setup=figure.setup(self._snapshot, closed=HINT, factors=self._factors()),
-                grid=figure.grid(self.trace, self.generation),
-                grids=figure.other_grids(self._known(), self.view, self.generation),
+                setup=payloads.setup(self._snapshot, closed=HINT, factors=self._factors()),
+                grid=payloads.grid(self.trace, self.generation),
+                grids=payloads.other_grids(self._known(), self.view, self.generation),
                 compared=self.comparison.told([self.trace], self.generation),
             )
             self._show_detail()
 
     def _factors(self) -> list[float]:
-        return sorted(map(figure.noise, self._snapshots))
+        return sorted(map(payloads.noise, self._snapshots))
 
     def _known(self) -> list[Trace]:
         return [trace for (snapshot, _), trace in self._grids.items() if snapshot == id(self._snapshot)]
@@ -269,8 +269,8 @@ class Player:
         chosen = self.inputs.chosen
         if chosen.one and np.isfinite(trace.scores[chosen.cells[0]]):
             effect, snapshot = _effect(trace, chosen.cells[0]), self._snapshot
-            bars = figure.bars_of(snapshot.clean, snapshot.corrupted)
-            self._detail = dict(figure.detail(snapshot, effect, chosen, self.view, self.generation, bars))
+            bars = payloads.bars_of(snapshot.clean, snapshot.corrupted)
+            self._detail = dict(payloads.detail(snapshot, effect, chosen, self.view, self.generation, bars))
         self._screen.show_traits(detail=self._detail)
 
     def _done(self, request: int) -> None:
@@ -291,12 +291,12 @@ def _snapshots(traces: Sequence[Trace]) -> list[Snapshot]:
     found = {id(snapshot): snapshot for snapshot in map(snapshot_of, traces)}
     if len({_subject(snapshot) for snapshot in found.values()}) > 1:
         raise ValueError("trace: all must be of one picture, question, metric and corruption but for its factor")
-    return sorted(found.values(), key=figure.noise)
+    return sorted(found.values(), key=payloads.noise)
 
 
 def _subject(snapshot: Snapshot) -> str:
     """What was asked, whatever the noise factor."""
-    asked = figure.asked_of(snapshot) | {"noise": 0.0, "answer": snapshot.given_answer}
+    asked = payloads.asked_of(snapshot) | {"noise": 0.0, "answer": snapshot.given_answer}
     return json.dumps([asked, hashlib.sha256(snapshot.picture).hexdigest()])
 
 

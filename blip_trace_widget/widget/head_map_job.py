@@ -1,6 +1,6 @@
 """Which heads matter: the map of layers x heads of what is in view, filled when it is asked for.
 
-For: charts. Each head's grid is kept like any other (`blip_trace_widget.widget.grids`), so that choosing a head shows
+For: charts. Each head's grid is kept like any other (`blip_trace_widget.widget.grid_store`), so that choosing a head shows
 at once what its place in the map was made from.
 Cost: a grid a head.
 Ends: at a `HeadTrace` and at telling the screen how far it is.
@@ -18,8 +18,8 @@ from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_head_trace, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.widget.desk import MAP, REPORT_SECONDS, Desk
-from blip_trace_widget.widget.stage import Stage
+from blip_trace_widget.widget.job_queue import MAP, REPORT_SECONDS, Desk
+from blip_trace_widget.widget.presenter import Stage
 from blip_trace_widget.widget.worker import Job, Slices
 
 

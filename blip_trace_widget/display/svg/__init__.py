@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.display import wording
-from blip_trace_widget.display.drawing import pane, words
-from blip_trace_widget.display.drawing.colors import THEMES
-from blip_trace_widget.display.drawing.heatmap import Cells, Heatmap, read, read_difference
-from blip_trace_widget.display.drawing.pane import Marks
-from blip_trace_widget.display.drawing.sheet import Sheet
-from blip_trace_widget.display.drawing.words import Piece
+from blip_trace_widget.display import formatting, labels
+from blip_trace_widget.display.colors import THEMES
+from blip_trace_widget.display.formatting import Piece
+from blip_trace_widget.display.svg import pane
+from blip_trace_widget.display.svg.canvas import Sheet
+from blip_trace_widget.display.svg.heatmap import Cells, Heatmap, read, read_difference
+from blip_trace_widget.display.svg.pane import Marks
 from blip_trace_widget.states import DIRECTIONS
 
 __all__ = ["THEMES", "Marks", "svg"]
@@ -74,8 +74,8 @@ def svg(
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
-    one_of("show", show, wording.SHOWS)
-    one_of("axes", axes, wording.AXES)
+    one_of("show", show, labels.SHOWS)
+    one_of("axes", axes, labels.AXES)
     one_of("direction", direction, DIRECTIONS)
     one_of("theme", theme, THEMES)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
@@ -84,7 +84,7 @@ def svg(
         raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {limit!r}")
     runs, detail, cells = runs or {}, detail or {}, read(grid) if grid else None
     said = _sentence(runs, detail, cells)
-    caption = wording.caption(show, direction)
+    caption = labels.caption(show, direction)
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
@@ -142,13 +142,13 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
         here = cells.of(detail)
         if len(here) == len(detail["cells"]) == 1 and cells.known(here[0]):
             negligible = bool(cells.negligible[here[0]])
-    said = words.sentence(detail, runs, negligible=negligible)
+    said = formatting.sentence(detail, runs, negligible=negligible)
     return [*said, (" Computed for earlier settings.", False)] if _is_old(detail, runs) else said
 
 
 def _heading(grid: Payload, window: int) -> str:
     """Which states the grid shows."""
-    parts = [wording.label(grid["block"]).capitalize(), wording.label(grid["site"])]
+    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
     if grid.get("head") is not None:
         parts.append(f"head {grid['head']}")
     if window > 1:
@@ -176,13 +176,13 @@ def _asked(
         for name, told in (("clean", "clean"), ("corrupted", "noisy" if runs["culprit"] == "noise" else "damaged")):
             sheet.text(LEFT, y + 9, told)
             sheet.bar(LEFT + 64, y, 136, runs[name]["share"], name, "trough")
-            value = words.score(runs["metric"], runs[name]["score"])
+            value = formatting.score(runs["metric"], runs[name]["score"])
             sheet.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
             y += 24
         answer, noisy = runs["clean"]["answer"], runs["corrupted"]["answer"]
         y = (
             sheet.paragraph(
-                LEFT, y + 15, [(words.said(answer) + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15
+                LEFT, y + 15, [(formatting.said(answer) + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15
             )
             - 14
         )
@@ -191,7 +191,7 @@ def _asked(
             if noisy == answer or runs["given"]
             else [
                 (f" · {'noisy' if runs['culprit'] == 'noise' else 'damaged'} answer ", False),
-                (words.said(noisy, "“{}”"), True),
+                (formatting.said(noisy, "“{}”"), True),
             ]
         )
         y = sheet.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9
@@ -215,6 +215,6 @@ def _bars(sheet: Sheet, bars: Payload, culprit: str, y: float) -> float:
             x, share = left + column * pitch, bars[name][row]
             sheet.bar(x, y + 6, pitch - 56, share or 0.0, name, "faint")
             if share is not None:
-                sheet.text(x + pitch - 16, y + 15, words.percent(share), 12, "muted", "end")
+                sheet.text(x + pitch - 16, y + 15, formatting.percent(share), 12, "muted", "end")
         y += 22
     return y

@@ -3,7 +3,7 @@
 For: the image side: which parts of the picture carry the answer, where a token looks, and how strongly each patch is
 hit. Pure functions of results.
 Cost: NumPy on one map.
-Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.widget.painter`'s.
+Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.widget.overlay_job`'s.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.choices import RunName
-from blip_trace_widget.display import protocol, wording
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.display.drawing.colors import round_up
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.colors import round_up
 from blip_trace_widget.results.grid_spec import View
 from blip_trace_widget.results.maps import ImageTokenTrace
 
@@ -61,8 +60,8 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
         generation,
         np.stack([value, error, significant]),
         square=trace.patch,
-        text=wording.OVERLAYS[overlay],
-        unit=wording.UNITS[f"closed {overlay}" if closed else overlay],
+        text=labels.OVERLAYS[overlay],
+        unit=labels.UNITS[f"closed {overlay}" if closed else overlay],
         percent=not closed,
         done=int(np.isfinite(trace.scores).sum()),
         left=left,
@@ -82,8 +81,8 @@ def attention(
         generation: of the inputs.
     """
     which = "" if head is None else f", head {head}"
-    text = f"Where {who}{which}{wording.OVERLAYS[overlay]}"
-    return _map(overlay, generation, _plain(weights), text=text, unit=wording.UNITS["attention"], percent=True)
+    text = f"Where {who}{which}{labels.OVERLAYS[overlay]}"
+    return _map(overlay, generation, _plain(weights), text=text, unit=labels.UNITS["attention"], percent=True)
 
 
 def head_of(view: View) -> int | None:
@@ -93,9 +92,7 @@ def head_of(view: View) -> int | None:
 
 def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:
     """How strongly each patch is hit, (rows, columns)."""
-    return _map(
-        "strength", generation, _plain(found), text=wording.OVERLAYS["strength"], unit=wording.UNITS["strength"]
-    )
+    return _map("strength", generation, _plain(found), text=labels.OVERLAYS["strength"], unit=labels.UNITS["strength"])
 
 
 def _plain(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -117,7 +114,7 @@ def _map(
 ) -> protocol.PictureMap:
     known = values[0][np.isfinite(values[0])] if values.size else np.empty(0)
     limit = round_up(float(np.abs(known).max(initial=0.0)))
-    written = (words.percent if percent else words.limit)(limit)
+    written = (formatting.percent if percent else formatting.limit)(limit)
     return {
         "generation": generation,
         "overlay": overlay,

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from blip_trace_widget.display.drawing.colors import diverging
-from blip_trace_widget.display.drawing.sheet import Sheet
+from blip_trace_widget.display.colors import diverging
+from blip_trace_widget.display.svg.canvas import Sheet
 
 #: (row, column) of a patch.
 Place = tuple[int, int]

@@ -2,7 +2,7 @@
 
 For: pictures drawn without a browser that say what the widget says.
 Cost: standard library alone; microseconds.
-Ends: at text. Where it stands is `blip_trace_widget.display.drawing`'s.
+Ends: at text. Where it stands is `blip_trace_widget.display.svg`'s.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
-from blip_trace_widget.display.wording import label
+from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.statistics import ROUNDING
 
 #: What time is counted in: seconds in it, its name, and how many seconds are too many for it.

@@ -2,7 +2,7 @@
 
 For: drawing without a browser. Everything goes through an XML tree, so that no text can become markup.
 Cost: standard library alone; some microseconds an element.
-Ends: at elements. What they mean is `blip_trace_widget.display.drawing`'s. There is nothing to measure text with:
+Ends: at elements. What they mean is `blip_trace_widget.display.svg`'s. There is nothing to measure text with:
 widths of letters are estimates on the wide side.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
-from blip_trace_widget.display.drawing.colors import mix
-from blip_trace_widget.display.drawing.words import Piece
+from blip_trace_widget.display.colors import mix
+from blip_trace_widget.display.formatting import Piece
 
 MONO = "ui-monospace, monospace"
 

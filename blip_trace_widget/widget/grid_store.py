@@ -2,7 +2,7 @@
 
 For: keeping every grid's scores, and which of its cells are wanted, while one looks at others.
 Cost: eight bytes a sample and cell.
-Ends: at arrays. Who fills them and when is `blip_trace_widget.widget.conductor`'s.
+Ends: at arrays. Who fills them and when is `blip_trace_widget.widget.session`'s.
 """
 
 from __future__ import annotations

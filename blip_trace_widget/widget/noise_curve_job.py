@@ -8,14 +8,14 @@ Ends: at the trait `curve`.
 
 from __future__ import annotations
 
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
-from blip_trace_widget.widget.desk import CURVE, Desk
-from blip_trace_widget.widget.grids import inputs_of
-from blip_trace_widget.widget.shelf import Shelf
-from blip_trace_widget.widget.stage import Stage
+from blip_trace_widget.widget.grid_store import inputs_of
+from blip_trace_widget.widget.job_queue import CURVE, Desk
+from blip_trace_widget.widget.lru_cache import Shelf
+from blip_trace_widget.widget.presenter import Stage
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: Room for the curves of other inputs.
@@ -58,4 +58,4 @@ class CurveLine:
             if known is self._scores:
                 self._shown = known
                 self.shown = CurveSummary(FACTORS, tuple(known[factor] for factor in FACTORS), tracer.clean.score)
-                self._stage.screen.show_traits(curve=figure.curve(self.shown, generation or 0))
+                self._stage.screen.show_traits(curve=payloads.curve(self.shown, generation or 0))

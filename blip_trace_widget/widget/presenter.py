@@ -3,7 +3,7 @@
 For: turning results into what a screen shows, in one place, so that grid, bars and sentence always speak of the same
 inputs.
 Cost: NumPy on one grid for each thing that is shown.
-Ends: at a `Screen`. What is computed and when is `blip_trace_widget.widget.conductor`'s; it calls everything here under
+Ends: at a `Screen`. What is computed and when is `blip_trace_widget.widget.session`'s; it calls everything here under
 its lock.
 """
 
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from blip_trace_widget.display import figure, protocol
+from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.results.grid_spec import CellIndex, Chosen, View
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
-from blip_trace_widget.widget.grids import Cells, Sheet
+from blip_trace_widget.widget.grid_store import Cells, Sheet
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.screen import Screen
+from blip_trace_widget.widget.view import Screen
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
@@ -39,7 +39,7 @@ class Patched(NamedTuple):
 
 
 class Spelled(NamedTuple):
-    """A run with its words: `blip_trace_widget.display.figure.Words` of the whole vocabulary."""
+    """A run with its words: `blip_trace_widget.display.payloads.Words` of the whole vocabulary."""
 
     run: Run | Effect
     ids: Callable[[Sequence[str]], Sequence[int]]
@@ -139,13 +139,13 @@ class Stage:
 
     def show_setup(self) -> None:
         """What can be asked of the tracer."""
-        self.screen.show_traits(setup=figure.setup(self.snapshot, chooser=self.tracer.model.built_in))
+        self.screen.show_traits(setup=payloads.setup(self.snapshot, chooser=self.tracer.model.built_in))
 
     def show_runs(self) -> None:
         """The clean and the corrupted run."""
         assert self.computed is not None
         bars = self._bars(None) if self._pinned else None
-        self.screen.show_traits(runs=figure.runs(self.snapshot, self.computed, bars))
+        self.screen.show_traits(runs=payloads.runs(self.snapshot, self.computed, bars))
 
     def show_patched(self, patched: Patched | None) -> None:
         """The patched run of the selected cells, or none; of the present inputs."""
@@ -163,7 +163,7 @@ class Stage:
             if self.computed is not None:
                 self.show_runs()
             if self._shown:
-                self._shown = self._shown | {"bars": figure.with_pinned(self._shown["bars"], self._pinned_words)}
+                self._shown = self._shown | {"bars": payloads.with_pinned(self._shown["bars"], self._pinned_words)}
                 self.screen.show_traits(detail=self._shown)
 
     def unpin(self) -> None:
@@ -176,13 +176,13 @@ class Stage:
         assert self.computed is not None
         trace = trace_of(self.tracer, self.cells, self.view)
         with self.screen.together():
-            self.screen.show_traits(grid=figure.grid(trace, self.computed))
+            self.screen.show_traits(grid=payloads.grid(trace, self.computed))
             self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""
         assert self.computed is not None
-        self.screen.show_traits(grids=figure.other_grids(self.traces(), self.view, self.computed))
+        self.screen.show_traits(grids=payloads.other_grids(self.traces(), self.view, self.computed))
 
     def traces(self) -> list[Trace]:
         """All grids of these inputs of which something is computed."""
@@ -190,7 +190,7 @@ class Stage:
 
     def report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
         """Single cells of a grid."""
-        values = figure.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))
+        values = payloads.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))
         layers, positions = (list(axis) for axis in zip(*cells, strict=True))
         picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
         self.say("cells", request, [picked], cells=list(cells), **view._asdict())
@@ -203,12 +203,12 @@ class Stage:
         if patched is None or self.computed is None:
             return {}
         effect, chosen, view = patched
-        return dict(figure.detail(self.snapshot, effect, chosen, view, self.computed, self._bars(effect)))
+        return dict(payloads.detail(self.snapshot, effect, chosen, view, self.computed, self._bars(effect)))
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
         """The words of all runs: a patched one may raise some that a snapshot does not have."""
         clean, corrupted = (self._spelled(run) for run in (self.tracer.clean, self.tracer.corrupted))
-        return figure.bars_of(clean, corrupted, None if effect is None else self._spelled(effect), self._pinned_words)
+        return payloads.bars_of(clean, corrupted, None if effect is None else self._spelled(effect), self._pinned_words)
 
     @property
     def _pinned_words(self) -> Spelled | None:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from anywidget import AnyWidget
 
-from blip_trace_widget.widget.controls import Controls, Refused
-from blip_trace_widget.widget.history import History
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.observers import Observers
-from blip_trace_widget.widget.playback import Player
+from blip_trace_widget.widget.replay import Player
+from blip_trace_widget.widget.traits import Controls, Refused
+from blip_trace_widget.widget.undo import History
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.conductor import Conductor
+    from blip_trace_widget.widget.session import Conductor
 
 #: The traits that are results: after one of them, an observer's exception is over.
 RESULTS = {"runs", "grid", "detail", "picture_map"}

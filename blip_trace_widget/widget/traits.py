@@ -17,7 +17,7 @@ import traitlets
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.unpicklable import Unpicklable
@@ -69,14 +69,14 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
     corruption = traitlets.Unicode(
         "GaussianNoise",
-        help=f"What is done to the input: {_either(figure.CHOICES['corruption'])}.",
+        help=f"What is done to the input: {_either(payloads.CHOICES['corruption'])}.",
     ).tag(sync=True)
     noise = traitlets.Float(5.0, help="The noise factor ν of GaussianNoise: a number from 0.").tag(sync=True)
-    kind = traitlets.Unicode("multiplicative", help=f"Kind of GaussianNoise: {_either(figure.CHOICES['kind'])}.").tag(
+    kind = traitlets.Unicode("multiplicative", help=f"Kind of GaussianNoise: {_either(payloads.CHOICES['kind'])}.").tag(
         sync=True
     )
     at = traitlets.Unicode(
-        "image_embeddings", help=f"Where GaussianNoise begins: {_either(figure.CHOICES['at'])}."
+        "image_embeddings", help=f"Where GaussianNoise begins: {_either(payloads.CHOICES['at'])}."
     ).tag(sync=True)
     samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
     seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
@@ -84,25 +84,25 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
         "", help="The question of QuestionSwap: as many tokens as the question has."
     ).tag(sync=True)
     to = traitlets.Unicode(
-        "mean", help=f"What MeanAblation puts in the place of the picture: {_either(figure.CHOICES['to'])}."
+        "mean", help=f"What MeanAblation puts in the place of the picture: {_either(payloads.CHOICES['to'])}."
     ).tag(sync=True)
     metric = traitlets.Unicode(
         "probability",
-        help=f"The score: {_either(figure.CHOICES['metric'])}; 'logit_difference' needs a foil.",
+        help=f"The score: {_either(payloads.CHOICES['metric'])}; 'logit_difference' needs a foil.",
     ).tag(sync=True)
     foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
     block = traitlets.Unicode(
-        "question_encoder", help=f"Block of the grid in view: {_either(figure.CHOICES['block'])}."
+        "question_encoder", help=f"Block of the grid in view: {_either(payloads.CHOICES['block'])}."
     ).tag(sync=True)
     site = traitlets.Unicode(
-        "block_output", help=f"What is patched in a layer: {_either(figure.CHOICES['site'])}."
+        "block_output", help=f"What is patched in a layer: {_either(payloads.CHOICES['site'])}."
     ).tag(sync=True)
     head = traitlets.Int(
         None, allow_none=True, help="One head of an attention, from 0; None for all of them together."
     ).tag(sync=True)
-    direction = traitlets.Unicode("restore", help=f"Which way is patched: {_either(figure.CHOICES['direction'])}.").tag(
-        sync=True
-    )
+    direction = traitlets.Unicode(
+        "restore", help=f"Which way is patched: {_either(payloads.CHOICES['direction'])}."
+    ).tag(sync=True)
     window = traitlets.Int(1, help="How many neighbouring layers are patched together: from 1.").tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List(
         help="Cells of the grid that are patched together: a list of (layer, position)."
@@ -115,15 +115,15 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     patches: traitlets.List[Any] = traitlets.List(
         help="Or patches of the picture that are patched together: a list of (row, column)."
     ).tag(sync=True)
-    overlay = traitlets.Unicode("none", help=f"What lies over the picture: {_either(figure.CHOICES['overlay'])}.").tag(
-        sync=True
-    )
+    overlay = traitlets.Unicode(
+        "none", help=f"What lies over the picture: {_either(payloads.CHOICES['overlay'])}."
+    ).tag(sync=True)
     square = traitlets.Int(1, help="Side of the squares of a map of image tokens, in patches: from 1.").tag(sync=True)
     opacity = traitlets.Float(0.8, help="Of the overlay: from 0 to 1.").tag(sync=True)
-    show = traitlets.Unicode("recovery", help=f"What the colour shows: {_either(figure.CHOICES['show'])}.").tag(
+    show = traitlets.Unicode("recovery", help=f"What the colour shows: {_either(payloads.CHOICES['show'])}.").tag(
         sync=True
     )
-    axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(figure.CHOICES['axes'])}.").tag(sync=True)
+    axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(payloads.CHOICES['axes'])}.").tag(sync=True)
     limit = traitlets.Float(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
     difference = traitlets.Bool(
         False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
@@ -180,13 +180,13 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     @_refusing
     def _valid_name(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
-        one_of(name, value, figure.CHOICES[name])
+        one_of(name, value, payloads.CHOICES[name])
         if name == "overlay" and value != "none" and self._closed:
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and not self._inputs.damage.reaches(value):
-            raise ValueError(f"block: {value!r} cannot be traced now. {figure.CLOSED['undamaged']}")
+            raise ValueError(f"block: {value!r} cannot be traced now. {payloads.CLOSED['undamaged']}")
         return str(value)
 
     @traitlets.validate("opacity")

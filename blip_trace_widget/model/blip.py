@@ -28,11 +28,11 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from blip_trace_widget import __version__
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
-from blip_trace_widget.model.calls import told
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.loading import load
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
+from blip_trace_widget.model.progress import told
 from blip_trace_widget.model.surroundings import exact_convolution
 from blip_trace_widget.model.weights import Watch, weights_hash
 from blip_trace_widget.pictures import ImageLike, as_image

@@ -1,6 +1,6 @@
 """The grid of effects as a drawing: cells with their marks, labels, means along both sides, and a legend.
 
-For: the heart of `blip_trace_widget.display.drawing`, from the `Grid` that the widget sends to its front end.
+For: the heart of `blip_trace_widget.display.svg`, from the `Grid` that the widget sends to its front end.
 Cost: 0.1 ms and 300 bytes a cell, a rectangle with its values in words.
 Ends: at elements on a `Sheet`. No numbers are made here but means over rows and columns.
 """
@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.display import protocol, wording
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.display.drawing.colors import Scale, fit_scale, mark_on
-from blip_trace_widget.display.drawing.sheet import Sheet, breadth
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.colors import Scale, fit_scale, mark_on
+from blip_trace_widget.display.svg.canvas import Sheet, breadth
 
 Array = NDArray[np.float64]
 Cell = tuple[int, int]
@@ -30,7 +29,7 @@ ROW, GRID_HEIGHT, LABEL = 29.0, 3400.0, 104.0
 PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
-_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": wording.EXPLAIN["nan"]}
+_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": labels.EXPLAIN["nan"]}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Cells:
     def ends(self, show: str, direction: str) -> list[str]:
         """What the ends of the scale are called."""
         shown = "difference" if self.text else f"{show} {direction}"
-        return [wording.CAPTIONS[f"{end} {shown}"] for end in ("low", "high")]
+        return [labels.CAPTIONS[f"{end} {shown}"] for end in ("low", "high")]
 
     def shown(self, show: str) -> str:
         """What the numbers are."""
@@ -89,19 +88,19 @@ class Cells:
     def told(self, cell: Cell, metric: str) -> str:
         """All there is to know of a cell, one line each."""
         layer, position = cell
-        lines = [f"layer {layer} · {words.token_name(self.grid['tokens'], position)}"]
+        lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}"]
         if not self.known(cell):
             return "\n".join([*lines, "not computed"])
         if self.nan[cell]:
-            return "\n".join([*lines, wording.EXPLAIN["nan"]])
+            return "\n".join([*lines, labels.EXPLAIN["nan"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
-        lines.append(f"score {words.score(metric, value['score'])}")
-        lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {words.percent(value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"score {formatting.score(metric, value['score'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
+        lines.append(f"recovery {formatting.percent(value['recovery'], value['recovery_stderr'])}")
         if self.constructed[cell]:
-            lines.append(wording.EXPLAIN["constructed"])
+            lines.append(labels.EXPLAIN["constructed"])
         elif self.negligible[cell]:
-            lines.append(wording.EXPLAIN["negligible"])
+            lines.append(labels.EXPLAIN["negligible"])
         return "\n".join(lines)
 
 
@@ -112,15 +111,15 @@ class Differences(Cells):
     def told(self, cell: Cell, metric: str) -> str:
         """All there is to know of a cell, one line each."""
         layer, position = cell
-        lines = [f"layer {layer} · {words.token_name(self.grid['tokens'], position)}", self.text]
+        lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}", self.text]
         if not self.known(cell):
-            return "\n".join([*lines, wording.EXPLAIN["lacking"]])
+            return "\n".join([*lines, labels.EXPLAIN["lacking"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
-        lines.append(f"score {words.points(metric, value['score'], value['score_stderr'])}")
-        lines.append(f"indirect effect {words.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {words.points('probability', value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"score {formatting.points(metric, value['score'], value['score_stderr'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
+        lines.append(f"recovery {formatting.points('probability', value['recovery'], value['recovery_stderr'])}")
         if self.negligible[cell]:
-            lines.append(wording.EXPLAIN["negligible"])
+            lines.append(labels.EXPLAIN["negligible"])
         return "\n".join(lines)
 
 
@@ -154,7 +153,7 @@ def read(grid: Mapping[str, Any]) -> Cells:
         raise ValueError(f"grid: values must be float32 (fields, {shape[0]}, {shape[1]}), got {floats.size} numbers")
     values: dict[str, Array] = dict(zip(protocol.CELL_FIELDS, floats.reshape(-1, *shape), strict=False))
     significant = values.get("significant", np.full(shape, np.nan))
-    small = words.is_negligible(values["indirect_effect"], values["stderr"])
+    small = formatting.is_negligible(values["indirect_effect"], values["stderr"])
     negligible = np.where(np.isnan(significant), small, significant == 0) & ~np.isnan(values["score"])
     constructed, nan = (np.zeros(shape, dtype=np.bool_) for _ in range(2))
     for marked, name in ((constructed, "constructed"), (nan, "nan")):
@@ -293,7 +292,7 @@ class Heatmap:
         scale = self.scale
         place = 0.5 + 0.3 * np.sign(mean) * np.sign(scale.right) if scale.diverging else 0.6
         bar = self.sheet.rect(x, y, width, height, scale.at(self.sheet.theme, float(place)), rx=min(2.0, height / 2))
-        self.sheet.add("title", bar, f"mean of {label}: {words.plain(mean)}")
+        self.sheet.add("title", bar, f"mean of {label}: {formatting.plain(mean)}")
 
     def legend(self, y: float, direction: str) -> float:
         """What the colours mean, between which limits, and what the marks mean that occur; returns where it ends."""
@@ -305,8 +304,8 @@ class Heatmap:
         x = self.x + 6 + breadth(ends[0], 12)
         sheet.text(self.x, y + 9, ends[0], 12, "muted")
         sheet.rect(x, y, 168, 10, f"url(#{name})", rx=2)
-        limits = f"{words.limit(scale.left)} … {words.limit(scale.right)}"
-        metric = wording.label(self.metric)
+        limits = f"{formatting.limit(scale.left)} … {formatting.limit(scale.right)}"
+        metric = labels.label(self.metric)
         said = f"{ends[1]}    {limits}    {self.cells.shown(self.show)} ({metric})"
         sheet.text(x + 176, y + 9, said.replace(" " * 4, "\u2003"), 12, "muted")
         known = [cell for cell in np.ndindex(self.shown.shape) if self.cells.known(cell)]

@@ -3,7 +3,7 @@
 For: the words and numbers of the figure, as pure functions of a snapshot and of grids, whether the model is there or
 they come from a file.
 Cost: NumPy on one grid.
-Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.widget.conductor`'s.
+Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.widget.session`'s.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from PIL import Image
 
 from blip_trace_widget.choices import CORRUPTIONS, GOALS, METRIC_NAMES, NOISE_KINDS, PLACES
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import protocol, wording
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.display.drawing.colors import THEMES, palette
-from blip_trace_widget.display.overlay import OVERLAYS
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import Chosen, View
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
 #: Longest side of the picture of a still figure.
@@ -54,8 +53,8 @@ CHOICES: dict[str, list[str]] = {
     "to": list(GOALS),
     "overlay": list(OVERLAYS),
     "direction": list(DIRECTIONS),
-    "axes": list(wording.AXES),
-    "show": list(wording.SHOWS),
+    "axes": list(labels.AXES),
+    "show": list(labels.SHOWS),
     "block": list(BLOCKS),
     "site": list(SITES),
 }
@@ -108,9 +107,9 @@ def thumbnail(shown: bytes) -> bytes:
 def look() -> protocol.Look:
     """The words and colours of the front end."""
     return {
-        "labels": wording.LABELS,
-        "explain": wording.EXPLAIN,
-        "captions": wording.CAPTIONS,
+        "labels": labels.LABELS,
+        "explain": labels.EXPLAIN,
+        "captions": labels.CAPTIONS,
         "palettes": {theme: cast("protocol.Palette", palette(theme)) for theme in THEMES},
     }
 
@@ -260,8 +259,8 @@ def _gate(snapshot: Snapshot) -> protocol.Gate:
 
 def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
     metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
-    took = words.points(metric, snapshot.total_effect.value)
-    low, high = (words.points(metric, end) if known else "" for end in (average.low, average.high))
+    took = formatting.points(metric, snapshot.total_effect.value)
+    low, high = (formatting.points(metric, end) if known else "" for end in (average.low, average.high))
     sure = f" (95 % interval {low} to {high})" if known else ""
     return {"open": True, "text": f"the {CULPRITS[snapshot.corruption['type']][0]} took {took}{sure}"}
 
@@ -394,7 +393,7 @@ def detail(
         "indirect_effect": number(effect.indirect_effect),
         "recovery": number(effect.recovery),
         "recovery_stderr": number(effect.recovery_stderr),
-        "negligible": bool(words.is_negligible(effect.indirect_effect, effect.stderr)),
+        "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
     }
 

@@ -2,7 +2,7 @@
 
 For: whatever is kept and shown without the model, see `blip_trace_widget.results.snapshot`.
 Cost: a JPEG of at most 384 px, once a picture.
-Ends: at data; what is shown of it is `blip_trace_widget.display.figure`'s.
+Ends: at data; what is shown of it is `blip_trace_widget.display.payloads`'s.
 """
 
 from __future__ import annotations
