@@ -13,7 +13,7 @@ from hypothesis import settings
 from node import npm
 from PIL import Image
 from random_models import random_model
-from screen import Screen, conductor_of
+from screen import Screen, session_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
 from blip_trace_widget.widget.noise_curve_job import FACTORS
@@ -74,9 +74,9 @@ def short_curve(monkeypatch):
 
 
 @pytest.fixture
-def conductor(demo, example, screen, short_curve):
-    """A conductor for that screen, whose two runs are computed."""
-    made = conductor_of(Tracer(demo, example.image, example.question), screen)
+def session(demo, example, screen, short_curve):
+    """A session for that screen, whose two runs are computed."""
+    made = session_of(Tracer(demo, example.image, example.question), screen)
     made.begin()
     assert made.wait(30)
     yield made
@@ -89,7 +89,7 @@ def small_chunks(monkeypatch):
     """So little is computed at a time that much can happen between two chunks."""
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    for module in ("cells_job", "head_map", "painter"):
+    for module in ("cells_job", "head_map_job", "overlay_job"):
         monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
 
 

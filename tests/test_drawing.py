@@ -11,7 +11,7 @@ from blip_trace_widget.display import formatting, payloads, protocol, svg
 from blip_trace_widget.display.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
 from blip_trace_widget.display.svg.canvas import breadth, cut, wrap
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.widget.presenter import Spelled
 
 NS = "{http://www.w3.org/2000/svg}"
@@ -56,7 +56,7 @@ def shown(tracer, example):
     return {
         "runs": payloads.runs(tracer.snapshot, 1),
         "grid": payloads.grid(tracer.trace(block="question_encoder"), 1),
-        "detail": payloads.detail(tracer.snapshot, effect, Chosen(((5, 5),)), View(), 1, bars),
+        "detail": payloads.detail(tracer.snapshot, effect, Selection(((5, 5),)), GridSpec(), 1, bars),
         "question": example.question,
         "picture": jpeg(example.image),
         "settings_line": "multiplicative · 10 samples · seed 0",

@@ -20,8 +20,8 @@ DONE = {
     "its average": "DatasetTrace.load(files / 'dataset').mean().to_dataframe()",
     "its average as a trace": "from blip_trace_widget.widget.dataset_average import average; "
     "average(DatasetTrace.load(files / 'dataset'), '', None)[0].export(out / 'average.svg')",
-    "what is played": "from blip_trace_widget.widget.replay import Player; "
-    "Player(recording.load(files / 'recording.safetensors'), None)",
+    "what is played": "from blip_trace_widget.widget.replay import Replay; "
+    "Replay(recording.load(files / 'recording.safetensors'), None)",
     "a widget of it": "TraceWidget.from_trace(files / 'recording.safetensors').export(out / 'figure.svg')",
     "a widget of a data set": "TraceWidget.from_dataset(files / 'dataset').save_html(out / 'page.html')",
     "a click": "widget = TraceWidget.from_trace(files / 'recording.safetensors'); "

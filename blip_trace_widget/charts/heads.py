@@ -90,8 +90,8 @@ class HeadsChart(Chart):
         falling = bool(found.undefined_because) and found.total_effect < 0  # what lowers such a score restores
         set_together(self._color, min=-limit, max=limit, colors=_arms()[:: -1 if falling else 1])
         layers, heads = map(np.arange, values.shape)
-        chosen = None if self.widget.head is None else [[layer, self.widget.head] for layer in layers]
-        set_together(self.cells, color=values, row=layers, column=heads, selected=chosen)
+        selected = None if self.widget.head is None else [[layer, self.widget.head] for layer in layers]
+        set_together(self.cells, color=values, row=layers, column=heads, selected=selected)
         return limit
 
     def _site(self) -> str:
@@ -101,7 +101,7 @@ class HeadsChart(Chart):
 
     def _on_click(self, _mark: Any, content: Mapping[str, Any]) -> None:
         widget, head = self.widget, int(content["data"]["column"])
-        with widget._conductor.lock:
+        with widget._session.lock:
             if widget.head == head:
                 widget.head = None
                 return
@@ -110,7 +110,7 @@ class HeadsChart(Chart):
             widget.trace_all()
 
     def _on_compute(self, _button: Any) -> None:
-        with self.widget._conductor.lock:
+        with self.widget._session.lock:
             self.widget.site = self._site()
             self.widget.trace_heads()
 

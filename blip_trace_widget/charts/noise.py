@@ -103,7 +103,7 @@ class NoiseChart(Chart):
     def _obey(self, place: float) -> None:
         """Set the noise to where the handle is; while it is held it stays in the hand, then it snaps to the step."""
         noise = round(min(max(float(place), 0.0), NOISE_MAX), NOISE_DECIMALS)
-        with self.widget._conductor.lock:
+        with self.widget._session.lock:
             with self._linking() as ours:
                 if ours:
                     self.widget.noise = noise

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.choices import RunName
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import round_up
-from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import ImageTokenTrace
 
 #: Overlays that show single squares of image tokens patched, by the direction in which they are.
@@ -85,9 +85,9 @@ def attention(
     return _map(overlay, generation, _plain(weights), text=text, unit=labels.UNITS["attention"], percent=True)
 
 
-def head_of(view: View) -> int | None:
+def head_of(spec: GridSpec) -> int | None:
     """The head of the attention to the picture that a grid is of; None for all together."""
-    return view.head if view.site == "cross_attention" else None
+    return spec.head if spec.site == "cross_attention" else None
 
 
 def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:

@@ -24,7 +24,7 @@ from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -338,22 +338,22 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
     }
 
 
-def other_grids(traces: Iterable[Trace], view: View, generation: int) -> list[protocol.Grid]:
+def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> list[protocol.Grid]:
     """The grids that are not in view, the smallest first, as many as there is `ROOM` for beside the one in view.
 
     A page without a kernel shows them; with one they are there before the kernel's answer.
     """
     room, made = ROOM, []
-    for trace in sorted(traces, key=lambda trace: (view_of(trace) != view, trace.samples[0].size)):
+    for trace in sorted(traces, key=lambda trace: (spec_of(trace) != spec, trace.samples[0].size)):
         room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
-        if view_of(trace) != view and room >= 0:
+        if spec_of(trace) != spec and room >= 0:
             made.append(grid(trace, generation))
     return made
 
 
-def view_of(trace: Trace) -> View:
+def spec_of(trace: Trace) -> GridSpec:
     """Which grid a trace is."""
-    return View(*(trace.settings[name] for name in View._fields))
+    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:
@@ -367,25 +367,25 @@ def cell_values(trace: Trace) -> NDArray[np.float32]:
 def detail(
     snapshot: Snapshot,
     effect: Effect,
-    chosen: Chosen,
-    view: View,
+    chosen: Selection,
+    spec: GridSpec,
     generation: int,
     bars: protocol.Bars,
 ) -> protocol.Detail:
     """The patched run of what is selected."""
-    block = snapshot.block(view.block)
+    block = snapshot.block(spec.block)
     return {
         "generation": generation,
-        "block": view.block,
-        "site": view.site,
-        "head": view.head,
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
         "tokens": list(block.tokens),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
-        "window": view.window,
+        "window": spec.window,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),

@@ -93,7 +93,7 @@ def html(trace: Trace) -> str:
     state = {
         **payloads.BEGINNING,
         **payloads.asked_of(snapshot),
-        **payloads.view_of(trace)._asdict(),
+        **payloads.spec_of(trace)._asdict(),
         **UNTOUCHED,
         **payloads.traits(snapshot, 0),
         "look": payloads.look(),

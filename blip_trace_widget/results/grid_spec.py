@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 CellIndex: TypeAlias = tuple[int, int]
 
 
-class View(NamedTuple):
+class GridSpec(NamedTuple):
     """Which grid is in view."""
 
     block: str = "question_encoder"
@@ -24,7 +24,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """What is patched together in one run: cells of the grid in view, or patches of the picture; false if nothing.
 
     Attributes:

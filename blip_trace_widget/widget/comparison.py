@@ -66,14 +66,14 @@ class Comparison:
     def _told(self, trace: Trace, generation: int) -> protocol.GridDifference:
         found, text = self._against(trace)
         undefined = found.undefined_because if found else ""
-        view = payloads.view_of(trace)
+        spec = payloads.spec_of(trace)
         return {
             "generation": generation,
-            "block": view.block,
-            "site": view.site,
-            "head": view.head,
-            "direction": view.direction,
-            "window": view.window,
+            "block": spec.block,
+            "site": spec.site,
+            "head": spec.head,
+            "direction": spec.direction,
+            "window": spec.window,
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if found is None else _values(found).tobytes(),

@@ -27,9 +27,9 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget import code
 from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval
 from blip_trace_widget.widget.figure_widget import FigureWidget
-from blip_trace_widget.widget.replay import Player
+from blip_trace_widget.widget.replay import Replay
 from blip_trace_widget.widget.traits import Refused
-from blip_trace_widget.widget.undo import History
+from blip_trace_widget.widget.undo import UndoStack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ class DatasetWidget(FigureWidget):
         self._averages: dict[str, list[Trace]] = {}
         self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what is shown
         self._listed: dict[str, Any] = {}  # what was asked of the list
-        self._begin(Player(self._traces_of(AVERAGE, ""), self))
+        self._begin(Replay(self._traces_of(AVERAGE, ""), self))
         self._list()
         self._act_on(["group", "chosen"], self._on_choice, lambda name: self._playing[name])
         self._act_on(["find", "order", "first"], self._on_listing, lambda name: self._listed[name])
@@ -168,16 +168,16 @@ class DatasetWidget(FigureWidget):
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces, in the same view."""
-        before = self._conductor
-        player = Player(traces, self, view=self._inputs.view)
-        player.lock, player.generation = before.lock, before.generation
-        player.comparison = before.comparison
+        before = self._session
+        replay = Replay(traces, self, spec=self._inputs.spec)
+        replay.lock, replay.generation = before.lock, before.generation
+        replay.comparison = before.comparison
         with self.together():
-            self._conductor = player
-            self._history = History(player.inputs)
-            self.show_traits(picture=player.inputs.picture.jpeg, interval="")
-            self.show_inputs(player.inputs)
-            player.begin()
+            self._session = replay
+            self._undo = UndoStack(replay.inputs)
+            self.show_traits(picture=replay.inputs.picture.jpeg, interval="")
+            self.show_inputs(replay.inputs)
+            replay.begin()
 
     def _on_detail(self, _change: Any) -> None:
         """The interval of the selected cell, in words."""

@@ -56,7 +56,7 @@ def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
 
 def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
-    with widget._conductor.lock:
+    with widget._session.lock:
         differences = widget.compared.get("differences") if widget.difference else None
         return svg.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
@@ -73,7 +73,7 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str
 
 def shown_difference(widget: TraceWidget) -> Difference | None:
     """The difference that is shown in place of the grid in view, if any."""
-    return widget._conductor.comparison.difference(widget.trace) if widget.difference else None
+    return widget._session.comparison.difference(widget.trace) if widget.difference else None
 
 
 def marked(widget: TraceWidget) -> list[CellIndex]:
@@ -91,7 +91,7 @@ def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
 
     For where no widget can be drawn: previews of notebooks, terminals.
     """
-    widget._conductor.wait(STILL_SECONDS)
+    widget._session.wait(STILL_SECONDS)
     made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
     if len(picture) <= most:
         made["image/svg+xml"] = picture
@@ -102,16 +102,16 @@ def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
 
 
 def _page(widget: TraceWidget) -> str:
-    picture, traces = drawn(widget, "light", thumbnail=True), widget._conductor.traces
-    with widget._conductor.lock:
+    picture, traces = drawn(widget, "light", thumbnail=True), widget._session.traces
+    with widget._session.lock:
         traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
-        told = widget._conductor.comparison.told
+        told = widget._session.comparison.told
     return page(traits, traces, picture, widget._esm, widget._css, told)
 
 
 def _said(widget: TraceWidget) -> str:
     """What the figure says, in a few lines."""
-    with widget._conductor.lock:
+    with widget._session.lock:
         runs: Any = widget.runs
         lines = [repr(widget)]
     if runs:

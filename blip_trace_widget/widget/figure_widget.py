@@ -26,14 +26,14 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.widget import code, documents, messages
 from blip_trace_widget.widget.inputs import TRAITS, Inputs, Picture
-from blip_trace_widget.widget.replay import CLOSED, Player
-from blip_trace_widget.widget.trait_view import Shown
-from blip_trace_widget.widget.undo import History
+from blip_trace_widget.widget.replay import CLOSED, Replay
+from blip_trace_widget.widget.trait_view import TraitView
+from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import on_worker
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
-    from blip_trace_widget.widget.session import Conductor
+    from blip_trace_widget.widget.session import Session
 
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
@@ -41,7 +41,7 @@ SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "c
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class FigureWidget(Shown):
+class FigureWidget(TraitView):
     """A figure.
 
     Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
@@ -55,12 +55,12 @@ class FigureWidget(Shown):
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.display.protocol`.
     _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
 
-    def _begin(self, conductor: Conductor | Player) -> None:
-        self._conductor = conductor
-        self._observers.lock = conductor.lock
-        conductor.lock.then = self._observers.settle
-        inputs = conductor.inputs
-        self._history = History(inputs)
+    def _begin(self, session: Session | Replay) -> None:
+        self._session = session
+        self._observers.lock = session.lock
+        session.lock.then = self._observers.settle
+        inputs = session.inputs
+        self._undo = UndoStack(inputs)
         self.show_traits(look=payloads.look(), picture=inputs.picture.jpeg)  # part of the first message
         super().__init__()
         self.show_inputs(inputs)
@@ -68,7 +68,7 @@ class FigureWidget(Shown):
         self.on_msg(self._on_message)
         self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
         self._follow(self._on_overlay, ["overlay", "square"])
-        conductor.begin()
+        session.begin()
 
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
@@ -78,7 +78,7 @@ class FigureWidget(Shown):
     @property
     def tracer(self) -> Tracer:
         """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
-        return self._conductor.tracer
+        return self._session.tracer
 
     @property
     def image(self) -> Image.Image:
@@ -106,7 +106,7 @@ class FigureWidget(Shown):
     @property
     def trace(self) -> Trace:
         """The grid in view as computed so far; NaN in the other cells."""
-        return self._conductor.trace
+        return self._session.trace
 
     @property
     def code(self) -> str:
@@ -114,14 +114,14 @@ class FigureWidget(Shown):
 
         Of a recording: that shows it again.
         """
-        if isinstance(self._conductor, Player):
+        if isinstance(self._session, Replay):
             return code.playback(self._inputs.picture.path)
-        with self._conductor.lock:
+        with self._session.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-            kept = self._conductor.comparison.code
+            kept = self._session.comparison.code
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made
@@ -140,32 +140,32 @@ class FigureWidget(Shown):
         Raises:
             ValueError: if there is no such block.
         """
-        return self._conductor.trace_of(one_of("block", block, BLOCKS))
+        return self._session.trace_of(one_of("block", block, BLOCKS))
 
     @property
     def head_map(self) -> HeadTrace | None:
         """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
-        with self._conductor.lock:
-            return self._conductor.heads.trace
+        with self._session.lock:
+            return self._session.heads.trace
 
     def trace_all(self) -> None:
         """Fill the grid in view, in the background."""
         self._needs_open()
-        self._conductor.trace_all()
+        self._session.trace_all()
 
     def trace_heads(self) -> None:
         """Fill `head_map`, in the background; the trait `heads` says how far it is."""
         self._needs_open()
-        with self._conductor.lock:
-            self._conductor.heads.fill()
+        with self._session.lock:
+            self._session.heads.fill()
 
     def stop(self) -> None:
         """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
         self._needs_open()
-        with self._conductor.lock:
-            self._conductor.stop()
-            self._conductor.painter.stop()
-            self._conductor.heads.stop()
+        with self._session.lock:
+            self._session.stop()
+            self._session.overlay_job.stop()
+            self._session.heads.stop()
 
     def panel(self) -> Any:
         """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
@@ -194,7 +194,7 @@ class FigureWidget(Shown):
     def pin(self, on: bool = True) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         self._needs_open()
-        self._conductor.pin(on)
+        self._session.pin(on)
 
     def compare(self, on: bool = True) -> None:
         """Keep the grid in view and show others as the difference from it, or let it go.
@@ -207,13 +207,13 @@ class FigureWidget(Shown):
             ValueError: if nothing of the grid in view is computed.
         """
         self._needs_open()
-        live = on and not isinstance(self._conductor, Player)
+        live = on and not isinstance(self._session, Replay)
         image = code.literal_or_none(self._inputs.picture.path)
-        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
-        with self._conductor.lock, self.together():
+        made = code.python(self.tracer, self._inputs.spec, image=image) if live else ""
+        with self._session.lock, self.together():
             if not on:
                 self.difference = False
-            self._conductor.compare(on, made)
+            self._session.compare(on, made)
             if on:
                 self.difference = True
 
@@ -252,10 +252,10 @@ class FigureWidget(Shown):
 
     def _trace_first(self) -> None:
         """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
-        conductor = self._conductor
-        if not isinstance(conductor, Player) and not on_worker():
+        session = self._session
+        if not isinstance(session, Replay) and not on_worker():
             self.wait()
-            if not conductor.computed:
+            if not session.computed:
                 self.trace_all()
                 self.wait()
 
@@ -269,18 +269,18 @@ class FigureWidget(Shown):
         started = time.monotonic()
         while True:
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            if not self._conductor.wait(left):
+            if not self._session.wait(left):
                 raise TimeoutError(f"the widget was still computing after {timeout} s")
             if not self._observers.waiting:
                 break
             self._observers.deliver()  # they may ask for more
-        with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
+        with self._session.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
             self.send_state(SHOWN)
 
     def close(self) -> None:
         """Drop all work and leave the page."""
-        if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
-            self._conductor.close()
+        if "_session" in self.__dict__:  # not where the constructor refused its arguments
+            self._session.close()
             self._observers.forget()
         super().close()
         self._gone = True
@@ -290,11 +290,11 @@ class FigureWidget(Shown):
     @property
     def _inputs(self) -> Inputs:
         """What is asked."""
-        return self._conductor.inputs
+        return self._session.inputs
 
     @property
     def _closed(self) -> str:  # type: ignore[override]
-        return CLOSED if isinstance(self._conductor, Player) else ""
+        return CLOSED if isinstance(self._session, Replay) else ""
 
     def _needs_model(self, name: str) -> None:
         self._needs_open()
@@ -311,36 +311,36 @@ class FigureWidget(Shown):
 
     def _change(self, request: int = 0, **changes: Any) -> None:
         """Ask for other inputs, and remember them."""
-        with self._conductor.lock:
+        with self._session.lock:
             try:
-                self._conductor.change(request, **changes)
+                self._session.change(request, **changes)
             except Exception:
                 self.show_inputs(self._inputs)  # what was refused does not stay
                 raise
             # The slider is moved, everything else is set.
-            self._history.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
             self._show_steps()
 
     def _on_input(self, name: str) -> None:
         self._change(**{name: getattr(self, name)})
 
     def _on_overlay(self, _change: Any) -> None:
-        self._conductor.painter.choose(self.overlay, self.square)
+        self._session.overlay_job.choose(self.overlay, self.square)
 
     def _positions(self) -> int | None:
-        return self._conductor.positions(self.block)
+        return self._session.positions(self.block)
 
     def _step(self, *, back: bool) -> None:
-        with self._conductor.lock:
-            asked = self._history.undo() if back else self._history.redo()
+        with self._session.lock:
+            asked = self._undo.undo() if back else self._undo.redo()
             if asked is not None:
-                self._conductor.ask(asked)
+                self._session.ask(asked)
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take traits from the front end; refuse one by one, in words, and send the last good value back."""
-        with self._conductor.lock:
+        with self._session.lock:
             for name, value in sync_data.items():
                 try:
                     if name in self.trait_names(result=True):

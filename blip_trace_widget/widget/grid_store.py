@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.results.grid_spec import CellIndex, View
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
 
 
 @dataclass
-class Cells:
+class GridScores:
     """The cells of one grid.
 
     Attributes:
@@ -55,7 +55,7 @@ class Cells:
         self.wanted.update(np.ndindex(self.samples.shape[1:]))
 
 
-class Sheet:
+class GridStore:
     """All grids of one set of inputs.
 
     Args:
@@ -65,7 +65,7 @@ class Sheet:
 
     def __init__(self, samples: int, shapes: Mapping[str, tuple[int, int]]) -> None:
         self._samples, self._shapes = samples, shapes
-        self._grids: dict[View, Cells] = {}
+        self._grids: dict[GridSpec, GridScores] = {}
 
     @property
     def nbytes(self) -> int:
@@ -80,30 +80,30 @@ class Sheet:
         """Layers and positions of a block."""
         return self._shapes[block]
 
-    def cells(self, view: View) -> Cells:
+    def cells(self, spec: GridSpec) -> GridScores:
         """The cells of a grid, made at the first call."""
-        if view not in self._grids:
-            self._grids[view] = Cells(np.full((self._samples, *self.shape(view.block)), np.nan))
-        return self._grids[view]
+        if spec not in self._grids:
+            self._grids[spec] = GridScores(np.full((self._samples, *self.shape(spec.block)), np.nan))
+        return self._grids[spec]
 
-    def computed(self) -> dict[View, Cells]:
+    def computed(self) -> dict[GridSpec, GridScores]:
         """The grids of which something is there."""
-        return {view: cells for view, cells in self._grids.items() if cells.computed()}
+        return {spec: cells for spec, cells in self._grids.items() if cells.computed()}
 
-    def known(self, view: View) -> Cells | None:
+    def known(self, spec: GridSpec) -> GridScores | None:
         """The cells of a grid that was looked at, or None."""
-        return self._grids.get(view)
+        return self._grids.get(spec)
 
-    def want_as(self, other: Sheet, *, same_words: bool) -> None:
+    def want_as(self, other: GridStore, *, same_words: bool) -> None:
         """Want what is wanted of the same grids under other inputs; of other words only whole grids mean the same."""
-        for view, theirs in other._grids.items():
-            if not (theirs.wanted and self.has(view.block)):
+        for spec, theirs in other._grids.items():
+            if not (theirs.wanted and self.has(spec.block)):
                 continue
-            shape = self.shape(view.block)
+            shape = self.shape(spec.block)
             if len(theirs.wanted) == theirs.samples[0].size:
-                self.cells(view).want_all()
-            elif same_words and shape == other.shape(view.block):
-                self.cells(view).wanted |= theirs.wanted
+                self.cells(spec).want_all()
+            elif same_words and shape == other.shape(spec.block):
+                self.cells(spec).wanted |= theirs.wanted
 
 
 def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:

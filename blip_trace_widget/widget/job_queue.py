@@ -1,6 +1,6 @@
 """One widget's jobs on its model's worker, and the order in which they go.
 
-For: whoever computes for a screen: the conductor, and what it has beside the grid.
+For: whoever computes for a view: the session, and what it has beside the grid.
 Cost: a lock.
 Ends: at jobs. What they compute is their own.
 """
@@ -19,7 +19,7 @@ UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
 REPORT_SECONDS = 0.1
 
 
-class Desk:
+class JobQueue:
     """One owner's jobs on a worker.
 
     Args:

@@ -40,25 +40,25 @@ def _patch(widget: TraceWidget, request: protocol.PatchRequest, _buffers: Any) -
 
 
 def _trace(widget: TraceWidget, request: protocol.TraceRequest, _buffers: Any) -> None:
-    widget._conductor.trace_all(request["id"])
+    widget._session.trace_all(request["id"])
 
 
 def _stop(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
-    widget._conductor.stop()
+    widget._session.stop()
 
 
 def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -> None:
-    painter = widget._conductor.painter
-    with widget._conductor.lock:
+    overlay_job = widget._session.overlay_job
+    with widget._session.lock:
         if request["on"]:
-            painter.go_on()
+            overlay_job.go_on()
         else:
-            painter.stop()
+            overlay_job.stop()
 
 
 def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: Any) -> None:
     mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
-    with widget._conductor.lock:
+    with widget._session.lock:
         for place in documents.marked(widget):
             mask[place] = True
     widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
@@ -66,13 +66,13 @@ def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: An
 
 def _attend(widget: TraceWidget, request: protocol.AttendRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
-    with widget._conductor.lock:
-        widget._conductor.painter.attend(layer, request["id"])
+    with widget._session.lock:
+        widget._session.overlay_job.attend(layer, request["id"])
 
 
 def _image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
     content = _picture_in(buffers)
-    widget._conductor.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
+    widget._session.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
 
 
 def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
@@ -83,11 +83,11 @@ def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
         _ = other.jpeg, other.swap  # not under the lock, for which a handler may wait
         widget._change(other=other, corruption="ImageSwap")
 
-    widget._conductor.later(swap_in, "other picture")
+    widget._session.later(swap_in, "other picture")
 
 
 def _pin(widget: TraceWidget, request: protocol.PinRequest, _buffers: Any) -> None:
-    widget._conductor.pin(request["on"])
+    widget._session.pin(request["on"])
 
 
 def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: Any) -> None:
@@ -99,7 +99,7 @@ def _step(widget: TraceWidget, request: protocol.StepRequest, _buffers: Any) -> 
 
 
 def _look(widget: TraceWidget, request: protocol.LookRequest, _buffers: Any) -> None:
-    widget._conductor.look(request["first"], request["last"])
+    widget._session.look(request["first"], request["last"])
 
 
 def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any) -> None:
@@ -112,7 +112,7 @@ def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any)
         said = {"type": "exported", "id": request["id"], "generation": generation, "format": name}
         widget.say({**said, "name": file, "media": media}, [content])
 
-    widget._conductor.later(make)
+    widget._session.later(make)
 
 
 def _called(widget: TraceWidget, _request: Any, _buffers: Any) -> None:

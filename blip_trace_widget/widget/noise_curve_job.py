@@ -13,16 +13,16 @@ from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.widget.grid_store import inputs_of
-from blip_trace_widget.widget.job_queue import CURVE, Desk
-from blip_trace_widget.widget.lru_cache import Shelf
-from blip_trace_widget.widget.presenter import Stage
+from blip_trace_widget.widget.job_queue import CURVE, JobQueue
+from blip_trace_widget.widget.lru_cache import LruCache
+from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: Room for the curves of other inputs.
 KEPT_BYTES = 2**20
 
 
-class CurveLine:
+class NoiseCurveJob:
     """The noise curve of what is on show.
 
     Args:
@@ -30,9 +30,9 @@ class CurveLine:
         desk: where jobs are handed in.
     """
 
-    def __init__(self, stage: Stage, desk: Desk) -> None:
-        self._stage, self._desk = stage, desk
-        self._kept: Shelf[dict[float, float]] = Shelf(KEPT_BYTES, lambda curve: 100 * len(curve))
+    def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
+        self._presenter, self._jobs = presenter, jobs
+        self._kept: LruCache[dict[float, float]] = LruCache(KEPT_BYTES, lambda curve: 100 * len(curve))
         self._scores: dict[float, float] = {}
         self._shown: dict[float, float] | None = None
         #: What is on screen.
@@ -40,22 +40,22 @@ class CurveLine:
 
     def follow(self) -> None:
         """Show the curve of the runs on show, or compute it first."""
-        unit = self._stage.tracer.corruption.unit()
-        self._scores = self._kept.get((*inputs_of(self._stage.tracer)[:-1], unit), dict)
+        unit = self._presenter.tracer.corruption.unit()
+        self._scores = self._kept.get((*inputs_of(self._presenter.tracer)[:-1], unit), dict)
         if not isinstance(unit, GaussianNoise):
             self._shown = self.shown = None
-            self._stage.screen.show_traits(curve={})
+            self._presenter.view.show_traits(curve={})
         elif self._scores is not self._shown:
-            self._desk.submit("curve", CURVE, self._slices)
+            self._jobs.submit("curve", CURVE, self._slices)
 
     def _slices(self, job: Job) -> Slices:
-        tracer, generation, known = self._stage.tracer, self._stage.computed, self._scores
+        tracer, generation, known = self._presenter.tracer, self._presenter.computed, self._scores
         for factor in FACTORS:
             if factor not in known:
                 known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
                 yield
-        with self._desk.lock:
+        with self._jobs.lock:
             if known is self._scores:
                 self._shown = known
                 self.shown = CurveSummary(FACTORS, tuple(known[factor] for factor in FACTORS), tracer.clean.score)
-                self._stage.screen.show_traits(curve=payloads.curve(self.shown, generation or 0))
+                self._presenter.view.show_traits(curve=payloads.curve(self.shown, generation or 0))

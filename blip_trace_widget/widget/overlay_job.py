@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display import overlays as maps
-from blip_trace_widget.results.grid_spec import CellIndex, View
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
 from blip_trace_widget.results.maps import squares
 from blip_trace_widget.tracing.grid import as_image_token_trace
 from blip_trace_widget.tracing.patching import image_token_scores
-from blip_trace_widget.widget.grid_store import Cells, inputs_of
-from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, Desk
-from blip_trace_widget.widget.lru_cache import Shelf
-from blip_trace_widget.widget.presenter import Stage
+from blip_trace_widget.widget.grid_store import GridScores, inputs_of
+from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.lru_cache import LruCache
+from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ KEPT_BYTES = 16 * 2**20
 WAITING = "waiting"
 
 
-class Painter:
+class OverlayJob:
     """Puts a map over the picture.
 
     Args:
@@ -45,10 +45,10 @@ class Painter:
         square: side of the squares of a map of image tokens, in patches.
     """
 
-    def __init__(self, stage: Stage, desk: Desk, square: int) -> None:
+    def __init__(self, presenter: Presenter, jobs: JobQueue, square: int) -> None:
         self.overlay, self.square = "none", square
-        self._stage, self._desk = stage, desk
-        self._kept: Shelf[Cells] = Shelf(KEPT_BYTES, lambda cells: cells.samples.nbytes)
+        self._presenter, self._jobs = presenter, jobs
+        self._kept: LruCache[GridScores] = LruCache(KEPT_BYTES, lambda cells: cells.samples.nbytes)
         self._stopped = False
         self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
 
@@ -75,41 +75,41 @@ class Painter:
 
     def follow(self) -> None:
         """Show the overlay for the runs on show, as soon as it is there."""
-        self._desk.cancel("overlay")
-        stage = self._stage
-        if stage.computed is None:
+        self._jobs.cancel("overlay")
+        presenter = self._presenter
+        if presenter.computed is None:
             return
         if self.overlay in maps.EFFECTS:
-            if not stage.tracer.corruption.damages_image:
+            if not presenter.tracer.corruption.damages_image:
                 why = labels.OVERLAYS["unhurt"]
-                self._show(maps.nothing(self.overlay, stage.computed, why))
+                self._show(maps.nothing(self.overlay, presenter.computed, why))
             elif self._missing().size and not self._stopped:
                 if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
                     self._show_effects(WAITING)
-                self._desk.submit("overlay", MAP, self._fill)
+                self._jobs.submit("overlay", MAP, self._fill)
             else:
                 self._show_effects()
         elif self.overlay == "none":
             self._show({})
         else:
-            self._desk.submit("overlay", GLANCE, self._glance)
+            self._jobs.submit("overlay", GLANCE, self._glance)
 
     # --- attention, and how strongly the picture is hit ---------------------------------------------------------------
 
     def _glance(self, job: Job) -> Slices:
-        with self._desk.lock:
+        with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            tracer, generation, view = self._stage.tracer, self._stage.computed, self._stage.view
-            overlay, cells = self.overlay, self._stage.inputs.selection
+            tracer, generation, spec = self._presenter.tracer, self._presenter.computed, self._presenter.spec
+            overlay, cells = self.overlay, self._presenter.inputs.selection
         assert generation is not None
         if overlay != "strength":
-            shown = _attention(tracer, overlay, cells, view, generation)
+            shown = _attention(tracer, overlay, cells, spec, generation)
         elif tracer.corruption.damages_image:
             shown = maps.strength(tracer.corruption_strength(), generation)
         else:
             shown = maps.nothing(overlay, generation, labels.OVERLAYS["unhurt"])
-        with self._desk.lock:
+        with self._jobs.lock:
             if not job.cancelled.is_set():
                 self._show(shown)
         yield
@@ -118,38 +118,38 @@ class Painter:
         """Say where each question token looks in a layer of the clean run, to a hand that points at it."""
 
         def slices(job: Job) -> Slices:
-            with self._desk.lock:
-                tracer, generation = self._stage.tracer, self._stage.computed
-                head = maps.head_of(self._stage.view)
+            with self._jobs.lock:
+                tracer, generation = self._presenter.tracer, self._presenter.computed
+                head = maps.head_of(self._presenter.spec)
             found = tracer.attention("question_encoder", layer, head)
             weights = np.stack([found.image(at).ravel() for at in range(len(found.queries))])
-            with self._desk.lock:
-                if not job.cancelled.is_set() and generation == self._stage.computed:
+            with self._jobs.lock:
+                if not job.cancelled.is_set() and generation == self._presenter.computed:
                     rows, columns = tracer.model.grid
                     said = {"layer": layer, "head": head, "rows": rows, "columns": columns}
-                    self._stage.say("attention", request, [weights.astype("<f4").tobytes()], **said)
+                    self._presenter.say("attention", request, [weights.astype("<f4").tobytes()], **said)
             yield
 
-        self._desk.cancel("attend")
-        self._desk.submit("attend", GLANCE, slices)
+        self._jobs.cancel("attend")
+        self._jobs.submit("attend", GLANCE, slices)
 
     # --- maps of image tokens ----------------------------------------------------------------------------------------
 
-    def _squares(self) -> Cells:
+    def _squares(self) -> GridScores:
         """The squares of the map that is asked for."""
-        tracer = self._stage.tracer
+        tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: Cells(np.full((tracer.corruption.samples, *shape), np.nan)))
+        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
 
     def _missing(self) -> NDArray[np.int_]:
         return np.flatnonzero(~self._squares().there)
 
     def _fill(self, job: Job) -> Slices:
-        with self._desk.lock:
+        with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            tracer, kept, direction = self._stage.tracer, self._squares(), maps.EFFECTS[self.overlay]
+            tracer, kept, direction = self._presenter.tracer, self._squares(), maps.EFFECTS[self.overlay]
             todo = self._missing()
             _, groups = squares(*tracer.model.grid, self.square)
         flat = kept.samples.reshape(kept.samples.shape[0], -1)
@@ -157,7 +157,7 @@ class Painter:
         runs = image_token_scores(tracer.case, [groups[at] for at in todo], direction, job.cancelled)
         try:
             for part, scores, share in runs:
-                with self._desk.lock:
+                with self._jobs.lock:
                     if job.cancelled.is_set():
                         return
                     flat[:, todo[part]] = scores
@@ -168,28 +168,28 @@ class Painter:
                         self._show_effects(formatting.seconds_left((now - started) * (1 / share - 1)))
                 yield
         finally:
-            with self._desk.lock:
+            with self._jobs.lock:
                 if not job.cancelled.is_set():  # else whoever cancelled it shows something
                     self._show_effects()
 
     def _show_effects(self, left: str = "") -> None:
-        tracer, generation, samples = self._stage.tracer, self._stage.computed, self._squares().samples
+        tracer, generation, samples = self._presenter.tracer, self._presenter.computed, self._squares().samples
         assert generation is not None
         trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
         self._show(maps.effects(trace, self.overlay, generation, left))
 
     def _show(self, shown: Mapping[str, Any]) -> None:
         self._shown = (shown.get("overlay"), shown.get("square"))
-        self._stage.screen.show_traits(picture_map=shown)
+        self._presenter.view.show_traits(picture_map=shown)
 
 
 def _attention(
-    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], view: View, generation: int
+    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], spec: GridSpec, generation: int
 ) -> protocol.PictureMap:
     """Where the selected tokens look, the mean over the selected cells of the question encoder."""
-    if view.block != "question_encoder" or not cells:
+    if spec.block != "question_encoder" or not cells:
         return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
-    head = maps.head_of(view)
+    head = maps.head_of(spec)
     weights = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
         found = tracer.attention("question_encoder", layer, head)

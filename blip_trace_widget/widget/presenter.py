@@ -3,7 +3,7 @@
 For: turning results into what a screen shows, in one place, so that grid, bars and sentence always speak of the same
 inputs.
 Cost: NumPy on one grid for each thing that is shown.
-Ends: at a `Screen`. What is computed and when is `blip_trace_widget.widget.session`'s; it calls everything here under
+Ends: at a `View`. What is computed and when is `blip_trace_widget.widget.session`'s; it calls everything here under
 its lock.
 """
 
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from blip_trace_widget.display import payloads, protocol
-from blip_trace_widget.results.grid_spec import CellIndex, Chosen, View
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
-from blip_trace_widget.widget.grid_store import Cells, Sheet
+from blip_trace_widget.widget.grid_store import GridScores, GridStore
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.view import Screen
+from blip_trace_widget.widget.view import View
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
@@ -34,8 +34,8 @@ class Patched(NamedTuple):
     """A patched run of what was chosen."""
 
     effect: Effect
-    chosen: Chosen
-    view: View
+    selected: Selection
+    spec: GridSpec
 
 
 class Spelled(NamedTuple):
@@ -54,7 +54,7 @@ class Spelled(NamedTuple):
         return [float(self.run.distribution[index]) for index in self.ids(words)]
 
 
-class Stage:
+class Presenter:
     """What is on show.
 
     Args:
@@ -65,22 +65,20 @@ class Stage:
         generation: where to count from.
     """
 
-    def __init__(
-        self, tracer: Tracer, screen: Screen, inputs: Inputs, comparison: Comparison, generation: int = 0
-    ) -> None:
+    def __init__(self, tracer: Tracer, view: View, inputs: Inputs, comparison: Comparison, generation: int = 0) -> None:
         self.tracer = tracer
         self.inputs = inputs
         self._comparison = comparison
-        self.sheet = Sheet(0, {})
+        self.store = GridStore(0, {})
         #: Counts the inputs that are asked.
         self.generation = generation
         #: The generation of `tracer`, once its runs are there.
         self.computed: int | None = None
         #: The generation for which the selection was made.
-        self.chosen_for = 0
+        self.selected_for = 0
         #: The model's version then, see `BlipVqa.version`.
         self.version: int | None = None
-        self.screen = screen
+        self.view = view
         self._patched: Patched | None = None
         self._shown_with: int | None = None  # the generation with which `_patched` was shown
         self._shown: dict[str, Any] = {}  # what is said of `_patched`
@@ -94,14 +92,14 @@ class Stage:
         return snapshot
 
     @property
-    def view(self) -> View:
+    def spec(self) -> GridSpec:
         """The grid in view."""
-        return self.inputs.view
+        return self.inputs.spec
 
     @property
     def has_grid(self) -> bool:
         """Whether the states of the block in view can be traced under the inputs on show."""
-        return self.sheet.has(self.view.block)
+        return self.store.has(self.spec.block)
 
     @property
     def is_settled(self) -> bool:
@@ -109,28 +107,28 @@ class Stage:
         return self.computed == self.generation and self.has_grid
 
     @property
-    def cells(self) -> Cells:
+    def cells(self) -> GridScores:
         """The cells of the grid in view."""
-        return self.sheet.cells(self.view)
+        return self.store.cells(self.spec)
 
-    def is_current(self, chosen: Chosen) -> bool:
+    def is_current(self, selected: Selection) -> bool:
         """Whether the patched run of what is chosen is on show, with these inputs."""
-        shown = self._patched is not None and (self._patched.view, self._patched.chosen) == (self.view, chosen)
+        shown = self._patched is not None and (self._patched.spec, self._patched.selected) == (self.spec, selected)
         return shown and self._shown_with == self.computed
 
     def ask(self, inputs: Inputs, *, mended: bool = False) -> None:
         """Let this be what is asked."""
         self.inputs = inputs
-        self.screen.show_inputs(inputs, mended=mended)
+        self.view.show_inputs(inputs, mended=mended)
 
     def begin_generation(self, *, keep_error: bool = False) -> None:
         """Something else is asked than what is on show."""
         self.generation += 1
-        self.screen.show_traits(generation=self.generation, **({} if keep_error else {"error": ""}))
+        self.view.show_traits(generation=self.generation, **({} if keep_error else {"error": ""}))
 
-    def adopt(self, tracer: Tracer, sheet: Sheet, generation: int, version: int) -> None:
+    def adopt(self, tracer: Tracer, store: GridStore, generation: int, version: int) -> None:
         """This tracer is on show from now on."""
-        self.tracer, self.sheet, self.computed, self.version = tracer, sheet, generation, version
+        self.tracer, self.store, self.computed, self.version = tracer, store, generation, version
 
     def unselect(self) -> None:
         """Let go what is selected."""
@@ -139,18 +137,18 @@ class Stage:
 
     def show_setup(self) -> None:
         """What can be asked of the tracer."""
-        self.screen.show_traits(setup=payloads.setup(self.snapshot, chooser=self.tracer.model.built_in))
+        self.view.show_traits(setup=payloads.setup(self.snapshot, chooser=self.tracer.model.built_in))
 
     def show_runs(self) -> None:
         """The clean and the corrupted run."""
         assert self.computed is not None
         bars = self._bars(None) if self._pinned else None
-        self.screen.show_traits(runs=payloads.runs(self.snapshot, self.computed, bars))
+        self.view.show_traits(runs=payloads.runs(self.snapshot, self.computed, bars))
 
     def show_patched(self, patched: Patched | None) -> None:
         """The patched run of the selected cells, or none; of the present inputs."""
         self._patched, self._shown_with, self._shown = patched, self.computed, self._detail(patched)
-        self.screen.show_traits(detail=self._shown)
+        self.view.show_traits(detail=self._shown)
 
     def pin(self, on: bool) -> None:
         """Keep the patched run that is on show beside the next ones, or let it go.
@@ -158,52 +156,52 @@ class Stage:
         What is on show may still be of older inputs: it is kept with what was said of it then.
         """
         self._pinned = self._patched if on else None
-        with self.screen.together():
-            self.screen.show_traits(pinned=self._shown if self._pinned else {})
+        with self.view.together():
+            self.view.show_traits(pinned=self._shown if self._pinned else {})
             if self.computed is not None:
                 self.show_runs()
             if self._shown:
                 self._shown = self._shown | {"bars": payloads.with_pinned(self._shown["bars"], self._pinned_words)}
-                self.screen.show_traits(detail=self._shown)
+                self.view.show_traits(detail=self._shown)
 
     def unpin(self) -> None:
         """Let what was pinned go, before other runs are shown."""
         self._pinned = None
-        self.screen.show_traits(pinned={})
+        self.view.show_traits(pinned={})
 
     def show_grid(self) -> None:
         """The grid in view, and how it differs from the one that is kept."""
         assert self.computed is not None
-        trace = trace_of(self.tracer, self.cells, self.view)
-        with self.screen.together():
-            self.screen.show_traits(grid=payloads.grid(trace, self.computed))
-            self.screen.show_traits(compared=self._comparison.told([trace], self.computed))
+        trace = trace_of(self.tracer, self.cells, self.spec)
+        with self.view.together():
+            self.view.show_traits(grid=payloads.grid(trace, self.computed))
+            self.view.show_traits(compared=self._comparison.told([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""
         assert self.computed is not None
-        self.screen.show_traits(grids=payloads.other_grids(self.traces(), self.view, self.computed))
+        self.view.show_traits(grids=payloads.other_grids(self.traces(), self.spec, self.computed))
 
     def traces(self) -> list[Trace]:
         """All grids of these inputs of which something is computed."""
-        return [trace_of(self.tracer, cells, view) for view, cells in self.sheet.computed().items()]
+        return [trace_of(self.tracer, cells, spec) for spec, cells in self.store.computed().items()]
 
-    def report(self, request: int, cells: Sequence[CellIndex], view: View) -> None:
+    def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
         """Single cells of a grid."""
-        values = payloads.cell_values(trace_of(self.tracer, self.sheet.cells(view), view))
+        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec))
         layers, positions = (list(axis) for axis in zip(*cells, strict=True))
         picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self.say("cells", request, [picked], cells=list(cells), **view._asdict())
+        self.say("cells", request, [picked], cells=list(cells), **spec._asdict())
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         """Something that goes by."""
-        self.screen.say({"type": kind, "id": request, "generation": self.computed, **content}, buffers)
+        self.view.say({"type": kind, "id": request, "generation": self.computed, **content}, buffers)
 
     def _detail(self, patched: Patched | None) -> dict[str, Any]:
         if patched is None or self.computed is None:
             return {}
-        effect, chosen, view = patched
-        return dict(payloads.detail(self.snapshot, effect, chosen, view, self.computed, self._bars(effect)))
+        effect, selected, spec = patched
+        return dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
         """The words of all runs: a patched one may raise some that a snapshot does not have."""
@@ -218,7 +216,7 @@ class Stage:
         return Spelled(run, self.tracer.model.token_ids)
 
 
-def trace_of(tracer: Tracer, cells: Cells, view: View) -> Trace:
+def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
     """The grid in view as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), view.block, view.site, view.head, view.window, view.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), spec.block, spec.site, spec.head, spec.window, spec.direction)
     return replace(trace, known=cells.there.copy())

@@ -1,9 +1,9 @@
 """Playing back what was recorded: a widget's screen without a model.
 
-For: `TraceWidget.from_trace`. `Player` stands where `blip_trace_widget.widget.session.Conductor` stands, and answers
+For: `TraceWidget.from_trace`. `Replay` stands where `blip_trace_widget.widget.session.Session` stands, and answers
 every request from traces; what was not recorded is refused in words.
 Cost: a lookup, and the payload of one grid.
-Ends: at a `Screen`. Nothing is computed here but means and standard errors of recorded scores.
+Ends: at a `View`. Nothing is computed here but means and standard errors of recorded scores.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.still import snapshot_of
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.results.grid_spec import CellIndex, View
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
@@ -28,7 +28,7 @@ from blip_trace_widget.tracing.corruption import ImageSwap, from_settings
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.inputs import Inputs, Picture
 from blip_trace_widget.widget.lock import Lock
-from blip_trace_widget.widget.view import Screen
+from blip_trace_widget.widget.view import View
 
 #: Why something cannot be asked.
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
@@ -102,8 +102,8 @@ class _Nothing:
     def stop(self) -> None: ...
 
 
-class Player:
-    """Shows recorded traces on a screen; its methods are the conductor's.
+class Replay:
+    """Shows recorded traces in a view; its methods are the session's.
 
     Args:
         traces: of one picture and question, each with its snapshot.
@@ -116,30 +116,30 @@ class Player:
     """
 
     def __init__(
-        self, traces: Sequence[Trace], screen: Screen, path: str | None = None, view: View | None = None
+        self, traces: Sequence[Trace], view: View, path: str | None = None, spec: GridSpec | None = None
     ) -> None:
         self.lock = Lock()
         self.generation = 0
-        self.painter = self.heads = _Nothing()
+        self.overlay_job = self.heads = _Nothing()
         self.comparison = Comparison()
-        self._screen = screen
+        self._view = view
         self._snapshots = _snapshots(traces)
-        self._grids = {(id(trace.snapshot), payloads.view_of(trace)): trace for trace in traces}
+        self._grids = {(id(trace.snapshot), payloads.spec_of(trace)): trace for trace in traces}
         self._snapshot = self._snapshots[0]
         self.tracer: Any = RecordedTracer(self._snapshot)
         picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
-        views = [payloads.view_of(trace) for trace in traces]
-        self.inputs = Inputs.of(self.tracer, picture, view if view in views else views[0])
+        specs = [payloads.spec_of(trace) for trace in traces]
+        self.inputs = Inputs.of(self.tracer, picture, spec if spec in specs else specs[0])
         self._detail: dict[str, Any] = {}
 
     @property
-    def view(self) -> View:
+    def spec(self) -> GridSpec:
         """The grid in view."""
-        return self.inputs.view
+        return self.inputs.spec
 
     def begin(self) -> None:
         """Show the first snapshot."""
-        self._screen.show_traits(error="")
+        self._view.show_traits(error="")
         self._show()
 
     def change(self, request: int = 0, **changes: Any) -> None:
@@ -153,21 +153,21 @@ class Player:
             before = self.inputs
             noise = replace(inputs, noise=before.noise)
             if noise.differing(before) or (inputs.noise != before.noise and inputs.corruption != "GaussianNoise"):
-                self._screen.show_traits(error=CLOSED)
-                self._screen.show_inputs(before, mended=True)
+                self._view.show_traits(error=CLOSED)
+                self._view.show_inputs(before, mended=True)
                 return
             self._snapshot = min(self._snapshots, key=lambda each: abs(payloads.noise(each) - inputs.noise))
             shown = payloads.noise(self._snapshot)
             self.inputs = replace(inputs, noise=shown, patches=())
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
-            self._screen.show_inputs(self.inputs)
-            if inputs.noise != before.noise or inputs.view != before.view:
+            self._view.show_inputs(self.inputs)
+            if inputs.noise != before.noise or inputs.spec != before.spec:
                 self._show()
-            if inputs.chosen != before.chosen or request:
+            if inputs.selected != before.selected or request:
                 self._show_detail()
                 self._done(request)
-            self._screen.show_traits(error=self._refused(inputs))
+            self._view.show_traits(error=self._refused(inputs))
 
     def _refused(self, inputs: Inputs) -> str:
         """What of these inputs was not recorded."""
@@ -182,7 +182,7 @@ class Player:
     def pin(self, on: bool) -> None:
         """Keep what is said of the selected cell beside the next one, or let it go."""
         with self.lock:
-            self._screen.show_traits(pinned=self._detail if on else {})
+            self._view.show_traits(pinned=self._detail if on else {})
 
     def compare(self, on: bool, code: str = "") -> None:
         """Keep the grid in view to compare others with, or let it go."""
@@ -191,7 +191,7 @@ class Player:
                 self.comparison.keep(self.trace, code)
             else:
                 self.comparison.let_go()
-            self._screen.show_traits(compared=self.comparison.told([self.trace], self.generation))
+            self._view.show_traits(compared=self.comparison.told([self.trace], self.generation))
 
     def trace_all(self, request: int = 0) -> None:
         """There is nothing to compute."""
@@ -217,7 +217,7 @@ class Player:
     @property
     def trace(self) -> Trace:
         """The grid in view; NaN where it was not recorded."""
-        found = self.trace_of(self.view.block)
+        found = self.trace_of(self.spec.block)
         assert found is not None  # the view has been fitted
         return found
 
@@ -228,8 +228,8 @@ class Player:
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is no such block."""
-        view = self.view._replace(block=block)
-        found = self._grids.get((id(self._snapshot), view))
+        spec = self.spec._replace(block=block)
+        found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
         tokens = tuple(self.tracer.tokens(block))
@@ -237,7 +237,7 @@ class Player:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
         unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
-        settings = first.settings | view._asdict()
+        settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
     def positions(self, block: str) -> int:
@@ -245,14 +245,14 @@ class Player:
         return len(self.tracer.tokens(block))
 
     def _show(self) -> None:
-        with self.lock, self._screen.together():
+        with self.lock, self._view.together():
             self.generation += 1
-            self._screen.show_traits(
+            self._view.show_traits(
                 **payloads.traits(self._snapshot, self.generation),
                 generation=self.generation,
                 setup=payloads.setup(self._snapshot, closed=HINT, factors=self._factors()),
                 grid=payloads.grid(self.trace, self.generation),
-                grids=payloads.other_grids(self._known(), self.view, self.generation),
+                grids=payloads.other_grids(self._known(), self.spec, self.generation),
                 compared=self.comparison.told([self.trace], self.generation),
             )
             self._show_detail()
@@ -266,22 +266,22 @@ class Player:
     def _show_detail(self) -> None:
         self._detail = {}
         trace = self.trace
-        chosen = self.inputs.chosen
-        if chosen.one and np.isfinite(trace.scores[chosen.cells[0]]):
-            effect, snapshot = _effect(trace, chosen.cells[0]), self._snapshot
+        selected = self.inputs.selected
+        if selected.one and np.isfinite(trace.scores[selected.cells[0]]):
+            effect, snapshot = _effect(trace, selected.cells[0]), self._snapshot
             bars = payloads.bars_of(snapshot.clean, snapshot.corrupted)
-            self._detail = dict(payloads.detail(snapshot, effect, chosen, self.view, self.generation, bars))
-        self._screen.show_traits(detail=self._detail)
+            self._detail = dict(payloads.detail(snapshot, effect, selected, self.spec, self.generation, bars))
+        self._view.show_traits(detail=self._detail)
 
     def _done(self, request: int) -> None:
-        self._screen.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
+        self._view.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
 
 
 def _snapshots(traces: Sequence[Trace]) -> list[Snapshot]:
     """The snapshots, by noise factor.
 
     Raises:
-        TypeError, ValueError: see `Player`.
+        TypeError, ValueError: see `Replay`.
     """
     if not traces:
         raise ValueError("trace: expected at least one, got none")

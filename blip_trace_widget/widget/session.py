@@ -5,7 +5,7 @@ jobs of the older one are dropped, an update derives a tracer and shows its two 
 before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
 begun is let finish.
 Cost: requests validate nothing and return at once.
-Ends: at a `Screen`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
+Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
 does is `blip_trace_widget.widget.update_job`'s, what is done for cells `blip_trace_widget.widget.cells_job`'s.
 
 Everything here happens under `lock`, but for the computing itself.
@@ -21,26 +21,26 @@ from typing import Any
 from blip_trace_widget.display import payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.computing import Computing, ModelChangedError, without_glances
-from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
-from blip_trace_widget.widget.head_map_job import HeadMap
+from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.job_queue import UPDATE, Desk
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
 from blip_trace_widget.widget.lock import Lock
-from blip_trace_widget.widget.noise_curve_job import CurveLine
-from blip_trace_widget.widget.overlay_job import Painter
-from blip_trace_widget.widget.presenter import Stage, trace_of
+from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
+from blip_trace_widget.widget.overlay_job import OverlayJob
+from blip_trace_widget.widget.presenter import Presenter, trace_of
 from blip_trace_widget.widget.update_job import Request, UpdateJob
-from blip_trace_widget.widget.view import Screen
+from blip_trace_widget.widget.view import View
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
 
-class Conductor:
+class Session:
     """Computes for one screen.
 
     Args:
@@ -51,7 +51,7 @@ class Conductor:
         before: whose place it takes at that screen.
 
     Attributes:
-        painter: what lies over the picture.
+        overlay_job: what lies over the picture.
         heads: the map of heads.
         comparison: what grids are compared with.
     """
@@ -59,38 +59,38 @@ class Conductor:
     def __init__(
         self,
         tracer: Tracer,
-        screen: Screen,
+        view: View,
         inputs: Inputs,
         square: int = 1,
-        before: Conductor | None = None,
+        before: Session | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
-        self._stage = Stage(tracer, screen, inputs, self.comparison, generation)
+        self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
-        self._desk = Desk(worker, self._failed, self.lock, self._outdated)
-        self._errands = Desk(worker, self._failed, self.lock)
-        self._cells = CellsJob(self._stage, self._desk)
-        self._update = UpdateJob(self._stage, self._desk, self._cells, self._follow)
-        self.painter = Painter(self._stage, self._desk, square)
-        self.heads = HeadMap(self._stage, self._desk)
-        self._curve = CurveLine(self._stage, self._desk)
+        self._jobs = JobQueue(worker, self._failed, self.lock, self._outdated)
+        self._errands = JobQueue(worker, self._failed, self.lock)
+        self._cells = CellsJob(self._presenter, self._jobs)
+        self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
+        self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
+        self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
         """The tracer that is on show."""
-        return self._stage.tracer
+        return self._presenter.tracer
 
     @property
     def inputs(self) -> Inputs:
         """What is asked."""
-        return self._stage.inputs
+        return self._presenter.inputs
 
     @property
     def generation(self) -> int:
         """Counts the inputs that are asked."""
-        return self._stage.generation
+        return self._presenter.generation
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -107,59 +107,59 @@ class Conductor:
         """Ask something else: whatever differs from what was asked before is computed and shown."""
         with self.lock:
             before = self.inputs
-            self._stage.ask(inputs)
+            self._presenter.ask(inputs)
             names = inputs.differing(before)
             if names:
                 self._update.ask(Request(names, inputs))
-            if inputs.view != before.view:
-                self._look_at(before.view)
-            if inputs.chosen != before.chosen or request:
-                self._stage.chosen_for = self.generation
-                self._stage.screen.show_traits(error="")
-                self._cells.select(request, again=inputs.chosen == before.chosen)
-                self.painter.look_at()
+            if inputs.spec != before.spec:
+                self._look_at(before.spec)
+            if inputs.selected != before.selected or request:
+                self._presenter.selected_for = self.generation
+                self._presenter.view.show_traits(error="")
+                self._cells.select(request, again=inputs.selected == before.selected)
+                self.overlay_job.look_at()
 
-    def _look_at(self, before: View) -> None:
+    def _look_at(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
-        self._desk.cancel(keep=("update", "curve", "overlay", "heads"))
+        self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
         if self.inputs.block != before.block:
             self._cells.see(None)
-        if self._stage.has_grid:  # else it will be, after the update
+        if self._presenter.has_grid:  # else it will be, after the update
             self._update.look_at()
-            self._stage.show_grid()
-            self._stage.show_others()
-        if self._stage.is_settled:  # else the update that is waiting goes on from here
+            self._presenter.show_grid()
+            self._presenter.show_others()
+        if self._presenter.is_settled:  # else the update that is waiting goes on from here
             self._update.go_on()
-            self.painter.look_at()
+            self.overlay_job.look_at()
             self.heads.follow()
 
     def _follow(self) -> None:
         """Other runs are on show."""
-        self.painter.follow()
+        self.overlay_job.follow()
         self.heads.follow()
-        self._curve.follow()
+        self._noise_curve.follow()
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         with self.lock:
-            self._stage.pin(on)
+            self._presenter.pin(on)
 
     def compare(self, on: bool, code: str = "") -> None:
         """Keep the grid in view to compare others with, or let it go; see `Comparison.keep`."""
         with self.lock:
-            stage = self._stage
-            if on and not stage.has_grid:
+            presenter = self._presenter
+            if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
                 self.comparison.keep(
-                    as_trace(self.tracer.case, stage.cells.samples, **self.inputs.view._asdict()), code
+                    as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict()), code
                 )
             else:
                 self.comparison.let_go()
-            if stage.has_grid:
-                stage.show_grid()
+            if presenter.has_grid:
+                presenter.show_grid()
             else:
-                stage.screen.show_traits(compared={})
+                presenter.view.show_traits(compared={})
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""
@@ -180,7 +180,7 @@ class Conductor:
         """Block until nothing is left to do; False if the time ran out."""
         started = time.monotonic()
         while self._errands.wait(_left(timeout, started)):  # an errand may ask for more
-            if not self._desk.wait(_left(timeout, started)):
+            if not self._jobs.wait(_left(timeout, started)):
                 return False
             if not self._errands.busy:
                 return True
@@ -188,14 +188,14 @@ class Conductor:
 
     def close(self) -> None:
         """Drop all work."""
-        self._desk.cancel()
+        self._jobs.cancel()
         self._errands.cancel()
 
     @property
     def computed(self) -> bool:
         """Whether any cell of the grid in view is."""
         with self.lock:
-            return self._stage.has_grid and bool(self._stage.cells.computed())
+            return self._presenter.has_grid and bool(self._presenter.cells.computed())
 
     @property
     def trace(self) -> Trace:
@@ -207,28 +207,28 @@ class Conductor:
         """All that is computed for the inputs on show, the grid in view first."""
         tracer = self.tracer
         tracer.prepare()  # not under our lock, for which a handler may wait
-        snapshot, sheet = tracer.snapshot, self._update.sheet_of(tracer)
+        snapshot, store = tracer.snapshot, self._update.store_of(tracer)
         with self.lock:
-            view = self.inputs.view
-            view = view if sheet.has(view.block) else view._replace(block=View().block)
+            spec = self.inputs.spec
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
             if snapshot is not None and tracer is self.tracer:
-                snapshot = replace(snapshot, curve=self._curve.shown)
-            views = dict.fromkeys([view, *sheet.computed()])
-            return [replace(trace_of(tracer, sheet.cells(each), each), snapshot=snapshot) for each in views]
+                snapshot = replace(snapshot, curve=self._noise_curve.shown)
+            specs = dict.fromkeys([spec, *store.computed()])
+            return [replace(trace_of(tracer, store.cells(each), each), snapshot=snapshot) for each in specs]
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
         with self.lock:
-            view = self.inputs.view._replace(block=block)
-            sheet, site = self._stage.sheet, BLOCKS[block].sites if view.head is None else BLOCKS[block].heads
-            if not sheet.has(block) or view.site not in site:
+            spec = self.inputs.spec._replace(block=block)
+            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in site:
                 return None
-            return trace_of(self.tracer, sheet.cells(view), view)
+            return trace_of(self.tracer, store.cells(spec), spec)
 
     def positions(self, block: str) -> int | None:
         """How many positions a block has; None while that is not known without computing."""
-        known = self._stage.computed == self.generation and self._stage.sheet.has(block)
-        return self._stage.sheet.shape(block)[1] if known else None
+        known = self._presenter.computed == self.generation and self._presenter.store.has(block)
+        return self._presenter.store.shape(block)[1] if known else None
 
     def later(self, work: Callable[[], None], key: Hashable = None) -> None:
         """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.
@@ -254,7 +254,7 @@ class Conductor:
         with Computing(model):
             version = model.version
         with self.lock:
-            if self._stage.computed is None or version == self._stage.version:
+            if self._presenter.computed is None or version == self._presenter.version:
                 return False
             self._update.ask()
             return True
@@ -264,7 +264,7 @@ class Conductor:
             with self.lock:
                 self._update.ask()
         elif not isinstance(error, Cancelled):
-            self._stage.screen.show_traits(error=payloads.complaint(error))
+            self._presenter.view.show_traits(error=payloads.complaint(error))
 
 
 def _left(timeout: float | None, started: float) -> float | None:

@@ -1,6 +1,6 @@
 """What a widget shows: results as traits, and who is told of them.
 
-For: the conductor's screen. Results and inputs become traits, which the page and users' functions follow; an input that
+For: the session's view. Results and inputs become traits, which the page and users' functions follow; an input that
 is shown is told from one that is asked by its value, whoever sets it and when.
 Cost: a trait that is set is sent.
 Ends: at traits and messages. What an input asks for is `blip_trace_widget.widget.inputs`'.
@@ -17,18 +17,18 @@ from anywidget import AnyWidget
 
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.observers import Observers
-from blip_trace_widget.widget.replay import Player
-from blip_trace_widget.widget.traits import Controls, Refused
-from blip_trace_widget.widget.undo import History
+from blip_trace_widget.widget.replay import Replay
+from blip_trace_widget.widget.traits import Refused, TraceTraits
+from blip_trace_widget.widget.undo import UndoStack
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.session import Conductor
+    from blip_trace_widget.widget.session import Session
 
 #: The traits that are results: after one of them, an observer's exception is over.
 RESULTS = {"runs", "grid", "detail", "picture_map"}
 
 
-class Shown(Controls):
+class TraitView(TraceTraits):
     """Traits that the kernel alone sets; the shapes are those of `blip_trace_widget.display.protocol`."""
 
     look = traitlets.Dict(help="Colours and words of the front end.").tag(sync=True, result=True)
@@ -58,8 +58,8 @@ class Shown(Controls):
     )
     heads = traitlets.Dict(help='How far `head_map` is: ``{"done": 12, "total": 96}``.').tag(result=True)
 
-    _conductor: Conductor | Player
-    _history: History[Inputs]
+    _session: Session | Replay
+    _undo: UndoStack[Inputs]
     #: What is said of a user's function that failed.
     _blamed = ""
     #: Whether it was closed.
@@ -98,7 +98,7 @@ class Shown(Controls):
 
         def changed(change: Any) -> None:
             name = change["name"]
-            with self._conductor.lock:
+            with self._session.lock:
                 if _plain(getattr(self, name)) != _plain(known(name)):
                     self._needs_open()
                     act(name)
@@ -118,7 +118,7 @@ class Shown(Controls):
     def _blame(self, handler: Any, change: Any, error: Exception) -> None:
         """Say that a user's function failed, until the next result."""
         name = getattr(handler, "__qualname__", None) or repr(handler)
-        with self._conductor.lock:
+        with self._session.lock:
             if change["name"] == "error" or self.error not in ("", self._blamed):
                 return
             self._blamed = (
@@ -127,11 +127,11 @@ class Shown(Controls):
             )
             self.show_traits(error=self._blamed)
 
-    # --- the conductor's screen --------------------------------------------------------------------------------------
+    # --- the session's view --------------------------------------------------------------------------------------
 
     def show_traits(self, **state: Any) -> None:
         """Set traits without acting on them."""
-        with self._conductor.lock:
+        with self._session.lock:
             if self._blamed and self._blamed == self.error and not RESULTS.isdisjoint(state):
                 state = {"error": ""} | state
             for name, value in state.items():
@@ -143,21 +143,21 @@ class Shown(Controls):
         with self.together():
             self.show_traits(other_picture=other, **inputs.traits)
             if mended:
-                self._history.mend(inputs)
+                self._undo.mend(inputs)
             self._show_steps()
 
     def _show_steps(self) -> None:
-        self.show_traits(steps={"undo": self._history.can_undo, "redo": self._history.can_redo})
+        self.show_traits(steps={"undo": self._undo.can_undo, "redo": self._undo.can_redo})
 
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is shown inside reaches the front end in one message."""
-        with self._conductor.lock, self.hold_sync():
+        with self._session.lock, self.hold_sync():
             yield
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to the front end."""
-        with self._conductor.lock:
+        with self._session.lock:
             self.send(content, buffers)
 
 

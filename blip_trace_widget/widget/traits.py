@@ -63,7 +63,7 @@ class _Text(traitlets.Unicode[str, str | None]):
         return str(super().validate(obj, "" if value is None else value))
 
 
-class Controls(Unpicklable, Surface, anywidget.AnyWidget):
+class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     """Traits that both sides may set; the help of each says what it accepts."""
 
     question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
@@ -92,7 +92,7 @@ class Controls(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
     block = traitlets.Unicode(
-        "question_encoder", help=f"Block of the grid in view: {_either(payloads.CHOICES['block'])}."
+        "question_encoder", help=f"Block of the grid in spec: {_either(payloads.CHOICES['block'])}."
     ).tag(sync=True)
     site = traitlets.Unicode(
         "block_output", help=f"What is patched in a layer: {_either(payloads.CHOICES['site'])}."

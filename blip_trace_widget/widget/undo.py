@@ -22,7 +22,7 @@ GESTURE_SECONDS = 1.0
 Step = TypeVar("Step")
 
 
-class History(Generic[Step]):
+class UndoStack(Generic[Step]):
     """Steps, and where we are among them.
 
     Args:

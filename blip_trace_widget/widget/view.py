@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from blip_trace_widget.widget.inputs import Inputs
 
 
-class Screen(Protocol):
-    """Where results are shown; called under the conductor's lock, from any thread."""
+class View(Protocol):
+    """Where results are shown; called under the session's lock, from any thread."""
 
     def show_traits(self, **state: Any) -> None:
         """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""

@@ -17,7 +17,7 @@ from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.display.colors import THEMES
 from blip_trace_widget.display.formatting import Piece
 from blip_trace_widget.display.svg import pane
-from blip_trace_widget.display.svg.canvas import Sheet
+from blip_trace_widget.display.svg.canvas import Canvas
 from blip_trace_widget.display.svg.heatmap import Cells, Heatmap, read, read_difference
 from blip_trace_widget.display.svg.pane import Marks
 from blip_trace_widget.states import DIRECTIONS
@@ -88,44 +88,44 @@ def svg(
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
-    sheet = Sheet(theme, WIDTH)
-    sheet.add("title", None, f"Causal trace: {question}")
+    canvas = Canvas(theme, WIDTH)
+    canvas.add("title", None, f"Causal trace: {question}")
     heading = _heading(cells.grid, window) if cells else ""
     gate, told = runs["gate"]["text"] if runs else "", "".join(text for text, _ in said)
     described = [heading and f"{heading}: {caption}", gate, told, settings_line]
-    sheet.add("desc", None, "\n".join(filter(None, described)))
-    frame = sheet.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
-    divide = sheet.rect(DIVIDE, 1, 1, 0, "line")
-    bottom = _asked(sheet, runs, question, picture, settings_line, marks)
+    canvas.add("desc", None, "\n".join(filter(None, described)))
+    frame = canvas.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
+    divide = canvas.rect(DIVIDE, 1, 1, 0, "line")
+    bottom = _asked(canvas, runs, question, picture, settings_line, marks)
     if note:
-        bottom = sheet.paragraph(LEFT, bottom + 30, [(note, False)], LEFT_WIDTH, 12, "muted") - 14
+        bottom = canvas.paragraph(LEFT, bottom + 30, [(note, False)], LEFT_WIDTH, 12, "muted") - 14
 
     y = 16.0
     if cells is not None:
-        sheet.text(RIGHT, y + 14, heading, font_weight="600")
+        canvas.text(RIGHT, y + 14, heading, font_weight="600")
         old = _is_old(cells.grid, runs)
-        end = sheet.paragraph(
+        end = canvas.paragraph(
             RIGHT, y + 34, [(caption + (", for earlier settings" if old else ""), False)], RIGHT_WIDTH, 12, "muted"
         )
         scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
         metric = runs.get("metric", "probability")
-        heatmap = Heatmap(sheet, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
+        heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
         y = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
     bars = detail.get("bars") or runs.get("bars") or {}
     bars = bars if bars.get("words") else {}  # an average has no words
     if cells is not None and (said or bars):
-        sheet.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
+        canvas.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
         y += 12
     if said:
-        y = sheet.paragraph(RIGHT, y + 14, said, RIGHT_WIDTH) - 6
-    y = _bars(sheet, bars, runs.get("culprit", "noise"), y) if bars else y
+        y = canvas.paragraph(RIGHT, y + 14, said, RIGHT_WIDTH) - 6
+    y = _bars(canvas, bars, runs.get("culprit", "noise"), y) if bars else y
 
     height = math.ceil(max(bottom, y)) + 16
-    sheet.root.set("height", str(height))
-    sheet.root.set("viewBox", f"0 0 {WIDTH} {height}")
+    canvas.root.set("height", str(height))
+    canvas.root.set("viewBox", f"0 0 {WIDTH} {height}")
     frame.set("height", str(height - 1))
     divide.set("height", str(height - 2))
-    return ET.tostring(sheet.root, encoding="unicode")
+    return ET.tostring(canvas.root, encoding="unicode")
 
 
 def _is_old(payload: Payload, runs: Payload) -> bool:
@@ -157,31 +157,31 @@ def _heading(grid: Payload, window: int) -> str:
 
 
 def _asked(
-    sheet: Sheet, runs: Payload, question: str, picture: bytes, settings_line: str, marks: Marks | None
+    canvas: Canvas, runs: Payload, question: str, picture: bytes, settings_line: str, marks: Marks | None
 ) -> float:
     """The left column; returns where it ends."""
     y = 16.0
     if picture:
-        pane.draw(sheet, picture, LEFT, y, LEFT_WIDTH, marks)
+        pane.draw(canvas, picture, LEFT, y, LEFT_WIDTH, marks)
         y += LEFT_WIDTH + 12
         if marks is not None and marks.picture_map.get("text"):
             shown = marks.picture_map
             limits = f" ({shown['low']} … {shown['high']} {shown['unit']})" if shown["high"] else ""
-            y = sheet.paragraph(LEFT, y + 8, [(shown["text"] + limits, False)], LEFT_WIDTH, 12, "muted")
-    box = sheet.rect(LEFT + 0.5, y + 0.5, LEFT_WIDTH - 1, 0, "none", stroke="line", rx=5)
-    end = sheet.paragraph(LEFT + 9, y + 21, [(question, False)], LEFT_WIDTH - 18) - 9
+            y = canvas.paragraph(LEFT, y + 8, [(shown["text"] + limits, False)], LEFT_WIDTH, 12, "muted")
+    box = canvas.rect(LEFT + 0.5, y + 0.5, LEFT_WIDTH - 1, 0, "none", stroke="line", rx=5)
+    end = canvas.paragraph(LEFT + 9, y + 21, [(question, False)], LEFT_WIDTH - 18) - 9
     box.set("height", str(end - y - 1))
     y = end + 16
     if runs:
         for name, told in (("clean", "clean"), ("corrupted", "noisy" if runs["culprit"] == "noise" else "damaged")):
-            sheet.text(LEFT, y + 9, told)
-            sheet.bar(LEFT + 64, y, 136, runs[name]["share"], name, "trough")
+            canvas.text(LEFT, y + 9, told)
+            canvas.bar(LEFT + 64, y, 136, runs[name]["share"], name, "trough")
             value = formatting.score(runs["metric"], runs[name]["score"])
-            sheet.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
+            canvas.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
             y += 24
         answer, noisy = runs["clean"]["answer"], runs["corrupted"]["answer"]
         y = (
-            sheet.paragraph(
+            canvas.paragraph(
                 LEFT, y + 15, [(formatting.said(answer) + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15
             )
             - 14
@@ -194,27 +194,27 @@ def _asked(
                 (formatting.said(noisy, "“{}”"), True),
             ]
         )
-        y = sheet.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9
-        sheet.text(
+        y = canvas.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9
+        canvas.text(
             LEFT, y + 15, f"Noise {runs['damage']}" if runs["culprit"] == "noise" else runs["damage"].capitalize()
         )
         y += 20
-    return sheet.paragraph(LEFT, y + 14, [(settings_line, False)], LEFT_WIDTH, 12, "muted") - 14
+    return canvas.paragraph(LEFT, y + 14, [(settings_line, False)], LEFT_WIDTH, 12, "muted") - 14
 
 
-def _bars(sheet: Sheet, bars: Payload, culprit: str, y: float) -> float:
+def _bars(canvas: Canvas, bars: Payload, culprit: str, y: float) -> float:
     """The same words in the clean, the corrupted and the patched run; returns where they end."""
     runs = [(name, told.format(culprit)) for name, told in RUNS if bars[name]]
     left, pitch = RIGHT + 80, (RIGHT_WIDTH - 80 + 16) / len(runs)
     for column, (_, told) in enumerate(runs):
-        sheet.text(left + column * pitch, y + 14, told, 12, "muted")
+        canvas.text(left + column * pitch, y + 14, told, 12, "muted")
     y += 22
     for row, word in enumerate(bars["words"]):
-        sheet.text(left - 12, y + 15, word, anchor="end", room=68)
+        canvas.text(left - 12, y + 15, word, anchor="end", room=68)
         for column, (name, _) in enumerate(runs):
             x, share = left + column * pitch, bars[name][row]
-            sheet.bar(x, y + 6, pitch - 56, share or 0.0, name, "faint")
+            canvas.bar(x, y + 6, pitch - 56, share or 0.0, name, "faint")
             if share is not None:
-                sheet.text(x + pitch - 16, y + 15, formatting.percent(share), 12, "muted", "end")
+                canvas.text(x + pitch - 16, y + 15, formatting.percent(share), 12, "muted", "end")
         y += 22
     return y

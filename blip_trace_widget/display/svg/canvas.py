@@ -36,7 +36,7 @@ _NARROW_LETTERS, _BROAD_LETTERS = frozenset(" .,:;'|!()[]fijlrtI·•"), frozens
 _BOLD = 1.12
 
 
-class Sheet:
+class Canvas:
     """An SVG of a given width. Colours are named: "text", "ground", "muted", ...; others are written as in CSS.
 
     Attributes:

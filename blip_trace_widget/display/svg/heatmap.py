@@ -2,7 +2,7 @@
 
 For: the heart of `blip_trace_widget.display.svg`, from the `Grid` that the widget sends to its front end.
 Cost: 0.1 ms and 300 bytes a cell, a rectangle with its values in words.
-Ends: at elements on a `Sheet`. No numbers are made here but means over rows and columns.
+Ends: at elements on a `Canvas`. No numbers are made here but means over rows and columns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import Scale, fit_scale, mark_on
-from blip_trace_widget.display.svg.canvas import Sheet, breadth
+from blip_trace_widget.display.svg.canvas import Canvas, breadth
 
 Array = NDArray[np.float64]
 Cell = tuple[int, int]
@@ -166,7 +166,7 @@ class Heatmap:
     """Cells, labels, means and legend of one grid.
 
     Args:
-        sheet: where they are drawn.
+        canvas: where they are drawn.
         cells: what is drawn.
         scale: from values to colours.
         show: the quantity that the colour shows.
@@ -177,7 +177,7 @@ class Heatmap:
 
     def __init__(
         self,
-        sheet: Sheet,
+        canvas: Canvas,
         cells: Cells,
         scale: Scale,
         show: str,
@@ -185,7 +185,7 @@ class Heatmap:
         axes: str,
         place: tuple[float, float, float],
     ) -> None:
-        self.sheet, self.cells, self.scale, self.show, self.metric = sheet, cells, scale, show, metric
+        self.canvas, self.cells, self.scale, self.show, self.metric = canvas, cells, scale, show, metric
         self.upright = axes == "tokens"
         self.shown = cells.values[show]
         self.x, self.y, self.width = place
@@ -218,40 +218,40 @@ class Heatmap:
         return self.left + column * self.across, self.top + row * self.down
 
     def _labels(self) -> None:
-        sheet = self.sheet
+        canvas = self.canvas
         token: dict[str, Any] = {"room": LABEL, "mono": True}
         layer: dict[str, Any] = {"fill": "muted"}
         down, along = (token, layer) if self.upright else (layer, token)
-        sheet.text(self.left - 8, self.top - 8, "layer", 12, "muted", "end")
+        canvas.text(self.left - 8, self.top - 8, "layer", 12, "muted", "end")
         for at in range(0, len(self.rows), _stride(self.down, 13)):
             y = self.top + at * self.down + self.high / 2 + 4
-            sheet.text(self.left - 8, y, self.rows[at], 12, anchor="end", **down)
+            canvas.text(self.left - 8, y, self.rows[at], 12, anchor="end", **down)
         for at in range(0, len(self.columns), self.column_step):
             x, y = self.left + at * self.across + self.wide / 2, self.top - 8
             turn: dict[str, Any] = {"anchor": "middle"}
             if self.sloped:
                 x, y = x + 3, y + 2
                 turn = {"transform": f"rotate(-45 {x:.2f} {y:.2f})"}
-            sheet.text(x, y, self.columns[at], 12, **along, **turn)
+            canvas.text(x, y, self.columns[at], 12, **along, **turn)
 
     def _cells(self, *, pale: bool) -> None:
-        sheet, hatch = self.sheet, _hatch(self.sheet)
-        boxes = sheet.add("g", opacity=0.35 if pale else None)
-        marks = sheet.add("g", pointer_events="none")
+        canvas, hatch = self.canvas, _hatch(self.canvas)
+        boxes = canvas.add("g", opacity=0.35 if pale else None)
+        marks = canvas.add("g", pointer_events="none")
         for cell in np.ndindex(self.shown.shape):
             x, y = self._corner(cell)
-            fill = self.scale.color(sheet.theme, float(self.shown[cell])) if self.cells.known(cell) else hatch
+            fill = self.scale.color(canvas.theme, float(self.shown[cell])) if self.cells.known(cell) else hatch
             names: dict[str, Any] = {"class": "bt-cell", "data-layer": cell[0], "data-position": cell[1]}
             if self.cells.nan[cell]:
                 fill = "ground"
                 names |= {"stroke": "muted", "stroke_dasharray": "3 2"}
-            box = sheet.rect(
+            box = canvas.rect(
                 x, y, self.wide, self.high, fill, boxes, rx=min(3.0, self.wide / 4, self.high / 4), **names
             )
-            sheet.add("title", box, self.cells.told(cell, self.metric))
+            canvas.add("title", box, self.cells.told(cell, self.metric))
             if mark := self.cells.mark(cell, self.show):
                 color = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
-                _mark(sheet, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)
+                _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)
 
     def _outlines(self, outlined: Sequence[Cell]) -> None:
         line = min(2.0, self.high / 5, self.wide / 5)
@@ -260,7 +260,7 @@ class Heatmap:
             for out, color in ((line / 2, "ground"), (line * 3 / 2, "text")):
                 names: dict[str, Any] = {"class": "bt-outline"} if color == "text" else {}
                 size = self.wide + 2 * out, self.high + 2 * out
-                box = self.sheet.rect(x - out, y - out, *size, "none", stroke=color, stroke_width=line, rx=4, **names)
+                box = self.canvas.rect(x - out, y - out, *size, "none", stroke=color, stroke_width=line, rx=4, **names)
                 box.set("pointer-events", "none")
 
     def _profiles(self) -> None:
@@ -274,15 +274,15 @@ class Heatmap:
         y = self.bottom + 4 + (PROFILE * over / (over + under) if under else PROFILE)
         x = self.right + 8 + (PROFILE * under / (over + under) if under else 0)
         middle = self.bottom + 4 + PROFILE / 2 + 4
-        self.sheet.text(self.left - 8, middle, "mean", 12, "muted", "end")
-        self.sheet.text(self.right + 8 + PROFILE / 2, middle, "mean", 12, "muted", "middle")
+        self.canvas.text(self.left - 8, middle, "mean", 12, "muted", "end")
+        self.canvas.text(self.right + 8 + PROFILE / 2, middle, "mean", 12, "muted", "middle")
         for at, mean in enumerate(below):
             start, size = self.left + at * self.across, float(unit * mean)
-            self.sheet.rect(start, y, self.wide, 1, "hatch")
+            self.canvas.rect(start, y, self.wide, 1, "hatch")
             self._bar(start + 0.2 * self.wide, y - max(size, 0), 0.6 * self.wide, abs(size), mean, self.columns[at])
         for at, mean in enumerate(beside):
             start, size = self.top + at * self.down, float(unit * mean)
-            self.sheet.rect(x, start, 1, self.high, "hatch")
+            self.canvas.rect(x, start, 1, self.high, "hatch")
             self._bar(x + min(size, 0), start + 0.2 * self.high, abs(size), 0.6 * self.high, mean, self.rows[at])
 
     def _bar(self, x: float, y: float, width: float, height: float, mean: float, label: str) -> None:
@@ -291,23 +291,23 @@ class Heatmap:
             return
         scale = self.scale
         place = 0.5 + 0.3 * np.sign(mean) * np.sign(scale.right) if scale.diverging else 0.6
-        bar = self.sheet.rect(x, y, width, height, scale.at(self.sheet.theme, float(place)), rx=min(2.0, height / 2))
-        self.sheet.add("title", bar, f"mean of {label}: {formatting.plain(mean)}")
+        bar = self.canvas.rect(x, y, width, height, scale.at(self.canvas.theme, float(place)), rx=min(2.0, height / 2))
+        self.canvas.add("title", bar, f"mean of {label}: {formatting.plain(mean)}")
 
     def legend(self, y: float, direction: str) -> float:
         """What the colours mean, between which limits, and what the marks mean that occur; returns where it ends."""
-        sheet, scale, name = self.sheet, self.scale, f"bt-scale-{self.sheet.theme}-{self.scale.diverging}"
-        gradient = sheet.add("linearGradient", sheet.add("defs"), id=name)
+        canvas, scale, name = self.canvas, self.scale, f"bt-scale-{self.canvas.theme}-{self.scale.diverging}"
+        gradient = canvas.add("linearGradient", canvas.add("defs"), id=name)
         for stop in range(17):
-            sheet.add("stop", gradient, offset=stop / 16, stop_color=scale.at(sheet.theme, stop / 16))
+            canvas.add("stop", gradient, offset=stop / 16, stop_color=scale.at(canvas.theme, stop / 16))
         ends = self.cells.ends(self.show, direction)
         x = self.x + 6 + breadth(ends[0], 12)
-        sheet.text(self.x, y + 9, ends[0], 12, "muted")
-        sheet.rect(x, y, 168, 10, f"url(#{name})", rx=2)
+        canvas.text(self.x, y + 9, ends[0], 12, "muted")
+        canvas.rect(x, y, 168, 10, f"url(#{name})", rx=2)
         limits = f"{formatting.limit(scale.left)} … {formatting.limit(scale.right)}"
         metric = labels.label(self.metric)
         said = f"{ends[1]}    {limits}    {self.cells.shown(self.show)} ({metric})"
-        sheet.text(x + 176, y + 9, said.replace(" " * 4, "\u2003"), 12, "muted")
+        canvas.text(x + 176, y + 9, said.replace(" " * 4, "\u2003"), 12, "muted")
         known = [cell for cell in np.ndindex(self.shown.shape) if self.cells.known(cell)]
         marks = {self.cells.mark(cell, self.show) for cell in known}
         notes = [(mark, note) for mark, note in _NOTES.items() if mark in marks]
@@ -316,9 +316,9 @@ class Heatmap:
         x = self.x
         for mark, note in notes:
             if not mark:
-                sheet.rect(x, y + 20, 16, 10, _hatch(sheet), rx=2)
-            sheet.text(x + 20, y + 29, note, 12, "muted")
-            sheet.text(x + 8, y + 29, mark, 12, "muted", "middle")
+                canvas.rect(x, y + 20, 16, 10, _hatch(canvas), rx=2)
+            canvas.text(x + 20, y + 29, note, 12, "muted")
+            canvas.text(x + 8, y + 29, mark, 12, "muted", "middle")
             x += 40 + breadth(note, 12)
         return y + (42 if notes else 22)
 
@@ -335,20 +335,20 @@ def _stride(pitch: float, room: float) -> int:
     return next((stride for stride in _STRIDES if stride * pitch >= room), 1000)
 
 
-def _hatch(sheet: Sheet) -> str:
+def _hatch(canvas: Canvas) -> str:
     """The fill of what is not computed."""
-    name = f"bt-hatch-{sheet.theme}"
-    if sheet.root.find(f".//pattern[@id='{name}']") is None:
+    name = f"bt-hatch-{canvas.theme}"
+    if canvas.root.find(f".//pattern[@id='{name}']") is None:
         turned = {"patternTransform": "rotate(-45)", "patternUnits": "userSpaceOnUse"}
-        pattern = sheet.add("pattern", sheet.add("defs"), id=name, width=5, height=5, **turned)
-        sheet.rect(0, 0, 5, 5, "faint", pattern)
-        sheet.rect(0, 0, 1, 5, "hatch", pattern)
+        pattern = canvas.add("pattern", canvas.add("defs"), id=name, width=5, height=5, **turned)
+        canvas.rect(0, 0, 5, 5, "faint", pattern)
+        canvas.rect(0, 0, 1, 5, "hatch", pattern)
     return f"url(#{name})"
 
 
-def _mark(sheet: Sheet, inside: ET.Element, mark: str, x: float, y: float, room: float, color: str) -> None:
+def _mark(canvas: Canvas, inside: ET.Element, mark: str, x: float, y: float, room: float, color: str) -> None:
     if mark == "•":
-        sheet.add("circle", inside, cx=x, cy=y, r=min(1.8, room / 5), fill=color)
+        canvas.add("circle", inside, cx=x, cy=y, r=min(1.8, room / 5), fill=color)
         return
     more: dict[str, Any] = {"font_size": min(13.0, room), "text_anchor": "middle"}
-    sheet.add("text", inside, mark, x=x, y=y + 0.33 * min(13.0, room), fill=color, **more)
+    canvas.add("text", inside, mark, x=x, y=y + 0.33 * min(13.0, room), fill=color, **more)

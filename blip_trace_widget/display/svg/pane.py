@@ -2,7 +2,7 @@
 
 For: the drawn figure's left column, as js/src/components/Patches.tsx has it on screen.
 Cost: an element a square and marked patch.
-Ends: at elements of a `Sheet`.
+Ends: at elements of a `Canvas`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget.display.colors import diverging
-from blip_trace_widget.display.svg.canvas import Sheet
+from blip_trace_widget.display.svg.canvas import Canvas
 
 #: (row, column) of a patch.
 Place = tuple[int, int]
@@ -40,28 +40,28 @@ class Marks(NamedTuple):
     region: Sequence[Sequence[bool]] | None
 
 
-def draw(sheet: Sheet, picture: bytes, x: float, y: float, side: float, marks: Marks | None) -> None:
+def draw(canvas: Canvas, picture: bytes, x: float, y: float, side: float, marks: Marks | None) -> None:
     """Draw a picture into a square box, with what lies over it.
 
     Args:
-        sheet: where.
+        canvas: where.
         picture: JPEG.
         x: of the box.
         y: of the box.
         side: of the box.
         marks: what lies over it.
     """
-    defs = sheet.add("defs")
-    corners = sheet.add("clipPath", defs, id="bt-corners")
-    sheet.rect(x, y, side, side, "text", corners, rx=5)
-    sheet.rect(x, y, side, side, "faint", rx=5)
+    defs = canvas.add("defs")
+    corners = canvas.add("clipPath", defs, id="bt-corners")
+    canvas.rect(x, y, side, side, "text", corners, rx=5)
+    canvas.rect(x, y, side, side, "faint", rx=5)
     data = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
     covered = marks is not None and bool(marks.picture_map.get("rows"))
     if covered and marks is not None:
-        grey = sheet.add("filter", defs, id="bt-grey")
-        sheet.add("feColorMatrix", grey, type="saturate", values=str(round(1 - marks.opacity, 3)))
+        grey = canvas.add("filter", defs, id="bt-grey")
+        canvas.add("feColorMatrix", grey, type="saturate", values=str(round(1 - marks.opacity, 3)))
     place = {"x": x, "y": y, "width": side, "height": side, "href": data}
-    sheet.add("image", clip_path="url(#bt-corners)", filter="url(#bt-grey)" if covered else None, **place)
+    canvas.add("image", clip_path="url(#bt-corners)", filter="url(#bt-grey)" if covered else None, **place)
     if marks is None:
         return
     width, height = Image.open(io.BytesIO(picture)).size
@@ -71,10 +71,10 @@ def draw(sheet: Sheet, picture: bytes, x: float, y: float, side: float, marks: M
     rows, columns = marks.shape
     unit = wide / columns, high / rows
     if covered:
-        _map(sheet, marks, (left, top), unit)
+        _map(canvas, marks, (left, top), unit)
     hit = [] if marks.region is None else [(int(row), int(column)) for row, column in np.argwhere(marks.region)]
     for row, column in hit:
-        sheet.rect(left + column * unit[0], top + row * unit[1], *unit, "corrupted", fill_opacity=0.25)
+        canvas.rect(left + column * unit[0], top + row * unit[1], *unit, "corrupted", fill_opacity=0.25)
     for places, stroke, thick, dashes in (
         (hit, "corrupted", 2, "4 3"),
         (marks.patches, "#ffffff", 5, None),
@@ -82,7 +82,7 @@ def draw(sheet: Sheet, picture: bytes, x: float, y: float, side: float, marks: M
     ):
         if places:
             path = outline(places, (left, top), unit)
-            sheet.add("path", d=path, fill="none", stroke=stroke, stroke_width=thick, stroke_dasharray=dashes)
+            canvas.add("path", d=path, fill="none", stroke=stroke, stroke_width=thick, stroke_dasharray=dashes)
 
 
 def outline(places: Iterable[Place], origin: tuple[float, float], unit: tuple[float, float]) -> str:
@@ -103,7 +103,7 @@ def outline(places: Iterable[Place], origin: tuple[float, float], unit: tuple[fl
     return "".join(parts)
 
 
-def _map(sheet: Sheet, marks: Marks, origin: tuple[float, float], unit: tuple[float, float]) -> None:
+def _map(canvas: Canvas, marks: Marks, origin: tuple[float, float], unit: tuple[float, float]) -> None:
     """The squares of a map, the stronger the larger their value; a dot in those that cannot be told from 0."""
     shown, (rows, columns) = marks.picture_map, marks.shape
     values = np.frombuffer(shown["values"], "<f4").reshape(3, shown["rows"], shown["columns"])
@@ -116,8 +116,8 @@ def _map(sheet: Sheet, marks: Marks, origin: tuple[float, float], unit: tuple[fl
         if not np.isfinite(value):
             continue
         strength = min(1.0, abs(float(value)) / (shown["limit"] or 1.0)) * marks.opacity
-        color = diverging(sheet.theme, -1 if value < 0 else 1)
-        sheet.rect(x, y, wide, high, color, fill_opacity=round(strength, 3))
+        color = diverging(canvas.theme, -1 if value < 0 else 1)
+        canvas.rect(x, y, wide, high, color, fill_opacity=round(strength, 3))
         if values[2, row, column] == 0:
             dot = {"cx": x + wide / 2, "cy": y + high / 2, "r": 0.06 * min(wide, high)}
-            sheet.add("circle", fill="#ffffff", stroke="#1f1f24", stroke_width=0.5, **dot)
+            canvas.add("circle", fill="#ffffff", stroke="#1f1f24", stroke_width=0.5, **dot)

@@ -3,7 +3,7 @@
 For: hosts that show no SVG: LaTeX, and previews of notebooks that nobody trusts yet. What is drawn is what
 `blip_trace_widget.display.svg.svg` made, element by element, so that there is one figure.
 Cost: a tenth of a second; a palette keeps it below `MOST_BYTES`.
-Ends: at what a `Sheet` is made of. It is no renderer of other SVG: there are no curves but rounded corners, and dashes
+Ends: at what a `Canvas` is made of. It is no renderer of other SVG: there are no curves but rounded corners, and dashes
 are lines.
 """
 

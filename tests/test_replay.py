@@ -24,7 +24,7 @@ from blip_trace_widget.display import payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results import recording
-from blip_trace_widget.results.grid_spec import View
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.snapshot import RunSummary
 from blip_trace_widget.tracing.runs import Runner
 
@@ -399,5 +399,5 @@ def test_a_damaged_file_is_refused_or_read_and_never_more(path, tmp_path_factory
 def test_a_view_of_the_widget_is_the_one_of_the_trace(tracer):
     trace = tracer.trace("answer_decoder", "cross_attention", head=1, window=2, direction="disrupt")
     widget = TraceWidget.from_trace(trace)
-    assert View(*(getattr(widget, name) for name in View._fields)) == payloads.view_of(trace)
+    assert GridSpec(*(getattr(widget, name) for name in GridSpec._fields)) == payloads.spec_of(trace)
     widget.close()

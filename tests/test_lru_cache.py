@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget.widget.lru_cache import Shelf
+from blip_trace_widget.widget.lru_cache import LruCache
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=50))
 def test_it_never_holds_more_than_its_room_but_for_the_last(asked):
-    shelf, used = Shelf(100, len), []
+    shelf, used = LruCache(100, len), []
     for key, size in asked:
         value = shelf.get(key, lambda size=size: [0] * size)
         used = [*(name for name in used if name != key), key]
@@ -20,7 +20,7 @@ def test_it_never_holds_more_than_its_room_but_for_the_last(asked):
 
 
 def test_what_grows_drives_others_out():
-    shelf = Shelf(10, len)
+    shelf = LruCache(10, len)
     first, second = shelf.get("a", lambda: [1]), shelf.get("b", lambda: [1])
     second += [0] * 20
     assert shelf.get("b", list) is second

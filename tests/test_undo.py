@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget.widget.undo import LONGEST, History
+from blip_trace_widget.widget.undo import LONGEST, UndoStack
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ MOVES = st.lists(st.one_of(st.integers(0, 5), st.sampled_from(["undo", "redo"]))
 
 @given(MOVES)
 def test_it_walks_as_a_list_does(moves):
-    history, steps, at = History(One(-1)), [-1], 0
+    history, steps, at = UndoStack(One(-1)), [-1], 0
     for move in moves:
         if move == "undo":
             found = history.undo()
@@ -43,7 +43,7 @@ def test_it_walks_as_a_list_does(moves):
 
 
 def test_it_forgets_the_oldest():
-    history = History(One(0))
+    history = UndoStack(One(0))
     for number in range(1, 2 * LONGEST):
         history.add(One(number))
     count = 0
@@ -55,7 +55,7 @@ def test_it_forgets_the_oldest():
 
 def test_a_gesture_is_one_step_while_it_goes_on():
     now = [0.0]
-    history = History(One(0), clock=lambda: now[0])
+    history = UndoStack(One(0), clock=lambda: now[0])
     for number, later in ((1, 0.0), (2, 0.5), (3, 0.5), (4, 5.0)):
         now[0] += later
         history.add(One(number), "noise")
@@ -65,7 +65,7 @@ def test_a_gesture_is_one_step_while_it_goes_on():
 
 
 def test_a_failed_step_is_mended():
-    history = History(One(0))
+    history = UndoStack(One(0))
     history.add(One(1))
     history.mend(One(0))
     assert (history.present, history.can_undo) == (One(0), False)
@@ -76,7 +76,7 @@ def test_a_failed_step_is_mended():
 
 
 def test_what_failed_is_mended_in_the_steps_that_came_after_it_too():
-    history = History(Two("", 5))
+    history = UndoStack(Two("", 5))
     history.add(Two("red blue", 5))
     history.add(Two("red blue", 3))
     history.mend(Two("", 3))
