@@ -90,7 +90,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
     for module in ("cells_job", "head_map_job", "overlay_job"):
-        monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
+        monkeypatch.setattr(f"blip_trace_widget.widget.{module}.REPORT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
