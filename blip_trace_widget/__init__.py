@@ -38,7 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Attention": "tracing.readings",
-    "BlipVqa": "model.model",
+    "BlipVqa": "model.blip",
     "BlockName": "states",
     "CellEffect": "results.effect_grid",
     "Comparison": "dataset.averages",
@@ -65,12 +65,12 @@ _HOMES = {
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
-    "Trace": "results.results",
+    "Trace": "results.trace",
     "TraceWidget": "widget.widget",
     "Tracer": "tracing.tracer",
     "demo_samples": "dataset.samples",
     "examples": "demo",
-    "load_trace": "results.results",
+    "load_trace": "results.trace",
     "read_clevr": "dataset.question_files",
     "read_coco_qa": "dataset.question_files",
     "read_questions": "dataset.question_files",

@@ -220,7 +220,7 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(session, scree
 
 
 def test_the_curve_is_shown_even_if_it_was_cancelled_after_its_last_factor(session, screen, monkeypatch):
-    session._curve._shown = None  # as if the job had been dropped between computing and showing
+    session._noise_curve._shown = None  # as if the job had been dropped between computing and showing
     screen.state.pop("curve")
     session.change(noise=4.0)
     assert session.wait(30)
