@@ -107,9 +107,9 @@ def test_asked_for_before_the_runs_or_during_an_update_it_comes_then(demo, examp
 
 
 def test_to_look_at_a_site_with_heads_makes_no_grids(session, screen):
-    sheet = session._presenter.sheet
-    before = sheet.nbytes
+    store = session._presenter.store
+    before = store.nbytes
     session.change(**GridSpec(site="self_attention")._asdict())
     assert session.wait(30)
     assert session.heads.trace is not None
-    assert sheet.nbytes <= 2 * before
+    assert store.nbytes <= 2 * before

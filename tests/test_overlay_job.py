@@ -19,7 +19,7 @@ def shown(screen):
 
 @pytest.mark.parametrize("direction", ["disrupt", "restore"])
 def test_a_map_of_image_tokens_is_the_tracers(session, screen, direction):
-    session.overlay.choose(f"map_{direction}", 2)
+    session.overlay_job.choose(f"map_{direction}", 2)
     assert session.wait(60)
     exact = session.tracer.trace_image_tokens(2, direction)
     np.testing.assert_allclose(shown(screen)[0], exact.recovery, atol=1e-5)
@@ -32,14 +32,14 @@ def test_a_map_of_image_tokens_is_the_tracers(session, screen, direction):
 
 
 def test_of_restoring_it_is_said_that_it_finds_nothing(session, screen):
-    session.overlay.choose("map_restore", 4)
+    session.overlay_job.choose("map_restore", 4)
     assert session.wait(60)
     assert "no better than chance" in screen.state["picture_map"]["text"]
 
 
 def test_where_recovery_is_not_defined_the_map_shows_the_effect(session, screen):
     session.change(noise=0.0)
-    session.overlay.choose("map_disrupt", 4)
+    session.overlay_job.choose("map_disrupt", 4)
     assert session.wait(60)
     np.testing.assert_allclose(shown(screen)[0], 0, atol=1e-6)
     assert "lost of the score" in screen.state["picture_map"]["unit"]
@@ -59,10 +59,10 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(session, s
             yield chunk
 
     monkeypatch.setattr(Runner, "swapped", slow)
-    session.overlay.choose("map_disrupt", 2)
+    session.overlay_job.choose("map_disrupt", 2)
     assert some.wait(20)
     with session.lock:
-        session.overlay.stop()
+        session.overlay_job.stop()
     held.set()
     assert session.wait(60)
     first = screen.state["picture_map"]
@@ -77,7 +77,7 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(session, s
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == first["done"]
     with session.lock:
-        session.overlay.go_on()
+        session.overlay_job.go_on()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 16
     exact = session.tracer.trace_image_tokens(2, "disrupt")
@@ -85,7 +85,7 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(session, s
 
 
 def test_a_map_follows_the_noise_and_is_kept_for_the_way_back(session, screen, monkeypatch):
-    session.overlay.choose("map_disrupt", 4)
+    session.overlay_job.choose("map_disrupt", 4)
     assert session.wait(60)
     before = shown(screen).copy()
     session.change(noise=2.0)
@@ -101,7 +101,7 @@ def test_a_map_follows_the_noise_and_is_kept_for_the_way_back(session, screen, m
 
 @pytest.mark.parametrize("run", ["clean", "corrupted", "difference"])
 def test_attention_follows_the_selection(session, screen, run):
-    session.overlay.choose(f"attention_{run}", 1)
+    session.overlay_job.choose(f"attention_{run}", 1)
     assert session.wait(60)
     assert screen.state["picture_map"]["rows"] == 0
     assert "Select a cell" in screen.state["picture_map"]["text"]
@@ -127,7 +127,7 @@ def test_attention_follows_the_selection(session, screen, run):
 
 
 def test_how_strongly_the_picture_is_hit(session, screen):
-    session.overlay.choose("strength", 1)
+    session.overlay_job.choose("strength", 1)
     region = np.zeros((8, 8), bool)
     region[1:3, 4] = True
     session.change(noise=3.0, region=plain_region(region))
@@ -138,7 +138,7 @@ def test_how_strongly_the_picture_is_hit(session, screen):
 
 @pytest.mark.parametrize("name", ["map_disrupt", "strength"])
 def test_another_question_leaves_the_picture_as_it_is(session, screen, name):
-    session.overlay.choose(name, 2)
+    session.overlay_job.choose(name, 2)
     session.change(corruption="QuestionSwap", other_question="what color is the square?")
     assert session.wait(60)
     assert screen.state["picture_map"]["rows"] == 0
@@ -148,7 +148,7 @@ def test_another_question_leaves_the_picture_as_it_is(session, screen, name):
 
 def test_who_points_at_a_layer_is_told_where_its_tokens_look(session, screen):
     session.change(**GridSpec(site="cross_attention", head=1)._asdict())
-    session.overlay.attend(4, 9)
+    session.overlay_job.attend(4, 9)
     assert session.wait(60)
     (told,) = screen.said("attention")
     assert (told["id"], told["layer"], told["head"], told["rows"], told["columns"]) == (9, 4, 1, 8, 8)
@@ -163,7 +163,7 @@ def test_squares_are_as_large_as_keeps_their_number_bearable(grid, side):
 
 
 def test_a_map_of_another_kind_goes_at_once(session, screen, monkeypatch):
-    session.overlay.choose("map_disrupt", 4)
+    session.overlay_job.choose("map_disrupt", 4)
     assert session.wait(60)
     held, whole = threading.Event(), Runner.swapped
 
@@ -174,7 +174,7 @@ def test_a_map_of_another_kind_goes_at_once(session, screen, monkeypatch):
     monkeypatch.setattr(Runner, "swapped", slow)
     for name, square in (("map_restore", 4), ("map_restore", 2)):
         with session.lock:
-            session.overlay.choose(name, square)
+            session.overlay_job.choose(name, square)
         picture = screen.state["picture_map"]
         assert (picture["overlay"], picture["square"], picture["done"], picture["left"]) == (
             name,
@@ -194,20 +194,20 @@ def test_a_map_that_fails_says_why_and_can_be_gone_on_with(session, screen, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(Runner, "swapped", failing)
-        session.overlay.choose("map_disrupt", 4)
+        session.overlay_job.choose("map_disrupt", 4)
         assert session.wait(60)
     assert "out of luck" in screen.state["error"]
     assert screen.state["picture_map"]["left"] == ""
-    session.overlay.go_on()
+    session.overlay_job.go_on()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 4
 
 
 def test_a_stop_during_an_update_holds(session, screen):
-    session.overlay.choose("map_disrupt", 4)
+    session.overlay_job.choose("map_disrupt", 4)
     session.change(noise=3.0)
     with session.lock:
-        session.overlay.stop()
+        session.overlay_job.stop()
     assert session.wait(60)
     assert screen.state["picture_map"]["generation"] == 1
     assert screen.state["picture_map"]["done"] < 4
@@ -215,14 +215,14 @@ def test_a_stop_during_an_update_holds(session, screen):
 
 def test_the_head_of_another_attention_is_not_taken_for_the_pictures(session, screen):
     session.change(**GridSpec(site="self_attention", head=1)._asdict())
-    session.overlay.choose("attention_clean", 1)
+    session.overlay_job.choose("attention_clean", 1)
     session.change(selection=[(3, 5)])
     assert session.wait(60)
     np.testing.assert_allclose(shown(screen)[0], session.tracer.attention("question_encoder", 3).image(5), atol=1e-6)
 
 
 def test_strength_is_kept_for_other_factors(session, screen, monkeypatch):
-    session.overlay.choose("strength", 1)
+    session.overlay_job.choose("strength", 1)
     assert session.wait(60)
     before = shown(screen)[0].copy()
     tokens = type(session.tracer.case.bases.image)

@@ -291,11 +291,11 @@ def stored(path):
 
     with safe_open(path, framework="numpy") as file:
         told = file.metadata()
-    return load_file(path), json.loads(told["blip_trace_widget.results.recording"])
+    return load_file(path), json.loads(told["blip_trace_widget.recording"])
 
 
 def written(path, arrays, told):
-    save_file(arrays, path, metadata={"blip_trace_widget.results.recording": json.dumps(told)})
+    save_file(arrays, path, metadata={"blip_trace_widget.recording": json.dumps(told)})
     return path
 
 

@@ -541,6 +541,6 @@ def test_a_score_that_is_no_number_is_computed_once(session, ask, monkeypatch):
         if ask == "grid":
             session.trace_all()
         else:
-            session.overlay.choose("map_disrupt", 4)
+            session.overlay_job.choose("map_disrupt", 4)
         assert session.wait(30)
     assert sum(counted) == (48 if ask == "grid" else 4)

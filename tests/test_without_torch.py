@@ -32,11 +32,12 @@ DONE = {
 
 @pytest.mark.parametrize("code", DONE.values(), ids=DONE)
 def test_no_torch_is_imported_for(code, tmp_path):
-    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, TraceWidget, load_trace, recording"
+    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, TraceWidget, load_trace"
     lines = [
         "import sys",
         "from pathlib import Path",
         f"from blip_trace_widget import {names}",
+        "from blip_trace_widget.results import recording",
         f"files, out = Path({str(FILES)!r}), Path({str(tmp_path)!r})",
         code,
         f"print(sorted({HEAVY} & set(sys.modules)))",

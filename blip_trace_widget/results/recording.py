@@ -77,4 +77,4 @@ def _at(listed: Sequence[Any], number: Any) -> Any:
     return listed[whole_number("number", number, 0, len(listed) - 1)]
 
 
-RECORDING = files.Kind("recording", "blip_trace_widget.results.recording", {1: _read_1, 2: _read})
+RECORDING = files.Kind("recording", "blip_trace_widget.recording", {1: _read_1, 2: _read})
