@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blip_trace_widget._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.widget import TraceWidget
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Attention": "tracing.readings",

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
-from blip_trace_widget import __version__
+from blip_trace_widget._version import __version__
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances

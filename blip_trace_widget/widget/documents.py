@@ -22,7 +22,7 @@ from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.widget.inputs import Picture
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.widget import TraceWidget
+    from blip_trace_widget.widget.trait_view import TraitView
 
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
@@ -36,7 +36,7 @@ KEEP = (
 _DRAWN = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
 
 
-def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
+def content(widget: TraitView, name: str, theme: str) -> str | bytes:
     """What is shown, in one of the formats that `TraceWidget.export` and the front end know."""
     inputs, difference = widget._inputs, shown_difference(widget)
     makers: dict[str, Callable[[], str | bytes]] = {
@@ -54,7 +54,7 @@ def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
     return makers[name]()
 
 
-def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
+def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
     with widget._session.lock:
         differences = widget.compared.get("differences") if widget.difference else None
@@ -71,12 +71,12 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str
         )
 
 
-def shown_difference(widget: TraceWidget) -> Difference | None:
+def shown_difference(widget: TraitView) -> Difference | None:
     """The difference that is shown in place of the grid in view, if any."""
     return widget._session.comparison.difference(widget.trace) if widget.difference else None
 
 
-def marked(widget: TraceWidget) -> list[CellIndex]:
+def marked(widget: TraitView) -> list[CellIndex]:
     """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
     inputs = widget._inputs
     if inputs.block != "image_encoder" or inputs.patches:
@@ -86,7 +86,7 @@ def marked(widget: TraceWidget) -> list[CellIndex]:
     return [divmod(position - 1, columns) for _, position in inputs.selection if position]
 
 
-def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
+def still(widget: TraitView, most: int = STILL_BYTES) -> dict[str, str]:
     """A still picture of at most so many bytes, and words, by media type.
 
     For where no widget can be drawn: previews of notebooks, terminals.
@@ -101,7 +101,7 @@ def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
     return made
 
 
-def _page(widget: TraceWidget) -> str:
+def _page(widget: TraitView) -> str:
     picture, traces = drawn(widget, "light", thumbnail=True), widget._session.traces
     with widget._session.lock:
         traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
@@ -109,7 +109,7 @@ def _page(widget: TraceWidget) -> str:
     return page(traits, traces, picture, widget._esm, widget._css, told)
 
 
-def _said(widget: TraceWidget) -> str:
+def _said(widget: TraitView) -> str:
     """What the figure says, in a few lines."""
     with widget._session.lock:
         runs: Any = widget.runs

@@ -25,8 +25,8 @@ from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.widget import code, documents, messages
-from blip_trace_widget.widget.inputs import TRAITS, Inputs, Picture
-from blip_trace_widget.widget.replay import CLOSED, Replay
+from blip_trace_widget.widget.inputs import TRAITS, Picture
+from blip_trace_widget.widget.replay import Replay
 from blip_trace_widget.widget.trait_view import TraitView
 from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import on_worker
@@ -284,57 +284,6 @@ class FigureWidget(TraitView):
             self._observers.forget()
         super().close()
         self._gone = True
-
-    # --- inputs ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _inputs(self) -> Inputs:
-        """What is asked."""
-        return self._session.inputs
-
-    @property
-    def _closed(self) -> str:  # type: ignore[override]
-        return CLOSED if isinstance(self._session, Replay) else ""
-
-    def _needs_model(self, name: str) -> None:
-        self._needs_open()
-        if self._closed:
-            raise ValueError(f"{name}: {self._closed}")
-
-    def _needs_open(self) -> None:
-        if self._gone:
-            raise RuntimeError(
-                f"this {type(self).__name__} was closed; {self.instead}"
-                if not self._closed
-                else f"this {type(self).__name__} was closed; load what it showed again"
-            )
-
-    def _change(self, request: int = 0, **changes: Any) -> None:
-        """Ask for other inputs, and remember them."""
-        with self._session.lock:
-            try:
-                self._session.change(request, **changes)
-            except Exception:
-                self.show_inputs(self._inputs)  # what was refused does not stay
-                raise
-            # The slider is moved, everything else is set.
-            self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
-            self._show_steps()
-
-    def _on_input(self, name: str) -> None:
-        self._change(**{name: getattr(self, name)})
-
-    def _on_overlay(self, _change: Any) -> None:
-        self._session.overlay_job.choose(self.overlay, self.square)
-
-    def _positions(self) -> int | None:
-        return self._session.positions(self.block)
-
-    def _step(self, *, back: bool) -> None:
-        with self._session.lock:
-            asked = self._undo.undo() if back else self._undo.redo()
-            if asked is not None:
-                self._session.ask(asked)
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 

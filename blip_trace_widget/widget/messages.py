@@ -21,10 +21,10 @@ from blip_trace_widget.widget import documents
 from blip_trace_widget.widget.inputs import Picture
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.widget import TraceWidget
+    from blip_trace_widget.widget.trait_view import TraitView
 
 
-def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> None:
+def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> None:
     """Do what a message asks, once its receipt is said.
 
     Raises:
@@ -35,19 +35,19 @@ def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> 
     _HANDLERS[request["type"]](widget, request, buffers)
 
 
-def _patch(widget: TraceWidget, request: protocol.PatchRequest, _buffers: Any) -> None:
+def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
     widget._change(request=request["id"], selection=request["cells"])
 
 
-def _trace(widget: TraceWidget, request: protocol.TraceRequest, _buffers: Any) -> None:
+def _trace(widget: TraitView, request: protocol.TraceRequest, _buffers: Any) -> None:
     widget._session.trace_all(request["id"])
 
 
-def _stop(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+def _stop(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget._session.stop()
 
 
-def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -> None:
+def _paint(widget: TraitView, request: protocol.PaintRequest, _buffers: Any) -> None:
     overlay_job = widget._session.overlay_job
     with widget._session.lock:
         if request["on"]:
@@ -56,7 +56,7 @@ def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -
             overlay_job.stop()
 
 
-def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: Any) -> None:
+def _confine(widget: TraitView, request: protocol.ConfineRequest, _buffers: Any) -> None:
     mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
     with widget._session.lock:
         for place in documents.marked(widget):
@@ -64,18 +64,18 @@ def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: An
     widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
 
 
-def _attend(widget: TraceWidget, request: protocol.AttendRequest, _buffers: Any) -> None:
+def _attend(widget: TraitView, request: protocol.AttendRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
     with widget._session.lock:
         widget._session.overlay_job.attend(layer, request["id"])
 
 
-def _image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+def _image(widget: TraitView, _request: Any, buffers: Any) -> None:
     content = _picture_in(buffers)
     widget._session.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
 
 
-def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+def _other_image(widget: TraitView, _request: Any, buffers: Any) -> None:
     content = _picture_in(buffers)
 
     def swap_in() -> None:
@@ -86,23 +86,23 @@ def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
     widget._session.later(swap_in, "other picture")
 
 
-def _pin(widget: TraceWidget, request: protocol.PinRequest, _buffers: Any) -> None:
+def _pin(widget: TraitView, request: protocol.PinRequest, _buffers: Any) -> None:
     widget._session.pin(request["on"])
 
 
-def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: Any) -> None:
+def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any) -> None:
     widget.compare(request["on"])
 
 
-def _step(widget: TraceWidget, request: protocol.StepRequest, _buffers: Any) -> None:
+def _step(widget: TraitView, request: protocol.StepRequest, _buffers: Any) -> None:
     widget._step(back=request["back"])
 
 
-def _look(widget: TraceWidget, request: protocol.LookRequest, _buffers: Any) -> None:
+def _look(widget: TraitView, request: protocol.LookRequest, _buffers: Any) -> None:
     widget._session.look(request["first"], request["last"])
 
 
-def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any) -> None:
+def _export(widget: TraitView, request: protocol.ExportRequest, _buffers: Any) -> None:
     name, generation = request["format"], widget.generation
     file, media = export.FILES[name]
 
@@ -115,7 +115,7 @@ def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any)
     widget._session.later(make)
 
 
-def _called(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+def _called(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget._observers.deliver()
 
 
@@ -125,7 +125,7 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
     return bytes(buffers[0])
 
 
-_HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
+_HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "patch": _patch,
     "trace": _trace,
     "stop": _stop,

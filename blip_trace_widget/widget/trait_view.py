@@ -17,7 +17,7 @@ from anywidget import AnyWidget
 
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.observers import Observers
-from blip_trace_widget.widget.replay import Replay
+from blip_trace_widget.widget.replay import CLOSED, Replay
 from blip_trace_widget.widget.traits import Refused, TraceTraits
 from blip_trace_widget.widget.undo import UndoStack
 
@@ -70,6 +70,57 @@ class TraitView(TraceTraits):
         if proposal["value"] and not self.compared:
             raise Refused("difference: no grid is kept to compare with; compare() keeps the one in view")
         return bool(proposal["value"])
+
+    # --- inputs ------------------------------------------------------------------------------------------------------
+
+    @property
+    def _inputs(self) -> Inputs:
+        """What is asked."""
+        return self._session.inputs
+
+    @property
+    def _closed(self) -> str:  # type: ignore[override]
+        return CLOSED if isinstance(self._session, Replay) else ""
+
+    def _needs_model(self, name: str) -> None:
+        self._needs_open()
+        if self._closed:
+            raise ValueError(f"{name}: {self._closed}")
+
+    def _needs_open(self) -> None:
+        if self._gone:
+            raise RuntimeError(
+                f"this {type(self).__name__} was closed; {self.instead}"
+                if not self._closed
+                else f"this {type(self).__name__} was closed; load what it showed again"
+            )
+
+    def _change(self, request: int = 0, **changes: Any) -> None:
+        """Ask for other inputs, and remember them."""
+        with self._session.lock:
+            try:
+                self._session.change(request, **changes)
+            except Exception:
+                self.show_inputs(self._inputs)  # what was refused does not stay
+                raise
+            # The slider is moved, everything else is set.
+            self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            self._show_steps()
+
+    def _on_input(self, name: str) -> None:
+        self._change(**{name: getattr(self, name)})
+
+    def _on_overlay(self, _change: Any) -> None:
+        self._session.overlay_job.choose(self.overlay, self.square)
+
+    def _positions(self) -> int | None:
+        return self._session.positions(self.block)
+
+    def _step(self, *, back: bool) -> None:
+        with self._session.lock:
+            asked = self._undo.undo() if back else self._undo.redo()
+            if asked is not None:
+                self._session.ask(asked)
 
     # --- observers ---------------------------------------------------------------------------------------------------
 
