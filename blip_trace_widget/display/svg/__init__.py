@@ -74,14 +74,7 @@ def svg(
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
-    one_of("show", show, labels.SHOWS)
-    one_of("axes", axes, labels.AXES)
-    one_of("direction", direction, DIRECTIONS)
-    one_of("theme", theme, THEMES)
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
-        raise TypeError(f"limit: expected a number, got {type(limit).__name__}")
-    if not (math.isfinite(limit) and limit >= 0):
-        raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {limit!r}")
+    _check(show, axes, direction, theme, limit)
     runs, detail, cells = runs or {}, detail or {}, read(grid) if grid else None
     said = _sentence(runs, detail, cells)
     caption = labels.caption(show, direction)
@@ -102,30 +95,59 @@ def svg(
 
     y = 16.0
     if cells is not None:
-        canvas.text(RIGHT, y + 14, heading, font_weight="600")
-        old = _is_old(cells.grid, runs)
-        end = canvas.paragraph(
-            RIGHT, y + 34, [(caption + (", for earlier settings" if old else ""), False)], RIGHT_WIDTH, 12, "muted"
-        )
-        scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
-        metric = runs.get("metric", "probability")
-        heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
-        y = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
-    bars = detail.get("bars") or runs.get("bars") or {}
-    bars = bars if bars.get("words") else {}  # an average has no words
-    if cells is not None and (said or bars):
-        canvas.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
-        y += 12
-    if said:
-        y = canvas.paragraph(RIGHT, y + 14, said, RIGHT_WIDTH) - 6
-    y = _bars(canvas, bars, runs.get("culprit", "noise"), y) if bars else y
-
+        y = _grid(canvas, cells, runs, detail, (heading, caption), (show, direction, axes, limit))
+    y = _answers(canvas, said, runs, detail, y, divided=cells is not None)
     height = math.ceil(max(bottom, y)) + 16
     canvas.root.set("height", str(height))
     canvas.root.set("viewBox", f"0 0 {WIDTH} {height}")
     frame.set("height", str(height - 1))
     divide.set("height", str(height - 2))
     return ET.tostring(canvas.root, encoding="unicode")
+
+
+def _check(show: str, axes: str, direction: str, theme: str, limit: float) -> None:
+    one_of("show", show, labels.SHOWS)
+    one_of("axes", axes, labels.AXES)
+    one_of("direction", direction, DIRECTIONS)
+    one_of("theme", theme, THEMES)
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        raise TypeError(f"limit: expected a number, got {type(limit).__name__}")
+    if not (math.isfinite(limit) and limit >= 0):
+        raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {limit!r}")
+
+
+def _grid(
+    canvas: Canvas,
+    cells: Cells,
+    runs: Payload,
+    detail: Payload,
+    words: tuple[str, str],
+    asked: tuple[str, str, str, float],
+) -> float:
+    """The heatmap under its heading and caption, with its legend; where it ends."""
+    (heading, caption), (show, direction, axes, limit) = words, asked
+    old = _is_old(cells.grid, runs)
+    canvas.text(RIGHT, 30, heading, font_weight="600")
+    caption += ", for earlier settings" if old else ""
+    end = canvas.paragraph(RIGHT, 50, [(caption, False)], RIGHT_WIDTH, 12, "muted")
+    scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
+    metric = runs.get("metric", "probability")
+    heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
+    return heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+
+
+def _answers(
+    canvas: Canvas, said: list[tuple[str, bool]], runs: Payload, detail: Payload, y: float, *, divided: bool
+) -> float:
+    """The sentence and the bars below the grid; where they end."""
+    bars = detail.get("bars") or runs.get("bars") or {}
+    bars = bars if bars.get("words") else {}  # an average has no words
+    if divided and (said or bars):
+        canvas.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
+        y += 12
+    if said:
+        y = canvas.paragraph(RIGHT, y + 14, said, RIGHT_WIDTH) - 6
+    return _bars(canvas, bars, runs.get("culprit", "noise"), y) if bars else y
 
 
 def _is_old(payload: Payload, runs: Payload) -> bool:
