@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,13 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = trace.add_argument
+    for part in (_add_files, _add_model, _add_noise, _add_grids, _add_run):
+        part(trace.add_argument)
+    return whole
+
+
+def _add_files(add: Callable[..., Any]) -> None:
+    """What is asked, and where the results go."""
     add(
         "questions",
         help="a CSV file with the columns image, question (and answer, foil, id, group), or in COCO-QA's "
@@ -87,6 +94,10 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--images", metavar="DIR", help="the folder of the pictures that the file names")
     add("--out", metavar="DIR", required=True, help="the folder for the results; to go on, the one of before")
+
+
+def _add_model(add: Callable[..., Any]) -> None:
+    """Whom."""
     add(
         "--model",
         metavar="ID",
@@ -95,11 +106,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--device", help="where to compute, such as cpu or cuda:0; default the GPU if there is one")
     add("--dtype", choices=DTYPES, default="float32", help="floating point type of the weights (default %(default)s)")
+
+
+def _add_noise(add: Callable[..., Any]) -> None:
+    """What is done to the picture."""
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
     add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
     add("--samples", type=int, default=10, metavar="N", help="noise samples a question (default %(default)d)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default %(default)d)")
+
+
+def _add_grids(add: Callable[..., Any]) -> None:
+    """What is computed."""
     add("--metric", choices=list(METRICS), default="probability", help="how a run is scored (default %(default)s)")
     add(
         "--blocks",
@@ -117,6 +136,10 @@ def parser() -> argparse.ArgumentParser:
         metavar="SITE",
         help=f"sites to trace, of {', '.join(SITES)} (default block_output)",
     )
+
+
+def _add_run(add: Callable[..., Any]) -> None:
+    """Which questions, and who computes."""
     add(
         "--only-correct",
         action="store_true",
@@ -134,7 +157,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="ADDRESS",
         help="address of a dask scheduler whose workers are to compute, such as tcp://10.0.0.1:8786",
     )
-    return whole
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -130,6 +130,9 @@ class Replay:
         picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
         specs = [payloads.spec_of(trace) for trace in traces]
         self.inputs = Inputs.of(self.tracer, picture, spec if spec in specs else specs[0])
+        if self.inputs.other is not None:
+            other = replace(self.inputs.other, shown=self._snapshot.other_picture)
+            self.inputs = replace(self.inputs, other=other)
         self._detail: dict[str, Any] = {}
 
     @property
