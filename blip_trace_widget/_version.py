@@ -1,3 +1,7 @@
-"""The version, which files and workers name."""
+"""The version.
+
+For: files and workers, which name it.
+Ends: at a text.
+"""
 
 __version__ = "0.1.0"

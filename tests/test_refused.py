@@ -1,6 +1,7 @@
 """What cannot be computed is taken back, all of it and nothing else: screen and tracer agree once `wait` returns."""
 
 import contextlib
+import threading
 import time
 
 import numpy as np
@@ -151,3 +152,16 @@ def test_whatever_fails_and_when_screen_and_tracer_agree(demo, example, short_cu
     widget.wait(60)
     says_what_is_computed(widget)
     widget.close()
+
+
+def test_what_is_being_set_is_not_overwritten_by_what_is_shown_meanwhile(widget):
+    """Between a trait's new value and the notice of it another thread may show inputs that do not know it yet."""
+    with widget._session.lock:
+        setting = threading.Thread(target=setattr, args=(widget, "noise", 3.0))
+        setting.start()
+        while widget.noise != 3.0:
+            time.sleep(0.001)
+        widget._session.change(window=2)
+    setting.join(10)
+    widget.wait(30)
+    assert (widget.noise, widget.window, widget.tracer.corruption.factor) == (3.0, 2, 3.0)

@@ -8,7 +8,7 @@ Ends: at traits and messages. What an input asks for is `blip_trace_widget.widge
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ class TraitView(TraceTraits):
 
     _session: Session | Replay
     _undo: UndoStack[Inputs]
+    #: The inputs that the traits say, but for what somebody is setting just now.
+    _mirrored: Inputs | None = None
     #: What is said of a user's function that failed.
     _blamed = ""
     #: Whether it was closed.
@@ -100,9 +102,8 @@ class TraitView(TraceTraits):
         with self._session.lock:
             try:
                 self._session.change(request, **changes)
-            except Exception:
-                self.show_inputs(self._inputs)  # what was refused does not stay
-                raise
+            finally:  # what was refused, or came out as something else, does not stay
+                self._mirror(self._inputs, again=changes)
             # The slider is moved, everything else is set.
             self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
             self._show_steps()
@@ -189,13 +190,25 @@ class TraitView(TraceTraits):
                 self.set_trait(name, value)
 
     def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
-        """Let the traits say what is asked."""
-        other = b"" if inputs.other is None else inputs.other.jpeg
+        """Let the traits say what is asked; `mended` where some of what was asked was refused."""
         with self.together():
-            self.show_traits(other_picture=other, **inputs.traits)
+            self._mirror(inputs)
             if mended:
                 self._undo.mend(inputs)
             self._show_steps()
+
+    def _mirror(self, inputs: Inputs, again: Collection[str] = ()) -> None:
+        """Set the traits in which inputs differ from those shown before, and some again.
+
+        No others: a trait that somebody is setting just now, and of which nobody was told yet, is left alone.
+        """
+        before, self._mirrored = self._mirrored, inputs
+        with self.together():
+            if before is None or before.other is not inputs.other:
+                self.show_traits(other_picture=b"" if inputs.other is None else inputs.other.jpeg)
+            for name, value in inputs.traits.items():
+                if before is None or name in again or before.traits[name] != value:
+                    self.show_traits(**{name: value})
 
     def _show_steps(self) -> None:
         self.show_traits(steps={"undo": self._undo.can_undo, "redo": self._undo.can_redo})
