@@ -366,6 +366,22 @@ def test_a_bad_message_is_told_and_nothing_changes(widget, content, buffers, tex
     assert widget.runs == runs
 
 
+def test_a_greeting_is_heard_and_nothing_more(widget):
+    take(widget, {"type": "hello", "id": 5, "version": protocol.PROTOCOL_VERSION})
+    widget.wait(30)
+    assert [content["id"] for content, _ in widget.comm.events("taken")] == [5]
+    assert widget.error == ""
+
+
+def test_a_patch_of_nothing_lets_the_selection_go_and_is_answered(widget):
+    take(widget, {"type": "patch", "id": 1, "cells": [[5, 5]]})
+    widget.wait(30)
+    take(widget, {"type": "patch", "id": 2, "cells": []})
+    widget.wait(30)
+    assert (widget.selection, widget.detail, widget.error) == ([], {}, "")
+    assert [content["id"] for content, _ in widget.comm.events("done")] == [1, 2]
+
+
 def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monkeypatch):
     def boom(*_):
         raise RuntimeError("boom")

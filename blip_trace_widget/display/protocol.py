@@ -45,7 +45,13 @@ DIFFERENCE_FIELDS = (
 Format: typing.TypeAlias = Literal["svg", "csv", "json", "picture", "other", "python", "cells"]
 FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
+#: The most cells of one `PatchRequest`.
 MAX_CELLS = 4096
+#: The most samples of noise that can be asked for.
+MAX_SAMPLES = 200
+#: The noise factor at which the slider ends, and the curve behind it.
+MAX_NOISE = 10
+#: Bytes of the largest picture file.
 MAX_IMAGE_BYTES = 32 * 2**20
 
 
@@ -295,7 +301,7 @@ class HelloRequest(TypedDict):
 
 
 class PatchRequest(TypedDict):
-    """Patch these states of the grid in view, all in one run."""
+    """Select these states of the grid in view and patch them, all in one run; none: nothing is selected."""
 
     type: Literal["patch"]
     id: int
@@ -525,8 +531,8 @@ def parse_request(content: object) -> Request:
     for name, annotation in fields.items():
         if not fits(content[name], annotation):
             raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
-    if kind == "patch" and not 1 <= len(content["cells"]) <= MAX_CELLS:
-        raise ValueError(f"message 'patch': between 1 and {MAX_CELLS} cells, got {len(content['cells'])}")
+    if kind == "patch" and len(content["cells"]) > MAX_CELLS:
+        raise ValueError(f"message 'patch': at most {MAX_CELLS} cells, got {len(content['cells'])}")
     if kind == "hello" and content["version"] != PROTOCOL_VERSION:
         raise ValueError(
             f"The widget's front end speaks protocol {content['version']}, the kernel {PROTOCOL_VERSION}: "
@@ -536,6 +542,9 @@ def parse_request(content: object) -> Request:
 
 
 # --- the same in TypeScript ----------------------------------------------------------------------------------------
+
+#: Constants that both sides know.
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 
@@ -563,7 +572,7 @@ def to_typescript() -> str:
         "// Generated from blip_trace_widget/display/protocol.py "
         "by `python -m blip_trace_widget.display.protocol`. Do not edit.",
         "",
-        f"export const PROTOCOL_VERSION = {PROTOCOL_VERSION};",
+        *(f"export const {name} = {globals()[name]};" for name in _NUMBERS),
     ]
     for named, fields in (("CELL_FIELDS", CELL_FIELDS), ("DIFFERENCE_FIELDS", DIFFERENCE_FIELDS)):
         lines += [f"export const {named} = [", *(f'\t"{name}",' for name in fields), "] as const;"]

@@ -68,6 +68,7 @@ class CellsJob:
             self._answer(older, stopped=True)
         if not chosen:
             self._stage.show_patched(None)
+            self._answer(chosen, stopped=False)
         elif self._stage.is_settled:
             self._patch(chosen)
 

@@ -32,7 +32,11 @@ def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> 
     """
     request: Any = protocol.parse_request(content)
     widget.say({"type": "taken", "id": request["id"], "generation": widget.generation})
-    _HANDLERS[request["type"]](widget, request, buffers)
+    HANDLERS[request["type"]](widget, request, buffers)
+
+
+def _hello(_widget: TraceWidget, _request: protocol.HelloRequest, _buffers: Any) -> None:
+    """Its receipt says that there is a kernel; its version is checked with its shape."""
 
 
 def _patch(widget: TraceWidget, request: protocol.PatchRequest, _buffers: Any) -> None:
@@ -125,7 +129,9 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
     return bytes(buffers[0])
 
 
-_HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
+#: What does what a message of each type asks.
+HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
+    "hello": _hello,
     "patch": _patch,
     "trace": _trace,
     "stop": _stop,

@@ -1,6 +1,9 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
 export const PROTOCOL_VERSION = 4;
+export const MAX_CELLS = 4096;
+export const MAX_SAMPLES = 200;
+export const MAX_NOISE = 10;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -240,7 +243,7 @@ export interface HelloRequest {
 	version: number;
 }
 
-/** Patch these states of the grid in view, all in one run. */
+/** Select these states of the grid in view and patch them, all in one run; none: nothing is selected. */
 export interface PatchRequest {
 	type: "patch";
 	id: number;

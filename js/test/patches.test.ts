@@ -210,14 +210,15 @@ describe("the picture", () => {
 		await settle();
 		await drag([1, 0], [1, 1]);
 		expect(view.host.traits["patches"]).toEqual([]);
-		expect(view.host.traits["selection"]).toEqual([
+		expect(sent("patch").at(-1)?.["cells"]).toEqual([
 			[1, 5],
 			[1, 6],
 		]);
+		view.host.confirm();
 		view.host.put("selection", [[0, 3]]);
 		await settle();
 		await drag([3, 3], [3, 3]);
-		expect(view.host.traits["selection"]).toEqual([[0, 16]]);
+		expect(sent("patch").at(-1)?.["cells"]).toEqual([[0, 16]]);
 	});
 
 	it("offers to damage only what is marked, or all else, or everything again", async () => {
@@ -279,7 +280,8 @@ describe("the picture", () => {
 		weights[16 + 5] = 0.5;
 		weights[2 * 16 + 5] = 0.25;
 		const told = {
-			...{ type: "attention", id: 1, generation: 3, layer: 2, head: null },
+			...{ type: "attention", id: sent("attend")[0]?.["id"] },
+			...{ generation: 3, layer: 2, head: null },
 			...{ rows: 4, columns: 4 },
 		};
 		view.host.message(told, [unaligned(weights)]);
@@ -314,14 +316,16 @@ describe("the picture", () => {
 		await settle();
 		expect(view.get("sentence").textContent).toContain("layer 1");
 		await drag([1, 2], [1, 2]);
-		expect(view.host.traits["selection"]).toEqual([]);
+		expect(view.host.traits["patches"]).toEqual([[1, 2]]);
+		expect(view.el.querySelector("[aria-selected=true]")).toBeNull();
 		expect(view.get("sentence").textContent).toBe(
 			"Restoring patch 1,2 of the picture …",
 		);
 		view.cell(1, 1).click();
 		await settle();
-		expect(view.host.traits["patches"]).toEqual([]);
+		expect(view.el.querySelector(".bt-marked")?.getAttribute("d")).toBe("");
 		expect(view.get("sentence").textContent).toContain("layer 1");
+		expect([view.host.saves, sent("patch").length]).toEqual([1, 1]);
 	});
 
 	it("shows no map of another overlay", async () => {

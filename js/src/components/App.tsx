@@ -1,24 +1,16 @@
 // The whole figure: joins the state to the parts, which know nothing of where it comes from.
 
-import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { signal } from "@preact/signals-core";
 import { useState } from "preact/hooks";
 import { OWN } from "../keys";
-import type { Model } from "../model";
-import type { Theme } from "../palette";
 import { fileIn, readPicture } from "../picture";
-import type { Session } from "../session";
+import type { Shown } from "../view";
 import { Asked } from "./Asked";
 import { Header } from "./Header";
 import { More } from "./More";
 import { Traced } from "./Traced";
 
-interface Props {
-	model: Model;
-	session: Session;
-	theme: ReadonlySignal<Theme>;
-}
-
-export function App({ model, session, theme }: Props) {
+export function App({ model, session, exports, theme }: Shown) {
 	const [more] = useState(() => signal(false));
 
 	async function choosePicture(
@@ -59,6 +51,7 @@ export function App({ model, session, theme }: Props) {
 					<Header
 						model={model}
 						session={session}
+						exports={exports}
 						theme={theme.value}
 						more={more}
 					/>
@@ -72,7 +65,12 @@ export function App({ model, session, theme }: Props) {
 							onOtherPicture={(file) => choosePicture(file, "other_image")}
 							onExample={(index) => model.set("example", index)}
 						/>
-						<Traced model={model} session={session} theme={theme.value} />
+						<Traced
+							model={model}
+							session={session}
+							exports={exports}
+							theme={theme.value}
+						/>
 					</div>
 				</>
 			) : (

@@ -1,18 +1,18 @@
 // The picture that is asked about, with all that can be seen and done on it.
 
 import type { ComponentChildren } from "preact";
-import type { Model } from "../model";
 import { type Shade, shadeAt, type Theme } from "../palette";
 import { placesIn, saidOf } from "../patches";
 import type { Session } from "../session";
 import type { CellIndex } from "../traits";
+import type { ViewModel } from "../viewModel";
 import { Overlay } from "./Overlay";
 import { Patches } from "./Patches";
 import { Picture } from "./Picture";
 import { Select } from "./Select";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
 	theme: Theme;
 	foot: ComponentChildren;

@@ -1,13 +1,14 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
-import { signal } from "@preact/signals-core";
+import { batch, signal } from "@preact/signals-core";
 import { useCallback, useMemo, useRef, useState } from "preact/hooks";
 import type { Cell, GridView } from "../cells";
-import type { Model } from "../model";
+import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
 import { useSight } from "../sight";
+import type { ViewModel } from "../viewModel";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
@@ -19,12 +20,13 @@ import { Sentence } from "./Sentence";
 import { type Pointed, Tooltip } from "./Tooltip";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
+	exports: Exports;
 	theme: Theme;
 }
 
-export function Traced({ model, session, theme }: Props) {
+export function Traced({ model, session, exports, theme }: Props) {
 	const [pointed] = useState(() => signal<Pointed | null>(null));
 	const section = useRef<HTMLElement>(null);
 	const show = model.show.value;
@@ -100,13 +102,18 @@ export function Traced({ model, session, theme }: Props) {
 						words={words}
 						selected={model.selected.value}
 						color={color}
-						onSelect={session.select}
+						onSelect={(cells) =>
+							batch(() => {
+								model.drawing.value = null;
+								session.select(cells);
+							})
+						}
 						onDraw={(cells) => {
 							model.drawing.value = cells;
 						}}
 						marginals={marginals}
-						onCopy={() => session.export("cells", theme)}
-						lookers={model.lookers.value}
+						onCopy={() => exports.ask("cells", theme)}
+						lookers={model.attentionToPatch.value}
 						onPoint={(cell, element) => {
 							model.pointedCell.value = cell;
 							pointed.value =
