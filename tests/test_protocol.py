@@ -25,8 +25,12 @@ GOOD = [
     {"type": "other_image", "id": 6},
     {"type": "pin", "id": 7, "on": True},
     {"type": "compare", "id": 11, "on": True},
-    {"type": "step", "id": 8, "back": False},
-    {"type": "look", "id": 9, "first": 0, "last": 20},
+    {"type": "undo", "id": 8},
+    {"type": "redo", "id": 12},
+    {"type": "fill_overlay", "id": 13, "on": False},
+    {"type": "set_region", "id": 14, "to": "others"},
+    {"type": "attention", "id": 15, "layer": 3},
+    {"type": "visible_range", "id": 9, "first": 0, "last": 20},
     {"type": "export", "id": 10, "format": "csv", "theme": "dark"},
 ]
 

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 #: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
@@ -322,10 +322,10 @@ class StopRequest(TypedDict):
     id: int
 
 
-class PaintRequest(TypedDict):
+class FillOverlayRequest(TypedDict):
     """Fill what is left of the map over the picture, or stop filling it."""
 
-    type: Literal["paint"]
+    type: Literal["fill_overlay"]
     id: int
     on: bool
 
@@ -360,35 +360,41 @@ class CompareRequest(TypedDict):
     on: bool
 
 
-class StepRequest(TypedDict):
-    """Take back what was asked last, or ask it again."""
+class UndoRequest(TypedDict):
+    """Take back what was asked last."""
 
-    type: Literal["step"]
+    type: Literal["undo"]
     id: int
-    back: bool
 
 
-class LookRequest(TypedDict):
-    """Which positions are in sight, first and last: they are computed first."""
+class RedoRequest(TypedDict):
+    """Ask again what was taken back."""
 
-    type: Literal["look"]
+    type: Literal["redo"]
+    id: int
+
+
+class VisibleRangeRequest(TypedDict):
+    """Which positions of the grid are visible, first and last: they are computed first."""
+
+    type: Literal["visible_range"]
     id: int
     first: int
     last: int
 
 
-class ConfineRequest(TypedDict):
+class SetRegionRequest(TypedDict):
     """Damage the picture only in the patches that are marked, only in the others, or everywhere."""
 
-    type: Literal["confine"]
+    type: Literal["set_region"]
     id: int
     to: Literal["marked", "others", "all"]
 
 
-class AttendRequest(TypedDict):
-    """Say where the question's tokens look in a layer."""
+class AttentionRequest(TypedDict):
+    """Say where the question's tokens attend to in a layer."""
 
-    type: Literal["attend"]
+    type: Literal["attention"]
     id: int
     layer: int
 
@@ -414,15 +420,16 @@ Request = (
     | PatchRequest
     | TraceRequest
     | StopRequest
-    | PaintRequest
+    | FillOverlayRequest
     | ImageRequest
     | OtherImageRequest
     | PinRequest
     | CompareRequest
-    | StepRequest
-    | LookRequest
-    | ConfineRequest
-    | AttendRequest
+    | UndoRequest
+    | RedoRequest
+    | VisibleRangeRequest
+    | SetRegionRequest
+    | AttentionRequest
     | ExportRequest
     | CalledRequest
 )
@@ -446,7 +453,7 @@ class CellsEvent(TypedDict):
 
 
 class AttentionEvent(TypedDict):
-    """Where the question's tokens look in a layer; the message's buffer is float32 (tokens, rows, columns)."""
+    """Where the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns)."""
 
     type: Literal["attention"]
     id: int
@@ -567,10 +574,10 @@ def _typescript(annotation: Any) -> str:
 
 def to_typescript() -> str:
     """The text of ``js/src/protocol.ts``."""
+    source = "blip_trace_widget/display/protocol.py"
     shapes = [value for value in globals().values() if typing.is_typeddict(value)]
     lines = [
-        "// Generated from blip_trace_widget/display/protocol.py "
-        "by `python -m blip_trace_widget.display.protocol`. Do not edit.",
+        f"// Generated from {source} by `python -m blip_trace_widget.display.protocol`. Do not edit.",
         "",
         *(f"export const {name} = {globals()[name]};" for name in _NUMBERS),
     ]

@@ -51,7 +51,7 @@ def _stop(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
     widget._conductor.stop()
 
 
-def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -> None:
+def _fill_overlay(widget: TraceWidget, request: protocol.FillOverlayRequest, _buffers: Any) -> None:
     painter = widget._conductor.painter
     with widget._conductor.lock:
         if request["on"]:
@@ -60,7 +60,7 @@ def _paint(widget: TraceWidget, request: protocol.PaintRequest, _buffers: Any) -
             painter.stop()
 
 
-def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: Any) -> None:
+def _set_region(widget: TraceWidget, request: protocol.SetRegionRequest, _buffers: Any) -> None:
     mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
     with widget._conductor.lock:
         for place in documents.marked(widget):
@@ -68,7 +68,7 @@ def _confine(widget: TraceWidget, request: protocol.ConfineRequest, _buffers: An
     widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
 
 
-def _attend(widget: TraceWidget, request: protocol.AttendRequest, _buffers: Any) -> None:
+def _attention(widget: TraceWidget, request: protocol.AttentionRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
     with widget._conductor.lock:
         widget._conductor.painter.attend(layer, request["id"])
@@ -98,11 +98,15 @@ def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: An
     widget.compare(request["on"])
 
 
-def _step(widget: TraceWidget, request: protocol.StepRequest, _buffers: Any) -> None:
-    widget._step(back=request["back"])
+def _undo(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+    widget.undo()
 
 
-def _look(widget: TraceWidget, request: protocol.LookRequest, _buffers: Any) -> None:
+def _redo(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+    widget.redo()
+
+
+def _visible_range(widget: TraceWidget, request: protocol.VisibleRangeRequest, _buffers: Any) -> None:
     widget._conductor.look(request["first"], request["last"])
 
 
@@ -135,15 +139,16 @@ HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
     "patch": _patch,
     "trace": _trace,
     "stop": _stop,
-    "paint": _paint,
-    "confine": _confine,
-    "attend": _attend,
+    "fill_overlay": _fill_overlay,
+    "set_region": _set_region,
+    "attention": _attention,
     "image": _image,
     "other_image": _other_image,
     "pin": _pin,
     "compare": _compare,
-    "step": _step,
-    "look": _look,
+    "undo": _undo,
+    "redo": _redo,
+    "visible_range": _visible_range,
     "export": _export,
     "called": _called,
 }

@@ -139,7 +139,7 @@ export function createViewModel(session: Session): ViewModel {
 
 	let asked: number | null = null;
 	const ask = pacer((layer: number) => {
-		asked = session.send({ type: "attend", layer } as never);
+		asked = session.send({ type: "attention", layer });
 	}, INTERVAL);
 	const disposers = [
 		session.listen({

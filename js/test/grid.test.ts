@@ -548,7 +548,7 @@ describe("scrolling", () => {
 	};
 
 	it.each(TURNED)(
-		"tells which positions are in sight, with %s as rows",
+		"tells which positions are visible, with %s as rows",
 		async (axes) => {
 			host().put("axes", axes);
 			await settle();
@@ -557,7 +557,7 @@ describe("scrolling", () => {
 			await scroll({ ...down, ...across });
 			expect(host().sent).toHaveLength(2);
 			expect(last()).toMatchObject({
-				type: "look",
+				type: "visible_range",
 				...(axes === "tokens" ? { first: 1, last: 2 } : { first: 2, last: 3 }),
 			});
 		},

@@ -34,12 +34,12 @@ export function Header({ model, session, exports, theme, more }: Props) {
 	const words = model.words.value;
 	// A recording has a kernel that can export it.
 	const offline = model.offline.value ? model.closed.value : "";
-	const step = (back: boolean, label: "undo" | "redo", sign: string) => (
+	const step = (type: "undo" | "redo", sign: string) => (
 		<IconButton
-			label={label}
+			label={type}
 			sign={sign}
-			possible={model.steps.value[label]}
-			onClick={() => session.send({ type: "step", back })}
+			possible={model.steps.value[type]}
+			onClick={() => session.send({ type })}
 		/>
 	);
 	return (
@@ -76,8 +76,8 @@ export function Header({ model, session, exports, theme, more }: Props) {
 			</span>
 			<span class="bt-actions">
 				<Asking closed={offline}>
-					{step(true, "undo", "↶")}
-					{step(false, "redo", "↷")}
+					{step("undo", "↶")}
+					{step("redo", "↷")}
 				</Asking>
 				<button
 					type="button"

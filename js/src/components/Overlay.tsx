@@ -79,8 +79,8 @@ export function Overlay({ model, session, ends }: Props) {
 						<button
 							type="button"
 							class="bt-chip"
-							data-testid="paint"
-							onClick={() => session.send({ type: "paint", on: !left })}
+							data-testid="fill-overlay"
+							onClick={() => session.send({ type: "fill_overlay", on: !left })}
 						>
 							{left ? "Stop" : "Go on"}
 						</button>

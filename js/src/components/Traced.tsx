@@ -7,8 +7,8 @@ import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
-import { useSight } from "../sight";
 import type { ViewModel } from "../viewModel";
+import { useVisibleRange } from "../visibleRange";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
@@ -53,8 +53,10 @@ export function Traced({ model, session, exports, theme }: Props) {
 	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
-	const sight = useSight(view, `${model.selected.value}`, (first, last) =>
-		session.send({ type: "look", first, last }),
+	const visible = useVisibleRange(
+		view,
+		`${model.selected.value}`,
+		(first, last) => session.send({ type: "visible_range", first, last }),
 	);
 	const all = view?.tokens.length ?? 0;
 	const lines = view?.axes === "layers" ? "columns" : "rows";
@@ -70,9 +72,9 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
-					{sight.count < all && (
-						<span data-testid="sight">
-							{` · ${sight.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
+					{visible.count < all && (
+						<span data-testid="visible-range">
+							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
 						</span>
 					)}
 				</p>
@@ -83,7 +85,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 			) : (
 				<div
 					class="bt-scroll"
-					ref={sight.box}
+					ref={visible.box}
 					data-axes={view.axes}
 					style={{
 						"--bt-columns": view.rows[0]?.length ?? 0,
@@ -92,7 +94,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 					onScroll={() => {
 						pointed.value = null;
 						model.pointedCell.value = null;
-						sight.onScroll();
+						visible.onScroll();
 					}}
 				>
 					<Grid
@@ -113,7 +115,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 						}}
 						marginals={marginals}
 						onCopy={() => exports.ask("cells", theme)}
-						lookers={model.attentionToPatch.value}
+						attention={model.attentionToPatch.value}
 						onPoint={(cell, element) => {
 							model.pointedCell.value = cell;
 							pointed.value =
