@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from blip_trace_widget._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
@@ -17,13 +19,13 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
-    from blip_trace_widget.results.results import Trace, load_trace
     from blip_trace_widget.results.run import Effect, Run
+    from blip_trace_widget.results.trace import Trace, load_trace
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
@@ -34,11 +36,10 @@ if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.widget import TraceWidget
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Attention": "tracing.readings",
-    "BlipVqa": "model.model",
+    "BlipVqa": "model.blip",
     "BlockName": "states",
     "CellEffect": "results.effect_grid",
     "Comparison": "dataset.averages",
@@ -65,12 +66,12 @@ _HOMES = {
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
-    "Trace": "results.results",
+    "Trace": "results.trace",
     "TraceWidget": "widget.widget",
     "Tracer": "tracing.tracer",
     "demo_samples": "dataset.samples",
     "examples": "demo",
-    "load_trace": "results.results",
+    "load_trace": "results.trace",
     "read_clevr": "dataset.question_files",
     "read_coco_qa": "dataset.question_files",
     "read_questions": "dataset.question_files",

@@ -13,10 +13,10 @@ from hypothesis import settings
 from node import npm
 from PIL import Image
 from random_models import random_model
-from screen import Screen, conductor_of
+from screen import Screen, session_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
-from blip_trace_widget.widget.curve_line import FACTORS
+from blip_trace_widget.widget.noise_curve_job import FACTORS
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,13 +70,13 @@ def screen():
 @pytest.fixture
 def short_curve(monkeypatch):
     """A noise curve of five factors, not 21: it is drawn behind every widget, and takes longer than what is tested."""
-    monkeypatch.setattr("blip_trace_widget.widget.curve_line.FACTORS", FACTORS[::5])
+    monkeypatch.setattr("blip_trace_widget.widget.noise_curve_job.FACTORS", FACTORS[::5])
 
 
 @pytest.fixture
-def conductor(demo, example, screen, short_curve):
-    """A conductor for that screen, whose two runs are computed."""
-    made = conductor_of(Tracer(demo, example.image, example.question), screen)
+def session(demo, example, screen, short_curve):
+    """A session for that screen, whose two runs are computed."""
+    made = session_of(Tracer(demo, example.image, example.question), screen)
     made.begin()
     assert made.wait(30)
     yield made
@@ -89,8 +89,8 @@ def small_chunks(monkeypatch):
     """So little is computed at a time that much can happen between two chunks."""
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    for module in ("cells_job", "head_map", "painter"):
-        monkeypatch.setattr(f"blip_trace_widget.{module}.REPORT_SECONDS", 0.0)
+    for module in ("cells_job", "head_map_job", "overlay_job"):
+        monkeypatch.setattr(f"blip_trace_widget.widget.{module}.REPORT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,14 @@
 
 from contextlib import nullcontext
 
-from blip_trace_widget.results.grid_spec import View
-from blip_trace_widget.widget.conductor import Conductor
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.widget.inputs import Inputs, Picture
+from blip_trace_widget.widget.session import Session
 
 
-def conductor_of(tracer, screen, view=None):
-    """A conductor that computes for a screen."""
-    return Conductor(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or View()))
+def session_of(tracer, screen, view=None):
+    """A session that computes for a screen."""
+    return Session(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()))
 
 
 class Screen:

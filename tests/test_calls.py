@@ -11,7 +11,7 @@ import pytest
 
 from blip_trace_widget import BlipVqa, Tracer, demo_samples, trace_dataset
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model.calls import as_progress, told
+from blip_trace_widget.model.progress import as_progress, told
 from blip_trace_widget.tracing.question import Question
 
 
@@ -145,7 +145,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def patience(monkeypatch):
     def wait(seconds, stream):
-        monkeypatch.setattr("blip_trace_widget.model.calls.PATIENCE", seconds)
+        monkeypatch.setattr("blip_trace_widget.model.progress.PATIENCE", seconds)
         monkeypatch.setattr(sys, "stderr", stream)
 
     return wait

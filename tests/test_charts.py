@@ -11,7 +11,7 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget, charts
-from blip_trace_widget.widget.curve_line import FACTORS
+from blip_trace_widget.widget.noise_curve_job import FACTORS
 
 ENCODER, DECODER = "question_encoder", "answer_decoder"
 
@@ -106,7 +106,7 @@ def test_the_noise_moves_the_handle_and_is_not_rounded_by_it(widget, shown):
 
 
 def test_the_curve_and_where_we_are_on_it(widget, shown, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.curve_line.FACTORS", FACTORS)  # all of them
+    monkeypatch.setattr("blip_trace_widget.widget.noise_curve_job.FACTORS", FACTORS)  # all of them
     widget.samples = 4
     widget.wait(30)
     curve = widget.curve

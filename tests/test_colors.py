@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from blip_trace_widget.display.drawing import colors
+from blip_trace_widget.display import colors
 
 THEMES = ["light", "dark"]
 STEPS = np.linspace(0, 1, 11)

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import GaussianNoise, State, Tracer
-from blip_trace_widget.display import drawing, figure, protocol
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.display.drawing.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
-from blip_trace_widget.display.drawing.sheet import breadth, cut, wrap
+from blip_trace_widget.display import formatting, payloads, protocol, svg
+from blip_trace_widget.display.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
+from blip_trace_widget.display.svg.canvas import breadth, cut, wrap
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import Chosen, View
-from blip_trace_widget.widget.stage import Spelled
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.widget.presenter import Spelled
 
 NS = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>alert('&amp;')</script> & \"]]>\x00\ud800"
@@ -51,13 +50,13 @@ def random_recovery():
 
 
 @pytest.fixture(scope="module")
-def payloads(tracer, example):
+def shown(tracer, example):
     effect = tracer.patch(State("question_encoder", 5, 5))
-    bars = figure.bars_of(*(Spelled(run, tracer.model.token_ids) for run in (tracer.clean, tracer.corrupted, effect)))
+    bars = payloads.bars_of(*(Spelled(run, tracer.model.token_ids) for run in (tracer.clean, tracer.corrupted, effect)))
     return {
-        "runs": figure.runs(tracer.snapshot, 1),
-        "grid": figure.grid(tracer.trace(block="question_encoder"), 1),
-        "detail": figure.detail(tracer.snapshot, effect, Chosen(((5, 5),)), View(), 1, bars),
+        "runs": payloads.runs(tracer.snapshot, 1),
+        "grid": payloads.grid(tracer.trace(block="question_encoder"), 1),
+        "detail": payloads.detail(tracer.snapshot, effect, Selection(((5, 5),)), GridSpec(), 1, bars),
         "question": example.question,
         "picture": jpeg(example.image),
         "settings_line": "multiplicative · 10 samples · seed 0",
@@ -65,9 +64,9 @@ def payloads(tracer, example):
 
 
 @pytest.fixture
-def draw(payloads):
+def draw(shown):
     """The parsed figure of the built-in model, with some payloads or settings changed."""
-    return lambda **changed: ET.fromstring(drawing.svg(**payloads | changed))
+    return lambda **changed: ET.fromstring(svg.svg(**shown | changed))
 
 
 def cells(root):
@@ -93,21 +92,21 @@ def middle(element):
     )
 
 
-def test_the_figure_of_the_built_in_model_shows_what_was_sent(draw, payloads, tracer):
+def test_the_figure_of_the_built_in_model_shows_what_was_sent(draw, shown, tracer):
     root = draw()
     texts = said(root)
     drawn = cells(root)
     assert set(drawn) == set(np.ndindex(6, len(tracer.question_tokens)))
     assert set(tracer.question_tokens) <= set(texts)
     assert tracer.answer in texts
-    assert payloads["question"] in texts
+    assert shown["question"] in texts
     assert "Question encoder · layer output" in texts
-    assert payloads["settings_line"] in texts
-    for word, share in zip(*(payloads["detail"]["bars"][name] for name in ("words", "patched")), strict=True):
+    assert shown["settings_line"] in texts
+    for word, share in zip(*(shown["detail"]["bars"][name] for name in ("words", "patched")), strict=True):
         assert word in texts
-        assert words.percent(share) in texts
-    assert payloads["runs"]["gate"]["text"] in root.find(f"{NS}desc").text
-    assert root.find(f"{NS}title").text == f"Causal trace: {payloads['question']}"
+        assert formatting.percent(share) in texts
+    assert shown["runs"]["gate"]["text"] in root.find(f"{NS}desc").text
+    assert root.find(f"{NS}title").text == f"Causal trace: {shown['question']}"
     trace = tracer.trace(block="question_encoder")
     limit = round_up(np.abs(trace.recovery).max())
     for (layer, position), cell in drawn.items():
@@ -115,8 +114,8 @@ def test_the_figure_of_the_built_in_model_shows_what_was_sent(draw, payloads, tr
     effect = tracer.patch(State("question_encoder", 5, 5))
     told = drawn[5, 5].find(f"{NS}title").text.split("\n")
     assert told[0] == "layer 5 · “circle”"
-    assert f"score {words.percent(effect.score)}" in told
-    assert f"recovery {words.percent(effect.recovery, effect.recovery_stderr)}" in told
+    assert f"score {formatting.percent(effect.score)}" in told
+    assert f"recovery {formatting.percent(effect.recovery, effect.recovery_stderr)}" in told
 
 
 @pytest.mark.parametrize("axes", ["tokens", "layers"])
@@ -195,9 +194,9 @@ def test_significance_that_the_kernel_sent_decides(draw, monkeypatch):
     assert "of what the noise took, not distinguishable from 0." in "".join(said(root))
 
 
-def test_the_selected_cells_are_outlined_if_they_are_of_this_grid(draw, payloads):
+def test_the_selected_cells_are_outlined_if_they_are_of_this_grid(draw, shown):
     def outlined(**changed):
-        root = draw(grid=grid_of(0.3), detail=payloads["detail"] | changed)
+        root = draw(grid=grid_of(0.3), detail=shown["detail"] | changed)
         drawn = {tuple(round(at) for at in middle(cell)): place for place, cell in cells(root).items()}
         outlines = [element for element in root.iter(f"{NS}rect") if element.get("class") == "bt-outline"]
         return [drawn[tuple(round(at) for at in middle(outline))] for outline in outlines]
@@ -222,8 +221,8 @@ def test_the_legend_states_the_limits(draw):
     assert limits(grid=grid_of(0.3, constructed=[(11, 0)]))[1] == "−0.3 … 0.3"
 
 
-def test_a_score_that_rises_with_the_damage_turns_the_scale_round(draw, payloads):
-    rising = payloads["runs"] | {"metric": "kl_divergence", "total_effect": -2.0}
+def test_a_score_that_rises_with_the_damage_turns_the_scale_round(draw, shown):
+    rising = shown["runs"] | {"metric": "kl_divergence", "total_effect": -2.0}
     root = draw(grid=grid_of(-0.5), runs=rising, detail={}, show="indirect_effect")
     assert {cell.get("fill") for cell in cells(root).values()} == {diverging("light", 0.25 / 0.3)}
     assert any("0.3 … −0.3\u2003indirect effect (KL divergence)" in text for text in said(root))
@@ -237,8 +236,8 @@ def test_means_stand_below_and_beside_the_cells(draw):
     titles = {element.text: bar for bar in root.iter(f"{NS}rect") for element in bar.iter(f"{NS}title")}
     means = {text: bar for text, bar in titles.items() if text.startswith("mean of")}
     assert len(means) == LAYERS - 1 + len(TOKENS)
-    beside = means[f"mean of color: {words.plain(-0.4)}"]
-    below = means[f"mean of 7: {words.plain(np.nanmean(recovery[7]))}"]
+    beside = means[f"mean of color: {formatting.plain(-0.4)}"]
+    below = means[f"mean of 7: {formatting.plain(np.nanmean(recovery[7]))}"]
     pixels = [float(beside.get("width")) / 0.4, float(below.get("height")) / abs(np.nanmean(recovery[7]))]
     assert pixels[0] == pytest.approx(pixels[1], rel=0.05)
     drawn = cells(root)
@@ -256,7 +255,7 @@ def test_a_question_cannot_become_markup(draw):
     assert not [element for element in root.iter() if element.tag.lower().endswith("script")]
 
 
-def test_nothing_is_fetched_and_nothing_runs(draw, payloads):
+def test_nothing_is_fetched_and_nothing_runs(draw, shown):
     root = draw()
     assert {element.tag.removeprefix(NS) for element in root.iter()} <= {
         "svg", "title", "desc", "defs", "clipPath", "pattern", "linearGradient", "stop", "g", "rect", "circle", "text",
@@ -270,17 +269,17 @@ def test_nothing_is_fetched_and_nothing_runs(draw, payloads):
                 assert value.startswith("data:image/jpeg;base64,")
             for target in re.findall(r"url\((.*?)\)", value):
                 assert target.removeprefix("#") in names
-    assert "http" not in drawing.svg(**payloads).replace("http://www.w3.org/2000/svg", "")
+    assert "http" not in svg.svg(**shown).replace("http://www.w3.org/2000/svg", "")
 
 
-def test_missing_parts_are_left_out(draw, payloads):
+def test_missing_parts_are_left_out(draw, shown):
     def parts(**changed):
         root = draw(**changed)
         texts = said(root)
         images = list(root.iter(f"{NS}image"))
         return len(cells(root)), "patched" in texts, "with noise" in texts, len(images), "clean" in texts
 
-    count = len(payloads["grid"]["tokens"]) * 6
+    count = len(shown["grid"]["tokens"]) * 6
     assert parts() == (count, True, True, 1, True)
     assert parts(detail={}) == parts(detail=None) == (count, False, True, 1, True)
     assert parts(grid={}) == parts(grid=None) == (0, True, True, 1, True)
@@ -292,10 +291,10 @@ def test_missing_parts_are_left_out(draw, payloads):
     assert len(set(heights)) > 1
 
 
-def test_the_sentence_is_the_front_ends(draw, payloads):
-    detail = payloads["detail"]
+def test_the_sentence_is_the_front_ends(draw, shown):
+    detail = shown["detail"]
 
-    def sentence(runs=payloads["runs"], **changed):
+    def sentence(runs=shown["runs"], **changed):
         root = draw(runs=runs, grid={}, detail=detail | changed)
         [lines] = re.findall(r"((?:Restoring|Damaging) .*?\.) ?(?=clean)", "".join(said(root)))
         assert lines in root.find(f"{NS}desc").text
@@ -314,7 +313,7 @@ def test_the_sentence_is_the_front_ends(draw, payloads):
     known |= {"negligible": True}
     assert sentence(**known).endswith("brings back −20 % ± 4 % of what the noise took, not distinguishable from 0.")
     known |= {"recovery": None, "indirect_effect": 0.47, "negligible": False}
-    closed = payloads["runs"] | {"gate": {"open": False, "text": "too little"}}
+    closed = shown["runs"] | {"gate": {"open": False, "text": "too little"}}
     assert sentence(runs=closed, **known) == (
         "Restoring layer 4 at “color” changes the score by 47 ± 3 points. Recovery is not shown: too little."
     )
@@ -325,8 +324,8 @@ def test_the_sentence_is_the_front_ends(draw, payloads):
     assert sentence(indirect_effect=None) == "Restoring layer 5 at “circle”: the score is not a number."
 
 
-def test_what_belongs_to_earlier_settings_says_so(draw, payloads):
-    root = draw(runs=payloads["runs"] | {"generation": 2})
+def test_what_belongs_to_earlier_settings_says_so(draw, shown):
+    root = draw(runs=shown["runs"] | {"generation": 2})
     assert [group.get("opacity") for group in root.iter(f"{NS}g")] == ["0.35", None]
     assert sum("earlier settings" in text for text in said(root)) == 2
     assert not [text for text in said(draw()) if "earlier settings" in text]
@@ -335,9 +334,9 @@ def test_what_belongs_to_earlier_settings_says_so(draw, payloads):
 def test_a_closed_gate_is_told_in_full(demo, example, draw):
     weak = Tracer(demo, example.image, example.question, corruption=GaussianNoise(factor=0.2))
     root = draw(
-        runs=figure.runs(weak.snapshot, 1), grid=figure.grid(weak.trace(block="question_encoder"), 1), detail={}
+        runs=payloads.runs(weak.snapshot, 1), grid=payloads.grid(weak.trace(block="question_encoder"), 1), detail={}
     )
-    assert figure.runs(weak.snapshot, 1)["gate"]["text"] in "".join(said(root))
+    assert payloads.runs(weak.snapshot, 1)["gate"]["text"] in "".join(said(root))
     assert "not defined" in said(root)
 
 
@@ -371,9 +370,9 @@ def test_a_grid_of_image_tokens_stays_below_4000_pixels(draw):
         ({"grid": grid_of(0.1) | {"layers": 11}}, "grid"),
     ],
 )
-def test_wrong_arguments_are_named(payloads, wrong, message):
+def test_wrong_arguments_are_named(shown, wrong, message):
     with pytest.raises((ValueError, TypeError), match=f"^{message}: "):
-        drawing.svg(**payloads | wrong)
+        svg.svg(**shown | wrong)
 
 
 # Computed with node from js/src/colormap.ts, scale.ts and format.ts.
@@ -427,22 +426,22 @@ def test_limits_are_the_front_ends():
 
 
 def test_numbers_are_the_front_ends():
-    assert words.percent(0.5832, 0.0413) == "58 % ± 4 %"
-    assert words.percent(0.5832, 0.00096) == "58.3 % ± 0.1 %"
-    assert words.percent(0.5832, 1e-7) == "58.32 %"
-    assert words.percent(0.125, 0.02) == "13 % ± 2 %"
-    assert words.percent(0.004) == "0.4 %"
-    assert words.percent(-0.00001) == "0.0 %"
-    assert words.percent(None) == words.plain(np.nan) == "–"
-    assert words.plain(-0.474, 0.031) == "−0.47 ± 0.03"
-    assert words.plain(2.5, 1) == "3 ± 1"
-    assert words.plain(12.5, 9.5) == "13 ± 10"
-    assert words.score("log_probability", -2.3456) == "−2.35"
-    assert words.points("probability", -0.004, 0.0002) == "−0.40 ± 0.02 points"
-    assert words.points("logit_difference", 1.5, 0.2) == "1.5 ± 0.2"
-    assert [words.limit(value) for value in (-0.6, 1, 0.0015, -40, 0)] == ["−0.6", "1", "0.0015", "−40", "0"]
-    assert words.token_name(["a", "b", "a"], 2) == "“a” (token 2)"
-    assert [words.layers_name(layer, 3, 6) for layer in (0, 3, 5)] == ["layers 0–1", "layers 2–4", "layers 4–5"]
+    assert formatting.percent(0.5832, 0.0413) == "58 % ± 4 %"
+    assert formatting.percent(0.5832, 0.00096) == "58.3 % ± 0.1 %"
+    assert formatting.percent(0.5832, 1e-7) == "58.32 %"
+    assert formatting.percent(0.125, 0.02) == "13 % ± 2 %"
+    assert formatting.percent(0.004) == "0.4 %"
+    assert formatting.percent(-0.00001) == "0.0 %"
+    assert formatting.percent(None) == formatting.plain(np.nan) == "–"
+    assert formatting.plain(-0.474, 0.031) == "−0.47 ± 0.03"
+    assert formatting.plain(2.5, 1) == "3 ± 1"
+    assert formatting.plain(12.5, 9.5) == "13 ± 10"
+    assert formatting.score("log_probability", -2.3456) == "−2.35"
+    assert formatting.points("probability", -0.004, 0.0002) == "−0.40 ± 0.02 points"
+    assert formatting.points("logit_difference", 1.5, 0.2) == "1.5 ± 0.2"
+    assert [formatting.limit(value) for value in (-0.6, 1, 0.0015, -40, 0)] == ["−0.6", "1", "0.0015", "−40", "0"]
+    assert formatting.token_name(["a", "b", "a"], 2) == "“a” (token 2)"
+    assert [formatting.layers_name(layer, 3, 6) for layer in (0, 3, 5)] == ["layers 0–1", "layers 2–4", "layers 4–5"]
 
 
 @pytest.mark.parametrize(
@@ -459,11 +458,11 @@ def test_numbers_are_the_front_ends():
     ],
 )
 def test_time_is_counted_in_what_a_person_would(seconds, left):
-    assert words.seconds_left(seconds) == left
+    assert formatting.seconds_left(seconds) == left
 
 
-def test_an_empty_answer_is_said_in_words(draw, payloads):
-    runs = payloads["runs"] | {"corrupted": payloads["runs"]["corrupted"] | {"answer": ""}}
+def test_an_empty_answer_is_said_in_words(draw, shown):
+    runs = shown["runs"] | {"corrupted": shown["runs"]["corrupted"] | {"answer": ""}}
     assert "none: it says nothing" in "".join(draw(runs=runs).itertext())
 
 

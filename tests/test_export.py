@@ -19,7 +19,7 @@ from blip_trace_widget import (
     examples,
 )
 from blip_trace_widget.display import export
-from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.tracing.grid import as_trace, grid_cells
 from blip_trace_widget.widget import code
 
@@ -37,12 +37,12 @@ REGION = np.eye(8, dtype=bool)
 @pytest.mark.parametrize(
     ("corruption", "view", "keywords"),
     [
-        (GaussianNoise(3.7, "additive", 4, 11, REGION), View(), {}),
-        (GaussianNoise(2.0, samples=3, at="patch_embeddings"), View("image_encoder", "mlp"), {"answer": "red"}),
-        (ImageSwap(examples()[3].image), View("question_encoder", "cross_attention", 1, "disrupt", 2), {}),
-        (ImageSwap(Image.new("RGB", (31, 47), "teal"), REGION), View("answer_decoder"), {}),
-        (QuestionSwap("what color is the square?"), View(window=3), {"metric": "logit_difference", "foil": "blue"}),
-        (MeanAblation("zero"), View("answer_decoder", "self_attention", 0), {"metric": "kl_divergence"}),
+        (GaussianNoise(3.7, "additive", 4, 11, REGION), GridSpec(), {}),
+        (GaussianNoise(2.0, samples=3, at="patch_embeddings"), GridSpec("image_encoder", "mlp"), {"answer": "red"}),
+        (ImageSwap(examples()[3].image), GridSpec("question_encoder", "cross_attention", 1, "disrupt", 2), {}),
+        (ImageSwap(Image.new("RGB", (31, 47), "teal"), REGION), GridSpec("answer_decoder"), {}),
+        (QuestionSwap("what color is the square?"), GridSpec(window=3), {"metric": "logit_difference", "foil": "blue"}),
+        (MeanAblation("zero"), GridSpec("answer_decoder", "self_attention", 0), {"metric": "kl_divergence"}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -52,7 +52,7 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     cells = [(0, 0), (2, min(3, positions - 1))]
     if isinstance(corruption, ImageSwap):
         (tmp_path / export.OTHER).write_bytes(export.picture(corruption.image))
-    made = run(code.python(tracer, view, Chosen(tuple(cells))), tmp_path, monkeypatch)
+    made = run(code.python(tracer, view, Selection(tuple(cells))), tmp_path, monkeypatch)
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
         np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
@@ -63,7 +63,7 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
 
 def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path, monkeypatch):
     tracer = Tracer(demo, picture, 'what "color" is it?')
-    text = code.python(tracer, View())
+    text = code.python(tracer, GridSpec())
     assert "# picture.png is saved" in text
     (tmp_path / export.PICTURE).write_bytes(export.picture(tracer.image))
     made = run(text, tmp_path, monkeypatch)
@@ -80,10 +80,10 @@ def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path
 
 def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch):
     other = BlipVqa(demo.hf, demo.processor, name="mine")
-    assert "model = BlipVqa(...)  # mine" in code.python(Tracer(other, example.image, example.question), View())
+    assert "model = BlipVqa(...)  # mine" in code.python(Tracer(other, example.image, example.question), GridSpec())
     other.source = "Salesforce/blip-vqa-base"
     monkeypatch.setattr(demo.hf.config, "_commit_hash", "abc123", raising=False)
-    text = code.python(Tracer(other, example.image, example.question), View())
+    text = code.python(Tracer(other, example.image, example.question), GridSpec())
     assert 'model = BlipVqa.from_pretrained("Salesforce/blip-vqa-base", revision="abc123")' in text
     monkeypatch.setattr(type(other), "dtype", property(lambda _: "torch.bfloat16"))
     tracer = Tracer(other, example.image, example.question)
@@ -121,8 +121,8 @@ def test_code_with_a_region_patches_and_a_map_gives_them_again(demo, example, tm
     region[3] = region[4] = True
     given = (examples()[1].image,) if kind is ImageSwap else ()
     tracer = Tracer(demo, example.image, example.question, corruption=kind(*given, region=region))
-    chosen = Chosen(patches=((0, 0), (3, 4), (3, 5), (7, 7)))
-    made = run(code.python(tracer, View(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
+    chosen = Selection(patches=((0, 0), (3, 4), (3, 5), (7, 7)))
+    made = run(code.python(tracer, GridSpec(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
     assert made["tracer"].corruption == tracer.corruption
     tokens = [1 + 8 * row + column for row, column in chosen.patches]
     assert made["effect"].image_tokens == tuple(tokens)

@@ -12,7 +12,7 @@ from test_forward import EXAMPLES, assert_close, hooked, problems
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
 from blip_trace_widget.model.block import Cancelled
-from blip_trace_widget.model.blocks import ImageBlock, TextBlock
+from blip_trace_widget.model.layers import ImageBlock, TextBlock
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.runs import Runner

@@ -136,13 +136,13 @@ def test_a_damaged_old_file_is_refused_or_read_and_never_more(tmp_path_factory, 
 )
 def test_json_of_an_old_file_that_does_not_fit_is_refused(tmp_path, place, to):
     with safe_open(FILES / "recording.safetensors", framework="numpy") as file:
-        told = json.loads(file.metadata()["blip_trace_widget.results.recording"])
+        told = json.loads(file.metadata()["blip_trace_widget.recording"])
     at = told
     for key in place[:-1]:
         at = at[key]
     at[place[-1]] = to
     arrays = load_file(FILES / "recording.safetensors")
-    save_file(arrays, tmp_path / "bad", metadata={"blip_trace_widget.results.recording": json.dumps(told)})
+    save_file(arrays, tmp_path / "bad", metadata={"blip_trace_widget.recording": json.dumps(told)})
     with pytest.raises(ValueError, match=r"damaged or no saved|it lacks"):
         recording.load(tmp_path / "bad")
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from blip_trace_widget import GaussianNoise, TraceWidget
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.pictures import SHOWN_SIDE
 from blip_trace_widget.widget import documents
 
@@ -47,7 +47,7 @@ def test_a_page_holds_all_that_is_computed_and_is_small(widget, tracer, tmp_path
     (scene,) = held["scenes"]
     assert scene["runs"]["corrupted"]["score"] == pytest.approx(tracer.corrupted.score)
     for grid in scene["grids"]:
-        exact = figure.cell_values(tracer.trace(grid["block"], grid["site"]))
+        exact = payloads.cell_values(tracer.trace(grid["block"], grid["site"]))
         np.testing.assert_allclose(floats(grid), exact.ravel(), rtol=1e-5, atol=1e-6)
     assert {grid["block"] for grid in scene["grids"]} == {"answer_decoder", "question_encoder"}
 
@@ -208,12 +208,12 @@ def test_large_grids_are_kept_only_where_there_is_room(tracer):
 
     small, other = of(12, 9, "mlp"), of(12, 9, "self_attention")
     base = of(12, 577, "block_output")  # the image encoder of BLIP base
-    view = figure.view_of
-    assert [grid["site"] for grid in figure.other_grids([base, other, small], view(small), 3)] == ["self_attention"]
-    assert figure.other_grids([small, other, base], view(base), 3) == []
+    view = payloads.spec_of
+    assert [grid["site"] for grid in payloads.other_grids([base, other, small], view(small), 3)] == ["self_attention"]
+    assert payloads.other_grids([small, other, base], view(base), 3) == []
     shown = TraceWidget(photo(600), tracer.question, model=tracer.model)
     shown.wait(60)
-    shown.show_traits(grid=figure.grid(base, 0))
+    shown.show_traits(grid=payloads.grid(base, 0))
     size = saved_bytes(shown)
     shown.close()
     assert size < 400_000

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip_trace_widget.display.drawing import pane
-from blip_trace_widget.display.drawing.colors import diverging
-from blip_trace_widget.display.drawing.pane import Marks
-from blip_trace_widget.display.drawing.sheet import Sheet
+from blip_trace_widget.display.colors import diverging
+from blip_trace_widget.display.svg import pane
+from blip_trace_widget.display.svg.canvas import Canvas
+from blip_trace_widget.display.svg.pane import Marks
 
 VALUES = np.array([[0.4, -0.1], [np.nan, 0.02]])
 MAP = {
@@ -27,9 +27,9 @@ def drawn(size, marks):
     """The drawing of a picture of that size in a box of 120 at (10, 20)."""
     file = io.BytesIO()
     Image.new("RGB", size, "teal").save(file, "JPEG")
-    sheet = Sheet("light", 200)
-    pane.draw(sheet, file.getvalue(), 10, 20, 120, marks)
-    return ET.fromstring(ET.tostring(sheet.root))
+    canvas = Canvas("light", 200)
+    pane.draw(canvas, file.getvalue(), 10, 20, 120, marks)
+    return ET.fromstring(ET.tostring(canvas.root))
 
 
 def found(root, tag, fill=None):

@@ -12,7 +12,7 @@ from nbconvert import LatexExporter
 from PIL import Image
 
 from blip_trace_widget import TraceWidget
-from blip_trace_widget.display.drawing import raster
+from blip_trace_widget.display.svg import raster
 from blip_trace_widget.widget import documents
 
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, examples
-from blip_trace_widget.display.figure import asked_of
+from blip_trace_widget.display.payloads import asked_of
 
 REGION = np.zeros((8, 8), dtype=bool)
 REGION[2, 3] = True

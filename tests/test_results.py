@@ -123,7 +123,7 @@ def test_a_file_that_is_no_curve_is_refused(curve, trace, tmp_path):
     def stored(message, metadata, **changed):
         described = {"version": 1, "states": [dataclasses.asdict(state) for state in curve.states], **metadata}
         kept = {name: value for name, value in {**tensors, **changed}.items() if value is not None}
-        save_file(kept, path, metadata={"blip_trace_widget.results.noise_curve": json.dumps(described)})
+        save_file(kept, path, metadata={"blip_trace_widget.noise_curve": json.dumps(described)})
         with pytest.raises(ValueError, match=message):
             NoiseCurve.load(path)
 

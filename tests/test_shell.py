@@ -4,12 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from blip_trace_widget import DatasetTrace, demo_samples
 from blip_trace_widget.__main__ import main
+from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model import checkpoint
 
 FEW = ["--samples", "2", "--blocks", "answer_decoder"]
@@ -106,7 +106,7 @@ def wrong(tmp_path):
     }
     for name, content in tables.items():
         (tmp_path / f"{name}.csv").write_text(content)
-    config = json.loads((Path(checkpoint.__file__).parent / "demo" / "model" / "config.json").read_text())
+    config = json.loads((MODEL_FOLDER / "config.json").read_text())
     models = {
         "nothing": {},
         "other": {"config.json": json.dumps({"model_type": "bert", "architectures": ["BertModel"]})},

@@ -5,7 +5,7 @@ import pytest
 from blip_trace_widget import GaussianNoise, State
 from blip_trace_widget.checks import named
 from blip_trace_widget.choices import NOISE_KINDS
-from blip_trace_widget.display.wording import LABELS
+from blip_trace_widget.display.labels import LABELS
 from blip_trace_widget.states import BLOCKS, SITES, as_states, window_layers, windowed
 from blip_trace_widget.tracing.metrics import METRICS
 

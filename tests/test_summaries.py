@@ -15,7 +15,7 @@ import torch
 import blip_trace_widget as package
 from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, State, Tracer, TraceWidget
 from blip_trace_widget.choices import NOISE_KINDS
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 from blip_trace_widget.tracing.metrics import METRICS
 

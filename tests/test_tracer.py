@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
+from blip_trace_widget.model.blip import BlipVqa as ModelClass
 from blip_trace_widget.model.block import Cancelled
-from blip_trace_widget.model.model import BlipVqa as ModelClass
 
 
 def test_the_contract_of_a_tracer(tracer, example):

@@ -476,7 +476,7 @@ def test_everything_sent_is_plain_json(widget):
 def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
     tracer.trace()
     monkeypatch.setattr(
-        "blip_trace_widget.tracing.image_tokens.ImageTokens.__init__", lambda *_: pytest.fail("embedded again")
+        "blip_trace_widget.tracing.image.ImageTokens.__init__", lambda *_: pytest.fail("embedded again")
     )
     widget = TraceWidget.from_tracer(tracer)
     widget.wait(30)

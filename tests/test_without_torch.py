@@ -20,8 +20,8 @@ DONE = {
     "its average": "DatasetTrace.load(files / 'dataset').mean().to_dataframe()",
     "its average as a trace": "from blip_trace_widget.widget.dataset_average import average; "
     "average(DatasetTrace.load(files / 'dataset'), '', None)[0].export(out / 'average.svg')",
-    "what is played": "from blip_trace_widget.widget.playback import Player; "
-    "Player(recording.load(files / 'recording.safetensors'), None)",
+    "what is played": "from blip_trace_widget.widget.replay import Replay; "
+    "Replay(recording.load(files / 'recording.safetensors'), None)",
     "a widget of it": "TraceWidget.from_trace(files / 'recording.safetensors').export(out / 'figure.svg')",
     "a widget of a data set": "TraceWidget.from_dataset(files / 'dataset').save_html(out / 'page.html')",
     "a click": "widget = TraceWidget.from_trace(files / 'recording.safetensors'); "
@@ -32,11 +32,12 @@ DONE = {
 
 @pytest.mark.parametrize("code", DONE.values(), ids=DONE)
 def test_no_torch_is_imported_for(code, tmp_path):
-    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, TraceWidget, load_trace, recording"
+    names = "DatasetTrace, GaussianNoise, MeanAblation, QuestionSwap, TraceWidget, load_trace"
     lines = [
         "import sys",
         "from pathlib import Path",
         f"from blip_trace_widget import {names}",
+        "from blip_trace_widget.results import recording",
         f"files, out = Path({str(FILES)!r}), Path({str(tmp_path)!r})",
         code,
         f"print(sorted({HEAVY} & set(sys.modules)))",

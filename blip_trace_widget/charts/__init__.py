@@ -67,7 +67,7 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
         self._of: TraceWidget | None = widget
         made = (NoiseChart(widget), ProfileChart(widget), AnswersChart(widget), HeadsChart(widget))
         self.charts: dict[str, Chart] = {chart.name: chart for chart in made}
-        with widget._conductor.lock:
+        with widget._session.lock:
             for chart in made:
                 chart.show()
                 widget._follow(chart.follow, chart.watched)
@@ -92,7 +92,7 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
         if widget is None or "charts" not in self.__dict__:  # closed already, or never quite open
             super().close()
             return
-        with widget._conductor.lock:
+        with widget._session.lock:
             for chart in self.charts.values():
                 widget._unfollow(chart.follow, chart.watched)
             widget._unfollow(self._on_comm, ["comm"])

@@ -14,7 +14,7 @@ import bqplot
 import ipywidgets
 import numpy as np
 
-from blip_trace_widget.display.drawing.colors import round_up
+from blip_trace_widget.display.colors import round_up
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget

@@ -15,8 +15,8 @@ import ipywidgets
 import numpy as np
 
 from blip_trace_widget.charts.chart import Chart, axis, colors, set_together
-from blip_trace_widget.display import wording
-from blip_trace_widget.display.drawing.colors import diverging, fit_scale
+from blip_trace_widget.display import labels
+from blip_trace_widget.display.colors import diverging, fit_scale
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class HeadsChart(Chart):
         """Draw what is computed of the map, or say what is missing."""
         widget, found = self.widget, self.widget.head_map
         done, total = (widget.heads.get(name, 0) for name in ("done", "total"))
-        site, other = wording.label(widget.site), self._site()
+        site, other = labels.label(widget.site), self._site()
         limit, what = 0.0, "recovery"
         if other != widget.site:
-            note = f"The {site} has no single heads.<br>Compute head map turns to the {wording.label(other)}."
+            note = f"The {site} has no single heads.<br>Compute head map turns to the {labels.label(other)}."
         elif found is None:
             note = "Computing the two runs …"
         elif min(found.samples.shape[1:3]) < 2:
@@ -74,7 +74,7 @@ class HeadsChart(Chart):
             note = "" if done else "Not computed for these settings: it takes a grid for each head."
             what = "indirect effect" if found.undefined_because else what
             limit = self._draw(found, what)
-        self._across.label, self._down.label = f"head of {site}", f"layer of the {wording.label(widget.block).lower()}"
+        self._across.label, self._down.label = f"head of {site}", f"layer of the {labels.label(widget.block).lower()}"
         shades = ", ".join(self._color.colors)
         ramp = f'<span style="background: linear-gradient(to right, {shades})">{"&nbsp;" * 16}</span>'
         ends = f": −{limit:g} {ramp} {limit:g}" if limit else ""
@@ -90,8 +90,8 @@ class HeadsChart(Chart):
         falling = bool(found.undefined_because) and found.total_effect < 0  # what lowers such a score restores
         set_together(self._color, min=-limit, max=limit, colors=_arms()[:: -1 if falling else 1])
         layers, heads = map(np.arange, values.shape)
-        chosen = None if self.widget.head is None else [[layer, self.widget.head] for layer in layers]
-        set_together(self.cells, color=values, row=layers, column=heads, selected=chosen)
+        selected = None if self.widget.head is None else [[layer, self.widget.head] for layer in layers]
+        set_together(self.cells, color=values, row=layers, column=heads, selected=selected)
         return limit
 
     def _site(self) -> str:
@@ -101,7 +101,7 @@ class HeadsChart(Chart):
 
     def _on_click(self, _mark: Any, content: Mapping[str, Any]) -> None:
         widget, head = self.widget, int(content["data"]["column"])
-        with widget._conductor.lock:
+        with widget._session.lock:
             if widget.head == head:
                 widget.head = None
                 return
@@ -110,7 +110,7 @@ class HeadsChart(Chart):
             widget.trace_all()
 
     def _on_compute(self, _button: Any) -> None:
-        with self.widget._conductor.lock:
+        with self.widget._session.lock:
             self.widget.site = self._site()
             self.widget.trace_heads()
 

@@ -15,7 +15,7 @@ import bqplot
 import numpy as np
 
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
-from blip_trace_widget.display import wording
+from blip_trace_widget.display import labels
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
@@ -75,7 +75,7 @@ class NoiseChart(Chart):
         if known.size:
             (factors, scores), clean = known.T, curve["clean"] or 0.0
             fit(self._scores, [*scores, clean])
-            self._scores.label = wording.label(widget.metric)
+            self._scores.label = labels.label(widget.metric)
             self.clean.y = [clean, clean]
             set_together(self.curve, x=factors, y=scores)
             set_together(self.point, x=[noise], y=[np.interp(noise, factors, scores)])
@@ -103,7 +103,7 @@ class NoiseChart(Chart):
     def _obey(self, place: float) -> None:
         """Set the noise to where the handle is; while it is held it stays in the hand, then it snaps to the step."""
         noise = round(min(max(float(place), 0.0), NOISE_MAX), NOISE_DECIMALS)
-        with self.widget._conductor.lock:
+        with self.widget._session.lock:
             with self._linking() as ours:
                 if ours:
                     self.widget.noise = noise

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
-from blip_trace_widget.display import wording
-from blip_trace_widget.display.drawing.colors import LEAST_RECOVERY
+from blip_trace_widget.display import labels
+from blip_trace_widget.display.colors import LEAST_RECOVERY
 from blip_trace_widget.results.statistics import TotalEffect, indirect_effects, statistics
 
 if TYPE_CHECKING:
-    from blip_trace_widget.results.results import Trace
+    from blip_trace_widget.results.trace import Trace
     from blip_trace_widget.widget.widget import TraceWidget
 
 #: Blocks, and their colours.
@@ -82,7 +82,7 @@ class ProfileChart(Chart):
         traces = {block: trace for block in PROFILED if (trace := self.widget.trace_of(block)) is not None}
         found = {block: each for block, trace in traces.items() if (each := profile(trace)).layers.size}
         what = "indirect effect" if any(trace.undefined_because for trace in traces.values()) else "recovery"
-        legend = "".join(swatch(color, wording.label(block)) for block, color in PROFILED.items())
+        legend = "".join(swatch(color, labels.label(block)) for block, color in PROFILED.items())
         note = "" if found else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
         self.say(f"Layer profile: mean {what} ± 1 standard error", legend, note)
         ends = []

@@ -38,8 +38,8 @@ from blip_trace_widget.tracing.tracer import Tracer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from blip_trace_widget.model.model import BlipVqa
-    from blip_trace_widget.results.results import Trace
+    from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.trace import Trace
 
 #: Why a sample was skipped: the reasons that are counted.
 UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (

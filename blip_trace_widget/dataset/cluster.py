@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from blip_trace_widget import __version__
+from blip_trace_widget._version import __version__
 from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, Tables, image_name, trace_batch
 from blip_trace_widget.dataset.samples import Sample
 from blip_trace_widget.display.export import picture
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.pictures import as_image, opened
 
 if TYPE_CHECKING:

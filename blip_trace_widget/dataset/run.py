@@ -21,9 +21,9 @@ from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.model.calls import as_progress
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, SiteName
 

@@ -26,8 +26,8 @@ from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.results import version_1
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 For: the widget's Export menu, and export from Python: numbers (CSV, JSON), the selected cells' values, the picture.
 Cost: a table of one grid.
-Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.drawing`, Python is written by `code`.
+Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.svg`, Python is written by `code`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.results.differences import Difference
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 
 #: What the pictures are called that are saved for the code.
 PICTURE, OTHER = "picture.png", "other.png"

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from blip_trace_widget.display import figure
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.display import payloads
 from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
 
 #: Why a page can be asked nothing.
 CLOSED = "a saved page: what is computed can be looked at"
@@ -66,7 +66,7 @@ def page(
     snapshots = {id(trace.snapshot): trace.snapshot for trace in traces if trace.snapshot is not None}
     played = [
         _played(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation, compared)
-        for snapshot in sorted(snapshots.values(), key=figure.noise)
+        for snapshot in sorted(snapshots.values(), key=payloads.noise)
     ]
     here = min(played, key=lambda scene: abs(scene["noise"] - traits["noise"]))
     factors = [str(scene["noise"]) for scene in played]
@@ -97,8 +97,12 @@ def _played(
     compared: Callable[[Sequence[Trace], int], dict[str, Any]],
 ) -> dict[str, Any]:
     """What the traits are at one noise factor."""
-    grids = [figure.grid(trace, generation) for trace in traces]
-    return figure.traits(snapshot, generation) | {"grid": {}, "grids": grids, "compared": compared(traces, generation)}
+    grids = [payloads.grid(trace, generation) for trace in traces]
+    return payloads.traits(snapshot, generation) | {
+        "grid": {},
+        "grids": grids,
+        "compared": compared(traces, generation),
+    }
 
 
 def _as_base64(value: Any) -> dict[str, str]:

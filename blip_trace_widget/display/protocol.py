@@ -23,6 +23,8 @@ from typing import Any, Literal, TypedDict, Union, cast
 from blip_trace_widget.checks import fits
 
 PROTOCOL_VERSION = 5
+#: What writes the front end's copy of this.
+GENERATOR = "blip_trace_widget.display.protocol"
 
 #: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
 #: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
@@ -574,10 +576,9 @@ def _typescript(annotation: Any) -> str:
 
 def to_typescript() -> str:
     """The text of ``js/src/protocol.ts``."""
-    source = "blip_trace_widget/display/protocol.py"
     shapes = [value for value in globals().values() if typing.is_typeddict(value)]
     lines = [
-        f"// Generated from {source} by `python -m blip_trace_widget.display.protocol`. Do not edit.",
+        f"// Generated from blip_trace_widget/display/protocol.py by `python -m {GENERATOR}`. Do not edit.",
         "",
         *(f"export const {name} = {globals()[name]};" for name in _NUMBERS),
     ]

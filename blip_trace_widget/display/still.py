@@ -2,7 +2,7 @@
 
 For: `Trace.export` and `Trace.save_html`.
 Cost: a drawing of one grid; a page has 100 kB of script.
-Ends: at a file. How each part is made is `blip_trace_widget.display.figure`'s, `drawing`'s, `page`'s and `export`'s.
+Ends: at a file. How each part is made is `blip_trace_widget.display.payloads`'s, `drawing`'s, `page`'s and `export`'s.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from importlib.resources import files
 from typing import Any
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.display import drawing, export, figure
-from blip_trace_widget.display.overlay import square_for
+from blip_trace_widget.display import export, payloads, svg
+from blip_trace_widget.display.overlays import square_for
 from blip_trace_widget.display.page import page
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
 
 #: What a widget shows while nothing was clicked, by its traits.
 UNTOUCHED: dict[str, Any] = {
@@ -49,36 +49,36 @@ def write(trace: Trace, path: str | os.PathLike[str], name: str, theme: str) -> 
         ImportError: for PNG and PDF, if the extra ``export`` is not installed.
         OSError: if the file cannot be written.
     """
-    one_of("theme", theme, drawing.THEMES)
+    one_of("theme", theme, svg.THEMES)
     makers: dict[str, Callable[[], str | bytes]] = {
         "csv": lambda: export.csv(trace),
         "json": lambda: export.json_text(trace),
-        "svg": lambda: svg(trace, theme),
-        "png": lambda: export.png(svg(trace, theme)),
-        "pdf": lambda: export.pdf(svg(trace, theme)),
+        "svg": lambda: drawn(trace, theme),
+        "png": lambda: export.png(drawn(trace, theme)),
+        "pdf": lambda: export.pdf(drawn(trace, theme)),
         "html": lambda: html(trace),
     }
     export.write(path, makers[name])
 
 
-def svg(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str:
+def drawn(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str:
     """The figure as SVG.
 
     Raises:
         ValueError: if the trace has no snapshot.
     """
     snapshot = snapshot_of(trace)
-    runs = figure.runs(snapshot, 0)
-    return drawing.svg(
+    runs = payloads.runs(snapshot, 0)
+    return svg.svg(
         runs=runs,
-        grid=figure.grid(trace, 0),
+        grid=payloads.grid(trace, 0),
         detail={},
         question=snapshot.question,
-        picture=figure.thumbnail(snapshot.picture) if thumbnail else snapshot.picture,
+        picture=payloads.thumbnail(snapshot.picture) if thumbnail else snapshot.picture,
         direction=trace.settings["direction"],
         window=trace.settings["window"],
         settings_line=runs["line"],
-        marks=drawing.Marks({}, UNTOUCHED["opacity"], snapshot.patches, [], snapshot.corruption.get("region")),
+        marks=svg.Marks({}, UNTOUCHED["opacity"], snapshot.patches, [], snapshot.corruption.get("region")),
         theme=theme,
     )
 
@@ -91,20 +91,20 @@ def html(trace: Trace) -> str:
     """
     snapshot = snapshot_of(trace)
     state = {
-        **figure.BEGINNING,
-        **figure.asked_of(snapshot),
-        **figure.view_of(trace)._asdict(),
+        **payloads.BEGINNING,
+        **payloads.asked_of(snapshot),
+        **payloads.spec_of(trace)._asdict(),
         **UNTOUCHED,
-        **figure.traits(snapshot, 0),
-        "look": figure.look(),
-        "setup": figure.setup(snapshot),
+        **payloads.traits(snapshot, 0),
+        "look": payloads.look(),
+        "setup": payloads.setup(snapshot),
         "picture": snapshot.picture,
         "other_picture": snapshot.other_picture,
-        "grid": figure.grid(trace, 0),
+        "grid": payloads.grid(trace, 0),
         "square": square_for(snapshot.patches),
     }
     script, style = ((_STATIC / name).read_text("utf-8") for name in ("widget.js", "widget.css"))
-    return page(state, [trace], svg(trace, thumbnail=True), script, style)
+    return page(state, [trace], drawn(trace, thumbnail=True), script, style)
 
 
 def snapshot_of(trace: Trace) -> Snapshot:

@@ -9,7 +9,7 @@ Cost: for each run, the layers above its lowest patched one. What cross-attentio
 `blip_trace_widget.model.cross_attention`'s to tell.
 
 Ends: at tensors. It knows nothing of scores, images or words, nor how a layer is built
-(`blip_trace_widget.model.blocks`).
+(`blip_trace_widget.model.layers`).
 
 Shapes: S samples, R rows (run-major: run 0's positions, run 1's, ...), C runs, n positions, D width, H heads. A leading
 sample axis of 1 stands for "the same in every sample".

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.blip import BlipVqa
 
 
 def as_model(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:

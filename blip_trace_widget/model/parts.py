@@ -3,7 +3,7 @@
 For: whoever needs the model's modules, by the one table of them (`BLOCKS`).
 Cost: a look at every module (`set_blocks`).
 Ends: at modules. Whether they fit, and can be traced, is `blip_trace_widget.model.admission`'s; loading, watching and
-calling them `blip_trace_widget.model.model`'s.
+calling them `blip_trace_widget.model.blip`'s.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from blip_trace_widget.model.block import Block
-from blip_trace_widget.model.blocks import ImageBlock, TextBlock
 from blip_trace_widget.model.hooked import HookedBlock, Stack
+from blip_trace_widget.model.layers import ImageBlock, TextBlock
 from blip_trace_widget.model.modules import changed_modules
 from blip_trace_widget.states import BLOCKS
 

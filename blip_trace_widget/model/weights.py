@@ -3,7 +3,7 @@
 For: noticing before every run what somebody changed since the last one, so that no number is made of old and new
 weights, and none names weights that it was not computed with. And for the weights' fingerprint.
 Cost: `Watch.look` some five milliseconds on BLIP base (of which it reads a 300th), `weights_hash` half a second.
-Ends: at the news. What is to be done about it is `blip_trace_widget.model.model`'s.
+Ends: at the news. What is to be done about it is `blip_trace_widget.model.blip`'s.
 """
 
 from __future__ import annotations

@@ -13,19 +13,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.effect_grid import VALUES, EffectGrid, GridValue, asked_columns
-from blip_trace_widget.results.statistics import ROUNDING, contrast, false_discovery, quiet, recovery_samples
+from blip_trace_widget.results.statistics import (
+    ROUNDING,
+    Effects,
+    TotalEffect,
+    contrast,
+    false_discovery,
+    quiet,
+    recovery_samples,
+)
 from blip_trace_widget.results.summaries import Summarised, region_size
+from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from blip_trace_widget.results.plots import Labels, Map
 
     Array = NDArray[np.float64]
 
@@ -33,6 +43,60 @@ if TYPE_CHECKING:
 _NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
 #: The same of the corruption.
 _DAMAGE = ("type", "factor", "kind", "samples", "seed", "region", "at", "question", "to", "sha256")
+
+
+class Comparable(Protocol):
+    """A grid that another of its kind can be subtracted from: `blip_trace_widget.results.effect_grid.EffectGrid`."""
+
+    _axes: ClassVar[tuple[str, str]]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was asked."""
+
+    @property
+    def clean(self) -> float:
+        """Score of the clean run."""
+
+    @property
+    def corrupted(self) -> Array:
+        """Scores of the corrupted runs."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    @property
+    def scores(self) -> Array:
+        """Mean score of the patched runs."""
+
+    @property
+    def indirect_effect(self) -> Array:
+        """See there."""
+
+    @property
+    def recovery(self) -> Array:
+        """See there."""
+
+    @property
+    def total_effect(self) -> float:
+        """See there."""
+
+    @property
+    def undefined_because(self) -> str:
+        """Why there is no recovery, or ""."""
+
+    @property
+    def _total(self) -> TotalEffect: ...
+    @property
+    def _effects(self) -> Effects: ...
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a cell."""
+
+    def _labels(self) -> tuple[Labels, Labels]: ...
+    def _title(self) -> str: ...
+    def _name(self, row: int, column: int) -> str: ...
+    def _laid_out(self, drawn: Map) -> Map: ...
 
 
 class _Compared(NamedTuple):
@@ -57,8 +121,8 @@ class Difference(Summarised):
         second: the one that is subtracted.
     """
 
-    first: EffectGrid
-    second: EffectGrid
+    first: Comparable
+    second: Comparable
 
     @cached_property
     def paired(self) -> bool:
@@ -265,7 +329,7 @@ class Difference(Summarised):
         }
 
 
-def difference(first: EffectGrid, second: object) -> Difference:
+def difference(first: Comparable, second: Any) -> Difference:
     """One grid less another.
 
     Raises:
@@ -273,7 +337,7 @@ def difference(first: EffectGrid, second: object) -> Difference:
         ValueError: if shape, tokens or metric differ.
     """
     kind = type(first).__name__
-    if not isinstance(second, EffectGrid) or type(second) is not type(first):
+    if type(second) is not type(first):
         raise TypeError(f"{kind} - other: expected another {kind}, got {type(second).__name__}")
     if first.shape != second.shape:
         raise ValueError(f"{kind} - other: expected the same shape {first.shape}, got {second.shape}")
@@ -288,7 +352,7 @@ def difference(first: EffectGrid, second: object) -> Difference:
 
 
 @quiet
-def _scores(grid: EffectGrid) -> Array:
+def _scores(grid: Comparable) -> Array:
     """Score of each sample, (samples, rows, columns), from its indirect effect."""
     indirect = grid._effects.samples
     if grid.settings["direction"] == "disrupt":

@@ -2,7 +2,7 @@
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
 Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.results.Trace`,
+Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.trace.Trace`,
 `blip_trace_widget.results.maps`).
 """
 
@@ -10,25 +10,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.results import summaries
+from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
 from blip_trace_widget.results.summaries import Summarised
+from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.plots import Labels, Map
-
-#: What a grid can be drawn by.
-GridValue: TypeAlias = Literal["recovery", "indirect_effect", "score"]
-VALUES = ("recovery", "indirect_effect", "score")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,8 +109,6 @@ class EffectGrid(Summarised):
         Raises:
             TypeError, ValueError: if the two cannot be compared, naming what differs.
         """
-        from blip_trace_widget.results.differences import difference
-
         return difference(self, other)
 
     @property
@@ -335,29 +330,3 @@ class EffectGrid(Summarised):
 
 #: The numbers of a cell.
 _CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")
-
-
-def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
-    """What a result's settings say, each as a column of so many rows and always of one type.
-
-    So that tables of several results can be put below each other; what a result does not have is missing there.
-    """
-    import pandas as pd
-
-    damage = settings.get("corruption") or {}
-    head = settings.get("head")
-    factor = damage.get("factor")
-    told: dict[str, tuple[Any, str]] = {
-        "block": (settings.get("block"), "object"),
-        "site": (settings.get("site"), "object"),
-        "head": (None if head == "all" else head, "Int64"),
-        "window": (settings.get("window"), "Int64"),
-        "direction": (settings.get("direction"), "object"),
-        "metric": (settings.get("metric"), "object"),
-        "question": (settings.get("question"), "object"),
-        "answer": (settings.get("answer"), "object"),
-        "corruption": (damage.get("type"), "object"),
-        "factor": (np.nan if factor is None else float(factor), "float64"),
-        "seed": (damage.get("seed"), "Int64"),
-    }
-    return {name: pd.array([value] * rows, dtype=kind) for name, (value, kind) in told.items()}

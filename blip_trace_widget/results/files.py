@@ -19,6 +19,8 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget._version import __version__
+
 Fields: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -61,8 +63,6 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
-
-    from blip_trace_widget import __version__
 
     metadata = {"format": kind.format, "version": kind.version, "package": __version__, **described}
     arrays = {name: np.ascontiguousarray(np.atleast_1d(array)) for name, array in tensors.items()}

@@ -1,7 +1,7 @@
 """Which grid is in view, and which of its cells are patched together.
 
 For: whoever shows, keeps or computes a grid.
-Ends: at names and numbers; scores are `blip_trace_widget.widget.grids`'.
+Ends: at names and numbers; scores are `blip_trace_widget.widget.grid_store`'.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 CellIndex: TypeAlias = tuple[int, int]
 
 
-class View(NamedTuple):
+class GridSpec(NamedTuple):
     """Which grid is in view."""
 
     block: str = "question_encoder"
@@ -24,7 +24,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Selection:
     """What is patched together in one run: cells of the grid in view, or patches of the picture; false if nothing.
 
     Attributes:

@@ -206,4 +206,4 @@ def _state(entry: Any) -> State:
     return state
 
 
-NOISE_CURVE = files.Kind("noise curve", "blip_trace_widget.results.noise_curve", {1: _read})
+NOISE_CURVE = files.Kind("noise curve", "blip_trace_widget.noise_curve", {1: _read})

@@ -12,13 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from blip_trace_widget.results.noise_curve import NoiseCurve
+    import pandas as pd
 
     Labels = tuple[str, Sequence[object]]
 
@@ -244,7 +244,22 @@ def _title(ax: Any, title: str) -> None:
     ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
 
 
-def curve(noise_curve: NoiseCurve, ax: Any = None) -> Any:
+class Curve(Protocol):
+    """What is drawn of a noise curve."""
+
+    @property
+    def clean(self) -> float:
+        """Score of the clean run."""
+
+    @property
+    def factors(self) -> NDArray[np.float64]:
+        """Noise factors."""
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a factor and run."""
+
+
+def curve(noise_curve: Curve, ax: Any = None) -> Any:
     """Draw mean scores and their standard errors over the noise factor."""
     pyplot = _pyplot()
     if pyplot is None:
@@ -325,7 +340,7 @@ def _bqplot_bars(x: Any, values: Any, name: str, label: str, title: str) -> Any:
     return bqplot.Figure(marks=marks, axes=axes, title=title)
 
 
-def _bqplot_curve(noise_curve: NoiseCurve) -> Any:
+def _bqplot_curve(noise_curve: Curve) -> Any:
     import bqplot
 
     across, up = bqplot.LinearScale(), bqplot.LinearScale()

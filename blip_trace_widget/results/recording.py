@@ -3,7 +3,7 @@
 For: classes without a GPU, pages on the web, and notebooks that are opened years later. `Tracer.record` makes them,
 `TraceWidget.from_trace` shows them.
 Cost: the file holds 8 bytes a sample and cell, and each picture once.
-Ends: at traces; showing them is `blip_trace_widget.widget.playback`'s.
+Ends: at traces; showing them is `blip_trace_widget.widget.replay`'s.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files
-from blip_trace_widget.results.results import TRACE, Trace, snapshot_of_scene
 from blip_trace_widget.results.snapshot import Snapshot, pack, unpack
+from blip_trace_widget.results.trace import TRACE, Trace, snapshot_of_scene
 
 
 def save(traces: Sequence[Trace], path: str | os.PathLike[str]) -> None:
@@ -77,4 +77,4 @@ def _at(listed: Sequence[Any], number: Any) -> Any:
     return listed[whole_number("number", number, 0, len(listed) - 1)]
 
 
-RECORDING = files.Kind("recording", "blip_trace_widget.results.recording", {1: _read_1, 2: _read})
+RECORDING = files.Kind("recording", "blip_trace_widget.recording", {1: _read_1, 2: _read})

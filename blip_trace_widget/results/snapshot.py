@@ -1,9 +1,9 @@
 """Snapshot: what stands beside the grids of one question, as data, so that it can be shown without the model.
 
 For: `Trace.snapshot`, recordings, pages without a kernel. A figure is made of it the same way while the model is there
-(`blip_trace_widget.display.figure`).
+(`blip_trace_widget.display.payloads`).
 Cost: the picture as a JPEG of at most 384 px, and some kilobytes of names and numbers.
-Ends: at data: nothing here is phrased, formatted or drawn. `blip_trace_widget.tracing.record` takes it of a tracer.
+Ends: at data: nothing here is phrased, formatted or drawn. `blip_trace_widget.tracing.recording` takes it of a tracer.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ from typing import cast
 
 import torch
 
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations
-from blip_trace_widget.model.calls import Check, no_check
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.tracing.corruption import Corruption
-from blip_trace_widget.tracing.image_tokens import ImageTokens, ImageView
+from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
 
 MAX_SAMPLES = 10_000
 #: Beyond this, float32 overflows somewhere in the model.

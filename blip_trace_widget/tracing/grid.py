@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
-from blip_trace_widget.model.calls import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
 from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
 from blip_trace_widget.tracing.question import Question

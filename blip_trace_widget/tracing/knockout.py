@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.block import Cut
-from blip_trace_widget.model.calls import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
+from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.effect_grid import asked_columns
 from blip_trace_widget.results.statistics import quiet
 from blip_trace_widget.results.summaries import Summarised
+from blip_trace_widget.results.tables import asked_columns
 from blip_trace_widget.states import TEXT_BLOCKS, window_layers
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.tracing.question import Question

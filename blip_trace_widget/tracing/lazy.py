@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from blip_trace_widget.model.calls import Check, no_check
 from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.progress import Check, no_check
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named
-from blip_trace_widget.model.calls import Check, as_check
 from blip_trace_widget.model.computing import Computing, ModelChangedError
+from blip_trace_widget.model.progress import Check, as_check
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.statistics import effects
 from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states

@@ -16,7 +16,7 @@ from blip_trace_widget.checks import whole_number
 from blip_trace_widget.states import position_of
 
 if TYPE_CHECKING:
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
 
 #: One, several, or (None) all, word pieces also as words; image tokens as a boolean (rows, columns) region of patches.
 Positions: TypeAlias = "int | str | Iterable[int | str] | Iterable[Iterable[bool]] | None"

@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
-from blip_trace_widget.model.calls import Check, no_check, on_cpu
+from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.run import Run, Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BLOCKS, State, position_of
 from blip_trace_widget.tracing.base_runs import BaseRuns
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
-from blip_trace_widget.tracing.image_tokens import ImageTokens
+from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
 from blip_trace_widget.tracing.runs import BaseRun, Runner

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget.model.calls import Check, as_check
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.progress import Check, as_check
 from blip_trace_widget.results.run import Run
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -26,7 +26,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.metrics import Metric
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.snapshots import snapshot_of
+from blip_trace_widget.tracing.snapshot import snapshot_of
 from blip_trace_widget.unpicklable import Unpicklable
 
 if TYPE_CHECKING:

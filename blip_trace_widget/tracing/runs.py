@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, Patches, words_of
-from blip_trace_widget.model.calls import Check, no_check
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
-from blip_trace_widget.model.model import BlipVqa
+from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.states import BLOCKS, State
-from blip_trace_widget.tracing.image_tokens import ImageView
+from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 
 #: Which samples, which runs, and their logits: what long work hands over piece by piece, samples of a run together.

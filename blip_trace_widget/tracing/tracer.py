@@ -20,19 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.choices import MetricName
-from blip_trace_widget.model.calls import Progress
+from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import at_once
-from blip_trace_widget.model.model import BlipVqa
 from blip_trace_widget.model.model_of import as_model
+from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.noise_curve import NoiseCurve
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.run import Effect
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, noise_curve_runs, patching, readings
+from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings
 from blip_trace_widget.tracing.corruption import Corruption
-from blip_trace_widget.tracing.image_tokens import ImageTokens
+from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
@@ -376,7 +376,7 @@ class Tracer(QuestionView):
                 has no factor.
             Cancelled: within a layer of `cancel` saying so.
         """
-        return noise_curve_runs.noise_curve(self.case, factors, states, cancel, progress)
+        return noise_curve.noise_curve(self.case, factors, states, cancel, progress)
 
     @at_once
     def record(
@@ -407,6 +407,6 @@ class Tracer(QuestionView):
             OSError: if the file cannot be written.
             Cancelled: if `cancel` said so; nothing is written then.
         """
-        from blip_trace_widget.tracing.record import record
+        from blip_trace_widget.tracing.recording import record
 
         record(self, path, blocks, sites, factors, direction, progress, cancel)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display.export import OTHER, PICTURE
-from blip_trace_widget.results.grid_spec import Chosen, View
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.states import State, as_states, windowed
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 def python(
     tracer: Tracer,
-    view: View,
-    chosen: Chosen | None = None,
+    spec: GridSpec,
+    selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
 ) -> str:
@@ -36,26 +36,26 @@ def python(
 
     Args:
         tracer: what is shown.
-        view: which grid.
-        chosen: what is selected.
+        spec: which grid.
+        selected: what is selected.
         image: an expression that gives the picture, where one is known.
         picture_map: direction of a map of image tokens, and side of its squares.
     """
-    chosen = chosen or Chosen()
+    selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(view._asdict())})"]
-    if chosen.cells:
+    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    if selected.cells:
         names.add("State")
-        layers = len(tracer.model.blocks[view.block].layers)
-        cells = (State(view.block, layer, position, view.site, view.head) for layer, position in sorted(chosen.cells))  # type: ignore[arg-type]
-        states = as_states([state for cell in cells for state in windowed(cell, view.window, layers)])
+        layers = len(tracer.model.blocks[spec.block].layers)
+        cells = (State(spec.block, layer, position, spec.site, spec.head) for layer, position in sorted(selected.cells))  # type: ignore[arg-type]
+        states = as_states([state for cell in cells for state in windowed(cell, spec.window, layers)])
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += [f"    direction={literal(view.direction)},", ")"]
-    if chosen.patches:
+        lines += [f"    direction={literal(spec.direction)},", ")"]
+    if selected.patches:
         mask = np.zeros(tracer.model.grid, dtype=bool)
-        mask[tuple(zip(*chosen.patches, strict=True))] = True
+        mask[tuple(zip(*selected.patches, strict=True))] = True
         lines += ["", *_mask("patches", mask)]
-        lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(view.direction)})"]
+        lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(spec.direction)})"]
     if picture_map is not None:
         direction, square = picture_map
         lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
@@ -70,7 +70,7 @@ def python(
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
     if "examples()" in shown + corruption:
         names.add("examples")
-    top = ["import numpy as np", ""] if before or chosen.patches else []
+    top = ["import numpy as np", ""] if before or selected.patches else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
 

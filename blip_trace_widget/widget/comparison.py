@@ -4,7 +4,7 @@ For: seeing what another noise factor, site, head, direction or question changes
 Cost: until a grid is kept, nothing; then the statistics of one difference whenever a grid is shown: some milliseconds,
 0.3 s for 577 x 12 cells of 200 samples.
 Ends: at the trait ``compared``. The numbers are `blip_trace_widget.results.differences`', when they are shown is up to
-`blip_trace_widget.widget.stage`, and drawing them is the front end's.
+`blip_trace_widget.widget.presenter`, and drawing them is the front end's.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.display import figure, protocol
-from blip_trace_widget.display.wording import label
+from blip_trace_widget.display import payloads, protocol
+from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.differences import Difference, difference
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 
 
 class Comparison:
@@ -66,14 +66,14 @@ class Comparison:
     def _told(self, trace: Trace, generation: int) -> protocol.GridDifference:
         found, text = self._against(trace)
         undefined = found.undefined_because if found else ""
-        view = figure.view_of(trace)
+        spec = payloads.spec_of(trace)
         return {
             "generation": generation,
-            "block": view.block,
-            "site": view.site,
-            "head": view.head,
-            "direction": view.direction,
-            "window": view.window,
+            "block": spec.block,
+            "site": spec.site,
+            "head": spec.head,
+            "direction": spec.direction,
+            "window": spec.window,
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if found is None else _values(found).tobytes(),
@@ -118,7 +118,7 @@ def _called(trace: Trace) -> str:
     parts = [label(asked["block"]), label(asked["site"])]
     parts += [f"head {head}"] if head is not None else []
     parts += [f"{window} layers together"] if window > 1 else []
-    return " · ".join([*parts, asked["direction"], figure.damage(asked["corruption"])])
+    return " · ".join([*parts, asked["direction"], payloads.damage(asked["corruption"])])
 
 
 def _values(found: Difference) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 For: `TraceWidget.from_dataset`. The figure is `TraceWidget`'s: it plays the average grid, or the grids of the sample
 that is chosen in the list beside it.
 Cost: a page of small pictures; the average of a group once, when it is first looked at.
-Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is `blip_trace_widget.widget.playback`'s.
+Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is `blip_trace_widget.widget.replay`'s.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Roles
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.dataset.traced import DatasetTrace
-from blip_trace_widget.display import figure
-from blip_trace_widget.display.drawing import words
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.display import formatting, payloads
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget import code
-from blip_trace_widget.widget.controls import Refused
 from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval
 from blip_trace_widget.widget.figure_widget import FigureWidget
-from blip_trace_widget.widget.history import History
-from blip_trace_widget.widget.playback import Player
+from blip_trace_widget.widget.replay import Replay
+from blip_trace_widget.widget.traits import Refused
+from blip_trace_widget.widget.undo import UndoStack
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +92,7 @@ class DatasetWidget(FigureWidget):
         self._averages: dict[str, list[Trace]] = {}
         self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what is shown
         self._listed: dict[str, Any] = {}  # what was asked of the list
-        self._begin(Player(self._traces_of(AVERAGE, ""), self))
+        self._begin(Replay(self._traces_of(AVERAGE, ""), self))
         self._list()
         self._act_on(["group", "chosen"], self._on_choice, lambda name: self._playing[name])
         self._act_on(["find", "order", "first"], self._on_listing, lambda name: self._listed[name])
@@ -163,22 +162,22 @@ class DatasetWidget(FigureWidget):
             self.show_traits(chosen=chosen)
         except (ValueError, OSError) as error:
             self._playing = before
-            self.show_traits(**before, error=figure.complaint(error))
+            self.show_traits(**before, error=payloads.complaint(error))
         if name == "group":
             self._on_listing(name)
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces, in the same view."""
-        before = self._conductor
-        player = Player(traces, self, view=self._inputs.view)
-        player.lock, player.generation = before.lock, before.generation
-        player.comparison = before.comparison
+        before = self._session
+        replay = Replay(traces, self, spec=self._inputs.spec)
+        replay.lock, replay.generation = before.lock, before.generation
+        replay.comparison = before.comparison
         with self.together():
-            self._conductor = player
-            self._history = History(player.inputs)
-            self.show_traits(picture=player.inputs.picture.jpeg, interval="")
-            self.show_inputs(player.inputs)
-            player.begin()
+            self._session = replay
+            self._undo = UndoStack(replay.inputs)
+            self.show_traits(picture=replay.inputs.picture.jpeg, interval="")
+            self.show_inputs(replay.inputs)
+            replay.begin()
 
     def _on_detail(self, _change: Any) -> None:
         """The interval of the selected cell, in words."""
@@ -247,6 +246,6 @@ class DatasetWidget(FigureWidget):
             "question": text("question"),
             "group": text("group"),
             "answers": [(name, answer) for name, answer in answers if answer],
-            "effect": f"total effect {words.points(metric, effect)}" if math.isfinite(effect) else "",
+            "effect": f"total effect {formatting.points(metric, effect)}" if math.isfinite(effect) else "",
             "note": "" if row["traced"] else f"skipped: {text('reason')}",
         }

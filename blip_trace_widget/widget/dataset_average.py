@@ -18,11 +18,11 @@ from PIL import Image, ImageOps
 from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
-from blip_trace_widget.display.drawing import words
+from blip_trace_widget.display import formatting
 from blip_trace_widget.pictures import as_image, jpeg
-from blip_trace_widget.results.results import Trace
 from blip_trace_widget.results.snapshot import Average, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import Effects, TotalEffect, standard_error
+from blip_trace_widget.results.trace import Trace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,9 +161,9 @@ def _sheet(data: DatasetTrace) -> bytes:
 def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
     """What is known of a cell, (layer, role), in a sentence."""
     layer, role = cell
-    count, share = int(mean.samples[role]), words.percent(mean.settings["confidence"])
+    count, share = int(mean.samples[role]), formatting.percent(mean.settings["confidence"])
     recovery, low, high = (
-        words.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
+        formatting.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
     )
     pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
     sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"

@@ -2,7 +2,7 @@
 
 For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
 Cost: a table or a drawing of one grid; a still picture waits `STILL_SECONDS` for what is being computed.
-Ends: at text or bytes. How each is made is `blip_trace_widget.display.drawing`'s, `export`'s and `page`'s.
+Ends: at text or bytes. How each is made is `blip_trace_widget.display.svg`'s, `export`'s and `page`'s.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 from ipywidgets import DOMWidget
 from PIL import Image
 
-from blip_trace_widget.display import drawing, export, figure
-from blip_trace_widget.display.drawing import raster, words
+from blip_trace_widget.display import export, formatting, payloads, svg
 from blip_trace_widget.display.page import page
+from blip_trace_widget.display.svg import raster
 from blip_trace_widget.results.differences import Difference
 from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.widget.inputs import Picture
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.widget import TraceWidget
+    from blip_trace_widget.widget.trait_view import TraitView
 
 #: The traits that are the host's.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
@@ -36,7 +36,7 @@ KEEP = (
 _DRAWN = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direction", "window")
 
 
-def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
+def content(widget: TraitView, name: str, theme: str) -> str | bytes:
     """What is shown, in one of the formats that `TraceWidget.export` and the front end know."""
     inputs, difference = widget._inputs, shown_difference(widget)
     makers: dict[str, Callable[[], str | bytes]] = {
@@ -54,16 +54,16 @@ def content(widget: TraceWidget, name: str, theme: str) -> str | bytes:
     return makers[name]()
 
 
-def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
+def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
-    with widget._conductor.lock:
+    with widget._session.lock:
         differences = widget.compared.get("differences") if widget.difference else None
-        return drawing.svg(
+        return svg.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
             difference=differences[0] if differences and differences[0]["values"] else None,
-            picture=figure.thumbnail(widget.picture) if thumbnail else widget.picture,
+            picture=payloads.thumbnail(widget.picture) if thumbnail else widget.picture,
             settings_line=widget.runs.get("line", ""),
-            marks=drawing.Marks(
+            marks=svg.Marks(
                 widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
             ),
             theme=theme,
@@ -71,12 +71,12 @@ def drawn(widget: TraceWidget, theme: str, *, thumbnail: bool = False, note: str
         )
 
 
-def shown_difference(widget: TraceWidget) -> Difference | None:
+def shown_difference(widget: TraitView) -> Difference | None:
     """The difference that is shown in place of the grid in view, if any."""
-    return widget._conductor.comparison.difference(widget.trace) if widget.difference else None
+    return widget._session.comparison.difference(widget.trace) if widget.difference else None
 
 
-def marked(widget: TraceWidget) -> list[CellIndex]:
+def marked(widget: TraitView) -> list[CellIndex]:
     """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
     inputs = widget._inputs
     if inputs.block != "image_encoder" or inputs.patches:
@@ -86,12 +86,12 @@ def marked(widget: TraceWidget) -> list[CellIndex]:
     return [divmod(position - 1, columns) for _, position in inputs.selection if position]
 
 
-def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
+def still(widget: TraitView, most: int = STILL_BYTES) -> dict[str, str]:
     """A still picture of at most so many bytes, and words, by media type.
 
     For where no widget can be drawn: previews of notebooks, terminals.
     """
-    widget._conductor.wait(STILL_SECONDS)
+    widget._session.wait(STILL_SECONDS)
     made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
     if len(picture) <= most:
         made["image/svg+xml"] = picture
@@ -101,21 +101,21 @@ def still(widget: TraceWidget, most: int = STILL_BYTES) -> dict[str, str]:
     return made
 
 
-def _page(widget: TraceWidget) -> str:
-    picture, traces = drawn(widget, "light", thumbnail=True), widget._conductor.traces
-    with widget._conductor.lock:
+def _page(widget: TraitView) -> str:
+    picture, traces = drawn(widget, "light", thumbnail=True), widget._session.traces
+    with widget._session.lock:
         traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
-        told = widget._conductor.comparison.told
+        told = widget._session.comparison.told
     return page(traits, traces, picture, widget._esm, widget._css, told)
 
 
-def _said(widget: TraceWidget) -> str:
+def _said(widget: TraitView) -> str:
     """What the figure says, in a few lines."""
-    with widget._conductor.lock:
+    with widget._session.lock:
         runs: Any = widget.runs
         lines = [repr(widget)]
     if runs:
-        clean, corrupted = (words.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
+        clean, corrupted = (formatting.score(runs["metric"], runs[name]["score"]) for name in ("clean", "corrupted"))
         lines += [
             f"{runs['clean']['answer']}: clean {clean}, with {runs['damage']} {corrupted}; {runs['gate']['text']}"
         ]

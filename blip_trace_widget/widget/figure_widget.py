@@ -3,8 +3,8 @@
 For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
 become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
 Cost: what is asked returns in under a millisecond.
-Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.conductor`. What a trait
-accepts is `blip_trace_widget.widget.controls`', what changes with an input `blip_trace_widget.widget.inputs`'.
+Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.session`. What a trait
+accepts is `blip_trace_widget.widget.traits`', what changes with an input `blip_trace_widget.widget.inputs`'.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.display import drawing, export, figure
-from blip_trace_widget.display.overlay import EFFECTS, square_for
+from blip_trace_widget.display import export, payloads, svg
+from blip_trace_widget.display.overlays import EFFECTS, square_for
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.widget import code, documents, messages
-from blip_trace_widget.widget.history import History
-from blip_trace_widget.widget.inputs import TRAITS, Inputs, Picture
-from blip_trace_widget.widget.playback import CLOSED, Player
-from blip_trace_widget.widget.shown import Shown
+from blip_trace_widget.widget.inputs import TRAITS, Picture
+from blip_trace_widget.widget.replay import Replay
+from blip_trace_widget.widget.trait_view import TraitView
+from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import on_worker
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
-    from blip_trace_widget.widget.conductor import Conductor
+    from blip_trace_widget.widget.session import Session
 
 #: The traits that results change.
 SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
@@ -41,10 +41,10 @@ SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "c
 _STATIC = files("blip_trace_widget") / "static"
 
 
-class FigureWidget(Shown):
+class FigureWidget(TraitView):
     """A figure.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
     each says what it accepts.
     """
 
@@ -55,20 +55,20 @@ class FigureWidget(Shown):
     # Set by the kernel alone; the shapes are those of `blip_trace_widget.display.protocol`.
     _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
 
-    def _begin(self, conductor: Conductor | Player) -> None:
-        self._conductor = conductor
-        self._observers.lock = conductor.lock
-        conductor.lock.then = self._observers.settle
-        inputs = conductor.inputs
-        self._history = History(inputs)
-        self.show_traits(look=figure.look(), picture=inputs.picture.jpeg)  # part of the first message
+    def _begin(self, session: Session | Replay) -> None:
+        self._session = session
+        self._observers.lock = session.lock
+        session.lock.then = self._observers.settle
+        inputs = session.inputs
+        self._undo = UndoStack(inputs)
+        self.show_traits(look=payloads.look(), picture=inputs.picture.jpeg)  # part of the first message
         super().__init__()
         self.show_inputs(inputs)
         self.show_traits(square=square_for(self.tracer.model.grid))
         self.on_msg(self._on_message)
         self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
         self._follow(self._on_overlay, ["overlay", "square"])
-        conductor.begin()
+        session.begin()
 
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
@@ -78,7 +78,7 @@ class FigureWidget(Shown):
     @property
     def tracer(self) -> Tracer:
         """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
-        return self._conductor.tracer
+        return self._session.tracer
 
     @property
     def image(self) -> Image.Image:
@@ -106,7 +106,7 @@ class FigureWidget(Shown):
     @property
     def trace(self) -> Trace:
         """The grid in view as computed so far; NaN in the other cells."""
-        return self._conductor.trace
+        return self._session.trace
 
     @property
     def code(self) -> str:
@@ -114,14 +114,14 @@ class FigureWidget(Shown):
 
         Of a recording: that shows it again.
         """
-        if isinstance(self._conductor, Player):
+        if isinstance(self._session, Replay):
             return code.playback(self._inputs.picture.path)
-        with self._conductor.lock:
+        with self._session.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-            kept = self._conductor.comparison.code
+            kept = self._session.comparison.code
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.view, inputs.chosen, image, picture_map)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made
@@ -140,32 +140,32 @@ class FigureWidget(Shown):
         Raises:
             ValueError: if there is no such block.
         """
-        return self._conductor.trace_of(one_of("block", block, BLOCKS))
+        return self._session.trace_of(one_of("block", block, BLOCKS))
 
     @property
     def head_map(self) -> HeadTrace | None:
         """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
-        with self._conductor.lock:
-            return self._conductor.heads.trace
+        with self._session.lock:
+            return self._session.heads.trace
 
     def trace_all(self) -> None:
         """Fill the grid in view, in the background."""
         self._needs_open()
-        self._conductor.trace_all()
+        self._session.trace_all()
 
     def trace_heads(self) -> None:
         """Fill `head_map`, in the background; the trait `heads` says how far it is."""
         self._needs_open()
-        with self._conductor.lock:
-            self._conductor.heads.fill()
+        with self._session.lock:
+            self._session.heads.fill()
 
     def stop(self) -> None:
         """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
         self._needs_open()
-        with self._conductor.lock:
-            self._conductor.stop()
-            self._conductor.painter.stop()
-            self._conductor.heads.stop()
+        with self._session.lock:
+            self._session.stop()
+            self._session.overlay_job.stop()
+            self._session.heads.stop()
 
     def panel(self) -> Any:
         """The widget with charts beside it, linked in both directions: an ipywidgets layout. Needs bqplot.
@@ -194,7 +194,7 @@ class FigureWidget(Shown):
     def pin(self, on: bool = True) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
         self._needs_open()
-        self._conductor.pin(on)
+        self._session.pin(on)
 
     def compare(self, on: bool = True) -> None:
         """Keep the grid in view and show others as the difference from it, or let it go.
@@ -207,13 +207,13 @@ class FigureWidget(Shown):
             ValueError: if nothing of the grid in view is computed.
         """
         self._needs_open()
-        live = on and not isinstance(self._conductor, Player)
+        live = on and not isinstance(self._session, Replay)
         image = code.literal_or_none(self._inputs.picture.path)
-        made = code.python(self.tracer, self._inputs.view, image=image) if live else ""
-        with self._conductor.lock, self.together():
+        made = code.python(self.tracer, self._inputs.spec, image=image) if live else ""
+        with self._session.lock, self.together():
             if not on:
                 self.difference = False
-            self._conductor.compare(on, made)
+            self._session.compare(on, made)
             if on:
                 self.difference = True
 
@@ -245,17 +245,17 @@ class FigureWidget(Shown):
             OSError: if the file cannot be written.
         """
         self._needs_open()
-        one_of("theme", theme, drawing.THEMES)
+        one_of("theme", theme, svg.THEMES)
         name = export.format_of(path)
         self._trace_first()
         export.write(path, lambda: documents.content(self, name, theme))
 
     def _trace_first(self) -> None:
         """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
-        conductor = self._conductor
-        if not isinstance(conductor, Player) and not on_worker():
+        session = self._session
+        if not isinstance(session, Replay) and not on_worker():
             self.wait()
-            if not conductor.computed:
+            if not session.computed:
                 self.trace_all()
                 self.wait()
 
@@ -269,92 +269,41 @@ class FigureWidget(Shown):
         started = time.monotonic()
         while True:
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            if not self._conductor.wait(left):
+            if not self._session.wait(left):
                 raise TimeoutError(f"the widget was still computing after {timeout} s")
             if not self._observers.waiting:
                 break
             self._observers.deliver()  # they may ask for more
-        with self._conductor.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
+        with self._session.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
             self.send_state(SHOWN)
 
     def close(self) -> None:
         """Drop all work and leave the page."""
-        if "_conductor" in self.__dict__:  # not where the constructor refused its arguments
-            self._conductor.close()
+        if "_session" in self.__dict__:  # not where the constructor refused its arguments
+            self._session.close()
             self._observers.forget()
         super().close()
         self._gone = True
-
-    # --- inputs ------------------------------------------------------------------------------------------------------
-
-    @property
-    def _inputs(self) -> Inputs:
-        """What is asked."""
-        return self._conductor.inputs
-
-    @property
-    def _closed(self) -> str:  # type: ignore[override]
-        return CLOSED if isinstance(self._conductor, Player) else ""
-
-    def _needs_model(self, name: str) -> None:
-        self._needs_open()
-        if self._closed:
-            raise ValueError(f"{name}: {self._closed}")
-
-    def _needs_open(self) -> None:
-        if self._gone:
-            raise RuntimeError(
-                f"this {type(self).__name__} was closed; {self.instead}"
-                if not self._closed
-                else f"this {type(self).__name__} was closed; load what it showed again"
-            )
-
-    def _change(self, request: int = 0, **changes: Any) -> None:
-        """Ask for other inputs, and remember them."""
-        with self._conductor.lock:
-            try:
-                self._conductor.change(request, **changes)
-            except Exception:
-                self.show_inputs(self._inputs)  # what was refused does not stay
-                raise
-            # The slider is moved, everything else is set.
-            self._history.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
-            self._show_steps()
-
-    def _on_input(self, name: str) -> None:
-        self._change(**{name: getattr(self, name)})
-
-    def _on_overlay(self, _change: Any) -> None:
-        self._conductor.painter.choose(self.overlay, self.square)
-
-    def _positions(self) -> int | None:
-        return self._conductor.positions(self.block)
-
-    def _step(self, *, back: bool) -> None:
-        with self._conductor.lock:
-            asked = self._history.undo() if back else self._history.redo()
-            if asked is not None:
-                self._conductor.ask(asked)
 
     # --- what the front end asks -------------------------------------------------------------------------------------
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
         """Take traits from the front end; refuse one by one, in words, and send the last good value back."""
-        with self._conductor.lock:
+        with self._session.lock:
             for name, value in sync_data.items():
                 try:
                     if name in self.trait_names(result=True):
                         raise ValueError(f"{name}: only the kernel sets it")
                     super().set_state({name: value})
                 except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-                    self.error = figure.complaint(error)
+                    self.error = payloads.complaint(error)
                     self.send_state(name)
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
         try:
             messages.handle(self, content, buffers)
         except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-            self.show_traits(error=figure.complaint(error))
+            self.show_traits(error=payloads.complaint(error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""

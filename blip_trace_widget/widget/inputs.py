@@ -2,7 +2,7 @@
 
 For: the one holder of what is asked. Traits mirror it, undo keeps it, a session compares it with what came before.
 Cost: a dataclass; another picture is shrunk once, when it is first shown.
-Ends: at values. What a trait accepts is `blip_trace_widget.widget.controls`', what is computed `conductor`'s.
+Ends: at values. What a trait accepts is `blip_trace_widget.widget.traits`', what is computed `session`'s.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import figure
+from blip_trace_widget.display import payloads
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import CellIndex, Chosen, View
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
 
 if TYPE_CHECKING:
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
 
 #: The fields that make up a corruption, and the ones that make up a view; traits have the same names.
 DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
-VIEW = View._fields
+VIEW = GridSpec._fields
 #: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
 SELECTED = ("selection", "patches")
 #: The traits that mirror inputs, in an order in which each may be set: a metric may need the foil before it.
@@ -88,38 +88,38 @@ class Inputs:
     question: str
     answer: str | None = None
     foil: str = ""
-    metric: str = figure.BEGINNING["metric"]
-    corruption: str = figure.BEGINNING["corruption"]
-    noise: float = figure.BEGINNING["noise"]
-    kind: str = figure.BEGINNING["kind"]
-    at: str = figure.BEGINNING["at"]
-    samples: int = figure.BEGINNING["samples"]
-    seed: int = figure.BEGINNING["seed"]
+    metric: str = payloads.BEGINNING["metric"]
+    corruption: str = payloads.BEGINNING["corruption"]
+    noise: float = payloads.BEGINNING["noise"]
+    kind: str = payloads.BEGINNING["kind"]
+    at: str = payloads.BEGINNING["at"]
+    samples: int = payloads.BEGINNING["samples"]
+    seed: int = payloads.BEGINNING["seed"]
     other_question: str = ""
-    to: str = figure.BEGINNING["to"]
+    to: str = payloads.BEGINNING["to"]
     region: list[list[bool]] | None = None
     other: Picture | None = None
-    block: str = View().block
-    site: str = View().site
+    block: str = GridSpec().block
+    site: str = GridSpec().site
     head: int | None = None
-    direction: str = View().direction
+    direction: str = GridSpec().direction
     window: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
     example: int = -1
 
     @classmethod
-    def of(cls, tracer: Any, picture: Picture, view: View, example: int = -1) -> Inputs:
+    def of(cls, tracer: Any, picture: Picture, spec: GridSpec, example: int = -1) -> Inputs:
         """What a tracer stands for."""
         swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-        asked = figure.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
+        asked = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
         return cls(
             picture=picture,
             answer=tracer.given["answer"],
             other=None if swap is None else Picture(swap.image),
             example=example,
             **asked,
-            **view._asdict(),
+            **spec._asdict(),
         )
 
     @property
@@ -129,14 +129,14 @@ class Inputs:
         return {name: getattr(self, name) for name in TRAITS} | lists
 
     @property
-    def view(self) -> View:
+    def spec(self) -> GridSpec:
         """The grid in view."""
-        return View(*(getattr(self, name) for name in VIEW))
+        return GridSpec(*(getattr(self, name) for name in VIEW))
 
     @property
-    def chosen(self) -> Chosen:
+    def selected(self) -> Selection:
         """What is patched."""
-        return Chosen(self.selection, self.patches)
+        return Selection(self.selection, self.patches)
 
     @property
     def damage(self) -> Corruption:
@@ -193,7 +193,7 @@ class Inputs:
         if subject:
             now = now._about_another(subject, changes)
         if now.metric == "logit_difference" and not now.foil:
-            now = replace(now, metric=figure.BEGINNING["metric"])
+            now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
         now = now.fitted(model)
@@ -207,8 +207,8 @@ class Inputs:
 
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
-        block = self.block if self.damage.reaches(self.block) else View().block
-        site = self.site if self.site in BLOCKS[block].sites else View().site
+        block = self.block if self.damage.reaches(self.block) else GridSpec().block
+        site = self.site if self.site in BLOCKS[block].sites else GridSpec().site
         there = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
@@ -240,7 +240,7 @@ class Inputs:
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
-            now = replace(now, metric=figure.BEGINNING["metric"])
+            now = replace(now, metric=payloads.BEGINNING["metric"])
         return replace(now, example=now.example if model.built_in else -1).fitted(model), dropped
 
     def _about_another(self, subject: Collection[str], changes: Collection[str]) -> Inputs:

@@ -21,10 +21,10 @@ from blip_trace_widget.widget import documents
 from blip_trace_widget.widget.inputs import Picture
 
 if TYPE_CHECKING:
-    from blip_trace_widget.widget.widget import TraceWidget
+    from blip_trace_widget.widget.trait_view import TraitView
 
 
-def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> None:
+def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> None:
     """Do what a message asks, once its receipt is said.
 
     Raises:
@@ -35,51 +35,51 @@ def handle(widget: TraceWidget, content: Any, buffers: Sequence[Any] | None) -> 
     HANDLERS[request["type"]](widget, request, buffers)
 
 
-def _hello(_widget: TraceWidget, _request: protocol.HelloRequest, _buffers: Any) -> None:
+def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -> None:
     """Its receipt says that there is a kernel; its version is checked with its shape."""
 
 
-def _patch(widget: TraceWidget, request: protocol.PatchRequest, _buffers: Any) -> None:
+def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
     widget._change(request=request["id"], selection=request["cells"])
 
 
-def _trace(widget: TraceWidget, request: protocol.TraceRequest, _buffers: Any) -> None:
-    widget._conductor.trace_all(request["id"])
+def _trace(widget: TraitView, request: protocol.TraceRequest, _buffers: Any) -> None:
+    widget._session.trace_all(request["id"])
 
 
-def _stop(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
-    widget._conductor.stop()
+def _stop(widget: TraitView, _request: Any, _buffers: Any) -> None:
+    widget._session.stop()
 
 
-def _fill_overlay(widget: TraceWidget, request: protocol.FillOverlayRequest, _buffers: Any) -> None:
-    painter = widget._conductor.painter
-    with widget._conductor.lock:
+def _fill_overlay(widget: TraitView, request: protocol.FillOverlayRequest, _buffers: Any) -> None:
+    overlay_job = widget._session.overlay_job
+    with widget._session.lock:
         if request["on"]:
-            painter.go_on()
+            overlay_job.go_on()
         else:
-            painter.stop()
+            overlay_job.stop()
 
 
-def _set_region(widget: TraceWidget, request: protocol.SetRegionRequest, _buffers: Any) -> None:
+def _set_region(widget: TraitView, request: protocol.SetRegionRequest, _buffers: Any) -> None:
     mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
-    with widget._conductor.lock:
+    with widget._session.lock:
         for place in documents.marked(widget):
             mask[place] = True
     widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
 
 
-def _attention(widget: TraceWidget, request: protocol.AttentionRequest, _buffers: Any) -> None:
+def _attention(widget: TraitView, request: protocol.AttentionRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
-    with widget._conductor.lock:
-        widget._conductor.painter.attend(layer, request["id"])
+    with widget._session.lock:
+        widget._session.overlay_job.attend(layer, request["id"])
 
 
-def _image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+def _image(widget: TraitView, _request: Any, buffers: Any) -> None:
     content = _picture_in(buffers)
-    widget._conductor.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
+    widget._session.later(lambda: widget._change(picture=Picture(as_image(content))), "picture")
 
 
-def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
+def _other_image(widget: TraitView, _request: Any, buffers: Any) -> None:
     content = _picture_in(buffers)
 
     def swap_in() -> None:
@@ -87,30 +87,30 @@ def _other_image(widget: TraceWidget, _request: Any, buffers: Any) -> None:
         _ = other.jpeg, other.swap  # not under the lock, for which a handler may wait
         widget._change(other=other, corruption="ImageSwap")
 
-    widget._conductor.later(swap_in, "other picture")
+    widget._session.later(swap_in, "other picture")
 
 
-def _pin(widget: TraceWidget, request: protocol.PinRequest, _buffers: Any) -> None:
-    widget._conductor.pin(request["on"])
+def _pin(widget: TraitView, request: protocol.PinRequest, _buffers: Any) -> None:
+    widget._session.pin(request["on"])
 
 
-def _compare(widget: TraceWidget, request: protocol.CompareRequest, _buffers: Any) -> None:
+def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any) -> None:
     widget.compare(request["on"])
 
 
-def _undo(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.undo()
 
 
-def _redo(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+def _redo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.redo()
 
 
-def _visible_range(widget: TraceWidget, request: protocol.VisibleRangeRequest, _buffers: Any) -> None:
-    widget._conductor.look(request["first"], request["last"])
+def _visible_range(widget: TraitView, request: protocol.VisibleRangeRequest, _buffers: Any) -> None:
+    widget._session.look(request["first"], request["last"])
 
 
-def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any) -> None:
+def _export(widget: TraitView, request: protocol.ExportRequest, _buffers: Any) -> None:
     name, generation = request["format"], widget.generation
     file, media = export.FILES[name]
 
@@ -120,10 +120,10 @@ def _export(widget: TraceWidget, request: protocol.ExportRequest, _buffers: Any)
         said = {"type": "exported", "id": request["id"], "generation": generation, "format": name}
         widget.say({**said, "name": file, "media": media}, [content])
 
-    widget._conductor.later(make)
+    widget._session.later(make)
 
 
-def _called(widget: TraceWidget, _request: Any, _buffers: Any) -> None:
+def _called(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget._observers.deliver()
 
 
@@ -134,7 +134,7 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
 
 
 #: What does what a message of each type asks.
-HANDLERS: dict[str, Callable[[TraceWidget, Any, Any], None]] = {
+HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "hello": _hello,
     "patch": _patch,
     "trace": _trace,

@@ -3,7 +3,7 @@
 For: bringing what is shown in step with what is asked. Of several requests the latest state is computed; where that
 fails each is tried alone, what failed is taken back and said, and the rest stays asked.
 Cost: what has changed of the two base runs; the grid in view along with it where that is quick.
-Ends: at a `Stage` that shows the new tracer. What is computed of it then is the followers'.
+Ends: at a `Presenter` that shows the new tracer. What is computed of it then is the followers'.
 
 Everything here happens under the lock, but for the computing itself.
 """
@@ -13,18 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from blip_trace_widget.display import figure, wording
+from blip_trace_widget.display import labels, payloads
 from blip_trace_widget.model.block import Cancelled
-from blip_trace_widget.model.calls import as_check
 from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.model.progress import as_check
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.cells_job import CellsJob, can_patch
-from blip_trace_widget.widget.desk import UPDATE, Desk
-from blip_trace_widget.widget.grids import Sheet, inputs_of
+from blip_trace_widget.widget.grid_store import GridStore, inputs_of
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.shelf import Shelf
-from blip_trace_widget.widget.stage import Patched, Stage
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
+from blip_trace_widget.widget.lru_cache import LruCache
+from blip_trace_widget.widget.presenter import Patched, Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: Room for the grids of other inputs.
@@ -50,12 +50,12 @@ class UpdateJob:
         follow: called when a new tracer is on show and no newer one is asked for.
     """
 
-    def __init__(self, stage: Stage, desk: Desk, cells: CellsJob, follow: Callable[[], None]) -> None:
-        self._stage, self._desk, self._cells, self._follow = stage, desk, cells, follow
-        self._good = stage.inputs  # those that the tracer on show stands for
+    def __init__(self, presenter: Presenter, jobs: JobQueue, cells: CellsJob, follow: Callable[[], None]) -> None:
+        self._presenter, self._jobs, self._cells, self._follow = presenter, jobs, cells, follow
+        self._good = presenter.inputs  # those that the tracer on show stands for
         self._requests: list[Request] = []  # that are not computed yet, the oldest first
         self._one_by_one = False
-        self._sheets: Shelf[Sheet] = Shelf(KEPT_BYTES, lambda sheet: sheet.nbytes)
+        self._stores: LruCache[GridStore] = LruCache(KEPT_BYTES, lambda store: store.nbytes)
         self._rows: tuple[str, list[str]] | None = None  # the block and the words of the grid on screen
 
     def ask(self, request: Request | None = None) -> None:
@@ -64,121 +64,126 @@ class UpdateJob:
             self._requests = [each for each in self._requests if not each.names <= request.names] + [request]
         only_damage = request is not None and request.names == {"corruption"}
         # Else a slider in motion would never show a corrupted answer.
-        self._desk.cancel(keep=("update",) if only_damage else ())
+        self._jobs.cancel(keep=("update",) if only_damage else ())
         self._cells.forget()
-        self._stage.begin_generation()
+        self._presenter.begin_generation()
         self.begin()
 
     def begin(self) -> None:
         """Compute what is asked."""
-        self._desk.submit("update", UPDATE, self._slices)
+        self._jobs.submit("update", UPDATE, self._slices)
 
     def look_at(self) -> None:
         """Another grid is in view; its rows may be others."""
         self._rows = self._shown_rows()
 
-    def sheet_of(self, tracer: Tracer) -> Sheet:
+    def store_of(self, tracer: Tracer) -> GridStore:
         """The grids of a tracer's inputs, as they were left."""
         shapes = {
             block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
             for block in BLOCKS
             if tracer.corruption.reaches(block)
         }
-        with self._desk.lock:
-            stage = self._stage
-            sheet = self._sheets.get(inputs_of(tracer), lambda: Sheet(tracer.corruption.samples, shapes))
-            sheet.want_as(stage.sheet, same_words=tracer.question_tokens == stage.tracer.question_tokens)
-        return sheet
+        with self._jobs.lock:
+            presenter = self._presenter
+            store = self._stores.get(inputs_of(tracer), lambda: GridStore(tracer.corruption.samples, shapes))
+            store.want_as(presenter.store, same_words=tracer.question_tokens == presenter.tracer.question_tokens)
+        return store
 
     # --- the story ---------------------------------------------------------------------------------------------------
 
     def _slices(self, job: Job) -> Slices:
-        with self._desk.lock:
-            generation, good = self._stage.generation, self._good
+        with self._jobs.lock:
+            generation, good = self._presenter.generation, self._good
             requests = self._requests[:1] if self._one_by_one else list(self._requests)
             for each in requests:
                 good = good.taking(each.names, each.inputs)
             names = good.differing(self._good)
         try:
-            tracer = self._stage.tracer
+            tracer = self._presenter.tracer
             tracer = tracer.replace(**good.arguments(names)) if names else tracer
             for step, compute in tracer.case.steps().items():
-                self._stage.screen.show_traits(doing=wording.STEPS[step])
+                self._presenter.view.show_traits(doing=labels.STEPS[step])
                 compute(as_check(job.cancelled))
             tracer.prepare(job.cancelled)
             _ = tracer.snapshot  # made here: not under our lock, for it waits for the model's
             version = tracer.model.version
-            sheet = self.sheet_of(tracer)
-            with self._desk.lock:
-                self._carry_wishes(tracer, sheet)
-                view, chosen = self._stage.view, self._stage.inputs.chosen
-            patched = self._cells.keep_up(tracer, sheet, view, chosen, job)
+            store = self.store_of(tracer)
+            with self._jobs.lock:
+                self._carry_wishes(tracer, store)
+                spec, selected = self._presenter.spec, self._presenter.inputs.selected
+            patched = self._cells.keep_up(tracer, store, spec, selected, job)
         except (Cancelled, ModelChangedError):
             raise
         except Exception as error:  # noqa: BLE001 - shown; the last good state comes back
             self._refuse(job, error, requests)
             return
-        with self._desk.lock:
+        with self._jobs.lock:
             if not job.cancelled.is_set():
                 self._settle(requests)
                 if self._one_by_one:  # what else is asked comes next, as a generation of its own
-                    self._stage.begin_generation(keep_error=True)
+                    self._presenter.begin_generation(keep_error=True)
                     self.begin()
-                with self._stage.screen.together():
-                    self._carry_wishes(tracer, sheet)
-                    self._stage.adopt(tracer, sheet, generation, version)
+                with self._presenter.view.together():
+                    self._carry_wishes(tracer, store)
+                    self._presenter.adopt(tracer, store, generation, version)
                     self._show(good, patched)
         yield
 
     def _show(self, good: Inputs, patched: Patched | None) -> None:
         """Show a tracer whose two runs are computed, and what it stands for."""
-        stage, generation = self._stage, self._stage.computed
+        presenter, generation = self._presenter, self._presenter.computed
         names, self._good = good.differing(self._good), good
         # What was clicked meanwhile is to be computed with the new tracer.
-        self._desk.cancel(keep=("update",))
+        self._jobs.cancel(keep=("update",))
         if {"image", "question"} & names:
-            stage.unpin()
+            presenter.unpin()
         if "image" in names:
-            stage.screen.show_traits(picture=good.picture.jpeg)
-        stage.show_setup()
-        stage.show_runs()
-        if not stage.has_grid:
+            presenter.view.show_traits(picture=good.picture.jpeg)
+        presenter.show_setup()
+        presenter.show_runs()
+        if not presenter.has_grid:
             return  # the next update is waiting already, and may open this block
         other_rows = self._rows != (rows := self._shown_rows())
-        if other_rows and self._rows is not None and stage.chosen_for < (generation or 0) and stage.inputs.selection:
-            stage.unselect()
+        if (
+            other_rows
+            and self._rows is not None
+            and presenter.selected_for < (generation or 0)
+            and presenter.inputs.selection
+        ):
+            presenter.unselect()
         self._rows = rows
         self._cells.want_whole()
-        if other_rows or not stage.cells.missing():  # else what there was stays until there is something new
-            stage.show_grid()
-        if patched is not None and (patched.view, patched.chosen) == (stage.view, stage.inputs.chosen):
-            stage.show_patched(patched)
-        if stage.is_settled:  # else the next update is waiting already
-            stage.show_others()
+        if other_rows or not presenter.cells.missing():  # else what there was stays until there is something new
+            presenter.show_grid()
+        if patched is not None and (patched.spec, patched.selected) == (presenter.spec, presenter.inputs.selected):
+            presenter.show_patched(patched)
+        if presenter.is_settled:  # else the next update is waiting already
+            presenter.show_others()
             self.go_on()
             self._follow()
 
     def go_on(self) -> None:
         """Compute what is in view, but for what was selected before the grid was known and is not in it."""
-        stage = self._stage
-        if not can_patch(stage.inputs.chosen, stage.tracer, stage.sheet, stage.view):
-            stage.unselect()
+        presenter = self._presenter
+        if not can_patch(presenter.inputs.selected, presenter.tracer, presenter.store, presenter.spec):
+            presenter.unselect()
         self._cells.go_on()
 
-    def _carry_wishes(self, tracer: Tracer, sheet: Sheet) -> None:
+    def _carry_wishes(self, tracer: Tracer, store: GridStore) -> None:
         """What was wished for, or not any more, while an update was being computed."""
-        stage, view = self._stage, self._stage.view
-        if not (stage.has_grid and sheet.has(view.block)):
+        presenter, spec = self._presenter, self._presenter.spec
+        if not (presenter.has_grid and store.has(spec.block)):
             return
-        if stage.tracer.question_tokens == tracer.question_tokens:
-            cells = sheet.cells(view)
-            cells.wanted = set(stage.cells.wanted) | cells.computed()
+        if presenter.tracer.question_tokens == tracer.question_tokens:
+            cells = store.cells(spec)
+            cells.wanted = set(presenter.cells.wanted) | cells.computed()
         else:
-            sheet.want_as(stage.sheet, same_words=False)
+            store.want_as(presenter.store, same_words=False)
 
     def _shown_rows(self) -> tuple[str, list[str]]:
-        block = self._stage.view.block
-        return block, self._stage.tracer.tokens(block)
+        block = self._presenter.spec.block
+        return block, self._presenter.tracer.tokens(block)
 
     # --- what failed -------------------------------------------------------------------------------------------------
 
@@ -192,7 +197,7 @@ class UpdateJob:
 
         What was asked with it goes back to the last good state; what else was asked stays asked.
         """
-        with self._desk.lock:
+        with self._jobs.lock:
             if job.cancelled.is_set():
                 return
             if len(requests) > 1:
@@ -202,11 +207,11 @@ class UpdateJob:
             self._settle(requests)
             refused = {name for each in requests for name in each.names}
             refused -= {name for each in self._requests for name in each.names}
-            stage, before = self._stage, self._stage.inputs
-            now = before.taking(refused, self._good).fitted(stage.tracer.model)
-            stage.screen.show_traits(error=_said(figure.complaint(error), before, now))
+            presenter, before = self._presenter, self._presenter.inputs
+            now = before.taking(refused, self._good).fitted(presenter.tracer.model)
+            presenter.view.show_traits(error=_said(payloads.complaint(error), before, now))
             if refused:
-                stage.ask(now, mended=True)
+                presenter.ask(now, mended=True)
                 self.begin()
 
 

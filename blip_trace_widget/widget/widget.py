@@ -15,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import figure
-from blip_trace_widget.display.overlay import square_for
+from blip_trace_widget.display import payloads
+from blip_trace_widget.display.overlays import square_for
 from blip_trace_widget.pictures import ImageLike
 from blip_trace_widget.results import recording
-from blip_trace_widget.results.grid_spec import View
-from blip_trace_widget.results.results import Trace
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget.figure_widget import FigureWidget, path_of
-from blip_trace_widget.widget.history import History
 from blip_trace_widget.widget.inputs import Inputs, Picture
-from blip_trace_widget.widget.playback import Player
+from blip_trace_widget.widget.replay import Replay
+from blip_trace_widget.widget.undo import UndoStack
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.alignment import Roles
     from blip_trace_widget.dataset.traced import DatasetTrace
-    from blip_trace_widget.model.model import BlipVqa
+    from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.dataset import DatasetWidget
 
@@ -49,7 +49,7 @@ class TraceWidget(FigureWidget):
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.controls.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
     each says what it accepts. `image`, `answer` and `model` may be set too.
 
     Raises:
@@ -74,16 +74,16 @@ class TraceWidget(FigureWidget):
                 "corruption, metric"
                 + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
             )
-        from blip_trace_widget.model.model import BlipVqa
+        from blip_trace_widget.model.blip import BlipVqa
         from blip_trace_widget.model.model_of import as_model
         from blip_trace_widget.tracing.tracer import Tracer
 
         model = BlipVqa.demo() if model is None else as_model(model)
-        chosen = -1
+        selected = -1
         if image is None or question is None:
-            chosen = 0
-            image, question = examples()[chosen].image, examples()[chosen].question
-        self._start(Tracer(model, image, question, **keywords), chosen, path_of(image))
+            selected = 0
+            image, question = examples()[selected].image, examples()[selected].question
+        self._start(Tracer(model, image, question, **keywords), selected, path_of(image))
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -124,7 +124,7 @@ class TraceWidget(FigureWidget):
         else:
             traces = [trace] if isinstance(trace, Trace) else list(trace)
         widget = cls.__new__(cls)
-        widget._begin(Player(traces, widget, path))
+        widget._begin(Replay(traces, widget, path))
         return widget
 
     @staticmethod
@@ -147,15 +147,15 @@ class TraceWidget(FigureWidget):
 
     def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
         from blip_trace_widget.tracing.metrics import METRICS
-        from blip_trace_widget.widget.conductor import Conductor
+        from blip_trace_widget.widget.session import Session
 
         kind = type(tracer.corruption).__name__
         if kind not in CORRUPTIONS:
             raise ValueError(f"corruption: the widget needs one of {list(CORRUPTIONS)}, got {kind}")
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
-        inputs = Inputs.of(tracer, Picture(tracer.image, path), View(), example)
-        self._begin(Conductor(tracer, self, inputs, square_for(tracer.model.grid)))
+        inputs = Inputs.of(tracer, Picture(tracer.image, path), GridSpec(), example)
+        self._begin(Session(tracer, self, inputs, square_for(tracer.model.grid)))
 
     @property
     def model(self) -> BlipVqa:
@@ -168,34 +168,34 @@ class TraceWidget(FigureWidget):
 
         self._needs_model("model")
         given = as_model(model)
-        with self._conductor.lock:
+        with self._session.lock:
             if given is not self.model:
                 self._use_model(given)
 
     def _use_model(self, model: BlipVqa) -> None:
         """Go on with another model, and let go what it cannot take."""
         from blip_trace_widget.tracing.tracer import Tracer
-        from blip_trace_widget.widget.conductor import Conductor
+        from blip_trace_widget.widget.session import Session
 
-        before = self._conductor
-        assert isinstance(before, Conductor)
+        before = self._session
+        assert isinstance(before, Session)
         wanted, dropped = before.inputs.for_model(model, self.model)
         # Whether a foil has as many tokens as the answer is known once that is computed.
-        inputs = replace(wanted, foil="", metric=figure.BEGINNING["metric"]) if wanted.foil else wanted
+        inputs = replace(wanted, foil="", metric=payloads.BEGINNING["metric"]) if wanted.foil else wanted
         arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))
-        after = Conductor(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)
+        after = Session(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)
         before.close()
         with self.together():
-            self._conductor = after
-            self._history = History(inputs)
+            self._session = after
+            self._undo = UndoStack(inputs)
             self.show_traits(**NOTHING, generation=after.generation)
             self.show_inputs(inputs)
-            self.show_traits(square=after.painter.square)
-            after.painter.choose(self.overlay, self.square)
+            self.show_traits(square=after.overlay_job.square)
+            after.overlay_job.choose(self.overlay, self.square)
             after.begin()
             if wanted != inputs:
                 after.ask(wanted)
-                self._history = History(wanted)
+                self._undo = UndoStack(wanted)
             self._show_steps()
             if dropped:
                 self.show_traits(error=f"model: {', '.join(dropped)} did not fit {model.name} and was let go")

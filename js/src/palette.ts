@@ -1,4 +1,4 @@
-// The grid's colours, which the kernel sends as a table of even steps (blip_trace_widget/display/drawing/colors.py makes them).
+// The grid's colours, which the kernel sends as a table of even steps (blip_trace_widget/display/colors.py makes them).
 
 import type { Palette } from "./protocol";
 

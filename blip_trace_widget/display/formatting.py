@@ -1,0 +1,147 @@
+"""Numbers and effects as a person reads them: js/src/format.ts and sentence.ts in Python.
+
+For: pictures drawn without a browser that say what the widget says.
+Cost: standard library alone; microseconds.
+Ends: at text. Where it stands is `blip_trace_widget.display.svg`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+from blip_trace_widget.display.labels import label
+from blip_trace_widget.results.statistics import ROUNDING
+
+#: What time is counted in: seconds in it, its name, and how many seconds are too many for it.
+UNITS = ((1, "s", 100), (60, "min", 3600), (3600, "h", math.inf))
+
+#: A stretch of text, and whether it is bold.
+Piece = tuple[str, bool]
+
+
+def fixed(value: float, decimals: int) -> str:
+    """A number with so many decimals and a true minus sign; half goes up, as in JavaScript."""
+    digits = format(Decimal(abs(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP, Context(400)), "f")
+    return f"−{digits}" if value < 0 and float(digits) else digits
+
+
+def limit(value: float) -> str:
+    """An end of a scale, with the decimals that it has."""
+    return fixed(value, max(0, -int(Decimal(repr(float(value))).normalize().as_tuple().exponent)))
+
+
+def percent(value: float | None, stderr: float | None = None) -> str:
+    """A share: "58 % ± 4 %"."""
+    return _with_error(value, stderr, 100, _few(value), 2, " %")
+
+
+def plain(value: float | None, stderr: float | None = None) -> str:
+    """A plain number: "0.47 ± 0.03"."""
+    return _with_error(value, stderr, 1, 2, 4, "")
+
+
+def score(metric: str, value: float | None, stderr: float | None = None) -> str:
+    """A score: a probability as a percentage, any other metric as it is."""
+    return percent(value, stderr) if metric == "probability" else plain(value, stderr)
+
+
+def points(metric: str, value: float | None, stderr: float | None = None) -> str:
+    """A difference of two scores; of two percentages it is in points."""
+    if metric != "probability":
+        return plain(value, stderr)
+    return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
+
+
+def said(answer: str, quoted: str = "{}") -> str:
+    """An answer, quoted as is asked for; a model may answer with nothing."""
+    return quoted.format(answer) if answer else "none: it says nothing"
+
+
+def seconds_left(seconds: float) -> str:
+    """About how long something takes yet."""
+    count, unit = next((seconds / size, unit) for size, unit, most in UNITS if seconds < most)
+    return f"{fixed(count, 0 if unit == 'min' or count >= 10 else 1)} {unit} left"
+
+
+def _few(value: float | None) -> int:
+    return 1 if value and abs(value) < 0.01 else 0
+
+
+def _with_error(value: float | None, stderr: float | None, factor: float, fallback: int, most: int, unit: str) -> str:
+    """Rounded to the first digit of the standard error, which is left out where it is unknown or too small to show."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    error = (stderr or 0.0) * factor
+    if not (error > 0 and math.isfinite(error)):
+        return fixed(value * factor, fallback) + unit
+    # Rounding may carry 0.096 to 0.1: the digit shown decides.
+    decimals = min(most, max(0, -int(f"{error:.0e}".partition("e")[2])))
+    shown, spread = fixed(value * factor, decimals) + unit, fixed(error, decimals)
+    return f"{shown} ± {spread}{unit}" if float(spread) else shown
+
+
+def token_name(tokens: Sequence[str], position: int) -> str:
+    """A token in quotation marks, with its place where the same word occurs twice."""
+    token = tokens[position] if position < len(tokens) else ""
+    return f"“{token}”" + (f" (token {position})" if tokens.count(token) > 1 else "")
+
+
+def layers_name(layer: int, window: int, layers: int) -> str:
+    """The layers that a window restores around one layer."""
+    start = layer - window // 2
+    first, last = max(0, start), min(layers - 1, start + window - 1)
+    return f"layer {first}" if first == last else f"layers {first}–{last}"
+
+
+def is_negligible(effect: Any, stderr: Any) -> Any:
+    """Whether an effect, or each of an array, is 0 up to rounding, or within two standard errors of it."""
+    return (abs(effect) <= ROUNDING) | ((stderr > 0) & (abs(effect) <= 2 * stderr))
+
+
+def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: bool) -> list[Piece]:
+    """What the selected states say.
+
+    Args:
+        detail: `blip_trace_widget.display.protocol.Detail`.
+        runs: `blip_trace_widget.display.protocol.Runs`; may be empty.
+        negligible: whether the effect cannot be told from 0.
+    """
+    effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
+    start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]
+    if effect is None:
+        return [*start, (": the score is not a number.", False)]
+    doubt = ", not distinguishable from 0." if negligible else "."
+    if recovery is None:
+        gate = runs.get("gate", {"open": True})
+        closed = "is not defined here." if gate["open"] else f"is not shown: {gate['text']}."
+        # The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
+        change = points(detail["metric"], -effect if disrupting else effect, detail["stderr"])
+        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}", False)]
+    against = recovery < -5e-4 and not negligible  # what would be shown as 0 takes nothing away
+    if disrupting:
+        verb, of = (" adds " if against else " costs "), " of the total effect"
+    else:
+        verb, of = (
+            (" takes away a further " if against else " brings back "),
+            f" of what the {detail['culprit']} took",
+        )
+    amount = percent(-recovery if against else recovery, detail["recovery_stderr"])
+    return [*start, (verb, False), (amount, True), (of + doubt, False)]
+
+
+def _subject(detail: Mapping[str, Any]) -> list[Piece]:
+    """What was patched: "layer 10 at “circle”"."""
+    if detail["patches"]:
+        row, column = detail["patches"][0]
+        count = len(detail["patches"])
+        return [(f"patch {row},{column}" if count == 1 else f"these {count} patches", True), (" of the picture", False)]
+    if len(detail["cells"]) != 1:
+        return [(f"these {len(detail['cells'])} states", True)]
+    [(layer, position)] = detail["cells"]
+    head = "" if detail["head"] is None else f" head {detail['head']}"
+    part = "" if detail["site"] == "block_output" else f" ({label(detail['site'])}{head})"
+    name = layers_name(layer, detail["window"], detail["layers"]) + part
+    return [(name, True), (" at ", False), (token_name(detail["tokens"], position), True)]

@@ -1,0 +1,428 @@
+"""From results to what the front end draws: the payloads of `blip_trace_widget.display.protocol`.
+
+For: the words and numbers of the figure, as pure functions of a snapshot and of grids, whether the model is there or
+they come from a file.
+Cost: NumPy on one grid.
+Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.widget.session`'s.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from blip_trace_widget.choices import CORRUPTIONS, GOALS, METRIC_NAMES, NOISE_KINDS, PLACES
+from blip_trace_widget.demo import examples
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.overlays import OVERLAYS
+from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.run import Effect, Top
+from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
+from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
+
+#: Longest side of the picture of a still figure.
+STILL_SIDE = 256
+#: Words in the bars: so many of the clean run first, and so many in all, always, so that the figure keeps its height.
+CLEAN_WORDS, ALL_WORDS = 4, 7
+#: A word outside the clean run's first ones gets a bar from this probability on.
+RISING = 0.03
+#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
+CULPRITS = {
+    "GaussianNoise": ("noise", "noise", "turn it up"),
+    "ImageSwap": ("swap", "other picture", "choose another picture"),
+    "QuestionSwap": ("swap", "other question", "ask something else instead"),
+    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
+}
+#: What each trait accepts that is one of several names.
+CHOICES: dict[str, list[str]] = {
+    "metric": list(METRIC_NAMES),
+    "corruption": list(CORRUPTIONS),
+    "kind": list(NOISE_KINDS),
+    "at": list(PLACES),
+    "to": list(GOALS),
+    "overlay": list(OVERLAYS),
+    "direction": list(DIRECTIONS),
+    "axes": list(labels.AXES),
+    "show": list(labels.SHOWS),
+    "block": list(BLOCKS),
+    "site": list(SITES),
+}
+#: What the traits of corruptions and scores are where nothing else was asked.
+BEGINNING: protocol.Inputs = {
+    "question": "",
+    "foil": "",
+    "metric": METRIC_NAMES[0],
+    "corruption": "GaussianNoise",
+    "noise": 5.0,
+    "kind": NOISE_KINDS[0],
+    "at": PLACES[-1],
+    "samples": 10,
+    "seed": 0,
+    "other_question": "",
+    "to": GOALS[0],
+    "region": None,
+}
+#: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
+ROOM = 120_000
+#: Below this share of the clean score the noise has taken little.
+LITTLE = 0.1
+
+
+#: Why a block has no grids.
+CLOSED = {
+    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
+    "Under More, let the noise begin at the patch embeddings.",
+    "untraced": "It was not traced.",
+}
+
+
+class Words(Protocol):
+    """What a run says at the first answer position."""
+
+    @property
+    def top(self) -> Top:
+        """The likeliest words with their probability, best first."""
+
+    def shares(self, words: Sequence[str]) -> list[float]:
+        """Probability of each of these words; NaN where it is not known."""
+
+
+def thumbnail(shown: bytes) -> bytes:
+    """A picture for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
+    return jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
+
+
+@cache
+def look() -> protocol.Look:
+    """The words and colours of the front end."""
+    return {
+        "labels": labels.LABELS,
+        "explain": labels.EXPLAIN,
+        "captions": labels.CAPTIONS,
+        "palettes": {theme: cast("protocol.Palette", palette(theme)) for theme in THEMES},
+    }
+
+
+def asked(question: str, foil: str | None, metric: str, corruption: Mapping[str, Any]) -> dict[str, Any]:
+    """The traits that stand for what was asked; not those that belong to other corruptions than this one."""
+    damage: dict[str, Any] = {"corruption": corruption["type"], "other_question": ""}
+    if "region" in corruption:  # else what was marked is kept for another one
+        damage["region"] = corruption["region"]
+    if corruption["type"] == "GaussianNoise":
+        names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
+        damage |= {trait: corruption[field] for trait, field in names.items()}
+    elif corruption["type"] == "QuestionSwap":
+        damage["other_question"] = corruption["question"]
+    elif corruption["type"] == "MeanAblation":
+        damage["to"] = corruption["to"]
+    return {"question": question, "foil": foil or "", "metric": metric, **damage}
+
+
+def asked_of(snapshot: Snapshot) -> dict[str, Any]:
+    """The same of a snapshot."""
+    return asked(snapshot.question, snapshot.foil, snapshot.metric, snapshot.corruption)
+
+
+def noise(snapshot: Snapshot) -> float:
+    """What the noise slider shows."""
+    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
+
+
+def setup(
+    snapshot: Snapshot, *, chooser: bool = False, closed: str = "", factors: Sequence[float] | None = None
+) -> protocol.Setup:
+    """What can be asked of this model and question.
+
+    Args:
+        snapshot: of the model and the question.
+        chooser: whether the built-in examples can be chosen.
+        closed: why nothing can be asked and only be looked at what is computed, else "".
+        factors: the only noise factors that can be chosen.
+    """
+    shown = examples() if chooser else ()
+    return {
+        "version": protocol.PROTOCOL_VERSION,
+        "closed": closed,
+        "model": snapshot.model,
+        "blocks": [_block(block) for block in snapshot.blocks],
+        "head_sites": list(BLOCKS["question_encoder"].heads),
+        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "patches": snapshot.patches,
+        "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
+        "answer_tokens": list(snapshot.answer_tokens),
+    }
+
+
+def _block(block: Block) -> protocol.BlockInfo:
+    return {
+        "name": block.name,
+        "layers": block.layers,
+        "tokens": list(block.tokens),
+        "sites": list(block.sites),
+        "heads": block.heads,
+        "enabled": not block.closed,
+        "reason": CLOSED[block.closed] if block.closed else "",
+    }
+
+
+def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None) -> protocol.Runs:
+    """The clean and the corrupted run, what lies between them, and whether that is enough to trace.
+
+    Args:
+        snapshot: of the runs.
+        generation: of the inputs.
+        bars: the words of these runs and of a pinned one, if there is one.
+    """
+    total = snapshot.total_effect
+    return {
+        "generation": generation,
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "damage": damage(snapshot.corruption),
+        "metric": snapshot.metric,
+        "given": snapshot.given_answer is not None,
+        "line": damage_line(snapshot.corruption, snapshot.average),
+        "clean": _run(snapshot, snapshot.clean),
+        "corrupted": _run(snapshot, snapshot.corrupted),
+        "total_effect": number(total.value),
+        "total_effect_stderr": number(total.stderr),
+        "gate": _gate(snapshot),
+        "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
+    }
+
+
+def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
+    score, stderr = number(run.score), number(run.stderr)
+    return {"answer": run.answer, "score": score, "stderr": stderr, "share": _filled(snapshot, score or 0.0)}
+
+
+def _filled(snapshot: Snapshot, score: float) -> float:
+    """How much of its bar a score fills; one without natural limits is shown beside the other run's."""
+    if snapshot.metric == "probability":
+        return score
+    if snapshot.average:
+        return 0.0
+    if snapshot.metric == "log_probability":
+        return math.exp(min(score, 0.0))
+    largest = max(abs(number(run.score) or 0.0) for run in (snapshot.clean, snapshot.corrupted))
+    return max(0.0, score) / largest if largest else 0.0
+
+
+def damage(settings: Mapping[str, Any]) -> str:
+    """What was done to the input, in a few words; of a corruption's `settings`."""
+    if settings["type"] == "GaussianNoise":
+        return f"ν {settings['factor']:.1f}"
+    return CULPRITS[settings["type"]][1]
+
+
+def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
+    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own."""
+    cells = [cell for row in settings.get("region") or () for cell in row]
+    own = " + the sample's id" if average else ""
+    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
+
+
+def _damage_line(settings: Mapping[str, Any], own: str) -> str:
+    if settings["type"] == "GaussianNoise":
+        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
+        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
+        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
+    if settings["type"] == "MeanAblation":
+        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
+    if settings["type"] == "QuestionSwap":
+        return f"“{settings['question']}” asked instead"
+    return "another picture's image tokens"
+
+
+def _gate(snapshot: Snapshot) -> protocol.Gate:
+    if snapshot.average:
+        return _average_gate(snapshot, snapshot.average)
+    found = gate(snapshot.total_effect, snapshot.metric, snapshot.corruption["type"])
+    if not snapshot.unknown_words:
+        return found
+    unknown = ", ".join(f"“{word}”" for word in snapshot.unknown_words)
+    told = (
+        f"the model does not know {unknown}" if snapshot.knows_a_word else f"the model knows no word of it: {unknown}"
+    )
+    return {**found, "text": f"{found['text']} · {told}"}
+
+
+def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
+    metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
+    took = formatting.points(metric, snapshot.total_effect.value)
+    low, high = (formatting.points(metric, end) if known else "" for end in (average.low, average.high))
+    sure = f" (95 % interval {low} to {high})" if known else ""
+    return {"open": True, "text": f"the {CULPRITS[snapshot.corruption['type']][0]} took {took}{sure}"}
+
+
+def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
+    """Whether a corruption of that name did enough to ask what undoes it, in words."""
+    value, stderr, clean = total.value, total.stderr, total.clean
+    percent = metric == "probability"
+    name, _, remedy = CULPRITS[corruption]
+
+    def amount(number: float) -> str:
+        return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
+
+    unit = " points" if percent else f" of {metric.replace('_', ' ')}"
+    before, after = clean, float(total.corrupted.mean())
+    change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
+    harm = -value if metric == "kl_divergence" else value
+    if not math.isfinite(value):
+        return {"open": False, "text": f"the score is not a finite number ({change})"}
+    if not total.closed_because and harm > 0:
+        took = f"the {name} {'made' if metric == 'kl_divergence' else 'took'} {amount(value)}{unit}"
+        weak = percent and value < LITTLE * clean
+        return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
+    if not total.closed_because:
+        return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
+    if math.isfinite(stderr) and 0 < abs(value) <= 2 * stderr:
+        return {
+            "open": False,
+            "text": f"the {name} changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from "
+            f"0: {remedy}, or use more samples",
+        }
+    return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
+
+
+def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
+    """The likeliest first words of the clean run and any that rise in the others, with their probability in each."""
+    others = [run.top for run in (patched, pinned, corrupted) if run is not None]
+    rising = [word for top in others for word, share in top if share >= RISING]
+    first, rest = ([word for word, _ in part] for part in (clean.top[:CLEAN_WORDS], clean.top[CLEAN_WORDS:]))
+    shown = list(dict.fromkeys([*first, *rising, *rest]))[:ALL_WORDS]
+    return {
+        "words": shown,
+        "clean": _shares(clean, shown),
+        "corrupted": _shares(corrupted, shown),
+        "patched": _shares(patched, shown),
+        "pinned": _shares(pinned, shown),
+    }
+
+
+def with_pinned(shown: protocol.Bars, pinned: Words | None) -> protocol.Bars:
+    """The same bars with another pinned run beside them."""
+    return {**shown, "pinned": _shares(pinned, shown["words"])}
+
+
+def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
+    return [] if run is None else [number(share) for share in run.shares(shown)]
+
+
+def grid(trace: Trace, generation: int) -> protocol.Grid:
+    """The grid in view."""
+    asked = trace.settings
+    return {
+        "generation": generation,
+        "block": asked["block"],
+        "site": asked["site"],
+        "head": asked["head"],
+        "direction": asked["direction"],
+        "window": asked["window"],
+        "damage": damage(asked["corruption"]),
+        "layers": trace.samples.shape[1],
+        "tokens": list(trace.tokens),
+        "constructed": trace.constructed,
+        "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "values": cell_values(trace).tobytes(),
+    }
+
+
+def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> list[protocol.Grid]:
+    """The grids that are not in view, the smallest first, as many as there is `ROOM` for beside the one in view.
+
+    A page without a kernel shows them; with one they are there before the kernel's answer.
+    """
+    room, made = ROOM, []
+    for trace in sorted(traces, key=lambda trace: (spec_of(trace) != spec, trace.samples[0].size)):
+        room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
+        if spec_of(trace) != spec and room >= 0:
+            made.append(grid(trace, generation))
+    return made
+
+
+def spec_of(trace: Trace) -> GridSpec:
+    """Which grid a trace is."""
+    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
+
+
+def cell_values(trace: Trace) -> NDArray[np.float32]:
+    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian."""
+    known = np.isfinite(trace.stderr)
+    significant = np.where(known, trace.significant, np.nan)
+    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr, significant)
+    return np.stack(fields).astype("<f4")
+
+
+def detail(
+    snapshot: Snapshot,
+    effect: Effect,
+    chosen: Selection,
+    spec: GridSpec,
+    generation: int,
+    bars: protocol.Bars,
+) -> protocol.Detail:
+    """The patched run of what is selected."""
+    block = snapshot.block(spec.block)
+    return {
+        "generation": generation,
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "tokens": list(block.tokens),
+        "layers": block.layers,
+        "damage": damage(snapshot.corruption),
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "metric": snapshot.metric,
+        "direction": effect.direction,
+        "window": spec.window,
+        "cells": list(chosen.cells),
+        "patches": list(chosen.patches),
+        "score": number(effect.score),
+        "stderr": number(effect.stderr),
+        "indirect_effect": number(effect.indirect_effect),
+        "recovery": number(effect.recovery),
+        "recovery_stderr": number(effect.recovery_stderr),
+        "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
+        "bars": bars,
+    }
+
+
+def curve(found: CurveSummary, generation: int) -> protocol.Curve:
+    """The noise curve: mean scores of the corrupted run."""
+    return {
+        "generation": generation,
+        "factors": list(found.factors),
+        "scores": [number(score) for score in found.scores],
+        "clean": number(found.clean),
+    }
+
+
+def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
+    """What a widget shows of a snapshot beside the grids, by its traits."""
+    return {
+        "noise": noise(snapshot),
+        "runs": runs(snapshot, generation),
+        "curve": curve(snapshot.curve, generation) if snapshot.curve else {},
+    }
+
+
+def complaint(error: BaseException) -> str:
+    """An exception as a person should read it; of those that no one expected, with the name."""
+    text = str(error) or type(error).__name__
+    return text if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: {text}"
+
+
+def number(value: float) -> float | None:
+    """JSON knows no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,169 @@
+"""An SVG under way: shapes, bars, cut and wrapped text, in the colours of a theme.
+
+For: drawing without a browser. Everything goes through an XML tree, so that no text can become markup.
+Cost: standard library alone; some microseconds an element.
+Ends: at elements. What they mean is `blip_trace_widget.display.svg`'s. There is nothing to measure text with:
+widths of letters are estimates on the wide side.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+from blip_trace_widget.display.colors import mix
+from blip_trace_widget.display.formatting import Piece
+
+MONO = "ui-monospace, monospace"
+
+#: As in js/src/styles/base.css.
+_THEMES = {
+    "light": {"ground": "#ffffff", "text": "#1f1f24", "line": "#e2e2e8", "patched": "#592b9f", "corrupted": "#b96a13"},
+    "dark": {"ground": "#1c1c20", "text": "#e9e9ee", "line": "#3a3a42", "patched": "#c3abf5", "corrupted": "#d0842c"},
+}
+#: Colours between text and ground, by the text's share.
+_BETWEEN = {"muted": 0.74, "clean": 0.68, "hatch": 0.24, "trough": 0.11, "faint": 0.05}
+#: What XML 1.0 has no way to write.
+_UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+#: Widths of letters in ems: a monospaced one, and of others narrow, broad and capital ones and the rest.
+_FIXED, _NARROW, _BROAD, _CAPITAL, _OTHER = 0.61, 0.42, 1.0, 0.74, 0.645
+_NARROW_LETTERS, _BROAD_LETTERS = frozenset(" .,:;'|!()[]fijlrtI·•"), frozenset("mwMW@%…—→")
+_BOLD = 1.12
+
+
+class Canvas:
+    """An SVG of a given width. Colours are named: "text", "ground", "muted", ...; others are written as in CSS.
+
+    Attributes:
+        theme: ``"light"`` or ``"dark"``.
+        root: its element.
+    """
+
+    def __init__(self, theme: str, width: float) -> None:
+        self.theme, named = theme, _THEMES[theme]
+        between = {name: mix(named["text"], named["ground"], share) for name, share in _BETWEEN.items()}
+        self._colors = named | between
+        self.root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "width": _text(width), "role": "img"})
+        self.root.set("font-family", "system-ui, sans-serif")
+        # As wide as it is drawn, and no wider than the page that it is put into.
+        self.root.set("style", "max-width: 100%; height: auto; font-variant-numeric: tabular-nums")
+
+    def add(self, tag: str, inside: ET.Element | None = None, said: str | None = None, /, **more: object) -> ET.Element:
+        """Add an element.
+
+        Args:
+            tag: its name.
+            inside: the element that holds it; default the root.
+            said: its text.
+            more: attributes, with `_` for `-`; those that are None are left out.
+        """
+        made = ET.SubElement(self.root if inside is None else inside, tag)
+        for name, value in more.items():
+            if value is not None:
+                made.set(
+                    name.replace("_", "-"), self._colors.get(value, value) if isinstance(value, str) else _text(value)
+                )
+        made.text = None if said is None else _UNWRITABLE.sub("\ufffd", said)
+        return made
+
+    def rect(
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        fill: str,
+        inside: ET.Element | None = None,
+        **more: object,
+    ) -> ET.Element:
+        """Add a rectangle."""
+        return self.add("rect", inside, x=x, y=y, width=width, height=height, fill=fill, **more)
+
+    def text(
+        self,
+        x: float,
+        y: float,
+        said: str,
+        size: float = 13,
+        fill: str = "text",
+        anchor: str | None = None,
+        *,
+        room: float = math.inf,
+        mono: bool = False,
+        **more: object,
+    ) -> ET.Element:
+        """Add a line of text with its baseline at y; what is cut to have room is whole on hover."""
+        short = cut(said, room, size, mono=mono)
+        font = MONO if mono else None
+        place: dict[str, Any] = {"x": x, "y": y, "font_size": size, "text_anchor": anchor, "font_family": font}
+        element = self.add("text", None, short, fill=fill, **place, **more)
+        if short != said:
+            self.add("title", element, said)
+        return element
+
+    def paragraph(
+        self, x: float, y: float, pieces: Sequence[Piece], width: float, size: float = 13, fill: str = "text"
+    ) -> float:
+        """Add wrapped text with its first baseline at y; returns where the next one would be."""
+        for line in wrap(pieces, width, size):
+            element = self.text(x, y, "", size, fill)
+            for said, bold in line:
+                self.add("tspan", element, said, **({"font_weight": "600", "fill": "text"} if bold else {}))
+            y += 20
+        return y
+
+    def bar(self, x: float, y: float, width: float, share: float, fill: str, trough: str) -> None:
+        """Add a bar of which a share is filled."""
+        self.rect(x, y, width, 10, trough, rx=3)
+        filled = width * min(1.0, max(0.0, share))
+        if filled:
+            self.rect(x, y, filled, 10, fill, rx=min(3, filled / 2))
+
+
+def breadth(said: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
+    """About how wide a text is, in pixels; rather more than less."""
+    return size * (_BOLD if bold else 1) * sum(_ems(letter, mono) for letter in said)
+
+
+def cut(said: str, width: float, size: float, *, mono: bool = False) -> str:
+    """A text that fits, with an ellipsis where it was cut."""
+    if breadth(said, size, mono=mono) <= width:
+        return said
+    kept = next((end for end in range(len(said), 0, -1) if breadth(said[:end] + "…", size, mono=mono) <= width), 0)
+    return said[:kept] + "…"
+
+
+def wrap(pieces: Sequence[Piece], width: float, size: float) -> list[list[Piece]]:
+    """Lines of pieces, broken after white space, and inside words that are longer than a line."""
+    lines: list[list[Piece]] = [[]]
+    used = 0.0
+    for letter, bold in ((letter, bold) for said, bold in pieces for letter in said):
+        line = lines[-1]
+        line.append((letter, bold))
+        used += breadth(letter, size, bold=bold)
+        if used > width and not letter.isspace() and len(line) > 1:
+            end = max((at for at in range(1, len(line)) if line[at - 1][0].isspace()), default=len(line) - 1)
+            lines[-1:] = [line[:end], line[end:]]
+            used = sum(breadth(letter, size, bold=bold) for letter, bold in lines[-1])
+    runs = [groupby(line, key=lambda part: part[1]) for line in lines]
+    return [[("".join(letter for letter, _ in run), bold) for bold, run in line] for line in runs]
+
+
+def _ems(letter: str, mono: bool) -> float:
+    if unicodedata.east_asian_width(letter) in "WF":
+        return 2 * _FIXED if mono else 1.1
+    if mono:
+        return _FIXED
+    if letter in _NARROW_LETTERS:
+        return _NARROW
+    return _BROAD if letter in _BROAD_LETTERS else _CAPITAL if letter.isupper() else _OTHER
+
+
+def _text(value: object) -> str:
+    """An attribute's value; numbers to a hundredth of a pixel."""
+    return f"{round(value, 2):g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,389 @@
+"""BLIP for visual question answering, as the tracer needs it.
+
+For: loading a model (built-in, hub, folder, or given objects), embedding an image, tokenizing a question, spelling an
+answer. The one place that knows transformers' loaders and processors.
+Cost: loading; one ViT pass for each `embed_image` (BLIP base at 384 px: about 110 GFLOP).
+Ends: at tokens and embeddings. Runs and patches are `blip_trace_widget.tracing.runs`'.
+
+A model is used by one thread at a time: hold `BlipVqa.lock` around anything that calls it. The tokenizer has a lock of
+its own, so that reading a question never waits for a computation.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import BlipForQuestionAnswering, BlipProcessor
+
+from blip_trace_widget._version import __version__
+from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
+from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
+from blip_trace_widget.model.loading import load
+from blip_trace_widget.model.modules import active_adapters
+from blip_trace_widget.model.parts import BlipParts
+from blip_trace_widget.model.progress import told
+from blip_trace_widget.model.surroundings import exact_convolution
+from blip_trace_widget.model.weights import Watch, weights_hash
+from blip_trace_widget.pictures import ImageLike, as_image
+from blip_trace_widget.unpicklable import Unpicklable
+
+#: What stands around words.
+PUNCTUATION = ".,;:?!\"'()"
+
+_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+_DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
+
+
+class BlipVqa(BlipParts, Unpicklable):
+    """A BLIP question answering model with its processor.
+
+    Every number is what plain hooks on this model give. A model that BLIP's own modules make up is computed by
+    shortcuts that are true for these. Where somebody has put hooks, layers of another kind or a forward of their own,
+    the model's own forward is run, one run at a time: right, and slower. What cannot be traced exactly is refused.
+
+    Args:
+        model: transformers' `BlipForQuestionAnswering`, or a PEFT model around one; put into evaluation mode, otherwise
+            left as it is.
+        processor: its `BlipProcessor`.
+        name: what to call it in results and on screen.
+        check: hold a small random run against the model's own forward, now and whenever its modules change.
+
+    Raises:
+        TypeError: if either is something else.
+        ValueError: if they do not fit each other, or the model cannot be traced exactly; with what to do about it.
+    """
+
+    instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
+
+    def __init__(
+        self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "", check: bool = True
+    ) -> None:
+        hf = _unwrapped(model)
+        if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+            raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
+        if not isinstance(check, bool):
+            raise TypeError(f"check: expected True or False, got {type(check).__name__}")
+        super().__init__(hf.eval(), processor)
+        self.built_in = False
+        #: What `from_pretrained` was given; "" for a model that was handed over.
+        self.source = ""
+        self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
+        #: How often the model was seen to have changed; what was computed of an older one is not used any more.
+        self.version = 0
+        self.lock = _LOCKS.setdefault(hf, threading.RLock())
+        self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
+        self._check = check
+        self._provenance: dict[str, Any] | None = None
+        self._refusal: ValueError | None = None
+        self._inside = 0
+        with self.lock:
+            check_parts(self)  # before anything else asks where the weights are
+            self.set_blocks()
+            self._watch = Watch(self.hf)
+            if check:
+                self._prove()
+
+    def _prove(self) -> None:
+        """Hold a run against the model's own forward."""
+        with Computing(self):
+            prove(self)
+            structure, weights = self._watch.look()
+            if structure:
+                raise ValueError(
+                    "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same "
+                    "question would be answered in two ways. Remove the hook that does that"
+                )
+            if weights:
+                raise ValueError(
+                    "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, "
+                    "so that the same question would be answered in two ways. Load it in floating point, or count in "
+                    "something that is no buffer"
+                )
+
+    @contextmanager
+    def unchanging(self, *, long: bool = False) -> Iterator[None]:
+        """Look whether the model has changed; inside, it is taken for what it is now. Under the lock.
+
+        Args:
+            long: what is computed may take so long that somebody changes the model meanwhile: look after it too.
+
+        Raises:
+            ValueError: if it cannot be traced any more.
+            ModelChangedError: at the end, if somebody changed it meanwhile.
+        """
+        if not self._inside:
+            self._look()
+            if self._refusal is not None:
+                raise ValueError(str(self._refusal))
+        self._inside += 1
+        try:
+            yield
+        finally:
+            self._inside -= 1
+        if long and not self._inside:
+            before = self.version
+            self._look()
+            if self.version != before:
+                raise ModelChangedError
+
+    def glance(self) -> None:
+        """Look whether the model has changed, unless it is computing just now: then it was looked at before."""
+        if glances() and self.lock.acquire(blocking=False):
+            try:
+                if not self._inside:
+                    self._look()
+            finally:
+                self.lock.release()
+
+    def _look(self) -> None:
+        structure, weights = self._watch.look()
+        if not (structure or weights):
+            return
+        self.version += 1
+        self._provenance = None
+        if not structure and self._refusal is None:
+            try:
+                check_weights(self.hf)
+            except ValueError as error:
+                self._refusal = error
+            return
+        self._refusal = None
+        self._inside += 1  # no further look while what is new is looked at
+        try:
+            check_mode(self.hf)
+            check_parts(self)
+            self.set_blocks()
+            if self._check:
+                self._prove()
+        except ValueError as error:
+            self._refusal = error
+        finally:
+            self._inside -= 1
+
+    @classmethod
+    def demo(cls, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> BlipVqa:
+        """The built-in tiny model, trained on pictures of coloured shapes; needs no network.
+
+        Calls that overlap in time share one instance.
+        """
+        key = (str(device), str(dtype))
+        model = _DEMOS.get(key)
+        if model is None:
+            model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
+            model.name = "built-in"
+            model.built_in = True
+            _DEMOS[key] = model
+        return model
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        check: bool = True,
+    ) -> BlipVqa:
+        """Load a hub id or a folder. Weights must be safetensors; code from the hub is never run.
+
+        A PEFT adapter that lies there is loaded too (with ``peft`` installed), and acts as in the model's own forward.
+
+        Args:
+            name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``.
+            device: where to compute; default the GPU if there is one (CUDA, else MPS), else the CPU.
+            dtype: for instance ``"bfloat16"``; default float32.
+            revision: branch, tag or commit on the hub.
+            local_files_only: use the cache alone.
+            check: see `BlipVqa`.
+
+        Raises:
+            ValueError: if it is no BLIP question answering model, or one that cannot be traced exactly.
+            OSError: if it cannot be found, reached or read.
+            ImportError: if it holds an adapter and ``peft`` is not installed.
+        """
+        with told(f"loading the model {name}"):
+            model, processor = load(name, device, dtype, revision, local_files_only)
+            source = os.fspath(name)
+            loaded = cls(model, processor, name=source, check=check)
+            loaded.source = source
+            return loaded
+
+    def __repr__(self) -> str:
+        return f"BlipVqa({self.name!r}, {self.layers} layers, {self.grid[0]} x {self.grid[1]} patches)"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions.
+
+        Where there are any: the ``adapters`` that act, and as ``changed`` the modules that are not BLIP's own.
+        """
+        self.glance()
+        told = self._provenance
+        if told is None:  # once it is known nobody waits for a computation to read it
+            with Computing(self):
+                versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+                told = {
+                    "revision": self.revision,
+                    "weights": weights_hash(self.hf),
+                    "dtype": str(self.dtype).removeprefix("torch."),
+                    "versions": {"blip_trace_widget": __version__, **versions},
+                }
+                adapters, changed = active_adapters(self.hf), [name for part in self.changed.values() for name in part]
+                told |= ({"adapters": adapters} if adapters else {}) | ({"changed": changed} if changed else {})
+                self._provenance = told
+        return dict(told)
+
+    @property
+    def revision(self) -> str | None:
+        """The commit on the hub that the weights came from; None for a folder or a model that was handed over."""
+        commit = getattr(self.hf.config, "_commit_hash", None)
+        return str(commit) if commit and not Path(self.source).is_dir() else None
+
+    def embed_image(self, image: ImageLike) -> Tensor:
+        """The ViT's final output for a picture: (image tokens, width), token 0 the class token.
+
+        Raises:
+            TypeError, ValueError: if it is no picture.
+        """
+        return self.embed_images([image])[0]
+
+    def embed_images(self, images: Sequence[ImageLike]) -> Tensor:
+        """The ViT's final output for several pictures in one pass: (pictures, image tokens, width).
+
+        Raises:
+            TypeError, ValueError: if one is no picture.
+        """
+        pictures = [as_image(image) for image in images]
+        with Computing(self), exact_convolution(self.device):
+            pixels = torch.cat([self._pixels(picture) for picture in pictures])
+            return self.image_encoder.apply(
+                lambda each: self.hf.vision_model(pixel_values=each).last_hidden_state, pixels
+            )
+
+    def embed_patches(self, image: ImageLike) -> Tensor:
+        """What enters the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
+
+        Raises:
+            TypeError, ValueError: if it is no picture.
+            ValueError: if the image encoder itself has a hook, which would not be called then.
+        """
+        picture = as_image(image)
+        with Computing(self), exact_convolution(self.device):
+            if "vision_model" in self.changed["image_encoder"]:
+                what = self.changed["image_encoder"]["vision_model"]
+                raise ValueError(
+                    f"model: vision_model {what}, which would not act where its layers are run from their first on. "
+                    "Put it on a module in it, or remove it"
+                )
+            return self.image_encoder.apply(self.embeddings("image_encoder"), self._pixels(picture))[0]
+
+    def _pixels(self, picture: Image.Image) -> Tensor:
+        pixels: Tensor = self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"]
+        return pixels.to(self.device, self.dtype)
+
+    def question_ids(self, question: str) -> list[int]:
+        """Token ids of a question as the model sees it, special tokens included.
+
+        Raises:
+            TypeError, ValueError: if it is no text, empty, or too long for the model.
+        """
+        return self._ids("question", question, special=True)
+
+    def answer_ids(self, name: str, answer: str) -> list[int]:
+        """Token ids of an answer, without special tokens. `name` is the argument to blame.
+
+        Raises:
+            TypeError, ValueError: if it is no text, has no tokens, is too long, or the tokenizer has no words for it.
+        """
+        ids = self._ids(name, answer, special=False)
+        if self.processor.tokenizer.unk_token_id in ids:
+            raise ValueError(f"{name}: the tokenizer cannot spell {answer!r}: {self.tokens(ids)}")
+        return ids
+
+    def unknown_words(self, question: str) -> list[str]:
+        """The words of a question that the model does not know; it sees one and the same token for all of them."""
+        unknown = self.processor.tokenizer.unk_token_id
+        if unknown not in self.question_ids(question):
+            return []
+        with self._words_lock:
+            words = self.processor.tokenizer(question.split(), add_special_tokens=False)["input_ids"]
+        return [
+            word.strip(PUNCTUATION) or word for word, ids in zip(question.split(), words, strict=True) if unknown in ids
+        ]
+
+    def _ids(self, name: str, text: str, *, special: bool) -> list[int]:
+        if not isinstance(text, str):
+            raise TypeError(f"{name}: expected a text, got {type(text).__name__}")
+        tokenizer = self.processor.tokenizer
+        if not text.strip():
+            raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name}: expected a text, this cannot be encoded: {error}") from error
+        with self._words_lock:
+            content = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+            ids = list(tokenizer(text)["input_ids"]) if special else content
+        if not content:
+            raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
+        # Written out in a text they would mean to the model what they do not mean to the reader.
+        reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
+        written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
+        if written:
+            raise ValueError(f"{name}: expected a text without special tokens, {text!r} has {written}")
+        longest = int(self.hf.config.text_config.max_position_embeddings)
+        if len(ids) > longest:
+            raise ValueError(f"{name}: expected at most {longest} tokens, got {len(ids)}")
+        return ids
+
+    def tokens(self, ids: Sequence[int]) -> list[str]:
+        """Word pieces of token ids."""
+        with self._words_lock:
+            tokens = self.processor.tokenizer.convert_ids_to_tokens(list(ids))
+        # BLIP base's tokenizer has no name for the decoder's start token.
+        return [
+            str(token) if token is not None else "[DEC]" if index == self.start_id else f"[{index}]"
+            for index, token in zip(ids, tokens, strict=True)
+        ]
+
+    def token_ids(self, tokens: Sequence[str]) -> list[int]:
+        """Token ids of word pieces; those the model does not know become its unknown token's."""
+        with self._words_lock:
+            ids = self.processor.tokenizer.convert_tokens_to_ids(list(tokens))
+        return [int(index) for index in ids]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The answer that token ids spell."""
+        with self._words_lock:
+            return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def _unwrapped(model: Any) -> BlipForQuestionAnswering:
+    """The BLIP model that was handed over, out of what PEFT or `torch.compile` puts around it."""
+    hf = getattr(model, "_orig_mod", model)
+    configs = getattr(hf, "peft_config", None)
+    if configs and hasattr(hf, "get_base_model"):
+        if any(getattr(each, "is_prompt_learning", False) for each in configs.values()):
+            raise ValueError(
+                "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
+                "see. Expected an adapter in the model's layers, such as LoRA"
+            )
+        hf = hf.get_base_model()
+    if not isinstance(hf, BlipForQuestionAnswering):
+        inner = getattr(hf, "module", None)
+        remedy = "; hand over what it wraps, model.module" if isinstance(inner, BlipForQuestionAnswering) else ""
+        raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(hf).__name__}{remedy}")
+    return hf

@@ -1,0 +1,68 @@
+"""Noise curves computed: mean score over the noise factor, of the corrupted run and of patched ones.
+
+For: `Tracer.noise_curve`.
+Cost: for each factor a text pass over all samples, and a cell of a grid for each state.
+Ends: at a `NoiseCurve`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.model.progress import Progress, as_check, as_progress
+from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS, NoiseCurve
+from blip_trace_widget.states import State, as_states, listed_states
+from blip_trace_widget.tracing.corruption import GaussianNoise, checked_factor
+from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.question import Question
+
+
+def noise_curve(
+    question: Question,
+    factors: Iterable[float] | None = None,
+    states: State | Iterable[State] = (),
+    cancel: Callable[[], bool] | Any = None,
+    progress: bool | Progress | None = None,
+) -> NoiseCurve:
+    """See `Tracer.noise_curve`."""
+    if not isinstance(question.corruption, GaussianNoise):
+        raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
+    given = listed_states(states)
+    for state in given:
+        question.check_block(state.block)
+    values = _as_factors(DEFAULT_FACTORS if factors is None else factors)
+    check = as_check(cancel)
+    clean = question.clean_run(check).score  # computed here, the questions below share it
+    chosen = as_states(question.located(given)) if given else ()
+    runs = [(state,) for state in chosen]
+    corrupted, patched = [], []
+    report, close = as_progress(progress, values.size, "factor")
+    try:
+        for done, factor in enumerate(values, 1):
+            noisier = question.with_corruption(factor=float(factor))
+            corrupted.append(noisier.corrupted_scores(check))
+            found = [scores for _, scores, _ in patched_scores(noisier, runs, "restore", cancel)]
+            patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
+            report(done, values.size)
+    finally:
+        close()
+    return NoiseCurve(
+        factors=values,
+        clean=clean,
+        corrupted=np.stack(corrupted, axis=1),
+        patched=np.stack(patched, axis=1),
+        states=chosen,
+    )
+
+
+def _as_factors(factors: Any) -> NDArray[np.float64]:
+    if isinstance(factors, (str, bytes)) or not isinstance(factors, Iterable):
+        raise TypeError(f"factors: expected a sequence of numbers, got {type(factors).__name__} {factors!r}")
+    values = [checked_factor("factors", factor) for factor in factors]
+    if not values:
+        raise ValueError("factors: expected at least one number, got none")
+    return np.array(values)

@@ -1,0 +1,80 @@
+"""Recording: many grids of one question into a file.
+
+For: `Tracer.record`.
+Cost: each grid as `Tracer.trace` computes it; the file holds 8 bytes a sample and cell, and one picture a factor.
+Ends: at results; files are `blip_trace_widget.results.recording`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from blip_trace_widget.checks import named
+from blip_trace_widget.model.progress import Progress, as_progress
+from blip_trace_widget.results import recording
+from blip_trace_widget.results.snapshot import CurveSummary
+from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.states import BLOCKS, SITES
+from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.noise_curve import noise_curve
+from blip_trace_widget.tracing.question_view import QuestionView
+
+
+def record(
+    tracer: QuestionView,
+    path: str | os.PathLike[str],
+    blocks: str | Iterable[str] | None,
+    sites: str | Iterable[str] | None,
+    factors: Iterable[float] | None,
+    direction: str,
+    progress: bool | Progress | None,
+    cancel: Callable[[], bool] | Any,
+) -> None:
+    """See `Tracer.record`."""
+    grids = _grids(tracer, _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES))
+    tracers = [tracer] if factors is None else [tracer.with_corruption(factor=factor) for factor in factors]
+    if not tracers:
+        raise ValueError("factors: expected at least one noise factor, got none")
+    if tracer.snapshot is None:
+        raise ValueError("corruption, metric: a recording needs the package's own, for a widget can show no others")
+    report, close = as_progress(progress, len(grids) * len(tracers), "grid")
+    traces: list[Trace] = []
+    try:
+        curve = _curve(tracer, cancel)
+        for each in tracers:
+            assert each.snapshot is not None  # one corruption has one as another does, whatever its factor
+            snapshot = replace(each.snapshot, curve=curve)
+            for block, site in grids:
+                traces.append(replace(whole_trace(each.case, block, site, direction, cancel), snapshot=snapshot))
+                report(len(traces), len(grids) * len(tracers))
+    finally:
+        close()
+    recording.save(traces, path)
+
+
+def _grids(tracer: QuestionView, blocks: Sequence[str] | None, sites: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Block and site of each grid: of those that were asked for the ones that there are."""
+    if blocks is None:
+        blocks = [block for block in BLOCKS if tracer.corruption.reaches(block)]
+    found = [(block, site) for block in blocks for site in BLOCKS[block].sites if sites is None or site in sites]
+    if not found:
+        raise ValueError(f"blocks, sites: {list(blocks)} have none of {list(sites or [])}")
+    return found
+
+
+def _names(argument: str, given: str | Iterable[str] | None, known: Collection[str]) -> list[str] | None:
+    if given is None:
+        return None
+    names = [given] if isinstance(given, str) else list(given)
+    return [named(argument, name, known) for name in names]
+
+
+def _curve(tracer: QuestionView, cancel: Callable[[], bool] | Any) -> CurveSummary | None:
+    if not isinstance(tracer.corruption, GaussianNoise):
+        return None
+    curve = noise_curve(tracer.case, cancel=cancel)
+    return CurveSummary(tuple(curve.factors.tolist()), tuple(curve.scores.tolist()), curve.clean)

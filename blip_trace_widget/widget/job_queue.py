@@ -1,0 +1,67 @@
+"""One widget's jobs on its model's worker, and the order in which they go.
+
+For: whoever computes for a view: the session, and what it has beside the grid.
+Cost: a lock.
+Ends: at jobs. What they compute is their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable
+
+from blip_trace_widget.widget.lock import Lock
+from blip_trace_widget.widget.worker import Job, Slices, Worker
+
+#: What goes first: a new question or noise, then clicks, then what is read off the runs, then the rest of the grid,
+#: then maps that were asked for, then the noise curve.
+UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
+#: Seconds between two reports about something that is being filled.
+REPORT_SECONDS = 0.1
+
+
+class JobQueue:
+    """One owner's jobs on a worker.
+
+    Args:
+        worker: the model's worker.
+        failed: told of an exception, on the worker's thread.
+        lock: held by whoever changes what is shown.
+        outdated: asked on the worker's thread before a job that is no update; where it says yes the job is dropped.
+    """
+
+    def __init__(
+        self,
+        worker: Worker,
+        failed: Callable[[BaseException], None],
+        lock: Lock | None = None,
+        outdated: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.lock = lock or Lock()
+        self._worker, self._failed, self._outdated = worker, failed, outdated
+        self._owner = object()
+
+    def submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
+        """Queue a job; see `Worker.submit`."""
+
+        def if_current(job: Job) -> Slices:
+            if not self._outdated():
+                yield from slices(job)
+
+        self._worker.submit(self._owner, key, slices if priority == UPDATE else if_current, self._failed, priority)
+
+    def cancel(self, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
+        """Drop the jobs, or those with that key, or all but `keep`."""
+        self._worker.cancel(self._owner, key, keep)
+
+    def pending(self, key: Hashable) -> bool:
+        """Whether such a job waits or runs, and is still wanted."""
+        return self._worker.pending(self._owner, key)
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job waits or runs."""
+        return self._worker.busy(self._owner)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until no job is left; False if the time ran out."""
+        return self._worker.wait(self._owner, timeout)

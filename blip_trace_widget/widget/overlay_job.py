@@ -1,0 +1,201 @@
+"""What lies over the picture: which map is asked for, what of it is there, and when the rest is computed.
+
+For: keeping the overlay in step with the runs on show, the grid's selection, and the hand that points at the grid.
+Cost: maps of image tokens, a text pass a square and sample, are filled in the background and kept within
+`KEPT_BYTES`; attention and the strength of the damage are read off the runs.
+Ends: at a `Screen`. What a map looks like is `blip_trace_widget.display.overlays`'s.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display import overlays as maps
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
+from blip_trace_widget.results.maps import squares
+from blip_trace_widget.tracing.grid import as_image_token_trace
+from blip_trace_widget.tracing.patching import image_token_scores
+from blip_trace_widget.widget.grid_store import GridScores, inputs_of
+from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.lru_cache import LruCache
+from blip_trace_widget.widget.presenter import Presenter
+from blip_trace_widget.widget.worker import Job, Slices
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracing.tracer import Tracer
+
+#: Room for the maps of other inputs.
+KEPT_BYTES = 16 * 2**20
+#: Said of a map that has not begun.
+WAITING = "waiting"
+
+
+class OverlayJob:
+    """Puts a map over the picture.
+
+    Args:
+        stage: what is on show.
+        desk: where jobs are handed in.
+        square: side of the squares of a map of image tokens, in patches.
+    """
+
+    def __init__(self, presenter: Presenter, jobs: JobQueue, square: int) -> None:
+        self.overlay, self.square = "none", square
+        self._presenter, self._jobs = presenter, jobs
+        self._kept: LruCache[GridScores] = LruCache(KEPT_BYTES, lambda cells: cells.samples.nbytes)
+        self._stopped = False
+        self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
+
+    def choose(self, overlay: str, square: int) -> None:
+        """Show this overlay."""
+        self.overlay, self.square, self._stopped = overlay, square, False
+        self.follow()
+
+    def stop(self) -> None:
+        """Fill no more; what is computed stays."""
+        if self.overlay in maps.EFFECTS:
+            self._stopped = True
+            self.follow()
+
+    def go_on(self) -> None:
+        """Fill what is left."""
+        self._stopped = False
+        self.follow()
+
+    def look_at(self) -> None:
+        """Other cells are selected, or another grid is in view."""
+        if self.overlay in maps.ATTENTIONS:
+            self.follow()
+
+    def follow(self) -> None:
+        """Show the overlay for the runs on show, as soon as it is there."""
+        self._jobs.cancel("overlay")
+        presenter = self._presenter
+        if presenter.computed is None:
+            return
+        if self.overlay in maps.EFFECTS:
+            if not presenter.tracer.corruption.damages_image:
+                why = labels.OVERLAYS["unhurt"]
+                self._show(maps.nothing(self.overlay, presenter.computed, why))
+            elif self._missing().size and not self._stopped:
+                if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
+                    self._show_effects(WAITING)
+                self._jobs.submit("overlay", MAP, self._fill)
+            else:
+                self._show_effects()
+        elif self.overlay == "none":
+            self._show({})
+        else:
+            self._jobs.submit("overlay", GLANCE, self._glance)
+
+    # --- attention, and how strongly the picture is hit ---------------------------------------------------------------
+
+    def _glance(self, job: Job) -> Slices:
+        with self._jobs.lock:
+            if job.cancelled.is_set():
+                return
+            tracer, generation, spec = self._presenter.tracer, self._presenter.computed, self._presenter.spec
+            overlay, cells = self.overlay, self._presenter.inputs.selection
+        assert generation is not None
+        if overlay != "strength":
+            shown = _attention(tracer, overlay, cells, spec, generation)
+        elif tracer.corruption.damages_image:
+            shown = maps.strength(tracer.corruption_strength(), generation)
+        else:
+            shown = maps.nothing(overlay, generation, labels.OVERLAYS["unhurt"])
+        with self._jobs.lock:
+            if not job.cancelled.is_set():
+                self._show(shown)
+        yield
+
+    def attend(self, layer: int, request: int) -> None:
+        """Say where each question token looks in a layer of the clean run, to a hand that points at it."""
+
+        def slices(job: Job) -> Slices:
+            with self._jobs.lock:
+                tracer, generation = self._presenter.tracer, self._presenter.computed
+                head = maps.head_of(self._presenter.spec)
+            found = tracer.attention("question_encoder", layer, head)
+            weights = np.stack([found.image(at).ravel() for at in range(len(found.queries))])
+            with self._jobs.lock:
+                if not job.cancelled.is_set() and generation == self._presenter.computed:
+                    rows, columns = tracer.model.grid
+                    said = {"layer": layer, "head": head, "rows": rows, "columns": columns}
+                    self._presenter.say("attention", request, [weights.astype("<f4").tobytes()], **said)
+            yield
+
+        self._jobs.cancel("attend")
+        self._jobs.submit("attend", GLANCE, slices)
+
+    # --- maps of image tokens ----------------------------------------------------------------------------------------
+
+    def _squares(self) -> GridScores:
+        """The squares of the map that is asked for."""
+        tracer = self._presenter.tracer
+        shape, _ = squares(*tracer.model.grid, self.square)
+        key = (*inputs_of(tracer), self.overlay, self.square)
+        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
+
+    def _missing(self) -> NDArray[np.int_]:
+        return np.flatnonzero(~self._squares().there)
+
+    def _fill(self, job: Job) -> Slices:
+        with self._jobs.lock:
+            if job.cancelled.is_set():
+                return
+            tracer, kept, direction = self._presenter.tracer, self._squares(), maps.EFFECTS[self.overlay]
+            todo = self._missing()
+            _, groups = squares(*tracer.model.grid, self.square)
+        flat = kept.samples.reshape(kept.samples.shape[0], -1)
+        started = reported = time.monotonic()
+        runs = image_token_scores(tracer.case, [groups[at] for at in todo], direction, job.cancelled)
+        try:
+            for part, scores, share in runs:
+                with self._jobs.lock:
+                    if job.cancelled.is_set():
+                        return
+                    flat[:, todo[part]] = scores
+                    kept.there.flat[todo[part]] = True
+                    now = time.monotonic()
+                    if share < 1 and now - reported >= REPORT_SECONDS:
+                        reported = now
+                        self._show_effects(formatting.seconds_left((now - started) * (1 / share - 1)))
+                yield
+        finally:
+            with self._jobs.lock:
+                if not job.cancelled.is_set():  # else whoever cancelled it shows something
+                    self._show_effects()
+
+    def _show_effects(self, left: str = "") -> None:
+        tracer, generation, samples = self._presenter.tracer, self._presenter.computed, self._squares().samples
+        assert generation is not None
+        trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        self._show(maps.effects(trace, self.overlay, generation, left))
+
+    def _show(self, shown: Mapping[str, Any]) -> None:
+        self._shown = (shown.get("overlay"), shown.get("square"))
+        self._presenter.view.show_traits(picture_map=shown)
+
+
+def _attention(
+    tracer: Tracer, overlay: str, cells: Sequence[CellIndex], spec: GridSpec, generation: int
+) -> protocol.PictureMap:
+    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
+    if spec.block != "question_encoder" or not cells:
+        return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
+    head = maps.head_of(spec)
+    weights = np.zeros(tracer.model.grid)
+    for layer in sorted({layer for layer, _ in cells}):
+        found = tracer.attention("question_encoder", layer, head)
+        for position in [position for at, position in cells if at == layer]:
+            weights += found.image(position, maps.ATTENTIONS[overlay])
+    layer, position = cells[0]
+    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = who if len(cells) == 1 else f"these {len(cells)} states look"
+    return maps.attention(weights / len(cells), overlay, who, head, generation)

@@ -1,0 +1,272 @@
+"""What is computed when: from requests to jobs on the worker, and from results to the screen.
+
+For: keeping what is shown in step with what is asked. Whatever changes what the model sees begins a new generation:
+jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view
+before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
+begun is let finish.
+Cost: requests validate nothing and return at once.
+Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
+does is `blip_trace_widget.widget.update_job`'s, what is done for cells `blip_trace_widget.widget.cells_job`'s.
+
+Everything here happens under `lock`, but for the computing itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any
+
+from blip_trace_widget.display import payloads
+from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.model.computing import Computing, ModelChangedError, without_glances
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.tracing.grid import as_trace
+from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.cells_job import CellsJob
+from blip_trace_widget.widget.comparison import Comparison
+from blip_trace_widget.widget.head_map_job import HeadMapJob
+from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
+from blip_trace_widget.widget.lock import Lock
+from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
+from blip_trace_widget.widget.overlay_job import OverlayJob
+from blip_trace_widget.widget.presenter import Presenter, trace_of
+from blip_trace_widget.widget.update_job import Request, UpdateJob
+from blip_trace_widget.widget.view import View
+from blip_trace_widget.widget.worker import Job, Slices, worker_of
+
+
+class Session:
+    """Computes for one screen.
+
+    Args:
+        tracer: what to begin with.
+        screen: where to show it.
+        inputs: what the tracer stands for, and what is in view.
+        square: side of the squares of a map over the picture, in patches.
+        before: whose place it takes at that screen.
+
+    Attributes:
+        overlay_job: what lies over the picture.
+        heads: the map of heads.
+        comparison: what grids are compared with.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        view: View,
+        inputs: Inputs,
+        square: int = 1,
+        before: Session | None = None,
+    ) -> None:
+        self.lock: Lock = Lock() if before is None else before.lock
+        self.comparison: Comparison = Comparison() if before is None else before.comparison
+        generation = 0 if before is None else before.generation + 1
+        self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
+        worker = worker_of(tracer.model.hf, around=without_glances)
+        self._jobs = JobQueue(worker, self._failed, self.lock, self._outdated)
+        self._errands = JobQueue(worker, self._failed, self.lock)
+        self._cells = CellsJob(self._presenter, self._jobs)
+        self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
+        self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
+        self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer that is on show."""
+        return self._presenter.tracer
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is asked."""
+        return self._presenter.inputs
+
+    @property
+    def generation(self) -> int:
+        """Counts the inputs that are asked."""
+        return self._presenter.generation
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Compute and show the tracer's two runs, and what is in view."""
+        self._update.begin()
+
+    def change(self, request: int = 0, **changes: Any) -> None:
+        """Change some of the inputs, and what must change with them; `request` is answered once it is done."""
+        with self.lock:
+            self.ask(self.inputs.changed(self.tracer.model, **changes), request)
+
+    def ask(self, inputs: Inputs, request: int = 0) -> None:
+        """Ask something else: whatever differs from what was asked before is computed and shown."""
+        with self.lock:
+            before = self.inputs
+            self._presenter.ask(inputs)
+            names = inputs.differing(before)
+            if names:
+                self._update.ask(Request(names, inputs))
+            if inputs.spec != before.spec:
+                self._look_at(before.spec)
+            if inputs.selected != before.selected or request:
+                self._presenter.selected_for = self.generation
+                self._presenter.view.show_traits(error="")
+                self._cells.select(request, again=inputs.selected == before.selected)
+                self.overlay_job.look_at()
+
+    def _look_at(self, before: GridSpec) -> None:
+        """Show another grid of the same runs."""
+        self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
+        if self.inputs.block != before.block:
+            self._cells.see(None)
+        if self._presenter.has_grid:  # else it will be, after the update
+            self._update.look_at()
+            self._presenter.show_grid()
+            self._presenter.show_others()
+        if self._presenter.is_settled:  # else the update that is waiting goes on from here
+            self._update.go_on()
+            self.overlay_job.look_at()
+            self.heads.follow()
+
+    def _follow(self) -> None:
+        """Other runs are on show."""
+        self.overlay_job.follow()
+        self.heads.follow()
+        self._noise_curve.follow()
+
+    def pin(self, on: bool) -> None:
+        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        with self.lock:
+            self._presenter.pin(on)
+
+    def compare(self, on: bool, code: str = "") -> None:
+        """Keep the grid in view to compare others with, or let it go; see `Comparison.keep`."""
+        with self.lock:
+            presenter = self._presenter
+            if on and not presenter.has_grid:
+                raise ValueError("compare: the grid in view is not computed yet; wait for it first")
+            if on:
+                self.comparison.keep(
+                    as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict()), code
+                )
+            else:
+                self.comparison.let_go()
+            if presenter.has_grid:
+                presenter.show_grid()
+            else:
+                presenter.view.show_traits(compared={})
+
+    def look(self, first: int, last: int) -> None:
+        """Which positions of the grid are in sight: they are computed first."""
+        with self.lock:
+            self._cells.see(range(first, last + 1))
+
+    def trace_all(self, request: int = 0) -> None:
+        """Fill the grid in view."""
+        with self.lock:
+            self._cells.trace_all(request)
+
+    def stop(self) -> None:
+        """Stop filling the grid; what is computed stays."""
+        with self.lock:
+            self._cells.stop()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block until nothing is left to do; False if the time ran out."""
+        started = time.monotonic()
+        while self._errands.wait(_left(timeout, started)):  # an errand may ask for more
+            if not self._jobs.wait(_left(timeout, started)):
+                return False
+            if not self._errands.busy:
+                return True
+        return False
+
+    def close(self) -> None:
+        """Drop all work."""
+        self._jobs.cancel()
+        self._errands.cancel()
+
+    @property
+    def computed(self) -> bool:
+        """Whether any cell of the grid in view is."""
+        with self.lock:
+            return self._presenter.has_grid and bool(self._presenter.cells.computed())
+
+    @property
+    def trace(self) -> Trace:
+        """The grid in view as computed so far."""
+        return self.traces[0]
+
+    @property
+    def traces(self) -> list[Trace]:
+        """All that is computed for the inputs on show, the grid in view first."""
+        tracer = self.tracer
+        tracer.prepare()  # not under our lock, for which a handler may wait
+        snapshot, store = tracer.snapshot, self._update.store_of(tracer)
+        with self.lock:
+            spec = self.inputs.spec
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
+            if snapshot is not None and tracer is self.tracer:
+                snapshot = replace(snapshot, curve=self._noise_curve.shown)
+            specs = dict.fromkeys([spec, *store.computed()])
+            return [replace(trace_of(tracer, store.cells(each), each), snapshot=snapshot) for each in specs]
+
+    def trace_of(self, block: str) -> Trace | None:
+        """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
+        with self.lock:
+            spec = self.inputs.spec._replace(block=block)
+            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in site:
+                return None
+            return trace_of(self.tracer, store.cells(spec), spec)
+
+    def positions(self, block: str) -> int | None:
+        """How many positions a block has; None while that is not known without computing."""
+        known = self._presenter.computed == self.generation and self._presenter.store.has(block)
+        return self._presenter.store.shape(block)[1] if known else None
+
+    def later(self, work: Callable[[], None], key: Hashable = None) -> None:
+        """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.
+
+        Args:
+            work: what to do.
+            key: of those with the same key only the latest is done.
+        """
+
+        def slices(_job: Job) -> Slices:
+            work()
+            yield
+
+        if key is not None:
+            self._errands.cancel(key)
+        self._errands.submit(key or object(), UPDATE, slices)
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def _outdated(self) -> bool:
+        """Whether somebody changed the model since what is on show was computed: then all of it is computed anew."""
+        model = self.tracer.model
+        with Computing(model):
+            version = model.version
+        with self.lock:
+            if self._presenter.computed is None or version == self._presenter.version:
+                return False
+            self._update.ask()
+            return True
+
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, ModelChangedError):
+            with self.lock:
+                self._update.ask()
+        elif not isinstance(error, Cancelled):
+            self._presenter.view.show_traits(error=payloads.complaint(error))
+
+
+def _left(timeout: float | None, started: float) -> float | None:
+    """Seconds that are left of a timeout."""
+    return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))

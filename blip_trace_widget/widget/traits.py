@@ -1,0 +1,253 @@
+"""The widget's traits: what may be set, and what each accepts.
+
+For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
+that is not accepted is told in words and the last good one kept.
+Cost: a validator looks at one value; nothing is computed.
+Ends: at good values. What happens when one changes is `blip_trace_widget.widget.widget`'s.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.demo import examples
+from blip_trace_widget.display import payloads
+from blip_trace_widget.display.protocol import MAX_SAMPLES
+from blip_trace_widget.results.grid_spec import CellIndex
+from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
+from blip_trace_widget.unpicklable import Unpicklable
+from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.surface import Surface
+
+if TYPE_CHECKING:
+    from blip_trace_widget.tracing.tracer import Tracer
+
+
+class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
+    """A trait was given a value that is not accepted.
+
+    A TraitError, for that alone makes traitlets keep the last good value; a ValueError, for that is what users expect.
+    """
+
+
+def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Make a validator refuse in traitlets' way."""
+
+    @functools.wraps(check)
+    def checked(widget: Any, proposal: Any) -> Any:
+        try:
+            return check(widget, proposal)
+        except (ValueError, TypeError) as error:
+            raise Refused(str(error)) from error
+
+    return checked
+
+
+def _either(names: Sequence[str]) -> str:
+    """Names, for a sentence."""
+    *others, last = (f'"{name}"' for name in names)
+    return f"{', '.join(others)} or {last}"
+
+
+class _Text(traitlets.Unicode[str, str | None]):
+    """A text; None is none."""
+
+    def validate(self, obj: Any, value: Any) -> str:
+        return str(super().validate(obj, "" if value is None else value))
+
+
+class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
+    """Traits that both sides may set; the help of each says what it accepts."""
+
+    question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
+    corruption = traitlets.Unicode(
+        "GaussianNoise",
+        help=f"What is done to the input: {_either(payloads.CHOICES['corruption'])}.",
+    ).tag(sync=True)
+    noise = traitlets.Float(5.0, help="The noise factor ν of GaussianNoise: a number from 0.").tag(sync=True)
+    kind = traitlets.Unicode("multiplicative", help=f"Kind of GaussianNoise: {_either(payloads.CHOICES['kind'])}.").tag(
+        sync=True
+    )
+    at = traitlets.Unicode(
+        "image_embeddings", help=f"Where GaussianNoise begins: {_either(payloads.CHOICES['at'])}."
+    ).tag(sync=True)
+    samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
+    seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
+    other_question = traitlets.Unicode(
+        "", help="The question of QuestionSwap: as many tokens as the question has."
+    ).tag(sync=True)
+    to = traitlets.Unicode(
+        "mean", help=f"What MeanAblation puts in the place of the picture: {_either(payloads.CHOICES['to'])}."
+    ).tag(sync=True)
+    metric = traitlets.Unicode(
+        "probability",
+        help=f"The score: {_either(payloads.CHOICES['metric'])}; 'logit_difference' needs a foil.",
+    ).tag(sync=True)
+    foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
+    block = traitlets.Unicode(
+        "question_encoder", help=f"Block of the grid in spec: {_either(payloads.CHOICES['block'])}."
+    ).tag(sync=True)
+    site = traitlets.Unicode(
+        "block_output", help=f"What is patched in a layer: {_either(payloads.CHOICES['site'])}."
+    ).tag(sync=True)
+    head = traitlets.Int(
+        None, allow_none=True, help="One head of an attention, from 0; None for all of them together."
+    ).tag(sync=True)
+    direction = traitlets.Unicode(
+        "restore", help=f"Which way is patched: {_either(payloads.CHOICES['direction'])}."
+    ).tag(sync=True)
+    window = traitlets.Int(1, help="How many neighbouring layers are patched together: from 1.").tag(sync=True)
+    selection: traitlets.List[Any] = traitlets.List(
+        help="Cells of the grid that are patched together: a list of (layer, position)."
+    ).tag(sync=True)
+    region = traitlets.Any(
+        None,
+        allow_none=True,
+        help="Where the picture is damaged: a boolean (rows, columns) mask over its patches; None for everywhere.",
+    ).tag(sync=True)
+    patches: traitlets.List[Any] = traitlets.List(
+        help="Or patches of the picture that are patched together: a list of (row, column)."
+    ).tag(sync=True)
+    overlay = traitlets.Unicode(
+        "none", help=f"What lies over the picture: {_either(payloads.CHOICES['overlay'])}."
+    ).tag(sync=True)
+    square = traitlets.Int(1, help="Side of the squares of a map of image tokens, in patches: from 1.").tag(sync=True)
+    opacity = traitlets.Float(0.8, help="Of the overlay: from 0 to 1.").tag(sync=True)
+    show = traitlets.Unicode("recovery", help=f"What the colour shows: {_either(payloads.CHOICES['show'])}.").tag(
+        sync=True
+    )
+    axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(payloads.CHOICES['axes'])}.").tag(sync=True)
+    limit = traitlets.Float(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
+    difference = traitlets.Bool(
+        False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
+    ).tag(sync=True)
+    example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
+    error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
+
+    instead = "make another: TraceWidget.from_tracer(widget.tracer)"
+
+    #: Why nothing can be computed; "" where it can.
+    _closed = ""
+
+    @property
+    def tracer(self) -> Tracer:
+        """The tracer of what is shown."""
+        raise NotImplementedError
+
+    @property
+    def _inputs(self) -> Inputs:
+        """What is asked."""
+        raise NotImplementedError
+
+    # --- validation --------------------------------------------------------------------------------------------------
+
+    @traitlets.validate("question", "other_question")
+    @_refusing
+    def _valid_question(self, proposal: Any) -> str:
+        asked = proposal["value"]
+        if asked or proposal["trait"].name == "question":  # the other one may be left empty
+            self.tracer.model.question_ids(asked)
+        return str(asked).strip()
+
+    @traitlets.validate("foil")
+    @_refusing
+    def _valid_foil(self, proposal: Any) -> str:
+        foil = str(proposal["value"]).strip()
+        if foil:
+            self.tracer.model.answer_ids("foil", foil)
+        return foil
+
+    @traitlets.validate("noise")
+    @_refusing
+    def _valid_noise(self, proposal: Any) -> float:
+        return checked_factor("noise", proposal["value"])
+
+    @traitlets.validate("limit")
+    @_refusing
+    def _valid_limit(self, proposal: Any) -> float:
+        return checked_factor("limit", proposal["value"])
+
+    @traitlets.validate(
+        "corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes", "overlay"
+    )
+    @_refusing
+    def _valid_name(self, proposal: Any) -> str:
+        name, value = proposal["trait"].name, proposal["value"]
+        one_of(name, value, payloads.CHOICES[name])
+        if name == "overlay" and value != "none" and self._closed:
+            raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
+        if value == "logit_difference" and not self.foil:
+            raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
+        if name == "block" and not self._inputs.damage.reaches(value):
+            raise ValueError(f"block: {value!r} cannot be traced now. {payloads.CLOSED['undamaged']}")
+        return str(value)
+
+    @traitlets.validate("opacity")
+    @_refusing
+    def _valid_opacity(self, proposal: Any) -> float:
+        opacity = checked_factor("opacity", proposal["value"])
+        if opacity > 1:
+            raise ValueError(f"opacity: expected a number from 0 to 1, got {opacity}")
+        return opacity
+
+    @traitlets.validate("region")
+    @_refusing
+    def _valid_region(self, proposal: Any) -> list[list[bool]] | None:
+        return plain_region(checked_region(proposal["value"], self.tracer.model.grid))
+
+    @traitlets.validate("patches")
+    @_refusing
+    def _valid_patches(self, proposal: Any) -> list[CellIndex]:
+        if proposal["value"] and self.corruption == "QuestionSwap":
+            raise ValueError("patches: they are the same in both runs, for QuestionSwap leaves the picture alone")
+        return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
+
+    @traitlets.validate("samples", "seed", "window", "example", "square")
+    @_refusing
+    def _valid_number(self, proposal: Any) -> int:
+        name = proposal["trait"].name
+        low, high = {
+            "samples": (1, MAX_SAMPLES),
+            "seed": (0, 2**53),
+            "window": (1, len(self.tracer.model.blocks[self.block].layers)),
+            "example": (-1, len(examples()) - 1),
+            "square": (1, max(self.tracer.model.grid)),
+        }[name]
+        return whole_number(name, proposal["value"], low, high)
+
+    @traitlets.validate("head")
+    @_refusing
+    def _valid_head(self, proposal: Any) -> int | None:
+        if proposal["value"] is None:
+            return None
+        return whole_number("head", proposal["value"], 0, self.tracer.model.blocks[self.block].heads - 1)
+
+    @traitlets.validate("selection")
+    @_refusing
+    def _valid_selection(self, proposal: Any) -> list[CellIndex]:
+        shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
+        return _places("selection", proposal["value"], ("layer", "position"), shape)
+
+    def _positions(self) -> int | None:
+        """How many positions the block in view has; None while that is not known without computing."""
+        raise NotImplementedError
+
+
+def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
+    """A list of pairs within a shape, of which an axis may not be known yet."""
+    places = []
+    for place in value:
+        if not isinstance(place, (list, tuple)) or len(place) != 2:
+            raise ValueError(f"{name}: expected a list of ({', '.join(axes)}), got {place!r}")
+        first, second = (
+            whole_number(f"{name} ({axis})", at, 0, size and size - 1)
+            for at, axis, size in zip(place, axes, shape, strict=True)
+        )
+        places.append((first, second))
+    return places

@@ -1,0 +1,28 @@
+"""The shelf keeps what was used last, within its room."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from blip_trace_widget.widget.lru_cache import LruCache
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=50))
+def test_it_never_holds_more_than_its_room_but_for_the_last(asked):
+    shelf, used = LruCache(100, len), []
+    for key, size in asked:
+        value = shelf.get(key, lambda size=size: [0] * size)
+        used = [*(name for name in used if name != key), key]
+        kept = [name for name in used if name in shelf._values]
+        assert kept == used[-len(kept) :]  # what went was used before what stayed
+        total = sum(len(shelf._values[name]) for name in kept)
+        assert total <= 100 or len(kept) == 1
+        assert shelf.get(key, list) is value
+
+
+def test_what_grows_drives_others_out():
+    shelf = LruCache(10, len)
+    first, second = shelf.get("a", lambda: [1]), shelf.get("b", lambda: [1])
+    second += [0] * 20
+    assert shelf.get("b", list) is second
+    assert len(shelf) == 1
+    assert shelf.get("a", lambda: [2]) is not first
