@@ -31,7 +31,9 @@ export function createExports(session: Session, el: HTMLElement): Exports {
 	function say(text: string): void {
 		said.value = text;
 		clearTimeout(saying);
-		if (text !== "") saying = setTimeout(() => say(""), 1500);
+		saying = setTimeout(() => {
+			said.value = "";
+		}, 1500);
 	}
 
 	const stopListening = session.listen({

@@ -55,7 +55,9 @@ export function createSession(host: HostModel): Session {
 		model.offline.value = mute;
 	};
 	// What is dropped for newer inputs is never answered.
-	const stopWatching = effect(() => {
+	const disposers: (() => void)[] = [];
+	const follow = (act: () => void) => disposers.push(effect(act));
+	follow(() => {
 		model.generation.value;
 		model.error.value;
 		model.runs.value;
@@ -137,12 +139,12 @@ export function createSession(host: HostModel): Session {
 		model.unconfirmed.value = selection;
 		untaken = null;
 	};
-	const stopConfirming = effect(() => {
+	follow(() => {
 		model.saved.selection.value;
 		model.saved.patches.value;
 		if (untaken === null) model.unconfirmed.value = null;
 	});
-	const stopTakingBack = effect(() => {
+	follow(() => {
 		// What was refused is not selected.
 		if (model.error.value && !model.offline.peek()) expect(null);
 	});
@@ -165,7 +167,8 @@ export function createSession(host: HostModel): Session {
 			waiting.value = new Map(waiting.value).set(id, chosen);
 	}, INTERVAL);
 	// Cells are meant in the block in which they were chosen.
-	const stopForgetting = model.block.subscribe(() => {
+	follow(() => {
+		model.block.value;
 		patch.cancel();
 		expect(null);
 	});
@@ -223,11 +226,8 @@ export function createSession(host: HostModel): Session {
 		dispose() {
 			clearTimeout(patience);
 			patch.cancel();
-			stopConfirming();
-			stopTakingBack();
-			stopForgetting();
+			for (const dispose of disposers) dispose();
 			host.off(LOST, lost);
-			stopWatching();
 			rpc.dispose();
 			model.dispose();
 		},

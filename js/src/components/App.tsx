@@ -10,7 +10,9 @@ import { Header } from "./Header";
 import { More } from "./More";
 import { Traced } from "./Traced";
 
-export function App({ model, session, exports, theme }: Shown) {
+export function App(shown: Shown) {
+	const { model, session, theme } = shown;
+	const props = { ...shown, theme: theme.value };
 	const [more] = useState(() => signal(false));
 
 	async function choosePicture(
@@ -42,35 +44,22 @@ export function App({ model, session, exports, theme }: Shown) {
 		<div
 			class="blip-trace"
 			data-testid="blip-trace"
-			data-theme={theme.value}
+			data-theme={props.theme}
 			{...OWN}
 			onPaste={paste}
 		>
 			{foreign === null ? (
 				<>
-					<Header
-						model={model}
-						session={session}
-						exports={exports}
-						theme={theme.value}
-						more={more}
-					/>
+					<Header {...props} more={more} />
 					{more.value && <More model={model} session={session} />}
 					<div class="bt-body">
 						<Asked
-							model={model}
-							session={session}
-							theme={theme.value}
+							{...props}
 							onPicture={choosePicture}
 							onOtherPicture={(file) => choosePicture(file, "other_image")}
 							onExample={(index) => model.set("example", index)}
 						/>
-						<Traced
-							model={model}
-							session={session}
-							exports={exports}
-							theme={theme.value}
-						/>
+						<Traced {...props} />
 					</div>
 				</>
 			) : (
