@@ -5,12 +5,7 @@ import { minify } from "terser";
 
 const banner = "/* Generated from js/ by npm run build. Do not edit. */";
 
-const { outputFiles } = await build({
-	entryPoints: {
-		widget: "src/index.ts",
-		dataset: "src/datasetEntry.ts",
-		page: "src/pageEntry.ts",
-	},
+const options = {
 	outdir: "../blip_trace_widget/static",
 	bundle: true,
 	format: "esm",
@@ -20,10 +15,25 @@ const { outputFiles } = await build({
 	charset: "utf8",
 	legalComments: "none",
 	banner: { css: banner },
-	jsx: "automatic",
-	jsxImportSource: "preact",
 	logLevel: "info",
-});
+};
+const built = await Promise.all([
+	build({
+		...options,
+		entryPoints: { widget: "src/index.ts", dataset: "src/datasetEntry.ts" },
+		// Children as arguments are shorter than as a property.
+		tsconfigRaw: {
+			compilerOptions: {
+				jsx: "react",
+				jsxFactory: "h",
+				jsxFragmentFactory: "Fragment",
+			},
+		},
+		inject: ["src/jsx.ts"],
+	}),
+	build({ ...options, entryPoints: { page: "src/pageEntry.ts" } }),
+]);
+const outputFiles = built.flatMap((each) => each.outputFiles);
 
 for (const { path, text } of outputFiles) {
 	let written = text;

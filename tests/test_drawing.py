@@ -8,7 +8,7 @@ import pytest
 
 from blip_trace_widget import GaussianNoise, State, Tracer
 from blip_trace_widget.display import formatting, payloads, protocol, svg
-from blip_trace_widget.display.colors import diverging, fit_scale, mark_on, neutral, round_up, sequential
+from blip_trace_widget.display.colors import diverging, neutral, round_up
 from blip_trace_widget.display.svg.canvas import breadth, cut, wrap
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
@@ -373,75 +373,6 @@ def test_a_grid_of_image_tokens_stays_below_4000_pixels(draw):
 def test_wrong_arguments_are_named(shown, wrong, message):
     with pytest.raises((ValueError, TypeError), match=f"^{message}: "):
         svg.svg(**shown | wrong)
-
-
-# Computed with node from js/src/colormap.ts, scale.ts and format.ts.
-DIVERGING = {
-    "light": "-2 #7e4000 -1 #7e4000 -0.75 #a56838 -0.5 #c89470 -0.25 #e4c4b0 -0.05 #f4edea 0 #f7f7fa "
-    "0.05 #efecfc 0.25 #cfc1fb 0.5 #a98eec 0.75 #835ecf 1 #5f30a8",
-    "dark": "-2 #f8a96e -1 #f8a96e -0.75 #c8824b -0.5 #945f38 -0.25 #5e412f -0.05 #312b2c 0 #26262b "
-    "0.05 #2d2c36 0.25 #4a4363 0.5 #72639a 0.75 #9a87ce 1 #c4affe",
-}
-SEQUENTIAL = {
-    "light": "0 #f7f7fa 0.1 #dbe8ec 0.5 #77acb2 0.9 #1f6d75 1 #005e66",
-    "dark": "0 #26262b 0.1 #28363c 0.5 #2c7a83 0.9 #54bfcb 1 #65d0dc",
-}
-MARKS = {
-    "light": "-1 #ffffff -0.5 #1b1b1f -0.1 #6f6f7c 0 #6f6f7c 0.3 #1b1b1f 0.6 #1b1b1f 1 #ffffff",
-    "dark": "-1 #1b1b1f -0.5 #1b1b1f -0.1 #8f8f9c 0 #8f8f9c 0.3 #ffffff 0.6 #1b1b1f 1 #1b1b1f",
-}
-
-
-def pairs(table):
-    parts = table.split()
-    return [(float(t), color) for t, color in zip(parts[::2], parts[1::2], strict=True)]
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_colours_are_the_front_ends(theme):
-    for t, color in pairs(DIVERGING[theme]):
-        assert diverging(theme, t) == color, t
-    for t, color in pairs(SEQUENTIAL[theme]):
-        assert sequential(theme, t) == color, t
-    for t, color in pairs(MARKS[theme]):
-        assert mark_on(diverging(theme, t)) == color, t
-
-
-def test_limits_are_the_front_ends():
-    values = [0.58, 0.6, 0.61, 1, 1.01, 0.012, 37, 1e-7, 123456, 0, -1, np.inf]
-    assert [round_up(value) for value in values] == [0.6, 0.6, 0.8, 1, 1.5, 0.015, 40, 1e-7, 150000, 0, 0, 0]
-    empty, some, below = np.array([np.nan]), np.array([np.nan, -0.55, 0.2]), np.array([-2.0])
-
-    def ends(*arguments, **keywords):
-        scale = fit_scale(*arguments, **keywords)
-        return scale.left, scale.right, scale.diverging
-
-    assert ends(some, "recovery") == (-0.6, 0.6, True)
-    assert ends(empty, "recovery") == ends(np.array([0.01]), "recovery") == (-0.1, 0.1, True)
-    assert ends(some, "recovery", limit=0.05) == (-0.05, 0.05, True)
-    assert ends(some, "indirect_effect", falling=True) == (0.6, -0.6, True)
-    assert ends(empty, "indirect_effect") == (-0.1, 0.1, True)
-    assert ends(empty, "score") == (0, 1, False)
-    assert ends(below, "score") == (-2, 0, False)
-
-
-def test_numbers_are_the_front_ends():
-    assert formatting.percent(0.5832, 0.0413) == "58 % ± 4 %"
-    assert formatting.percent(0.5832, 0.00096) == "58.3 % ± 0.1 %"
-    assert formatting.percent(0.5832, 1e-7) == "58.32 %"
-    assert formatting.percent(0.125, 0.02) == "13 % ± 2 %"
-    assert formatting.percent(0.004) == "0.4 %"
-    assert formatting.percent(-0.00001) == "0.0 %"
-    assert formatting.percent(None) == formatting.plain(np.nan) == "–"
-    assert formatting.plain(-0.474, 0.031) == "−0.47 ± 0.03"
-    assert formatting.plain(2.5, 1) == "3 ± 1"
-    assert formatting.plain(12.5, 9.5) == "13 ± 10"
-    assert formatting.score("log_probability", -2.3456) == "−2.35"
-    assert formatting.points("probability", -0.004, 0.0002) == "−0.40 ± 0.02 points"
-    assert formatting.points("logit_difference", 1.5, 0.2) == "1.5 ± 0.2"
-    assert [formatting.limit(value) for value in (-0.6, 1, 0.0015, -40, 0)] == ["−0.6", "1", "0.0015", "−40", "0"]
-    assert formatting.token_name(["a", "b", "a"], 2) == "“a” (token 2)"
-    assert [formatting.layers_name(layer, 3, 6) for layer in (0, 3, 5)] == ["layers 0–1", "layers 2–4", "layers 4–5"]
 
 
 @pytest.mark.parametrize(

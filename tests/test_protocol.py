@@ -1,5 +1,6 @@
 """The wire: requests are checked, and both sides speak of the same shapes."""
 
+import typing
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blip_trace_widget.display import protocol
+from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS
+from blip_trace_widget.widget import messages
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -22,8 +25,12 @@ GOOD = [
     {"type": "other_image", "id": 6},
     {"type": "pin", "id": 7, "on": True},
     {"type": "compare", "id": 11, "on": True},
-    {"type": "step", "id": 8, "back": False},
-    {"type": "look", "id": 9, "first": 0, "last": 20},
+    {"type": "undo", "id": 8},
+    {"type": "redo", "id": 12},
+    {"type": "fill_overlay", "id": 13, "on": False},
+    {"type": "set_region", "id": 14, "to": "others"},
+    {"type": "attention", "id": 15, "layer": 3},
+    {"type": "visible_range", "id": 9, "first": 0, "last": 20},
     {"type": "export", "id": 10, "format": "csv", "theme": "dark"},
 ]
 
@@ -61,12 +68,21 @@ def test_anything_else_is_refused_with_a_valueerror(content):
         protocol.parse_request(content)
 
 
+def test_every_request_has_its_handler():
+    kinds = [typing.get_type_hints(shape)["type"] for shape in typing.get_args(protocol.Request)]
+    assert set(messages.HANDLERS) == {kind for literal in kinds for kind in typing.get_args(literal)}
+
+
+def test_the_slider_ends_where_the_curve_behind_it_does():
+    assert DEFAULT_FACTORS[-1] == protocol.MAX_NOISE
+
+
 def test_another_version_says_what_to_do():
     with pytest.raises(ValueError, match="restart the kernel and reload the page"):
         protocol.parse_request({"type": "hello", "id": 1, "version": protocol.PROTOCOL_VERSION + 1})
 
 
-@pytest.mark.parametrize("cells", [[], [[0, 0]] * (protocol.MAX_CELLS + 1), [[0]], [[0, "1"]], [[True, 0]]])
+@pytest.mark.parametrize("cells", [[[0, 0]] * (protocol.MAX_CELLS + 1), [[0]], [[0, "1"]], [[True, 0]]])
 def test_cells_are_pairs_of_numbers_and_not_too_many(cells):
     with pytest.raises(ValueError, match="'patch'"):
         protocol.parse_request({"type": "patch", "id": 1, "cells": cells})

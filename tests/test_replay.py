@@ -168,7 +168,7 @@ def test_messages_of_the_front_end_are_answered(widget, monkeypatch):
     widget._on_message(widget, {"type": "image", "id": 9}, [b"junk"])
     assert [content["id"] for content in said if content["type"] == "done"] == [7, 8]
     assert widget.selection == [(5, 5)]
-    for message in ({"type": "pin", "on": True}, {"type": "step", "back": True}, {"type": "paint", "on": True}):
+    for message in ({"type": "pin", "on": True}, {"type": "undo"}, {"type": "fill_overlay", "on": True}):
         widget._on_message(widget, {**message, "id": 10}, [])
     widget._on_message(widget, {"type": "export", "id": 11, "format": "csv", "theme": "light"}, [])
     assert said[-1]["type"] == "exported"

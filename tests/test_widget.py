@@ -366,6 +366,22 @@ def test_a_bad_message_is_told_and_nothing_changes(widget, content, buffers, tex
     assert widget.runs == runs
 
 
+def test_a_greeting_is_heard_and_nothing_more(widget):
+    take(widget, {"type": "hello", "id": 5, "version": protocol.PROTOCOL_VERSION})
+    widget.wait(30)
+    assert [content["id"] for content, _ in widget.comm.events("taken")] == [5]
+    assert widget.error == ""
+
+
+def test_a_patch_of_nothing_lets_the_selection_go_and_is_answered(widget):
+    take(widget, {"type": "patch", "id": 1, "cells": [[5, 5]]})
+    widget.wait(30)
+    take(widget, {"type": "patch", "id": 2, "cells": []})
+    widget.wait(30)
+    assert (widget.selection, widget.detail, widget.error) == ([], {}, "")
+    assert [content["id"] for content, _ in widget.comm.events("done")] == [1, 2]
+
+
 def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monkeypatch):
     def boom(*_):
         raise RuntimeError("boom")
@@ -637,7 +653,7 @@ def test_undo_and_redo_of_all_that_was_asked(widget, demo, example):
     assert widget.steps == {"undo": True, "redo": False}
     for back, order in ((True, steps[-2::-1]), (False, steps[1:])):
         for wanted in order:
-            take(widget, {"type": "step", "id": 3, "back": back})
+            take(widget, {"type": "undo" if back else "redo", "id": 3})
             widget.wait(30)
             assert asked(widget) == wanted
             assert widget.error == ""
@@ -895,10 +911,10 @@ def test_patches_go_where_the_picture_is_not_damaged_or_another(widget):
 
 
 @pytest.mark.parametrize("to", ["marked", "others", "all"])
-def test_the_front_end_confines_the_damage_to_what_is_marked(widget, to):
+def test_the_front_end_sets_the_region_to_what_is_marked(widget, to):
     widget.region = np.eye(8, dtype=bool)
     widget.patches = [(row, column) for row in (1, 2, 3) for column in (2, 3, 4)]
-    take(widget, {"type": "confine", "id": 4, "to": to})
+    take(widget, {"type": "set_region", "id": 4, "to": to})
     widget.wait(30)
     expected = {"marked": square(), "others": square(inside=False), "all": None}[to]
     assert widget.error == ""
@@ -910,7 +926,7 @@ def test_of_the_image_encoder_what_is_marked_are_its_cells(widget):
     widget.wait(30)
     widget.block = "image_encoder"
     widget.selection = [(3, 0), (3, 1 + 8 + 2), (3, 1)]
-    take(widget, {"type": "confine", "id": 4, "to": "marked"})
+    take(widget, {"type": "set_region", "id": 4, "to": "marked"})
     widget.wait(30)
     expected = np.zeros((8, 8), bool)
     expected[1, 2] = expected[0, 0] = True
@@ -926,14 +942,14 @@ def test_the_overlay_follows_its_traits_and_messages(widget):
         2,
         4,
     )
-    take(widget, {"type": "paint", "id": 5, "on": False})
-    take(widget, {"type": "paint", "id": 6, "on": True})
-    take(widget, {"type": "attend", "id": 7, "layer": 2})
+    take(widget, {"type": "fill_overlay", "id": 5, "on": False})
+    take(widget, {"type": "fill_overlay", "id": 6, "on": True})
+    take(widget, {"type": "attention", "id": 7, "layer": 2})
     widget.wait(30)
     ((content, buffers),) = widget.comm.events("attention")
     assert (content["id"], content["layer"]) == (7, 2)
     assert len(buffers[0]) == 4 * 8 * 64
-    take(widget, {"type": "attend", "id": 8, "layer": 6})
+    take(widget, {"type": "attention", "id": 8, "layer": 6})
     assert "layer: expected from 0 to 5, got 6" in widget.error
     widget.overlay = "none"
     widget.wait(30)

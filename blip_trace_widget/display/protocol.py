@@ -22,7 +22,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 #: What writes the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -47,7 +47,13 @@ DIFFERENCE_FIELDS = (
 Format: typing.TypeAlias = Literal["svg", "csv", "json", "picture", "other", "python", "cells"]
 FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
+#: The most cells of one `PatchRequest`.
 MAX_CELLS = 4096
+#: The most samples of noise that can be asked for.
+MAX_SAMPLES = 200
+#: The noise factor at which the slider ends, and the curve behind it.
+MAX_NOISE = 10
+#: Bytes of the largest picture file.
 MAX_IMAGE_BYTES = 32 * 2**20
 
 
@@ -297,7 +303,7 @@ class HelloRequest(TypedDict):
 
 
 class PatchRequest(TypedDict):
-    """Patch these states of the grid in view, all in one run."""
+    """Select these states of the grid in view and patch them, all in one run; none: nothing is selected."""
 
     type: Literal["patch"]
     id: int
@@ -318,10 +324,10 @@ class StopRequest(TypedDict):
     id: int
 
 
-class PaintRequest(TypedDict):
+class FillOverlayRequest(TypedDict):
     """Fill what is left of the map over the picture, or stop filling it."""
 
-    type: Literal["paint"]
+    type: Literal["fill_overlay"]
     id: int
     on: bool
 
@@ -356,35 +362,41 @@ class CompareRequest(TypedDict):
     on: bool
 
 
-class StepRequest(TypedDict):
-    """Take back what was asked last, or ask it again."""
+class UndoRequest(TypedDict):
+    """Take back what was asked last."""
 
-    type: Literal["step"]
+    type: Literal["undo"]
     id: int
-    back: bool
 
 
-class LookRequest(TypedDict):
-    """Which positions are in sight, first and last: they are computed first."""
+class RedoRequest(TypedDict):
+    """Ask again what was taken back."""
 
-    type: Literal["look"]
+    type: Literal["redo"]
+    id: int
+
+
+class VisibleRangeRequest(TypedDict):
+    """Which positions of the grid are visible, first and last: they are computed first."""
+
+    type: Literal["visible_range"]
     id: int
     first: int
     last: int
 
 
-class ConfineRequest(TypedDict):
+class SetRegionRequest(TypedDict):
     """Damage the picture only in the patches that are marked, only in the others, or everywhere."""
 
-    type: Literal["confine"]
+    type: Literal["set_region"]
     id: int
     to: Literal["marked", "others", "all"]
 
 
-class AttendRequest(TypedDict):
-    """Say where the question's tokens look in a layer."""
+class AttentionRequest(TypedDict):
+    """Say where the question's tokens attend to in a layer."""
 
-    type: Literal["attend"]
+    type: Literal["attention"]
     id: int
     layer: int
 
@@ -410,15 +422,16 @@ Request = (
     | PatchRequest
     | TraceRequest
     | StopRequest
-    | PaintRequest
+    | FillOverlayRequest
     | ImageRequest
     | OtherImageRequest
     | PinRequest
     | CompareRequest
-    | StepRequest
-    | LookRequest
-    | ConfineRequest
-    | AttendRequest
+    | UndoRequest
+    | RedoRequest
+    | VisibleRangeRequest
+    | SetRegionRequest
+    | AttentionRequest
     | ExportRequest
     | CalledRequest
 )
@@ -442,7 +455,7 @@ class CellsEvent(TypedDict):
 
 
 class AttentionEvent(TypedDict):
-    """Where the question's tokens look in a layer; the message's buffer is float32 (tokens, rows, columns)."""
+    """Where the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns)."""
 
     type: Literal["attention"]
     id: int
@@ -527,8 +540,8 @@ def parse_request(content: object) -> Request:
     for name, annotation in fields.items():
         if not fits(content[name], annotation):
             raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
-    if kind == "patch" and not 1 <= len(content["cells"]) <= MAX_CELLS:
-        raise ValueError(f"message 'patch': between 1 and {MAX_CELLS} cells, got {len(content['cells'])}")
+    if kind == "patch" and len(content["cells"]) > MAX_CELLS:
+        raise ValueError(f"message 'patch': at most {MAX_CELLS} cells, got {len(content['cells'])}")
     if kind == "hello" and content["version"] != PROTOCOL_VERSION:
         raise ValueError(
             f"The widget's front end speaks protocol {content['version']}, the kernel {PROTOCOL_VERSION}: "
@@ -538,6 +551,9 @@ def parse_request(content: object) -> Request:
 
 
 # --- the same in TypeScript ----------------------------------------------------------------------------------------
+
+#: Constants that both sides know.
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 
@@ -564,7 +580,7 @@ def to_typescript() -> str:
     lines = [
         f"// Generated from blip_trace_widget/display/protocol.py by `python -m {GENERATOR}`. Do not edit.",
         "",
-        f"export const PROTOCOL_VERSION = {PROTOCOL_VERSION};",
+        *(f"export const {name} = {globals()[name]};" for name in _NUMBERS),
     ]
     for named, fields in (("CELL_FIELDS", CELL_FIELDS), ("DIFFERENCE_FIELDS", DIFFERENCE_FIELDS)):
         lines += [f"export const {named} = [", *(f'\t"{name}",' for name in fields), "] as const;"]

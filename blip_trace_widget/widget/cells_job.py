@@ -68,6 +68,7 @@ class CellsJob:
             self._answer(older, stopped=True)
         if not selected:
             self._presenter.show_patched(None)
+            self._answer(selected, stopped=False)
         elif self._presenter.is_settled:
             self._patch(selected)
 

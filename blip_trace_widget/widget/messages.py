@@ -32,7 +32,11 @@ def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> No
     """
     request: Any = protocol.parse_request(content)
     widget.say({"type": "taken", "id": request["id"], "generation": widget.generation})
-    _HANDLERS[request["type"]](widget, request, buffers)
+    HANDLERS[request["type"]](widget, request, buffers)
+
+
+def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -> None:
+    """Its receipt says that there is a kernel; its version is checked with its shape."""
 
 
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
@@ -47,7 +51,7 @@ def _stop(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget._session.stop()
 
 
-def _paint(widget: TraitView, request: protocol.PaintRequest, _buffers: Any) -> None:
+def _fill_overlay(widget: TraitView, request: protocol.FillOverlayRequest, _buffers: Any) -> None:
     overlay_job = widget._session.overlay_job
     with widget._session.lock:
         if request["on"]:
@@ -56,7 +60,7 @@ def _paint(widget: TraitView, request: protocol.PaintRequest, _buffers: Any) -> 
             overlay_job.stop()
 
 
-def _confine(widget: TraitView, request: protocol.ConfineRequest, _buffers: Any) -> None:
+def _set_region(widget: TraitView, request: protocol.SetRegionRequest, _buffers: Any) -> None:
     mask: NDArray[np.bool_] = np.zeros(widget.tracer.model.grid, dtype=bool)
     with widget._session.lock:
         for place in documents.marked(widget):
@@ -64,7 +68,7 @@ def _confine(widget: TraitView, request: protocol.ConfineRequest, _buffers: Any)
     widget.region = {"marked": mask, "others": ~mask, "all": None}[request["to"]]
 
 
-def _attend(widget: TraitView, request: protocol.AttendRequest, _buffers: Any) -> None:
+def _attention(widget: TraitView, request: protocol.AttentionRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
     with widget._session.lock:
         widget._session.overlay_job.attend(layer, request["id"])
@@ -94,11 +98,15 @@ def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any)
     widget.compare(request["on"])
 
 
-def _step(widget: TraitView, request: protocol.StepRequest, _buffers: Any) -> None:
-    widget._step(back=request["back"])
+def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
+    widget.undo()
 
 
-def _look(widget: TraitView, request: protocol.LookRequest, _buffers: Any) -> None:
+def _redo(widget: TraitView, _request: Any, _buffers: Any) -> None:
+    widget.redo()
+
+
+def _visible_range(widget: TraitView, request: protocol.VisibleRangeRequest, _buffers: Any) -> None:
     widget._session.look(request["first"], request["last"])
 
 
@@ -125,19 +133,22 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
     return bytes(buffers[0])
 
 
-_HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
+#: What does what a message of each type asks.
+HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
+    "hello": _hello,
     "patch": _patch,
     "trace": _trace,
     "stop": _stop,
-    "paint": _paint,
-    "confine": _confine,
-    "attend": _attend,
+    "fill_overlay": _fill_overlay,
+    "set_region": _set_region,
+    "attention": _attention,
     "image": _image,
     "other_image": _other_image,
     "pin": _pin,
     "compare": _compare,
-    "step": _step,
-    "look": _look,
+    "undo": _undo,
+    "redo": _redo,
+    "visible_range": _visible_range,
     "export": _export,
     "called": _called,
 }

@@ -18,6 +18,7 @@ import traitlets
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.protocol import MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.unpicklable import Unpicklable
@@ -26,8 +27,6 @@ from blip_trace_widget.widget.surface import Surface
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
-
-MAX_SAMPLES = 200
 
 
 class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened

@@ -1,18 +1,25 @@
 // The entry of a data set's widget: the figure, and beside it the list of the samples.
 
 import { datasetOf } from "./components/Dataset";
-import type { RenderProps } from "./host";
+import { widgetOf } from "./lifecycle";
 import { createList } from "./list";
-import { viewOf } from "./view";
+import { createSession } from "./session";
+import { drawView } from "./view";
 import "./dataset.css";
 
-function render(props: RenderProps): () => void {
-	const list = createList(props.model);
-	const takeAway = viewOf(datasetOf(list))(props);
-	return () => {
-		takeAway();
-		list.dispose();
-	};
-}
-
-export default { render };
+export default widgetOf(
+	(host) => {
+		const session = createSession(host);
+		const list = createList(host);
+		const Root = datasetOf(list);
+		return {
+			session,
+			Root,
+			dispose() {
+				session.dispose();
+				list.dispose();
+			},
+		};
+	},
+	({ session, Root }, el) => drawView(Root, session, el),
+);

@@ -3,13 +3,7 @@
 const MINUS = "−";
 
 /** Decimals that show the standard error with one significant digit. */
-export function decimalsFor(
-	stderr: number | null,
-	fallback: number,
-	most: number,
-): number {
-	if (stderr === null || !(stderr > 0) || !Number.isFinite(stderr))
-		return fallback;
+function decimalsFor(stderr: number, most: number): number {
 	// Rounding may carry 0.096 to 0.1: the digit shown decides.
 	const rounded = Number(stderr.toPrecision(1));
 	return Math.min(most, Math.max(0, -Math.floor(Math.log10(rounded))));
@@ -28,12 +22,12 @@ function withError(
 	most: number,
 	unit: string,
 ): string {
-	if (value === null || Number.isNaN(value)) return "–";
-	const error = stderr === null ? null : stderr * scale;
-	const decimals = decimalsFor(error, fallback, most);
+	if (value === null || !Number.isFinite(value)) return "–";
+	const error = (stderr ?? 0) * scale;
+	const known = error > 0 && Number.isFinite(error);
+	const decimals = known ? decimalsFor(error, most) : fallback;
 	const shown = fixed(value * scale, decimals) + unit;
-	if (error === null || !(error > 0)) return shown;
-	const errorShown = fixed(error, decimals);
+	const errorShown = known ? fixed(error, decimals) : "0";
 	// An error too small for the decimals on show would read "± 0".
 	return Number(errorShown) === 0 ? shown : `${shown} ± ${errorShown}${unit}`;
 }
@@ -73,12 +67,11 @@ export function points(
 	return `${withError(value, stderr, 100, small ? 1 : 0, 2, "")} points`;
 }
 
+/** An end of a scale, with the decimals that it has. */
 export function limit(value: number): string {
-	return fixed(value, Math.max(0, decimalsOf(value)));
-}
-
-function decimalsOf(value: number): number {
-	return String(Math.abs(value)).split(".")[1]?.length ?? 0;
+	const [digits = "", power = 0] = String(value).split("e");
+	const decimals = (digits.split(".")[1]?.length ?? 0) - Number(power);
+	return fixed(value, Math.max(0, decimals));
 }
 
 /** An answer, in quotation marks where they are given; a model may answer with nothing. */

@@ -16,7 +16,10 @@ export interface HostModel {
 	): void;
 }
 
-export interface RenderProps {
+export interface InitializeProps {
 	model: HostModel;
+}
+
+export interface RenderProps extends InitializeProps {
 	el: HTMLElement;
 }

@@ -1,7 +1,11 @@
-// The widget's entry: draws one view of a model into an element, and hands back how to take it away again.
+// The widget's entry.
 
 import { App } from "./components/App";
-import { viewOf } from "./view";
+import { widgetOf } from "./lifecycle";
+import { createSession } from "./session";
+import { drawView } from "./view";
 import "./theme.css";
 
-export default { render: viewOf(App) };
+export default widgetOf(createSession, (session, el) =>
+	drawView(App, session, el),
+);

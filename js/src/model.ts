@@ -1,6 +1,6 @@
-// The one state container of a view: each trait as a signal, what passes by (single cells, progress, what is awaited),
-// and everything else derived from these. Nothing is kept twice: setting a trait goes to the host, and comes back as its
-// change event.
+// What all views of a widget share: each trait as a signal, what passes by (single cells, progress, what is awaited),
+// and what is derived from these. Nothing is kept twice: setting a trait goes to the host, and comes back as its change
+// event. What a hand does in one view alone is viewModel.ts's.
 
 import {
 	batch,
@@ -10,7 +10,6 @@ import {
 	type Signal,
 	signal,
 } from "@preact/signals-core";
-import { toFloats } from "./binary";
 import {
 	carryOver,
 	differenceOf,
@@ -20,20 +19,12 @@ import {
 	type GridView,
 	key,
 	reuseRows,
-	sameCells,
 	sameView,
 	type ViewOf,
 	viewCells,
 } from "./cells";
-import { percent } from "./format";
 import type { HostModel } from "./host";
-import type { PatchMap } from "./patches";
-import type {
-	AttentionEvent,
-	BlockInfo,
-	Detail,
-	GridDifference,
-} from "./protocol";
+import type { BlockInfo, GridDifference } from "./protocol";
 import {
 	type CellIndex,
 	type Inputs,
@@ -58,10 +49,10 @@ export interface Running {
 	readonly left: string;
 }
 
-/** Where the question's tokens look in a layer, as the kernel told it to a hand that points. */
-export interface Heard extends AttentionEvent {
-	/** (tokens, rows, columns). */
-	readonly floats: Float32Array;
+/** What is patched together: cells of the grid, or patches of the picture. */
+export interface Selection {
+	readonly selection: readonly CellIndex[];
+	readonly patches: readonly CellIndex[];
 }
 
 export interface Model extends Signals<Traits> {
@@ -71,16 +62,10 @@ export interface Model extends Signals<Traits> {
 	readonly running: Signal<Running | null>;
 	/** Cells asked for one by one, by the id of the request. */
 	readonly waiting: Signal<ReadonlyMap<number, readonly CellIndex[]>>;
-	/** A selection that is still being drawn out, before it becomes the trait. */
-	readonly drawing: Signal<readonly CellIndex[] | null>;
-
-	/** What the hand points at: a cell of the grid, a patch of the picture. */
-	readonly pointedCell: Signal<CellIndex | null>;
-	readonly pointedPatch: Signal<CellIndex | null>;
-	readonly heard: Signal<Heard | null>;
-
-	/** What was just done, for a moment. */
-	readonly said: Signal<string>;
+	/** What was selected here and the kernel has not confirmed: shown in place of the traits until then. */
+	readonly unconfirmed: Signal<Selection | null>;
+	/** What the traits say is selected. */
+	readonly saved: Signals<Selection>;
 	/** The last request found no kernel, or has had no answer for long. */
 	readonly offline: Signal<boolean>;
 	/** What is being done until the two runs are there, and for how long; "" for nothing that takes long. */
@@ -95,17 +80,8 @@ export interface Model extends Signals<Traits> {
 	readonly told: ReadonlySignal<GridDifference | null>;
 	/** The same grid with differences in place of its values, where they are wanted and there are any. */
 	readonly differing: ReadonlySignal<GridView | null>;
-	readonly selected: ReadonlySignal<readonly CellIndex[]>;
-	/** The patches that are selected: of the picture, or of the image encoder's grid. */
-	readonly marked: ReadonlySignal<readonly CellIndex[]>;
-	/** What lies over the picture: where the token that is pointed at looks, or the overlay. */
-	readonly shownMap: ReadonlySignal<PatchMap | null>;
-	/** The layer in which the hand asks where tokens look; null where it does not. */
-	readonly looking: ReadonlySignal<number | null>;
-	/** How much each token looks at the patch that is pointed at, of the most that any does; empty for none. */
-	readonly lookers: ReadonlySignal<readonly number[]>;
-	/** The detail, where it belongs to the selection in the grid in view. */
-	readonly shownDetail: ReadonlySignal<Detail | null>;
+	/** Which grid of which inputs is asked: what was under way for another is not answered any more. */
+	readonly asked: ReadonlySignal<unknown>;
 
 	dispose(): void;
 }
@@ -132,9 +108,11 @@ export function createModel(host: HostModel): Model {
 	const fresh = signal<Fresh>(new Map());
 	const running = signal<Running | null>(null);
 	const waiting = signal<ReadonlyMap<number, readonly CellIndex[]>>(new Map());
-	const drawing = signal<readonly CellIndex[] | null>(null);
 	const offline = signal(false);
-	const said = signal("");
+	const saved = { selection: traits.selection, patches: traits.patches };
+	const unconfirmed = signal<Selection | null>(null);
+	const shown = (name: keyof Selection) =>
+		computed(() => unconfirmed.value?.[name] ?? saved[name].value);
 	const closed = computed(
 		() =>
 			traits.setup.value?.closed ||
@@ -150,12 +128,16 @@ export function createModel(host: HostModel): Model {
 				({ name }) => name === traits.block.value,
 			) ?? null,
 	);
-	const asked = computed<ViewOf>(() => ({
+	const inView = computed<ViewOf>(() => ({
 		block: traits.block.value,
 		site: traits.site.value,
 		head: traits.head.value,
 		direction: traits.direction.value,
 		window: traits.window.value,
+	}));
+	const asked = computed(() => ({
+		generation: traits.generation.value,
+		...inView.value,
 	}));
 	const frame = computed<GridFrame | null>(() => {
 		const axes = traits.axes.value;
@@ -163,7 +145,7 @@ export function createModel(host: HostModel): Model {
 		const info = blockInfo.value;
 		// A saved figure without a setup shows the grid that it has.
 		const of =
-			info === null && traits.setup.value === null ? grid : asked.value;
+			info === null && traits.setup.value === null ? grid : inView.value;
 		const known = info ?? (of === grid ? grid : null);
 		if (of === null || known === null || known.tokens.length === 0) return null;
 		const { block, site, head, direction, window } = of;
@@ -212,94 +194,6 @@ export function createModel(host: HostModel): Model {
 		return differed;
 	});
 
-	const inFrame = ([layer, position]: CellIndex) =>
-		frame.value !== null &&
-		layer < frame.value.layers &&
-		position < frame.value.tokens.length;
-	const selected = computed(() =>
-		(drawing.value ?? traits.selection.value).filter(inFrame),
-	);
-	const shownDetail = computed(() => {
-		const detail = traits.detail.value;
-		const patches = traits.patches.value;
-		if (detail === null || frame.value === null) return null;
-		const belongs =
-			patches.length > 0
-				? detail.direction === traits.direction.value &&
-					sameCells(detail.patches, patches)
-				: selected.value.length > 0 &&
-					sameView(detail, frame.value) &&
-					sameCells(detail.cells, selected.value);
-		return belongs ? detail : null;
-	});
-
-	const pointedCell = signal<CellIndex | null>(null);
-	const pointedPatch = signal<CellIndex | null>(null);
-	const heard = signal<Heard | null>(null);
-	const marked = computed(() => {
-		const columns = traits.setup.value?.patches[1] ?? 1;
-		const patches = traits.patches.value;
-		if (frame.value?.block !== "image_encoder" || patches.length > 0)
-			return patches;
-		// Position 0 is the class token, which is no part of the picture.
-		return [...new Set(selected.value.map(([, position]) => position - 1))]
-			.filter((p) => p >= 0)
-			.map((p) => [Math.floor(p / columns), p % columns] as const);
-	});
-	const looking = computed(() => {
-		const { block = "", site, layers = 1 } = frame.value ?? {};
-		const attends =
-			site === "cross_attention" || traits.overlay.value.startsWith("att");
-		if (block !== "question_encoder" || !attends) return null;
-		if (pointedCell.value !== null) return pointedCell.value[0];
-		if (pointedPatch.value === null) return null;
-		return selected.value[0]?.[0] ?? heard.peek()?.layer ?? layers - 1;
-	});
-	const heardNow = computed(() =>
-		heard.value?.layer === looking.value ? heard.value : null,
-	);
-	const lookers = computed(() => {
-		const patch = pointedPatch.value;
-		const told = heardNow.value;
-		if (patch === null || told === null) return [];
-		const { rows, columns, floats } = told;
-		const at = patch[0] * columns + patch[1];
-		const weights = Array.from(
-			{ length: floats.length / (rows * columns) },
-			(_, token) => Math.abs(floats[token * rows * columns + at] ?? 0),
-		);
-		const most = Math.max(...weights) || 1;
-		return weights.map((weight) => weight / most);
-	});
-	const shownMap = computed<PatchMap | null>(() => {
-		const told = heardNow.value;
-		if (told !== null && pointedCell.value !== null) {
-			const [layer, position] = pointedCell.value;
-			const size = told.rows * told.columns;
-			const floats = told.floats.slice(position * size, (position + 1) * size);
-			const limit = Math.max(...floats.map(Math.abs));
-			const text = `Where “${frame.value?.tokens[position]}” looks in layer ${layer}`;
-			return {
-				...told,
-				square: 1,
-				limit,
-				low: "0",
-				high: percent(limit),
-				percent: true,
-				unit: "of the attention",
-				text,
-				floats,
-			};
-		}
-		const map = traits.pictureMap.value;
-		const floats = map && toFloats(map.values);
-		if (map === null || floats === null || map.rows === 0) return null;
-		if (map.overlay !== traits.overlay.value) return null;
-		return floats.length === 3 * map.rows * map.columns
-			? { ...map, floats }
-			: null;
-	});
-
 	const working = signal("");
 	disposers.push(
 		effect(() => {
@@ -324,11 +218,8 @@ export function createModel(host: HostModel): Model {
 	// What was under way for other inputs will not be answered any more.
 	disposers.push(
 		effect(() => {
-			traits.generation.value;
 			asked.value;
 			batch(() => {
-				heard.value = null;
-				pointedCell.value = null;
 				running.value = null;
 				waiting.value = new Map();
 			});
@@ -355,28 +246,22 @@ export function createModel(host: HostModel): Model {
 				// Without a kernel the value still shows here.
 			}
 		},
+		selection: shown("selection"),
+		patches: shown("patches"),
+		saved,
+		unconfirmed,
 		fresh,
 		running,
 		waiting,
-		drawing,
 		offline,
 		working,
 		closed,
-		said,
 		words,
 		blockInfo,
 		view,
 		told,
 		differing,
-		selected,
-		pointedCell,
-		pointedPatch,
-		heard,
-		marked,
-		shownMap,
-		looking,
-		lookers,
-		shownDetail,
+		asked,
 		dispose() {
 			for (const dispose of disposers) dispose();
 		},

@@ -71,5 +71,5 @@ export async function show(text: string, el: HTMLElement): Promise<void> {
 		new Blob([saved.script], { type: "text/javascript" }),
 	);
 	const { default: widget }: typeof import("./index") = await import(url);
-	widget.render({ model: createHost(saved), el });
+	widget().render({ model: createHost(saved), el });
 }

@@ -85,7 +85,7 @@ export function doubtful(map: PatchMap | null): CellIndex[] {
 }
 
 /** Draw a map, a pixel a square: the more of a colour the larger the value, nothing for 0, a veil where it is not computed. */
-export function paint(
+export function drawMap(
 	canvas: HTMLCanvasElement,
 	{ rows, columns, limit, floats }: PatchMap,
 	[minus, plus, veil]: readonly string[],

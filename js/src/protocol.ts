@@ -1,6 +1,9 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 4;
+export const PROTOCOL_VERSION = 5;
+export const MAX_CELLS = 4096;
+export const MAX_SAMPLES = 200;
+export const MAX_NOISE = 10;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -240,7 +243,7 @@ export interface HelloRequest {
 	version: number;
 }
 
-/** Patch these states of the grid in view, all in one run. */
+/** Select these states of the grid in view and patch them, all in one run; none: nothing is selected. */
 export interface PatchRequest {
 	type: "patch";
 	id: number;
@@ -260,8 +263,8 @@ export interface StopRequest {
 }
 
 /** Fill what is left of the map over the picture, or stop filling it. */
-export interface PaintRequest {
-	type: "paint";
+export interface FillOverlayRequest {
+	type: "fill_overlay";
 	id: number;
 	on: boolean;
 }
@@ -292,31 +295,36 @@ export interface CompareRequest {
 	on: boolean;
 }
 
-/** Take back what was asked last, or ask it again. */
-export interface StepRequest {
-	type: "step";
+/** Take back what was asked last. */
+export interface UndoRequest {
+	type: "undo";
 	id: number;
-	back: boolean;
 }
 
-/** Which positions are in sight, first and last: they are computed first. */
-export interface LookRequest {
-	type: "look";
+/** Ask again what was taken back. */
+export interface RedoRequest {
+	type: "redo";
+	id: number;
+}
+
+/** Which positions of the grid are visible, first and last: they are computed first. */
+export interface VisibleRangeRequest {
+	type: "visible_range";
 	id: number;
 	first: number;
 	last: number;
 }
 
 /** Damage the picture only in the patches that are marked, only in the others, or everywhere. */
-export interface ConfineRequest {
-	type: "confine";
+export interface SetRegionRequest {
+	type: "set_region";
 	id: number;
 	to: "marked" | "others" | "all";
 }
 
-/** Say where the question's tokens look in a layer. */
-export interface AttendRequest {
-	type: "attend";
+/** Say where the question's tokens attend to in a layer. */
+export interface AttentionRequest {
+	type: "attention";
 	id: number;
 	layer: number;
 }
@@ -348,7 +356,7 @@ export interface CellsEvent {
 	cells: [number, number][];
 }
 
-/** Where the question's tokens look in a layer; the message's buffer is float32 (tokens, rows, columns). */
+/** Where the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns). */
 export interface AttentionEvent {
 	type: "attention";
 	id: number;
@@ -406,15 +414,16 @@ export type Request =
 	| PatchRequest
 	| TraceRequest
 	| StopRequest
-	| PaintRequest
+	| FillOverlayRequest
 	| ImageRequest
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
-	| StepRequest
-	| LookRequest
-	| ConfineRequest
-	| AttendRequest
+	| UndoRequest
+	| RedoRequest
+	| VisibleRangeRequest
+	| SetRegionRequest
+	| AttentionRequest
 	| ExportRequest
 	| CalledRequest;
 

@@ -10,6 +10,7 @@ import type {
 	ExportedEvent,
 	ProgressEvent,
 	Request,
+	TakenEvent,
 	TraceEvent,
 } from "./protocol";
 import { CELL_FIELDS } from "./protocol";
@@ -29,7 +30,7 @@ export interface Listener {
 	attention(event: AttentionEvent, floats: Float32Array): void;
 	progress(event: ProgressEvent): void;
 	done(event: DoneEvent): void;
-	taken(): void;
+	taken(event: TakenEvent): void;
 	call(): void;
 	exported(event: ExportedEvent, bytes: Uint8Array<ArrayBuffer>): void;
 }
@@ -72,7 +73,7 @@ export function createRpc(
 	function receive(content: unknown, buffers: unknown): void {
 		const event = parseEvent(content);
 		if (event === null) return;
-		if (event.type === "taken") listener.taken();
+		if (event.type === "taken") listener.taken(event);
 		// A file is what was asked for, and a call is answered, whatever has been asked since.
 		if (event.type === "call") listener.call();
 		else if (event.type !== "exported" && event.generation < generation())

@@ -1,60 +1,51 @@
-// What a view asks of the kernel, and what it makes of the answers that pass by.
+// What a widget asks of the kernel, and what it makes of the answers that pass by: one a model, whatever the number of
+// its views.
 
 import { batch, effect } from "@preact/signals-core";
 import { key, readCell } from "./cells";
-import { copy, download, rasterize } from "./files";
 import type { HostModel } from "./host";
-import type { Model } from "./model";
+import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
-import type { Theme } from "./palette";
-import { PROTOCOL_VERSION } from "./protocol";
-import { createRpc, type Draft } from "./rpc";
+import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
+import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
 
-/** The most cells the kernel takes in one patch. */
-const MAX_CELLS = 4096;
 /** Milliseconds without an answer after which it is said that there is none. */
 const PATIENCE = 10_000;
 /** The same for the first message: a saved figure has no kernel. */
 const GREETING = 3000;
 /** What ipywidgets says when a kernel restarts, dies or is lost; its widgets never get another. */
 const LOST = "comm_live_update";
-/** Milliseconds between two patches: no hand is faster, and a kernel keeps up with it. */
-const INTERVAL = 40;
+/** Milliseconds between two requests of a hand that moves: none is faster, and a kernel keeps up with it. */
+export const INTERVAL = 40;
 
-/** What a view can ask to have exported; PNG is drawn here, from the kernel's SVG. */
-export type Format =
-	| "svg"
-	| "png"
-	| "csv"
-	| "json"
-	| "picture"
-	| "other"
-	| "python"
-	| "cells";
+/** What a view alone can make sense of: answers to what it asked, by their id. */
+export type Answers = Partial<Pick<Listener, "attention" | "exported">>;
 
 export interface Session {
+	readonly model: Model;
+	/** A view says which protocol it speaks. */
 	hello(): void;
 	select(cells: readonly CellIndex[]): void;
+	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
+	mark(patches: readonly CellIndex[]): void;
 	traceAll(): void;
 	stop(): void;
 	/** A request that traits answer: null where no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
-	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
-	mark(patches: readonly CellIndex[]): void;
-	export(format: Format, theme: Theme): void;
+	/** A request that is answered with events. Some hosts without a kernel take it and say nothing. */
+	ask(request: Draft): number | null;
+	/** Hear every answer, until what this gives is called. */
+	listen(answers: Answers): () => void;
 	dispose(): void;
 }
 
-export function createSession(
-	host: HostModel,
-	model: Model,
-	el: HTMLElement,
-): Session {
+export function createSession(host: HostModel): Session {
+	const model = createModel(host);
 	const { fresh, running, waiting } = model;
 	// Progress may still be on its way when its trace has been stopped.
 	const stopped = new Set<number>();
-	const exports = new Map<number, Format>();
+	const listeners = new Set<Answers>();
 
 	let patience: ReturnType<typeof setTimeout> | undefined;
 	// A host that cannot send never will again.
@@ -64,7 +55,9 @@ export function createSession(
 		model.offline.value = mute;
 	};
 	// What is dropped for newer inputs is never answered.
-	const stopWatching = effect(() => {
+	const disposers: (() => void)[] = [];
+	const follow = (act: () => void) => disposers.push(effect(act));
+	follow(() => {
 		model.generation.value;
 		model.error.value;
 		model.runs.value;
@@ -92,9 +85,9 @@ export function createSession(
 			});
 			fresh.value = next;
 		},
-		attention(event, floats) {
+		attention(...event) {
 			answered();
-			model.heard.value = { ...event, floats };
+			for (const listener of listeners) listener.attention?.(...event);
 		},
 		progress({ id, done, total, left }) {
 			answered();
@@ -110,45 +103,18 @@ export function createSession(
 				waiting.value = without(waiting.value, id);
 			});
 		},
-		taken: answered,
+		taken({ id }) {
+			answered();
+			if (id === untaken) untaken = null;
+		},
 		call() {
 			send({ type: "called" });
 		},
-		exported({ id, format, name, media }, bytes) {
+		exported(...event) {
 			answered();
-			// Every view hears it; only the one that asked takes it.
-			const wanted = exports.get(id);
-			exports.delete(id);
-			if (wanted !== undefined) deliver(wanted, format, name, media, bytes);
+			for (const listener of listeners) listener.exported?.(...event);
 		},
 	});
-
-	let saying: ReturnType<typeof setTimeout> | undefined;
-	function say(text: string): void {
-		model.said.value = text;
-		clearTimeout(saying);
-		if (text !== "") saying = setTimeout(() => say(""), 1500);
-	}
-
-	async function deliver(
-		wanted: Format,
-		format: string,
-		name: string,
-		media: string,
-		bytes: Uint8Array<ArrayBuffer>,
-	): Promise<void> {
-		try {
-			const blob = new Blob([bytes], { type: media });
-			if (format === "python" || format === "cells") {
-				await copy(new TextDecoder().decode(bytes), el);
-				say("Copied");
-			} else if (wanted === "png")
-				download(name.replace("svg", "png"), await rasterize(blob));
-			else download(name, blob);
-		} catch (error) {
-			model.set("error", `${name}: ${(error as Error).message}`);
-		}
-	}
 
 	function send(request: Draft, buffer?: ArrayBuffer): number | null {
 		const id = rpc.send(request, buffer);
@@ -156,7 +122,6 @@ export function createSession(
 		return id;
 	}
 
-	/** A request that is answered with events. Some hosts without a kernel take it and say nothing. */
 	function ask(request: Draft, least = PATIENCE): number | null {
 		const id = send(request);
 		clearTimeout(patience);
@@ -167,57 +132,82 @@ export function createSession(
 		return id;
 	}
 
+	// A selection goes to the kernel as a request alone, and comes back as a trait. Until then it is shown as it was
+	// asked: traits that arrive before the kernel has taken the request are of what was selected earlier.
+	let untaken: number | "held back" | null = null;
+	const expect = (selection: Selection | null) => {
+		model.unconfirmed.value = selection;
+		untaken = null;
+	};
+	follow(() => {
+		model.saved.selection.value;
+		model.saved.patches.value;
+		if (untaken === null) model.unconfirmed.value = null;
+	});
+	follow(() => {
+		// What was refused is not selected.
+		if (model.error.value && !model.offline.peek()) expect(null);
+	});
+
 	const patch = pacer((chosen: readonly CellIndex[]) => {
 		const id = ask({
 			type: "patch",
 			cells: chosen.map(([layer, position]) => [layer, position]),
 		});
+		untaken = id;
+		// Without a kernel, what is known of them can be looked at.
+		if (id === null)
+			batch(() => {
+				model.set("patches", []);
+				model.set("selection", chosen);
+				expect(null);
+			});
 		// A set is patched as a whole and fills no single cell.
-		if (!model.offline.value && chosen.length === 1 && id !== null)
+		else if (!model.offline.value && chosen.length === 1)
 			waiting.value = new Map(waiting.value).set(id, chosen);
 	}, INTERVAL);
-	const attend = pacer((layer: number) => {
-		send({ type: "attend", layer });
-	}, INTERVAL);
-	const stopAttending = effect(() => {
-		const layer = model.looking.value;
-		model.runs.value; // what is asked before they are there is not answered
-		if (layer !== null && model.heard.value?.layer !== layer)
-			attend.push(layer);
-	});
 	// Cells are meant in the block in which they were chosen.
-	const stopForgetting = model.block.subscribe(() => patch.cancel());
+	follow(() => {
+		model.block.value;
+		patch.cancel();
+		expect(null);
+	});
 
 	function select(cells: readonly CellIndex[]): void {
-		const chosen = cells.slice(0, MAX_CELLS);
+		const selection = cells.slice(0, MAX_CELLS);
+		if (selection.length + model.selection.value.length === 0) return;
 		batch(() => {
-			model.drawing.value = null;
-			if (model.patches.value.length > 0) model.set("patches", []);
-			model.set("selection", chosen);
-			if (chosen.length === 0) patch.cancel();
-			else patch.push(chosen);
+			expect({ selection, patches: [] });
+			untaken = "held back";
+			patch.push(selection);
 		});
 	}
 
+	function mark(patches: readonly CellIndex[]): void {
+		const info = model.blockInfo.value;
+		const none = patches.length === 0;
+		if (
+			info?.name === "image_encoder" &&
+			!(none && model.patches.value.length > 0)
+		) {
+			const [cell] = model.selection.value;
+			const layer = Math.min(cell?.[0] ?? info.layers, info.layers - 1);
+			const columns = model.setup.value?.patches[1] ?? 1;
+			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
+		} else if (!model.closed.value) {
+			model.set("patches", patches);
+			// Of the two the kernel lets one go.
+			expect(none ? null : { selection: [], patches });
+		}
+	}
+
 	return {
+		model,
 		hello: () => {
 			ask({ type: "hello", version: PROTOCOL_VERSION }, GREETING);
 		},
 		select,
-		mark(patches) {
-			const info = model.blockInfo.value;
-			if (info?.name !== "image_encoder") {
-				if (model.closed.value) return;
-				batch(() => {
-					if (patches.length > 0) model.set("selection", []);
-					model.set("patches", patches);
-				});
-				return;
-			}
-			const layer = model.selected.value[0]?.[0] ?? info.layers - 1;
-			const columns = model.setup.value?.patches[1] ?? 1;
-			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
-		},
+		mark,
 		traceAll() {
 			const id = ask({ type: "trace" });
 			if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
@@ -228,24 +218,18 @@ export function createSession(
 			send({ type: "stop" });
 		},
 		send,
-		export(format, theme) {
-			const id = ask({
-				type: "export",
-				format: format === "png" ? "svg" : format,
-				theme,
-			});
-			if (id !== null) exports.set(id, format);
+		ask,
+		listen(answers) {
+			listeners.add(answers);
+			return () => listeners.delete(answers);
 		},
 		dispose() {
 			clearTimeout(patience);
-			clearTimeout(saying);
 			patch.cancel();
-			attend.cancel();
-			stopAttending();
-			stopForgetting();
+			for (const dispose of disposers) dispose();
 			host.off(LOST, lost);
-			stopWatching();
 			rpc.dispose();
+			model.dispose();
 		},
 	};
 }

@@ -82,8 +82,6 @@ export interface Outputs {
 	doing: string;
 }
 
-export const NOISE_MAX = 10;
-
 type Fields = Record<string, unknown>;
 
 function isRecord(value: unknown): value is Fields {

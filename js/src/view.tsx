@@ -1,18 +1,19 @@
-// One view of a model: draws a root component into an element, and hands back how to take it away again.
+// One view of a session: draws a root component into an element, and hands back how to take it away again.
 
 import { effect, type ReadonlySignal } from "@preact/signals-core";
 import { type ComponentType, render as draw } from "preact";
-import type { RenderProps } from "./host";
+import { createExports, type Exports } from "./exports";
 import { claimKeys } from "./keys";
-import { createModel, type Model } from "./model";
 import type { Theme } from "./palette";
-import { createSession, type Session } from "./session";
+import type { Session } from "./session";
 import { watchTheme } from "./theme";
+import { createViewModel, type ViewModel } from "./viewModel";
 
 /** What every root component is given. */
 export interface Shown {
-	model: Model;
+	model: ViewModel;
 	session: Session;
+	exports: Exports;
 	theme: ReadonlySignal<Theme>;
 }
 
@@ -46,25 +47,26 @@ function follow(act: () => void): () => void {
 	};
 }
 
-/** How to draw views of which this component is the root. */
-export const viewOf =
-	(Root: ComponentType<Shown>) =>
-	({ model: host, el }: RenderProps): (() => void) => {
-		el.classList.add("blip-trace-view");
-		const model = createModel(host);
-		const session = createSession(host, model, el);
-		const { theme, dispose } = watchTheme(el);
-		const stop = follow(() =>
-			draw(<Root model={model} session={session} theme={theme} />, el),
-		);
-		const release = claimKeys(el);
-		session.hello();
-		return () => {
-			stop();
-			release();
-			draw(null, el);
-			dispose();
-			session.dispose();
-			model.dispose();
-		};
+/** Draw a view of a session. */
+export function drawView(
+	Root: ComponentType<Shown>,
+	session: Session,
+	el: HTMLElement,
+): () => void {
+	el.classList.add("blip-trace-view");
+	const model = createViewModel(session);
+	const exports = createExports(session, el);
+	const { theme, dispose } = watchTheme(el);
+	const shown = { model, session, exports, theme };
+	const stop = follow(() => draw(<Root {...shown} />, el));
+	const release = claimKeys(el);
+	session.hello();
+	return () => {
+		stop();
+		release();
+		draw(null, el);
+		dispose();
+		exports.dispose();
+		model.dispose();
 	};
+}

@@ -186,7 +186,6 @@ describe("choosing", () => {
 		cell(1, 3).click();
 		await settle();
 		expect(last()).toMatchObject({ type: "patch", cells: [[1, 3]] });
-		expect(host().traits["selection"]).toEqual([[1, 3]]);
 		expect(selected()).toEqual([[1, 3]]);
 		expect(cell(1, 3).dataset["state"]).toBe("waiting");
 		host().message({
@@ -284,7 +283,7 @@ describe("choosing", () => {
 			[2, 2],
 		];
 		expect(patches()).toEqual([square]);
-		expect(host().traits["selection"]).toEqual(square);
+		expect(selected()).toHaveLength(4);
 		point(cell(0, 0), "pointerover");
 		await settle();
 		expect(selected()).toHaveLength(4);
@@ -325,7 +324,7 @@ describe("choosing", () => {
 			cell(0, 0).click();
 			await settle();
 			await press(cell(1, 1));
-			expect(host().traits["selection"]).toEqual([
+			expect(patches().at(-1)).toEqual([
 				[0, 0],
 				[1, 1],
 			]);
@@ -333,7 +332,7 @@ describe("choosing", () => {
 			expect(patches().at(-1)).toEqual([[1, 1]]);
 			await press(cell(1, 1));
 			expect(selected()).toEqual([]);
-			expect(patches()).toHaveLength(3);
+			expect(patches()).toHaveLength(4);
 			cell(1, 1).click();
 			await settle();
 			await press(place(-1, 1));
@@ -365,11 +364,11 @@ describe("choosing", () => {
 		cell(1, 0).focus();
 		await settle();
 		await key(cell(1, 0), "Escape");
-		expect(host().traits["selection"]).toEqual([]);
-		expect(host().saves).toBe(1);
+		expect(selected()).toEqual([]);
+		expect(patches()).toEqual([[]]);
 		await key(cell(1, 0), "Escape");
-		expect(host().saves).toBe(1);
-		expect(patches()).toEqual([]);
+		expect(patches()).toEqual([[]]);
+		expect(host().saves).toBe(0);
 	});
 
 	it("of a set that is being drawn out is taken back with Escape", async () => {
@@ -549,7 +548,7 @@ describe("scrolling", () => {
 	};
 
 	it.each(TURNED)(
-		"tells which positions are in sight, with %s as rows",
+		"tells which positions are visible, with %s as rows",
 		async (axes) => {
 			host().put("axes", axes);
 			await settle();
@@ -558,7 +557,7 @@ describe("scrolling", () => {
 			await scroll({ ...down, ...across });
 			expect(host().sent).toHaveLength(2);
 			expect(last()).toMatchObject({
-				type: "look",
+				type: "visible_range",
 				...(axes === "tokens" ? { first: 1, last: 2 } : { first: 2, last: 3 }),
 			});
 		},

@@ -28,6 +28,8 @@ export interface FakeHost extends HostModel {
 	/** The kernel sends a message. */
 	message(content: unknown, buffers?: unknown): void;
 	connected: boolean;
+	/** The kernel takes the last patch that was asked for, and sets the traits. */
+	confirm(): void;
 	/** The kernel restarts or dies. */
 	lose(): void;
 }
@@ -75,6 +77,12 @@ export function createHost(traits: Record<string, unknown> = {}): FakeHost {
 		put(name, value) {
 			traits[name] = value;
 			emit(`change:${name}`);
+		},
+		confirm() {
+			const patch = host.sent.filter(({ type }) => type === "patch").at(-1);
+			host.message({ type: "taken", id: patch?.["id"], generation: 3 });
+			host.put("selection", patch?.["cells"]);
+			host.put("patches", []);
 		},
 		lose() {
 			host.connected = false;

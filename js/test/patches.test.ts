@@ -3,9 +3,9 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { joined } from "../src/navigate";
 import {
 	doubtful,
+	drawMap,
 	outline,
 	type PatchMap,
-	paint,
 	placesIn,
 	saidOf,
 } from "../src/patches";
@@ -121,7 +121,7 @@ describe("a map", () => {
 		};
 		const canvas = document.createElement("canvas");
 		vi.spyOn(canvas, "getContext").mockReturnValue(context as never);
-		paint(canvas, MAP, ["minus", "plus", "veil"]);
+		drawMap(canvas, MAP, ["minus", "plus", "veil"]);
 		expect([canvas.width, canvas.height]).toEqual([2, 2]);
 		expect(drawn).toEqual([
 			[0, 0, "plus", 1],
@@ -210,14 +210,15 @@ describe("the picture", () => {
 		await settle();
 		await drag([1, 0], [1, 1]);
 		expect(view.host.traits["patches"]).toEqual([]);
-		expect(view.host.traits["selection"]).toEqual([
+		expect(sent("patch").at(-1)?.["cells"]).toEqual([
 			[1, 5],
 			[1, 6],
 		]);
+		view.host.confirm();
 		view.host.put("selection", [[0, 3]]);
 		await settle();
 		await drag([3, 3], [3, 3]);
-		expect(view.host.traits["selection"]).toEqual([[0, 16]]);
+		expect(sent("patch").at(-1)?.["cells"]).toEqual([[0, 16]]);
 	});
 
 	it("offers to damage only what is marked, or all else, or everything again", async () => {
@@ -230,7 +231,7 @@ describe("the picture", () => {
 		view.host.put("region", [[true], [false]]);
 		await settle();
 		view.get("damage-all").click();
-		expect(sent("confine").map(({ to }) => to)).toEqual([
+		expect(sent("set_region").map(({ to }) => to)).toEqual([
 			"marked",
 			"others",
 			"all",
@@ -249,12 +250,12 @@ describe("the picture", () => {
 		expect(view.find("picture-map")).not.toBeNull();
 		expect(view.get("overlay-text").textContent).toBe(MAP.text);
 		expect(view.get("overlay-progress").textContent).toBe("3 of 4 · 2 s left");
-		view.get("paint").click();
-		expect(sent("paint").at(-1)).toMatchObject({ on: false });
+		view.get("fill-overlay").click();
+		expect(sent("fill_overlay").at(-1)).toMatchObject({ on: false });
 		view.host.put("picture_map", { ...picture_map, left: "" });
 		await settle();
-		view.get("paint").click();
-		expect(sent("paint").at(-1)).toMatchObject({ on: true });
+		view.get("fill-overlay").click();
+		expect(sent("fill_overlay").at(-1)).toMatchObject({ on: true });
 		at("pointermove", 1, 1);
 		await settle();
 		expect(view.get("overlay-text").textContent).toBe(
@@ -274,12 +275,13 @@ describe("the picture", () => {
 		await settle();
 		point(view.cell(2, 1), "pointerover");
 		await settle();
-		expect(sent("attend")).toMatchObject([{ layer: 2 }]);
+		expect(sent("attention")).toMatchObject([{ layer: 2 }]);
 		const weights = new Float32Array(4 * 16);
 		weights[16 + 5] = 0.5;
 		weights[2 * 16 + 5] = 0.25;
 		const told = {
-			...{ type: "attention", id: 1, generation: 3, layer: 2, head: null },
+			...{ type: "attention", id: sent("attention")[0]?.["id"] },
+			...{ generation: 3, layer: 2, head: null },
 			...{ rows: 4, columns: 4 },
 		};
 		view.host.message(told, [unaligned(weights)]);
@@ -293,20 +295,20 @@ describe("the picture", () => {
 		at("pointermove", 1, 1);
 		await settle();
 		const looks = (row: number) =>
-			view.place(row, -1).style.getPropertyValue("--bt-looks");
+			view.place(row, -1).style.getPropertyValue("--bt-attention");
 		expect([0, 1, 2].map(looks)).toEqual(["", "1", "0.5"]);
-		expect(sent("attend")).toHaveLength(1);
+		expect(sent("attention")).toHaveLength(1);
 		view.host.put("generation", 4);
 		await settle();
 		expect(looks(1)).toBe("");
-		expect(sent("attend")).toHaveLength(2);
+		expect(sent("attention")).toHaveLength(2);
 	});
 
 	it("asks for nothing where no token looks at the picture", async () => {
 		point(view.cell(2, 1), "pointerover");
 		at("pointermove", 1, 1);
 		await settle();
-		expect(sent("attend")).toEqual([]);
+		expect(sent("attention")).toEqual([]);
 	});
 
 	it("lets cells go where patches are marked, and patches where cells are", async () => {
@@ -314,14 +316,16 @@ describe("the picture", () => {
 		await settle();
 		expect(view.get("sentence").textContent).toContain("layer 1");
 		await drag([1, 2], [1, 2]);
-		expect(view.host.traits["selection"]).toEqual([]);
+		expect(view.host.traits["patches"]).toEqual([[1, 2]]);
+		expect(view.el.querySelector("[aria-selected=true]")).toBeNull();
 		expect(view.get("sentence").textContent).toBe(
 			"Restoring patch 1,2 of the picture …",
 		);
 		view.cell(1, 1).click();
 		await settle();
-		expect(view.host.traits["patches"]).toEqual([]);
+		expect(view.el.querySelector(".bt-marked")?.getAttribute("d")).toBe("");
 		expect(view.get("sentence").textContent).toContain("layer 1");
+		expect([view.host.saves, sent("patch").length]).toEqual([1, 1]);
 	});
 
 	it("shows no map of another overlay", async () => {

@@ -213,12 +213,12 @@ describe("taking back", () => {
 		await put("steps", { undo: true, redo: false });
 		expect(closed()).toEqual(["false", "true"]);
 		view.get("undo").click();
-		expect(view.host.sent.at(-1)).toMatchObject({ type: "step", back: true });
+		expect(view.host.sent.at(-1)).toMatchObject({ type: "undo" });
 		await put("steps", { undo: false, redo: true });
 		expect(closed()).toEqual(["true", "false"]);
 		view.get("undo").click();
 		view.get("redo").click();
-		expect(view.host.sent.at(-1)).toMatchObject({ type: "step", back: false });
+		expect(view.host.sent.at(-1)).toMatchObject({ type: "redo" });
 		expect(view.host.sent).toHaveLength(3);
 	});
 });

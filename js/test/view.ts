@@ -3,9 +3,10 @@
 
 // @ts-expect-error: a bundle has no types
 import shipped from "../../blip_trace_widget/static/widget.js";
+import type { HostModel } from "../src/host";
 import { createHost, type FakeHost, fullTraits } from "./host";
 
-const widget: typeof import("../src/index").default = shipped;
+export const widget: typeof import("../src/index").default = shipped;
 
 export interface View {
 	readonly host: FakeHost;
@@ -18,9 +19,30 @@ export interface View {
 	place(row: number, column: number): HTMLElement;
 }
 
+/** As anywidget and marimo hand a model out: another object at each call. */
+export function proxyOf(host: HostModel): HostModel {
+	const { get, set, save_changes, on, off, send } = host;
+	return { get, set, save_changes, on, off, send };
+}
+
+/** The widgets that are initialized, by their model. */
+const initialized = new Map<
+	HostModel,
+	{ made: ReturnType<typeof widget>; end: () => void; views: number }
+>();
+
+function initialize(host: HostModel, drawn: typeof widget) {
+	const made = drawn();
+	const end = made.initialize({ model: proxyOf(host) });
+	const begun = { made, end, views: 0 };
+	initialized.set(host, begun);
+	return begun;
+}
+
 /** Long enough for effects that wait for a frame. */
 export const settle = () => new Promise((resolve) => setTimeout(resolve, 60));
 
+/** Draws a view of a model, which is initialized before its first view and ends with its last. */
 export async function open(
 	traits: Record<string, unknown> = {},
 	host = createHost({ ...fullTraits(), ...traits }),
@@ -28,7 +50,16 @@ export async function open(
 ): Promise<View> {
 	const el = document.createElement("div");
 	document.body.append(el);
-	const dispose = drawn.render({ model: host, el });
+	const begun = initialized.get(host) ?? initialize(host, drawn);
+	begun.views += 1;
+	const takeAway = begun.made.render({ model: proxyOf(host), el });
+	const dispose = () => {
+		takeAway();
+		begun.views -= 1;
+		if (begun.views > 0) return;
+		begun.end();
+		initialized.delete(host);
+	};
 	await settle();
 	const find = <T extends HTMLElement>(testid: string) =>
 		el.querySelector<T>(`[data-testid="${testid}"]`);

@@ -251,9 +251,11 @@ def test_other_ways_to_damage_the_input(notebook, tmp_path):
     with notebook.page.expect_file_chooser() as waiting:
         root.get_by_test_id("choose-other-picture").click(force=True)
     Image.new("RGB", (64, 64), "white").save(tmp_path / "white.png")
+    notebook.python("from blip_trace_widget.pictures import as_image")
     waiting.value.set_files(tmp_path / "white.png")
     notebook.until(
-        lambda: notebook.ask("widget._swap.image.getpixel((0, 0))") == [255, 255, 255], "the kernel has the picture"
+        lambda: notebook.ask("as_image(widget.other_picture).getpixel((0, 0))") == [255, 255, 255],
+        "the kernel has the picture",
     )
     notebook.python("widget.wait()")
     assert notebook.ask("widget.error") == ""

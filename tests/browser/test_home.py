@@ -340,7 +340,9 @@ widget
 def test_a_grid_that_scrolls_says_how_much_of_it_is_in_view_and_shows_what_is_selected(shared):
     with new_widget(shared, IMAGE_SIDE) as notebook:
         root = notebook.root
-        expect(root.get_by_test_id("sight")).to_have_text(re.compile(r"20 of 65 rows in view, named by row,column"))
+        expect(root.get_by_test_id("visible-range")).to_have_text(
+            re.compile(r"20 of 65 rows in view, named by row,column")
+        )
         inside = """cell => {
             const box = cell.closest('.bt-scroll');
             const {top, bottom} = cell.getBoundingClientRect();

@@ -21,7 +21,7 @@ SHOWN = 1e-4
 #: One cell at a time, each of them slow, so that there is a middle to stop in.
 SLOW_DOWN = """
 import time
-from blip_trace_widget import memory_budget, runs
+from blip_trace_widget.tracing import memory_budget, runs
 quick, rows, chunks = runs.Runner._patch, (dict(memory_budget.CHUNK_ROWS), memory_budget.ROWS_A_SAMPLE), []
 def slow(*arguments):
     time.sleep(0.2)
@@ -34,13 +34,13 @@ memory_budget.ROWS_A_SAMPLE = 1
 SPEED_UP = "runs.Runner._patch = quick; memory_budget.CHUNK_ROWS, memory_budget.ROWS_A_SAMPLE = rows"
 
 BREAK = """
-from blip_trace_widget import tracer
-patch = tracer.Tracer.patch
+from blip_trace_widget.tracing import runs
+patch = runs.Runner._patch
 def boom(*arguments, **keywords):
     raise RuntimeError("boom")
-tracer.Tracer.patch = boom
+runs.Runner._patch = boom
 """
-MEND = "tracer.Tracer.patch = patch"
+MEND = "runs.Runner._patch = patch"
 
 #: The states that cells pass through, as "layer,position": [...]
 WATCH_CELLS = """grid => {

@@ -218,7 +218,7 @@ def test_attention_follows_the_selection_and_the_pointer(notebook):
     exact = np.array(notebook.ask("widget.tracer.attention('question_encoder', 5).clean[:, 1 + 2 * 8 + 2].tolist()"))
 
     def shown():
-        looks = headers.evaluate_all("all => all.map(e => e.style.getPropertyValue('--bt-looks'))")
+        looks = headers.evaluate_all("all => all.map(e => e.style.getPropertyValue('--bt-attention'))")
         return np.array([float(each or 0) for each in looks])
 
     # The layer is the selected one's.

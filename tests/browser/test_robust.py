@@ -95,7 +95,7 @@ SHOW = """async code => {
 #: Work on cells does not end before `free` is set.
 HOLD = """
 import threading
-from blip_trace_widget import runs
+from blip_trace_widget.tracing import runs
 free, held, late, quick = threading.Event(), [], [], runs.Runner._patch
 def hold(*arguments):
     held.append(1)

@@ -1,24 +1,18 @@
 // The whole figure: joins the state to the parts, which know nothing of where it comes from.
 
-import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { signal } from "@preact/signals-core";
 import { useState } from "preact/hooks";
 import { OWN } from "../keys";
-import type { Model } from "../model";
-import type { Theme } from "../palette";
 import { fileIn, readPicture } from "../picture";
-import type { Session } from "../session";
+import type { Shown } from "../view";
 import { Asked } from "./Asked";
 import { Header } from "./Header";
 import { More } from "./More";
 import { Traced } from "./Traced";
 
-interface Props {
-	model: Model;
-	session: Session;
-	theme: ReadonlySignal<Theme>;
-}
-
-export function App({ model, session, theme }: Props) {
+export function App(shown: Shown) {
+	const { model, session, theme } = shown;
+	const props = { ...shown, theme: theme.value };
 	const [more] = useState(() => signal(false));
 
 	async function choosePicture(
@@ -50,29 +44,22 @@ export function App({ model, session, theme }: Props) {
 		<div
 			class="blip-trace"
 			data-testid="blip-trace"
-			data-theme={theme.value}
+			data-theme={props.theme}
 			{...OWN}
 			onPaste={paste}
 		>
 			{foreign === null ? (
 				<>
-					<Header
-						model={model}
-						session={session}
-						theme={theme.value}
-						more={more}
-					/>
+					<Header {...props} more={more} />
 					{more.value && <More model={model} session={session} />}
 					<div class="bt-body">
 						<Asked
-							model={model}
-							session={session}
-							theme={theme.value}
+							{...props}
 							onPicture={choosePicture}
 							onOtherPicture={(file) => choosePicture(file, "other_image")}
 							onExample={(index) => model.set("example", index)}
 						/>
-						<Traced model={model} session={session} theme={theme.value} />
+						<Traced {...props} />
 					</div>
 				</>
 			) : (

@@ -1,8 +1,8 @@
 // The left column: what was asked, and what the noise did to the answer.
 
-import type { Model } from "../model";
 import type { Theme } from "../palette";
 import type { Session } from "../session";
+import type { ViewModel } from "../viewModel";
 import { Answer } from "./Answer";
 import { Asking } from "./Asking";
 import { Damage } from "./Damage";
@@ -11,7 +11,7 @@ import { Select } from "./Select";
 import { TextField } from "./TextField";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
 	theme: Theme;
 	onPicture: (file: File | null) => void;

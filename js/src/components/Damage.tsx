@@ -15,13 +15,12 @@ interface Props {
 export function Damage({ model, onOtherPicture }: Props) {
 	const { otherQuestion, to } = model;
 	const { explain, label } = model.words.value;
-	const asking = (
-		name: string,
-		explained: string,
-		control: ComponentChildren,
-	) => (
+	const asking = (name: string, control: ComponentChildren) => (
 		<div class={name === "ImageSwap" ? "bt-damage bt-swap" : "bt-damage"}>
-			<span class="bt-label" title={explain(explained)}>
+			<span
+				class="bt-label"
+				title={explain(name === "ImageSwap" ? "corruption" : name)}
+			>
 				{label(name)}
 			</span>
 			{control}
@@ -31,7 +30,6 @@ export function Damage({ model, onOtherPicture }: Props) {
 		case "ImageSwap":
 			return asking(
 				"ImageSwap",
-				"corruption",
 				<Picture
 					bytes={model.otherPicture.value}
 					what={label("other_picture")}
@@ -42,7 +40,6 @@ export function Damage({ model, onOtherPicture }: Props) {
 			);
 		case "QuestionSwap":
 			return asking(
-				"other_question",
 				"other_question",
 				<TextField
 					label={label("other_question")}
@@ -55,7 +52,6 @@ export function Damage({ model, onOtherPicture }: Props) {
 			);
 		case "MeanAblation":
 			return asking(
-				"to",
 				"to",
 				<Select
 					label={label("to")}

@@ -19,8 +19,8 @@ interface Props {
 	selected: readonly CellIndex[];
 	marginals: Marginals;
 	color: (cell: Cell) => Shade | null;
-	/** How much each token looks at the patch that is pointed at. */
-	lookers: readonly number[];
+	/** How much each token attends to the patch that is pointed at. */
+	attention: readonly number[];
 	onSelect: (cells: readonly CellIndex[]) => void;
 	onDraw: (cells: readonly CellIndex[] | null) => void;
 	onPoint: (cell: CellIndex | null, element: HTMLElement | null) => void;
@@ -164,7 +164,7 @@ export function Grid(props: Props) {
 			data-row={row}
 			data-column={column}
 			title={byToken ? `select layer ${label}` : `select “${label}”`}
-			style={byToken ? undefined : glow(props.lookers[column])}
+			style={byToken ? undefined : glow(props.attention[column])}
 		>
 			<span>{label}</span>
 		</div>
@@ -221,7 +221,7 @@ export function Grid(props: Props) {
 					row={row}
 					cells={cells}
 					tokens={view.tokens}
-					looks={byToken ? (props.lookers[row] ?? 0) : 0}
+					attention={byToken ? (props.attention[row] ?? 0) : 0}
 					label={byToken ? (view.tokens[row] ?? "") : String(row)}
 					byToken={byToken}
 					show={show}

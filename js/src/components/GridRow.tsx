@@ -26,13 +26,13 @@ interface Props {
 	/** The column that can be tabbed to, −1 the header; −2 for none. */
 	focused: number;
 	mean: Bar | undefined;
-	/** How much its token looks at the patch that is pointed at, from 0 to 1. */
-	looks: number;
+	/** How much its token attends to the patch that is pointed at, from 0 to 1. */
+	attention: number;
 }
 
-/** The style of a header whose token looks at what is pointed at. */
-export function glow(looks: number | undefined) {
-	return looks ? { "--bt-looks": looks } : undefined;
+/** The style of a header whose token attends to what is pointed at. */
+export function glow(attention: number | undefined) {
+	return attention ? { "--bt-attention": attention } : undefined;
 }
 
 /** "=" 1 by construction, a dot for what cannot be told from 0, a cross for no number, a dash for what is not defined. */
@@ -57,7 +57,7 @@ function drawRow(props: Props) {
 				data-row={row}
 				data-column={-1}
 				title={`select ${name}`}
-				style={glow(props.looks)}
+				style={glow(props.attention)}
 			>
 				{label}
 			</div>

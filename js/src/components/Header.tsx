@@ -1,10 +1,11 @@
 // The head of the figure: which block, which site, what the colour shows; taking back, and taking away.
 
 import type { Signal } from "@preact/signals-core";
-import type { Model } from "../model";
+import type { Exports, Format } from "../exports";
 import type { Theme } from "../palette";
-import type { Format, Session } from "../session";
+import type { Session } from "../session";
 import type { Show } from "../traits";
+import type { ViewModel } from "../viewModel";
 import { SHOWN } from "../words";
 import { Asking } from "./Asking";
 import { Blocks } from "./Blocks";
@@ -12,14 +13,15 @@ import { IconButton } from "./IconButton";
 import { Select } from "./Select";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
+	exports: Exports;
 	theme: Theme;
 	more: Signal<boolean>;
 }
 
 /** What can be taken away now. */
-function exportsOf(model: Model): Format[] {
+function exportsOf(model: ViewModel): Format[] {
 	const formats: Format[] = ["png", "svg", "csv", "json", "picture"];
 	if (model.corruption.value === "ImageSwap") formats.push("other");
 	formats.push("python");
@@ -27,17 +29,17 @@ function exportsOf(model: Model): Format[] {
 	return formats;
 }
 
-export function Header({ model, session, theme, more }: Props) {
+export function Header({ model, session, exports, theme, more }: Props) {
 	const setup = model.setup.value;
 	const words = model.words.value;
 	// A recording has a kernel that can export it.
 	const offline = model.offline.value ? model.closed.value : "";
-	const step = (back: boolean, label: "undo" | "redo", sign: string) => (
+	const step = (type: "undo" | "redo", sign: string) => (
 		<IconButton
-			label={label}
+			label={type}
 			sign={sign}
-			possible={model.steps.value[label]}
-			onClick={() => session.send({ type: "step", back })}
+			possible={model.steps.value[type]}
+			onClick={() => session.send({ type })}
 		/>
 	);
 	return (
@@ -74,8 +76,8 @@ export function Header({ model, session, theme, more }: Props) {
 			</span>
 			<span class="bt-actions">
 				<Asking closed={offline}>
-					{step(true, "undo", "↶")}
-					{step(false, "redo", "↷")}
+					{step("undo", "↶")}
+					{step("redo", "↷")}
 				</Asking>
 				<button
 					type="button"
@@ -95,10 +97,10 @@ export function Header({ model, session, theme, more }: Props) {
 						options={exportsOf(model)}
 						name={(format) =>
 							format === ""
-								? model.said.value || "Export"
+								? exports.said.value || "Export"
 								: words.label(`export_${format}`)
 						}
-						onChoose={(format) => session.export(format as Format, theme)}
+						onChoose={(format) => exports.ask(format as Format, theme)}
 					/>
 				</Asking>
 			</span>

@@ -4,6 +4,7 @@
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
 import type { Model } from "../model";
+import { MAX_SAMPLES } from "../protocol";
 import type { Session } from "../session";
 import type { Inputs } from "../traits";
 import { Asking } from "./Asking";
@@ -126,7 +127,7 @@ export function More({ model, session }: { model: Model; session: Session }) {
 				{choice("corruption", "damage")}
 				{noisy && choice("kind")}
 				{noisy && choice("at")}
-				{noisy && count("samples", 1, 200)}
+				{noisy && count("samples", 1, MAX_SAMPLES)}
 				{noisy && count("seed", 0)}
 			</fieldset>
 			<p class="bt-explain" aria-hidden="true">

@@ -3,8 +3,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { pacer } from "../pacer";
-import type { Curve } from "../protocol";
-import { NOISE_MAX } from "../traits";
+import { type Curve, MAX_NOISE } from "../protocol";
 import { NoiseCurve } from "./NoiseCurve";
 import { NumberField } from "./NumberField";
 
@@ -56,7 +55,7 @@ export function Noise(props: Props) {
 
 	function change(noise: number): void {
 		const rounded =
-			Math.round(Math.min(NOISE_MAX, Math.max(0, noise)) * 10) / 10;
+			Math.round(Math.min(MAX_NOISE, Math.max(0, noise)) * 10) / 10;
 		setDraft(rounded);
 		sender.push(rounded);
 		settle();
@@ -85,10 +84,10 @@ export function Noise(props: Props) {
 						aria-description={props.explain}
 						aria-valuetext={shown.toFixed(1)}
 						min={0}
-						max={NOISE_MAX}
+						max={MAX_NOISE}
 						step={0.1}
 						value={shown}
-						style={{ "--bt-at": `${(100 * shown) / NOISE_MAX}%` }}
+						style={{ "--bt-at": `${(100 * shown) / MAX_NOISE}%` }}
 						onPointerDown={() => {
 							held.current = true;
 						}}
@@ -102,7 +101,7 @@ export function Noise(props: Props) {
 					testid="noise-number"
 					value={shown}
 					min={0}
-					max={NOISE_MAX}
+					max={MAX_NOISE}
 					step={0.1}
 					decimals={1}
 					onCommit={(noise) => {

@@ -1,8 +1,7 @@
 // The noise curve Γ(ν): the score of the corrupted run as the noise grows, and where on it we are.
 
 import { score } from "../format";
-import type { Curve } from "../protocol";
-import { NOISE_MAX } from "../traits";
+import { type Curve, MAX_NOISE } from "../protocol";
 
 interface Props {
 	curve: Curve | null;
@@ -30,11 +29,11 @@ export function curveEnds(curve: Curve): Point {
 	return [Math.min(...scores), Math.max(...scores)];
 }
 
-/** The curve's known points in a box of NOISE_MAX by HEIGHT. */
+/** The curve's known points in a box of MAX_NOISE by HEIGHT. */
 export function curvePoints(curve: Curve): Point[] {
 	const [low, high] = curveEnds(curve);
 	return knownPoints(curve)
-		.filter(([factor]) => factor <= NOISE_MAX)
+		.filter(([factor]) => factor <= MAX_NOISE)
 		.map(([factor, score]) => [
 			factor,
 			HEIGHT * (1 - (score - low) / (high - low || 1)),
@@ -58,7 +57,7 @@ export function NoiseCurve({ curve, noise, metric }: Props) {
 	const line = points.map(([x, y]) => `${x},${y}`).join(" ");
 	return (
 		<div class="bt-curve" aria-hidden="true">
-			<svg viewBox={`0 0 ${NOISE_MAX} ${HEIGHT}`} preserveAspectRatio="none">
+			<svg viewBox={`0 0 ${MAX_NOISE} ${HEIGHT}`} preserveAspectRatio="none">
 				<title>noise curve</title>
 				{points.length > 1 && (
 					<>
@@ -69,7 +68,7 @@ export function NoiseCurve({ curve, noise, metric }: Props) {
 					</>
 				)}
 			</svg>
-			{[0, NOISE_MAX, ...ends.map((end) => score(metric, end))].map(
+			{[0, MAX_NOISE, ...ends.map((end) => score(metric, end))].map(
 				(end, place) => (
 					<small key={place}>{end}</small>
 				),
@@ -77,7 +76,7 @@ export function NoiseCurve({ curve, noise, metric }: Props) {
 			{height !== null && (
 				<span
 					style={{
-						left: `${(100 * noise) / NOISE_MAX}%`,
+						left: `${(100 * noise) / MAX_NOISE}%`,
 						top: `${(100 * height) / HEIGHT}%`,
 					}}
 				/>

@@ -1,14 +1,14 @@
 // What lies over the picture: which map, how strongly it covers the picture, what its colours mean, and what it says of
 // the patch that is pointed at.
 
-import type { Model } from "../model";
 import type { Shade } from "../palette";
 import { saidOf } from "../patches";
 import type { Session } from "../session";
+import type { ViewModel } from "../viewModel";
 import { NumberField } from "./NumberField";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
 	/** The colours below and above 0. */
 	ends: readonly [Shade, Shade];
@@ -79,8 +79,8 @@ export function Overlay({ model, session, ends }: Props) {
 						<button
 							type="button"
 							class="bt-chip"
-							data-testid="paint"
-							onClick={() => session.send({ type: "paint", on: !left })}
+							data-testid="fill-overlay"
+							onClick={() => session.send({ type: "fill_overlay", on: !left })}
 						>
 							{left ? "Stop" : "Go on"}
 						</button>

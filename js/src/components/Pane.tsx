@@ -1,18 +1,18 @@
 // The picture that is asked about, with all that can be seen and done on it.
 
 import type { ComponentChildren } from "preact";
-import type { Model } from "../model";
 import { type Shade, shadeAt, type Theme } from "../palette";
 import { placesIn, saidOf } from "../patches";
 import type { Session } from "../session";
 import type { CellIndex } from "../traits";
+import type { ViewModel } from "../viewModel";
 import { Overlay } from "./Overlay";
 import { Patches } from "./Patches";
 import { Picture } from "./Picture";
 import { Select } from "./Select";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
 	theme: Theme;
 	foot: ComponentChildren;
@@ -27,14 +27,15 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 	const map = model.shownMap.value;
 	const marked = model.marked.value;
 	const region = placesIn(model.region.value);
-	const hurt = model.corruption.value !== "QuestionSwap" && !model.closed.value;
+	const damaged =
+		model.corruption.value !== "QuestionSwap" && !model.closed.value;
 	const chip = (to: "marked" | "others" | "all", text: string) => (
 		<button
 			type="button"
 			class="bt-chip"
 			data-testid={`damage-${to}`}
 			title={explain("region")}
-			onClick={() => session.send({ type: "confine", to })}
+			onClick={() => session.send({ type: "set_region", to })}
 		>
 			{text}
 		</button>
@@ -83,8 +84,8 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 				onChoose={(overlay) => model.set("overlay", overlay)}
 			/>
 			<Overlay model={model} session={session} ends={[end(0), end(1)]} />
-			{hurt && (
-				<div class="bt-line bt-muted bt-confine">
+			{damaged && (
+				<div class="bt-line bt-muted bt-damaged">
 					{some || region.length > 0 ? "Damage:" : explain("patches")}
 					{some && chip("marked", "only here")}
 					{some && chip("others", "only elsewhere")}

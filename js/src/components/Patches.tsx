@@ -3,7 +3,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { between, clamp, joined, move } from "../navigate";
-import { doubtful, outline, type PatchMap, paint } from "../patches";
+import { doubtful, drawMap, outline, type PatchMap } from "../patches";
 import type { CellIndex } from "../traits";
 
 interface Props {
@@ -34,7 +34,7 @@ export function Patches(props: Props) {
 
 	useEffect(() => {
 		if (canvas.current !== null && map !== null)
-			paint(canvas.current, map, colors);
+			drawMap(canvas.current, map, colors);
 	}, [map, ...colors]);
 
 	function placeAt(event: PointerEvent): CellIndex {

@@ -2,7 +2,6 @@
 // readers when it changes.
 
 import { cellOf } from "../cells";
-import type { Model } from "../model";
 import {
 	type Asked,
 	type Outcome,
@@ -12,10 +11,11 @@ import {
 	toText,
 } from "../sentence";
 import type { Session } from "../session";
+import type { ViewModel } from "../viewModel";
 
 /** One cell that the grid already knows says the same as a patch of it would. */
 function outcomeFromGrid(
-	model: Model,
+	model: ViewModel,
 	asked: Asked,
 ): (Outcome & { old: boolean }) | null {
 	const [cell, ...rest] = asked.cells;
@@ -32,7 +32,7 @@ function outcomeFromGrid(
 	};
 }
 
-function content(model: Model): { pieces: Piece[]; old: boolean } {
+function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 	const view = model.view.value;
 	const cells = model.selected.value;
 	const patches = model.patches.value;
@@ -87,7 +87,7 @@ export function Sentence({
 	model,
 	session,
 }: {
-	model: Model;
+	model: ViewModel;
 	session: Session;
 }) {
 	const { pieces, old } = content(model);

@@ -1,13 +1,14 @@
 // The right column: where in the model the answer comes back, and what the selected states say.
 
-import { signal } from "@preact/signals-core";
+import { batch, signal } from "@preact/signals-core";
 import { useCallback, useMemo, useRef, useState } from "preact/hooks";
 import type { Cell, GridView } from "../cells";
-import type { Model } from "../model";
+import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import type { Session } from "../session";
-import { useSight } from "../sight";
+import type { ViewModel } from "../viewModel";
+import { useVisibleRange } from "../visibleRange";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
@@ -19,12 +20,13 @@ import { Sentence } from "./Sentence";
 import { type Pointed, Tooltip } from "./Tooltip";
 
 interface Props {
-	model: Model;
+	model: ViewModel;
 	session: Session;
+	exports: Exports;
 	theme: Theme;
 }
 
-export function Traced({ model, session, theme }: Props) {
+export function Traced({ model, session, exports, theme }: Props) {
 	const [pointed] = useState(() => signal<Pointed | null>(null));
 	const section = useRef<HTMLElement>(null);
 	const show = model.show.value;
@@ -51,8 +53,10 @@ export function Traced({ model, session, theme }: Props) {
 	);
 	const metric = model.runs.value?.metric ?? model.metric.value;
 	const gate = model.runs.value?.gate;
-	const sight = useSight(view, `${model.selected.value}`, (first, last) =>
-		session.send({ type: "look", first, last }),
+	const visible = useVisibleRange(
+		view,
+		`${model.selected.value}`,
+		(first, last) => session.send({ type: "visible_range", first, last }),
 	);
 	const all = view?.tokens.length ?? 0;
 	const lines = view?.axes === "layers" ? "columns" : "rows";
@@ -68,9 +72,9 @@ export function Traced({ model, session, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
-					{sight.count < all && (
-						<span data-testid="sight">
-							{` · ${sight.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
+					{visible.count < all && (
+						<span data-testid="visible-range">
+							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
 						</span>
 					)}
 				</p>
@@ -81,7 +85,7 @@ export function Traced({ model, session, theme }: Props) {
 			) : (
 				<div
 					class="bt-scroll"
-					ref={sight.box}
+					ref={visible.box}
 					data-axes={view.axes}
 					style={{
 						"--bt-columns": view.rows[0]?.length ?? 0,
@@ -90,7 +94,7 @@ export function Traced({ model, session, theme }: Props) {
 					onScroll={() => {
 						pointed.value = null;
 						model.pointedCell.value = null;
-						sight.onScroll();
+						visible.onScroll();
 					}}
 				>
 					<Grid
@@ -100,13 +104,18 @@ export function Traced({ model, session, theme }: Props) {
 						words={words}
 						selected={model.selected.value}
 						color={color}
-						onSelect={session.select}
+						onSelect={(cells) =>
+							batch(() => {
+								model.drawing.value = null;
+								session.select(cells);
+							})
+						}
 						onDraw={(cells) => {
 							model.drawing.value = cells;
 						}}
 						marginals={marginals}
-						onCopy={() => session.export("cells", theme)}
-						lookers={model.lookers.value}
+						onCopy={() => exports.ask("cells", theme)}
+						attention={model.attentionToPatch.value}
 						onPoint={(cell, element) => {
 							model.pointedCell.value = cell;
 							pointed.value =

@@ -1,5 +1,5 @@
-// What is in sight of a grid with so many rows or columns that it scrolls: told to the kernel, which computes that first,
-// and to the person; and what is selected is brought into sight. The grid's own box is scrolled, never the page.
+// What is visible of a grid with so many rows or columns that it scrolls: told to the kernel, which computes that first,
+// and to the person; and what is selected is brought into view. The grid's own box is scrolled, never the page.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { GridView } from "./cells";
@@ -27,7 +27,7 @@ function along(box: HTMLElement, axes: keyof typeof SIDES) {
 	};
 }
 
-/** Scroll to the first of the selected cells, where nothing of any is in sight. */
+/** Scroll to the first of the selected cells, where nothing of any is visible. */
 function reveal(box: HTMLElement): void {
 	const cells = [...box.querySelectorAll<HTMLElement>("[aria-selected=true]")];
 	for (const axes of ["tokens", "layers"] as const) {
@@ -47,13 +47,13 @@ function reveal(box: HTMLElement): void {
 /**
  * For the box that scrolls a grid.
  *
- * @param look is told which positions are in sight, about: the first and the last.
+ * @param tell is told which positions are visible, about: the first and the last.
  * @returns the box, what to call when it scrolls, and how many tokens have room in it.
  */
-export function useSight(
+export function useVisibleRange(
 	view: GridView | null,
 	selected: string,
-	look: (first: number, last: number) => void,
+	tell: (first: number, last: number) => void,
 ) {
 	const box = useRef<HTMLDivElement>(null);
 	const [count, setCount] = useState(Number.POSITIVE_INFINITY);
@@ -62,11 +62,11 @@ export function useSight(
 
 	const { axes = "tokens", tokens = [] } = view ?? {};
 	const all = tokens.length;
-	function tell(): void {
+	function measureRange(): void {
 		if (box.current === null) return;
 		const { start, size, full } = along(box.current, axes);
 		const at = (place: number) => (all * place) / Math.max(1, full);
-		look(Math.floor(at(start)), Math.ceil(at(start + size)));
+		tell(Math.floor(at(start)), Math.ceil(at(start + size)));
 	}
 	useEffect(() => {
 		const scrolled = box.current;
@@ -84,5 +84,5 @@ export function useSight(
 		if (box.current !== null) reveal(box.current);
 	}, [selected, count, axes]);
 
-	return { box, count, onScroll: () => teller.push(tell) };
+	return { box, count, onScroll: () => teller.push(measureRange) };
 }
