@@ -1,7 +1,7 @@
 // A line of text: Enter commits, Escape takes back what was typed. A field without a hint that Enter is needed commits when
 // it is left, too. What the kernel refuses stays in the field, to be mended.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isHeld } from "../keys";
 
 interface Props {
@@ -23,8 +23,9 @@ export function TextField(props: Props) {
 	const [draft, setDraft] = useState<string | null>(null);
 	/** What was committed, the value that it replaced, and the one before: the kernel may have refused that first. */
 	const asked = useRef<string[]>([]);
-	// A new value from elsewhere (an example, the kernel) replaces one that was typed but never committed.
-	useEffect(() => {
+	// A new value from elsewhere (an example, the kernel) replaces one that was typed but never committed; at once, so that
+	// what is typed next stays.
+	useLayoutEffect(() => {
 		const [typed = "", ...before] = asked.current;
 		setDraft(props.error && before.includes(value) ? typed : null);
 	}, [value]);
