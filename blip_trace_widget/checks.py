@@ -81,6 +81,8 @@ def fits(value: Any, annotation: Any) -> bool:
             and set(value) == set(fields)
             and all(fits(value[name], kind) for name, kind in fields.items())
         )
+    if annotation is Any:
+        return True
     if origin is Literal:
         return value in arguments
     if origin in (Union, types.UnionType):

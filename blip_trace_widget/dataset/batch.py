@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from blip_trace_widget.checks import named, one_of
-from blip_trace_widget.choices import CORRUPTIONS, MetricName
+from blip_trace_widget.choices import CORRUPTIONS, MetricName, metric_properties
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
@@ -32,7 +32,7 @@ from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.tracing.grid import whole_trace
-from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric, kl_divergence
+from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ def _unbroken(effect: float, metric: Metric) -> str:
     if abs(effect) < SMALLEST_TOTAL_EFFECT:
         return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
     # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
-    harm = -effect if metric.score is kl_divergence else effect
+    harm = -effect if metric_properties(metric.name).rises else effect
     return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
+from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.statistics import ROUNDING
 
@@ -45,12 +46,12 @@ def plain(value: float | None, stderr: float | None = None) -> str:
 
 def score(metric: str, value: float | None, stderr: float | None = None) -> str:
     """A score: a probability as a percentage, any other metric as it is."""
-    return percent(value, stderr) if metric == "probability" else plain(value, stderr)
+    return percent(value, stderr) if metric_properties(metric).percent else plain(value, stderr)
 
 
 def points(metric: str, value: float | None, stderr: float | None = None) -> str:
     """A difference of two scores; of two percentages it is in points."""
-    if metric != "probability":
+    if not metric_properties(metric).percent:
         return plain(value, stderr)
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
