@@ -13,8 +13,14 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal, Union
 
-#: What the widget says for some names; of the others it changes capitals and puts blanks and hyphens.
-SPOKEN = {"layer_output": "block_output"}
+#: Names as the widget writes them, where that is more than capitals, spaces and hyphens.
+SPOKEN = {
+    "layer_output": "block_output",
+    "noisy": "corrupted",
+    "patched_score": "score",
+    "before_the_vit": "patch_embeddings",
+    "behind_the_vit": "image_embeddings",
+}
 
 
 def one_of(name: str, value: object, accepted: Iterable[str]) -> str:

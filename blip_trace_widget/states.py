@@ -79,8 +79,27 @@ BLOCKS: dict[str, BlockSites] = {
     ),
 }
 
+#: What figures and the interface call the sites.
+SITE_LABELS = {
+    "block_output": "layer output",
+    "self_attention": "self-attention",
+    "cross_attention": "cross-attention",
+    "mlp": "MLP",
+}
+
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
+
+
+def site_label(site: str) -> str:
+    """A site as figures and the interface call it."""
+    return SITE_LABELS.get(site, site.replace("_", " "))
+
+
+def grid_title(block: str, site: str) -> str:
+    """A block and a site as the title of a figure: "question encoder: layer output"."""
+    return f"{block.replace('_', ' ')}: {site_label(site)}"
+
 
 #: So many tokens can be listed in a message.
 LISTED = 100

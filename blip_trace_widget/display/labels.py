@@ -7,6 +7,8 @@ Ends: at single names and lines; sentences with numbers in them are put together
 
 from __future__ import annotations
 
+from blip_trace_widget.states import SITE_LABELS
+
 #: What the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
 #: What the rows of a grid can be.
@@ -17,10 +19,7 @@ LABELS = {
     "image_encoder": "Image encoder",
     "question_encoder": "Question encoder",
     "answer_decoder": "Answer decoder",
-    "block_output": "layer output",
-    "self_attention": "self-attention",
-    "cross_attention": "cross-attention",
-    "mlp": "MLP",
+    **SITE_LABELS,
     "kl_divergence": "KL divergence",
     "score": "patched score",
     "GaussianNoise": "noise",

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
+from blip_trace_widget.states import grid_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -218,7 +219,7 @@ class EffectGrid(Summarised):
         """
         from blip_trace_widget.results.plots import Map
 
-        one_of("value", value, VALUES)
+        value = named("value", value, VALUES)
         shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
         rows, columns = self._labels()
         return Map(
@@ -270,7 +271,7 @@ class EffectGrid(Summarised):
         return drawn
 
     def _title(self) -> str:
-        return f"{self.settings['block']}: {self.settings['site']}".replace("_", " ")
+        return grid_title(self.settings["block"], self.settings["site"])
 
     def _labels(self) -> tuple[Labels, Labels]:
         rows, columns = self.shape
