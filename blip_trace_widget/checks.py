@@ -2,7 +2,6 @@
 
 For: every function that is given a name, a number or a token: what is wrong is named, with what was given and what is
 accepted.
-Cost: microseconds.
 Ends: at plain values; knows nothing else of the package.
 """
 

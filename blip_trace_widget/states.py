@@ -2,7 +2,6 @@
 
 For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
 output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
-Cost: none; knows neither torch nor the model's weights.
 Ends: at names. How a state is computed and replaced is `blip_trace_widget.model.block`'s.
 """
 

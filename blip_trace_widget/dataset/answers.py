@@ -1,7 +1,6 @@
 """Answers as data sets give them, and whether the model's own is one of them.
 
 For: texts, whole numbers, and the several answers (ten, by as many people) that VQA has for a question.
-Cost: nothing.
 Ends: at texts and an accuracy.
 
 Answers are compared as the VQA evaluation does it (Antol et al. 2015, arXiv 1505.00468, and its published evaluation):

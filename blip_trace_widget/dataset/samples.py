@@ -1,7 +1,6 @@
 """What is asked of a data set: pictures with questions, from wherever they come.
 
 For: one shape (`Sample`) for rows of question files, of tables, and of one's own programs.
-Cost: nothing; pictures are opened when their batch is traced, scenes drawn when they are reached.
 Ends: at samples. Whether a picture can be read or an answer spelled is `blip_trace_widget.dataset.batch`'s to find out.
 """
 

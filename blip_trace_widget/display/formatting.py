@@ -1,7 +1,6 @@
 """Numbers and effects as a person reads them: js/src/format.ts and sentence.ts in Python.
 
 For: pictures drawn without a browser that say what the widget says.
-Cost: standard library alone; microseconds.
 Ends: at text. Where it stands is `blip_trace_widget.display.svg`'s.
 """
 

@@ -1,7 +1,6 @@
 """The words of the interface: what the names of the code are called on screen, and the explanation behind each.
 
 For: the front end and the drawn figure, which say the same.
-Cost: tables.
 Ends: at single names and lines; sentences with numbers in them are put together where the numbers are.
 """
 

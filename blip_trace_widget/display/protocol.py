@@ -3,7 +3,6 @@
 For: one place that says what crosses the wire. Every shape here is a ``TypedDict``; ``js/src/protocol.ts`` is
 generated from them (``python -m blip_trace_widget.display.protocol > js/src/protocol.ts``) and a test compares the two,
 so the sides cannot drift apart.
-Cost: standard library alone; parsing a request takes microseconds.
 Ends: at shapes and ranges of plain JSON. Whether a question has too many tokens or a cell lies outside the grid is for
 `blip_trace_widget.widget.widget` and the tracer to say.
 

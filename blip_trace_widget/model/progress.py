@@ -1,7 +1,6 @@
 """What callers hand in to long computations: cancel, progress, Ctrl-C.
 
 For: one meaning of `cancel=` and `progress=` everywhere.
-Cost: one call of `cancel` a layer, one of `progress` a chunk.
 Ends: at plain callables.
 """
 

@@ -3,7 +3,6 @@
 For: figures in a notebook or a paper, in the colours of the widget: purple restores, orange hurts, 0 is white; with its
 marks, a dot where a value cannot be told from 0 and "=" where it is 1 by construction. Grey is not computed or not
 defined.
-Cost: an import of the plotting library.
 Ends: at figures; no numbers are made here.
 """
 

@@ -1,7 +1,6 @@
 """What follows from scores: total and indirect effects, recovery, standard errors, tests, the gate.
 
 For: turning the numbers of many runs into honest statistics.
-Cost: NumPy on small arrays.
 Ends: at numbers; nothing here knows a model, a layer or a widget. How a run is scored is
 `blip_trace_widget.tracing.metrics`'.
 

@@ -1,7 +1,6 @@
 """Trace: a grid of patched runs, one a state. Frozen, and independent of any model.
 
 For: keeping, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
-Cost: statistics are computed when asked for, on small arrays.
 Ends: at numbers and what its files hold; plots are `blip_trace_widget.results.plots`', figures
 `blip_trace_widget.display.still`'s.
 """

@@ -3,7 +3,6 @@
 For: intervening and reading. Every method hands on to the module that computes it:
 `blip_trace_widget.tracing.patching`, `grid`, `noise_curve_runs`, `knockout`, `readings`, `recording`. What was asked,
 and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
-Cost: see each method.
 Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
 
 Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).

@@ -1,7 +1,6 @@
 """What a widget shows, as documents: files, a page, a still picture, words.
 
 For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
-Cost: a table or a drawing of one grid; a still picture waits `STILL_SECONDS` for what is being computed.
 Ends: at text or bytes. How each is made is `blip_trace_widget.display.svg`'s, `export`'s and `page`'s.
 """
 

@@ -1,7 +1,6 @@
 """Inputs: all that is asked of a figure, as one frozen value, and what must change with a change.
 
 For: the one holder of what is asked. Traits mirror it, undo keeps it, a session compares it with what came before.
-Cost: a dataclass; another picture is shrunk once, when it is first shown.
 Ends: at values. What a trait accepts is `blip_trace_widget.widget.traits`', what is computed `session`'s.
 """
 

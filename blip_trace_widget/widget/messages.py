@@ -2,7 +2,6 @@
 
 For: requests that are no trait: clicks, files, maps, undo. Each is checked against `blip_trace_widget.display.protocol`
 first.
-Cost: a handler returns in under a millisecond; what takes longer is handed to the worker.
 Ends: at the widget's session.
 """
 

@@ -11,7 +11,6 @@ For: an observer that may do anything: set what it likes, print, draw, raise.
   `hold_trait_notifications`.
 - An exception ends here: its traceback is shown as that of ipywidgets' callbacks is, and nothing of ours is undone.
 
-Cost: a list; a message to the page and back for results.
 Ends: at calling functions. It knows nothing of what is observed.
 """
 

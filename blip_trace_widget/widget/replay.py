@@ -2,7 +2,6 @@
 
 For: `TraceWidget.from_trace`. `Replay` stands where `blip_trace_widget.widget.session.Session` stands, and answers
 every request from traces; what was not recorded is refused in words.
-Cost: a lookup, and the payload of one grid.
 Ends: at a `View`. Nothing is computed here but means and standard errors of recorded scores.
 """
 

@@ -4,7 +4,6 @@ For: keeping what is shown in step with what is asked. Whatever changes what the
 jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view
 before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
 begun is let finish.
-Cost: requests validate nothing and return at once.
 Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
 does is `blip_trace_widget.widget.update_job`'s, what is done for cells `blip_trace_widget.widget.cells_job`'s.
 

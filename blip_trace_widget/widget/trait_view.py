@@ -2,7 +2,6 @@
 
 For: the session's view. Results and inputs become traits, which the page and users' functions follow; an input that
 is shown is told from one that is asked by its value, whoever sets it and when.
-Cost: a trait that is set is sent.
 Ends: at traits and messages. What an input asks for is `blip_trace_widget.widget.inputs`'.
 """
 

@@ -2,7 +2,6 @@
 
 For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
 that is not accepted is told in words and the last good one kept.
-Cost: a validator looks at one value; nothing is computed.
 Ends: at good values. What happens when one changes is `blip_trace_widget.widget.widget`'s.
 """
 

@@ -2,7 +2,6 @@
 
 For: `blip_trace_widget.widget.presenter`, which shows what is computed, and `blip_trace_widget.widget.replay`, which
 shows what was.
-Cost: none.
 Ends: at a protocol; the widget is one.
 """
 

@@ -3,7 +3,6 @@
 For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a
 more urgent job may go first, so a click does not wait for a whole grid. An owner drops jobs it no longer wants, pending
 or running: the latest wins.
-Cost: a lock and a heap; the thread starts with the first job and ends when nothing has come for a few seconds.
 Ends: at calling functions. It knows neither torch nor widgets.
 """
 

@@ -1,7 +1,6 @@
 """The picture of a figure with what lies over it: a map, the region that is damaged, the patches that are marked.
 
 For: the drawn figure's left column, as js/src/components/Patches.tsx has it on screen.
-Cost: an element a square and marked patch.
 Ends: at elements of a `Canvas`.
 """
 
