@@ -307,4 +307,4 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     samples[:, 3:] = rest
     assert np.isfinite(comparison.difference(other).scores).all()
     comparison.let_go()
-    assert comparison.told([other], 1) == {}
+    assert comparison.payload([other], 1) == {}

@@ -49,13 +49,13 @@ def test_every_public_name_is_there_and_documented():
         _ = blip_trace_widget.nothing
 
 
-def test_every_module_says_what_it_is_for_what_it_costs_and_where_it_ends():
-    for path in sorted((ROOT / "blip_trace_widget").glob("*.py")):
-        if path.name == "__init__.py":
+def test_every_module_says_what_it_is_for_and_where_it_ends():
+    for path in sorted((ROOT / "blip_trace_widget").rglob("*.py")):
+        if path.name in ("__init__.py", "_version.py"):  # rooms are described by what is in them
             continue
         opening = path.read_text("utf-8").split('"""')[1]
-        for word in ("For:", "Cost:", "Ends:"):
-            assert word in opening, path.name
+        for word in ("For:", "Ends:"):
+            assert f"\n{word}" in opening, path
 
 
 @pytest.mark.slow

@@ -139,7 +139,7 @@ def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
 
 
 def _fingerprint(metric: Any) -> str:
-    """What tells one's own metric from another of the same name, as far as that can be told: its code."""
+    """What distinguishes a user's metric from another of the same name, as far as possible: its code."""
     code = getattr(metric, "__code__", None)
     told = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
     told += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
@@ -185,7 +185,7 @@ def identity(sample: Sample) -> Row:
         "group": sample.group,
         "image": image_name(sample.image),
         "question": shown(sample.question),
-        "given_answer": answers.told(sample.answer),
+        "given_answer": answers.table_text(sample.answer),
         "foil": None if sample.foil is None else shown(sample.foil),
     }
     # Names of files may hold what no text may.
@@ -260,7 +260,7 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         if sample.answer is None:
             _skip(row, UNANSWERED, f"it says {own!r}, and the sample has no answer")
         else:
-            _skip(row, WRONG, f"it says {own!r}, not {answers.told(sample.answer)!r}")
+            _skip(row, WRONG, f"it says {own!r}, not {answers.table_text(sample.answer)!r}")
         return
     try:
         _ = tracer.answer_tokens

@@ -106,7 +106,7 @@ def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 
 class _Rows:
-    """Samples, tuples and mappings, one after another; of all mappings each unknown key is told once."""
+    """Samples, tuples and mappings, one after another; each unknown key of the mappings is warned about once."""
 
     def __init__(self, features: Any) -> None:
         self._features = features if isinstance(features, Mapping) else {}

@@ -55,7 +55,7 @@ def points(metric: str, value: float | None, stderr: float | None = None) -> str
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
 
-def said(answer: str, quoted: str = "{}") -> str:
+def answer_text(answer: str, quoted: str = "{}") -> str:
     """An answer, quoted as is asked for; a model may answer with nothing."""
     return quoted.format(answer) if answer else "none: it says nothing"
 
@@ -107,7 +107,7 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
     Args:
         detail: `blip_trace_widget.display.protocol.Detail`.
         runs: `blip_trace_widget.display.protocol.Runs`; may be empty.
-        negligible: whether the effect cannot be told from 0.
+        negligible: whether the effect cannot be distinguished from 0.
     """
     effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
     start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]

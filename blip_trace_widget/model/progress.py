@@ -103,7 +103,7 @@ class _Bar:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def announced(what: str) -> Iterator[None]:
     """Say what is being done, and for how many seconds, where somebody waits for it as in `as_progress`.
 
     For work that cannot say how much of it is done.

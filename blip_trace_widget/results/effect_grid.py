@@ -2,7 +2,7 @@
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
 Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.trace.Trace`,
+Ends: at numbers and their description; which grid it is follows from its kind (`blip_trace_widget.results.trace.Trace`,
 `blip_trace_widget.results.maps`).
 """
 
@@ -59,13 +59,13 @@ class CellEffect(Summarised):
             "recovery": summaries.number(self.recovery, self.recovery_stderr),
             "indirect effect": summaries.number(self.indirect_effect, self.stderr),
             "score": summaries.number(self.score),
-            "differs from 0": "yes" if self.significant else "cannot be told",
+            "differs from 0": "yes" if self.significant else "not distinguishable",
         }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EffectGrid(Summarised):
-    """What patched runs say, one a cell of a grid; what rows and columns are is told by the kind of grid.
+    """What patched runs say, one a cell of a grid; what rows and columns are depends on the kind of grid.
 
     Attributes:
         samples: scores, (samples, rows, columns); NaN where not computed.
@@ -250,7 +250,7 @@ class EffectGrid(Summarised):
             limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             cmap: a matplotlib colour map or its name; default purple for what restores, orange for what hurts.
-            marks: a dot where the effect cannot be told from 0, and "=" where it is 1 by construction.
+            marks: a dot where the effect cannot be distinguished from 0, and "=" where it is 1 by construction.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.

@@ -165,9 +165,9 @@ class Snapshot:
             "corruption": dict(self.corruption),
             "model": self.model,
             "patches": self.patches,
-            "blocks": [_block_told(block) for block in self.blocks],
-            "clean": _run_told(self.clean),
-            "corrupted": _run_told(self.corrupted),
+            "blocks": [_packed_block(block) for block in self.blocks],
+            "clean": _packed_run(self.clean),
+            "corrupted": _packed_run(self.corrupted),
             "total_effect": {
                 "clean": float(self.total_effect.clean),
                 "corrupted": [float(score) for score in self.total_effect.corrupted],
@@ -175,7 +175,7 @@ class Snapshot:
             "answer_tokens": list(self.answer_tokens),
             "unknown_words": list(self.unknown_words),
             "knows_a_word": self.knows_a_word,
-            "curve": None if self.curve is None else _curve_told(self.curve),
+            "curve": None if self.curve is None else _packed_curve(self.curve),
             "average": None if self.average is None else {**vars(self.average)},  # type: ignore[typeddict-item]
         }
         return dict(stored)
@@ -292,7 +292,7 @@ def checked_picture(name: str, picture: bytes) -> bytes:
     return picture
 
 
-def _block_told(block: Block) -> _Block:
+def _packed_block(block: Block) -> _Block:
     return {
         "name": block.name,
         "layers": block.layers,
@@ -303,12 +303,12 @@ def _block_told(block: Block) -> _Block:
     }
 
 
-def _run_told(run: RunSummary) -> _Run:
+def _packed_run(run: RunSummary) -> _Run:
     words = [(word, float(share)) for word, share in run.words.items()]
     return {"answer": run.answer, "score": float(run.score), "stderr": float(run.stderr), "words": words}
 
 
-def _curve_told(curve: CurveSummary) -> _Curve:
+def _packed_curve(curve: CurveSummary) -> _Curve:
     return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
 
 

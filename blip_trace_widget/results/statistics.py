@@ -32,7 +32,7 @@ SMALLEST_TOTAL_EFFECT = 1e-3
 
 
 def quiet(function: Callable[Given, Value]) -> Callable[Given, Value]:
-    """A function whose arithmetic on NaN, infinity and the very small says nothing, whatever `np.seterr` was told.
+    """A function whose arithmetic on NaN, infinity and the very small never warns, whatever `np.seterr` was set to.
 
     Not `np.errstate` itself as a decorator: before NumPy 2 its threads would share what it restores.
     """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> None:
-    """Do what a message asks, once its receipt is said.
+    """Acknowledge a message and do what it asks.
 
     Raises:
         TypeError, ValueError: if it is no request, naming what is wrong with it.

@@ -1,4 +1,4 @@
-"""Screen: where results are shown, whoever computes or plays them.
+"""View: where results are shown, whoever computes or plays them.
 
 For: `blip_trace_widget.widget.presenter`, which shows what is computed, and `blip_trace_widget.widget.replay`, which
 shows what was.

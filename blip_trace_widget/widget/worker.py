@@ -92,7 +92,7 @@ class Worker:
             self._changed.notify_all()
 
     def cancel(self, owner: Hashable, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
-        """Drop an owner's jobs (or those with that key, or all but `keep`); a running one is told by its event."""
+        """Drop an owner's jobs (or those with that key, or all but `keep`); its event stops a running one."""
         with self._changed:
             for job in self._jobs:
                 if job.owner == owner and (key is None or job.key == key) and job.key not in keep:
