@@ -67,7 +67,7 @@ def as_image(image: ImageLike) -> Image.Image:
 
     Raises:
         TypeError: if it is of no accepted type.
-        ValueError: if it cannot be read as a picture, or its pixels cannot be told.
+        ValueError: if it cannot be read as a picture, or its pixels cannot be interpreted.
         OSError: if a path cannot be opened.
     """
     if isinstance(image, Image.Image):

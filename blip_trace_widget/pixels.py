@@ -2,7 +2,7 @@
 
 For: `blip_trace_widget.pictures`, which gets hold of them.
 Cost: some passes over them; 8 bits of RGB are only copied.
-Ends: at 8 bits of red, green and blue. Where that cannot be told, it is said what was found.
+Ends: at 8 bits of red, green and blue. Where that cannot be decided, the error says what was found.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False
         whole: floating point holds whole numbers too, as Pillow's mode F does.
 
     Raises:
-        UnclearError: if that cannot be told.
+        UnclearError: if that cannot be decided.
     """
     if numbers.dtype == np.bool_:
         return numbers.astype(np.uint8) * np.uint8(255)
@@ -139,7 +139,7 @@ def rgb_of_array(array: np.ndarray[Any, Any]) -> Image.Image:
     """The picture that an array is.
 
     Raises:
-        UnclearError: if that cannot be told.
+        UnclearError: if that cannot be decided.
     """
     told = f"an array of {array.dtype} and shape {array.shape}"
     if array.dtype.kind not in "buif":

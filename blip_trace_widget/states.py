@@ -2,7 +2,6 @@
 
 For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
 output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
-Cost: none; knows neither torch nor the model's weights.
 Ends: at names. How a state is computed and replaced is `blip_trace_widget.model.block`'s.
 """
 
@@ -79,8 +78,27 @@ BLOCKS: dict[str, BlockSites] = {
     ),
 }
 
+#: What figures and the interface call the sites.
+SITE_LABELS = {
+    "block_output": "layer output",
+    "self_attention": "self-attention",
+    "cross_attention": "cross-attention",
+    "mlp": "MLP",
+}
+
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
+
+
+def site_label(site: str) -> str:
+    """A site as figures and the interface call it."""
+    return SITE_LABELS.get(site, site.replace("_", " "))
+
+
+def grid_title(block: str, site: str) -> str:
+    """A block and a site as the title of a figure: "question encoder: layer output"."""
+    return f"{block.replace('_', ' ')}: {site_label(site)}"
+
 
 #: So many tokens can be listed in a message.
 LISTED = 100

@@ -1,7 +1,6 @@
 """What cannot be pickled or copied, and what to do instead.
 
 For: whatever holds a model with its weights, or a page.
-Cost: none.
 Ends: at an error in words. Results are data, and can be both.
 """
 

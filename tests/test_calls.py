@@ -11,7 +11,7 @@ import pytest
 
 from blip_trace_widget import BlipVqa, Tracer, demo_samples, trace_dataset
 from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model.progress import as_progress, told
+from blip_trace_widget.model.progress import announced, as_progress
 from blip_trace_widget.tracing.question import Question
 
 
@@ -196,7 +196,7 @@ def test_progress_false_is_never_and_true_always(patience):
 
 def test_long_loading_says_so_with_its_time(patience):
     patience(1e-9, terminal := Terminal())
-    with told("loading the model some/where"):
+    with announced("loading the model some/where"):
         assert terminal.written.wait(20)
     assert terminal.getvalue().startswith("\rloading the model some/where … 0 s")
     assert terminal.getvalue().endswith(" s\n")
@@ -211,7 +211,7 @@ def test_a_model_says_that_it_is_loaded(patience):
 @pytest.mark.parametrize(("seconds", "stream"), [(1000.0, Terminal), (1e-9, io.StringIO)])
 def test_quick_loading_and_a_script_say_nothing(patience, seconds, stream):
     patience(seconds, stream())
-    with told("loading"):
+    with announced("loading"):
         time.sleep(0.02)
     assert sys.stderr.getvalue() == ""
 
@@ -220,7 +220,7 @@ def test_what_fails_is_told_no_longer(patience):
     patience(1e-9, terminal := Terminal())
 
     def fail():
-        with told("loading"):
+        with announced("loading"):
             assert terminal.written.wait(20)
             raise OSError("gone")
 

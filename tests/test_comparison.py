@@ -89,7 +89,7 @@ def test_what_is_shown_is_the_difference_of_the_two_traces(widget, exact):
 @pytest.mark.parametrize(
     ("trait", "value", "said"),
     [
-        ("site", "mlp", "site mlp − site block output"),
+        ("site", "mlp", "MLP − layer output"),
         ("direction", "disrupt", "direction disrupt − direction restore"),
         ("window", 3, "window 3 − window 1"),
         ("seed", 1, "seed 1 − seed 0"),
@@ -197,7 +197,7 @@ def test_the_page_may_ask_for_it_too(widget):
     widget.wait(60)
     widget._on_message(widget, {"type": "compare", "id": 2, "on": True}, [])
     assert "no cell of this grid is computed yet" in widget.error
-    assert told(widget)["text"].startswith("site mlp")
+    assert told(widget)["text"].startswith("MLP − layer output")
 
 
 def test_files_hold_the_difference_and_name_both(widget, exact, tmp_path):
@@ -307,4 +307,4 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     samples[:, 3:] = rest
     assert np.isfinite(comparison.difference(other).scores).all()
     comparison.let_go()
-    assert comparison.told([other], 1) == {}
+    assert comparison.payload([other], 1) == {}

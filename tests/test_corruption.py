@@ -1,6 +1,7 @@
 """The noise bank and what it does to image tokens."""
 
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import strategies as st
 from reference import Hooked, noise
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, examples
+from blip_trace_widget.choices import CORRUPTIONS, CorruptionName
+from blip_trace_widget.results.snapshot import checked_corruption
+from blip_trace_widget.tracing.corruption import from_settings
 
 
 @given(
@@ -152,3 +156,25 @@ def test_deterministic_corruptions_are_comparable(example):
 def test_a_noise_curve_needs_a_factor(demo, example):
     with pytest.raises(ValueError, match="corruption: a noise curve needs GaussianNoise"):
         Tracer(demo, example.image, example.question, corruption=MeanAblation()).noise_curve()
+
+
+OWN_ONES = [
+    GaussianNoise(3.0, "additive", 2, 1, [[True, False]], "patch_embeddings"),
+    ImageSwap(np.zeros((4, 4, 3), np.uint8), [[True, False]]),
+    QuestionSwap("what shape is it?"),
+    MeanAblation("zero"),
+]
+
+
+@pytest.mark.parametrize("corruption", OWN_ONES, ids=lambda each: type(each).__name__)
+def test_every_corruption_of_ours_stands_in_the_one_table(corruption):
+    settings = corruption.settings()
+    assert checked_corruption(settings) == settings
+    assert from_settings(settings, lambda: corruption) == corruption
+    own = CORRUPTIONS[settings["type"]]
+    assert set(own.fields.values()) == set(settings) - {"type", "region", "sha256"}
+    assert own.has_region == ("region" in settings)
+
+
+def test_every_name_of_a_corruption_is_one_of_ours():
+    assert set(CORRUPTIONS) == set(get_args(CorruptionName)) == {type(each).__name__ for each in OWN_ONES}

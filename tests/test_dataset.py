@@ -628,7 +628,7 @@ def test_groups_are_compared(dataset):
 def test_averages_are_drawn(dataset, monkeypatch):
     drawn = dataset.plot()
     assert [axes.get_title() for axes in drawn] == [
-        f"{block} encoder: block output, mean of {dataset.counts['traced']}".replace("answer encoder", "answer decoder")
+        f"{block} encoder: layer output, mean of {dataset.counts['traced']}".replace("answer encoder", "answer decoder")
         for block in ("question", "answer")
     ]
     labels = [label.get_text() for label in drawn[0].get_yticklabels()]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Trace, Tracer, examples
-from blip_trace_widget.choices import METRIC_NAMES
+from blip_trace_widget.choices import METRIC_NAMES, METRIC_PROPERTIES
 from blip_trace_widget.display.formatting import is_negligible
 from blip_trace_widget.results.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
 from blip_trace_widget.tracing.metrics import METRICS, Target, as_metric
@@ -23,7 +23,7 @@ def logits(*shape, seed=0):
 
 
 def test_every_metric_that_can_be_named_is_there():
-    assert tuple(METRICS) == METRIC_NAMES
+    assert tuple(METRICS) == tuple(METRIC_PROPERTIES) == METRIC_NAMES
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])

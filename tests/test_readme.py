@@ -104,3 +104,12 @@ def test_how_a_notebook_keeps_its_figure_is_said(filled_widget):
     quickstart = (ROOT / "notebooks" / "quickstart.ipynb").read_text("utf-8")
     for text in (README, quickstart, filled_widget._repr_mimebundle_()[0]["text/plain"]):
         assert "Settings, Save Widget State Automatically" in text
+
+
+def test_the_map_for_newcomers_names_files_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`([\w./]+\.(?:py|tsx?|toml))", text)) - {"charts/NAME.py"}
+    assert len(named) > 20
+    rooms = [ROOT, ROOT / "blip_trace_widget", ROOT / "js" / "src", *(ROOT / "blip_trace_widget").glob("*/")]
+    lost = {name for name in named if not any((room / name).exists() for room in rooms)}
+    assert not lost

@@ -98,7 +98,10 @@ def test_everything_is_asked_in_either_words(tracer):
         one, other = ask(spoken), also(same)
         assert one.settings == other.settings
         assert (one.scores == other.scores).all()
+    assert GaussianNoise(at="before the ViT") == GaussianNoise(at="patch_embeddings")
+    assert GaussianNoise(at="behind the ViT") == GaussianNoise(at="image_embeddings")
     looks = tracer.attention("Question encoder", 0)
+    assert (looks.image(1, "noisy") == looks.image(1, "corrupted")).all()
     assert looks.settings["block"] == "question_encoder"
     assert tracer.tokens("answer decoder") == ["[DEC]"]
 

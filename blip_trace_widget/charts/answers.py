@@ -1,7 +1,6 @@
 """The first word of the answer in the clean, the corrupted and the patched run.
 
 For: what the runs would say instead.
-Cost: a redraw.
 Ends: at the widget's bars.
 """
 

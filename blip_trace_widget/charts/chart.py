@@ -1,7 +1,6 @@
 """What the charts have in common: a title and a legend over a figure of a fixed size, in the widget's colours.
 
 For: charts that read alike in a light and a dark page, and do not jump.
-Cost: some messages a redraw.
 Ends: at marks, axes and texts. What is drawn is each chart's own.
 """
 

@@ -1,7 +1,6 @@
 """The map of heads, and choosing one of them.
 
 For: which head matters; a click shows its grid.
-Cost: nothing until it is asked for; then a grid a head.
 Ends: at the traits `site` and `head`.
 """
 

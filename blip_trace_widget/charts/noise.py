@@ -1,7 +1,6 @@
 """The noise curve, and the present noise factor as a handle to drag.
 
 For: seeing where the answer breaks, and setting the noise there.
-Cost: a redraw; the curve itself is the widget's.
 Ends: at the trait `noise`.
 """
 

@@ -1,7 +1,6 @@
 """The profile over layers of what is computed of the question encoder's and the answer decoder's grids.
 
 For: which layer matters, in the mean over words, with an honest band.
-Cost: NumPy on two grids.
 Ends: at two lines; what is not computed is left out.
 """
 

@@ -94,7 +94,7 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
     numbers = [
         [*range(start), *[start] * (len(each) - start - end), *range(len(names) - end, len(names))] for each in tokens
     ]
-    return _told_apart(names), numbers
+    return _distinct(names), numbers
 
 
 def _name(at: int, tokens: Sequence[tuple[str, ...]]) -> str:
@@ -103,7 +103,7 @@ def _name(at: int, tokens: Sequence[tuple[str, ...]]) -> str:
     return there.pop() if len(there) == 1 else str(at).replace("-", "−")
 
 
-def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     often = Counter(names)
     return tuple(name if often[name] == 1 else f"{name} ({at})" for at, name in enumerate(names))
 

@@ -1,7 +1,6 @@
 """Answers as data sets give them, and whether the model's own is one of them.
 
 For: texts, whole numbers, and the several answers (ten, by as many people) that VQA has for a question.
-Cost: nothing.
 Ends: at texts and an accuracy.
 
 Answers are compared as the VQA evaluation does it (Antol et al. 2015, arXiv 1505.00468, and its published evaluation):
@@ -54,7 +53,7 @@ def read(value: Any) -> Answers | None:
     """An answer of a table as a text, several as a tuple of texts; None where there is none.
 
     Raises:
-        TypeError, ValueError: if it is something else, or it cannot be told what.
+        TypeError, ValueError: if it is something else, or cannot be recognised.
     """
     if isinstance(value, str):
         value = _listed(value.strip())
@@ -96,7 +95,7 @@ def accuracy(said: str, given: Answers) -> float:
     return without_one / count
 
 
-def told(value: Any) -> str | None:
+def table_text(value: Any) -> str | None:
     """What a sample's answer is, for a table: several as JSON."""
     if is_absent(value):
         return None

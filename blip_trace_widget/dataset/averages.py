@@ -27,6 +27,7 @@ from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.statistics import ROUNDING, false_discovery, p_values, quiet
 from blip_trace_widget.results.summaries import Summarised
+from blip_trace_widget.states import grid_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -220,7 +221,7 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _title(settings: dict[str, Any]) -> str:
-    return f"{settings['block']}: {settings['site']}".replace("_", " ")
+    return grid_title(settings["block"], settings["site"])
 
 
 def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:

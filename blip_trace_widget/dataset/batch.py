@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from blip_trace_widget.checks import named, one_of
-from blip_trace_widget.choices import CORRUPTIONS, MetricName
+from blip_trace_widget.choices import CORRUPTIONS, MetricName, metric_properties
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import Sample
@@ -32,7 +32,7 @@ from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, checked_region
 from blip_trace_widget.tracing.grid import whole_trace
-from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric, kl_divergence
+from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
 
 
 def _fingerprint(metric: Any) -> str:
-    """What tells one's own metric from another of the same name, as far as that can be told: its code."""
+    """What distinguishes a user's metric from another of the same name, as far as possible: its code."""
     code = getattr(metric, "__code__", None)
     told = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
     told += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
@@ -185,7 +185,7 @@ def identity(sample: Sample) -> Row:
         "group": sample.group,
         "image": image_name(sample.image),
         "question": shown(sample.question),
-        "given_answer": answers.told(sample.answer),
+        "given_answer": answers.table_text(sample.answer),
         "foil": None if sample.foil is None else shown(sample.foil),
     }
     # Names of files may hold what no text may.
@@ -260,7 +260,7 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         if sample.answer is None:
             _skip(row, UNANSWERED, f"it says {own!r}, and the sample has no answer")
         else:
-            _skip(row, WRONG, f"it says {own!r}, not {answers.told(sample.answer)!r}")
+            _skip(row, WRONG, f"it says {own!r}, not {answers.table_text(sample.answer)!r}")
         return
     try:
         _ = tracer.answer_tokens
@@ -327,7 +327,7 @@ def _unbroken(effect: float, metric: Metric) -> str:
     if abs(effect) < SMALLEST_TOTAL_EFFECT:
         return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
     # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
-    harm = -effect if metric.score is kl_divergence else effect
+    harm = -effect if metric_properties(metric.name).rises else effect
     return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
 
 

@@ -2,7 +2,6 @@
 
 For: one answer to "is there anything" and "what is it called" for texts, numbers and missing values of the standard
 library, NumPy, pandas and torch.
-Cost: nothing.
 Ends: at texts. What no text can be made of is left as it is, for the tracer to refuse.
 """
 

@@ -3,7 +3,6 @@
 For: tables of other people. Names are compared without case, spaces, underscores and hyphens. What is nearly one of
 ours, while ours is not there, is refused with the name that was meant: dropped without a word, an ``anwser`` would let
 every sample pass as right. All other columns are listed once, in a warning.
-Cost: nothing.
 Ends: at places of columns.
 """
 

@@ -1,7 +1,6 @@
 """What is asked of a data set: pictures with questions, from wherever they come.
 
 For: one shape (`Sample`) for rows of question files, of tables, and of one's own programs.
-Cost: nothing; pictures are opened when their batch is traced, scenes drawn when they are reached.
 Ends: at samples. Whether a picture can be read or an answer spelled is `blip_trace_widget.dataset.batch`'s to find out.
 """
 
@@ -107,7 +106,7 @@ def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 
 class _Rows:
-    """Samples, tuples and mappings, one after another; of all mappings each unknown key is told once."""
+    """Samples, tuples and mappings, one after another; each unknown key of the mappings is warned about once."""
 
     def __init__(self, features: Any) -> None:
         self._features = features if isinstance(features, Mapping) else {}

@@ -1,4 +1,4 @@
-"""The folder of a traced data set: two tables in parts, each part a whole batch, and what they were computed with.
+"""The folder of a traced data set: two tables in parts, each part a whole batch, and their settings.
 
 For: results that survive whatever happens to the process, and that any tool can read. ``samples/*.parquet`` has a row
 for each sample that was given, ``cells/*.parquet`` a row for each cell of those that were traced, ``dataset.json`` the

@@ -1,7 +1,7 @@
 """Tables in text files, as spreadsheets and programs of all sorts write them.
 
 For: comma, semicolon or tab between the values; UTF-8, UTF-16 or cp1252, with a byte order mark or without. What cannot
-be told is refused with the remedy, for a wrong guess reads well and means something else.
+be decided is refused with a remedy, because a wrong guess reads well and means something else.
 Cost: the file in memory.
 Ends: at names of columns and rows of texts.
 """

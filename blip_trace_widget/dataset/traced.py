@@ -226,7 +226,7 @@ class DatasetTrace:
             data = self.aligned(align, block, site).of(of_group)
         else:
             data = self.select(group).aligned(align, block, site)
-        return averages.mean(data, *asked, settings=self._told(align, block, site) | {"group": group})
+        return averages.mean(data, *asked, settings=self._description(align, block, site) | {"group": group})
 
     def compare(
         self,
@@ -273,7 +273,7 @@ class DatasetTrace:
         for group, which in zip((group_a, group_b), of, strict=True):
             if which.sum() < 2:
                 raise ValueError(f"group_a, group_b: {group!r} has {which.sum()} traced samples, expected 2 or more")
-        told = self._told(align, block, site) | {"groups": [group_a, group_b]}
+        told = self._description(align, block, site) | {"groups": [group_a, group_b]}
         return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *asked, settings=told)
 
     def plot(
@@ -372,7 +372,7 @@ class DatasetTrace:
             one_of("site", one_of("site", site, SITES), dict.fromkeys(site for _, site in found))
         return next(grid for grid in found if site in (None, grid[1]))
 
-    def _told(self, align: str | Roles, block: str, site: str) -> dict[str, Any]:
+    def _description(self, align: str | Roles, block: str, site: str) -> dict[str, Any]:
         name = align if isinstance(align, str) else getattr(align, "__name__", "roles")
         return {"block": block, "site": site, "align": name}
 
@@ -402,7 +402,7 @@ def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
 
 @contextmanager
 def _undamaged(sample: int) -> Iterator[None]:
-    """Whatever does not fit in what is read of a sample is said in words."""
+    """Report in words whatever does not fit in what is read of a sample."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:

@@ -1,8 +1,8 @@
 """The built-in tiny BLIP and its example pictures, for use without a download.
 
-What it is for: `examples()` gives curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
-What it costs: importing it loads NumPy and Pillow alone; a picture is read when its `image` is asked for.
-Where it ends: it loads no model. How model and pictures were made is in `train.py`.
+For: `examples()` gives curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
+Cost: importing it loads NumPy and Pillow alone; a picture is read when its `image` is asked for.
+Ends: it loads no model. How model and pictures were made is in `train.py`.
 """
 
 from __future__ import annotations

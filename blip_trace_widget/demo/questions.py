@@ -1,8 +1,9 @@
 """Questions of COCO-QA's four kinds about a scene, each with one right answer.
 
-What it is for: `sample(rng)` draws unlimited held-out samples, with or without a given kind; `ask` words a question
-about a scene that exists. What it costs: about 0.2 ms a sample, the picture not included.
-Where it ends: lower-case English from the templates below; nothing that is ambiguous in its scene is ever asked.
+For: `sample(rng)` draws unlimited held-out samples, with or without a given kind; `ask` words a question
+about a scene that exists.
+Cost: about 0.2 ms a sample, the picture not included.
+Ends: lower-case English from the templates below; nothing that is ambiguous in its scene is ever asked.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Synthetic scenes: one to four coloured shapes with a soft shadow on a varied, calm background.
 
-What it is for: pictures without licence questions, in unlimited number, on which every question has one right answer.
-What it costs: `draw` takes about 2 ms at 64 px and 30 ms at 384 px; neither torch nor transformers is imported.
-Where it ends: it knows nothing of questions (`questions.py`) and nothing of models (`network.py`).
+For: pictures without licence questions, in unlimited number, on which every question has one right answer.
+Cost: `draw` takes about 2 ms at 64 px and 30 ms at 384 px; neither torch nor transformers is imported.
+Ends: it knows nothing of questions (`questions.py`) and nothing of models (`network.py`).
 
 All positions are fractions of the picture, x to the right and y down, so that one scene can be drawn at any size.
 """

@@ -1,7 +1,6 @@
 """The colours of the figure, and the limits between which they run (js/src/scale.ts in Python).
 
 For: the front end, which gets them as a table, and pictures drawn without a browser.
-Cost: standard library and a cube root; some microseconds a colour.
 Ends: at hexadecimal colours. What is drawn with them is `blip_trace_widget.display.svg`'s.
 
 The scales are built in OKLab (Björn Ottosson, "A perceptual color space for image processing", 2020): equal steps of

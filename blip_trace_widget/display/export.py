@@ -1,8 +1,8 @@
 """What is shown, as files.
 
 For: the widget's Export menu, and export from Python: numbers (CSV, JSON), the selected cells' values, the picture.
-Cost: a table of one grid.
-Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.svg`, Python is written by `code`.
+Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.svg`, Python is written by
+`blip_trace_widget.widget.code`.
 """
 
 from __future__ import annotations

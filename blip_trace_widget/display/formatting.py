@@ -1,7 +1,6 @@
 """Numbers and effects as a person reads them: js/src/format.ts and sentence.ts in Python.
 
 For: pictures drawn without a browser that say what the widget says.
-Cost: standard library alone; microseconds.
 Ends: at text. Where it stands is `blip_trace_widget.display.svg`'s.
 """
 
@@ -12,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
+from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.statistics import ROUNDING
 
@@ -45,17 +45,17 @@ def plain(value: float | None, stderr: float | None = None) -> str:
 
 def score(metric: str, value: float | None, stderr: float | None = None) -> str:
     """A score: a probability as a percentage, any other metric as it is."""
-    return percent(value, stderr) if metric == "probability" else plain(value, stderr)
+    return percent(value, stderr) if metric_properties(metric).percent else plain(value, stderr)
 
 
 def points(metric: str, value: float | None, stderr: float | None = None) -> str:
     """A difference of two scores; of two percentages it is in points."""
-    if metric != "probability":
+    if not metric_properties(metric).percent:
         return plain(value, stderr)
     return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
 
 
-def said(answer: str, quoted: str = "{}") -> str:
+def answer_text(answer: str, quoted: str = "{}") -> str:
     """An answer, quoted as is asked for; a model may answer with nothing."""
     return quoted.format(answer) if answer else "none: it says nothing"
 
@@ -107,7 +107,7 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
     Args:
         detail: `blip_trace_widget.display.protocol.Detail`.
         runs: `blip_trace_widget.display.protocol.Runs`; may be empty.
-        negligible: whether the effect cannot be told from 0.
+        negligible: whether the effect cannot be distinguished from 0.
     """
     effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
     start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]

@@ -1,11 +1,12 @@
 """The words of the interface: what the names of the code are called on screen, and the explanation behind each.
 
 For: the front end and the drawn figure, which say the same.
-Cost: tables.
 Ends: at single names and lines; sentences with numbers in them are put together where the numbers are.
 """
 
 from __future__ import annotations
+
+from blip_trace_widget.states import SITE_LABELS
 
 #: What the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
@@ -17,10 +18,7 @@ LABELS = {
     "image_encoder": "Image encoder",
     "question_encoder": "Question encoder",
     "answer_decoder": "Answer decoder",
-    "block_output": "layer output",
-    "self_attention": "self-attention",
-    "cross_attention": "cross-attention",
-    "mlp": "MLP",
+    **SITE_LABELS,
     "kl_divergence": "KL divergence",
     "score": "patched score",
     "GaussianNoise": "noise",

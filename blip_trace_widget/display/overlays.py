@@ -2,7 +2,6 @@
 
 For: the image side: which parts of the picture carry the answer, where a token looks, and how strongly each patch is
 hit. Pure functions of results.
-Cost: NumPy on one map.
 Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.widget.overlay_job`'s.
 """
 

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from blip_trace_widget.choices import CORRUPTIONS, GOALS, METRIC_NAMES, NOISE_KINDS, PLACES
+from blip_trace_widget.choices import (
+    CORRUPTIONS,
+    GOALS,
+    METRIC_NAMES,
+    NOISE_KINDS,
+    PLACES,
+    metric_properties,
+)
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import THEMES, palette
@@ -119,13 +126,8 @@ def asked(question: str, foil: str | None, metric: str, corruption: Mapping[str,
     damage: dict[str, Any] = {"corruption": corruption["type"], "other_question": ""}
     if "region" in corruption:  # else what was marked is kept for another one
         damage["region"] = corruption["region"]
-    if corruption["type"] == "GaussianNoise":
-        names = {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"}
-        damage |= {trait: corruption[field] for trait, field in names.items()}
-    elif corruption["type"] == "QuestionSwap":
-        damage["other_question"] = corruption["question"]
-    elif corruption["type"] == "MeanAblation":
-        damage["to"] = corruption["to"]
+    fields = CORRUPTIONS[corruption["type"]].fields
+    damage |= {trait: corruption[field] for trait, field in fields.items()}
     return {"question": question, "foil": foil or "", "metric": metric, **damage}
 
 
@@ -208,7 +210,7 @@ def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
 
 def _filled(snapshot: Snapshot, score: float) -> float:
     """How much of its bar a score fills; one without natural limits is shown beside the other run's."""
-    if snapshot.metric == "probability":
+    if metric_properties(snapshot.metric).percent:
         return score
     if snapshot.average:
         return 0.0
@@ -241,7 +243,9 @@ def _damage_line(settings: Mapping[str, Any], own: str) -> str:
         return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
     if settings["type"] == "QuestionSwap":
         return f"“{settings['question']}” asked instead"
-    return "another picture's image tokens"
+    if settings["type"] == "ImageSwap":
+        return "another picture's image tokens"
+    return damage(settings)
 
 
 def _gate(snapshot: Snapshot) -> protocol.Gate:
@@ -268,7 +272,8 @@ def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
 def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
     """Whether a corruption of that name did enough to ask what undoes it, in words."""
     value, stderr, clean = total.value, total.stderr, total.clean
-    percent = metric == "probability"
+    kind = metric_properties(metric)
+    percent = kind.percent
     name, _, remedy = CULPRITS[corruption]
 
     def amount(number: float) -> str:
@@ -277,11 +282,11 @@ def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
     unit = " points" if percent else f" of {metric.replace('_', ' ')}"
     before, after = clean, float(total.corrupted.mean())
     change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
-    harm = -value if metric == "kl_divergence" else value
+    harm = -value if kind.rises else value
     if not math.isfinite(value):
         return {"open": False, "text": f"the score is not a finite number ({change})"}
     if not total.closed_because and harm > 0:
-        took = f"the {name} {'made' if metric == 'kl_divergence' else 'took'} {amount(value)}{unit}"
+        took = f"the {name} {'made' if kind.rises else 'took'} {amount(value)}{unit}"
         weak = percent and value < LITTLE * clean
         return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
     if not total.closed_because:

@@ -3,7 +3,6 @@
 For: one place that says what crosses the wire. Every shape here is a ``TypedDict``; ``js/src/protocol.ts`` is
 generated from them (``python -m blip_trace_widget.display.protocol > js/src/protocol.ts``) and a test compares the two,
 so the sides cannot drift apart.
-Cost: standard library alone; parsing a request takes microseconds.
 Ends: at shapes and ranges of plain JSON. Whether a question has too many tokens or a cell lies outside the grid is for
 `blip_trace_widget.widget.widget` and the tracer to say.
 
@@ -27,7 +26,7 @@ PROTOCOL_VERSION = 5
 GENERATOR = "blip_trace_widget.display.protocol"
 
 #: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
-#: ``significant`` is 1 where the indirect effect can be told from 0, else 0; NaN where there is but one sample.
+#: ``significant`` is 1 where the indirect effect is not 0 beyond doubt, else 0; NaN where there is but one sample.
 CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
 
 #: The same of a difference of two grids, `GridDifference.values`: each quantity has an error and a test of its own.
@@ -211,7 +210,7 @@ class Detail(TypedDict):
     indirect_effect: float | None
     recovery: float | None
     recovery_stderr: float | None
-    negligible: bool  # the effect cannot be told from 0
+    negligible: bool  # the effect cannot be distinguished from 0
     bars: Bars
 
 

@@ -1,8 +1,7 @@
 """A trace's figure as a file: what a widget would show of it, drawn from the trace and its snapshot alone.
 
 For: `Trace.export` and `Trace.save_html`.
-Cost: a drawing of one grid; a page has 100 kB of script.
-Ends: at a file. How each part is made is `blip_trace_widget.display.payloads`'s, `drawing`'s, `page`'s and `export`'s.
+Ends: at a file. How each part is made is `blip_trace_widget.display.payloads`'s, `svg`'s, `page`'s and `export`'s.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _check_calls(hf: Any) -> None:
         if getattr(module, "chunk_size_feed_forward", 0):
             raise ValueError(
                 f"model: {name} calls its MLP piece by piece (chunk_size_feed_forward is "
-                f"{module.chunk_size_feed_forward}), so that a state of it could not be told. Set "
+                f"{module.chunk_size_feed_forward}), so that its states could not be told apart. Set "
                 "chunk_size_feed_forward = 0 on every layer: the numbers are the same"
             )
     places: dict[nn.Module, str] = {}

@@ -32,7 +32,7 @@ from blip_trace_widget.model.computing import Computing, ModelChangedError, glan
 from blip_trace_widget.model.loading import load
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
-from blip_trace_widget.model.progress import told
+from blip_trace_widget.model.progress import announced
 from blip_trace_widget.model.surroundings import exact_convolution
 from blip_trace_widget.model.weights import Watch, weights_hash
 from blip_trace_widget.pictures import ImageLike, as_image
@@ -214,7 +214,7 @@ class BlipVqa(BlipParts, Unpicklable):
             OSError: if it cannot be found, reached or read.
             ImportError: if it holds an adapter and ``peft`` is not installed.
         """
-        with told(f"loading the model {name}"):
+        with announced(f"loading the model {name}"):
             model, processor = load(name, device, dtype, revision, local_files_only)
             source = os.fspath(name)
             loaded = cls(model, processor, name=source, check=check)

@@ -1,7 +1,6 @@
 """A model, however it was named.
 
 For: everything that takes a model: the object, a hub id or a folder.
-Cost: that of loading it.
 Ends: at a `BlipVqa`.
 """
 

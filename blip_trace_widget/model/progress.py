@@ -1,7 +1,6 @@
 """What callers hand in to long computations: cancel, progress, Ctrl-C.
 
 For: one meaning of `cancel=` and `progress=` everywhere.
-Cost: one call of `cancel` a layer, one of `progress` a chunk.
 Ends: at plain callables.
 """
 
@@ -104,7 +103,7 @@ class _Bar:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
+def announced(what: str) -> Iterator[None]:
     """Say what is being done, and for how many seconds, where somebody waits for it as in `as_progress`.
 
     For work that cannot say how much of it is done.

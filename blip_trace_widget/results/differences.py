@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of
+from blip_trace_widget.checks import named
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.statistics import (
     ROUNDING,
@@ -31,6 +31,7 @@ from blip_trace_widget.results.statistics import (
 )
 from blip_trace_widget.results.summaries import Summarised, region_size
 from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
+from blip_trace_widget.states import site_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,7 +217,7 @@ class Difference(Summarised):
                 one, other = (each.get(key) for each in told)
                 if one != other:
                     for side, value in zip(sides, (one, other), strict=True):
-                        side.append(_said(key, value))
+                        side.append(_in_words(key, value))
         one, other = (", ".join(side) for side in sides)
         return one or "the same", other or "the same"
 
@@ -266,7 +267,7 @@ class Difference(Summarised):
         """
         from blip_trace_widget.results import plots
 
-        one_of("value", value, VALUES)
+        value = named("value", value, VALUES)
         shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
         compared: _Compared = getattr(self, f"_{shown}")
         rows, columns = self.first._labels()
@@ -360,7 +361,8 @@ def _scores(grid: Comparable) -> Array:
     return np.asarray(grid.corrupted[:, None, None] + indirect)
 
 
-def _said(key: str, value: Any) -> str:
+def _in_words(key: str, value: Any) -> str:
+    """A setting and its value, as figures have them."""
     if key == "region":
         return "whole picture" if value is None else f"region {region_size(value)}"
     if key == "factor":
@@ -369,4 +371,6 @@ def _said(key: str, value: Any) -> str:
         return "no picture" if value is None else f"picture {str(value)[:6]}"
     if key == "head":
         return "all heads together" if value is None else f"head {value}"
+    if key == "site":
+        return site_label(value)
     return f"no {key}" if value is None else f"{key} {str(value).replace('_', ' ')}"

@@ -2,7 +2,7 @@
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
 Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is is said by its kind (`blip_trace_widget.results.trace.Trace`,
+Ends: at numbers and their description; which grid it is follows from its kind (`blip_trace_widget.results.trace.Trace`,
 `blip_trace_widget.results.maps`).
 """
 
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
+from blip_trace_widget.states import grid_title
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,13 +59,13 @@ class CellEffect(Summarised):
             "recovery": summaries.number(self.recovery, self.recovery_stderr),
             "indirect effect": summaries.number(self.indirect_effect, self.stderr),
             "score": summaries.number(self.score),
-            "differs from 0": "yes" if self.significant else "cannot be told",
+            "differs from 0": "yes" if self.significant else "not distinguishable",
         }
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EffectGrid(Summarised):
-    """What patched runs say, one a cell of a grid; what rows and columns are is told by the kind of grid.
+    """What patched runs say, one a cell of a grid; what rows and columns are depends on the kind of grid.
 
     Attributes:
         samples: scores, (samples, rows, columns); NaN where not computed.
@@ -218,7 +219,7 @@ class EffectGrid(Summarised):
         """
         from blip_trace_widget.results.plots import Map
 
-        one_of("value", value, VALUES)
+        value = named("value", value, VALUES)
         shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
         rows, columns = self._labels()
         return Map(
@@ -249,7 +250,7 @@ class EffectGrid(Summarised):
             limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             cmap: a matplotlib colour map or its name; default purple for what restores, orange for what hurts.
-            marks: a dot where the effect cannot be told from 0, and "=" where it is 1 by construction.
+            marks: a dot where the effect cannot be distinguished from 0, and "=" where it is 1 by construction.
 
         Returns:
             matplotlib axes; where matplotlib is not installed, a bqplot figure.
@@ -270,7 +271,7 @@ class EffectGrid(Summarised):
         return drawn
 
     def _title(self) -> str:
-        return f"{self.settings['block']}: {self.settings['site']}".replace("_", " ")
+        return grid_title(self.settings["block"], self.settings["site"])
 
     def _labels(self) -> tuple[Labels, Labels]:
         rows, columns = self.shape

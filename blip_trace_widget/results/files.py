@@ -2,7 +2,7 @@
 
 For: `Trace.save`, `NoiseCurve.save`, recordings of many traces, and their way back, bit for bit.
 Cost: the arrays as they are (a trace takes samples x layers x positions x 8 bytes), and a little JSON.
-Ends: at arrays and JSON. What they mean is told by each result, which packs and unpacks itself. Reading executes
+Ends: at arrays and JSON. What they mean is up to each result, which packs and unpacks itself. Reading executes
 nothing, and takes no more memory than the file has bytes.
 """
 

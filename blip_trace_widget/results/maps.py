@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.results.effect_grid import EffectGrid
 from blip_trace_widget.results.statistics import Effects, indirect_effects, quiet, statistics
+from blip_trace_widget.states import site_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ class HeadTrace(EffectGrid):
     _axes = "layer", "head"
 
     def _title(self) -> str:
-        return f"{self.settings['block']}: heads of {self.settings['site']}".replace("_", " ")
+        return f"{self.settings['block'].replace('_', ' ')}: heads of {site_label(self.settings['site'])}"
 
     @cached_property
     @quiet

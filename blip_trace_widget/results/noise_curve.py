@@ -1,7 +1,6 @@
 """NoiseCurve: scores over the noise factor, and the factor that they suggest.
 
 For: choosing how much noise, and seeing what a state brings back under more or less of it.
-Cost: plain NumPy on what was computed.
 Ends: at numbers and what its files hold; drawing is `blip_trace_widget.results.plots`'.
 """
 

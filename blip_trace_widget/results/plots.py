@@ -1,9 +1,8 @@
 """Static plots of results: matplotlib if it is installed, else bqplot.
 
 For: figures in a notebook or a paper, in the colours of the widget: purple restores, orange hurts, 0 is white; with its
-marks, a dot where a value cannot be told from 0 and "=" where it is 1 by construction. Grey is not computed or not
-defined.
-Cost: an import of the plotting library.
+marks, a dot where a value cannot be distinguished from 0 and "=" where it is 1 by construction. Grey is not computed or
+not defined.
 Ends: at figures; no numbers are made here.
 """
 

@@ -1,7 +1,6 @@
 """Run and Effect: what the model said in one kind of run, over all its noise samples.
 
 For: `Tracer.clean`, `Tracer.corrupted`, `Tracer.patch`.
-Cost: none.
 Ends: at numbers and words; frozen, and independent of any model.
 """
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import Goal, MetricName, NoiseKind, Place
+from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -162,12 +162,12 @@ class Snapshot:
             "given_answer": self.given_answer,
             "foil": self.foil,
             "metric": self.metric,
-            "corruption": dict(self.corruption),  # type: ignore[typeddict-item]
+            "corruption": dict(self.corruption),
             "model": self.model,
             "patches": self.patches,
-            "blocks": [_block_told(block) for block in self.blocks],
-            "clean": _run_told(self.clean),
-            "corrupted": _run_told(self.corrupted),
+            "blocks": [_packed_block(block) for block in self.blocks],
+            "clean": _packed_run(self.clean),
+            "corrupted": _packed_run(self.corrupted),
             "total_effect": {
                 "clean": float(self.total_effect.clean),
                 "corrupted": [float(score) for score in self.total_effect.corrupted],
@@ -175,7 +175,7 @@ class Snapshot:
             "answer_tokens": list(self.answer_tokens),
             "unknown_words": list(self.unknown_words),
             "knows_a_word": self.knows_a_word,
-            "curve": None if self.curve is None else _curve_told(self.curve),
+            "curve": None if self.curve is None else _packed_curve(self.curve),
             "average": None if self.average is None else {**vars(self.average)},  # type: ignore[typeddict-item]
         }
         return dict(stored)
@@ -196,7 +196,7 @@ class Snapshot:
             given_answer=stored["given_answer"],
             foil=stored["foil"],
             metric=stored["metric"],
-            corruption=stored["corruption"],
+            corruption=checked_corruption(stored["corruption"]),
             model=stored["model"],
             patches=(stored["patches"][0], stored["patches"][1]),
             blocks=tuple(
@@ -217,33 +217,6 @@ class Snapshot:
 
 
 # --- the shapes of its JSON -------------------------------------------------------------------------------------------
-
-
-class _GaussianNoise(TypedDict):
-    type: Literal["GaussianNoise"]
-    factor: float
-    kind: NoiseKind
-    samples: int
-    seed: int
-    region: list[list[bool]] | None
-    at: Place
-
-
-class _ImageSwap(TypedDict):
-    type: Literal["ImageSwap"]
-    sha256: str
-    region: list[list[bool]] | None
-
-
-class _QuestionSwap(TypedDict):
-    type: Literal["QuestionSwap"]
-    question: str
-
-
-class _MeanAblation(TypedDict):
-    type: Literal["MeanAblation"]
-    to: Goal
-    region: list[list[bool]] | None
 
 
 class _Block(TypedDict):
@@ -284,7 +257,7 @@ class _Stored(TypedDict):
     given_answer: str | None
     foil: str | None
     metric: MetricName
-    corruption: _GaussianNoise | _ImageSwap | _QuestionSwap | _MeanAblation
+    corruption: Any  # one of `CORRUPTIONS`, see `checked_corruption`
     model: str
     patches: tuple[int, int]
     blocks: list[_Block]
@@ -298,14 +271,14 @@ class _Stored(TypedDict):
     average: _Average | None
 
 
-def checked_corruption(told: object) -> dict[str, Any]:
+def checked_corruption(stored: Any) -> dict[str, Any]:
     """The settings of a corruption that stand in a file.
 
     Raises:
         ValueError: if they are those of none of the package's own.
     """
-    shape = _GaussianNoise | _ImageSwap | _QuestionSwap | _MeanAblation
-    return dict(conforms("corruption", told, shape))
+    name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
+    return dict(conforms("corruption", stored, CORRUPTIONS[name].settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:
@@ -319,7 +292,7 @@ def checked_picture(name: str, picture: bytes) -> bytes:
     return picture
 
 
-def _block_told(block: Block) -> _Block:
+def _packed_block(block: Block) -> _Block:
     return {
         "name": block.name,
         "layers": block.layers,
@@ -330,12 +303,12 @@ def _block_told(block: Block) -> _Block:
     }
 
 
-def _run_told(run: RunSummary) -> _Run:
+def _packed_run(run: RunSummary) -> _Run:
     words = [(word, float(share)) for word, share in run.words.items()]
     return {"answer": run.answer, "score": float(run.score), "stderr": float(run.stderr), "words": words}
 
 
-def _curve_told(curve: CurveSummary) -> _Curve:
+def _packed_curve(curve: CurveSummary) -> _Curve:
     return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
 
 

@@ -1,7 +1,6 @@
 """What follows from scores: total and indirect effects, recovery, standard errors, tests, the gate.
 
 For: turning the numbers of many runs into honest statistics.
-Cost: NumPy on small arrays.
 Ends: at numbers; nothing here knows a model, a layer or a widget. How a run is scored is
 `blip_trace_widget.tracing.metrics`'.
 
@@ -33,7 +32,7 @@ SMALLEST_TOTAL_EFFECT = 1e-3
 
 
 def quiet(function: Callable[Given, Value]) -> Callable[Given, Value]:
-    """A function whose arithmetic on NaN, infinity and the very small says nothing, whatever `np.seterr` was told.
+    """A function whose arithmetic on NaN, infinity and the very small never warns, whatever `np.seterr` was set to.
 
     Not `np.errstate` itself as a decorator: before NumPy 2 its threads would share what it restores.
     """

@@ -1,7 +1,6 @@
 """What a notebook shows of a result in a cell's output: a line of text, or a small table.
 
 For: the `repr` and the HTML of all results.
-Cost: statistics of the result.
 Ends: at text. HTML is escaped here, whatever it says; it has neither scripts nor styles.
 """
 

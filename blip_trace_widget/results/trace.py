@@ -1,7 +1,6 @@
 """Trace: a grid of patched runs, one a state. Frozen, and independent of any model.
 
 For: keeping, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
-Cost: statistics are computed when asked for, on small arrays.
 Ends: at numbers and what its files hold; plots are `blip_trace_widget.results.plots`', figures
 `blip_trace_widget.display.still`'s.
 """
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
@@ -74,7 +74,7 @@ class Trace(EffectGrid):
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
         asked = self.settings
         layers, positions = self.samples.shape[1:]
-        scored = 1 if asked["metric"] == "kl_divergence" else positions
+        scored = 1 if metric_properties(asked["metric"]).first_position else positions
         # What the last cross-attention puts out, its residual added, is all that the rest of that layer reads.
         whole = asked["site"] in ("block_output", "cross_attention") and asked.get("head") is None
         if asked["block"] != "answer_decoder" or not whole or scored != 1:

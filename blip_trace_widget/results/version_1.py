@@ -1,7 +1,6 @@
 """What version 0.1.0 kept beside a trace: messages of its own front end, read as a snapshot.
 
 For: traces, recordings and data-set folders of format version 1.
-Cost: a look at some kilobytes of JSON.
 Ends: at a `Snapshot`. Of what those files held only what is data is read; what was phrased or drawn is made anew.
 """
 

@@ -316,15 +316,16 @@ def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap])
     Raises:
         TypeError, ValueError: naming the field, what was given and what is accepted.
     """
-    kind = one_of("corruption", settings["type"], CORRUPTIONS)
-    if kind == "ImageSwap":
+    name = one_of("corruption", settings["type"], CORRUPTIONS)
+    if name == "ImageSwap":
         return swapped().within(settings["region"])
-    makers: dict[str, Callable[..., Corruption]] = {
-        "GaussianNoise": GaussianNoise,
-        "QuestionSwap": QuestionSwap,
-        "MeanAblation": MeanAblation,
-    }
-    return makers[kind](**{name: value for name, value in settings.items() if name != "type"})
+    return OWN[name](**{field: value for field, value in settings.items() if field != "type"})
+
+
+#: The package's own corruptions, by name.
+OWN: dict[str, Callable[..., Corruption]] = {
+    made.__name__: made for made in (GaussianNoise, ImageSwap, QuestionSwap, MeanAblation)
+}
 
 
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:

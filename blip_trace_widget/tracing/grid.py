@@ -209,10 +209,10 @@ def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progr
     samples = np.full((question.corruption.samples, count), np.nan)
     done = 0
 
-    def told() -> str:
+    def how_far() -> str:
         return f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"
 
-    with ended_early(told, close), Computing(question.model):
+    with ended_early(how_far, close), Computing(question.model):
         for part, which, logits in chunks:
             samples[part, which] = question.score_logits(logits)
             done += (part.stop - part.start) * (which.stop - which.start)

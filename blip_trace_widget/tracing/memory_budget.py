@@ -1,7 +1,6 @@
 """How much memory may be used above the weights, and what follows for the size of pieces of work.
 
 For: cutting samples and questions into groups, and patched runs into chunks, so that peak memory grows with neither.
-Cost: none.
 Ends: at numbers; the pieces are made in `blip_trace_widget.tracing.base_runs` and `blip_trace_widget.tracing.runs`.
 """
 

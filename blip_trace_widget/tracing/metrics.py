@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blip_trace_widget.checks import named
+from blip_trace_widget.choices import metric_properties
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ class Metric:
     @property
     def needs_foil(self) -> bool:
         """Whether it compares the answer with a foil."""
-        return self.score is logit_difference
+        return self.name in METRICS and METRICS[self.name] is self.score and metric_properties(self.name).needs_foil
 
 
 def as_metric(metric: object) -> Metric:

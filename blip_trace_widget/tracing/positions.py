@@ -1,7 +1,6 @@
 """Positions as callers write them: a number, a word, several, all, or a region of the picture.
 
 For: one meaning of "which tokens" wherever they can be named.
-Cost: a list of whole numbers.
 Ends: at lists of positions. What is done with them is the caller's.
 """
 

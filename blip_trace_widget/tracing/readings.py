@@ -75,7 +75,7 @@ class Attention(Summarised):
     @quiet
     def _weights(self, run: str) -> NDArray[np.float32]:
         """(queries, keys)."""
-        one_of("run", run, RUNS)
+        run = named("run", run, RUNS)
         if run == "clean":
             return self.clean
         corrupted = self.corrupted.mean(axis=0)
@@ -110,7 +110,7 @@ class Attention(Summarised):
 
         block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
         title = f"{block}, layer {layer}".replace("_", " ") + ("" if head is None else f", head {head}")
-        one_of("value", value, RUNS)
+        value = named("value", value, RUNS)
         rows: Labels = ("", self.queries)
         columns: Labels = ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
         if position is None:

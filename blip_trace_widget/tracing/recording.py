@@ -1,7 +1,6 @@
 """Recording: many grids of one question into a file.
 
 For: `Tracer.record`.
-Cost: each grid as `Tracer.trace` computes it; the file holds 8 bytes a sample and cell, and one picture a factor.
 Ends: at results; files are `blip_trace_widget.results.recording`'s.
 """
 

@@ -1,9 +1,8 @@
 """Tracer: causal tracing of one image and question, as its users see it.
 
 For: intervening and reading. Every method hands on to the module that computes it:
-`blip_trace_widget.tracing.patching`, `grid`, `noise_curve_runs`, `knockout`, `readings`, `recording`. What was asked,
+`blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `readings`, `recording`. What was asked,
 and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
-Cost: see each method.
 Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
 
 Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
@@ -94,6 +93,7 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return patching.patch(self.case, states, direction, cancel)
 
@@ -118,6 +118,7 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return patching.patch_image_tokens(self.case, tokens, direction, cancel)
 
@@ -183,6 +184,7 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         if head == "all":
             return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
@@ -253,6 +255,7 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return grid.trace_image_tokens(self.case, patch, direction, progress, cancel)
 
@@ -283,6 +286,7 @@ class Tracer(QuestionView):
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return knockout.knock_out(self.case, block, layers, queries, keys, site, head)
 
@@ -316,6 +320,7 @@ class Tracer(QuestionView):
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean run was there.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
 
@@ -332,6 +337,7 @@ class Tracer(QuestionView):
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return readings.attention(self.case, block, layer, head)
 
@@ -349,6 +355,7 @@ class Tracer(QuestionView):
 
         Raises:
             ValueError: where the corruption does not damage the image.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         self.case.check_damages_image()
         return self.case.image.damage(self.corruption)[1:].reshape(self.model.grid)
@@ -375,6 +382,7 @@ class Tracer(QuestionView):
             TypeError, ValueError: naming the argument, what was given and what is accepted; also where the corruption
                 has no factor.
             Cancelled: within a layer of `cancel` saying so.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         return noise_curve.noise_curve(self.case, factors, states, cancel, progress)
 
@@ -406,6 +414,7 @@ class Tracer(QuestionView):
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             OSError: if the file cannot be written.
             Cancelled: if `cancel` said so; nothing is written then.
+            ModelChangedError: if somebody changed the model meanwhile.
         """
         from blip_trace_widget.tracing.recording import record
 

@@ -36,8 +36,8 @@ class CellsJob:
     """Computes cells of the grid in view.
 
     Args:
-        stage: what is on show.
-        desk: where jobs are handed in.
+        presenter: what is on show.
+        jobs: where jobs are handed in.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:

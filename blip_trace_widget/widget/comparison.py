@@ -53,17 +53,17 @@ class Comparison:
         """A grid less the one that is kept; None where there is none, or the two cannot be compared."""
         return self._against(trace)[0]
 
-    def told(self, traces: Iterable[Trace], generation: int) -> dict[str, Any]:
+    def payload(self, traces: Iterable[Trace], generation: int) -> dict[str, Any]:
         """The trait, with the difference of each of these grids; empty where nothing is kept."""
         if self._kept is None:
             return {}
         compared: protocol.Comparison = {
             "kept": _called(self._kept),
-            "differences": [self._told(trace, generation) for trace in traces],
+            "differences": [self._difference_payload(trace, generation) for trace in traces],
         }
         return dict(compared)
 
-    def _told(self, trace: Trace, generation: int) -> protocol.GridDifference:
+    def _difference_payload(self, trace: Trace, generation: int) -> protocol.GridDifference:
         found, text = self._against(trace)
         undefined = found.undefined_because if found else ""
         spec = payloads.spec_of(trace)

@@ -1,7 +1,6 @@
 """What a widget shows, as documents: files, a page, a still picture, words.
 
 For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
-Cost: a table or a drawing of one grid; a still picture waits `STILL_SECONDS` for what is being computed.
 Ends: at text or bytes. How each is made is `blip_trace_widget.display.svg`'s, `export`'s and `page`'s.
 """
 
@@ -92,7 +91,7 @@ def still(widget: TraitView, most: int = STILL_BYTES) -> dict[str, str]:
     For where no widget can be drawn: previews of notebooks, terminals.
     """
     widget._session.wait(STILL_SECONDS)
-    made, picture = {"text/plain": f"{_said(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
+    made, picture = {"text/plain": f"{_text_of(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
     if len(picture) <= most:
         made["image/svg+xml"] = picture
         png = raster.png(picture)
@@ -105,11 +104,11 @@ def _page(widget: TraitView) -> str:
     picture, traces = drawn(widget, "light", thumbnail=True), widget._session.traces
     with widget._session.lock:
         traits = {name: getattr(widget, name) for name in widget.keys if name not in HOSTS}
-        told = widget._session.comparison.told
-    return page(traits, traces, picture, widget._esm, widget._css, told)
+        compared = widget._session.comparison.payload
+    return page(traits, traces, picture, widget._esm, widget._css, compared)
 
 
-def _said(widget: TraitView) -> str:
+def _text_of(widget: TraitView) -> str:
     """What the figure says, in a few lines."""
     with widget._session.lock:
         runs: Any = widget.runs

@@ -2,7 +2,6 @@
 
 For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
 become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
-Cost: what is asked returns in under a millisecond.
 Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.session`. What a trait
 accepts is `blip_trace_widget.widget.traits`', what changes with an input `blip_trace_widget.widget.inputs`'.
 """

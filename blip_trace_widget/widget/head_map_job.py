@@ -3,7 +3,7 @@
 For: charts. Each head's grid is kept like any other (`blip_trace_widget.widget.grid_store`), so that choosing a head
 shows at once what its place in the map was made from.
 Cost: a grid a head.
-Ends: at a `HeadTrace` and at telling the screen how far it is.
+Ends: at a `HeadTrace` and at reporting to the view how far it is.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class HeadMapJob:
     """The heads of the block and site in view.
 
     Args:
-        stage: what is on show.
-        desk: where jobs are handed in.
+        presenter: what is on show.
+        jobs: where jobs are handed in.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:

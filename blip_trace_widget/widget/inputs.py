@@ -1,7 +1,6 @@
 """Inputs: all that is asked of a figure, as one frozen value, and what must change with a change.
 
 For: the one holder of what is asked. Traits mirror it, undo keeps it, a session compares it with what came before.
-Cost: a dataclass; another picture is shrunk once, when it is first shown.
 Ends: at values. What a trait accepts is `blip_trace_widget.widget.traits`', what is computed `session`'s.
 """
 
@@ -14,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.states import BLOCKS
-from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
@@ -141,13 +141,10 @@ class Inputs:
     @property
     def damage(self) -> Corruption:
         """The corruption."""
-        if self.corruption == "ImageSwap":
-            return self._swap().within(self.region)
-        if self.corruption == "QuestionSwap":
-            return QuestionSwap(self.other_question)
-        if self.corruption == "MeanAblation":
-            return MeanAblation(self.to, self.region)  # type: ignore[arg-type]
-        return GaussianNoise(self.noise, self.kind, self.samples, self.seed, self.region, self.at)  # type: ignore[arg-type]
+        known = CORRUPTIONS[self.corruption]
+        settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
+        region = {"region": self.region} if known.has_region else {}
+        return from_settings({"type": self.corruption, **settings, **region}, self._swap)
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
         """These arguments of a tracer."""

@@ -1,7 +1,6 @@
 """One widget's jobs on its model's worker, and the order in which they go.
 
 For: whoever computes for a view: the session, and what it has beside the grid.
-Cost: a lock.
 Ends: at jobs. What they compute is their own.
 """
 

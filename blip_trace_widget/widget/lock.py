@@ -2,7 +2,6 @@
 
 For: doing something that must not happen under the lock, such as calling a user's function, as soon as whoever held it
 is through, and on that thread.
-Cost: a lock.
 Ends: at calling `then`.
 """
 

@@ -2,7 +2,6 @@
 
 For: requests that are no trait: clicks, files, maps, undo. Each is checked against `blip_trace_widget.display.protocol`
 first.
-Cost: a handler returns in under a millisecond; what takes longer is handed to the worker.
 Ends: at the widget's session.
 """
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> None:
-    """Do what a message asks, once its receipt is said.
+    """Acknowledge a message and do what it asks.
 
     Raises:
         TypeError, ValueError: if it is no request, naming what is wrong with it.

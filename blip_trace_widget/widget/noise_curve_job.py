@@ -26,8 +26,8 @@ class NoiseCurveJob:
     """The noise curve of what is on show.
 
     Args:
-        stage: what is on show.
-        desk: where jobs are handed in.
+        presenter: what is on show.
+        jobs: where jobs are handed in.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:

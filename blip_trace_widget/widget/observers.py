@@ -1,17 +1,16 @@
 """Users' own functions that observe a widget: when they are called, on which thread, and where their output goes.
 
 For: an observer that may do anything: set what it likes, print, draw, raise.
-- When: never amid a change of ours. What is to be told while the widget's lock is held waits until it has been let go.
+- When: never amid a change of ours. Notifications that fall due while the widget's lock is held wait for its release.
 - Where, as traitlets does, on the thread that set the trait; but for results, which the model's worker sets. Output
-  from there is lost, for a host shows what it is told while it waits for an answer. So in a kernel the page is asked to
-  call back, and observers are called while that message is handled, as those of ipywidgets are: ``with out:`` works,
-  and what they print goes to the cell that registered them. Where no page answers the kernel's event loop calls them.
-  `TraceWidget.wait`, which holds that loop up, calls them itself. The page is told of results at once all the same.
-- How often: while a function is not called yet, later changes of the same trait are told with the first, as under
+  from there is lost, because a host shows only what arrives while it waits for an answer. So in a kernel the page is
+  asked to call back, and observers are called while that message is handled, as those of ipywidgets are: ``with out:``
+  works, and what they print goes to the cell that registered them. Where no page answers the kernel's event loop calls
+  them. `TraceWidget.wait`, which holds that loop up, calls them itself. The page gets results at once all the same.
+- How often: while a function is not called yet, later changes of the same trait are merged into the first, as under
   `hold_trait_notifications`.
 - An exception ends here: its traceback is shown as that of ipywidgets' callbacks is, and nothing of ours is undone.
 
-Cost: a list; a message to the page and back for results.
 Ends: at calling functions. It knows nothing of what is observed.
 """
 
@@ -89,7 +88,7 @@ class Observers:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something to be told."""
+        """Whether a notification is pending."""
         return bool(self._waiting)
 
     def tell(self, observer: Observer, change: Bunch) -> None:
@@ -109,7 +108,7 @@ class Observers:
             self.settle()
 
     def settle(self) -> None:
-        """See to it that what waits is told; the lock has been let go."""
+        """Have pending notifications delivered; the lock has been released."""
         if not self._waiting:
             return
         kernel = getattr(get_ipython(), "kernel", None) if on_worker() else None
@@ -142,7 +141,7 @@ class Observers:
                     self._failed(observer.handler, change, error)
 
     def forget(self, handler: Any = None) -> None:
-        """What a function was to be told, or all of them, is told no more."""
+        """Drop the pending notifications of a function, or all."""
         with self._mutex:
             kept = [each for each in self._waiting if handler is not None and each[0].handler != handler]
             self._waiting[:] = kept

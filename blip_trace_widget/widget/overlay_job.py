@@ -3,7 +3,7 @@
 For: keeping the overlay in step with the runs on show, the grid's selection, and the hand that points at the grid.
 Cost: maps of image tokens, a text pass a square and sample, are filled in the background and kept within
 `KEPT_BYTES`; attention and the strength of the damage are read off the runs.
-Ends: at a `Screen`. What a map looks like is `blip_trace_widget.display.overlays`'s.
+Ends: at a `View`. What a map looks like is `blip_trace_widget.display.overlays`'s.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class OverlayJob:
     """Puts a map over the picture.
 
     Args:
-        stage: what is on show.
-        desk: where jobs are handed in.
+        presenter: what is on show.
+        jobs: where jobs are handed in.
         square: side of the squares of a map of image tokens, in patches.
     """
 

@@ -1,6 +1,6 @@
 """What is on show: one tracer, the grid of it that is in view, the selected cells' patched run, and a pinned one.
 
-For: turning results into what a screen shows, in one place, so that grid, bars and sentence always speak of the same
+For: turning results into what a view shows, in one place, so that grid, bars and sentence always speak of the same
 inputs.
 Cost: NumPy on one grid for each thing that is shown.
 Ends: at a `View`. What is computed and when is `blip_trace_widget.widget.session`'s; it calls everything here under
@@ -59,7 +59,7 @@ class Presenter:
 
     Args:
         tracer: what to begin with.
-        screen: where to show it.
+        view: where to show it.
         inputs: what is asked, and which grid is in view.
         comparison: what grids are compared with.
         generation: where to count from.
@@ -175,7 +175,7 @@ class Presenter:
         trace = trace_of(self.tracer, self.cells, self.spec)
         with self.view.together():
             self.view.show_traits(grid=payloads.grid(trace, self.computed))
-            self.view.show_traits(compared=self._comparison.told([trace], self.computed))
+            self.view.show_traits(compared=self._comparison.payload([trace], self.computed))
 
     def show_others(self) -> None:
         """The grids that were left for the one in view; nothing where they are of older inputs."""

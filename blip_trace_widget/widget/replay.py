@@ -1,8 +1,7 @@
-"""Playing back what was recorded: a widget's screen without a model.
+"""Playing back a recording: a figure without a model.
 
 For: `TraceWidget.from_trace`. `Replay` stands where `blip_trace_widget.widget.session.Session` stands, and answers
 every request from traces; what was not recorded is refused in words.
-Cost: a lookup, and the payload of one grid.
 Ends: at a `View`. Nothing is computed here but means and standard errors of recorded scores.
 """
 
@@ -107,7 +106,7 @@ class Replay:
 
     Args:
         traces: of one picture and question, each with its snapshot.
-        screen: where to show them.
+        view: where to show them.
         path: the file that they are from, if any.
         view: the grid to begin with, if it was recorded; default that of the first trace.
 
@@ -183,7 +182,7 @@ class Replay:
         return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""
 
     def pin(self, on: bool) -> None:
-        """Keep what is said of the selected cell beside the next one, or let it go."""
+        """Keep the result of the selected cell beside the next one, or let it go."""
         with self.lock:
             self._view.show_traits(pinned=self._detail if on else {})
 
@@ -194,7 +193,7 @@ class Replay:
                 self.comparison.keep(self.trace, code)
             else:
                 self.comparison.let_go()
-            self._view.show_traits(compared=self.comparison.told([self.trace], self.generation))
+            self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
     def trace_all(self, request: int = 0) -> None:
         """There is nothing to compute."""
@@ -256,7 +255,7 @@ class Replay:
                 setup=payloads.setup(self._snapshot, closed=HINT, factors=self._factors()),
                 grid=payloads.grid(self.trace, self.generation),
                 grids=payloads.other_grids(self._known(), self.spec, self.generation),
-                compared=self.comparison.told([self.trace], self.generation),
+                compared=self.comparison.payload([self.trace], self.generation),
             )
             self._show_detail()
 

@@ -1,10 +1,9 @@
-"""What is computed when: from requests to jobs on the worker, and from results to the screen.
+"""What is computed when: from requests to jobs on the worker, and from results to the view.
 
 For: keeping what is shown in step with what is asked. Whatever changes what the model sees begins a new generation:
 jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view
 before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
 begun is let finish.
-Cost: requests validate nothing and return at once.
 Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
 does is `blip_trace_widget.widget.update_job`'s, what is done for cells `blip_trace_widget.widget.cells_job`'s.
 
@@ -41,14 +40,14 @@ from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
 
 class Session:
-    """Computes for one screen.
+    """Computes for one view.
 
     Args:
         tracer: what to begin with.
-        screen: where to show it.
+        view: where to show it.
         inputs: what the tracer stands for, and what is in view.
         square: side of the squares of a map over the picture, in patches.
-        before: whose place it takes at that screen.
+        before: whose place it takes in that view.
 
     Attributes:
         overlay_job: what lies over the picture.

@@ -1,7 +1,6 @@
 """What of a widget is for everybody: which names may be set, and which Tab shows.
 
-For: a misspelt name, a result or a method that is set by mistake is said, not taken.
-Cost: a look at a set of names.
+For: refusing in words a misspelt name, or a result or method that is set by mistake.
 Ends: at names. Those that begin with "_", and whatever a subclass of a user's own sets, pass.
 """
 

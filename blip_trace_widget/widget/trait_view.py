@@ -1,8 +1,7 @@
-"""What a widget shows: results as traits, and who is told of them.
+"""What a widget shows: results as traits, and who is notified of them.
 
 For: the session's view. Results and inputs become traits, which the page and users' functions follow; an input that
-is shown is told from one that is asked by its value, whoever sets it and when.
-Cost: a trait that is set is sent.
+is shown is distinguished from one that is asked for by its value, whoever sets it and when.
 Ends: at traits and messages. What an input asks for is `blip_trace_widget.widget.inputs`'.
 """
 
@@ -62,7 +61,7 @@ class TraitView(TraceTraits):
     _undo: UndoStack[Inputs]
     #: The inputs that the traits say, but for what somebody is setting just now.
     _mirrored: Inputs | None = None
-    #: What is said of a user's function that failed.
+    #: The message about a user's function that failed.
     _blamed = ""
     #: Whether it was closed.
     _gone = False
@@ -128,7 +127,7 @@ class TraitView(TraceTraits):
     def observe(self, handler: Any, names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002
         """Call a function when traits change, see `traitlets.HasTraits.observe`.
 
-        It may set what it likes. Of results it is told where its output goes to the cell that registered it. An
+        It may set what it likes. It is notified of results where its output goes to the cell that registered it. An
         exception of it is shown, and changes nothing here.
         """
         super().observe(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)

@@ -1,8 +1,7 @@
 """The widget's traits: what may be set, and what each accepts.
 
 For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
-that is not accepted is told in words and the last good one kept.
-Cost: a validator looks at one value; nothing is computed.
+that is not accepted is refused in words, and the last good one stays.
 Ends: at good values. What happens when one changes is `blip_trace_widget.widget.widget`'s.
 """
 

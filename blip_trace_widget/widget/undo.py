@@ -2,7 +2,6 @@
 
 For: undo and redo of a frozen dataclass. Steps of the same gesture (a slider on the move) that follow each other
 closely are one.
-Cost: the last `LONGEST` values, which share what they have in common.
 Ends: at remembering. Who changes something because of a step taken back is `blip_trace_widget.widget.widget`.
 """
 

@@ -1,7 +1,7 @@
 """An update: from the inputs that are asked to a tracer whose runs are on show.
 
 For: bringing what is shown in step with what is asked. Of several requests the latest state is computed; where that
-fails each is tried alone, what failed is taken back and said, and the rest stays asked.
+fails each is tried alone, what failed is taken back and reported, and the rest stays.
 Cost: what has changed of the two base runs; the grid in view along with it where that is quick.
 Ends: at a `Presenter` that shows the new tracer. What is computed of it then is the followers'.
 
@@ -44,8 +44,8 @@ class UpdateJob:
     """Computes the two runs of what is asked, and shows them.
 
     Args:
-        stage: what is on show.
-        desk: where jobs are handed in.
+        presenter: what is on show.
+        jobs: where jobs are handed in.
         cells: computes the grid in view.
         follow: called when a new tracer is on show and no newer one is asked for.
     """
@@ -209,14 +209,14 @@ class UpdateJob:
             refused -= {name for each in self._requests for name in each.names}
             presenter, before = self._presenter, self._presenter.inputs
             now = before.taking(refused, self._good).fitted(presenter.tracer.model)
-            presenter.view.show_traits(error=_said(payloads.complaint(error), before, now))
+            presenter.view.show_traits(error=_naming_texts(payloads.complaint(error), before, now))
             if refused:
                 presenter.ask(now, mended=True)
                 self.begin()
 
 
-def _said(complaint: str, before: Inputs, now: Inputs) -> str:
-    """A complaint that names the texts which were refused, for they are no longer on the screen."""
+def _naming_texts(complaint: str, before: Inputs, now: Inputs) -> str:
+    """A complaint that names the texts which were refused, because the fields no longer show them."""
     texts = {name: (getattr(before, name), getattr(now, name)) for name in TEXTS}
     gone = [f"{name} {was!r}" for name, (was, there) in texts.items() if was != there and was not in complaint]
     return f"{complaint} (refused: {', '.join(gone)})" if gone else complaint

@@ -1,8 +1,7 @@
-"""Screen: where results are shown, whoever computes or plays them.
+"""View: where results are shown, whoever computes or plays them.
 
 For: `blip_trace_widget.widget.presenter`, which shows what is computed, and `blip_trace_widget.widget.replay`, which
 shows what was.
-Cost: none.
 Ends: at a protocol; the widget is one.
 """
 

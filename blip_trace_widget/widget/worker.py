@@ -3,7 +3,6 @@
 For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a
 more urgent job may go first, so a click does not wait for a whole grid. An owner drops jobs it no longer wants, pending
 or running: the latest wins.
-Cost: a lock and a heap; the thread starts with the first job and ends when nothing has come for a few seconds.
 Ends: at calling functions. It knows neither torch nor widgets.
 """
 
@@ -93,7 +92,7 @@ class Worker:
             self._changed.notify_all()
 
     def cancel(self, owner: Hashable, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
-        """Drop an owner's jobs (or those with that key, or all but `keep`); a running one is told by its event."""
+        """Drop an owner's jobs (or those with that key, or all but `keep`); its event stops a running one."""
         with self._changed:
             for job in self._jobs:
                 if job.owner == owner and (key is None or job.key == key) and job.key not in keep:

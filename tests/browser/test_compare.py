@@ -46,7 +46,7 @@ def test_a_grid_is_kept_and_another_is_shown_as_the_difference(notebook, tmp_pat
     keep(notebook)
     root.get_by_test_id("site").select_option("mlp")
     trace_all(notebook, 48)
-    apart = "site mlp − site block output"
+    apart = "MLP − layer output"
     views = page.get_by_test_id("blip-trace")
     for view in views.all():
         expect(view.get_by_test_id("compared")).to_contain_text(apart)

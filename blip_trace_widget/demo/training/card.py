@@ -1,7 +1,7 @@
 """The model card, filled in with what was measured.
 
-What it is for: `train.py` writes it beside the weights, so that no number in it can be older than they are.
-What it costs: nothing. Where it ends: it states the figures it is given and measures none.
+For: `train.py` writes it beside the weights, so that no number in it can be older than they are.
+Ends: it states the figures it is given and measures none.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How good the demo model is, and whether noise and patches do in it what they do in BLIP.
 
-What it is for: the table of the model card, and the tests. What it costs: about 0.1 s a sample, most of it drawing
+For: the table of the model card, and the tests.
+Cost: about 0.1 s a sample, most of it drawing
 at 384 px, so that pictures take the way through the processor that a user's picture takes.
-Where it ends: it measures the untouched transformers model and nothing of the rest of the package.
+Ends: it measures the untouched transformers model and nothing of the rest of the package.
 """
 
 from __future__ import annotations

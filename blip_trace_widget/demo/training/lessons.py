@@ -1,7 +1,8 @@
 """Training batches as plain arrays: pictures, questions, and what lies under every image patch.
 
-What it is for: a helper process draws lessons ahead while `train.py` computes; torch is not needed here.
-What it costs: about 2 ms a picture. Where it ends: tokens, targets and losses are in `train.py`.
+For: a helper process draws lessons ahead while `train.py` computes; torch is not needed here.
+Cost: about 2 ms a picture.
+Ends: tokens, targets and losses are in `train.py`.
 """
 
 from __future__ import annotations

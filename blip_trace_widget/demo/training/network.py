@@ -1,7 +1,8 @@
 """The demo's network: a real `transformers.BlipForQuestionAnswering`, a thousandth of BLIP-base's size.
 
-What it is for: `build` makes the untrained model and its processor, `save` and `load` write and read the model folder.
-What it costs: about 1.2 million weights, 5 MB in float32. Where it ends: training is in `train.py`.
+For: `build` makes the untrained model and its processor, `save` and `load` write and read the model folder.
+Cost: about 1.2 million weights, 5 MB in float32.
+Ends: training is in `train.py`.
 """
 
 from __future__ import annotations

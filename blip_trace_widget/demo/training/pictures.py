@@ -1,7 +1,8 @@
 """The curated example scenes, and the writing of them as PNG files with one `examples.json`.
 
-What it is for: `train.py` calls `write` so that pictures and model are made by one command.
-What it costs: about a second. Where it ends: reading the examples is `blip_trace_widget.demo.examples`.
+For: `train.py` calls `write` so that pictures and model are made by one command.
+Cost: about a second.
+Ends: reading the examples is `blip_trace_widget.demo.examples`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What the demo model is taught by: soft targets for its answers, and three aids that act during training alone.
 
-What it is for: the terms of the loss in `train.py`. What it costs: little beside the model's own passes.
-Where it ends: the aids' own parameters are thrown away; a trained model bears no trace of this module.
+For: the terms of the loss in `train.py`.
+Cost: little beside the model's own passes.
+Ends: the aids' own parameters are thrown away; a trained model bears no trace of this module.
 
 Without the aids a network this small answers at random for thousands of steps: it does not learn to look, and it does
 not learn which of the objects it sees a question means.

@@ -1,8 +1,10 @@
 """Train the demo model from scratch, write it with its examples and its card, and measure it.
 
-What it is for: `python -m blip_trace_widget.demo.training.train` makes everything in `model/` and `pictures/`; with
-`--evaluate` it measures the shipped weights instead. What it costs: under 40 minutes on two quiet CPU cores; same seed
-and thread count, same weights. Where it ends: no data is read and nothing is downloaded; the losses are in
+For: `python -m blip_trace_widget.demo.training.train` makes everything in `model/` and `pictures/`; with
+`--evaluate` it measures the shipped weights instead.
+Cost: under 40 minutes on two quiet CPU cores; same seed
+and thread count, same weights.
+Ends: no data is read and nothing is downloaded; the losses are in
 `teaching.py`.
 """
 

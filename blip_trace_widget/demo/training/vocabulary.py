@@ -1,7 +1,7 @@
 """The demo's own WordPiece vocabulary: a few hundred pieces, every single letter among them.
 
-What it is for: any English question falls into known pieces, rare words letter by letter, as in BERT's own vocabulary.
-What it costs: nothing, it is a list. Where it ends: pieces only; `network.py` makes the tokenizer.
+For: any English question falls into known pieces, rare words letter by letter, as in BERT's own vocabulary.
+Ends: pieces only; `network.py` makes the tokenizer.
 """
 
 from __future__ import annotations

@@ -204,7 +204,11 @@ def _asked(
         answer, noisy = runs["clean"]["answer"], runs["corrupted"]["answer"]
         y = (
             canvas.paragraph(
-                LEFT, y + 15, [(formatting.said(answer) + (" (given)" if runs["given"] else ""), True)], LEFT_WIDTH, 15
+                LEFT,
+                y + 15,
+                [(formatting.answer_text(answer) + (" (given)" if runs["given"] else ""), True)],
+                LEFT_WIDTH,
+                15,
             )
             - 14
         )
@@ -213,7 +217,7 @@ def _asked(
             if noisy == answer or runs["given"]
             else [
                 (f" · {'noisy' if runs['culprit'] == 'noise' else 'damaged'} answer ", False),
-                (formatting.said(noisy, "“{}”"), True),
+                (formatting.answer_text(noisy, "“{}”"), True),
             ]
         )
         y = canvas.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9

@@ -1,7 +1,6 @@
 """An SVG under way: shapes, bars, cut and wrapped text, in the colours of a theme.
 
 For: drawing without a browser. Everything goes through an XML tree, so that no text can become markup.
-Cost: standard library alone; some microseconds an element.
 Ends: at elements. What they mean is `blip_trace_widget.display.svg`'s. There is nothing to measure text with:
 widths of letters are estimates on the wide side.
 """

@@ -85,7 +85,7 @@ class Cells:
             return "–"
         return "•" if self.negligible[cell] else ""
 
-    def told(self, cell: Cell, metric: str) -> str:
+    def description(self, cell: Cell, metric: str) -> str:
         """All there is to know of a cell, one line each."""
         layer, position = cell
         lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}"]
@@ -108,7 +108,7 @@ class Cells:
 class Differences(Cells):
     """The same of a grid less another."""
 
-    def told(self, cell: Cell, metric: str) -> str:
+    def description(self, cell: Cell, metric: str) -> str:
         """All there is to know of a cell, one line each."""
         layer, position = cell
         lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}", self.text]
@@ -248,7 +248,7 @@ class Heatmap:
             box = canvas.rect(
                 x, y, self.wide, self.high, fill, boxes, rx=min(3.0, self.wide / 4, self.high / 4), **names
             )
-            canvas.add("title", box, self.cells.told(cell, self.metric))
+            canvas.add("title", box, self.cells.description(cell, self.metric))
             if mark := self.cells.mark(cell, self.show):
                 color = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
                 _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)

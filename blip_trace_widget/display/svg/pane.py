@@ -1,7 +1,6 @@
 """The picture of a figure with what lies over it: a map, the region that is damaged, the patches that are marked.
 
 For: the drawn figure's left column, as js/src/components/Patches.tsx has it on screen.
-Cost: an element a square and marked patch.
 Ends: at elements of a `Canvas`.
 """
 
@@ -104,7 +103,7 @@ def outline(places: Iterable[Place], origin: tuple[float, float], unit: tuple[fl
 
 
 def _map(canvas: Canvas, marks: Marks, origin: tuple[float, float], unit: tuple[float, float]) -> None:
-    """The squares of a map, the stronger the larger their value; a dot in those that cannot be told from 0."""
+    """The squares of a map, the stronger the larger their value; a dot in those that cannot be distinguished from 0."""
     shown, (rows, columns) = marks.picture_map, marks.shape
     values = np.frombuffer(shown["values"], "<f4").reshape(3, shown["rows"], shown["columns"])
     square = shown["square"]
