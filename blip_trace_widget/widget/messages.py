@@ -36,7 +36,8 @@ def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> No
 
 
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
-    widget._change(request=request["id"], selection=request["cells"])
+    with widget._session.lock:
+        widget._change(request=request["id"], selection=widget._cells_in_view(request["cells"]))
 
 
 def _trace(widget: TraitView, request: protocol.TraceRequest, _buffers: Any) -> None:
@@ -65,7 +66,7 @@ def _confine(widget: TraitView, request: protocol.ConfineRequest, _buffers: Any)
 
 
 def _attend(widget: TraitView, request: protocol.AttendRequest, _buffers: Any) -> None:
-    layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
+    layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.blocks["question_encoder"].layers) - 1)
     with widget._session.lock:
         widget._session.overlay_job.attend(layer, request["id"])
 

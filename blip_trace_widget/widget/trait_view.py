@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -188,13 +189,15 @@ class TraitView(TraceTraits):
             for name, value in state.items():
                 self.set_trait(name, value)
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
         """Let the traits say what is asked."""
         other = b"" if inputs.other is None else inputs.other.jpeg
         with self.together():
             self.show_traits(other_picture=other, **inputs.traits)
             if mended:
                 self._undo.mend(inputs)
+            elif unselected and replace(self._undo.present, selection=(), patches=()) == inputs:
+                self._undo.amend(inputs)
             self._show_steps()
 
     def _show_steps(self) -> None:
