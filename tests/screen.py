@@ -27,7 +27,7 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def show_inputs(self, inputs, *, mended=False):
+    def show_inputs(self, inputs, *, mended=False, unselected=False):
         self.inputs = inputs
         self.mended += mended
 

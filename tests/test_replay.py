@@ -174,6 +174,21 @@ def test_messages_of_the_front_end_are_answered(widget, monkeypatch):
     assert said[-1]["type"] == "exported"
 
 
+def test_where_words_look_was_not_recorded(widget):
+    widget._on_message(widget, {"type": "attend", "id": 7, "layer": 1}, [])
+    assert widget.error == ""
+    widget._on_message(widget, {"type": "attend", "id": 8, "layer": 99}, [])
+    assert widget.error.startswith("layer: expected from 0 to 5")
+
+
+@pytest.mark.parametrize("answer", [None, "green"])
+def test_the_answer_that_was_scored_is_known(demo, example, answer):
+    tracer = Tracer(demo, example.image, example.question, answer=answer, corruption=GaussianNoise(samples=2))
+    shown = TraceWidget.from_trace(tracer.trace(window=6))
+    assert shown.answer == tracer.answer
+    shown.close()
+
+
 @pytest.mark.parametrize(
     "corruption",
     [

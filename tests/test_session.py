@@ -12,6 +12,7 @@ from blip_trace_widget.display import protocol
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Runner
+from blip_trace_widget.widget.grid_store import inputs_of
 
 
 class Gate:
@@ -491,6 +492,17 @@ def test_another_grid_is_shown_while_the_model_is_held(session, screen):
         threading.Thread(target=look, daemon=True).start()
         assert done.wait(5)
     assert screen.state["grid"]["site"] == "mlp"
+
+
+def test_what_names_a_grid_waits_for_no_model(demo, picture):
+    """It is looked up under the widget's lock: who holds the model may be waiting for that one."""
+    tracer, named = Tracer(demo, picture, "what color is the circle?"), []
+    with demo.lock:
+        thread = threading.Thread(target=lambda: named.append(inputs_of(tracer)))
+        thread.start()
+        thread.join(20)
+        assert named
+    thread.join()
 
 
 def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve):

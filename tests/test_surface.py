@@ -9,6 +9,7 @@ from PIL import Image
 from random_models import random_model
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
+from blip_trace_widget.pictures import jpeg
 
 
 @pytest.fixture
@@ -196,6 +197,13 @@ def test_another_model_says_what_it_cannot_take(widget):
     widget.trace_all()
     widget.wait(60)
     assert np.isfinite(widget.trace.scores).all()
+
+
+def test_a_picture_that_another_model_overtakes_is_shown(widget, picture):
+    widget.image = picture
+    widget.model = random_model(seed=0)
+    widget.wait(30)
+    assert widget.picture == jpeg(picture)
 
 
 def test_what_is_no_model_is_refused(widget):

@@ -75,6 +75,18 @@ def test_a_failed_step_is_mended():
     assert history.undo() == One(0)
 
 
+def test_a_step_that_turned_out_otherwise_leaves_the_earlier_ones_as_they_were():
+    history = UndoStack(Two("red", 5))
+    history.add(Two("red", 3))
+    history.amend(Two("", 3))
+    assert history.present == Two("", 3)
+    assert history.undo() == Two("red", 5)
+    assert history.redo() == Two("", 3)
+    history.add(Two("blue", 3))
+    history.amend(Two("", 3))  # nothing new
+    assert history.undo() == Two("red", 5)
+
+
 def test_what_failed_is_mended_in_the_steps_that_came_after_it_too():
     history = UndoStack(Two("", 5))
     history.add(Two("red blue", 5))

@@ -364,6 +364,11 @@ def test_a_bad_message_is_told_and_nothing_changes(widget, content, buffers, tex
     widget.wait(30)
     assert text in widget.error
     assert widget.runs == runs
+    assert widget.steps == {"undo": False, "redo": False}
+    widget.noise = 3.0
+    widget.wait(30)
+    assert (widget.error, widget.selection, widget.detail) == ("", [], {})
+    assert widget.runs["generation"] == widget.generation
 
 
 def test_a_greeting_is_heard_and_nothing_more(widget):
@@ -664,6 +669,37 @@ def test_undo_and_redo_of_all_that_was_asked(widget, demo, example):
             assert bool(widget.detail) == bool(widget.selection)
         assert widget.steps == {"undo": not back, "redo": back}
     assert widget.tracer.image.tobytes() == examples()[2].image.tobytes()
+
+
+def test_undo_brings_back_a_word_that_the_question_meanwhile_had_not(widget):
+    widget.selection = [(1, 7)]
+    widget.wait(30)
+    there = widget.detail["indirect_effect"]
+    widget.question = "is it?"
+    widget.wait(30)
+    widget.undo()
+    assert widget.selection == [(1, 7)]
+    widget.wait(30)
+    assert len(widget.grid["tokens"]) == 8
+    assert widget.detail["indirect_effect"] == pytest.approx(there, abs=1e-6)
+
+
+def test_a_selection_that_was_let_go_is_not_there_after_undo_either(widget):
+    """The decoder has other rows for another answer; before it was given the selection was there."""
+    widget.block = "answer_decoder"
+    widget.selection = [(4, 0)]
+    widget.wait(30)
+    widget.answer = "dark red"
+    widget.wait(30)
+    assert widget.selection == []
+    widget.seed = 1
+    widget.wait(30)
+    widget.undo()
+    widget.wait(30)
+    assert (widget.answer, widget.selection) == ("dark red", [])
+    widget.undo()
+    widget.wait(30)
+    assert (widget.answer, widget.selection) == ("red", [(4, 0)])
 
 
 def test_a_drag_of_the_slider_is_one_step(widget):

@@ -59,6 +59,7 @@ class ImageTokens:
     def __init__(self, model: BlipVqa, image: Image.Image) -> None:
         self.model = model
         self.image = image
+        self._sha256: str | None = None
         # Of one kind of corruption, whatever its strength; the first of its keys is the model's version.
         self._noise: Latest[Projections] = Latest()
         self._damage: Latest[NDArray[np.float64]] = Latest()
@@ -67,10 +68,11 @@ class ImageTokens:
     def _layers(self) -> list[Any]:
         return self.model.question_encoder.layers
 
-    @lazy
-    def sha256(self, _check: Check) -> str:
-        """Hash of the picture's size and pixels."""
-        return picture_hash(self.image)
+    def sha256(self) -> str:
+        """Hash of the picture's size and pixels; made once, without the model's lock, for no model has a part in it."""
+        if self._sha256 is None:
+            self._sha256 = picture_hash(self.image)
+        return self._sha256
 
     @lazy
     def jpeg(self, _check: Check) -> bytes:

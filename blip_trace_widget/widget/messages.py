@@ -39,7 +39,8 @@ def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -
 
 
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
-    widget._change(request=request["id"], selection=request["cells"])
+    with widget._session.lock:
+        widget._change(request=request["id"], selection=widget._cells_in_view(request["cells"]))
 
 
 def _trace(widget: TraitView, request: protocol.TraceRequest, _buffers: Any) -> None:
@@ -68,7 +69,7 @@ def _set_region(widget: TraitView, request: protocol.SetRegionRequest, _buffers:
 
 
 def _attention(widget: TraitView, request: protocol.AttentionRequest, _buffers: Any) -> None:
-    layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.question_encoder.layers) - 1)
+    layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.blocks["question_encoder"].layers) - 1)
     with widget._session.lock:
         widget._session.overlay_job.attend(layer, request["id"])
 

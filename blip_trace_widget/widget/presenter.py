@@ -132,7 +132,8 @@ class Presenter:
 
     def unselect(self) -> None:
         """Let go what is selected."""
-        self.ask(replace(self.inputs, selection=(), patches=()))
+        self.inputs = replace(self.inputs, selection=(), patches=())
+        self.view.show_inputs(self.inputs, unselected=True)
         self.show_patched(None)
 
     def show_setup(self) -> None:

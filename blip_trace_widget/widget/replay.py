@@ -77,7 +77,8 @@ class RecordedTracer:
         self.snapshot = snapshot
         self.model = RecordedModel(snapshot)
         self.question, self.metric = snapshot.question, _Named(snapshot.metric)
-        self.given = {"answer": None, "foil": snapshot.foil}
+        self.given = {"answer": snapshot.given_answer, "foil": snapshot.foil}
+        self.answer = snapshot.clean.answer if snapshot.given_answer is None else snapshot.given_answer
         self.image = _opened(snapshot.picture)
         self.corruption = from_settings(snapshot.corruption, lambda: ImageSwap(_opened(snapshot.other_picture)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import traitlets
@@ -188,12 +189,14 @@ class TraitView(TraceTraits):
             for name, value in state.items():
                 self.set_trait(name, value)
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
-        """Let the traits say what is asked; `mended` where some of what was asked was refused."""
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
+        """Let the traits say what is asked, see `View.show_inputs`."""
         with self.together():
             self._mirror(inputs)
             if mended:
                 self._undo.mend(inputs)
+            elif unselected and replace(self._undo.present, selection=(), patches=()) == inputs:
+                self._undo.amend(inputs)
             self._show_steps()
 
     def _mirror(self, inputs: Inputs, again: Collection[str] = ()) -> None:

@@ -36,10 +36,16 @@ class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what ha
 
 
 def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Make a validator refuse in traitlets' way."""
+    """Make a validator refuse in traitlets' way.
+
+    What is asked already was checked then: it is shown while the tracer on show may be one of older inputs.
+    """
 
     @functools.wraps(check)
     def checked(widget: Any, proposal: Any) -> Any:
+        value, known = proposal["value"], widget._inputs.traits.get(proposal["trait"].name, widget)
+        if type(value) is type(known) and value == known:
+            return value
         try:
             return check(widget, proposal)
         except (ValueError, TypeError) as error:
@@ -230,8 +236,16 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("selection")
     @_refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
+        return self._cells_in_view(proposal["value"])
+
+    def _cells_in_view(self, cells: Any) -> list[CellIndex]:
+        """Cells that the grid in view has.
+
+        Raises:
+            ValueError: if it has not all of them.
+        """
         shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
-        return _places("selection", proposal["value"], ("layer", "position"), shape)
+        return _places("selection", cells, ("layer", "position"), shape)
 
     def _positions(self) -> int | None:
         """How many positions the block in view has; None while that is not known without computing."""

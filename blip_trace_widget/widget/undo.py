@@ -79,6 +79,14 @@ class UndoStack(Generic[Step]):
         """The step that was taken back; None where there is none."""
         return self._go(1)
 
+    def amend(self, now: Step) -> None:
+        """The present step turned out as this; if that is nothing new it is gone. Earlier ones were as they asked."""
+        self._steps[self._at] = now
+        if self.can_undo and self._steps[self._at - 1] == now:
+            del self._steps[self._at]
+            self._at -= 1
+        self._gesture = None
+
     def mend(self, now: Step) -> None:
         """What the present step asked could not be computed: this is there instead.
 

@@ -84,9 +84,10 @@ class UpdateJob:
             for block in BLOCKS
             if tracer.corruption.reaches(block)
         }
+        key = inputs_of(tracer)  # not under our lock: the picture may have to be hashed
         with self._jobs.lock:
             presenter = self._presenter
-            store = self._stores.get(inputs_of(tracer), lambda: GridStore(tracer.corruption.samples, shapes))
+            store = self._stores.get(key, lambda: GridStore(tracer.corruption.samples, shapes))
             store.want_as(presenter.store, same_words=tracer.question_tokens == presenter.tracer.question_tokens)
         return store
 

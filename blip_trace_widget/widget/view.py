@@ -25,5 +25,11 @@ class View(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Pass on what goes by: cells, progress, the end of a request."""
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False) -> None:
-        """Show what is asked; `mended` where some of what was asked was refused."""
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
+        """Show what is asked.
+
+        Args:
+            inputs: what is asked.
+            mended: some of what was asked was refused.
+            unselected: what was selected is not there under what was asked last.
+        """

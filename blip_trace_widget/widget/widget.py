@@ -188,7 +188,7 @@ class TraceWidget(FigureWidget):
         with self.together():
             self._session = after
             self._undo = UndoStack(inputs)
-            self.show_traits(**NOTHING, generation=after.generation)
+            self.show_traits(**NOTHING, picture=inputs.picture.jpeg, generation=after.generation)
             self.show_inputs(inputs)
             self.show_traits(square=after.overlay_job.square)
             after.overlay_job.choose(self.overlay, self.square)
