@@ -494,6 +494,25 @@ def test_another_grid_is_shown_while_the_model_is_held(session, screen):
     assert screen.state["grid"]["site"] == "mlp"
 
 
+def test_a_patched_run_that_fails_leaves_nothing_of_older_inputs(session, screen, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 0.0)
+    session.change(selection=[(5, 5)])
+    assert session.wait(30)
+    assert screen.state["detail"]
+
+    def fail(*_):
+        raise RuntimeError("out of luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runner, "_patch", fail)
+        session.change(noise=3.0)
+        assert session.wait(30)
+    assert "out of luck" in screen.state["error"]
+    assert screen.state["runs"]["generation"] == screen.state["grid"]["generation"] == session.generation
+    assert np.isnan(grid_of(screen)).all()
+    assert screen.state["detail"] == {}
+
+
 def test_what_names_a_grid_waits_for_no_model(demo, picture):
     """It is looked up under the widget's lock: who holds the model may be waiting for that one."""
     tracer, named = Tracer(demo, picture, "what color is the circle?"), []

@@ -159,6 +159,7 @@ class CellsJob:
             cells.wanted.update(selected.cells)
 
         def slices(job: Job) -> Slices:
+            effect = None
             try:
                 effect = _patched(tracer, selected, spec, job)
                 with self._jobs.lock:
@@ -170,6 +171,10 @@ class CellsJob:
                 with self._jobs.lock:
                     if generation == self._presenter.computed and not job.cancelled.is_set():
                         job.cancelled.set()  # a click that comes now is for a job of its own
+                        if effect is None:  # it failed: what is on screen may be of older inputs
+                            self._presenter.show_grid()
+                            if selected == self._presenter.inputs.selected:
+                                self._presenter.show_patched(None)
                         self._answer(selected, stopped=False)
             yield
 
