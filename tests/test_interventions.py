@@ -364,7 +364,7 @@ def test_progress_and_cancel_of_maps(tracer):
         (lambda t: t.attention("image_encoder", 0), ValueError, "block .of cross-attention."),
         (lambda t: t.attention("answer_decoder", 6), ValueError, "layer: expected from 0 to 5"),
         (lambda t: t.attention("answer_decoder", 0).image(0), ValueError, "only the question encoder"),
-        (lambda t: t.attention("question_encoder", 0).image(0, "noisy"), ValueError, "run: expected one of"),
+        (lambda t: t.attention("question_encoder", 0).image(0, "loud"), ValueError, "run: expected one of"),
     ],
 )
 def test_wrong_requests_are_named(tracer, call, error, message):

@@ -5,8 +5,8 @@ Ends: at texts and an accuracy.
 
 Answers are compared as the VQA evaluation does it (Antol et al. 2015, arXiv 1505.00468, and its published evaluation):
 in lower case, without articles and punctuation, number words as digits, contractions with their apostrophe. Here the
-answers of both sides always go through all of that. Of n answers, the model's is as right as min(same / 3, 1) on
-average over the n ways to leave one answer out.
+answers of both sides always go through all of that. With n answers, the model's accuracy is min(same / 3, 1), averaged
+over the n ways to leave one answer out.
 """
 
 from __future__ import annotations

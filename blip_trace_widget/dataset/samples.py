@@ -1,4 +1,4 @@
-"""What is asked of a data set: pictures with questions, from wherever they come.
+"""What is asked of a data set: pictures with questions, wherever they come from.
 
 For: one shape (`Sample`) for rows of question files, of tables, and of one's own programs.
 Ends: at samples. Whether a picture can be read or an answer spelled is `blip_trace_widget.dataset.batch`'s to find out.

@@ -3,7 +3,7 @@
 For: taking a shortcut only where it is one. Our forward reads the weights of some layers instead of calling them, calls
 others with rows of many runs at once, and steps over the modules that only hold others. That is right for the modules
 that BLIP is made of. A hook, an adapter, a quantised layer or a class of the user's may do anything.
-Ends: at what is so. `blip_trace_widget.model.blip` chooses how each block is computed.
+Ends: at a description of the modules. `blip_trace_widget.model.blip` chooses how each block is computed.
 """
 
 from __future__ import annotations

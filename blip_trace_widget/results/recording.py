@@ -1,4 +1,4 @@
-"""Recordings: many grids of one question in one file, for those who have no model at hand.
+"""Recordings: many grids of one question in one file, to be shown without a model.
 
 For: classes without a GPU, pages on the web, and notebooks that are opened years later. `Tracer.record` makes them,
 `TraceWidget.from_trace` shows them.

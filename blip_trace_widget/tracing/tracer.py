@@ -343,7 +343,11 @@ class Tracer(QuestionView):
 
     @at_once
     def logit_lens(self) -> readings.LogitLens:
-        """What the model's own head reads from the answer decoder's output at every layer and position."""
+        """What the model's own head reads from the answer decoder's output at every layer and position.
+
+        Raises:
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
         return readings.logit_lens(self.case)
 
     @at_once

@@ -1,4 +1,4 @@
-"""A grid that is kept, and the one in view less that one: what "compare with…" shows.
+"""A grid that is kept, and the grid in view minus it: what "Compare with this grid" shows.
 
 For: seeing what another noise factor, site, head, direction or question changes, cell by cell, in place of the values.
 Cost: until a grid is kept, nothing; then the statistics of one difference whenever a grid is shown: some milliseconds,

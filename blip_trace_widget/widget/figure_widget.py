@@ -2,7 +2,7 @@
 
 For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
 become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
-Ends: here is no mathematics and no order of work, and no torch; see `blip_trace_widget.widget.session`. What a trait
+Ends: before mathematics, the order of work, and torch; see `blip_trace_widget.widget.session`. What a trait
 accepts is `blip_trace_widget.widget.traits`', what changes with an input `blip_trace_widget.widget.inputs`'.
 """
 

@@ -1,4 +1,4 @@
-"""A lock that says when it has been let go.
+"""A lock that reports when it has been released.
 
 For: doing something that must not happen under the lock, such as calling a user's function, as soon as whoever held it
 is through, and on that thread.
