@@ -175,9 +175,9 @@ def test_messages_of_the_front_end_are_answered(widget, monkeypatch):
 
 
 def test_where_words_look_was_not_recorded(widget):
-    widget._on_message(widget, {"type": "attend", "id": 7, "layer": 1}, [])
+    widget._on_message(widget, {"type": "attention", "id": 7, "layer": 1}, [])
     assert widget.error == ""
-    widget._on_message(widget, {"type": "attend", "id": 8, "layer": 99}, [])
+    widget._on_message(widget, {"type": "attention", "id": 8, "layer": 99}, [])
     assert widget.error.startswith("layer: expected from 0 to 5")
 
 
