@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from random_models import random_model
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
+from helpers.random_models import random_model
 
 
 @pytest.fixture
