@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dataset_runs import trace
 from hypothesis import settings
-from node import npm
 from PIL import Image
-from random_models import random_model
-from screen import Screen, session_of
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
 from blip_trace_widget.widget.noise_curve_job import FACTORS
-
-ROOT = Path(__file__).parent.parent
+from helpers.dataset_runs import trace
+from helpers.node import npm
+from helpers.paths import ROOT
+from helpers.random_models import random_model
+from helpers.screen import Screen, session_of
 
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 # The models are tiny: more threads only wait for each other, here and in the kernels of notebooks.

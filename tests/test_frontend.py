@@ -1,13 +1,12 @@
 """The front end's own checks, run with Node from a Python wheel, and that the committed bundle is what js/ builds."""
 
 import gzip
-from pathlib import Path
 
 import pytest
-from node import npm
 
-ROOT = Path(__file__).parent.parent
-STATIC = ROOT / "blip_trace_widget" / "static"
+from helpers.node import npm
+from helpers.paths import ROOT, STATIC
+
 BUILT = ("widget.js", "widget.css", "dataset.js", "dataset.css", "page.js")
 
 

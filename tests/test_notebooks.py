@@ -6,15 +6,15 @@ That they run, and give what is printed in them, is nbval's part.
 import ast
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import blip_trace_widget
 from blip_trace_widget import State
+from helpers.paths import ROOT
 
-FOLDER = Path(__file__).parent.parent / "notebooks"
+FOLDER = ROOT / "notebooks"
 NOTEBOOKS = {path.stem: json.loads(path.read_text("utf-8"))["cells"] for path in sorted(FOLDER.glob("*.ipynb"))}
 
 

@@ -7,13 +7,11 @@ import sys
 import venv
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 import blip_trace_widget
-
-ROOT = Path(__file__).parent.parent
+from helpers.paths import ROOT
 
 
 def python(*arguments, executable=sys.executable, **options):

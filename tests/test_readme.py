@@ -13,8 +13,8 @@ from jupyter_server.serverapp import ServerApp
 import blip_trace_widget
 from blip_trace_widget import DatasetTrace, TraceWidget, demo_samples, examples
 from blip_trace_widget.__main__ import main, parser
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 MODEL = Path(blip_trace_widget.__file__).parent / "demo" / "model"
 

@@ -3,14 +3,13 @@
 import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import grimp
 import pytest
 
 import blip_trace_widget
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "blip_trace_widget"
 #: What everybody may know, beside the package itself and its command.
 SMALL = {"__init__", "__main__", "_version", "checks", "choices", "pictures", "pixels", "states", "unpicklable"}

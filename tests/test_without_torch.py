@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-FILES = Path(__file__).parent / "data" / "0.1.0"
+from helpers.paths import OLD_FILES as FILES
+
 #: What is imported by whoever only looks.
 HEAVY = "{'torch', 'transformers'}"
 DONE = {

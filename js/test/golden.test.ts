@@ -1,5 +1,5 @@
 // The front end's formatting of numbers, colours and sentences against the file that pytest holds Python's against
-// (tests/golden.py writes it).
+// (tests/helpers/golden.py writes it).
 import { expect, it } from "vitest";
 import { type CellValues, type GridView, viewCells } from "../src/cells";
 import {

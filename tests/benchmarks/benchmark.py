@@ -30,7 +30,7 @@ from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.results.maps import squares
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from random_models import BASE_SIZES, random_config, words
+from helpers.random_models import BASE_SIZES, random_config, words
 
 
 def base_size(device):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from random_models import random_model
 
 from blip_trace_widget import GaussianNoise, State, Tracer
+from helpers.random_models import random_model
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import CELL, CUT, IMPORTS, SCREENSHOTS, SHOWN, new_widget, trace_all, values
+
+from helpers.lab_widget import CELL, CUT, IMPORTS, SCREENSHOTS, SHOWN, new_widget, trace_all, values
 
 
 @pytest.fixture

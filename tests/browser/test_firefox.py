@@ -7,7 +7,8 @@ import json
 
 import nbformat
 import pytest
-from node import node
+
+from helpers.node import node
 
 #: The same example as in the page.
 CELL = """

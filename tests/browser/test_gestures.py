@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from test_jupyterlab import FRESH, IMPORTS, SHOWN, is_said, new_widget, states, trace_all, values
+
+from helpers.lab_widget import FRESH, IMPORTS, SHOWN, is_said, new_widget, states, trace_all, values
 
 #: The whole grid at every change of it, and when: one entry for each frame in which any value changed.
 WATCH_GRID = """grid => {

@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from playwright.sync_api import TimeoutError as InVain
 from playwright.sync_api import expect
-from test_jupyterlab import CUT, new_widget
-from test_robust import BEYOND
+
+from helpers.lab_widget import BEYOND, CUT, new_widget
 
 #: Everything that a hand may lie on.
 REGIONS = {

@@ -20,13 +20,13 @@ from pathlib import Path
 import anywidget
 import nbformat
 import pytest
-from node import npm
 from playwright.sync_api import expect
 
 from blip_trace_widget import GaussianNoise, Tracer, examples
+from helpers.lab_widget import SCREENSHOTS
+from helpers.node import npm
 
 TOKEN = "browser-tests"
-SCREENSHOTS = Path(__file__).parent / "screenshots"
 CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
 #: With functions of a user's that observe a result: one prints, the other into an output widget.
 OBSERVED = (

@@ -1,14 +1,13 @@
 """The charts beside the widget in a real JupyterLab: what a hand does in them, and how they lie and look."""
 
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import FRESH, IMPORTS, SHOWN, new_widget, shares, values
+
+from helpers.lab_widget import FRESH, IMPORTS, SCREENSHOTS, SHOWN, new_widget, shares, values
 
 CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget.panel()"
-SCREENSHOTS = Path(__file__).parent / "screenshots"
 ROOM, HEIGHT = 1600, 2000
 HANDLE = ".blip-chart-noise .dot"
 

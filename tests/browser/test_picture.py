@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import IMPORTS, new_widget
+
+from helpers.lab_widget import IMPORTS, new_widget
 
 #: The picture's patches of the built-in model.
 SIDE = 8

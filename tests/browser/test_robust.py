@@ -10,7 +10,9 @@ import statistics
 
 import pytest
 from playwright.sync_api import expect
-from test_jupyterlab import (
+
+from helpers.lab_widget import (
+    BEYOND,
     CUT,
     CUT_CHOICES,
     FRESH,
@@ -140,16 +142,6 @@ part => {
     const times = [style.transitionDuration, style.animationDuration].join().split(',').map(parseFloat);
     return Math.max(...times) > 0.001 ? [`${element.className} ${part}`] : [];
 }))"""
-
-#: Everything that reaches beyond the widget, but for the grid, which may scroll.
-BEYOND = """root => {
-    const {left, right} = root.getBoundingClientRect();
-    return [...root.querySelectorAll('*')].filter(element => !element.closest('.bt-scroll *, .bt-hidden'))
-        .filter(element => element.getClientRects().length > 0)
-        .map(element => [element.className, element.getBoundingClientRect()])
-        .filter(([, box]) => box.left < left - 1 || box.right > right + 1)
-        .map(([name, box]) => [String(name), box.left - left, right - box.right]);
-}"""
 
 
 @pytest.fixture(scope="module")

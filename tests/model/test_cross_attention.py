@@ -3,10 +3,10 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from random_models import random_model
-from test_forward import EXAMPLES
 
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections, SwappedKV
+from helpers.problems import EXAMPLES
+from helpers.random_models import random_model
 
 
 @st.composite

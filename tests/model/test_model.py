@@ -7,13 +7,13 @@ import shutil
 
 import pytest
 import torch
-from random_models import random_config
 from transformers import BertConfig, BertModel, BlipForConditionalGeneration
 
 from blip_trace_widget import BlipVqa, Tracer, load_trace
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.pictures import picture_hash
+from helpers.random_models import random_config
 
 
 @pytest.fixture

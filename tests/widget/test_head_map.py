@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from screen import session_of
 
 from blip_trace_widget import Tracer
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.runs import Runner
+from helpers.screen import session_of
 
 
 def fill(session):

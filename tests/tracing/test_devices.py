@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from devices import COUNTER, DEVICE, emulated, moved
 from PIL import Image
-from random_models import random_hf_model, random_model, words
 
 from blip_trace_widget import (
     BlipVqa,
@@ -23,6 +21,8 @@ from blip_trace_widget.tracing import memory_budget
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
 from blip_trace_widget.tracing.runs import Runner
+from helpers.devices import COUNTER, DEVICE, emulated, moved
+from helpers.random_models import random_hf_model, random_model, words
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 STATES = [State("question_encoder", 0, 1), State("answer_decoder", 1, 0, "self_attention", 1)]

@@ -17,11 +17,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import torch
-from dataset_runs import NOISE, trace, trace_and_die
 from PIL import Image
-from random_models import random_model
-from reference import Hooked
-from reference import noise as reference_noise
 
 from blip_trace_widget import (
     BlipVqa,
@@ -40,6 +36,10 @@ from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.tracing.base_runs import clean_together
+from helpers.dataset_runs import NOISE, trace, trace_and_die
+from helpers.random_models import random_model
+from helpers.reference import Hooked
+from helpers.reference import noise as reference_noise
 
 SAMPLES = 200
 

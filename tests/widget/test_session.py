@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-from screen import session_of
 
 from blip_trace_widget import State, Tracer
 from blip_trace_widget.display import protocol
@@ -13,6 +12,7 @@ from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Runner
 from blip_trace_widget.widget.grid_store import inputs_of
+from helpers.screen import session_of
 
 
 class Gate:

@@ -1,7 +1,7 @@
 """What the image-token map finds in the built-in model, measured on questions that training never drew.
 
-`pytest tests/test_image_side.py -s` prints the table: for each rule that picks ν, and each direction, the share of the
-positive effect that falls on the named object's patches divided by their share of the picture ("x chance", ± the
+`pytest tests/demo/test_image_side.py -s` prints the table: for each rule that picks ν, and each direction, the share of
+the positive effect that falls on the named object's patches divided by their share of the picture ("x chance", ± the
 standard error over questions), and what one of its patches and one of the others does on average, as a share of the
 total effect. Then what noise costs that is only on the object, on a region of the same form elsewhere, and on all
 patches but the object's. With few noise samples "x chance" exaggerates in `restore`, where effects are hardly larger

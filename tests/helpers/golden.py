@@ -1,7 +1,7 @@
 """Numbers, colours and sentences that Python and the front end must write alike: ``js/test/golden.json``.
 
 For: one table that pytest and vitest both read, each to check its own functions. Write it anew with
-``python tests/golden.py`` after a change that is meant, and read what changed in it.
+``python tests/helpers/golden.py`` after a change that is meant, and read what changed in it.
 Ends: at cases and what Python makes of them. JSON has no NaN and no infinity: they are written as text.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from blip_trace_widget.display import colors, formatting, labels
 
-PATH = Path(__file__).parent.parent / "js" / "test" / "golden.json"
+PATH = Path(__file__).parents[2] / "js" / "test" / "golden.json"
 
 NAN, INF = math.nan, math.inf
 #: Value and standard error: of every size and sign, at the edge of rounding, and none.
@@ -145,7 +145,7 @@ def cases() -> dict[str, list]:
             {"layer": layer, "window": window, "name": formatting.layers_name(layer, window, 12)}
             for layer, window in ((5, 1), (5, 4), (0, 3), (11, 3), (0, 30))
         ],
-        "answers": [{"answer": answer, "text": formatting.said(answer, "“{}”")} for answer in ("red", "")],
+        "answers": [{"answer": answer, "text": formatting.answer_text(answer, "“{}”")} for answer in ("red", "")],
         "captions": [
             {"show": show, "direction": direction, "text": labels.caption(show, direction)}
             for show in SHOWS

@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 from PIL import Image
-from random_models import random_model
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
 from blip_trace_widget.pictures import jpeg
+from helpers.random_models import random_model
 
 
 @pytest.fixture

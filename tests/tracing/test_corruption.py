@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import Hooked, noise
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, examples
 from blip_trace_widget.choices import CORRUPTIONS, CorruptionName
 from blip_trace_widget.results.snapshot import checked_corruption
 from blip_trace_widget.tracing.corruption import from_settings
+from helpers.reference import Hooked, noise
 
 
 @given(

@@ -2,8 +2,9 @@
 
 import json
 
-import golden
 import pytest
+
+from helpers import golden
 
 WRITTEN = json.loads(golden.PATH.read_text("utf-8"))
 MADE = golden.plain(golden.cases())
@@ -16,4 +17,4 @@ def test_the_file_has_these_cases():
 @pytest.mark.parametrize("name", WRITTEN)
 def test_python_writes_what_the_file_says(name):
     for written, made in zip(WRITTEN[name], MADE[name], strict=True):
-        assert made == written, "if it is meant: python tests/golden.py"
+        assert made == written, "if it is meant: python tests/helpers/golden.py"

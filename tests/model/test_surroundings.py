@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from random_models import random_hf_model, random_model, words
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, State, Tracer
 from blip_trace_widget.model.surroundings import exact_convolution, neutral
+from helpers.random_models import random_hf_model, random_model, words
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

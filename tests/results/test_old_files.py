@@ -1,7 +1,6 @@
 """Files that version 0.1.0 wrote: a trace, a recording, a data set's folder, with what that version showed of them."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +14,7 @@ from safetensors.numpy import load_file, save_file
 from blip_trace_widget import DatasetTrace, GaussianNoise, TraceWidget, demo_samples, load_trace, trace_dataset
 from blip_trace_widget.dataset import store
 from blip_trace_widget.results import recording
-
-FILES = Path(__file__).parent / "data" / "0.1.0"
+from helpers.paths import OLD_FILES as FILES
 
 
 @pytest.fixture(scope="module")

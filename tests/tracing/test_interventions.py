@@ -7,8 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import LAYERS
-from test_forward import EXAMPLES, assert_close, hooked, problems
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
 from blip_trace_widget.model.block import Cancelled
@@ -16,6 +14,8 @@ from blip_trace_widget.model.layers import ImageBlock, TextBlock
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.runs import Runner
+from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.reference import LAYERS
 
 
 def before_the_vit(tracer):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from random_models import random_hf_model, random_model, words
 from torch import nn
 from transformers import BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
@@ -16,6 +15,7 @@ from blip_trace_widget.model.computing import ModelChangedError
 from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
+from helpers.random_models import random_hf_model, random_model, words
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 

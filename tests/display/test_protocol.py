@@ -1,7 +1,6 @@
 """The wire: requests are checked, and both sides speak of the same shapes."""
 
 import typing
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from blip_trace_widget.display import protocol
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS
 from blip_trace_widget.widget import messages
+from helpers.paths import ROOT
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -36,7 +36,7 @@ GOOD = [
 
 
 def test_the_front_end_has_the_same_shapes():
-    generated = Path(__file__).parent.parent / "js" / "src" / "protocol.ts"
+    generated = ROOT / "js" / "src" / "protocol.ts"
     assert generated.read_text("utf-8") == protocol.to_typescript(), (
         "run `python -m blip_trace_widget.display.protocol`"
     )

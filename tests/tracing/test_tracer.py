@@ -257,8 +257,8 @@ def test_wrong_requests_are_named(tracer, call, error, message):
 @pytest.mark.slow
 def test_full_size_from_a_folder(tmp_path, picture):
     """BLIP base's sizes, random weights, through `from_pretrained`; three cells against hooks."""
-    from random_models import BASE_SIZES, random_hf_model, words
-    from reference import Hooked, noise
+    from helpers.random_models import BASE_SIZES, random_hf_model, words
+    from helpers.reference import Hooked, noise
 
     hf = random_hf_model(0, words(), **BASE_SIZES)
     hf.save_pretrained(tmp_path)
