@@ -120,9 +120,9 @@ def test_the_whole_grid_follows_the_slider(notebook, capsys):
     for _, _, kept in frames:
         assert "empty" not in kept  # nothing flickers
     exact = notebook.ask(f"({FRESH}).trace().scores.tolist()")
-    shown = values(notebook)
-    for (layer, position), value in shown.items():
-        assert value == pytest.approx(exact[layer][position], abs=SHOWN)
+    expected = {(layer, position): value for layer, row in enumerate(exact) for position, value in enumerate(row)}
+    close = pytest.approx(expected, abs=SHOWN)
+    notebook.until(lambda: values(notebook) == close, "the grid shows the kernel's values")
 
 
 def test_a_result_can_be_pinned_and_what_was_asked_taken_back(notebook):

@@ -79,6 +79,12 @@ def map_shown(notebook):
     return np.array(data).reshape(height, width, 4)[..., 3] / 255
 
 
+def is_drawn(notebook, strengths):
+    """Whether the canvas holds these strengths, (rows, columns)."""
+    shown = map_shown(notebook)
+    return shown.shape == strengths.shape and np.allclose(shown, strengths, atol=0.01)
+
+
 def test_click_drag_and_shift_mark_patches_which_are_patched_together(notebook):
     sentence = notebook.root.get_by_test_id("sentence")
     drag(notebook, (3, 2))
@@ -155,12 +161,13 @@ def test_the_map_of_image_tokens_lies_over_the_picture(notebook):
         notebook.python("widget.wait()")
         exact = np.array(notebook.ask(f"widget.tracer.trace_image_tokens(1, '{direction}').recovery.tolist()"))
         limit = notebook.ask("widget.picture_map['limit']")
-        notebook.page.wait_for_timeout(200)
-        np.testing.assert_allclose(map_shown(notebook), np.minimum(1, np.abs(exact) / limit), atol=0.01)
+        strengths = np.minimum(1, np.abs(exact) / limit)
+        notebook.until(lambda s=strengths: is_drawn(notebook, s), "the map is drawn")
         notebook.page.mouse.move(*middle(notebook, 2, 5))
         text = root.get_by_test_id("overlay-text")
         expect(text).to_contain_text("Patch 2,5: ")
-        assert share(text.text_content()) == pytest.approx(exact[2, 5], abs=0.01)
+        close = pytest.approx(exact[2, 5], abs=0.01)
+        notebook.until(lambda c=close, t=text: share(t.text_content()) == c, "the patch's value is said")
         notebook.page.mouse.move(*middle(notebook, -2, 5))
     expect(root.get_by_test_id("overlay-text")).to_contain_text("no better than chance")
 
