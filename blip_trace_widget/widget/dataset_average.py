@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -42,6 +42,14 @@ class AverageTrace(Trace):
     """
 
     mean: MeanTrace = field(kw_only=True, repr=False)
+
+    def __sub__(self, other: object) -> NoReturn:
+        """Refused: the samples of two averages are other questions, which nothing pairs.
+
+        Raises:
+            TypeError: always, with what to use instead.
+        """
+        raise TypeError("AverageTrace - other: averages are compared by DatasetTrace.compare(group_a, group_b)")
 
     @property
     def significant(self) -> NDArray[np.bool_]:

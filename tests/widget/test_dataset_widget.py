@@ -32,6 +32,11 @@ def cells(widget):
     return np.frombuffer(grid["values"], "<f4").reshape(len(CELL_FIELDS), grid["layers"], len(grid["tokens"]))
 
 
+def test_an_average_is_not_subtracted_as_if_its_questions_were_noise(widget):
+    with pytest.raises(TypeError, match=r"compared by DatasetTrace\.compare"):
+        widget.trace - widget.trace
+
+
 def test_the_average_is_shown_first(widget, dataset):
     assert isinstance(widget, FigureWidget)
     mean = dataset.mean()
