@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
@@ -77,11 +77,7 @@ def trace(
     cancel: Callable[[], bool] | Any = None,
 ) -> Trace:
     """See `Tracer.trace`."""
-    direction = named("direction", direction, DIRECTIONS)
-    block, site = named("block", block, BLOCKS), named("site", site, SITES)
-    question.check_block(block)
-    check = as_check(cancel)
-    question.prepare(check, with_states=block == "image_encoder")
+    block, site, direction, check = _begun(question, block, site, direction, cancel)
     runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
     samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shape = len(question.model.blocks[block].layers), len(question.tokens(block))
@@ -115,11 +111,7 @@ def trace_heads(
     cancel: Callable[[], bool] | Any = None,
 ) -> HeadTrace:
     """See `Tracer.trace_heads`."""
-    direction = named("direction", direction, DIRECTIONS)
-    block, site = named("block", block, BLOCKS), named("site", site, SITES)
-    question.check_block(block)
-    check = as_check(cancel)
-    question.prepare(check, with_states=block == "image_encoder")
+    block, site, direction, check = _begun(question, block, site, direction, cancel)
     heads, tokens = question.model.blocks[block].heads, question.tokens(block)
     if position is not None:
         position = position_of("position", position, tokens, block)
@@ -201,6 +193,18 @@ def _with_meaning(question: Question, samples: NDArray[np.float64], **asked: Any
         "corrupted": question.corrupted_scores(),
         "settings": question.settings() | {"corruption": question.corruption.settings(), **asked},
     }
+
+
+def _begun(
+    question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
+) -> tuple[str, str, str, Check]:
+    """What a grid is asked by, checked, once the runs are there that it is held against."""
+    direction = named("direction", direction, DIRECTIONS)
+    block, site = named("block", block, BLOCKS), named("site", site, SITES)
+    question.check_block(block)
+    check = as_check(cancel)
+    question.prepare(check, with_states=block == "image_encoder")
+    return block, site, direction, check
 
 
 def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
