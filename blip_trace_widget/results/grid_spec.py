@@ -6,8 +6,11 @@ Ends: at names and numbers; scores are `blip_trace_widget.widget.grid_store`'.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+from blip_trace_widget.states import State, as_states, windowed
 
 #: (layer, position) of a cell.
 CellIndex: TypeAlias = tuple[int, int]
@@ -21,6 +24,11 @@ class GridSpec(NamedTuple):
     head: int | None = None
     direction: str = "restore"
     window: int = 1
+
+    def states(self, cells: Iterable[CellIndex], layers: int) -> tuple[State, ...]:
+        """The states that cells stand for, each once, layer by layer; of a block of so many layers."""
+        centers = (State(self.block, layer, position, self.site, self.head) for layer, position in sorted(cells))  # type: ignore[arg-type]
+        return as_states([state for center in centers for state in windowed(center, self.window, layers)])
 
 
 @dataclass(frozen=True)

@@ -278,8 +278,7 @@ def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> E
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
         return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
-    states = [state for cell in grid if cell.index in set(selected.cells) for state in cell.states]
+    states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
     return tracer.patch(states, spec.direction, job.cancelled)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display.export import OTHER, PICTURE
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
-from blip_trace_widget.states import State, as_states, windowed
+from blip_trace_widget.states import State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ def python(
     lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
     if selected.cells:
         names.add("State")
-        layers = len(tracer.model.blocks[spec.block].layers)
-        cells = (State(spec.block, layer, position, spec.site, spec.head) for layer, position in sorted(selected.cells))  # type: ignore[arg-type]
-        states = as_states([state for cell in cells for state in windowed(cell, spec.window, layers)])
+        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(spec.direction)},", ")"]
     if selected.patches:
