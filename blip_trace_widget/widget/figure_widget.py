@@ -43,7 +43,7 @@ _STATIC = files("blip_trace_widget") / "static"
 class FigureWidget(TraitView):
     """A figure.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; the help of
     each says what it accepts.
     """
 
@@ -65,7 +65,7 @@ class FigureWidget(TraitView):
         self.show_inputs(inputs)
         self.show_traits(square=square_for(self.tracer.model.grid))
         self.on_msg(self._on_message)
-        self._act_on(TRAITS, self._on_input, lambda name: self._inputs.traits[name])
+        self._act_on(TRAITS, self._on_input, lambda name: self._inputs.trait(name))  # noqa: PLW0108 - others each time
         self._follow(self._on_overlay, ["overlay", "square"])
         session.begin()
 

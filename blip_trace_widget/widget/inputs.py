@@ -125,8 +125,12 @@ class Inputs:
     @property
     def traits(self) -> dict[str, Any]:
         """The traits that mirror this."""
-        lists = {name: list(getattr(self, name)) for name in SELECTED}
-        return {name: getattr(self, name) for name in TRAITS} | lists
+        return {name: self.trait(name) for name in TRAITS}
+
+    def trait(self, name: str) -> Any:
+        """What one of them says."""
+        value = getattr(self, name)
+        return list(value) if name in SELECTED else value
 
     @property
     def spec(self) -> GridSpec:

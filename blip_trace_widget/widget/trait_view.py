@@ -209,7 +209,7 @@ class TraitView(TraceTraits):
             if before is None or before.other is not inputs.other:
                 self.show_traits(other_picture=b"" if inputs.other is None else inputs.other.jpeg)
             for name, value in inputs.traits.items():
-                if before is None or name in again or before.traits[name] != value:
+                if before is None or name in again or before.trait(name) != value:
                     self.show_traits(**{name: value})
 
     def _show_steps(self) -> None:

@@ -21,7 +21,7 @@ from blip_trace_widget.display.protocol import MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import CellIndex
 from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
 from blip_trace_widget.unpicklable import Unpicklable
-from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.inputs import TRAITS, Inputs
 from blip_trace_widget.widget.surface import Surface
 
 if TYPE_CHECKING:
@@ -43,9 +43,11 @@ def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
     @functools.wraps(check)
     def checked(widget: Any, proposal: Any) -> Any:
-        value, known = proposal["value"], widget._inputs.traits.get(proposal["trait"].name, widget)
-        if type(value) is type(known) and value == known:
-            return value
+        name, value = proposal["trait"].name, proposal["value"]
+        if name in TRAITS:
+            known = widget._inputs.trait(name)
+            if type(value) is type(known) and value == known:
+                return value
         try:
             return check(widget, proposal)
         except (ValueError, TypeError) as error:

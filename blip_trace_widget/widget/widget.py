@@ -49,7 +49,7 @@ class TraceWidget(FigureWidget):
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.Controls` set; the help of
+    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; the help of
     each says what it accepts. `image`, `answer` and `model` may be set too.
 
     Raises:
