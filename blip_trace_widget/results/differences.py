@@ -217,7 +217,7 @@ class Difference(Summarised):
                 one, other = (each.get(key) for each in told)
                 if one != other:
                     for side, value in zip(sides, (one, other), strict=True):
-                        side.append(_in_words(key, value))
+                        side.append(in_words(key, value))
         one, other = (", ".join(side) for side in sides)
         return one or "the same", other or "the same"
 
@@ -361,7 +361,7 @@ def _scores(grid: Comparable) -> Array:
     return np.asarray(grid.corrupted[:, None, None] + indirect)
 
 
-def _in_words(key: str, value: Any) -> str:
+def in_words(key: str, value: Any) -> str:
     """A setting and its value, as figures have them."""
     if key == "region":
         return "whole picture" if value is None else f"region {region_size(value)}"

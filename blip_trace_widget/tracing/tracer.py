@@ -2,7 +2,8 @@
 
 For: intervening and reading. Every method hands on to the module that computes it:
 `blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `readings`, `recording`. What was asked,
-and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
+and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`, what compares
+several corruptions from `blip_trace_widget.tracing.several_corruptions`.
 Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
 
 Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
@@ -35,10 +36,10 @@ from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.question_view import QuestionView
+from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionView):
+class Tracer(SeveralCorruptions):
     """Causal tracing of one image and question.
 
     Args:
