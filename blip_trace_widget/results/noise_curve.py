@@ -269,11 +269,11 @@ def mean_bounds(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     Scores of noise samples are skewed, most near 0 and a few near 1, where Student's interval covers too little.
     """
     count, mean, error = len(samples), samples.mean(axis=0), standard_error(samples)
-    drawn = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
-    means = np.stack([samples[each].mean(axis=0) for each in drawn])
-    errors = np.stack([standard_error(samples[each]) for each in drawn])
-    apart = means - mean
-    t = np.sort(np.where(apart == 0, 0.0, apart / errors), axis=0)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    residuals = samples - mean
+    apart = drawn @ residuals
+    spread = np.maximum(drawn @ residuals**2 - apart**2, 0.0)  # of each resample
+    t = np.sort(np.where(apart == 0, 0.0, apart / np.sqrt(spread / (count - 1))), axis=0)
     cut = round(0.025 * (RESAMPLES + 1))
     # Samples that are all equal have no error; where too many resamples have no spread of their own there is no bound.
     lower, upper = (np.where(error == 0, mean, mean - t[at] * error) for at in (RESAMPLES - cut, cut - 1))

@@ -65,6 +65,8 @@ def results(tracer, trace):
         tracer.patch(State("question_encoder", 5, "circle")),
         tracer.patch_image_tokens([1, 2]),
         tracer.noise_curve([0.0, 5.0], State("question_encoder", 5, 5)),
+        tracer.recovery_curve(factors=[0.0, 5.0]),
+        tracer.agreement([GaussianNoise(2.0), GaussianNoise(region=region)]),
         tracer.attention("question_encoder", 1),
         tracer.logit_lens(),
         tracer.knockout("question_encoder", 1, "circle", None),
