@@ -8,7 +8,7 @@ Ends: at numbers; each grid is a `blip_trace_widget.results.trace.Trace`, and wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.differences import in_words
+from blip_trace_widget.results.differences import corruption_names
 from blip_trace_widget.results.statistics import ROUNDING, quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.trace import Trace
@@ -57,7 +57,8 @@ class Agreement(Summarised):
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What each corruption is called: its kind where these differ, and what sets it apart from others of it."""
-        return tuple(_names([trace.settings["corruption"] for trace in self.traces]))
+        told = [trace.settings["corruption"] for trace in self.traces]
+        return tuple(name or each["type"] for name, each in zip(corruption_names(told), told, strict=True))
 
     @cached_property
     def rank_correlation(self) -> NDArray[np.float64]:
@@ -203,15 +204,6 @@ def _says(trace: Trace, claimed: NDArray[np.float64]) -> NDArray[np.float64]:
         return claimed
     effect = trace.indirect_effect
     return np.where(np.abs(effect) > ROUNDING * max(1.0, abs(trace.clean)), np.sign(effect), 0.0)
-
-
-def _names(told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Corruptions by what sets them apart."""
-    kinds = {each["type"] for each in told}
-    for each in told:
-        like = [other for other in told if other["type"] == each["type"]]
-        apart = [in_words(key, value) for key, value in each.items() if any(other[key] != value for other in like)]
-        yield ", ".join([each["type"], *apart] if len(kinds) > 1 or not apart else apart)
 
 
 def _places(cells: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files, summaries
+from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT, quiet, standard_error
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import State
@@ -185,6 +186,16 @@ class NoiseCurve(Summarised):
             end = f"to {high:g}" if math.isfinite(high) else "on, with no upper end on this curve"
             told += f"; 95 % interval over {len(self.corrupted)} noise samples: from {low:g} {end}"
         return f"{told}. {too_much(self.lost_at)}" if beyond(factor, self.lost_at) else told
+
+    @property
+    def summary(self) -> CurveSummary:
+        """What a widget and a file keep of it: mean scores, the interval of `suggest_factor`, and `lost_at`."""
+        try:
+            suggested = self.suggest_factor()
+        except ValueError:  # there is no share of a logarithm, or no factor of this curve removes so much
+            suggested = SuggestedFactor(math.nan, "")
+        factors, scores = (tuple(map(float, each)) for each in (self.factors, self.scores))
+        return CurveSummary(factors, scores, self.clean, suggested.low, suggested.high, self.lost_at)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
