@@ -64,12 +64,12 @@ FLAGS = {
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
-    whole = argparse.ArgumentParser(
+    root = argparse.ArgumentParser(
         prog="python -m blip_trace_widget",
         description="Causal tracing of BLIP's visual question answering.",
         allow_abbrev=False,
     )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     trace = commands.add_parser(
         "trace",
         help="trace every question of a file into a folder of Parquet tables",
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for part in (_add_files, _add_model, _add_noise, _add_grids, _add_run):
         part(trace.add_argument)
-    return whole
+    return root
 
 
 def _add_files(add: Callable[..., Any]) -> None:
@@ -222,7 +222,7 @@ def _trace(asked: Any) -> None:
     # With a scheduler the model is loaded here only to know what the workers should load.
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
-    found = trace_dataset(
+    results = trace_dataset(
         samples,
         model,
         asked.out,
@@ -234,7 +234,7 @@ def _trace(asked: Any) -> None:
         progress=True,
         only_correct=asked.only_correct,
     )
-    skipped = found.samples[~found.samples["traced"]]
+    skipped = results.samples[~results.samples["traced"]]
     for _, row in skipped.iterrows():
         print(f"skipped: {row['id']}: {row['reason']} ({in_flags(row['why'])})")
     print(f"results: {Path(asked.out).absolute()}")

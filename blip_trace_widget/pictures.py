@@ -141,8 +141,10 @@ def opened(path: str | bytes | os.PathLike[str]) -> IO[bytes]:
         if error.errno is None:
             raise
         missing = isinstance(error, FileNotFoundError)
-        told = f"no such file: {_short(name)!r}" if missing else f"{_short(name)!r} cannot be opened ({error.strerror})"
-        raise type(error)(f"image: {told}") from None
+        cause = (
+            f"no such file: {_short(name)!r}" if missing else f"{_short(name)!r} cannot be opened ({error.strerror})"
+        )
+        raise type(error)(f"image: {cause}") from None
     except ValueError as error:
         if str(error).startswith("image: "):
             raise
@@ -180,8 +182,8 @@ def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
         return _of_file(io.BytesIO(bytes(content)), _name(path))
     if isinstance(path, (str, os.PathLike)):
         return _of_path(os.fspath(path))
-    told = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
-    raise ValueError(f"image: expected {ACCEPTED}, got {told}")
+    found = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
+    raise ValueError(f"image: expected {ACCEPTED}, got {found}")
 
 
 def _of_file(file: IO[bytes], name: str) -> Image.Image:
@@ -198,9 +200,9 @@ def _of_file(file: IO[bytes], name: str) -> Image.Image:
             raise
         file.seek(0)
         start = file.read(2000)
-        found = (told for pattern, told in _OTHERS if re.match(pattern, start))
-        told = f"it is {next(found, 'damaged, or of no format that is known here')}" if start else "it is empty"
-        raise _unreadable(name, told) from error.__cause__
+        reasons = (reason for pattern, reason in _OTHERS if re.match(pattern, start))
+        reason = f"it is {next(reasons, 'damaged, or of no format that is known here')}" if start else "it is empty"
+        raise _unreadable(name, reason) from error.__cause__
 
 
 def _guarded(read: Callable[[], Image.Image], name: str) -> Image.Image:

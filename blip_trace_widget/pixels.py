@@ -145,26 +145,26 @@ def rgb_of_array(array: np.ndarray[Any, Any]) -> Image.Image:
     Raises:
         UnclearError: if its type, shape or range is ambiguous.
     """
-    told = f"an array of {array.dtype} and shape {array.shape}"
+    what = f"an array of {array.dtype} and shape {array.shape}"
     if array.dtype.kind not in "buif":
-        raise UnclearError(f"expected an array of numbers, got {told}")
+        raise UnclearError(f"expected an array of numbers, got {what}")
     if array.ndim not in (2, 3) or not array.size:
         remedy = "; take one picture of the batch, image[0]" if array.ndim == 4 and array.size else ""
-        raise UnclearError(f"expected an array {SHAPES}, got {told}{remedy}")
-    channels = _channels_last(array, told)
+        raise UnclearError(f"expected an array {SHAPES}, got {what}{remedy}")
+    channels = _channels_last(array, what)
     # The alpha channel may have another range than the colours.
     parts = (channels[:, :, :3], channels[:, :, 3:])
-    pixels = np.dstack([_eight_bits(part, told) for part in parts if part.size])
+    pixels = np.dstack([_eight_bits(part, what) for part in parts if part.size])
     return rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _channels_last(array: np.ndarray[Any, Any], told: str) -> np.ndarray[Any, Any]:
+def _channels_last(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
     """The array as (height, width, channels), with 1, 3 or 4 channels."""
     if array.ndim == 2:
         return array[:, :, None]
     first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
     if first == last:
-        what = "its channels may be the first axis or the last" if first else "no axis is its channels"
+        ambiguity = "its channels may be the first axis or the last" if first else "no axis is its channels"
         remedy = ". Give PIL.Image.fromarray(array), which takes the last" if first else ""
-        raise UnclearError(f"expected {SHAPES}, got {told} from {array.min()} to {array.max()}: {what}{remedy}")
+        raise UnclearError(f"expected {SHAPES}, got {what} from {array.min()} to {array.max()}: {ambiguity}{remedy}")
     return np.moveaxis(array, 0, 2) if first else array

@@ -220,11 +220,11 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             raise ValueError(f"{name}: expected from 0 to {last} ({_sees(tokens, block)}), got {number}")
         return number
     word = given.strip().casefold()
-    found = [at for at, token in enumerate(tokens) if token.casefold() == word]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = f"{', '.join(map(str, found[:-1]))} and {found[-1]}"
+    matches = [at for at, token in enumerate(tokens) if token.casefold() == word]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
         raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
     pieces = _pieces(word, tokens)
     if pieces:
@@ -233,9 +233,9 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
             "give one of these"
         )
-    near = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{meant}")
+    nearest = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{suggestion}")
 
 
 def _sees(tokens: Sequence[str], block: str) -> str:
