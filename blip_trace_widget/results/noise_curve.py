@@ -102,9 +102,9 @@ class NoiseCurve(Summarised):
             TypeError, ValueError: if `share` is not such a number.
         """
         if isinstance(share, bool) or not isinstance(share, (int, float)):
-            raise TypeError(f"share: expected a number above 0 and at largest 1, got {type(share).__name__} {share!r}")
+            raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
         if not 0 < share <= 1:
-            raise ValueError(f"share: expected a number above 0 and at largest 1, got {share!r}")
+            raise ValueError(f"share: expected a number above 0 and at most 1, got {share!r}")
         if not self.clean > 0:
             raise ValueError(
                 f"a share of the clean score needs one above 0, this is {self.clean:.3g}: take the curve with "
@@ -116,7 +116,7 @@ class NoiseCurve(Summarised):
         if not enough:
             largest = int(np.nanargmax(removed))
             raise ValueError(
-                f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the largest is "
+                f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the most is "
                 f"{removed[largest]:.0%} at {self.factors[largest]:g}: take a curve with larger factors"
             )
         first = int(enough[0])
