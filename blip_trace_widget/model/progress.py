@@ -56,17 +56,19 @@ def as_check(cancel: Any) -> Check:
     return check
 
 
-def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress, Callable[[], object]]:
+def as_progress(
+    progress: Any, total: int, unit: str = "cell", patience: float = PATIENCE
+) -> tuple[Progress, Callable[[], object]]:
     """A callable on (done, total), and one that ends the display.
 
-    True stands for a progress bar, None for one that comes after two seconds where somebody sits before it (a notebook,
-    a terminal) and goes when the work is done, False for none.
+    True stands for a progress bar, None for one that comes after `patience` seconds where somebody sits before it (a
+    notebook, a terminal) and goes when the work is done, False for none.
 
     Raises:
         TypeError: if `progress` is neither None, a bool nor callable.
     """
     if progress is True or (progress is None and _watched()):
-        bar = _Bar(total, unit, patience=0.0 if progress else PATIENCE)
+        bar = _Bar(total, unit, patience=0.0 if progress else patience)
         return bar.report, bar.close
     if progress is None or progress is False:
         return (lambda _done, _total: None), (lambda: None)
@@ -103,7 +105,7 @@ class _Bar:
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
+def announced(what: str, patience: float = PATIENCE) -> Iterator[None]:
     """Say what is being done, and for how many seconds, where somebody waits for it as in `as_progress`.
 
     For work that cannot say how much of it is done.
@@ -114,7 +116,7 @@ def announced(what: str) -> Iterator[None]:
     over, stream, started = threading.Event(), sys.stderr, time.monotonic()
 
     def tell() -> None:
-        wait, end = PATIENCE, ""
+        wait, end = patience, ""
         while not over.wait(wait):
             wait, end = 1.0, "\n"
             print(f"\r{what} … {time.monotonic() - started:.0f} s", end="", file=stream, flush=True)

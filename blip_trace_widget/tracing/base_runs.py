@@ -225,7 +225,7 @@ class BaseRuns:
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_a_sample(check, with_states=with_states)
-        return sample_groups(self.corruption.samples, size, self.model.device)
+        return sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
 
     def _bytes_a_sample(self, check: Check, *, with_states: bool) -> int:
         """What one corrupted run holds: its noise, the projections of that, and every recorded stage."""
@@ -309,4 +309,4 @@ def _groups_of_images(first: BaseRuns | None, count: int) -> list[slice]:
     block, model = first.model.question_encoder, first.model
     width = int(model.hf.config.text_config.hidden_size)
     tokens = 2 * model.image_token_count + len(block.stages) * (len(first.question_ids) + 1)
-    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, CLEAN_SHARE)
+    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, model.limits, CLEAN_SHARE)

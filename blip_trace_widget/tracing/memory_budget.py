@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import torch
 
+from blip_trace_widget.model.limits import Limits
+
 #: Bytes above the weights on a CPU. On a GPU: half of what is free when the work begins (on Apple's no less than this,
 #: since the memory is the CPU's too).
 CPU_BUDGET = 2**30
@@ -21,12 +23,12 @@ CLEAN_SHARE = 0.25
 #: report often. A narrower model takes more rows.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 WIDTH = 768
-#: Rows that a sample should have in a chunk: samples share no keys, so that few with many rows each go faster.
-ROWS_A_SAMPLE = 512
 
 
-def memory_budget(device: torch.device) -> int:
+def memory_budget(device: torch.device, limits: Limits) -> int:
     """Bytes that may be used above the weights."""
+    if limits.memory is not None:
+        return limits.memory
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What torch holds without using it counts as free: it is given again before more is taken.
@@ -58,21 +60,23 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def sample_groups(samples: int, bytes_a_sample: int, device: torch.device, share: float = GROUP_SHARE) -> list[slice]:
+def sample_groups(
+    samples: int, bytes_a_sample: int, device: torch.device, limits: Limits, share: float = GROUP_SHARE
+) -> list[slice]:
     """Samples in as few groups of like size as a share of the budget allows."""
-    most = max(1, int(memory_budget(device) * share) // max(1, bytes_a_sample))
+    most = max(1, int(memory_budget(device, limits) * share) // max(1, bytes_a_sample))
     groups = -(-samples // most)
     edges = [samples * number // groups for number in range(groups + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def chunk_shape(samples: int, runs: int, positions: int, rows: int) -> tuple[int, int]:
+def chunk_shape(samples: int, runs: int, positions: int, rows: int, rows_a_sample: int) -> tuple[int, int]:
     """How many samples, and how many runs of so many positions each, make a chunk of at most so many rows."""
-    rows_a_sample = min(max(ROWS_A_SAMPLE, positions), runs * positions)
+    rows_a_sample = min(max(rows_a_sample, positions), runs * positions)
     together = min(samples, max(1, rows // rows_a_sample))
     return together, min(runs, max(1, rows // (together * positions)))
 
 
-def chunk_rows(device: torch.device, width: int) -> int:
+def chunk_rows(device: torch.device, width: int, limits: Limits) -> int:
     """Rows of so many numbers through a layer at once."""
-    return CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"]) * max(1, WIDTH // width)
+    return limits.rows or CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"]) * max(1, WIDTH // width)

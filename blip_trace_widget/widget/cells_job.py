@@ -24,12 +24,9 @@ from blip_trace_widget.tracing.grid import Cell, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.grid_store import GridScores, GridStore
-from blip_trace_widget.widget.job_queue import FILL, PATCH, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import FILL, PATCH, JobQueue
 from blip_trace_widget.widget.presenter import Patched, Presenter
 from blip_trace_widget.widget.worker import Job, Slices
-
-#: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
-LIVE_SECONDS = 0.3
 
 
 class CellsJob:
@@ -122,7 +119,7 @@ class CellsJob:
             cells.wanted.update(selected.cells)
         missing = cells.missing()
         samples = tracer.corruption.samples
-        if len(missing) * samples * self._pace[spec.block] > LIVE_SECONDS:
+        if len(missing) * samples * self._pace[spec.block] > self._jobs.pace.live:
             return None
         started = time.monotonic()
         grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
@@ -228,7 +225,7 @@ class CellsJob:
                     done, now = part.stop, time.monotonic()
                     taken = (now - started) / share
                     self._pace[spec.block] = taken / (len(todo) * tracer.corruption.samples)
-                    if share == 1 or now - reported >= REPORT_SECONDS:
+                    if share == 1 or now - reported >= self._jobs.pace.report:
                         reported = now
                         if fresh:
                             self._presenter.report(request, fresh, spec)

@@ -10,15 +10,7 @@ from PIL import Image
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
 from blip_trace_widget.pictures import jpeg
 from helpers.random_models import random_model
-
-
-@pytest.fixture
-def widget(demo, example, short_curve):
-    made = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
-    made.wait(30)
-    yield made
-    made.close()
-
+from helpers.widgets import quick_widget
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -257,9 +249,9 @@ def test_results_are_pickled_and_copied(tracer):
         assert again(tracer.corruption) == tracer.corruption
 
 
-def test_a_figure_of_nothing_is_traced_first(demo, example, short_curve, tmp_path):
+def test_a_figure_of_nothing_is_traced_first(demo, example, tmp_path):
     for name in ("a.html", "a.svg", "a.csv"):
-        widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+        widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
         (widget.save_html if name.endswith("html") else widget.export)(tmp_path / name)
         assert np.isfinite(widget.trace.scores).all()
         assert (tmp_path / name).stat().st_size > 1000
@@ -274,7 +266,7 @@ def test_what_is_computed_is_left_as_it_is(widget, tmp_path):
 
 
 def test_a_closed_widget_says_so(demo, example, tmp_path):
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+    widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     widget.wait(30)
     widget.close()
     widget.close()
