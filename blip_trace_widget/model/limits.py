@@ -6,7 +6,7 @@ Ends: at numbers. What follows from them is `blip_trace_widget.tracing.memory_bu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from blip_trace_widget.checks import whole_number
 
@@ -31,6 +31,7 @@ class Limits:
     rows_a_sample: int = 512
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None:
-                whole_number(name, value, 1)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is not None or each.default is not None:
+                whole_number(each.name, value, 1)

@@ -1,5 +1,6 @@
 """Samples in groups that fit, whatever their number."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +53,17 @@ def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):
 def test_what_a_model_is_told_goes_before_what_its_device_has():
     assert memory_budget.memory_budget(CPU, Limits(memory=7)) == 7
     assert memory_budget.chunk_rows(CPU, 64, Limits(rows=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ({"memory": 0}, ValueError, "memory: expected 1 or more, got 0"),
+        ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
+        ({"rows_a_sample": None}, TypeError, "rows_a_sample: expected an integer, got NoneType None"),
+        ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
+    ],
+)
+def test_limits_that_are_none_are_refused(given, error, told):
+    with pytest.raises(error, match=told):
+        Limits(**given)

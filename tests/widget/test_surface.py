@@ -155,13 +155,14 @@ def test_another_model_keeps_what_fits(widget, demo):
     widget.noise, widget.selection, widget.block, widget.foil = 3.0, [], "answer_decoder", "blue"
     widget.selection = [(5, 0)]
     widget.wait(30)
-    generation = widget.generation
+    generation, factors = widget.generation, widget.curve["factors"]
     widget.model = other
     assert widget.model is other
     widget.wait(30)
     assert (widget.noise, widget.block, widget.selection, widget.foil) == (3.0, "answer_decoder", [(5, 0)], "blue")
     assert widget.tracer.model is other
     assert widget.generation > generation
+    assert widget.curve["factors"] == factors
     alone = Tracer(other, widget.image, widget.question, foil="blue", corruption=GaussianNoise(3.0, samples=2))
     assert widget.runs["corrupted"]["score"] == pytest.approx(alone.corrupted.score, abs=1e-6)
     effect = alone.patch(State("answer_decoder", 5, 0))
