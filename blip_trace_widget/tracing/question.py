@@ -97,7 +97,7 @@ class Question:
         self.corruption.check(self.model, question_ids)
         make = BaseRuns if like is None else like.bases.changed
         self.bases: BaseRuns = make(image, question_ids, given_ids, self.corruption)
-        self.runner: Runner = Runner(self.model) if like is None else like.runner
+        self.runner = Runner(self.model)
         if like is not None and like.bases.has_clean_of(self.bases) and self._scored_as() == like._scored_as():
             self.clean_run.share(like.clean_run)
 

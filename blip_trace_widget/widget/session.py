@@ -29,7 +29,7 @@ from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
@@ -48,6 +48,7 @@ class Session:
         inputs: what the tracer stands for, and what is in view.
         square: side of the squares of a map over the picture, in patches.
         before: whose place it takes in that view.
+        pace: what it takes its time for; default the usual, or that of the session whose place it takes.
 
     Attributes:
         overlay_job: what lies over the picture.
@@ -62,13 +63,15 @@ class Session:
         inputs: Inputs,
         square: int = 1,
         before: Session | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
+        pace = pace if before is None else before._jobs.pace
         self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
-        self._jobs = JobQueue(worker, self._failed, self.lock, self._outdated)
+        self._jobs: JobQueue = JobQueue(worker, self._failed, self.lock, self._outdated, pace)
         self._errands = JobQueue(worker, self._failed, self.lock)
         self._cells = CellsJob(self._presenter, self._jobs)
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
