@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,18 @@ from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings
+from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings, verification
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.question_view import QuestionView
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Tracer(QuestionView):
@@ -258,6 +262,40 @@ class Tracer(QuestionView):
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return grid.trace_image_tokens(self.case, patch, direction, progress, cancel)
+
+    @at_once
+    def verify(
+        self,
+        cells: int = 8,
+        dtype: str | torch.dtype | None = "float64",
+        seed: int = 0,
+        trace: Trace | None = None,
+        progress: bool | Progress | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Verification:
+        """Compute random runs again by plain forward hooks on the untouched model, and hold the scores against them.
+
+        The clean run, a corrupted run and random patched runs, each of one noise sample, by whole forwards without any
+        shortcut; in the model's own type and in double precision, so that rounding is told from error. The outcome is
+        kept in the `settings` of this tracer's later results, as ``"verified"``. Costs two forwards a run, the ViT
+        included; meanwhile a copy of the model in the other type is kept.
+
+        Args:
+            cells: how many patched runs.
+            dtype: a type to compare with, ``"float64"``; None: only with plain hooks in the model's own.
+            seed: what chooses the runs.
+            trace: a trace of this tracer: random cells of it, and it gets ``settings["verified"]``. Default: random
+                states of any block, site, head and direction.
+            progress: True for a bar, or a callable on (runs done, runs in all); default and False as in `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if the model cannot
+                be copied in that type.
+            Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        return verification.verify(self.case, cells, dtype, seed, trace, progress, cancel)
 
     @at_once
     def knockout(
