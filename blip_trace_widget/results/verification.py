@@ -6,7 +6,7 @@ Ends: at numbers and what they mean; they are computed by `blip_trace_widget.tra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Verification(Summarised):
         dtype: the type of the model's weights.
         exact_dtype: the type of the third column, or None.
         seed: what chose the runs.
+        grid: block, site, head, window and direction of the grid that the cells are of; None for states of any.
     """
 
     names: tuple[str, ...]
@@ -51,6 +52,7 @@ class Verification(Summarised):
     dtype: str
     exact_dtype: str | None
     seed: int
+    grid: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
     @quiet
@@ -96,6 +98,7 @@ class Verification(Summarised):
         return {
             "runs": len(self.names),
             "seed": self.seed,
+            "grid": self.grid,
             "agrees": self.agrees,
             "difference": _plain(self.difference),
             "exact_dtype": self.exact_dtype,

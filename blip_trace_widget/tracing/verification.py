@@ -10,7 +10,7 @@ Ends: at a `Verification`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,12 +22,13 @@ from torch import Tensor
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.blip import BlipVqa
-from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.hooked import LayerEdit
 from blip_trace_widget.model.loading import as_dtype
 from blip_trace_widget.model.patch_plan import stage_of
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress
 from blip_trace_widget.model.surroundings import exact_convolution
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.statistics import effects
 from blip_trace_widget.results.summaries import called
 from blip_trace_widget.results.trace import Trace
@@ -71,31 +72,54 @@ def verify(
     cancel: Callable[[], bool] | Any = None,
 ) -> Verification:
     """See `Tracer.verify`."""
+    steps = verification(question, cells, dtype, seed, trace, cancel)
+    report, close = None, None
+    try:
+        while True:
+            done, total = next(steps)
+            if report is None:
+                report, close = as_progress(progress, total, "run")
+            report(done, total)
+    except StopIteration as end:
+        found: Verification = end.value
+        return found
+    finally:
+        if close is not None:
+            close()
+
+
+def verification(
+    question: Question,
+    cells: int = 8,
+    dtype: str | torch.dtype | None = "float64",
+    seed: int = 0,
+    trace: Trace | None = None,
+    cancel: Callable[[], bool] | Any = None,
+) -> Generator[tuple[int, int], None, Verification]:
+    """`verify` one run at a time.
+
+    Yields:
+        runs done, and runs in all.
+
+    Raises:
+        TypeError, ValueError, Cancelled, ModelChangedError: see `Tracer.verify`; at the first step.
+    """
     cells = whole_number("cells", cells, 1, MOST_CELLS)
     seed = whole_number("seed", seed, 0, 2**63 - 1)
     exact_dtype = None if dtype is None else as_dtype(dtype)
     if trace is not None:
         _check_trace(question, trace)
-    check = as_check(cancel)
-    random = np.random.default_rng(seed)
-    question.prepare(check, with_states=True)
-    chosen = _cells_of(question, trace, cells, random) if trace else _any_cells(question, cells, random, cancel)
-    first = int(random.integers(question.corruption.samples))
-    runs = [
-        _Run("clean run", None, (), "restore", question.clean.score),
-        _Run(_of_sample("corrupted run", question, first), first, (), "restore", question.corrupted_scores()[first]),
-        *chosen,
-    ]
-    models = [question.model] + ([] if exact_dtype is None else [_copied(question.model, exact_dtype)])
-    report, close = as_progress(progress, len(runs) * len(models), "run")
+    with Computing(question.model):
+        version = question.model.version
+        runs = _chosen(question, trace, cells, seed, cancel)
+        models = [question.model] + ([] if exact_dtype is None else [_copied(question.model, exact_dtype)])
     scores = np.full((2, len(runs)), np.nan)
-    try:
-        for row, model in enumerate(models):
-            for at, score in enumerate(_HookedQuestion(question, model, check).scores(runs)):
-                scores[row, at] = score
-                report(row * len(runs) + at + 1, len(runs) * len(models))
-    finally:
-        close()
+    for row, model in enumerate(models):
+        for at, score in enumerate(_HookedQuestion(question, model, as_check(cancel)).scores(runs)):
+            if question.model.version != version:
+                raise ModelChangedError
+            scores[row, at] = score
+            yield row * len(runs) + at + 1, len(runs) * len(models)
     found = Verification(
         names=tuple(run.name for run in runs),
         scores=np.array([run.score for run in runs]),
@@ -105,11 +129,28 @@ def verify(
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
+        grid=None if trace is None else {name: trace.settings[name] for name in GridSpec._fields},
     )
     question.verification.keep(found)
     if trace is not None:
         trace.settings["verified"] = found.as_settings()
     return found
+
+
+def _chosen(
+    question: Question, trace: Trace | None, cells: int, seed: int, cancel: Callable[[], bool] | Any
+) -> list[_Run]:
+    """The clean run, a corrupted one, and random patched runs, with the scores that are to be verified."""
+    random = np.random.default_rng(seed)
+    question.prepare(as_check(cancel), with_states=question.corruption.reaches("image_encoder"))
+    some = _cells_of(question, trace, cells, random) if trace else _any_cells(question, cells, random, cancel)
+    first = int(random.integers(question.corruption.samples))
+    corrupted = question.corrupted_scores()[first]
+    return [
+        _Run("clean run", None, (), "restore", question.clean.score),
+        _Run(_of_sample("corrupted run", question, first), first, (), "restore", float(corrupted)),
+        *some,
+    ]
 
 
 def _check_trace(question: Question, trace: Any) -> None:
