@@ -1,8 +1,8 @@
 """Tracer: causal tracing of one image and question, as its users see it.
 
-For: intervening and reading. Every method hands on to the module that computes it:
-`blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `readings`, `recording`. What was asked,
-and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
+For: intervening. Every method hands on to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
+`knockout`, `recording`. What was asked, and the two runs that everything is held against, come from
+`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`.
 Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
 
 Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.model.blip import BlipVqa
@@ -32,9 +32,6 @@ from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.question_readings import QuestionReadings
-
-if TYPE_CHECKING:
-    pass
 
 
 class Tracer(QuestionReadings):
