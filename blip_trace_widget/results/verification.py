@@ -100,6 +100,7 @@ class Verification(Summarised):
             "seed": self.seed,
             "grid": self.grid,
             "agrees": self.agrees,
+            "dtype": self.dtype,
             "difference": _plain(self.difference),
             "exact_dtype": self.exact_dtype,
             "rounding": _plain(self.rounding),
