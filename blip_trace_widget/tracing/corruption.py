@@ -185,9 +185,9 @@ class GaussianNoise(Corruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         tokens, width = clean.shape
-        noise = self.bank(tokens, width, part).to(clean.device)
+        noise = self.bank(tokens, width, part).to(clean.device, clean.dtype)
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _within(self.region, noise)
 
@@ -241,7 +241,7 @@ class ImageSwap(Corruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        other = model.embed_image(self.image).float() - embeddings.float()
+        other = at_least_single(model.embed_image(self.image)) - at_least_single(embeddings)
         return _within(self.region, other[None])
 
     def settings(self) -> dict[str, Any]:
@@ -309,7 +309,7 @@ class MeanAblation(Corruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         goal = clean.mean(0) if self.to == "mean" else 0.0
         return _within(self.region, (goal - clean)[None])
 
@@ -343,6 +343,13 @@ OWN: dict[str, Callable[..., Corruption]] = {
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, image tokens, width), set to zero outside the region."""
     return delta if region is None else delta * region_mask(region, delta.device)[:, None]
+
+
+def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:
+    """Numbers in float32, or in float64 if they are."""
+    import torch
+
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:

@@ -1,8 +1,8 @@
 """Tracer: the public interface for causal tracing of one image and question.
 
-For: intervening and reading. Every method delegates to the module that computes it:
-`blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `readings`, `recording`. What was asked, and
-the clean and the corrupted run, come from `blip_trace_widget.tracing.question_view`.
+For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
+`knockout`, `recording`. What was asked, and the clean and the corrupted run, come from
+`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -13,11 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.model.blip import BlipVqa
@@ -26,20 +23,19 @@ from blip_trace_widget.model.model_of import as_model
 from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
-from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings
+from blip_trace_widget.tracing import grid, knockout, patching
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.question_view import QuestionView
+from blip_trace_widget.tracing.question_readings import QuestionReadings
 
 
-class Tracer(QuestionView):
+class Tracer(QuestionReadings):
     """Causal tracing of one image and question.
 
     Args:
@@ -338,79 +334,7 @@ class Tracer(QuestionView):
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
 
-    # --- readings ----------------------------------------------------------------------------------------------------
-
-    @at_once
-    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
-        """Cross-attention weights, question to image or answer to question, in the clean and the corrupted runs.
-
-        Args:
-            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
-            layer: 0-based.
-            head: one head; None for the mean over heads.
-
-        Returns:
-            `Attention`: clean (queries, keys), corrupted (samples, queries, keys).
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return readings.attention(self.case, block, layer, head)
-
-    @at_once
-    def logit_lens(self) -> readings.LogitLens:
-        """What the model's own head reads from the answer decoder's output at every layer and position.
-
-        Returns:
-            `LogitLens`: probabilities (layers, positions, vocabulary).
-
-        Raises:
-            ValueError: if the model's own answer is empty.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return readings.logit_lens(self.case)
-
-    @at_once
-    def corruption_strength(self) -> NDArray[np.float64]:
-        """How strongly each patch of the picture is corrupted, (rows, columns).
-
-        The norm of what is added to the patch's embedding divided by the norm of the clean embedding, as a root mean
-        square over noise samples; 0 outside of the region. Measured at the embeddings that the corruption changes.
-
-        Raises:
-            ValueError: if the corruption does not damage the image.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        self.case.check_damages_image()
-        return self.case.image.damage(self.corruption)[1:].reshape(self.model.grid)
-
-    @at_once
-    def noise_curve(
-        self,
-        factors: Sequence[float] | NDArray[Any] | None = None,
-        states: State | Iterable[State] = (),
-        cancel: Callable[[], bool] | Any = None,
-        progress: bool | Progress | None = None,
-    ) -> NoiseCurve:
-        """Mean score against the noise factor, of the corrupted run and of patched ones.
-
-        Costs for each factor a text pass over all samples, and as much as a cell of a grid for each state.
-
-        Args:
-            factors: noise factors; default 21 from 0 to 10.
-            states: states to restore, each in its own run; their positions by number or as words.
-            cancel: a callable, or an object with ``is_set``, that says whether to give up.
-            progress: True for a bar, or a callable on (factors done, factors in total); default and False as in
-                `trace`.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted; also if the corruption has
-                no factor.
-            Cancelled: within a layer of `cancel` saying so.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return noise_curve.noise_curve(self.case, factors, states, cancel, progress)
+    # --- files --------------------------------------------------------------------------------------------------------
 
     @at_once
     def record(

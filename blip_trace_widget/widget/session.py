@@ -35,6 +35,7 @@ from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
 from blip_trace_widget.widget.presenter import Presenter, trace_of
 from blip_trace_widget.widget.update_job import Request, UpdateJob
+from blip_trace_widget.widget.verify_job import VerifyJob
 from blip_trace_widget.widget.view import View
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
@@ -78,6 +79,7 @@ class Session:
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+        self._verify = VerifyJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
@@ -173,10 +175,20 @@ class Session:
         with self.lock:
             self._cells.trace_all(request)
 
+    def verify(self, request: int = 0) -> None:
+        """Compute random cells of the grid in view again by plain hooks.
+
+        Raises:
+            ValueError: if nothing of it is computed.
+        """
+        with self.lock:
+            self._verify.start(request)
+
     def stop(self) -> None:
-        """Stop filling the grid; what is computed stays."""
+        """Stop filling the grid, or verifying it; what is computed stays."""
         with self.lock:
             self._cells.stop()
+            self._verify.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""

@@ -41,6 +41,7 @@ def grid_of(recovery, /, *, stderr=0.01, constructed=(), nan=(), fields=protocol
         "tokens": TOKENS,
         "constructed": list(constructed),
         "nan": list(nan),
+        "notes": [],
         "values": array.astype("<f4").tobytes(),
     }
 
