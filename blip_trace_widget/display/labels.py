@@ -63,6 +63,8 @@ EXPLAIN = {
     "question of the same words",
     "also": "Compute this grid under another corruption too: how alike the two rank its cells, and on which they "
     "disagree (one claims an effect, the other none or the opposite). What holds under several is the model's.",
+    "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
+    "shortcut, and once more in float64 to see how much is rounding",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",

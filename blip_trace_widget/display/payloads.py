@@ -30,6 +30,7 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
@@ -343,6 +344,7 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
 

@@ -165,6 +165,7 @@ class Grid(TypedDict):
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
+    notes: list[str]  # what there is to know of all of them
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -375,6 +376,13 @@ class AlsoUnderRequest(TypedDict):
     under: str
 
 
+class VerifyRequest(TypedDict):
+    """Compute random cells of the grid in view again by plain hooks."""
+
+    type: Literal["verify"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Take back what was asked last."""
 
@@ -441,6 +449,7 @@ Request = (
     | PinRequest
     | CompareRequest
     | AlsoUnderRequest
+    | VerifyRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest

@@ -17,7 +17,7 @@ from blip_trace_widget.tracing.grid import as_trace, grid_cells
 from blip_trace_widget.tracing.patching import needs_states, patched_scores
 from blip_trace_widget.widget import code
 from blip_trace_widget.widget.comparison import Comparison
-from blip_trace_widget.widget.job_queue import MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
@@ -64,7 +64,7 @@ class AlsoUnderJob:
                 if job.cancelled.is_set():
                     return
                 cells[:, which] = scores
-                if share == 1 or time.monotonic() - told >= REPORT_SECONDS:
+                if share == 1 or time.monotonic() - told >= self._jobs.pace.report:
                     told = time.monotonic()
                     self._show()
             yield

@@ -102,6 +102,10 @@ def _also_under(widget: TraitView, request: protocol.AlsoUnderRequest, _buffers:
     widget.also_under(request["under"])
 
 
+def _verify(widget: TraitView, request: protocol.VerifyRequest, _buffers: Any) -> None:
+    widget._session.verify(request["id"])
+
+
 def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.undo()
 
@@ -151,6 +155,7 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "pin": _pin,
     "compare": _compare,
     "also_under": _also_under,
+    "verify": _verify,
     "undo": _undo,
     "redo": _redo,
     "visible_range": _visible_range,

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads
-from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
@@ -58,12 +57,13 @@ class NoiseCurveJob:
 
     def _slices(self, job: Job) -> Slices:
         tracer, generation, known = self._presenter.tracer, self._presenter.computed, self._scores
-        for factor in FACTORS:
+        factors = self._jobs.pace.curve
+        for factor in factors:
             if factor not in known:
                 known[factor] = tracer.noise_curve([factor], cancel=job.cancelled).corrupted[:, 0]
                 yield
-        corrupted = np.stack([known[factor] for factor in FACTORS], axis=1)
-        curve = NoiseCurve(np.array(FACTORS), tracer.clean.score, corrupted, np.empty((*corrupted.shape, 0)))
+        corrupted = np.stack([known[factor] for factor in factors], axis=1)
+        curve = NoiseCurve(np.array(factors), tracer.clean.score, corrupted, np.empty((*corrupted.shape, 0)))
         summary = curve.summary
         with self._jobs.lock:
             if known is self._scores:

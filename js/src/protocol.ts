@@ -120,6 +120,7 @@ export interface Grid {
 	tokens: string[];
 	constructed: [number, number][];
 	nan: [number, number][];
+	notes: string[];
 	values: DataView;
 }
 
@@ -308,6 +309,12 @@ export interface AlsoUnderRequest {
 	under: string;
 }
 
+/** Compute random cells of the grid in view again by plain hooks. */
+export interface VerifyRequest {
+	type: "verify";
+	id: number;
+}
+
 /** Take back what was asked last. */
 export interface UndoRequest {
 	type: "undo";
@@ -433,6 +440,7 @@ export type Request =
 	| PinRequest
 	| CompareRequest
 	| AlsoUnderRequest
+	| VerifyRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest
