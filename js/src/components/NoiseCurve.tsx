@@ -53,7 +53,7 @@ export function heightAt(points: readonly Point[], noise: number) {
 
 /** Where the noise takes nearly all of the score; up to the right edge where there is no upper end. */
 export function curveBand({ low, high }: Curve): Point | null {
-	if (low === null || low > MAX_NOISE) return null;
+	if (typeof low !== "number" || low > MAX_NOISE) return null;
 	return [low, Math.min(high ?? MAX_NOISE, MAX_NOISE)];
 }
 
