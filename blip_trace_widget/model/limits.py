@@ -18,7 +18,7 @@ class Limits:
     Attributes:
         memory: bytes above the weights.
         rows: rows (samples x runs x positions) through a layer.
-        rows_a_sample: rows that a sample should have in a chunk: samples share no keys, so that few with many rows each
+        rows_per_sample: rows that a sample should have in a chunk: samples share no keys, so that few with many rows each
             go faster.
 
     Raises:
@@ -28,7 +28,7 @@ class Limits:
 
     memory: int | None = None
     rows: int | None = None
-    rows_a_sample: int = 512
+    rows_per_sample: int = 512
 
     def __post_init__(self) -> None:
         for each in fields(self):
