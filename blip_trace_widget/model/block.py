@@ -64,6 +64,10 @@ class Activations:
     values: dict[str, list[Tensor]]
     result: Tensor | None = None
 
+    def at(self, layer: int, stage: str) -> Tensor:
+        """A stage of a layer, (S, n, D); what enters a layer is a stage too."""
+        return self.into(layer) if stage == "block_input" else self.values[stage][layer]
+
     def into(self, layer: int) -> Tensor:
         """What enters a layer, (S, n, D)."""
         return self.values["block_output"][layer - 1] if layer else self.inputs
@@ -252,6 +256,9 @@ class SteppedBlock:
         positions, width = base.inputs.shape[1:]
         plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
         whole = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
+        if len(plan.inputs):
+            whole = whole.clone()
+            whole[:, plan.inputs.slots, plan.inputs.positions] = patches.source.inputs[:, plan.inputs.positions]
         for layer, here in enumerate(plan.layers):
             check()
             count = whole.shape[1]

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from blip_trace_widget.model.block import Activations, Cut, Edit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
-from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
-from blip_trace_widget.states import BlockSites, State
+from blip_trace_widget.model.patch_plan import CONTEXTS
+from blip_trace_widget.states import INPUTS, BlockSites, State
 
 #: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
@@ -44,9 +44,9 @@ class HookedBlock:
     def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
         self.layers = list(layers)
         self.heads = heads
-        self._stack, self._last, self._sites = stack, last, sites.sites
+        self._stack, self._last, self._sites, self._older = stack, last, sites.sites, sites.older
         # Stage -> the module below a layer, and whether it is its input.
-        self._points = {site: (path, False) for site, path in sites.sites.items()}
+        self._points = {site: (path, site in INPUTS) for site, path in sites.sites.items()}
         self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
         self.stages = tuple(self._points)
 
@@ -135,7 +135,7 @@ class HookedBlock:
         """What puts states of another run, recorded for one sample, in their places."""
 
         def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
-            here = [state for state in states if state.layer == layer and stage_of(state) == stage]
+            here = [state for state in states if state.layer == layer and self._stage_of(state) == stage]
             if not here:
                 return rows
             rows = rows.clone()
@@ -146,6 +146,10 @@ class HookedBlock:
             return rows
 
         return edit
+
+    def _stage_of(self, state: State) -> str:
+        """The stage at which a state is replaced; what enters a layer there, behind whatever hooks are before it."""
+        return self._older.get(state.site, state.site) if state.head is None else CONTEXTS[state.site]
 
     def _pass(self, inputs: Tensor, seen: Tensor | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
         """One run, (1, n, D) -> (1, n, D), each stage edited; on copies, into which the user's hooks may write."""

@@ -53,7 +53,7 @@ def grid_cells(
     """
     one_of("block", block, BLOCKS)
     question.check_block(block)
-    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].sites)
+    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].accepted)
     layers, positions = len(question.model.blocks[block].layers), len(question.tokens(block))
     window = whole_number("window", window, 1, layers)
     if head is not None:
