@@ -32,6 +32,7 @@ from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -334,9 +335,11 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "head": asked["head"],
         "direction": asked["direction"],
         "window": asked["window"],
+        "patch": asked.get("patch", 1),
         "damage": damage(asked["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
+        "same_as": str(trace.same_as or ""),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
         "values": cell_values(trace).tobytes(),
@@ -349,16 +352,11 @@ def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> lis
     A page without a kernel shows them; with one they are there before the kernel's answer.
     """
     room, made = ROOM, []
-    for trace in sorted(traces, key=lambda trace: (spec_of(trace) != spec, trace.samples[0].size)):
+    for trace in sorted(traces, key=lambda trace: (GridSpec.of(trace.settings) != spec, trace.samples[0].size)):
         room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
-        if spec_of(trace) != spec and room >= 0:
+        if GridSpec.of(trace.settings) != spec and room >= 0:
             made.append(grid(trace, generation))
     return made
-
-
-def spec_of(trace: Trace) -> GridSpec:
-    """Which grid a trace is."""
-    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:
@@ -384,13 +382,14 @@ def detail(
         "block": spec.block,
         "site": spec.site,
         "head": spec.head,
-        "tokens": list(block.tokens),
+        "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,
+        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
@@ -401,6 +400,12 @@ def detail(
         "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
     }
+
+
+def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:
+    """Names of a grid's columns: tokens, or squares of image tokens."""
+    tokens = list(snapshot.block(spec.block).tokens)
+    return tokens if spec.patch == 1 else [*tokens[:1], *square_names(*snapshot.patches, spec.patch)]
 
 
 def curve(found: CurveSummary, generation: int) -> protocol.Curve:

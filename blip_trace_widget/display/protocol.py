@@ -160,9 +160,11 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
+    same_as: str  # which grid this one equals by construction, else ""
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
@@ -177,6 +179,7 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     text: str  # what sets the two apart; where they cannot be compared, why
     undefined: str  # why recoveries have no difference, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
@@ -203,6 +206,7 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None

@@ -19,10 +19,11 @@ from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
+from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot, pack, picture_in, unpack
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of, window_layers
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,14 +73,34 @@ class Trace(EffectGrid):
     @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
-        asked = self.settings
         layers, positions = self.samples.shape[1:]
-        scored = 1 if metric_properties(asked["metric"]).first_position else positions
-        # What the last cross-attention puts out, its residual added, is all that the rest of that layer reads.
-        whole = asked["site"] in ("block_output", "cross_attention") and asked.get("head") is None
-        if asked["block"] != "answer_decoder" or not whole or scored != 1:
+        first = metric_properties(self.settings["metric"]).first_position
+        if not is_single(self.settings["block"], positions, first_position=first):
             return []
-        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
+        return [(layer, 0) for layer, all_of_it in enumerate(self._spec.whole(layers)) if all_of_it]
+
+    @property
+    def same_as(self) -> SameGrid | None:
+        """The grid that this one equals by construction, or None: its ``site``, and a ``shift`` of layers.
+
+        Layer l here has the scores of layer l + shift there, at the same block, head, window and direction. So is
+        ``"cross_attention"`` to ``"block_output"``, ``"block_input"`` to that of the layer below, and, where a single
+        position is scored, ``"self_attention"`` too. As text: a sentence. None also where modules of the block are not
+        BLIP's own, for of these it is not known.
+        """
+        asked = self.settings
+        if any(name.startswith(BLOCKS[asked["block"]].part) for name in asked.get("changed", ())):
+            return None
+        first = metric_properties(asked["metric"]).first_position
+        single = is_single(asked["block"], len(asked.get("answer_tokens") or ()), first_position=first)
+        return self._spec.same_as(self.samples.shape[1], single=single)
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "note": str(self.same_as or "")}
+
+    @property
+    def _spec(self) -> GridSpec:
+        return GridSpec.of(self.settings)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.

@@ -145,7 +145,7 @@ def _part(name: str, told: Any, shape: Any) -> Any:
 
 def _block(told: _Block) -> Block:
     name: Any = one_of("block", told["name"], BLOCKS)
-    sites: Any = tuple(one_of("site", site, BLOCKS[name].sites) for site in told["sites"])
+    sites: Any = tuple(one_of("site", site, BLOCKS[name].accepted) for site in told["sites"])
     closed = "untraced" if "not traced" in told["reason"] else "undamaged"
     tokens = tuple(told["tokens"])
     return Block(name, told["layers"], told["heads"], tokens, sites, "" if told["enabled"] else closed)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.differences import Difference, difference
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 
 
@@ -66,7 +67,7 @@ class Comparison:
     def _difference_payload(self, trace: Trace, generation: int) -> protocol.GridDifference:
         found, text = self._against(trace)
         undefined = found.undefined_because if found else ""
-        spec = payloads.spec_of(trace)
+        spec = GridSpec.of(trace.settings)
         return {
             "generation": generation,
             "block": spec.block,
@@ -74,6 +75,7 @@ class Comparison:
             "head": spec.head,
             "direction": spec.direction,
             "window": spec.window,
+            "patch": spec.patch,
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if found is None else _values(found).tobytes(),

@@ -124,11 +124,11 @@ class Replay:
         self.comparison = Comparison()
         self._view = view
         self._snapshots = _snapshots(traces)
-        self._grids = {(id(trace.snapshot), payloads.spec_of(trace)): trace for trace in traces}
+        self._grids = {(id(trace.snapshot), GridSpec.of(trace.settings)): trace for trace in traces}
         self._snapshot = self._snapshots[0]
         self.tracer: Any = RecordedTracer(self._snapshot)
         picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
-        specs = [payloads.spec_of(trace) for trace in traces]
+        specs = [GridSpec.of(trace.settings) for trace in traces]
         self.inputs = Inputs.of(self.tracer, picture, spec if spec in specs else specs[0])
         if self.inputs.other is not None:
             other = replace(self.inputs.other, shown=self._snapshot.other_picture)
@@ -231,11 +231,11 @@ class Replay:
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is no such block."""
-        spec = self.spec._replace(block=block)
+        spec = self.inputs.in_block(block, self._snapshot.patches).spec
         found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
-        tokens = tuple(self.tracer.tokens(block))
+        tokens = tuple(payloads.columns_of(self._snapshot, spec))
         if not tokens:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
@@ -243,9 +243,9 @@ class Replay:
         settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
-    def positions(self, block: str) -> int:
-        """How many positions a block has."""
-        return len(self.tracer.tokens(block))
+    def columns(self, block: str, patch: int) -> int:
+        """How many columns a block's grid has."""
+        return len(payloads.columns_of(self._snapshot, GridSpec(block, patch=patch)))
 
     def _show(self) -> None:
         with self.lock, self._view.together():

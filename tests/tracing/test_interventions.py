@@ -141,7 +141,9 @@ def vit_output(slow, patch_embeddings):
 @given(problems(), st.data())
 def test_a_map_of_heads_is_its_patches(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
-    site = data.draw(st.sampled_from(["self_attention", "cross_attention", "self_attention_out", "cross_attention_out"]))
+    site = data.draw(
+        st.sampled_from(["self_attention", "cross_attention", "self_attention_out", "cross_attention_out"])
+    )
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     count = len(tracer.tokens(block))
     position = data.draw(st.none() | st.integers(0, count - 1))
