@@ -90,8 +90,8 @@ class SameGrid(NamedTuple):
     shift: int = 0
 
     def __str__(self) -> str:
-        where = " of the layer below," if self.shift else ""
-        return f"the same as “{site_label(self.site)}”{where} by construction"
+        where = ", a layer lower" if self.shift else ""
+        return f"by construction the same as “{site_label(self.site)}”{where}"
 
 
 def effective(states: Iterable[State], *, single: bool) -> frozenset[tuple[int, str, int | None]]:
