@@ -114,8 +114,8 @@ SITE_LABELS = {
     "cross_attention_out": "cross-attention’s own output",
     "mlp": "MLP",
     "block_input": "layer input",
-    "self_attention": "self-attention with residual (as published)",
-    "cross_attention": "cross-attention with residual (as published)",
+    "self_attention": "self-attention with residual, as published",
+    "cross_attention": "cross-attention with residual, as published",
 }
 
 #: Clean states into the corrupted run, or corrupted ones into the clean run.
@@ -127,6 +127,11 @@ def site_label(site: str, block: str = "") -> str:
     if block in BLOCKS:
         site = BLOCKS[block].older.get(site, site)
     return SITE_LABELS.get(site, site.replace("_", " "))
+
+
+def attention_label(site: str) -> str:
+    """The attention that a site is of, whichever of its sites that is: "self-attention"."""
+    return site.removesuffix("_out").replace("_", "-")
 
 
 def grid_title(block: str, site: str) -> str:

@@ -172,7 +172,7 @@ def _block(block: Block) -> protocol.BlockInfo:
         "name": block.name,
         "layers": block.layers,
         "tokens": list(block.tokens),
-        "sites": list(block.sites),
+        "sites": list(dict.fromkeys(GridSpec(block.name, site).by_present_name.site for site in block.sites)),
         "heads": block.heads,
         "enabled": not block.closed,
         "reason": CLOSED[block.closed] if block.closed else "",
@@ -327,16 +327,16 @@ def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
     """The grid in view."""
-    asked = trace.settings
+    spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": asked["block"],
-        "site": asked["site"],
-        "head": asked["head"],
-        "direction": asked["direction"],
-        "window": asked["window"],
-        "patch": asked.get("patch", 1),
-        "damage": damage(asked["corruption"]),
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "direction": spec.direction,
+        "window": spec.window,
+        "patch": spec.patch,
+        "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "same_as": str(trace.same_as or ""),
@@ -352,11 +352,16 @@ def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> lis
     A page without a kernel shows them; with one they are there before the kernel's answer.
     """
     room, made = ROOM, []
-    for trace in sorted(traces, key=lambda trace: (GridSpec.of(trace.settings) != spec, trace.samples[0].size)):
+    for trace in sorted(traces, key=lambda trace: (spec_of(trace) != spec, trace.samples[0].size)):
         room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
-        if GridSpec.of(trace.settings) != spec and room >= 0:
+        if spec_of(trace) != spec and room >= 0:
             made.append(grid(trace, generation))
     return made
+
+
+def spec_of(trace: Trace) -> GridSpec:
+    """Which grid a trace is, by the names of today."""
+    return GridSpec.of(trace.settings).by_present_name
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:

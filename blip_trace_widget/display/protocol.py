@@ -454,6 +454,7 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 

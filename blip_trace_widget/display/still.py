@@ -15,7 +15,6 @@ from blip_trace_widget.checks import one_of
 from blip_trace_widget.display import export, payloads, svg
 from blip_trace_widget.display.overlays import square_for
 from blip_trace_widget.display.page import page
-from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
 
@@ -93,7 +92,7 @@ def html(trace: Trace) -> str:
     state = {
         **payloads.BEGINNING,
         **payloads.asked_of(snapshot),
-        **GridSpec.of(trace.settings)._asdict(),
+        **payloads.spec_of(trace)._asdict(),
         **UNTOUCHED,
         **payloads.traits(snapshot, 0),
         "look": payloads.look(),

@@ -48,6 +48,11 @@ class GridSpec(NamedTuple):
         """The grid that settings speak of; what they do not name is as it is by default."""
         return cls(**{name: settings[name] for name in cls._fields if name in settings})
 
+    @property
+    def by_present_name(self) -> GridSpec:
+        """The same grid with the present name of its site."""
+        return self._replace(site=BLOCKS[self.block].older.get(self.site, self.site))
+
     def same_as(self, layers: int, *, single: bool) -> SameGrid | None:
         """The grid that this one equals by construction, in a model whose layers are BLIP's own; None if none is known.
 

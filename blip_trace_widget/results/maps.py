@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.results.effect_grid import EffectGrid
 from blip_trace_widget.results.statistics import Effects, indirect_effects, quiet, statistics
-from blip_trace_widget.states import site_label
+from blip_trace_widget.states import attention_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ class HeadTrace(EffectGrid):
     _axes = "layer", "head"
 
     def _title(self) -> str:
-        return f"{self.settings['block'].replace('_', ' ')}: heads of {site_label(self.settings['site'])}"
+        return f"{self.settings['block'].replace('_', ' ')}: heads of {attention_label(self.settings['site'])}"
 
     @cached_property
     @quiet

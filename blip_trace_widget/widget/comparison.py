@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
-from blip_trace_widget.display.labels import label
+from blip_trace_widget.display.labels import label, site_and_head
 from blip_trace_widget.results.differences import Difference, difference
-from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 
 
@@ -67,7 +66,7 @@ class Comparison:
     def _difference_payload(self, trace: Trace, generation: int) -> protocol.GridDifference:
         found, text = self._against(trace)
         undefined = found.undefined_because if found else ""
-        spec = GridSpec.of(trace.settings)
+        spec = payloads.spec_of(trace)
         return {
             "generation": generation,
             "block": spec.block,
@@ -116,9 +115,8 @@ def _apart(trace: Trace, kept: Trace) -> str:
 def _called(trace: Trace) -> str:
     """A grid's settings, in a line."""
     asked = trace.settings
-    head, window = asked["head"], asked["window"]
-    parts = [label(asked["block"]), label(asked["site"])]
-    parts += [f"head {head}"] if head is not None else []
+    window = asked["window"]
+    parts = [label(asked["block"]), site_and_head(asked["site"], asked["head"])]
     parts += [f"{window} layers together"] if window > 1 else []
     return " · ".join([*parts, asked["direction"], payloads.damage(asked["corruption"])])
 

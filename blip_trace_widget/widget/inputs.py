@@ -223,6 +223,7 @@ class Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
         site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
+        site = GridSpec(block, site).by_present_name.site
         there = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(

@@ -124,11 +124,11 @@ class Replay:
         self.comparison = Comparison()
         self._view = view
         self._snapshots = _snapshots(traces)
-        self._grids = {(id(trace.snapshot), GridSpec.of(trace.settings)): trace for trace in traces}
+        self._grids = {(id(trace.snapshot), payloads.spec_of(trace)): trace for trace in traces}
         self._snapshot = self._snapshots[0]
         self.tracer: Any = RecordedTracer(self._snapshot)
         picture = Picture(self.tracer.image, path, shown=self._snapshot.picture)
-        specs = [GridSpec.of(trace.settings) for trace in traces]
+        specs = [payloads.spec_of(trace) for trace in traces]
         self.inputs = Inputs.of(self.tracer, picture, spec if spec in specs else specs[0])
         if self.inputs.other is not None:
             other = replace(self.inputs.other, shown=self._snapshot.other_picture)

@@ -115,9 +115,11 @@ export interface Grid {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
+	same_as: string;
 	constructed: [number, number][];
 	nan: [number, number][];
 	values: DataView;
@@ -131,6 +133,7 @@ export interface GridDifference {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	text: string;
 	undefined: string;
 	values: DataView;
@@ -155,6 +158,7 @@ export interface Detail {
 	metric: string;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
@@ -353,6 +357,7 @@ export interface CellsEvent {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 }
 

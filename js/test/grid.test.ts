@@ -29,6 +29,7 @@ const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03, 1]) =>
 			head: null,
 			direction: "restore",
 			window: 1,
+			patch: 1,
 			cells: [[1, 3]],
 			...more,
 		},
@@ -76,6 +77,18 @@ describe("the cells", () => {
 		await settle();
 		expect(cell(2, 0).textContent).toBe("=");
 		expect(cell(2, 0).getAttribute("aria-label")).toContain("by construction");
+	});
+
+	it("are said to be those of another grid where they are by construction", async () => {
+		const said = "by construction the same as “layer output”";
+		expect(view.find("same-as")).toBeNull();
+		view.host.put(
+			"grid",
+			gridOf(3, () => 1, { same_as: said }),
+		);
+		await settle();
+		expect(view.get("same-as").textContent).toBe(` · ${said}`);
+		expect(view.find("squares")).toBeNull();
 	});
 
 	it("become old with a new generation, and new one by one", async () => {

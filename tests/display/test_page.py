@@ -15,7 +15,6 @@ from PIL import Image
 from blip_trace_widget import GaussianNoise, TraceWidget
 from blip_trace_widget.display import payloads
 from blip_trace_widget.pictures import SHOWN_SIDE
-from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.widget import documents
 
 
@@ -210,8 +209,7 @@ def test_large_grids_are_kept_only_where_there_is_room(tracer):
     small, other = of(12, 9, "mlp"), of(12, 9, "self_attention")
     base = of(12, 577, "block_output")  # the image encoder of BLIP base
 
-    def view(trace):
-        return GridSpec.of(trace.settings)
+    view = payloads.spec_of
 
     assert [grid["site"] for grid in payloads.other_grids([base, other, small], view(small), 3)] == ["self_attention"]
     assert payloads.other_grids([small, other, base], view(base), 3) == []

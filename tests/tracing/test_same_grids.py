@@ -233,7 +233,10 @@ def test_single_tokens_are_squares_of_one(before):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"block": "question_encoder", "patch": 2}, "patch: only of the image encoder.s tokens are squares patched, got 2"),
+        (
+            {"block": "question_encoder", "patch": 2},
+            "patch: only of the image encoder.s tokens are squares patched, got 2",
+        ),
         ({"block": "image_encoder", "patch": 0}, "patch: expected from 1 to 8"),
         ({"block": "image_encoder", "patch": 9}, "patch: expected from 1 to 8"),
         ({"block": "image_encoder", "site": "self_attention", "head": "all", "patch": 2}, "patch: not with head='all'"),

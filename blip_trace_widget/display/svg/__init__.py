@@ -78,6 +78,8 @@ def svg(
     runs, detail, cells = runs or {}, detail or {}, read(grid) if grid else None
     said = _sentence(runs, detail, cells)
     caption = labels.caption(show, direction)
+    if grid and grid.get("same_as"):
+        caption += f" · {grid['same_as']}"
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
@@ -170,9 +172,9 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
 
 def _heading(grid: Payload, window: int) -> str:
     """Which states the grid shows."""
-    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
-    if grid.get("head") is not None:
-        parts.append(f"head {grid['head']}")
+    parts = [labels.label(grid["block"]).capitalize(), labels.site_and_head(grid["site"], grid.get("head"))]
+    if grid.get("patch", 1) > 1:
+        parts.append(f"squares of {grid['patch']} × {grid['patch']} tokens")
     if window > 1:
         parts.append(f"{window} layers together")
     return " · ".join(parts)
