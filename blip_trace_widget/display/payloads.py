@@ -29,6 +29,7 @@ from blip_trace_widget.choices import (
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
@@ -339,9 +340,9 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
-        "same_as": str(trace.same_as or ""),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
 

@@ -1,8 +1,8 @@
-"""Grids: every state of a block patched, one at a time, and the same by head and by square of image tokens.
+"""Grids: every state of a block, every head, or every square of image tokens patched, one at a time.
 
 For: traces, and for callers that fill a grid cell by cell (`grid_cells`, then `patching.patched_scores`, then
 `as_trace`).
-Cost: a patched run a cell, see `blip_trace_widget.model.block`.
+Cost: one patched run per cell, see `blip_trace_widget.model.block`.
 Ends: at `Trace`, `HeadTrace` and `ImageTokenTrace`.
 
 Source: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262), which also restore windows of
@@ -32,7 +32,7 @@ from blip_trace_widget.tracing.runs import Chunks
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a grid and the states that it patches; its position is that of a token, or of a square of them."""
+    """One cell of a grid and the states that its run patches; its position is a token, or a square of image tokens."""
 
     layer: int
     position: int
@@ -92,7 +92,7 @@ def trace(
     patch: int = 1,
 ) -> Trace:
     """See `Tracer.trace`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
     runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
     samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
@@ -105,17 +105,18 @@ def whole_traces(
     direction: str = "restore",
     cancel: Callable[[], bool] | Any = None,
 ) -> Iterator[Trace]:
-    """Grids as `trace` gives them: each whole, or what stops it is raised. No cell is computed twice.
+    """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
 
     Args:
-        question: whose.
-        grids: block and site of each.
+        question: the question.
+        grids: block and site of each grid.
         direction: ``"restore"`` or ``"disrupt"``.
-        cancel: a callable, or an object with ``is_set``, that says whether to give up.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
     """
     direction = named("direction", direction, DIRECTIONS)
     known: dict[Hashable, NDArray[np.float64]] = {}
@@ -150,7 +151,7 @@ def trace_heads(
     cancel: Callable[[], bool] | Any = None,
 ) -> HeadTrace:
     """See `Tracer.trace_heads`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
     heads, tokens = question.model.blocks[block].heads, question.tokens(block)
     if position is not None:
         position = position_of("position", position, tokens, block)
@@ -190,7 +191,7 @@ def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -
     asked = spec._asdict()
     if spec.block != "image_encoder":
         del asked["patch"]
-    return Trace(**_with_meaning(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
+    return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 
 
 def as_head_trace(
@@ -202,11 +203,11 @@ def as_head_trace(
     direction: str,
     position: int | None = None,
 ) -> HeadTrace:
-    """The scores of a block's heads, (samples, layers, heads, positions), with all that they mean."""
-    asked = {"block": block, "site": site, "head": "all", "position": position}
+    """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions)."""
+    arguments = {"block": block, "site": site, "head": "all", "position": position}
     tokens = question.tokens(block)
     return HeadTrace(
-        **_with_meaning(question, samples, **asked, window=window, direction=direction),
+        **_grid_fields(question, samples, **arguments, window=window, direction=direction),
         tokens=tuple(tokens if position is None else [tokens[position]]),
     )
 
@@ -214,24 +215,24 @@ def as_head_trace(
 def as_image_token_trace(
     question: Question, samples: NDArray[np.float64], patch: int, direction: str
 ) -> ImageTokenTrace:
-    """The scores of squares of image tokens, (samples, rows, columns), with all that they mean."""
-    return ImageTokenTrace(**_with_meaning(question, samples, direction=direction, patch=patch), patch=patch)
+    """An `ImageTokenTrace` from the scores of squares of image tokens, (samples, rows, columns)."""
+    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch), patch=patch)
 
 
-def _with_meaning(question: Question, samples: NDArray[np.float64], **asked: Any) -> dict[str, Any]:
-    """The fields of an `EffectGrid`."""
+def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: Any) -> dict[str, Any]:
+    """The fields that all kinds of `EffectGrid` share."""
     return {
         "samples": samples,
         "clean": question.clean.score,
         "corrupted": question.corrupted_scores(),
-        "settings": question.settings() | {"corruption": question.corruption.settings(), **asked},
+        "settings": question.settings() | {"corruption": question.corruption.settings(), **arguments},
     }
 
 
-def _begun(
+def _prepared(
     question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
 ) -> tuple[str, str, str, Check]:
-    """What a grid is asked by, checked, once the runs are there that it is held against."""
+    """The checked arguments of a grid, after computing the base runs it needs."""
     direction = named("direction", direction, DIRECTIONS)
     block, site = named("block", block, BLOCKS), named("site", site, SITES)
     question.check_block(block)
@@ -241,7 +242,7 @@ def _begun(
 
 
 def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
-    """Scores of so many runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came before."""
+    """Scores of `count` runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came first."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
     done = 0
@@ -254,5 +255,5 @@ def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progr
             samples[part, which] = question.score_logits(logits)
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
+    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run that lacks some samples counts as not computed
     return samples

@@ -92,10 +92,10 @@ export interface GridFrame extends ViewOf {
 }
 
 export interface GridView extends GridFrame {
-	/** Which grid this one equals by construction, in words, or "". */
-	readonly sameAs: string;
 	/** Of a difference: what sets the two grids apart. */
 	readonly between?: string;
+	/** What there is to know of all cells. */
+	readonly notes: readonly string[];
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -202,7 +202,7 @@ export function viewCells(
 	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
-		sameAs: trait?.same_as ?? "",
+		notes: trait?.generation === generation ? trait.notes : [],
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),
@@ -245,6 +245,7 @@ export function differenceOf(
 	return {
 		...view,
 		between: told.text,
+		notes: [],
 		rows: view.rows.map((row) => row.map(cell)),
 	};
 }

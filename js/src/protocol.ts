@@ -119,9 +119,9 @@ export interface Grid {
 	damage: string;
 	layers: number;
 	tokens: string[];
-	same_as: string;
 	constructed: [number, number][];
 	nan: [number, number][];
+	notes: string[];
 	values: DataView;
 }
 
@@ -299,6 +299,12 @@ export interface CompareRequest {
 	on: boolean;
 }
 
+/** Compute random cells of the grid in view again by plain hooks. */
+export interface VerifyRequest {
+	type: "verify";
+	id: number;
+}
+
 /** Take back what was asked last. */
 export interface UndoRequest {
 	type: "undo";
@@ -424,6 +430,7 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| VerifyRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

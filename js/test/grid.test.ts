@@ -79,18 +79,6 @@ describe("the cells", () => {
 		expect(cell(2, 0).getAttribute("aria-label")).toContain("by construction");
 	});
 
-	it("are said to be those of another grid where they are by construction", async () => {
-		const said = "by construction the same as “layer output”";
-		expect(view.find("same-as")).toBeNull();
-		view.host.put(
-			"grid",
-			gridOf(3, () => 1, { same_as: said }),
-		);
-		await settle();
-		expect(view.get("same-as").textContent).toBe(` · ${said}`);
-		expect(view.find("squares")).toBeNull();
-	});
-
 	it("become old with a new generation, and new one by one", async () => {
 		host().put("generation", 4);
 		await settle();

@@ -137,9 +137,9 @@ export function gridOf(
 		damage: "noise 5.0",
 		layers: LAYERS,
 		tokens: TOKENS,
-		same_as: "",
 		constructed: [],
 		nan: [],
+		notes: [],
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
 			...recoveries.map((recovery) => 0.8 * recovery),

@@ -77,9 +77,6 @@ export function Traced({ model, session, exports, theme }: Props) {
 							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
 						</span>
 					)}
-					{view?.sameAs && !differing && (
-						<span data-testid="same-as">{` · ${view.sameAs}`}</span>
-					)}
 					{visible.count < all && (
 						<span data-testid="visible-range">
 							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
@@ -157,6 +154,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 					(gate?.open === false || !!(differing && model.told.value?.undefined))
 				}
 			/>
+			<Notes lines={view?.notes ?? []} />
 			<Progress
 				running={model.running.value}
 				view={model.view.value}
@@ -187,6 +185,17 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Tooltip pointed={pointed} view={view} metric={metric} words={words} />
 			)}
 		</section>
+	);
+}
+
+/** What there is to know of all cells. */
+function Notes({ lines }: { lines: readonly string[] }) {
+	return (
+		<div class="bt-notes bt-muted" aria-live="polite" data-testid="notes">
+			{lines.map((line) => (
+				<p key={line}>{line}</p>
+			))}
+		</div>
 	);
 }
 
