@@ -33,6 +33,7 @@ from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -172,7 +173,7 @@ def _block(block: Block) -> protocol.BlockInfo:
         "name": block.name,
         "layers": block.layers,
         "tokens": list(block.tokens),
-        "sites": list(block.sites),
+        "sites": list(dict.fromkeys(GridSpec(block.name, site).by_present_name.site for site in block.sites)),
         "heads": block.heads,
         "enabled": not block.closed,
         "reason": CLOSED[block.closed] if block.closed else "",
@@ -327,15 +328,16 @@ def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
     """The grid in view."""
-    asked = trace.settings
+    spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": asked["block"],
-        "site": asked["site"],
-        "head": asked["head"],
-        "direction": asked["direction"],
-        "window": asked["window"],
-        "damage": damage(asked["corruption"]),
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "direction": spec.direction,
+        "window": spec.window,
+        "patch": spec.patch,
+        "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
@@ -359,8 +361,8 @@ def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> lis
 
 
 def spec_of(trace: Trace) -> GridSpec:
-    """Which grid a trace is."""
-    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
+    """Which grid a trace is, by the names of today."""
+    return GridSpec.of(trace.settings).by_present_name
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:
@@ -386,13 +388,14 @@ def detail(
         "block": spec.block,
         "site": spec.site,
         "head": spec.head,
-        "tokens": list(block.tokens),
+        "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,
+        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
@@ -403,6 +406,12 @@ def detail(
         "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
     }
+
+
+def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:
+    """Names of a grid's columns: tokens, or squares of image tokens."""
+    tokens = list(snapshot.block(spec.block).tokens)
+    return tokens if spec.patch == 1 else [*tokens[:1], *square_names(*snapshot.patches, spec.patch)]
 
 
 def curve(found: CurveSummary, generation: int) -> protocol.Curve:

@@ -43,10 +43,10 @@ def python(
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
     if selected.cells:
         names.add("State")
-        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
+        states = tracer.case.states(spec, selected.cells)
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(spec.direction)},", ")"]
     if selected.patches:
@@ -154,6 +154,14 @@ def literal_or_none(path: str | None) -> str | None:
 
 def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _asked(spec: GridSpec) -> dict[str, Any]:
+    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return asked
 
 
 def _state(state: State) -> str:

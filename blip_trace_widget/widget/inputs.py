@@ -18,6 +18,7 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.maps import default_patch
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
@@ -78,7 +79,7 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of each kind follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window: the grid in view.
+        block, site, head, direction, window, patch: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
         example: index of the built-in example that is shown, or -1.
@@ -104,6 +105,7 @@ class Inputs:
     head: int | None = None
     direction: str = GridSpec().direction
     window: int = 1
+    patch: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
     example: int = -1
@@ -197,8 +199,10 @@ class Inputs:
             now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
+        if now.block != self.block and "patch" not in changes:
+            now = now.in_block(now.block, model.grid)
         now = now.fitted(model)
-        if now.block != self.block:  # its cells are others
+        if (now.block, now.patch) != (self.block, self.patch):  # its cells are others
             now = replace(now, selection=())
         if now.corruption == "QuestionSwap":  # the picture is the same in both runs
             now = replace(now, patches=())
@@ -206,10 +210,20 @@ class Inputs:
             return replace(now, patches=())
         return replace(now, selection=()) if now.patches and now.patches != self.patches else now
 
+    def in_block(self, block: str, patches: tuple[int, int]) -> Inputs:
+        """With another block in view; of one with very many tokens squares of them are patched together.
+
+        Args:
+            block: its name.
+            patches: rows and columns of the model's image patches.
+        """
+        return replace(self, block=block, patch=default_patch(*patches) if block == "image_encoder" else 1)
+
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
-        site = self.site if self.site in BLOCKS[block].sites else GridSpec().site
+        site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
+        site = GridSpec(block, site).by_present_name.site
         there = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
@@ -218,6 +232,7 @@ class Inputs:
             site=site,
             head=head if head is None else min(head, there.heads - 1),
             window=min(self.window, len(there.layers)),
+            patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
         )
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:

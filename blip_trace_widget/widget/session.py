@@ -155,9 +155,7 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                self.comparison.keep(
-                    as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict()), code
-                )
+                self.comparison.keep(as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec), code)
             else:
                 self.comparison.let_go()
             if presenter.has_grid:
@@ -224,7 +222,7 @@ class Session:
         snapshot, store = tracer.snapshot, self._update.store_of(tracer)
         with self.lock:
             spec = self.inputs.spec
-            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block, patch=1)
             if snapshot is not None and tracer is self.tracer:
                 snapshot = replace(snapshot, curve=self._noise_curve.shown)
             specs = dict.fromkeys([spec, *store.computed()])
@@ -233,16 +231,17 @@ class Session:
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
         with self.lock:
-            spec = self.inputs.spec._replace(block=block)
-            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
-            if not store.has(block) or spec.site not in site:
+            spec = self.inputs.in_block(block, self.tracer.model.grid).spec
+            store = self._presenter.store
+            sites = BLOCKS[block].accepted if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
 
-    def positions(self, block: str) -> int | None:
-        """How many positions a block has; None while that is not known without computing."""
+    def columns(self, block: str, patch: int) -> int | None:
+        """How many columns a block's grid has; None while that is not known without computing."""
         known = self._presenter.computed == self.generation and self._presenter.store.has(block)
-        return self._presenter.store.shape(block)[1] if known else None
+        return self._presenter.store.shape(GridSpec(block, patch=patch))[1] if known else None
 
     def later(self, work: Callable[[], None], key: Hashable = None) -> None:
         """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.
