@@ -177,6 +177,7 @@ export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 		between,
 		explain(between && state === "empty" ? "lacking" : state),
 		explain(special),
+		cell.apart ? explain("apart") : "",
 	].filter((note) => note !== "");
 }
 

@@ -68,6 +68,8 @@ export function Noise(props: Props) {
 	}
 
 	const shown = draft ?? value;
+	const lostAt = curve?.lost_at ?? null;
+	const lost = lostAt !== null && shown >= lostAt ? curve?.lost : "";
 	return (
 		<div class="bt-damage">
 			<span class="bt-label" title={props.explain}>
@@ -111,6 +113,9 @@ export function Noise(props: Props) {
 				/>
 			</div>
 			<span class="bt-muted">{line}</span>
+			<span class="bt-muted" data-testid="lost" aria-live="polite">
+				{lost}
+			</span>
 		</div>
 	);
 }
