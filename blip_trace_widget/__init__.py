@@ -30,7 +30,14 @@ if TYPE_CHECKING:
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
     from blip_trace_widget.states import State
-    from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.tracing.corruption import (
+        Corruption,
+        GaussianNoise,
+        ImageSwap,
+        MeanAblation,
+        QuestionSwap,
+        Scale,
+    )
     from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.tracing.readings import Attention, LogitLens
     from blip_trace_widget.tracing.tracer import Tracer
@@ -63,6 +70,7 @@ _HOMES = {
     "QuestionSwap": "tracing.corruption",
     "Run": "results.run",
     "Sample": "dataset.samples",
+    "Scale": "tracing.corruption",
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
@@ -84,6 +92,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "TraceWidget",
     "State",
     "GaussianNoise",
+    "Scale",
     "ImageSwap",
     "QuestionSwap",
     "MeanAblation",

@@ -278,7 +278,8 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are those of none of the package's own.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    return dict(conforms("corruption", stored, CORRUPTIONS[name].settings))
+    own = CORRUPTIONS[name]
+    return dict(conforms("corruption", own.added | stored, own.settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:

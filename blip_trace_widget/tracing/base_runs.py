@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations
@@ -105,7 +106,9 @@ class CorruptedEncoding:
     """
 
     def __init__(self, clean: CleanEncoding, corruption: Corruption) -> None:
-        self.model, self.clean, self.corruption = clean.model, clean, corruption
+        self.model, self.clean = clean.model, clean
+        #: As it was given, and with words of this question turned into their positions.
+        self.given, self.corruption = corruption, corruption.located(clean.model.tokens(clean.question_ids))
 
     @lazy
     def whole(self, check: Check) -> tuple[Activations, ImageView]:
@@ -121,13 +124,20 @@ class CorruptedEncoding:
             with_states: with the ViT's states.
             keep: see `ImageTokens.corrupted`.
         """
-        clean, runner = self.clean, Runner(self.model)
-        image_view = clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
-        question = clean.activations(check).inputs
-        ids = self.corruption.question_ids(clean.question_ids, self.model)
-        if ids != clean.question_ids:
-            question = runner.embed_question(ids)
-        return runner.encode(question, image_view, part.stop - part.start, check), image_view
+        image_view = self.clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
+        question = self._question(part, check)
+        return Runner(self.model).encode(question, image_view, part.stop - part.start, check), image_view
+
+    def _question(self, part: slice, check: Check) -> Tensor:
+        """What enters the question encoder, (samples of the part or 1, question tokens, width)."""
+        ids, corruption = self.clean.question_ids, self.corruption
+        asked = corruption.question_ids(ids, self.model)
+        question = self.clean.activations(check).inputs if asked == ids else Runner(self.model).embed_question(asked)
+        if corruption.at != "question_embeddings":
+            return question
+        delta = corruption.delta(question[0], self.model, part)
+        wide = question.to(torch.promote_types(question.dtype, delta.dtype))
+        return torch.add(wide, delta, alpha=corruption.strength).to(question.dtype)
 
 
 class BaseRuns:
@@ -150,7 +160,7 @@ class BaseRuns:
         self.model, self._answer, self._corrupted_encoding = answer.model, answer, corrupted
         self._encoding = answer.encoding
         self.image, self.question_ids = self._encoding.image, self._encoding.question_ids
-        self.corruption = corrupted.corruption
+        self.corruption = corrupted.given
 
     def changed(
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
@@ -202,7 +212,8 @@ class BaseRuns:
         for part in groups:
             run = self._group(part, check, with_states=with_states, keep=False)
             yield part, run
-            run.image_view.kv.forget()  # whoever still holds the run while the next is made
+            if self.corruption.damages_image:  # else these are the clean run's
+                run.image_view.kv.forget()  # whoever still holds the run while the next is made
             del run
 
     def prepare_states(self, check: Check = no_check) -> None:

@@ -1,32 +1,51 @@
 """Ways to damage what the model sees.
 
-For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta for each
-sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and then
-change `strength` for free; that is why the two are apart. A corruption of the question gives other question tokens
-instead.
-Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
-ViT pass, noise on the patch embeddings one a sample and factor.
+For: the corrupted run. A corruption says which embeddings it damages (`at`): what enters the ViT, what leaves it, or
+what enters the question encoder. It adds ``strength * delta`` to these, one delta for each sample. Because keys and
+values are linear in the image tokens, whoever knows `delta` can project it once and then change `strength` for free;
+that is why the two are apart. One that asks other words instead adds nothing.
+Cost: `delta` holds samples x tokens x width float32 numbers (image tokens of BLIP base: 1.8 MB a sample); `ImageSwap`
+needs one ViT pass, whatever damages the patch embeddings one a sample and factor.
 Ends: at tokens; running the model on them is `blip_trace_widget.model.block`'s.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
 deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,
-Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1.
+Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1;
+scaled image tokens, the published attention notebook of Palit et al. 2023.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.checks import named, one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.choices import (
+    CORRUPTIONS,
+    FIELDS_AT,
+    GOALS,
+    IMAGE_PLACES,
+    NOISE_KINDS,
+    PLACES,
+    Goal,
+    ImagePlace,
+    NoiseKind,
+    Place,
+)
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.summaries import region_size
 from blip_trace_widget.states import TEXT_BLOCKS
+from blip_trace_widget.tracing.damaged_tokens import (
+    checked_factor,
+    checked_positions,
+    checked_region,
+    plain_region,
+    token_mask,
+)
+from blip_trace_widget.tracing.positions import whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +55,6 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 MAX_SAMPLES = 10_000
-#: Beyond this, float32 overflows somewhere in the model.
-MAX_FACTOR = 1e6
 
 
 #: Every sample.
@@ -52,8 +69,8 @@ class Corruption:
 
     #: Number of corrupted runs, S.
     samples: int = 1
-    #: Which embeddings `delta` is added to, one of `PLACES`.
-    at: Place = "image_embeddings"
+    #: Which embeddings `delta` is added to, one of `PLACES`; None: to none, other words are asked (`question_ids`).
+    at: Place | None = "image_embeddings"
 
     def __repr__(self) -> str:
         shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
@@ -79,27 +96,36 @@ class Corruption:
         """
         checked_region(getattr(self, "region", None), model.grid)
         self.question_ids(question, model)
+        self.located(model.tokens(question))
 
     @property
     def damages_image(self) -> bool:
         """Whether the corrupted run sees another image."""
-        return True
+        return self.at in IMAGE_PLACES
 
     def reaches(self, block: str) -> bool:
         """Whether a block's states differ between the clean and the corrupted run."""
-        return block in TEXT_BLOCKS or (self.damages_image and self.at == "patch_embeddings")
+        return block in TEXT_BLOCKS or self.at == "patch_embeddings"
+
+    def located(self, tokens: Sequence[str]) -> Corruption:  # noqa: ARG002 - others damage words
+        """The same, with words of the question turned into their positions among its tokens.
+
+        Raises:
+            ValueError: if the question has not these words or positions.
+        """
+        return self
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
         """What is added to the clean embeddings at strength 1.
 
         Args:
-            embeddings: the clean embeddings `at` which this corruption sits, (image tokens, width); token 0 is the
-                class token.
+            embeddings: the clean embeddings `at` which this corruption sits, (tokens, width); of an image, token 0 is
+                the class token.
             model: the model.
             part: which of the samples.
 
         Returns:
-            (samples of the part, image tokens, width), float32, on the device of `embeddings`.
+            (samples of the part, tokens, width), float32, on the device of `embeddings`.
         """
         raise NotImplementedError
 
@@ -114,11 +140,12 @@ class Corruption:
 
 @dataclass(frozen=True, repr=False)
 class GaussianNoise(Corruption):
-    """Gaussian noise on the image tokens.
+    """Gaussian noise on the image tokens, or on words of the question.
 
     ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
-    sigma the standard deviation of this image's clean embeddings over all tokens and widths. z is standard normal,
-    drawn on the CPU from `seed` alone, and so the same for every factor, run and device (common random numbers).
+    sigma the standard deviation of the clean embeddings of this image, or question, over all tokens and widths. z is
+    standard normal, (samples, tokens, width), drawn on the CPU from `seed` alone, and so the same for every factor, run
+    and device (common random numbers).
 
     Attributes:
         factor: the noise factor, 0 or more.
@@ -126,9 +153,13 @@ class GaussianNoise(Corruption):
         samples: independent noise samples, each one corrupted run.
         seed: seed of the noise bank.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
-            value. None: every token is hit, the class token too.
-        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, what enters the
-            ViT's first layer (patches and class token with their positions), so that its states can be traced too.
+            value. None: every token is hit, the class token too. Not for a question.
+        at: ``"image_embeddings"``, the ViT's final output, as in the paper; ``"patch_embeddings"``, what enters the
+            ViT's first layer (patches and class token with their positions), so that its states can be traced too; or
+            ``"question_embeddings"``, what enters the question encoder's first layer (words with their positions), as
+            ROME does.
+        positions: of ``"question_embeddings"``: the question's tokens that are hit, one or several, by number or as
+            words. None: all of them, ``[CLS]`` and ``[SEP]`` too.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -140,6 +171,7 @@ class GaussianNoise(Corruption):
     seed: int = 0
     region: Sequence[Sequence[bool]] | None = None
     at: Place = "image_embeddings"
+    positions: int | str | Sequence[int | str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
@@ -148,6 +180,12 @@ class GaussianNoise(Corruption):
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", checked_region(self.region))
         object.__setattr__(self, "at", named("at", self.at, PLACES))
+        object.__setattr__(self, "positions", checked_positions(self.positions))
+        for name, places in FIELDS_AT.items():
+            if getattr(self, name) is not None and self.at not in places:
+                raise ValueError(
+                    f"{name}: only with at={' or '.join(map(repr, places))}, got {name} with at={self.at!r}"
+                )
 
     @property
     def strength(self) -> float:
@@ -157,6 +195,13 @@ class GaussianNoise(Corruption):
     def unit(self) -> GaussianNoise:
         """The same noise at factor 1."""
         return replace(self, factor=1.0)
+
+    def located(self, tokens: Sequence[str]) -> GaussianNoise:
+        """See `Corruption.located`."""
+        if self.positions is None:
+            return self
+        found = whole_numbers("positions", self.positions, len(tokens), tokens)
+        return replace(self, positions=sorted(set(found)))
 
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
@@ -182,7 +227,7 @@ class GaussianNoise(Corruption):
         tokens, width = clean.shape
         noise = self.bank(tokens, width, part).to(clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
-        return _within(self.region, noise)
+        return _on(token_mask(tokens, self.region, self.positions), noise)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make this noise again, as plain JSON."""
@@ -194,7 +239,49 @@ class GaussianNoise(Corruption):
             "seed": self.seed,
             "region": plain_region(self.region),
             "at": self.at,
+            "positions": None if self.positions is None else list(self.positions),
         }
+
+
+@dataclass(frozen=True, repr=False)
+class Scale(Corruption):
+    """Image tokens times a factor: no noise, and one corrupted run.
+
+    Attributes:
+        factor: 0 or more; 1 leaves the tokens as they are. The published attention notebook has 0.7691.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is scaled.
+        at: ``"image_embeddings"``, the ViT's final output; or ``"patch_embeddings"``, what enters its first layer.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    factor: float = 0.7691
+    region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", checked_factor("factor", self.factor))
+        object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
+
+    @property
+    def strength(self) -> float:
+        """By how much the factor differs from 1; below 0 where tokens get shorter."""
+        return self.factor - 1.0
+
+    def unit(self) -> Scale:
+        """The same at factor 2, which adds each token to itself once."""
+        return replace(self, factor=2.0)
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
+        """See `Corruption.delta`."""
+        return _on(token_mask(len(embeddings), self.region), embeddings.float()[None])
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that make it again, as plain JSON."""
+        return {"type": "Scale", "factor": self.factor, "region": plain_region(self.region), "at": self.at}
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,6 +292,8 @@ class ImageSwap(Corruption):
         image: the other image, given as that of a `blip_trace_widget.Tracer`.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is swapped.
+        at: ``"image_embeddings"``, what leaves the ViT; or ``"patch_embeddings"``, what enters its first layer, so that
+            its states can be traced too.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -212,6 +301,7 @@ class ImageSwap(Corruption):
 
     image: Any = field(compare=False, repr=False)
     region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -219,26 +309,28 @@ class ImageSwap(Corruption):
         object.__setattr__(self, "image", picture)
         object.__setattr__(self, "sha256", picture_hash(picture))
         object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
 
     @cached_property
     def jpeg(self) -> bytes:
         """The other picture as a page shows it."""
         return jpeg(self.image)
 
-    def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
+    def within(self, region: Sequence[Sequence[bool]] | None, at: ImagePlace = "image_embeddings") -> ImageSwap:
         """The same picture swapped in there alone; it need not be hashed again."""
         made = copy.copy(self)
         object.__setattr__(made, "region", checked_region(region))
+        object.__setattr__(made, "at", named("at", at, IMAGE_PLACES))
         return made
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        other = model.embed_image(self.image).float() - embeddings.float()
-        return _within(self.region, other[None])
+        other = (model.embed_patches if self.at == "patch_embeddings" else model.embed_image)(self.image)
+        return _on(token_mask(len(other), self.region), (other.float() - embeddings.float())[None])
 
     def settings(self) -> dict[str, Any]:
         """Which image it was, by the hash of its size and pixels, and the region."""
-        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
+        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region), "at": self.at}
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,6 +342,7 @@ class QuestionSwap(Corruption):
     """
 
     question: str
+    at = None
 
     def __post_init__(self) -> None:
         if isinstance(self.question, str):  # what is none is refused with the model at hand
@@ -287,6 +380,8 @@ class MeanAblation(Corruption):
         to: ``"mean"`` or ``"zero"``.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is replaced.
+        at: ``"image_embeddings"``, what leaves the ViT; or ``"patch_embeddings"``, what enters its first layer, so that
+            its states can be traced too.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -294,20 +389,22 @@ class MeanAblation(Corruption):
 
     to: Goal = "mean"
     region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", named("to", self.to, GOALS))
         object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
         clean = embeddings.float()
         goal = clean.mean(0) if self.to == "mean" else 0.0
-        return _within(self.region, (goal - clean)[None])
+        return _on(token_mask(len(clean), self.region), (goal - clean)[None])
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make it again, as plain JSON."""
-        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
+        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region), "at": self.at}
 
 
 def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
@@ -318,80 +415,16 @@ def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap])
     """
     name = one_of("corruption", settings["type"], CORRUPTIONS)
     if name == "ImageSwap":
-        return swapped().within(settings["region"])
+        return swapped().within(settings["region"], settings["at"])
     return OWN[name](**{field: value for field, value in settings.items() if field != "type"})
 
 
 #: The package's own corruptions, by name.
 OWN: dict[str, Callable[..., Corruption]] = {
-    made.__name__: made for made in (GaussianNoise, ImageSwap, QuestionSwap, MeanAblation)
+    made.__name__: made for made in (GaussianNoise, Scale, ImageSwap, QuestionSwap, MeanAblation)
 }
 
 
-def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
-    """A delta, (samples, image tokens, width), with zeros outside the region."""
-    return delta if region is None else delta * region_mask(region, delta.device)[:, None]
-
-
-def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
-    """A region as plain JSON."""
-    return None if region is None else [list(row) for row in region]
-
-
-def checked_factor(name: str, value: object) -> float:
-    """Return a noise factor as float.
-
-    Raises:
-        TypeError: if it is no number.
-        ValueError: if it is NaN, infinite or negative.
-    """
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{name}: expected a number of 0 or more, got {type(value).__name__}: {error}") from error
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{name}: expected a finite number of 0 or more, got {number}")
-    if number > MAX_FACTOR:
-        raise ValueError(f"{name}: expected a number from 0 to {MAX_FACTOR:g}, got {number}")
-    return number
-
-
-def region_mask(region: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
-    """The region as a mask over image tokens, (1 + rows * columns,) bool, False for the class token."""
-    import torch
-
-    patches = torch.tensor([cell for row in region for cell in row], dtype=torch.bool, device=device)
-    return torch.cat([patches.new_zeros(1), patches])
-
-
-def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tuple[bool, ...], ...] | None:
-    """A region as nested tuples, so that corruptions stay hashable.
-
-    Args:
-        value: a boolean (rows, columns) mask, or None.
-        grid: rows and columns that it must have, where they are known.
-
-    Raises:
-        ValueError: if it is none, is empty, or has another shape.
-    """
-    if value is None:
-        return None
-    import numpy as np
-
-    try:
-        mask = np.asarray(value)
-    except ValueError as error:
-        raise ValueError("region: expected a boolean (rows, columns) mask, got rows of unequal length") from error
-    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
-        raise ValueError(
-            f"region: expected a boolean (rows, columns) mask, got an array of shape {mask.shape} and type {mask.dtype}"
-        )
-    if not mask.any():
-        raise ValueError("region: expected at least one patch, got an empty mask")
-    if grid is not None and mask.shape != grid:
-        raise ValueError(
-            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
-        )
-    return tuple(tuple(bool(cell) for cell in row) for row in mask)
+def _on(mask: torch.Tensor | None, delta: torch.Tensor) -> torch.Tensor:
+    """A delta, (samples, tokens, width), with zeros at all other tokens."""
+    return delta if mask is None else delta * mask.to(delta.device)[:, None]

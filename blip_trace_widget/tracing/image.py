@@ -161,7 +161,7 @@ class ImageTokens:
         A root mean square over samples. Kept for other strengths of the same corruption.
         """
         key = self.model.version, corruption.unit()
-        return np.asarray(corruption.strength * self._damage.get(key, lambda: self._unit_damage(corruption)))
+        return np.asarray(abs(corruption.strength) * self._damage.get(key, lambda: self._unit_damage(corruption)))
 
     def _unit_damage(self, corruption: Corruption) -> NDArray[np.float64]:
         clean = (self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens)()

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.choices import BEFORE_THE_VIT
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.run import Run, Top
@@ -350,7 +351,7 @@ class Question:
             raise ValueError(
                 f"block: the states of 'image_encoder' are the same in the clean and the corrupted run, because "
                 f"{type(self.corruption).__name__} damages what the image encoder puts out, or nothing of the image; "
-                f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
+                f"to trace them damage what goes in, with at='patch_embeddings' of {', '.join(BEFORE_THE_VIT)}"
             )
 
     def check_damages_image(self) -> None:
@@ -361,8 +362,8 @@ class Question:
         """
         if not self.corruption.damages_image:
             raise ValueError(
-                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise; "
-                f"{type(self.corruption).__name__} leaves it as it is"
+                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise(); "
+                f"{self.corruption!r} leaves it as it is"
             )
 
     def _check_foil(self, answer: list[int]) -> None:

@@ -19,7 +19,7 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.protocol import MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import CellIndex
-from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
+from blip_trace_widget.tracing.damaged_tokens import checked_factor, checked_region, plain_region
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.widget.inputs import TRAITS, Inputs
 from blip_trace_widget.widget.surface import Surface

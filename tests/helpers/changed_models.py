@@ -11,7 +11,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
 from blip_trace_widget.tracing.grid import grid_cells
 from helpers.random_models import random_hf_model, words
-from helpers.reference import Hooked, noise
+from helpers.reference import Hooked, damaged
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 QUESTION, ANSWER = "what is red circle", "red square"
@@ -46,7 +46,7 @@ def slow(tracer):
         c.at,
     )
     clean = hooked.embeddings()
-    return hooked, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
+    return hooked, clean, damaged(clean, c, None)
 
 
 def exact(tracer):

@@ -1,6 +1,7 @@
 """What goes beyond the grid of states against plain hooks: the ViT, image tokens, heads, cut edges, readings."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,13 +15,16 @@ from blip_trace_widget.model.layers import ImageBlock, TextBlock
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.runs import Runner
-from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.reference import LAYERS
 
 
 def before_the_vit(tracer):
     """The same problem with the noise on the patch embeddings."""
     return tracer.with_corruption(at="patch_embeddings")
+
+
+BEFORE_THE_VIT = partial(every_corruption, places=["patch_embeddings"])
 
 
 def image_states(tracer, draw):
@@ -32,9 +36,8 @@ def image_states(tracer, draw):
 
 
 @EXAMPLES
-@given(problems(vision_layers=2), st.data())
+@given(problems(vision_layers=2, corruptions=BEFORE_THE_VIT), st.data())
 def test_states_of_the_image_encoder_equal_hooks(tracer, data):
-    tracer = before_the_vit(tracer)
     chosen = [image_states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 3)))]
     if data.draw(st.booleans()):
         block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
