@@ -26,6 +26,8 @@ NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
 #: The embeddings that a corruption can damage: what enters the ViT's first layer, what leaves the ViT, and what enters
 #: the question encoder's first layer.
 PLACES: tuple[Place, ...] = get_args(Place)
+#: The one that the paper damages.
+PUBLISHED_PLACE: Place = "image_embeddings"
 IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
 #: Fields of a corruption that mean something at some places alone.
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
@@ -161,6 +163,12 @@ CORRUPTIONS: dict[str, CorruptionProperties] = {
 }
 #: Those that can damage what enters the image encoder.
 BEFORE_THE_VIT = tuple(name for name, own in CORRUPTIONS.items() if "patch_embeddings" in own.places)
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a corruption, from a file that may be of an earlier version, with what was added since."""
+    own = CORRUPTIONS.get(settings["type"])
+    return {**(own.added if own else {}), **settings}
 
 
 def fields_there(settings: Mapping[str, Any]) -> dict[str, Any]:

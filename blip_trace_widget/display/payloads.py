@@ -24,6 +24,7 @@ from blip_trace_widget.choices import (
     METRIC_NAMES,
     NOISE_KINDS,
     PLACES,
+    PUBLISHED_PLACE,
     metric_properties,
 )
 from blip_trace_widget.demo import examples
@@ -73,7 +74,7 @@ BEGINNING: protocol.Inputs = {
     "corruption": "GaussianNoise",
     "noise": 5.0,
     "kind": NOISE_KINDS[0],
-    "at": PLACES[-1],
+    "at": PUBLISHED_PLACE,
     "samples": 10,
     "seed": 0,
     "other_question": "",

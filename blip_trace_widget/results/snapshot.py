@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName
+from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName, completed
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -278,8 +278,7 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are those of none of the package's own.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    own = CORRUPTIONS[name]
-    return dict(conforms("corruption", own.added | stored, own.settings))
+    return dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:

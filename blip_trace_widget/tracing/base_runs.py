@@ -29,6 +29,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.tracing.overflow import check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
 #: Longest greedy answer where the model's generation settings name none (transformers' default).
@@ -55,7 +56,9 @@ class CleanEncoding:
     @lazy
     def own_answer_ids(self, check: Check) -> list[int]:
         """Token ids of the model's own greedy answer, end token left out; may be empty."""
-        return Runner(self.model).greedy(self.activations(check).output, _longest_answer(self.model), check)[0]
+        encoded = self.activations(check).output
+        check_in_range(encoded, self.model)
+        return Runner(self.model).greedy(encoded, _longest_answer(self.model), check)[0]
 
 
 class CleanAnswer:
@@ -89,7 +92,9 @@ class CleanAnswer:
     def run(self, check: Check) -> BaseRun:
         """The clean run."""
         encoder = self.encoding.activations(check)
-        return Runner(self.model).base(self.text(check), encoder, self.encoding.image.clean(check), check)
+        run = Runner(self.model).base(self.text(check), encoder, self.encoding.image.clean(check), check)
+        check_in_range(run.logits, self.model)
+        return run
 
     @lazy
     def run_with_states(self, check: Check) -> BaseRun:
@@ -137,7 +142,9 @@ class CorruptedEncoding:
             return question
         delta = corruption.delta(question[0], self.model, part)
         wide = question.to(torch.promote_types(question.dtype, delta.dtype))
-        return torch.add(wide, delta, alpha=corruption.strength).to(question.dtype)
+        damaged = torch.add(wide, delta, alpha=corruption.strength).to(question.dtype)
+        check_embeddings(damaged, self.model, corruption)
+        return damaged
 
 
 class BaseRuns:
@@ -224,15 +231,20 @@ class BaseRuns:
     @lazy
     def _whole(self, check: Check) -> BaseRun:
         """All samples in one group."""
-        return Runner(self.model).base(self._answer.text(check), *self._corrupted_encoding.whole(check), check)
+        return self._corrupted(self._corrupted_encoding.whole(check), check)
 
     @lazy
     def _whole_with_states(self, check: Check) -> BaseRun:
         return self._group(slice(0, self.corruption.samples), check, with_states=True, keep=True)
 
     def _group(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> BaseRun:
-        encoded = self._corrupted_encoding.of(part, check, with_states=with_states, keep=keep)
-        return Runner(self.model).base(self._answer.text(check), *encoded, check)
+        return self._corrupted(self._corrupted_encoding.of(part, check, with_states=with_states, keep=keep), check)
+
+    def _corrupted(self, encoded: tuple[Activations, ImageView], check: Check) -> BaseRun:
+        """A corrupted run from its question encoder on."""
+        run = Runner(self.model).base(self._answer.text(check), *encoded, check)
+        check_in_range(run.logits, self.model, self.corruption, self._answer.run(check).logits[0])
+        return run
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_a_sample(check, with_states=with_states)
@@ -302,6 +314,7 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
         inputs = torch.cat([answers[at].text().decoder_input for at in places])
         decoder = runner.decode(inputs, encoded.output[places])
         logits = runner.logits(decoder.output)
+        check_in_range(logits, model)
         for row, at in enumerate(places):
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])

@@ -34,6 +34,7 @@ from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
+from blip_trace_widget.tracing.overflow import check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner
 
 #: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
@@ -305,11 +306,14 @@ class Question:
         """Scores (...) of logits (..., answer positions, vocabulary).
 
         Raises:
+            BeyondRangeError: if the logits are no numbers.
             ValueError: if one's own metric gives anything else than a tensor of that shape.
         """
+        clean = self.bases.clean().logits[0]
+        check_in_range(logits, self.model, self.corruption, clean)
         device = logits.device
         foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
-        target = Target(torch.tensor(self.answer_ids(), device=device), foil, self.bases.clean().logits[0])
+        target = Target(torch.tensor(self.answer_ids(), device=device), foil, clean)
         scores = self.metric.score(logits, target)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
             raise ValueError(

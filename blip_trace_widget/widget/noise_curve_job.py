@@ -8,10 +8,13 @@ Ends: at the trait `curve`.
 
 from __future__ import annotations
 
+import math
+
 from blip_trace_widget.display import payloads
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.overflow import BeyondRangeError
 from blip_trace_widget.widget.grid_store import inputs_of
 from blip_trace_widget.widget.job_queue import CURVE, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
@@ -52,7 +55,10 @@ class NoiseCurveJob:
         tracer, generation, known = self._presenter.tracer, self._presenter.computed, self._scores
         for factor in FACTORS:
             if factor not in known:
-                known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
+                try:
+                    known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
+                except BeyondRangeError:  # said where somebody asks for that factor
+                    known[factor] = math.nan
                 yield
         with self._jobs.lock:
             if known is self._scores:
