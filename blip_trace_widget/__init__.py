@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
     from blip_trace_widget.states import State
+    from blip_trace_widget.tracing.ablation import Ablation
     from blip_trace_widget.tracing.corruption import (
         Corruption,
         GaussianNoise,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Ablation": "tracing.ablation",
     "Attention": "tracing.readings",
     "BlipVqa": "model.blip",
     "BlockName": "states",
@@ -110,6 +112,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "LogitLens",
     "Knockout",
     "KnockoutTrace",
+    "Ablation",
     "examples",
     "load_trace",
     "trace_dataset",

@@ -31,6 +31,8 @@ PUBLISHED_PLACE: Place = "image_embeddings"
 IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
 #: Fields of a corruption that mean something at some places alone.
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
+#: What `Tracer.ablate` sets states to, beside factors.
+ABLATIONS: tuple[AblationName, ...] = get_args(AblationName)
 #: What `MeanAblation` puts in the place of image tokens.
 GOALS: tuple[Goal, ...] = get_args(Goal)
 

@@ -86,7 +86,7 @@ def beyond_range(model: BlipVqa, corruption: Corruption | None) -> BeyondRangeEr
     """What is raised."""
     dtype = str(model.dtype).removeprefix("torch.")
     largest = f"{dtype}, whose largest number is {torch.finfo(model.dtype).max:.3g}"
-    load = "" if model.dtype.itemsize > 2 else "load the model with dtype='float32'"  # noqa: PLR2004 - bytes
+    load = "" if model.dtype.itemsize > 2 else "load the model with dtype='float32'"
     wider = load or "look for weights that are not finite"
     if corruption is None:
         return BeyondRangeError(f"model: the clean run goes beyond {largest}: {wider}")

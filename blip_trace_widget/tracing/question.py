@@ -192,10 +192,18 @@ class Question:
                 is the same in the clean and the corrupted run.
         """
         every = list(states)
-        blocks = {state.block for state in every}
-        for name in blocks:
+        for name in {state.block for state in every}:
             self.check_block(name)
-        tokens = {name: self.tokens(name) for name in blocks}
+        return self.found(every)
+
+    def found(self, states: Iterable[State]) -> list[State]:
+        """These states of any run with words as positions turned into numbers.
+
+        Raises:
+            ValueError: if the model or this question has no such state, or has the word several times.
+        """
+        every = list(states)
+        tokens = {name: self.tokens(name) for name in {state.block for state in every}}
         found = []
         for state in every:
             block, names = self.model.blocks[state.block], tokens[state.block]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from blip_trace_widget.model.blip import BlipVqa
-from blip_trace_widget.model.block import Activations, Patches, words_of
+from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.states import BLOCKS, State
@@ -119,7 +119,12 @@ class Runner:
         return BaseRun(image_view, encoder, decoder, self.logits(decoder.output))
 
     def greedy(
-        self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
+        self,
+        encoded: Tensor,
+        longest: int,
+        check: Check = no_check,
+        first: Tensor | None = None,
+        edit: LayerEdit = as_it_is,
     ) -> list[list[int]]:
         """Greedy answers, one list of token ids a sample, the end token left out.
 
@@ -128,6 +133,7 @@ class Runner:
             longest: at most so many tokens.
             check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
             first: logits of the first token where they are known already, (S, vocabulary).
+            edit: of the decoder's states, see `Block.run`.
         """
         embeddings = words_of(self.model.embeddings("answer_decoder"))
         block = self.model.answer_decoder
@@ -137,7 +143,7 @@ class Runner:
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
         while chosen.shape[1] <= longest and not ended.all():
             if first is None or chosen.shape[1] > 1:
-                logits = self._last_logits(block.record(block.apply(embeddings, chosen), kv, check).output)
+                logits = self._last_logits(block.run(block.apply(embeddings, chosen), kv, check, edit))
             else:
                 logits = first
             words = logits.argmax(-1)

@@ -18,7 +18,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.choices import MetricName
+from blip_trace_widget.choices import AblationName, MetricName
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import at_once
 from blip_trace_widget.model.model_of import as_model
@@ -29,7 +29,8 @@ from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings
+from blip_trace_widget.tracing import ablation, grid, knockout, noise_curve, patching, readings
+from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
@@ -324,22 +325,59 @@ class Tracer(QuestionView):
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
 
+    @at_once
+    def ablate(
+        self,
+        states: State | Iterable[State],
+        to: AblationName | float = "zero",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Ablation:
+        """Set states or heads of the clean run to zero or to their mean, or rescale them, all in one run.
+
+        Of any blocks and layers together; the image encoder's too, whatever the corruption is, which costs a pass of
+        the ViT. Else a text pass.
+
+        Args:
+            states: what to ablate; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
+            to: ``"zero"``; ``"mean"``, the mean over the block's positions of that site, or head, in the clean run; or
+                a factor of 0 or more, by which what the state is in that run is multiplied, all that was ablated below
+                it included.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also where a block has one
+                position alone, which is its own mean, and where the model's numbers do not reach so far.
+            Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        return ablation.ablate(self.case, states, to, cancel)
+
     # --- readings ----------------------------------------------------------------------------------------------------
 
     @at_once
-    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
-        """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
+    def attention(
+        self,
+        block: BlockName,
+        layer: int,
+        head: int | None = None,
+        site: AttentionName | None = None,
+        minus: Literal["heads"] | None = None,
+    ) -> readings.Attention:
+        """Where tokens look, in the clean and the corrupted runs.
 
         Args:
-            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
+            block: ``"image_encoder"``, ``"question_encoder"`` or ``"answer_decoder"``.
             layer: 0-based.
             head: one head; None for the mean over heads.
+            site: ``"cross_attention"``, question to image or answer to question; or ``"self_attention"``, to tokens of
+                the block itself. Default the first, of the image encoder the second, which it has alone.
+            minus: ``"heads"``: what distinguishes the head, its weights minus the mean over the layer's heads.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             ModelChangedError: if somebody changed the model meanwhile.
         """
-        return readings.attention(self.case, block, layer, head)
+        return readings.attention(self.case, block, layer, head, site, minus)
 
     @at_once
     def logit_lens(self) -> readings.LogitLens:

@@ -95,6 +95,12 @@ def assert_as_hooks(model, atol=1e-4):
     weights = tracer.attention("question_encoder", 1)
     seen = hooked.run(clean, weights=model.hf.text_encoder.encoder.layer[1].crossattention)[1]["weights"]
     np.testing.assert_allclose(weights.clean, seen.mean(0), atol=1e-5)
+    own = tracer.attention("question_encoder", 1, 0, "self_attention")
+    seen = hooked.run(clean, weights=model.hf.text_encoder.encoder.layer[1].attention)[1]["weights"]
+    np.testing.assert_allclose(own.clean, seen[0], atol=1e-5)
+    on_words = tracer.with_corruption(noisy(at="question_embeddings", positions=[2]))
+    worded, _, noisy_words = slow(on_words)
+    np.testing.assert_allclose(on_words.corrupted.scores, [score(worded, each) for each in noisy_words], atol=atol)
     edges = torch.zeros(model.heads, len(tracer.question_tokens), model.image_token_count, dtype=torch.bool)
     edges[:, 3, 1:3] = True
     attention = model.hf.text_encoder.encoder.layer[1].crossattention
@@ -113,6 +119,9 @@ def assert_vision_as_hooks(model, atol=1e-4):
     ]
     exact = np.log(hooked.patched_scores(sets, clean, corrupted, "restore"))
     np.testing.assert_allclose(np.transpose([tracer.patch(each).scores for each in sets]), exact, atol=atol)
+    weights = tracer.attention("image_encoder", 1, 1)
+    seen = hooked.run(corrupted[1], weights=model.hf.vision_model.encoder.layers[1].self_attn)[1]["weights"]
+    np.testing.assert_allclose(weights.corrupted[1], seen[1], atol=1e-5)
 
 
 def layer(hf, at=1):

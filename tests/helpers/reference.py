@@ -73,8 +73,8 @@ class Hooked:
     """The model under hooks.
 
     `embeddings` replaces the ViT's output (with `at="patch_embeddings"` its first layer's input, with
-    `at="question_embeddings"` the question encoder's), `patches` maps a state to its new value, `cuts` removes
-    attention edges.
+    `at="question_embeddings"` the question encoder's), `patches` maps a state to its new value or to a function of its
+    present one, `cuts` removes attention edges.
     """
 
     def __init__(self, hf, pixel_values, question_ids, answer_ids, at="image_embeddings"):
@@ -120,7 +120,8 @@ class Hooked:
             for attention, cut in cuts:
                 hook(attention.self.dropout, lambda _module, _inputs, probs, cut=cut: without(probs, cut))
             if weights is not None:
-                hook(weights.self.dropout, lambda _module, inputs: seen.update(weights=inputs[0][0]), before=True)
+                dropout = getattr(weights, "self", weights).dropout
+                hook(dropout, lambda _module, inputs: seen.update(weights=inputs[0][0]), before=True)
 
             patches = dict(patches)
             for state in {*patches, *record}:
@@ -148,7 +149,8 @@ class Hooked:
                 seen[state] = tensor[0, state.position, part].clone()
             if state in patches:
                 tensor = tensor.clone()
-                tensor[0, state.position, part] = patches[state]
+                new = patches[state]
+                tensor[0, state.position, part] = new(tensor[0, state.position, part]) if callable(new) else new
             return tensor
 
         if state.head is not None and in_vit:

@@ -140,7 +140,9 @@ def test_the_picture_is_the_same_in_both_runs_under_noise_on_words(tracer):
         lambda: words.patch_image_tokens([1]),
         lambda: words.corruption_strength(),
     ):
-        with pytest.raises(ValueError, match=r"block: the states of 'image_encoder' are the same|corruption: image tok"):
+        with pytest.raises(
+            ValueError, match=r"block: the states of 'image_encoder' are the same|corruption: image tok"
+        ):
             asking()
 
 
@@ -153,9 +155,7 @@ def test_everything_follows_noise_on_words(tracer):
     slow, clean, noisy = hooked(words)
     trace = words.trace("answer_decoder", "cross_attention")
     states = [[State("answer_decoder", layer, 0, "cross_attention")] for layer in range(6)]
-    np.testing.assert_allclose(
-        trace.samples[:, :, 0], slow.patched_scores(states, clean, noisy, "restore"), atol=1e-5
-    )
+    np.testing.assert_allclose(trace.samples[:, :, 0], slow.patched_scores(states, clean, noisy, "restore"), atol=1e-5)
     module = slow.hf.text_encoder.encoder.layer[2].crossattention
     weights = [slow.run(e, weights=module)[1]["weights"].mean(0) for e in noisy]
     np.testing.assert_allclose(words.attention("question_encoder", 2).corrupted, torch.stack(weights), atol=1e-5)

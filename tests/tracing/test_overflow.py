@@ -26,7 +26,9 @@ BEYOND = [
 @pytest.mark.parametrize("corruption", BEYOND, ids=repr)
 def test_a_factor_beyond_the_types_range_is_named(half, example, corruption):
     tracer = Tracer(half, example.image, example.question, corruption=corruption)
-    told = rf"corruption: {type(corruption).__name__} with factor {corruption.factor:g} takes a run beyond float16.*dtype"
+    told = (
+        rf"corruption: {type(corruption).__name__} with factor {corruption.factor:g} takes a run beyond float16.*dtype"
+    )
     told = told.replace("+", r"\+")
     for asking in (
         lambda: tracer.corrupted,
@@ -88,9 +90,7 @@ def test_a_metric_of_ones_own_may_give_no_number(demo, example):
 
 
 def test_the_widget_says_it_and_stays_where_it_was(half, example):
-    widget = TraceWidget.from_tracer(
-        Tracer(half, example.image, example.question, corruption=GaussianNoise(samples=2))
-    )
+    widget = TraceWidget.from_tracer(Tracer(half, example.image, example.question, corruption=GaussianNoise(samples=2)))
     widget.trace_all()
     widget.wait()
     before = widget.trace
