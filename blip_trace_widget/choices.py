@@ -173,7 +173,6 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**(own.added if own else {}), **settings}
 
 
-def fields_there(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a corruption, with None for the fields that mean nothing at its place."""
-    at = settings.get("at")
-    return {name: value if at in FIELDS_AT.get(name, (at,)) else None for name, value in settings.items()}
+def means_something(name: str, at: str | None) -> bool:
+    """Whether a field of a corruption means something at a place."""
+    return name not in FIELDS_AT or at in FIELDS_AT[name]

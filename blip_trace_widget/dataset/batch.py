@@ -107,7 +107,7 @@ class Plan:
         for block in block_names:
             if not damage.reaches(block):
                 raise ValueError(
-                    f"blocks: {block!r} can be traced with at='patch_embeddings' of the corruption alone, got {damage!r}"
+                    f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {damage!r}"
                 )
         grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].sites]
         if not grids:

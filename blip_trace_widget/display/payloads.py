@@ -48,6 +48,7 @@ RISING = 0.03
 #: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
 CULPRITS = {
     "GaussianNoise": ("noise", "noise", "turn it up"),
+    "Scale": ("scaling", "scaled tokens", "take a factor further from 1"),
     "ImageSwap": ("swap", "other picture", "choose another picture"),
     "QuestionSwap": ("swap", "other question", "ask something else instead"),
     "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
@@ -80,6 +81,8 @@ BEGINNING: protocol.Inputs = {
     "other_question": "",
     "to": GOALS[0],
     "region": None,
+    "scale": 0.7691,
+    "positions": None,
 }
 #: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
 ROOM = 120_000
@@ -89,8 +92,8 @@ LITTLE = 0.1
 
 #: Why a block has no grids.
 CLOSED = {
-    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
-    "Under More, let the noise begin at the patch embeddings.",
+    "undamaged": "The damage is not done before the image encoder: its states are the same in both runs. "
+    "Under More, damage what enters it, before the ViT.",
     "untraced": "It was not traced.",
 }
 
@@ -104,6 +107,26 @@ class Words(Protocol):
 
     def shares(self, words: Sequence[str]) -> list[float]:
         """Probability of each of these words; NaN where it is not known."""
+
+
+class AblatedRun(Protocol):
+    """A clean run in which states are ablated."""
+
+    @property
+    def score(self) -> float:
+        """Its score."""
+
+    @property
+    def clean(self) -> float:
+        """That of the clean run as it is."""
+
+    @property
+    def answer(self) -> str:
+        """What is answered then."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was ablated, and how."""
 
 
 def thumbnail(shown: bytes) -> bytes:
@@ -139,7 +162,8 @@ def asked_of(snapshot: Snapshot) -> dict[str, Any]:
 
 def noise(snapshot: Snapshot) -> float:
     """What the noise slider shows."""
-    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
+    told = asked_of(snapshot)
+    return float(told.get("noise", BEGINNING["noise"]))
 
 
 def setup(
@@ -161,6 +185,8 @@ def setup(
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
         "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "places": {name: list(own.places) for name, own in CORRUPTIONS.items()},
+        "words": list(snapshot.words),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -194,7 +220,7 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
         "damage": damage(snapshot.corruption),
         "metric": snapshot.metric,
         "given": snapshot.given_answer is not None,
-        "line": damage_line(snapshot.corruption, snapshot.average),
+        "line": damage_line(snapshot.corruption, snapshot.average, snapshot.words),
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
@@ -225,21 +251,43 @@ def damage(settings: Mapping[str, Any]) -> str:
     """What was done to the input, in a few words; of a corruption's `settings`."""
     if settings["type"] == "GaussianNoise":
         return f"ν {settings['factor']:.1f}"
+    if settings["type"] == "Scale":
+        return f"tokens × {settings['factor']:.3g}"
     return CULPRITS[settings["type"]][1]
 
 
-def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
-    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own."""
-    cells = [cell for row in settings.get("region") or () for cell in row]
+def damage_line(settings: Mapping[str, Any], average: Average | None = None, words: Sequence[str] = ()) -> str:
+    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own.
+
+    Args:
+        settings: the corruption's.
+        average: what an average has.
+        words: word pieces of the question.
+    """
     own = " + the sample's id" if average else ""
-    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
+    return _damage_line(settings, own) + _damaged_part(settings, words)
+
+
+def _damaged_part(settings: Mapping[str, Any], words: Sequence[str]) -> str:
+    """What of the input is damaged, where that is not the paper's: all image tokens."""
+    cells = [cell for row in settings.get("region") or () for cell in row]
+    some = f" · {sum(cells)} of {len(cells)} patches" if cells else ""
+    at = settings.get("at", PUBLISHED_PLACE)
+    if at != "question_embeddings":
+        return {"patch_embeddings": " · before the ViT"}.get(at, "") + some
+    positions = settings["positions"]
+    if positions is None:
+        return " · on every word"
+    hit = [each if isinstance(each, str) else words[each] for each in positions]
+    return " · on " + ", ".join(f"“{word}”" for word in hit)
 
 
 def _damage_line(settings: Mapping[str, Any], own: str) -> str:
     if settings["type"] == "GaussianNoise":
         draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
-        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
-        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
+        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}"
+    if settings["type"] == "Scale":
+        return f"image tokens × {settings['factor']:g}"
     if settings["type"] == "MeanAblation":
         return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
     if settings["type"] == "QuestionSwap":
@@ -401,6 +449,24 @@ def detail(
         "recovery_stderr": number(effect.recovery_stderr),
         "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
+    }
+
+
+def ablation(found: AblatedRun, spec: GridSpec, cells: Sequence[tuple[int, int]], generation: int) -> protocol.Ablation:
+    """The clean run in which the selected states are times a factor."""
+    metric = found.settings["metric"]
+    score, clean = (formatting.score(metric, value) for value in (found.score, found.clean))
+    return {
+        "generation": generation,
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "window": spec.window,
+        "cells": list(cells),
+        "strength": float(found.settings["to"]),
+        "answer": found.answer,
+        "score": number(found.score),
+        "text": f"“{found.answer}”, {score} (untouched {clean})",
     }
 
 

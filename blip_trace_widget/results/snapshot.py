@@ -142,6 +142,11 @@ class Snapshot:
     curve: CurveSummary | None = field(default=None, repr=False)
     average: Average | None = field(default=None, repr=False)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Word pieces of the question; none of an average over several."""
+        return () if self.average else self.block("question_encoder").tokens
+
     def block(self, name: str) -> Block:
         """The block of that name.
 

@@ -20,7 +20,7 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.choices import (
@@ -34,6 +34,7 @@ from blip_trace_widget.choices import (
     ImagePlace,
     NoiseKind,
     Place,
+    means_something,
 )
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.summaries import region_size
@@ -73,7 +74,8 @@ class Corruption:
     at: Place | None = "image_embeddings"
 
     def __repr__(self) -> str:
-        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        names = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
+        shown = {name: getattr(self, name) for name in names if means_something(name, self.at)}
         texts = {name: repr(value) for name, value in shown.items()}
         if shown.get("region") is not None:
             texts["region"] = region_size(shown["region"])
@@ -182,10 +184,15 @@ class GaussianNoise(Corruption):
         object.__setattr__(self, "at", named("at", self.at, PLACES))
         object.__setattr__(self, "positions", checked_positions(self.positions))
         for name, places in FIELDS_AT.items():
-            if getattr(self, name) is not None and self.at not in places:
+            if getattr(self, name) is not None and not means_something(name, self.at):
                 raise ValueError(
                     f"{name}: only with at={' or '.join(map(repr, places))}, got {name} with at={self.at!r}"
                 )
+
+    @property
+    def _tokens(self) -> tuple[int | str, ...] | None:
+        """`positions` as they are kept."""
+        return cast("tuple[int | str, ...] | None", self.positions)
 
     @property
     def strength(self) -> float:
@@ -227,7 +234,7 @@ class GaussianNoise(Corruption):
         tokens, width = clean.shape
         noise = self.bank(tokens, width, part).to(clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
-        return _on(token_mask(tokens, self.region, self.positions), noise)
+        return _on(token_mask(tokens, self.region, self._tokens), noise)
 
     def settings(self) -> dict[str, Any]:
         """The arguments that make this noise again, as plain JSON."""
@@ -239,7 +246,7 @@ class GaussianNoise(Corruption):
             "seed": self.seed,
             "region": plain_region(self.region),
             "at": self.at,
-            "positions": None if self.positions is None else list(self.positions),
+            "positions": None if self._tokens is None else list(self._tokens),
         }
 
 

@@ -35,7 +35,19 @@ if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
 #: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
+SHOWN = (
+    "setup",
+    "picture_map",
+    "runs",
+    "grid",
+    "grids",
+    "detail",
+    "pinned",
+    "ablation",
+    "compared",
+    "curve",
+    "generation",
+)
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -120,7 +132,7 @@ class FigureWidget(TraitView):
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
             kept = self._session.comparison.code
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, inputs.strength)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made

@@ -25,6 +25,7 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.ablation_job import AblationJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
@@ -74,6 +75,7 @@ class Session:
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._ablation = AblationJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
 
     @property
@@ -117,6 +119,8 @@ class Session:
                 self._presenter.view.show_traits(error="")
                 self._cells.select(request, again=inputs.selected == before.selected)
                 self.overlay_job.look_at()
+            if (inputs.strength, inputs.selected, inputs.spec) != (before.strength, before.selected, before.spec):
+                self._ablation.follow()
 
     def _look_at(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
@@ -137,6 +141,7 @@ class Session:
         self.overlay_job.follow()
         self.heads.follow()
         self._noise_curve.follow()
+        self._ablation.follow()
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""

@@ -99,7 +99,7 @@ def test_a_region_of_another_grid_is_refused(corruption):
 
 @pytest.mark.parametrize("corruption", [Scale, MeanAblation], ids=lambda kind: kind.__name__)
 def test_what_is_done_to_the_picture_cannot_be_done_to_words(corruption):
-    with pytest.raises(ValueError, match="at: expected one of .*, got 'question_embeddings'"):
+    with pytest.raises(ValueError, match=r"at: expected one of .*, got 'question_embeddings'"):
         corruption(at="question_embeddings")
 
 

@@ -213,7 +213,10 @@ def test_attention_equals_the_weights_inside_the_model(tracer, data):
     if not tracer.corruption.reaches(block):
         corrupted = [None]
     module = LAYERS[block](slow.hf)[layer]
-    name = {"self_attention": "self_attn" if block == "image_encoder" else "attention", "cross_attention": "crossattention"}
+    name = {
+        "self_attention": "self_attn" if block == "image_encoder" else "attention",
+        "cross_attention": "crossattention",
+    }
     module = getattr(module, name[site])
 
     def weights(embeddings=None):
