@@ -1,6 +1,7 @@
 """Causal tracing of BLIP's visual question answering, in a notebook.
 
-The names below are imported when they are first used: importing the package does not import torch.
+For: the public names. Each is imported at its first use: importing the package does not import torch.
+Ends: at names; every one of them lives in a room below.
 """
 
 from __future__ import annotations

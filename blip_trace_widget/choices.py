@@ -1,9 +1,9 @@
-"""The names that can be chosen from, metrics and corruptions, and what everybody must know of each.
+"""The metrics and corruptions to choose from, and the properties of each that all rooms share.
 
-For: checking arguments and files, and showing scores, without what computes them. A new metric or corruption has its
-row here; all other rooms read these tables.
-Ends: at names, flags and shapes. What a metric or a corruption computes is `blip_trace_widget.tracing.metrics`' and
-`blip_trace_widget.tracing.corruption`'s, what it is called on screen `blip_trace_widget.display.labels`'.
+For: checking arguments and files, and showing scores, without importing what computes them. A new metric or corruption
+gets its row here; all other rooms read these tables.
+Ends: at names, flags and shapes. `blip_trace_widget.tracing.metrics` and `blip_trace_widget.tracing.corruption` compute
+them; `blip_trace_widget.display.labels` has their names on screen.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints
 
-#: What a run can be scored by.
+#: The metrics that can score a run.
 MetricName: TypeAlias = Literal["probability", "log_probability", "logit_difference", "kl_divergence"]
 NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
 ImagePlace: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
@@ -33,17 +33,17 @@ IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
 #: What `Tracer.ablate` sets states to, beside factors.
 ABLATIONS: tuple[AblationName, ...] = get_args(AblationName)
-#: What `MeanAblation` puts in the place of image tokens.
+#: What `MeanAblation` replaces image tokens with.
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 @dataclass(frozen=True)
 class MetricProperties:
-    """What follows from the kind of a metric, whoever shows or judges its scores.
+    """Properties of a metric that its display and its statistics depend on.
 
     Attributes:
-        percent: whether scores are shares, shown in percent and their differences in points.
-        rises: whether the score rises where the answer breaks.
+        percent: whether scores are shares, shown in percent, and their differences in percentage points.
+        rises: whether the score rises as the answer is lost.
         first_position: whether only the first answer position is scored.
         needs_foil: whether the answer is compared with a foil.
     """
@@ -54,7 +54,7 @@ class MetricProperties:
     needs_foil: bool = False
 
 
-#: Of each metric.
+#: The properties of each metric.
 METRIC_PROPERTIES: dict[str, MetricProperties] = {
     "probability": MetricProperties(percent=True),
     "log_probability": MetricProperties(),
@@ -65,15 +65,15 @@ METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 
 
 def metric_properties(name: str) -> MetricProperties:
-    """What follows from a metric's kind; of a user's own none of it does."""
+    """The properties of a metric; a user's own metric has none of them."""
     return METRIC_PROPERTIES.get(name, MetricProperties())
 
 
-# --- what makes each corruption again, as plain JSON ------------------------------------------------------------------
+# --- settings from which each corruption can be rebuilt, as plain JSON ------------------------------------------------
 
 
 class GaussianNoiseSettings(TypedDict):
-    """Of `blip_trace_widget.GaussianNoise`."""
+    """Settings of `blip_trace_widget.GaussianNoise`."""
 
     type: Literal["GaussianNoise"]
     factor: float
@@ -95,7 +95,7 @@ class ScaleSettings(TypedDict):
 
 
 class ImageSwapSettings(TypedDict):
-    """Of `blip_trace_widget.ImageSwap`, whose picture is kept beside them."""
+    """Settings of `blip_trace_widget.ImageSwap`; its picture is stored separately."""
 
     type: Literal["ImageSwap"]
     sha256: str
@@ -104,14 +104,14 @@ class ImageSwapSettings(TypedDict):
 
 
 class QuestionSwapSettings(TypedDict):
-    """Of `blip_trace_widget.QuestionSwap`."""
+    """Settings of `blip_trace_widget.QuestionSwap`."""
 
     type: Literal["QuestionSwap"]
     question: str
 
 
 class MeanAblationSettings(TypedDict):
-    """Of `blip_trace_widget.MeanAblation`."""
+    """Settings of `blip_trace_widget.MeanAblation`."""
 
     type: Literal["MeanAblation"]
     to: Goal
@@ -121,12 +121,13 @@ class MeanAblationSettings(TypedDict):
 
 @dataclass(frozen=True)
 class CorruptionProperties:
-    """What everybody must know of a corruption.
+    """Properties of a corruption that all rooms share.
 
     Attributes:
-        settings: the shape of its `settings`.
-        fields: trait of the widget -> the field that it sets; ``region``, where a corruption has one, is every one's.
-        added: what the fields are that files of earlier versions lack.
+        settings: the type of its `settings`.
+        fields: trait of the widget -> the field that it sets; ``region`` is left out, since it is common to all that
+            have it.
+        added: values of the fields that files of earlier versions lack.
     """
 
     settings: Any
@@ -135,7 +136,7 @@ class CorruptionProperties:
 
     @property
     def has_region(self) -> bool:
-        """Whether it can be limited to a part of the picture."""
+        """Whether it can be limited to a region of the picture."""
         return "region" in get_type_hints(self.settings)
 
     @property

@@ -2,7 +2,9 @@
 
 For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
 output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
-Ends: at names. How a state is computed and replaced is `blip_trace_widget.model.block`'s.
+Ends: at names. `blip_trace_widget.model.block` computes and replaces states.
+
+Source: Palit et al. 2023 (arXiv 2308.14179).
 """
 
 from __future__ import annotations
@@ -31,8 +33,8 @@ class BlockSites:
 
     Attributes:
         layers: path to its layers.
-        stack: path to the module that runs them all.
-        embeddings: path to what makes the first layer's input.
+        stack: path to the module that runs all layers.
+        embeddings: path to the module whose output enters the first layer.
         sites: site -> the module below a layer whose output is patched ("" is the layer itself).
         heads: site -> the module whose input holds the heads' context vectors side by side.
     """
@@ -45,7 +47,7 @@ class BlockSites:
 
     @property
     def part(self) -> str:
-        """The part of the model that the block is in, or is."""
+        """The submodel of transformers' BLIP that contains the block: the first name of the path."""
         return self.layers.partition(".")[0]
 
 
@@ -78,7 +80,7 @@ BLOCKS: dict[str, BlockSites] = {
     ),
 }
 
-#: What figures and the interface call the sites.
+#: Names of the sites in figures and the interface.
 SITE_LABELS = {
     "block_output": "layer output",
     "self_attention": "self-attention",
@@ -86,12 +88,12 @@ SITE_LABELS = {
     "mlp": "MLP",
 }
 
-#: Clean states into the corrupted run, or corrupted ones into the clean run.
+#: Patch clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
 
 def site_label(site: str) -> str:
-    """A site as figures and the interface call it."""
+    """The name of a site in figures and the interface."""
     return SITE_LABELS.get(site, site.replace("_", " "))
 
 
@@ -100,7 +102,7 @@ def grid_title(block: str, site: str) -> str:
     return f"{block.replace('_', ' ')}: {site_label(site)}"
 
 
-#: So many tokens can be listed in a message.
+#: Messages list the tokens of blocks that have fewer than this.
 LISTED = 100
 
 #: The blocks that read text, and the image through cross-attention or through the question.
@@ -121,7 +123,7 @@ class State:
             context vector is patched, before the attention's output projection.
 
     Raises:
-        TypeError, ValueError: for names or numbers that no model has.
+        TypeError, ValueError: for names or numbers that no model can have.
     """
 
     block: BlockName
@@ -130,7 +132,7 @@ class State:
     site: SiteName = "block_output"
     head: int | None = None
 
-    if TYPE_CHECKING:  # made with a word or a number, it holds a number once it is found
+    if TYPE_CHECKING:  # takes a word or a number; once located, `position` is a number
 
         def __init__(
             self,
@@ -169,11 +171,11 @@ def windowed(state: State, window: int, layers: int) -> tuple[State, ...]:
 
 
 def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
-    """One state or several, their positions numbers, as a tuple without repetitions, sorted.
+    """One state or several, with numbers as positions, as a sorted tuple without repetitions.
 
     Raises:
-        TypeError: if anything else is among them.
-        ValueError: if there is none.
+        TypeError: if any is not a `State`.
+        ValueError: if there are none.
     """
     items = listed_states(states)
     if not items:
@@ -184,10 +186,10 @@ def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
 
 
 def listed_states(states: State | Iterable[State]) -> list[State]:
-    """One state or several as a list, as they come.
+    """One state or several as a list, in the given order.
 
     Raises:
-        TypeError: if anything else is among them.
+        TypeError: if any is not a `State`.
     """
     if not isinstance(states, (State, Iterable)):
         raise TypeError(f"states: expected State or an iterable of State, got {type(states).__name__}")
@@ -199,18 +201,18 @@ def listed_states(states: State | Iterable[State]) -> list[State]:
 
 
 def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -> int:
-    """The position of a token, which is given by its number or as a word.
+    """The position of a token that is given by its number or as a word.
 
     Args:
-        name: the argument's, for messages.
-        given: a whole number, or one of the tokens; capitals do not matter.
-        tokens: the block's.
-        block: its name, for messages.
+        name: the argument's name, for messages.
+        given: a whole number, or one of the tokens, in any case.
+        tokens: the block's tokens.
+        block: the block's name, for messages.
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if there is no such token, or if the word stands there several times; naming the tokens, the
-            nearest, or the positions.
+        ValueError: if there is no such token, or if the word occurs several times; with the tokens and the nearest
+            one, or the positions.
     """
     if not isinstance(given, str):
         last, number = len(tokens) - 1, whole_number(name, given, 0)
@@ -218,11 +220,11 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             raise ValueError(f"{name}: expected from 0 to {last} ({_sees(tokens, block)}), got {number}")
         return number
     word = given.strip().casefold()
-    found = [at for at, token in enumerate(tokens) if token.casefold() == word]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = f"{', '.join(map(str, found[:-1]))} and {found[-1]}"
+    matches = [at for at, token in enumerate(tokens) if token.casefold() == word]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
         raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
     pieces = _pieces(word, tokens)
     if pieces:
@@ -231,9 +233,9 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
             "give one of these"
         )
-    near = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{meant}")
+    nearest = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{suggestion}")
 
 
 def _sees(tokens: Sequence[str], block: str) -> str:
@@ -242,7 +244,7 @@ def _sees(tokens: Sequence[str], block: str) -> str:
 
 
 def _pieces(word: str, tokens: Sequence[str]) -> range | None:
-    """Where a word stands that was split into word pieces ("surf", "##board")."""
+    """The positions of a word that was split into word pieces ("surf", "##board"), if it occurs."""
     for start in range(len(tokens)):
         whole = tokens[start]
         for stop in range(start + 1, len(tokens)):

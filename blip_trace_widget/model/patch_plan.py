@@ -3,7 +3,7 @@
 For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
 inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
 each layer has a list of rows.
-Cost: plain Python a run and layer, and a few index tensors, made and moved to the device before the first layer is
+Cost: plain Python per run and layer, and a few index tensors, made and moved to the device before the first layer is
 computed.
 Ends: at indices.
 """
@@ -29,12 +29,12 @@ def stage_of(state: State) -> str:
 
 @dataclass(frozen=True)
 class Places:
-    """Where rows go and where they come from.
+    """Where rows go and where they come from; index tensors of equal length.
 
     Attributes:
-        slots: a run's or a row's index.
+        slots: the index of a run or row.
         positions: the position in the source.
-        heads: the head, or none at all where whole rows are replaced.
+        heads: the head; empty if entire rows are replaced.
     """
 
     slots: Tensor
@@ -47,16 +47,16 @@ class Places:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What is done in one layer.
+    """What is computed and replaced in one layer.
 
     Slots number the runs in the order in which they diverge. Of a run that begins here only the patched positions are
-    computed; where its whole block output is replaced, not even those.
+    computed; positions whose block output is replaced are not computed at all.
 
     Attributes:
-        born: how many runs begin here.
+        born: number of runs that begin here.
         edits: stage -> the rows that are replaced at it.
-        rows: the rows of the runs that begin here.
-        late: the block outputs of these that are replaced.
+        rows: the rows that are computed of the runs that begin here.
+        late: the block outputs of these runs that are replaced.
     """
 
     born: int
@@ -67,12 +67,12 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done in every layer.
+    """What is computed and replaced in every layer.
 
     Attributes:
-        diverged: how many runs differ from the base already below layer 0.
-        layers: what is done in each layer.
-        back: where each run is among those ordered by the layer in which they diverge; None if that is their order.
+        diverged: number of runs that differ from the base below layer 0 already.
+        layers: the plan of each layer.
+        back: each run's index in the order in which runs diverge; None if they are in that order.
     """
 
     diverged: int
@@ -83,14 +83,14 @@ class Plan:
 def plan_of(
     runs: Sequence[Sequence[State]], depth: int, positions: int, device: torch.device, *, diverged: bool
 ) -> Plan:
-    """What is to be done for patched runs.
+    """The plan for patched runs.
 
     Args:
         runs: the states that each run patches.
         depth: number of layers.
-        positions: of a run, n.
-        device: where the indices are needed.
-        diverged: every run differs from the base already below layer 0.
+        positions: number of positions of a run, n.
+        device: device of the index tensors.
+        diverged: whether every run differs from the base below layer 0 already.
     """
     starts = [-1 if diverged else min((state.layer for state in states), default=depth) for states in runs]
     order = sorted(range(len(runs)), key=starts.__getitem__)
@@ -108,26 +108,27 @@ def plan_of(
 
 @dataclass
 class _List:
-    """Places as they are found."""
+    """`Places` under construction, as lists."""
 
     slots: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     heads: list[int] = field(default_factory=list)
 
     def add(self, slot: int, position: int, head: int | None = None) -> None:
+        """Append one place."""
         self.slots.append(slot)
         self.positions.append(position)
         if head is not None:
             self.heads.append(head)
 
     def placed(self, device: torch.device) -> Places:
-        """As index tensors."""
+        """The places as index tensors on a device."""
         lists = (self.slots, self.positions, self.heads)
-        return Places(*(torch.tensor(each, dtype=torch.long, device=device) for each in lists))
+        return Places(*(torch.tensor(indices, dtype=torch.long, device=device) for indices in lists))
 
 
 class _Draft:
-    """The plan of a layer in the making; `count` runs have diverged below it, and hold `positions` rows each."""
+    """A `LayerPlan` under construction; `count` runs have diverged below it, with `positions` rows each."""
 
     def __init__(self, count: int, positions: int) -> None:
         self._count, self._positions = count, positions
@@ -154,7 +155,7 @@ class _Draft:
             self._edit(state, row_of[state.position])
 
     def placed(self, born: int, device: torch.device) -> LayerPlan:
-        """The plan, its indices on the device."""
+        """The finished plan, with its indices on a device."""
         edits = {stage: places.placed(device) for stage, places in self._edits.items()}
         return LayerPlan(born, edits, self._rows.placed(device), self._late.placed(device))
 

@@ -1,8 +1,8 @@
-"""EffectGrid: what patched runs say, one a cell, whatever rows and columns are.
+"""EffectGrid: the results of patched runs, one per cell, whatever the rows and columns are.
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
-Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is follows from its kind (`blip_trace_widget.results.trace.Trace`,
+Cost: statistics on small arrays, computed on demand.
+Ends: at numbers and their description; subclasses say what rows and columns are (`blip_trace_widget.results.trace`,
 `blip_trace_widget.results.maps`).
 """
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CellEffect(Summarised):
-    """One cell of a grid; the same numbers as `Effect` where the grid has them.
+    """One cell of a grid: the same numbers as in `Effect`.
 
     Attributes:
-        score: mean score over samples; NaN where the cell is not computed, or its score is not a number.
+        score: mean score over samples; NaN if the cell is not computed, or its score is not a number.
         indirect_effect: see `Effect`.
-        stderr: its standard error.
+        stderr: standard error of the indirect effect.
         recovery: see `Effect`.
-        recovery_stderr: its standard error.
+        recovery_stderr: standard error of the recovery.
         significant: whether the indirect effect differs from 0, see `EffectGrid.significant`.
         index: the cell, (row, column).
-        name: the same in words.
+        name: the cell in words.
     """
 
     score: float
@@ -65,10 +65,10 @@ class CellEffect(Summarised):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EffectGrid(Summarised):
-    """What patched runs say, one a cell of a grid; what rows and columns are depends on the kind of grid.
+    """The results of patched runs, one per cell of a grid; subclasses say what rows and columns are.
 
     Attributes:
-        samples: scores, (samples, rows, columns); NaN where not computed.
+        samples: scores in the units of the metric, (samples, rows, columns); NaN where not computed.
         clean: score of the clean run.
         corrupted: scores of the corrupted runs, (samples,).
         settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
@@ -91,7 +91,7 @@ class EffectGrid(Summarised):
     def __getitem__(self, key: tuple[int, int | str]) -> CellEffect:
         """One cell, ``grid[row, column]``; of a trace ``trace[5, 3]`` or ``trace[5, "circle"]``.
 
-        Negative numbers count from the end. Words as in `State`.
+        Negative numbers count from the end; words are found as in `State`.
 
         Raises:
             TypeError, ValueError: naming what was given and what is accepted.
@@ -105,7 +105,7 @@ class EffectGrid(Summarised):
         )
 
     def __sub__(self, other: object) -> Difference:
-        """See `Difference`.
+        """The difference of two grids, see `Difference`.
 
         Raises:
             TypeError, ValueError: if the two cannot be compared, naming what differs.
@@ -119,7 +119,7 @@ class EffectGrid(Summarised):
 
     @property
     def indirect_effect(self) -> NDArray[np.float64]:
-        """(rows, columns)."""
+        """Mean indirect effect over samples, in units of the score, (rows, columns)."""
         return self._effects.indirect_effect
 
     @property
@@ -129,7 +129,7 @@ class EffectGrid(Summarised):
 
     @property
     def recovery(self) -> NDArray[np.float64]:
-        """Indirect effect / total effect, (rows, columns); all NaN where `undefined_because` says why."""
+        """Indirect effect / total effect, (rows, columns); all NaN if `undefined_because` gives a reason."""
         return self._effects.recovery
 
     @property
@@ -144,7 +144,7 @@ class EffectGrid(Summarised):
 
     @property
     def total_effect_stderr(self) -> float:
-        """Its standard error; NaN for a single sample."""
+        """Standard error of the total effect; NaN for a single sample."""
         return self._total.stderr
 
     @property
@@ -157,9 +157,9 @@ class EffectGrid(Summarised):
     def significant(self) -> NDArray[np.bool_]:
         """Cells whose indirect effect differs from 0, (rows, columns).
 
-        Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise,
-        so that most of the spread between samples cancels; means of some ten such differences are near normal), with
-        the false-discovery rate over the grid held at 5 % (Benjamini & Hochberg 1995). Effects within float32's
+        Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise, so
+        that most of the spread between samples cancels; means of about ten such differences are nearly normal), with
+        the false-discovery rate over the grid controlled at 5 % (Benjamini & Hochberg 1995). Effects within float32
         rounding do not differ from 0. All False for a single sample.
         """
         beyond = np.abs(self.indirect_effect) > ROUNDING * max(1.0, abs(self.clean))
@@ -172,7 +172,7 @@ class EffectGrid(Summarised):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (rows, columns): where it is not known, those with a score that is a number."""
+        """Which cells are computed, (rows, columns): unless recorded, those whose score is a number."""
         missing = np.isnan(self.samples).all(axis=0)
         return np.asarray(~missing.reshape(*self.shape, -1).any(axis=-1))
 
@@ -186,7 +186,7 @@ class EffectGrid(Summarised):
 
     @quiet
     def _columns(self, **axes: Any) -> pd.DataFrame:
-        """One row a cell: the given columns, clean, corrupted, score, effects, standard errors, and what was asked."""
+        """One row per cell: the given columns, clean, corrupted, score, effects, standard errors and the settings."""
         import pandas as pd
 
         numbers = {
@@ -202,17 +202,21 @@ class EffectGrid(Summarised):
             "computed": self.computed.ravel(),
         }
         rows = self.shape[0] * self.shape[1]
-        told = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
-        return pd.DataFrame({**numbers, **told})
+        columns = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
+        return pd.DataFrame({**numbers, **columns})
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell."""
+        """One row per cell.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
-    # --- what it looks like ------------------------------------------------------------------------------------------
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
     def _map(self, value: GridValue) -> Map:
-        """The grid as it is drawn, its rows down.
+        """The grid as a map for drawing, rows down.
 
         Raises:
             TypeError, ValueError: if there is no such value.
@@ -244,16 +248,17 @@ class EffectGrid(Summarised):
         """Draw the grid.
 
         Args:
-            ax: matplotlib axes to draw on, such as those of ``plt.subplots(1, 2)``; the colour bar finds room there.
-            value: ``"recovery"`` (where that is undefined the indirect effect is drawn instead), ``"indirect_effect"``
-                or ``"score"``.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            ax: matplotlib axes to draw on, such as those of ``plt.subplots(1, 2)``; the colour bar fits inside them.
+            value: ``"recovery"`` (if that is undefined, the indirect effect is drawn instead), ``"indirect_effect"`` or
+                ``"score"``.
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
-            cmap: a matplotlib colour map or its name; default purple for what restores, orange for what hurts.
-            marks: a dot where the effect cannot be distinguished from 0, and "=" where it is 1 by construction.
+            cmap: a matplotlib colour map or its name; default purple for positive effects, orange for negative ones.
+            marks: whether to mark cells: a dot if the effect is not distinguishable from 0, "=" if it is 1 by
+                construction.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -311,10 +316,10 @@ class EffectGrid(Summarised):
         }
 
     def _asked(self) -> dict[str, str]:
-        told = summaries.asked(self.settings)
+        facts = summaries.asked(self.settings)
         for name in ("direction", "head", "window"):
-            told[name] = "" if self.settings.get(name) is None else str(self.settings[name])
-        return told
+            facts[name] = "" if self.settings.get(name) is None else str(self.settings[name])
+        return facts
 
     def _rows(self) -> tuple[list[str], list[list[str]]]:
         number, cells = summaries.number, summaries.best(self.indirect_effect, summaries.BEST)
@@ -329,5 +334,5 @@ class EffectGrid(Summarised):
         ]
 
 
-#: The numbers of a cell.
+#: The numeric fields of a cell.
 _CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")

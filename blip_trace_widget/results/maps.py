@@ -1,9 +1,9 @@
 """Maps over other axes than layers and tokens: attention heads, and the image's patches.
 
 For: "which head?" (layers x heads) and "which part of the picture?" (rows x columns of patches).
-Cost: plain NumPy on what was computed.
-Ends: at numbers; the statistics are `blip_trace_widget.results.effect_grid`'s, the drawing
-`blip_trace_widget.results.plots`'.
+Cost: statistics on small arrays, computed on demand.
+Ends: at numbers; `blip_trace_widget.results.effect_grid` has the statistics, `blip_trace_widget.results.plots` the
+drawing.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class HeadTrace(EffectGrid):
     """Which attention heads matter: layers down, heads across.
 
     Each head is patched at one position at a time. Over several positions the indirect effects are summed (sample by
-    sample, so that the standard error is that of the sum); the sum of what heads do one by one, not what they would
-    do together. `scores` then means: the base score plus that sum.
+    sample, so that the standard error is that of the sum): the sum of separate effects, not the effect of patching all
+    positions together. `scores` is then the base score plus that sum.
 
     Attributes:
         samples: scores, (samples, layers, heads, positions); NaN where not computed.
@@ -53,13 +53,13 @@ class HeadTrace(EffectGrid):
         return statistics(self._total, indirect, score)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a head: block, site, layer, head, the numbers, and what was asked; see `Trace.to_dataframe`."""
+        """One row per head: block, site, layer, head, position, numbers and settings; see `Trace.to_dataframe`."""
         layer, head = (axis.ravel() for axis in np.indices(self.samples.shape[1:3]))
         import pandas as pd
 
         where = pd.array([self.settings.get("position")] * layer.size, dtype="Int64")  # missing: summed over positions
-        told = self.settings["block"], self.settings["site"]
-        return self._columns(block=told[0], site=told[1], layer=layer, head=head, position=where)
+        block, site = self.settings["block"], self.settings["site"]
+        return self._columns(block=block, site=site, layer=layer, head=head, position=where)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,7 +68,7 @@ class ImageTokenTrace(EffectGrid):
 
     Attributes:
         samples: scores, (samples, rows, columns); NaN where not computed.
-        patch: side of a square in patches; at the right and lower edge squares may be smaller.
+        patch: side of a square in patches; squares at the right and lower edges may be smaller.
     """
 
     patch: int
@@ -77,15 +77,15 @@ class ImageTokenTrace(EffectGrid):
         return f"image tokens, {self.settings['direction']}"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a square: row, column, the numbers, and what was asked; see `Trace.to_dataframe`."""
+        """One row per square: row, column, numbers and settings; see `Trace.to_dataframe`."""
         row, column = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(row=row, column=column, block="image_tokens", site="image_tokens")
 
 
 def squares(rows: int, columns: int, patch: int) -> tuple[tuple[int, int], list[list[int]]]:
-    """Squares of patch x patch image tokens, row by row: how many (rows, columns), and the tokens of each.
+    """Squares of patch x patch image tokens, row by row: their number (rows, columns), and the tokens of each.
 
-    Token 0 is the class token and in no square.
+    Token 0 is the class token, which is in no square.
     """
     shape = -(-rows // patch), -(-columns // patch)
     tokens: NDArray[np.int_] = np.arange(rows * columns).reshape(rows, columns) + 1

@@ -1,7 +1,7 @@
-"""NoiseCurve: scores over the noise factor, and the factor that they suggest.
+"""NoiseCurve: scores against the noise factor, and the factor that they suggest.
 
-For: choosing how much noise, and seeing what a state brings back under more or less of it.
-Ends: at numbers and what its files hold; drawing is `blip_trace_widget.results.plots`'.
+For: choosing the amount of noise, and seeing how much a state restores under more or less of it.
+Ends: at numbers and files; `blip_trace_widget.results.plots` draws them.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from blip_trace_widget.states import State
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The noise factors of a curve unless others are asked for.
+#: The noise factors of a curve by default.
 DEFAULT_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 
 
 class SuggestedFactor(float):
-    """A noise factor, and why this one.
+    """A noise factor with the reason for it.
 
     Attributes:
-        reason: a sentence.
+        reason: why this factor, a sentence.
     """
 
     reason: str
 
     def __new__(cls, factor: float, reason: str) -> SuggestedFactor:  # noqa: PYI034 - Self needs Python 3.11
-        """Make it from a number and a sentence."""
+        """A factor from a number and a sentence."""
         made = super().__new__(cls, factor)
         made.reason = reason
         return made
@@ -52,14 +52,14 @@ class SuggestedFactor(float):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseCurve(Summarised):
-    """Scores over the noise factor.
+    """Scores against the noise factor.
 
     Attributes:
         factors: noise factors, (factors,).
-        clean: score of the clean run.
+        clean: score of the clean run, in the units of the metric.
         corrupted: scores of the corrupted runs, (samples, factors).
         patched: scores with one state restored, (samples, factors, states).
-        states: those states.
+        states: the restored states.
     """
 
     factors: NDArray[np.float64]
@@ -86,20 +86,20 @@ class NoiseCurve(Summarised):
 
     @property
     def stderr(self) -> NDArray[np.float64]:
-        """Its standard error, (factors,); NaN for a single sample."""
+        """Standard error of `scores`, (factors,); NaN for a single sample."""
         return standard_error(self.corrupted)
 
     @quiet
     def suggest_factor(self, share: float = 0.9) -> SuggestedFactor:
-        """The smallest factor of this curve at which the noise removes so much of the clean score.
+        """The smallest factor of this curve at which the noise removes a given share of the clean score.
 
         Args:
-            share: of the clean score, above 0 and at most 1.
+            share: share of the clean score, above 0 and at most 1.
 
         Raises:
             ValueError: if the clean score is not above 0 (a logarithm, a divergence), so that there is no share of it;
-                or if no factor of this curve removes so much.
-            TypeError, ValueError: if `share` is no such number.
+                or if no factor of this curve removes that much.
+            TypeError, ValueError: if `share` is not such a number.
         """
         if isinstance(share, bool) or not isinstance(share, (int, float)):
             raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
@@ -114,10 +114,10 @@ class NoiseCurve(Summarised):
         order = np.argsort(self.factors)
         enough = [index for index in order if removed[index] >= share]
         if not enough:
-            most = int(np.nanargmax(removed))
+            largest = int(np.nanargmax(removed))
             raise ValueError(
                 f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the most is "
-                f"{removed[most]:.0%} at {self.factors[most]:g}: take a curve with larger factors"
+                f"{removed[largest]:.0%} at {self.factors[largest]:g}: take a curve with larger factors"
             )
         first = int(enough[0])
         return SuggestedFactor(
@@ -127,7 +127,7 @@ class NoiseCurve(Summarised):
         )
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
+        """One row per factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
         import pandas as pd
 
         tables = [
@@ -148,13 +148,13 @@ class NoiseCurve(Summarised):
         return pd.concat(tables, ignore_index=True).assign(clean=self.clean)
 
     def plot(self, ax: Any = None) -> Any:
-        """Mean score and standard error over the factor.
+        """Draw mean scores and standard errors against the factor.
 
         Args:
             ax: matplotlib axes to draw on.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
         """
         from blip_trace_widget.results import plots
 
@@ -179,15 +179,15 @@ class NoiseCurve(Summarised):
         """Read a curve that `save` wrote, bit for bit.
 
         Raises:
-            OSError: if the file cannot be opened.
+            FileNotFoundError, OSError: if the file cannot be opened.
             ValueError: if it is damaged, of another kind, or of a newer format.
         """
         return files.read(path, NOISE_CURVE)
 
 
-def _read(arrays: files.Tensors, told: files.Fields) -> NoiseCurve:
+def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
-    states = tuple(_state(entry) for entry in told["states"])
+    states = tuple(_state(entry) for entry in metadata["states"])
     if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
         raise ValueError(
             f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "
@@ -199,7 +199,7 @@ def _read(arrays: files.Tensors, told: files.Fields) -> NoiseCurve:
 def _state(entry: Any) -> State:
     try:
         state = State(**entry)
-        whole_number("position", state.position, 0)  # by now no word
+        whole_number("position", state.position, 0)  # in a file it is never a word
     except TypeError as error:
         raise ValueError(f"no state: {entry!r}: {error}") from error
     return state

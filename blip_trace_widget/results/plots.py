@@ -1,9 +1,9 @@
 """Static plots of results: matplotlib if it is installed, else bqplot.
 
-For: figures in a notebook or a paper, in the colours of the widget: purple restores, orange hurts, 0 is white; with its
-marks, a dot where a value cannot be distinguished from 0 and "=" where it is 1 by construction. Grey is not computed or
-not defined.
-Ends: at figures; no numbers are made here.
+For: figures in a notebook or a paper, in the colours of the widget: purple for positive effects, orange for negative
+ones, white for 0; with its marks, a dot where a value is not distinguishable from 0 and "=" where it is 1 by
+construction. Grey means not computed or undefined.
+Ends: at figures; all numbers are computed elsewhere.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
     Labels = tuple[str, Sequence[object]]
 
-#: Diverging colour map in both libraries (ColorBrewer's PuOr, fit for the common colour-vision deficiencies).
+#: A diverging colour map that both libraries have (ColorBrewer's PuOr, safe for the common colour-vision deficiencies).
 COLORS = "PuOr"
-#: For what has no sign.
+#: For values without a sign.
 SEQUENTIAL = "Purples"
-#: What is not known.
+#: For values that are not known.
 GREY = "#e5e5e5"
 #: What the marks mean, in the widget's words.
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
-#: Inches that a word takes, and that a title may take in one line.
+#: Inches for a word across, and for a title on one line.
 WORD, TITLE = 0.7, 3.0
-#: A tick for each layer, head or patch, as long as they are no more.
+#: Up to this many layers, heads or patches, each gets a tick.
 TICKS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """A grid of values, as it is drawn.
+    """A grid of values to be drawn.
 
     Attributes:
         values: (rows, columns); NaN is drawn grey.
-        label: what they are.
+        label: what the values are, beside the colour bar.
         title: above the map.
-        rows: the vertical axis' name and a label for each row; a range names rows by number.
-        columns: the same of the horizontal axis.
-        dots: cells with a dot, which may be 0.
-        ones: cells that are 1 by construction.
+        rows: the vertical axis's name and a label for each row; a range numbers the rows.
+        columns: the same for the horizontal axis.
+        dots: (rows, columns): cells not distinguishable from 0, which get a dot.
+        ones: cells (row, column) that are 1 by construction.
         words: a text for each cell, or none.
         sequential: whether the values have no sign.
     """
@@ -63,7 +63,7 @@ class Map:
 
     @property
     def transposed(self) -> Map:
-        """The same with rows as columns."""
+        """The map with rows and columns swapped."""
         return Map(
             self.values.T,
             self.label,
@@ -77,14 +77,14 @@ class Map:
         )
 
     def marks(self) -> dict[str, list[tuple[int, int]]]:
-        """The cells that have each mark, (row, column)."""
+        """Mark -> the cells that have it, (row, column)."""
         ones = [(int(row), int(column)) for row, column in self.ones if np.isfinite(self.values[row, column])]
         known = np.isfinite(self.values)
         dots = [] if self.dots is None else np.argwhere(self.dots & known).tolist()
         return {"•": [(row, column) for row, column in dots if (row, column) not in ones], "=": ones}
 
     def ends(self, limit: float | None) -> tuple[float, float]:
-        """The values at which the colours end; what is 1 by construction does not stretch them, as in the widget."""
+        """The ends of the colour scale; cells that are 1 by construction do not stretch it, as in the widget."""
         free = np.isfinite(self.values)
         for cell in self.ones if (free.sum() > len(self.ones)) else ():
             free[cell] = False
@@ -94,7 +94,7 @@ class Map:
 
 
 def checked_limit(limit: Any) -> float | None:
-    """Where the colours end, to both sides of 0, or None.
+    """Return the end of a colour scale or axis as a float, or None.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -114,16 +114,16 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
 
     Args:
         picture: what to draw.
-        ax: matplotlib axes to draw on; the map, its labels and its colour bar stay where the axes were.
-        limit: where the colours end, to both sides of 0; default the largest value.
+        ax: matplotlib axes to draw on; the map, its labels and its colour bar stay within their area.
+        limit: end of the colour scale on both sides of 0; default the largest value.
         cmap: a matplotlib colour map or its name; for bqplot the name of a colour scheme.
-        marks: whether cells get their marks.
+        marks: whether to mark cells.
 
     Returns:
-        matplotlib axes; where matplotlib is not installed, a bqplot figure.
+        matplotlib axes; without matplotlib, a bqplot figure.
 
     Raises:
-        TypeError, ValueError: if `limit` is no number above 0; what matplotlib says of `cmap`.
+        TypeError, ValueError: if `limit` is not a number above 0, or matplotlib does not know `cmap`.
     """
     limit = checked_limit(limit)
     cmap = (SEQUENTIAL if picture.sequential else COLORS) if cmap is None else cmap
@@ -162,7 +162,7 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
 
 
 def _color_bar(ax: Any, image: Any, label: str) -> None:
-    """A colour bar for which its axes make room: nothing of it, nor of their labels, gets beyond where they were."""
+    """Add a colour bar inside the area of the axes, shrinking them so that no label extends beyond it."""
     from mpl_toolkits.axes_grid1 import axes_size, make_axes_locatable
 
     divider = make_axes_locatable(ax)
@@ -193,7 +193,7 @@ def _matplotlib_marks(ax: Any, image: Any, mark: str, cells: Sequence[tuple[int,
 
 
 def _ink(image: Any, row: int, column: int) -> str:
-    """A colour that is seen on a cell."""
+    """A text colour that is legible on a cell."""
     value = image.get_array()[row, column]
     red, green, blue, _ = image.cmap(image.norm(value))
     return "0.35" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
@@ -208,16 +208,22 @@ def bars(
     limit: float | None = None,
     cmap: Any = None,
 ) -> Any:
-    """Draw a bar for each value; a range names layers by number.
+    """Draw a bar for each value; a range numbers layers.
 
     Args:
-        values: one a bar; NaN has none.
-        names: of the bars.
+        values: one per bar, (bars,); NaN draws none.
+        names: names of the bars.
         label: what the values are.
-        title: above them.
+        title: above the bars.
         ax: matplotlib axes to draw on.
-        limit: where the axis ends; default the largest value.
+        limit: end of the axis; default the largest value.
         cmap: a matplotlib colour map or its name.
+
+    Returns:
+        matplotlib axes; without matplotlib, a bqplot figure.
+
+    Raises:
+        TypeError, ValueError: if `limit` is not a number above 0, or matplotlib does not know `cmap`.
     """
     limit, pyplot, layers = checked_limit(limit), _pyplot(), isinstance(names, range)
     if pyplot is None:
@@ -238,13 +244,13 @@ def bars(
 
 
 def _title(ax: Any, title: str) -> None:
-    """Above the axes; where these are narrow, in two lines."""
+    """Set the title, on two lines if the axes are narrow."""
     width = ax.get_window_extent().width / ax.figure.dpi
     ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
 
 
 class Curve(Protocol):
-    """What is drawn of a noise curve."""
+    """What drawing needs of a noise curve."""
 
     @property
     def clean(self) -> float:
@@ -255,11 +261,11 @@ class Curve(Protocol):
         """Noise factors."""
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a factor and run."""
+        """One row per factor and run."""
 
 
 def curve(noise_curve: Curve, ax: Any = None) -> Any:
-    """Draw mean scores and their standard errors over the noise factor."""
+    """Draw mean scores and their standard errors against the noise factor; returns as `draw`."""
     pyplot = _pyplot()
     if pyplot is None:
         return _bqplot_curve(noise_curve)
@@ -297,7 +303,7 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
     low, high = ends
     colors = bqplot.ColorScale(scheme=scheme, min=low, max=high, **({} if picture.sequential else {"mid": 0.0}))
     across, down = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
-    # Ordinal scales merge equal names: a token's position keeps repeated words apart.
+    # Ordinal scales merge equal names: prefixing the position keeps repeated words apart.
     row, column = (
         list[object](labels) if isinstance(labels, range) else [f"{at} {item}" for at, item in enumerate(labels)]
         for _, labels in (picture.rows, picture.columns)
@@ -305,7 +311,7 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
     places = {"row": down, "column": across}
     values = picture.values
     for axis, names in enumerate((row, column)):
-        if len(names) == 1:  # bqplot takes a single row for a list: it is drawn twice
+        if len(names) == 1:  # bqplot mistakes a single row for a list: draw it twice
             values, names[:] = np.repeat(values, 2, axis), [*names, " "]
     cells = bqplot.GridHeatMap(
         color=values, null_color=GREY, row=row, column=column, scales={"color": colors, **places}

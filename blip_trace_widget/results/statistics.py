@@ -1,12 +1,12 @@
-"""What follows from scores: total and indirect effects, recovery, standard errors, tests, the gate.
+"""Statistics of scores: total and indirect effects, recovery, standard errors, tests, the gate.
 
-For: turning the numbers of many runs into honest statistics.
-Ends: at numbers; nothing here knows a model, a layer or a widget. How a run is scored is
-`blip_trace_widget.tracing.metrics`'.
+For: turning the scores of many runs into effects with standard errors and tests.
+Cost: a few passes over small arrays.
+Ends: at numbers, independent of models, layers and widgets. `blip_trace_widget.tracing.metrics` scores the runs.
 
-Sources: total and indirect effect as in Meng et al. 2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run
-of sample s sees the same noise), so standard errors are taken over the paired differences. NaN and infinity are numbers
-here: a notebook's `np.seterr` changes nothing (`quiet`).
+Source: total and indirect effect as in Meng et al. 2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run
+of sample s sees the same noise), so standard errors are those of the paired differences. NaN and infinity are ordinary
+values here: a notebook's `np.seterr` changes nothing (`quiet`).
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ Array: TypeAlias = NDArray[np.float64]
 Given = ParamSpec("Given")
 Value = TypeVar("Value")
 
-#: Scores are computed in float32: a difference no larger than this is rounding, however alike it is in all samples.
+#: Scores are computed in float32: a difference no larger than this is rounding, even if it is the same in all samples.
 ROUNDING = 1e-6
-#: A total effect smaller than this is no effect.
+#: A smaller total effect counts as none.
 SMALLEST_TOTAL_EFFECT = 1e-3
 
 
 def quiet(function: Callable[Given, Value]) -> Callable[Given, Value]:
-    """A function whose arithmetic on NaN, infinity and the very small never warns, whatever `np.seterr` was set to.
+    """A decorator: arithmetic on NaN, infinity and tiny numbers never warns, whatever `np.seterr` was set to.
 
-    Not `np.errstate` itself as a decorator: before NumPy 2 its threads would share what it restores.
+    Not `np.errstate` itself as a decorator: before NumPy 2, threads would share the state that it restores.
     """
 
     @wraps(function)
@@ -56,7 +56,7 @@ def standard_error(samples: Array) -> Array:
 
 @dataclass(frozen=True)
 class TotalEffect:
-    """What the corruption cost, and whether that is enough to ask what brings it back.
+    """How much score the corruption costs, and whether that suffices to ask what restores it.
 
     Attributes:
         clean: score of the clean run.
@@ -75,7 +75,7 @@ class TotalEffect:
     @property
     @quiet
     def value(self) -> float:
-        """Mean over samples."""
+        """Mean of `samples`."""
         return float(self.samples.mean())
 
     @property
@@ -87,7 +87,7 @@ class TotalEffect:
     @property
     @quiet
     def closed_because(self) -> str:
-        """Why recovery is not defined, or "" where it is: the gate."""
+        """Why recovery is undefined, or "" if it is defined: the gate."""
         if not math.isfinite(self.value):
             return "the total effect is not a finite number"
         if abs(self.value) < SMALLEST_TOTAL_EFFECT:
@@ -99,10 +99,15 @@ class TotalEffect:
 
 @dataclass(frozen=True)
 class Effects:
-    """Statistics of patched runs; arrays have the shape of one run's cells, () or (layers, positions).
+    """Statistics of patched runs; (...) is the shape of the grid, or () for a single run.
 
     Attributes:
         samples: indirect effect of each sample, (samples, ...).
+        score: mean score, (...).
+        indirect_effect: mean of `samples`, (...).
+        stderr: standard error of the indirect effect, (...).
+        recovery: indirect effect / total effect, (...).
+        recovery_stderr: standard error of the recovery, (...).
     """
 
     samples: Array
@@ -117,7 +122,7 @@ class Effects:
 def t_test(samples: Array) -> Array:
     """Two-sided p values of the one-sample t test that the mean over axis 0 is 0; NaN for a single sample.
 
-    Where all samples are equal, p is 0, or 1 if they are 0.
+    If all samples are equal, p is 0, or 1 if they are 0.
     """
     degrees = samples.shape[0] - 1
     if degrees < 1:
@@ -129,7 +134,7 @@ def t_test(samples: Array) -> Array:
 
 @quiet
 def two_sided(t: Array, degrees: int) -> Array:
-    """Two-sided p values of Student's t, of 0 or more.
+    """Two-sided p values of Student's t, given as absolute values.
 
     Student's distribution at integer degrees of freedom in closed form (Abramowitz & Stegun 26.7.3 and 26.7.4).
     """
@@ -147,19 +152,25 @@ def two_sided(t: Array, degrees: int) -> Array:
 
 @quiet
 def p_values(gap: Array, squared_error: Array, degrees: Array) -> Array:
-    """Two-sided p values of Student's t at degrees of freedom that are rounded down; NaN below one."""
+    """Two-sided p values of Student's t, with degrees of freedom rounded down; NaN below one degree.
+
+    Args:
+        gap: absolute differences.
+        squared_error: their squared standard errors.
+        degrees: degrees of freedom.
+    """
     t = np.where(gap <= ROUNDING, 0.0, gap / np.sqrt(squared_error))
     p = np.full(gap.shape, np.nan)
-    # Beyond some hundred degrees Student's distribution hardly changes.
-    whole = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
-    for each in set(whole.ravel().tolist()) - {0}:
-        p[whole == each] = two_sided(t[whole == each], each)
+    # Beyond a few hundred degrees Student's distribution hardly changes.
+    whole_degrees = np.clip(np.floor(np.nan_to_num(degrees, nan=0.0)), 0, 500).astype(int)
+    for count in set(whole_degrees.ravel().tolist()) - {0}:
+        p[whole_degrees == count] = two_sided(t[whole_degrees == count], count)
     return np.where(np.isnan(t), np.nan, p)
 
 
 @quiet
 def false_discovery(p: Array, rate: float) -> NDArray[np.bool_]:
-    """Which hypotheses to reject so that of those at most `rate` are expected to be true (Benjamini & Hochberg 1995).
+    """Which hypotheses to reject so that at most a share `rate` of them is expected true (Benjamini & Hochberg 1995).
 
     NaN is never rejected and does not count. The procedure holds for independent and for positively dependent tests;
     cells of one grid share their noise and so depend positively.
@@ -183,8 +194,8 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
 
     Returns:
         `Effects` of shape (...). The indirect effect is the mean of patched - corrupted (``disrupt``: clean - patched),
-        recovery the ratio of the means (NaN where the gate is closed); its standard error comes from the paired
-        residuals (delta method), so it is small where patched and corrupted runs move together.
+        recovery the ratio of the means (NaN if the gate is closed); its standard error comes from the paired residuals
+        (delta method), so it is small if patched and corrupted runs are correlated.
     """
     return statistics(total, indirect_effects(total, patched, direction), patched.mean(axis=0))
 
@@ -199,7 +210,7 @@ def indirect_effects(total: TotalEffect, patched: Array, direction: str) -> Arra
 
 @quiet
 def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
-    """What follows from indirect effects, (samples, ...); see `effects`."""
+    """`Effects` from indirect effects, (samples, ...), and mean scores, (...); see `effects`."""
     shape = (-1,) + (1,) * (indirect.ndim - 1)
     mean = indirect.mean(axis=0)
     if total.closed_because:
@@ -220,9 +231,9 @@ def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
 
 @quiet
 def recovery_samples(total: TotalEffect, indirect: Array) -> Array:
-    """Numbers whose mean is the recovery and whose standard error is the recovery's, (samples, ...).
+    """Pseudo-values whose mean is the recovery and whose standard error is the recovery's, (samples, ...).
 
-    The recovery and what each sample adds to it to first order (the delta method); NaN where the gate is closed.
+    The recovery plus each sample's first-order contribution to it (delta method); NaN if the gate is closed.
     """
     if total.closed_because:
         return np.full(indirect.shape, math.nan)
@@ -233,7 +244,7 @@ def recovery_samples(total: TotalEffect, indirect: Array) -> Array:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The difference of two means, (...)."""
+    """The difference of two means, its standard error and p values, each (...)."""
 
     value: Array
     stderr: Array
@@ -242,17 +253,17 @@ class Contrast:
 
 @quiet
 def contrast(first: Array, second: Array, *, paired: bool) -> Contrast:
-    """The mean of the first less the mean of the second, each over axis 0, with its standard error and p values.
+    """The mean of the first minus the mean of the second, both over axis 0, with its standard error and p values.
 
-    Paired: a t test on the differences of samples with the same number; else Welch's t test. NaN for the standard error
-    and p where there is a single sample.
+    Paired: a t test on the differences of samples with the same number; else Welch's t test (Welch 1947). The standard
+    error and p are NaN for a single sample.
     """
     if paired:
-        apart = first - second
-        return Contrast(np.asarray(apart.mean(axis=0)), standard_error(apart), t_test(apart))
+        differences = first - second
+        return Contrast(np.asarray(differences.mean(axis=0)), standard_error(differences), t_test(differences))
     value = np.asarray(first.mean(axis=0) - second.mean(axis=0))
     squares = [standard_error(side) ** 2 for side in (first, second)]
-    least = min(len(first), len(second)) - 1
+    fewest = min(len(first), len(second)) - 1
     degrees = sum(squares) ** 2 / (squares[0] ** 2 / (len(first) - 1) + squares[1] ** 2 / (len(second) - 1))
-    degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
+    degrees = np.where(np.isnan(degrees), fewest, degrees)  # no spread at all
     return Contrast(value, np.sqrt(sum(squares)), p_values(np.abs(value), np.asarray(sum(squares)), degrees))

@@ -1,8 +1,8 @@
-"""Trace: a grid of patched runs, one a state. Frozen, and independent of any model.
+"""Trace: a grid of patched runs, one per state.
 
-For: keeping, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
-Ends: at numbers and what its files hold; plots are `blip_trace_widget.results.plots`', figures
-`blip_trace_widget.display.still`'s.
+For: storing, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
+Ends: at numbers and files, independent of any model; `blip_trace_widget.results.plots` makes plots,
+`blip_trace_widget.display.still` figures.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ __all__ = ["CellEffect", "Effect", "EffectGrid", "NoiseCurve", "Run", "Suggested
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace(EffectGrid):
-    """A grid of patched runs, one a state: layers down, positions across.
+    """A grid of patched runs, one per state: layers down, positions across.
 
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
-        snapshot: what a widget shows beside it; None where the corruption or the metric is one's own.
-        known: which cells are computed, (layers, positions), where whoever computed them said so: a score that is not a
-            number is one all the same.
+        snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
+        known: which cells are computed, (layers, positions), if recorded: the score of a computed cell may be NaN too.
     """
 
     tokens: tuple[str, ...]
@@ -66,27 +65,27 @@ class Trace(EffectGrid):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions); where that is not `known`, those whose score is a number."""
+        """Which cells are computed, (layers, positions); if not `known`, those whose score is a number."""
         return super().computed if self.known is None else self.known
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
-        """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
-        asked = self.settings
+        """Cells (layer, position) whose recovery is 1 by construction: they patch all that the answer depends on."""
+        settings = self.settings
         layers, positions = self.samples.shape[1:]
-        scored = 1 if metric_properties(asked["metric"]).first_position else positions
-        # What the last cross-attention puts out, its residual added, is all that the rest of that layer reads.
-        whole = asked["site"] in ("block_output", "cross_attention") and asked.get("head") is None
-        if asked["block"] != "answer_decoder" or not whole or scored != 1:
+        scored = 1 if metric_properties(settings["metric"]).first_position else positions
+        # The last cross-attention's output, with its residual added, is all that the rest of that layer depends on.
+        complete = settings["site"] in ("block_output", "cross_attention") and settings.get("head") is None
+        if settings["block"] != "answer_decoder" or not complete or scored != 1:
             return []
-        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
+        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, settings["window"], layers)]
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
+        """One row per cell: block, site, layer, position, token, numbers and settings.
 
         Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
-        corruption, factor (ν), seed. So that tables of several traces can be put below each other by `pandas.concat`.
+        NaN score is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
+        corruption, factor (ν), seed. Tables of several traces can be concatenated by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(
@@ -98,7 +97,7 @@ class Trace(EffectGrid):
         )
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the widget's figure as a web page of one file, which needs no kernel and no network.
+        """Write the widget's figure as a single-file web page that needs no kernel and no network.
 
         Raises:
             ValueError: if the trace has no snapshot.
@@ -109,15 +108,15 @@ class Trace(EffectGrid):
         still.write(self, path, "html", "light")
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
-        """Write the widget's figure or the numbers, in the format that the path ends with.
+        """Write the widget's figure or the numbers, in the format given by the path's extension.
 
         Args:
             path: ends with ``.svg``, ``.png``, ``.pdf``, ``.html``, ``.csv`` or ``.json``.
-            theme: of the figure, ``"light"`` or ``"dark"``.
+            theme: the figure's theme, ``"light"`` or ``"dark"``.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also if the trace has no
-                snapshot, which all but CSV and JSON need.
+                snapshot, which all formats but CSV and JSON need.
             ImportError: for PNG and PDF, if the extra ``export`` is not installed.
             OSError: if the file cannot be written.
         """
@@ -126,20 +125,20 @@ class Trace(EffectGrid):
         still.write(self, path, export.format_of(path), theme)
 
     def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """The arrays, with that before their names, and the rest as plain JSON, but for the snapshot."""
+        """The arrays, their names prefixed with `before`, and the rest as plain JSON, without the snapshot."""
         arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
-        told = {"tokens": self.tokens, "settings": self.settings}
-        return {before + name: array for name, array in arrays.items()}, told
+        described = {"tokens": self.tokens, "settings": self.settings}
+        return {before + name: array for name, array in arrays.items()}, described
 
     @classmethod
-    def unpacked(cls, arrays: files.Tensors, told: Mapping[str, Any], before: str = "") -> Trace:
-        """The way back, from a file; without a snapshot.
+    def unpacked(cls, arrays: files.Tensors, described: Mapping[str, Any], before: str = "") -> Trace:
+        """The trace that `packed` wrote, read from a file, without a snapshot.
 
         Raises:
-            KeyError, TypeError, ValueError: if something has not the shape that it should have.
+            KeyError, TypeError, ValueError: if the data do not have the expected shape.
         """
         samples, clean, corrupted = (arrays[before + name] for name in ("samples", "clean", "corrupted"))
-        tokens, settings = tuple(str(token) for token in told["tokens"]), dict(told["settings"])
+        tokens, settings = tuple(str(token) for token in described["tokens"]), dict(described["settings"])
         if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
@@ -158,33 +157,33 @@ class Trace(EffectGrid):
         Raises:
             OSError: if the file cannot be written.
         """
-        arrays, told = self.packed()
+        arrays, described = self.packed()
         pictures, snapshots = pack([] if self.snapshot is None else [self.snapshot])
-        files.write(path, TRACE, arrays | pictures, **told, snapshots=snapshots)
+        files.write(path, TRACE, arrays | pictures, **described, snapshots=snapshots)
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
     """Read a trace that `Trace.save` wrote, bit for bit.
 
     Raises:
-        OSError: if the file cannot be opened.
+        FileNotFoundError, OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     return files.read(path, TRACE)
 
 
-def _read(arrays: files.Tensors, told: files.Fields) -> Trace:
-    snapshots = unpack(arrays, told["snapshots"])
-    return replace(Trace.unpacked(arrays, told), snapshot=snapshots[0] if snapshots else None)
+def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
+    snapshots = unpack(arrays, metadata["snapshots"])
+    return replace(Trace.unpacked(arrays, metadata), snapshot=snapshots[0] if snapshots else None)
 
 
-def _read_1(arrays: files.Tensors, told: files.Fields) -> Trace:
-    trace, scene = Trace.unpacked(arrays, told), told.get("scene")  # the first files have none
+def _read_1(arrays: files.Tensors, metadata: files.Fields) -> Trace:
+    trace, scene = Trace.unpacked(arrays, metadata), metadata.get("scene")  # the first files have none
     return trace if scene is None else replace(trace, snapshot=snapshot_of_scene(arrays, scene, trace))
 
 
 def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:
-    """What a file of version 1 has beside a trace."""
+    """The snapshot of a trace in a file of version 1."""
     picture, other = (picture_in(name, arrays[name]) for name in ("picture", "other_picture"))
     return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
 

@@ -71,7 +71,7 @@ def ablate(
     given = listed_states(states)
     with Computing(question.model):
         clean = question.clean_run(check).score
-        chosen = as_states(question.found(given))
+        chosen = as_states(question.numbered(given))
         of_block = {name: [state for state in chosen if state.block == name] for name in BLOCKS}
         goals = _goals(question, of_block, goal, check) if isinstance(goal, str) else goal
         edits = {name: _edit(own, goals, question.model.blocks[name].heads) for name, own in of_block.items() if own}

@@ -1,4 +1,4 @@
-"""Ways to damage what the model sees.
+"""Corruptions: ways to damage the model's input.
 
 For: the corrupted run. A corruption says which embeddings it damages (`at`): what enters the ViT, what leaves it, or
 what enters the question encoder. It adds ``strength * delta`` to these, one delta for each sample. Because keys and
@@ -43,7 +43,6 @@ from blip_trace_widget.tracing.damaged_tokens import (
     checked_factor,
     checked_positions,
     checked_region,
-    plain_region,
     token_mask,
 )
 from blip_trace_widget.tracing.positions import whole_numbers
@@ -58,17 +57,20 @@ if TYPE_CHECKING:
 MAX_SAMPLES = 10_000
 
 
-#: Every sample.
+#: All samples.
 ALL = slice(None)
 
 
 class Corruption:
-    """What the tracer needs of a corruption: the base class of all.
+    """The base class of all corruptions: what the tracer needs of one.
 
-    Instances are immutable, comparable and hashable.
+    Instances are immutable, comparable and hashable. A subclass overrides `delta` (image) or `question_ids` (question).
+
+    Attributes:
+        samples: number of corrupted runs, S.
+        at: the embeddings that `delta` is added to, ``"patch_embeddings"`` or ``"image_embeddings"``.
     """
 
-    #: Number of corrupted runs, S.
     samples: int = 1
     #: Which embeddings `delta` is added to, one of `PLACES`; None: to none, other words are asked (`question_ids`).
     at: Place | None = "image_embeddings"
@@ -83,7 +85,7 @@ class Corruption:
 
     @property
     def strength(self) -> float:
-        """What `delta` is multiplied with."""
+        """The factor that `delta` is multiplied by."""
         return 1.0
 
     def unit(self) -> Corruption:
@@ -91,10 +93,14 @@ class Corruption:
         return self
 
     def check(self, model: BlipVqa, question: list[int]) -> None:
-        """Whether this model and question can be damaged so.
+        """Check that this corruption fits a model and a question.
+
+        Args:
+            model: the model.
+            question: token ids of the clean question.
 
         Raises:
-            ValueError: naming what does not fit.
+            TypeError, ValueError: naming what does not fit.
         """
         checked_region(getattr(self, "region", None), model.grid)
         self.question_ids(question, model)
@@ -102,7 +108,7 @@ class Corruption:
 
     @property
     def damages_image(self) -> bool:
-        """Whether the corrupted run sees another image."""
+        """Whether the corrupted run sees a different image."""
         return self.at in IMAGE_PLACES
 
     def reaches(self, block: str) -> bool:
@@ -128,20 +134,32 @@ class Corruption:
 
         Returns:
             (samples of the part, tokens, width), float32, on the device of `embeddings`.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
         """
         raise NotImplementedError
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:  # noqa: ARG002 - others need the model
-        """Token ids of the corrupted run's question, as many as of the clean one."""
+        """Token ids of the corrupted run's question, as many as the clean one has."""
         return clean
 
     def settings(self) -> dict[str, Any]:
-        """What makes this corruption again, as plain JSON."""
+        """The arguments that recreate this corruption, as plain JSON."""
         return {"type": type(self).__name__}
 
 
+class OwnCorruption(Corruption):
+    """One of the package's own: a dataclass whose fields, all that are compared, are its settings."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that recreate it, as plain JSON; of a picture its hash."""
+        told = {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.compare}  # type: ignore[arg-type]
+        return {"type": type(self).__name__, **told}
+
+
 @dataclass(frozen=True, repr=False)
-class GaussianNoise(Corruption):
+class GaussianNoise(OwnCorruption):
     """Gaussian noise on the image tokens, or on words of the question.
 
     ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
@@ -213,14 +231,14 @@ class GaussianNoise(Corruption):
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
 
-        A part is cut from the one draw of all samples. Where torch's generator allows (it fills 16 numbers at a time)
-        what lies behind is not drawn, and what lies before is not kept.
+        A part is a slice of the one draw of all samples. If torch's generator allows it (it fills 16 numbers at a
+        time), samples after the part are not drawn, and those before it are not kept.
         """
         import torch
 
         generator = torch.Generator("cpu").manual_seed(self.seed)
         start, stop, _ = part.indices(self.samples)
-        # Whatever the notebook's default type and device are: another type is another bank.
+        # Explicit, whatever torch's default dtype and device are: another dtype would give other numbers.
         kind: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
         if tokens * width % 16:
             return torch.randn((self.samples, tokens, width), **kind)[part]
@@ -236,22 +254,9 @@ class GaussianNoise(Corruption):
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _on(token_mask(tokens, self.region, self._tokens), noise)
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments that make this noise again, as plain JSON."""
-        return {
-            "type": "GaussianNoise",
-            "factor": self.factor,
-            "kind": self.kind,
-            "samples": self.samples,
-            "seed": self.seed,
-            "region": plain_region(self.region),
-            "at": self.at,
-            "positions": None if self._tokens is None else list(self._tokens),
-        }
-
 
 @dataclass(frozen=True, repr=False)
-class Scale(Corruption):
+class Scale(OwnCorruption):
     """Image tokens times a factor: no noise, and one corrupted run.
 
     Attributes:
@@ -286,20 +291,16 @@ class Scale(Corruption):
         """See `Corruption.delta`."""
         return _on(token_mask(len(embeddings), self.region), embeddings.float()[None])
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments that make it again, as plain JSON."""
-        return {"type": "Scale", "factor": self.factor, "region": plain_region(self.region), "at": self.at}
-
 
 @dataclass(frozen=True, repr=False)
-class ImageSwap(Corruption):
+class ImageSwap(OwnCorruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
     Attributes:
-        image: the other image, given as that of a `blip_trace_widget.Tracer`.
+        image: the other image, of any kind that `blip_trace_widget.Tracer` takes.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is swapped.
-        at: ``"image_embeddings"``, what leaves the ViT; or ``"patch_embeddings"``, what enters its first layer, so that
+        at: ``"image_embeddings"``, the ViT's output; or ``"patch_embeddings"``, the input of its first layer, so that
             its states can be traced too.
 
     Raises:
@@ -320,11 +321,11 @@ class ImageSwap(Corruption):
 
     @cached_property
     def jpeg(self) -> bytes:
-        """The other picture as a page shows it."""
+        """The other picture as JPEG bytes, shrunk for display."""
         return jpeg(self.image)
 
     def within(self, region: Sequence[Sequence[bool]] | None, at: ImagePlace = "image_embeddings") -> ImageSwap:
-        """The same picture swapped in there alone; it need not be hashed again."""
+        """The same picture, swapped in only within a region; it is not hashed again."""
         made = copy.copy(self)
         object.__setattr__(made, "region", checked_region(region))
         object.__setattr__(made, "at", named("at", at, IMAGE_PLACES))
@@ -335,36 +336,32 @@ class ImageSwap(Corruption):
         other = (model.embed_patches if self.at == "patch_embeddings" else model.embed_image)(self.image)
         return _on(token_mask(len(other), self.region), (other.float() - embeddings.float())[None])
 
-    def settings(self) -> dict[str, Any]:
-        """Which image it was, by the hash of its size and pixels, and the region."""
-        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region), "at": self.at}
-
 
 @dataclass(frozen=True, repr=False)
-class QuestionSwap(Corruption):
-    """Another question of the same number of tokens instead of this one; the image stays.
+class QuestionSwap(OwnCorruption):
+    """Another question with the same number of tokens instead of this one; the image stays.
 
     Attributes:
-        question: the other question.
+        question: the other question. A `Tracer` checks it, since that takes the model.
     """
 
     question: str
     at = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.question, str):  # what is none is refused with the model at hand
+        if isinstance(self.question, str):  # anything else is refused in `question_ids`
             object.__setattr__(self, "question", self.question.strip())
 
     @property
     def damages_image(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:
         """See `Corruption.question_ids`.
 
         Raises:
-            TypeError, ValueError: if the other question cannot be read, or has another number of tokens.
+            TypeError, ValueError: if the other question is not a text, or has a different number of tokens.
         """
         ids = model.question_ids(self.question)
         if len(ids) != len(clean):
@@ -374,20 +371,16 @@ class QuestionSwap(Corruption):
             )
         return ids
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments that make it again, as plain JSON."""
-        return {"type": "QuestionSwap", "question": self.question}
-
 
 @dataclass(frozen=True, repr=False)
-class MeanAblation(Corruption):
+class MeanAblation(OwnCorruption):
     """Image tokens replaced by their mean over this image, or by zero.
 
     Attributes:
         to: ``"mean"`` or ``"zero"``.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is replaced.
-        at: ``"image_embeddings"``, what leaves the ViT; or ``"patch_embeddings"``, what enters its first layer, so that
+        at: ``"image_embeddings"``, the ViT's output; or ``"patch_embeddings"``, the input of its first layer, so that
             its states can be traced too.
 
     Raises:
@@ -409,13 +402,13 @@ class MeanAblation(Corruption):
         goal = clean.mean(0) if self.to == "mean" else 0.0
         return _on(token_mask(len(clean), self.region), (goal - clean)[None])
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments that make it again, as plain JSON."""
-        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region), "at": self.at}
-
 
 def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
-    """One of the package's own corruptions, from its `settings`; a picture that is swapped in is asked for.
+    """Recreate one of the package's own corruptions from its `settings`.
+
+    Args:
+        settings: those of the corruption.
+        swapped: returns the `ImageSwap` whose picture is to be used, which settings do not hold.
 
     Raises:
         TypeError, ValueError: naming the field, what was given and what is accepted.
@@ -426,7 +419,7 @@ def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap])
     return OWN[name](**{field: value for field, value in settings.items() if field != "type"})
 
 
-#: The package's own corruptions, by name.
+#: The package's own corruptions by name.
 OWN: dict[str, Callable[..., Corruption]] = {
     made.__name__: made for made in (GaussianNoise, Scale, ImageSwap, QuestionSwap, MeanAblation)
 }
@@ -435,3 +428,8 @@ OWN: dict[str, Callable[..., Corruption]] = {
 def _on(mask: torch.Tensor | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, tokens, width), with zeros at all other tokens."""
     return delta if mask is None else delta * mask.to(delta.device)[:, None]
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -1,8 +1,8 @@
-"""Grids: every state of a block patched, one at a time, and the same by head and by square of image tokens.
+"""Grids: every state of a block, every head, or every square of image tokens patched, one at a time.
 
 For: traces, and for callers that fill a grid cell by cell (`grid_cells`, then `patching.patched_scores`, then
 `as_trace`).
-Cost: a patched run a cell, see `blip_trace_widget.model.block`.
+Cost: one patched run per cell, see `blip_trace_widget.model.block`.
 Ends: at `Trace`, `HeadTrace` and `ImageTokenTrace`.
 
 Source: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262), which also restore windows of
@@ -31,7 +31,7 @@ from blip_trace_widget.tracing.runs import Chunks
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a grid and the states that it patches."""
+    """One cell of a grid and the states that its run patches."""
 
     layer: int
     position: int
@@ -77,7 +77,7 @@ def trace(
     cancel: Callable[[], bool] | Any = None,
 ) -> Trace:
     """See `Tracer.trace`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
     runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
     samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shape = len(question.model.blocks[block].layers), len(question.tokens(block))
@@ -87,15 +87,16 @@ def trace(
 def whole_trace(
     question: Question, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
 ) -> Trace:
-    """A grid as `trace` gives it: all of it, or what stops it is raised.
+    """A complete grid: unlike in `trace`, cancelling raises.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
     """
     direction = named("direction", direction, DIRECTIONS)
     runs = [cell.states for cell in grid_cells(question, block, site)]
-    scores = np.concatenate([found for _, found, _ in patched_scores(question, runs, direction, cancel)], axis=1)
+    scores = np.concatenate([some for _, some, _ in patched_scores(question, runs, direction, cancel)], axis=1)
     shape = len(question.model.blocks[block].layers), len(question.tokens(block))
     return as_trace(question, scores.reshape(-1, *shape), block, site, None, 1, direction)
 
@@ -111,7 +112,7 @@ def trace_heads(
     cancel: Callable[[], bool] | Any = None,
 ) -> HeadTrace:
     """See `Tracer.trace_heads`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
     heads, tokens = question.model.blocks[block].heads, question.tokens(block)
     if position is not None:
         position = position_of("position", position, tokens, block)
@@ -155,9 +156,9 @@ def as_trace(
     window: int,
     direction: str,
 ) -> Trace:
-    """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
-    asked = {"block": block, "site": site, "head": head, "window": window, "direction": direction}
-    return Trace(**_with_meaning(question, samples, **asked), tokens=tuple(question.tokens(block)))
+    """A `Trace` from the scores of a grid's patched runs, (samples, layers, positions)."""
+    arguments = {"block": block, "site": site, "head": head, "window": window, "direction": direction}
+    return Trace(**_grid_fields(question, samples, **arguments), tokens=tuple(question.tokens(block)))
 
 
 def as_head_trace(
@@ -169,11 +170,11 @@ def as_head_trace(
     direction: str,
     position: int | None = None,
 ) -> HeadTrace:
-    """The scores of a block's heads, (samples, layers, heads, positions), with all that they mean."""
-    asked = {"block": block, "site": site, "head": "all", "position": position}
+    """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions)."""
+    arguments = {"block": block, "site": site, "head": "all", "position": position}
     tokens = question.tokens(block)
     return HeadTrace(
-        **_with_meaning(question, samples, **asked, window=window, direction=direction),
+        **_grid_fields(question, samples, **arguments, window=window, direction=direction),
         tokens=tuple(tokens if position is None else [tokens[position]]),
     )
 
@@ -181,24 +182,24 @@ def as_head_trace(
 def as_image_token_trace(
     question: Question, samples: NDArray[np.float64], patch: int, direction: str
 ) -> ImageTokenTrace:
-    """The scores of squares of image tokens, (samples, rows, columns), with all that they mean."""
-    return ImageTokenTrace(**_with_meaning(question, samples, direction=direction, patch=patch), patch=patch)
+    """An `ImageTokenTrace` from the scores of squares of image tokens, (samples, rows, columns)."""
+    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch), patch=patch)
 
 
-def _with_meaning(question: Question, samples: NDArray[np.float64], **asked: Any) -> dict[str, Any]:
-    """The fields of an `EffectGrid`."""
+def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: Any) -> dict[str, Any]:
+    """The fields that all kinds of `EffectGrid` share."""
     return {
         "samples": samples,
         "clean": question.clean.score,
         "corrupted": question.corrupted_scores(),
-        "settings": question.settings() | {"corruption": question.corruption.settings(), **asked},
+        "settings": question.settings() | {"corruption": question.corruption.settings(), **arguments},
     }
 
 
-def _begun(
+def _prepared(
     question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
 ) -> tuple[str, str, str, Check]:
-    """What a grid is asked by, checked, once the runs are there that it is held against."""
+    """The checked arguments of a grid, after computing the base runs it needs."""
     direction = named("direction", direction, DIRECTIONS)
     block, site = named("block", block, BLOCKS), named("site", site, SITES)
     question.check_block(block)
@@ -208,7 +209,7 @@ def _begun(
 
 
 def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
-    """Scores of so many runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came before."""
+    """Scores of `count` runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came first."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
     done = 0
@@ -221,5 +222,5 @@ def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progr
             samples[part, which] = question.score_logits(logits)
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
+    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run that lacks some samples counts as not computed
     return samples

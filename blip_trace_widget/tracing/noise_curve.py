@@ -1,7 +1,7 @@
-"""Noise curves computed: mean score over the noise factor, of the corrupted run and of patched ones.
+"""Computing noise curves: mean score against the noise factor, of the corrupted run and of patched ones.
 
 For: `Tracer.noise_curve`.
-Cost: for each factor a text pass over all samples, and a cell of a grid for each state.
+Cost: for each factor a text pass over all samples, and one patched run for each state.
 Ends: at a `NoiseCurve`.
 """
 
@@ -29,7 +29,12 @@ def noise_curve(
     cancel: Callable[[], bool] | Any = None,
     progress: bool | Progress | None = None,
 ) -> NoiseCurve:
-    """See `Tracer.noise_curve`."""
+    """See `Tracer.noise_curve`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+        Cancelled: within a layer of `cancel` saying so.
+    """
     if not isinstance(question.corruption, GaussianNoise):
         raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
     given = listed_states(states)
@@ -37,7 +42,7 @@ def noise_curve(
         question.check_block(state.block)
     values = _as_factors(DEFAULT_FACTORS if factors is None else factors)
     check = as_check(cancel)
-    clean = question.clean_run(check).score  # computed here, the questions below share it
+    clean = question.clean_run(check).score  # computed now: the questions below share it
     chosen = as_states(question.located(given)) if given else ()
     runs = [(state,) for state in chosen]
     corrupted, patched = [], []

@@ -1,12 +1,12 @@
-"""Reading without intervening: where tokens look, and what the decoder is about to say at each layer.
+"""Reading without intervening: what tokens attend to, and what the decoder would answer at each layer.
 
 For: attention maps of the clean and the corrupted runs, and the logit lens. Both are read from recorded runs.
-Cost: one attention of one layer; one pass of the model's head a layer.
-Ends: at `Attention` and `LogitLens`. That a token looks somewhere does not mean that it matters there: for that, patch
-or cut (`blip_trace_widget.tracing.knockout`).
+Cost: one attention of one layer; one pass of the model's head per layer.
+Ends: at `Attention` and `LogitLens`. That a token attends to another does not mean that it matters: for that, patch or
+cut (`blip_trace_widget.tracing.knockout`).
 
-Source of the logit lens: nostalgebraist 2020, "interpreting GPT: the logit lens"; here the head is BLIP's own, with its
-transform, on the output of each decoder layer.
+Source: for the logit lens, nostalgebraist 2020, "interpreting GPT: the logit lens"; here the head is BLIP's own, with
+its transform, on the output of each decoder layer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.results.plots import Labels
 
-#: Whose weights: the clean run's, the mean of the corrupted runs, or corrupted - clean.
+#: The weights to show: the clean run's, the mean of the corrupted runs, or corrupted - clean.
 RUNS = ("clean", "corrupted", "difference")
 #: What tokens look with; the image encoder has the last alone.
 ATTENTIONS = ("cross_attention", "self_attention")
@@ -74,7 +74,8 @@ class Attention(Summarised):
             run: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
 
         Raises:
-            ValueError: if the keys are no image tokens, or an argument is out of range.
+            TypeError: if an argument has the wrong type.
+            ValueError: if the keys are not image tokens, or an argument is out of range.
         """
         if self.grid is None:
             block, site = self.settings["block"], self.settings["site"]
@@ -108,13 +109,13 @@ class Attention(Summarised):
         Args:
             ax: matplotlib axes to draw on.
             value: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
-            limit: where the colours end; default the largest weight. Give several figures the same to compare them.
+            limit: end of the colour scale; default the largest weight. Give several figures the same to compare them.
             cmap: a matplotlib colour map or its name.
             marks: there are none of attention; taken so that all results are drawn alike.
             position: the token, by number or as a word, whose weights to draw as the picture lies.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -155,7 +156,7 @@ class Attention(Summarised):
 
     @quiet
     def to_dataframe(self) -> pd.DataFrame:
-        """One row an edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
+        """One row per edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
         import pandas as pd
 
         query, key = (axis.ravel() for axis in np.indices(self.clean.shape))
@@ -173,12 +174,12 @@ class Attention(Summarised):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogitLens(Summarised):
-    """What the model's head reads from each decoder layer's output.
+    """The distribution over words that the model's head reads from each decoder layer's output.
 
     Attributes:
         probabilities: of the clean run, (layers, positions, vocabulary).
-        answer: probability of the answer's token at its position: clean run, (layers, positions).
-        corrupted_answer: the same of the corrupted runs, (samples, layers, positions).
+        answer: probability of the answer's token at its position in the clean run, (layers, positions).
+        corrupted_answer: the same in the corrupted runs, (samples, layers, positions).
         top: [layer][position]: the likeliest words of the clean run with their probability, best first.
         tokens: word pieces at the decoder's positions.
         answer_tokens: the answer's word piece read at each position.
@@ -204,12 +205,12 @@ class LogitLens(Summarised):
         Args:
             ax: matplotlib axes to draw on.
             value: ``"answer"``, of the clean run, or ``"corrupted_answer"``, mean over samples.
-            limit: where the colours end; default the largest value.
+            limit: end of the colour scale; default the largest value.
             cmap: a matplotlib colour map or its name.
-            marks: write the clean run's likeliest word into each cell.
+            marks: whether to write the clean run's likeliest word into each cell.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -244,7 +245,11 @@ class LogitLens(Summarised):
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer and position: layer, position, token, word, probability, answer_token, answer probability."""
+        """One row per layer and position.
+
+        Columns: layer, position, token, word (the clean run's likeliest), probability, answer_token,
+        answer_probability, corrupted_answer_probability (mean over samples).
+        """
         import pandas as pd
 
         layer, position = (axis.ravel() for axis in np.indices(self.answer.shape))
@@ -320,11 +325,11 @@ def _looking(question: Question, block: str, run: BaseRun) -> tuple[Activations,
 
 def logit_lens(question: Question) -> LogitLens:
     """See `Tracer.logit_lens`."""
-    runner, wanted = question.runner, question.bases.answer_ids()
+    runner, answer_ids = question.runner, question.bases.answer_ids()
 
     def answer(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """(..., positions, vocabulary) -> (..., positions)."""
-        return np.stack([probabilities[..., at, token] for at, token in enumerate(wanted)], axis=-1)
+        return np.stack([probabilities[..., at, token] for at, token in enumerate(answer_ids)], axis=-1)
 
     def read(run: BaseRun, layer: int) -> NDArray[np.float32]:
         """(samples, positions, vocabulary)."""
