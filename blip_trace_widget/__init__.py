@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
     from blip_trace_widget.results.run import Effect, Run
     from blip_trace_widget.results.trace import Trace, load_trace
+    from blip_trace_widget.results.verification import Verification
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
@@ -78,6 +79,7 @@ _HOMES = {
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
     "Trace": "results.trace",
+    "Verification": "results.verification",
     "TraceWidget": "widget.widget",
     "Tracer": "tracing.tracer",
     "demo_samples": "dataset.samples",
@@ -109,6 +111,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "ImageTokenTrace",
     "NoiseCurve",
     "SuggestedFactor",
+    "Verification",
     "Attention",
     "LogitLens",
     "Knockout",

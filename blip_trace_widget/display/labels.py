@@ -65,6 +65,8 @@ EXPLAIN = {
     "pin": "Keep this result beside the next one",
     "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
     "question of the same words",
+    "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
+    "shortcut, and once more in float64 to see how much is rounding",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",

@@ -30,6 +30,8 @@ from blip_trace_widget.choices import (
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.damage import CULPRITS, damage, damage_line
+from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
@@ -45,14 +47,6 @@ STILL_SIDE = 256
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: A word outside the clean run's first ones gets a bar from this probability on.
 RISING = 0.03
-#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
-CULPRITS = {
-    "GaussianNoise": ("noise", "noise", "turn it up"),
-    "Scale": ("scaling", "scaled tokens", "take a factor further from 1"),
-    "ImageSwap": ("swap", "other picture", "choose another picture"),
-    "QuestionSwap": ("swap", "other question", "ask something else instead"),
-    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
-}
 #: What each trait accepts that is one of several names.
 CHOICES: dict[str, list[str]] = {
     "metric": list(METRIC_NAMES),
@@ -107,26 +101,6 @@ class Words(Protocol):
 
     def shares(self, words: Sequence[str]) -> list[float]:
         """Probability of each of these words; NaN where it is not known."""
-
-
-class AblatedRun(Protocol):
-    """A clean run in which states are ablated."""
-
-    @property
-    def score(self) -> float:
-        """Its score."""
-
-    @property
-    def clean(self) -> float:
-        """That of the clean run as it is."""
-
-    @property
-    def answer(self) -> str:
-        """What is answered then."""
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What was ablated, and how."""
 
 
 def thumbnail(shown: bytes) -> bytes:
@@ -247,56 +221,6 @@ def _filled(snapshot: Snapshot, score: float) -> float:
     return max(0.0, score) / largest if largest else 0.0
 
 
-def damage(settings: Mapping[str, Any]) -> str:
-    """What was done to the input, in a few words; of a corruption's `settings`."""
-    if settings["type"] == "GaussianNoise":
-        return f"ν {settings['factor']:.1f}"
-    if settings["type"] == "Scale":
-        return f"tokens × {settings['factor']:.3g}"
-    return CULPRITS[settings["type"]][1]
-
-
-def damage_line(settings: Mapping[str, Any], average: Average | None = None, words: Sequence[str] = ()) -> str:
-    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own.
-
-    Args:
-        settings: the corruption's.
-        average: what an average has.
-        words: word pieces of the question.
-    """
-    own = " + the sample's id" if average else ""
-    return _damage_line(settings, own) + _damaged_part(settings, words)
-
-
-def _damaged_part(settings: Mapping[str, Any], words: Sequence[str]) -> str:
-    """What of the input is damaged, where that is not the paper's: all image tokens."""
-    cells = [cell for row in settings.get("region") or () for cell in row]
-    some = f" · {sum(cells)} of {len(cells)} patches" if cells else ""
-    at = settings.get("at", PUBLISHED_PLACE)
-    if at != "question_embeddings":
-        return {"patch_embeddings": " · before the ViT"}.get(at, "") + some
-    positions = settings["positions"]
-    if positions is None:
-        return " · on every word"
-    hit = [each if isinstance(each, str) else words[each] for each in positions]
-    return " · on " + ", ".join(f"“{word}”" for word in hit)
-
-
-def _damage_line(settings: Mapping[str, Any], own: str) -> str:
-    if settings["type"] == "GaussianNoise":
-        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
-        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}"
-    if settings["type"] == "Scale":
-        return f"image tokens × {settings['factor']:g}"
-    if settings["type"] == "MeanAblation":
-        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
-    if settings["type"] == "QuestionSwap":
-        return f"“{settings['question']}” asked instead"
-    if settings["type"] == "ImageSwap":
-        return "another picture's image tokens"
-    return damage(settings)
-
-
 def _gate(snapshot: Snapshot) -> protocol.Gate:
     if snapshot.average:
         return _average_gate(snapshot, snapshot.average)
@@ -388,6 +312,7 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
 
@@ -449,24 +374,6 @@ def detail(
         "recovery_stderr": number(effect.recovery_stderr),
         "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
         "bars": bars,
-    }
-
-
-def ablation(found: AblatedRun, spec: GridSpec, cells: Sequence[tuple[int, int]], generation: int) -> protocol.Ablation:
-    """The clean run in which the selected states are times a factor."""
-    metric = found.settings["metric"]
-    score, clean = (formatting.score(metric, value) for value in (found.score, found.clean))
-    return {
-        "generation": generation,
-        "block": spec.block,
-        "site": spec.site,
-        "head": spec.head,
-        "window": spec.window,
-        "cells": list(cells),
-        "strength": float(found.settings["to"]),
-        "answer": found.answer,
-        "score": number(found.score),
-        "text": f"“{found.answer}”, {score} (untouched {clean})",
     }
 
 

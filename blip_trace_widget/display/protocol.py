@@ -169,6 +169,7 @@ class Grid(TypedDict):
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
+    notes: list[str]  # what there is to know of all of them
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -382,6 +383,13 @@ class CompareRequest(TypedDict):
     on: bool
 
 
+class VerifyRequest(TypedDict):
+    """Compute random cells of the grid in view again by plain hooks."""
+
+    type: Literal["verify"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Take back what was asked last."""
 
@@ -447,6 +455,7 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | VerifyRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest

@@ -248,7 +248,7 @@ class BaseRuns:
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_per_sample(check, with_states=with_states)
-        return sample_groups(self.corruption.samples, size, self.model.device)
+        return sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
 
     def _bytes_per_sample(self, check: Check, *, with_states: bool) -> int:
         """Bytes of one corrupted run: its noise, the projected noise, and every recorded stage."""
@@ -337,4 +337,4 @@ def _memory_groups(first: BaseRuns | None, count: int) -> list[slice]:
     block, model = first.model.question_encoder, first.model
     width = int(model.hf.config.text_config.hidden_size)
     tokens = 2 * model.image_token_count + len(block.stages) * (len(first.question_ids) + 1)
-    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, CLEAN_SHARE)
+    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, model.limits, CLEAN_SHARE)

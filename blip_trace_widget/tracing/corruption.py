@@ -248,9 +248,9 @@ class GaussianNoise(OwnCorruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         tokens, width = clean.shape
-        noise = self.bank(tokens, width, part).to(clean.device)
+        noise = self.bank(tokens, width, part).to(clean.device, clean.dtype)
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _on(token_mask(tokens, self.region, self._tokens), noise)
 
@@ -289,7 +289,7 @@ class Scale(OwnCorruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        return _on(token_mask(len(embeddings), self.region), embeddings.float()[None])
+        return _on(token_mask(len(embeddings), self.region), at_least_single(embeddings)[None])
 
 
 @dataclass(frozen=True, repr=False)
@@ -334,7 +334,7 @@ class ImageSwap(OwnCorruption):
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
         other = (model.embed_patches if self.at == "patch_embeddings" else model.embed_image)(self.image)
-        return _on(token_mask(len(other), self.region), (other.float() - embeddings.float())[None])
+        return _on(token_mask(len(other), self.region), (at_least_single(other) - at_least_single(embeddings))[None])
 
 
 @dataclass(frozen=True, repr=False)
@@ -398,7 +398,7 @@ class MeanAblation(OwnCorruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         goal = clean.mean(0) if self.to == "mean" else 0.0
         return _on(token_mask(len(clean), self.region), (goal - clean)[None])
 
@@ -428,6 +428,13 @@ OWN: dict[str, Callable[..., Corruption]] = {
 def _on(mask: torch.Tensor | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, tokens, width), with zeros at all other tokens."""
     return delta if mask is None else delta * mask.to(delta.device)[:, None]
+
+
+def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:
+    """Numbers in float32, or in float64 if they are."""
+    import torch
+
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
 def _plain(value: Any) -> Any:

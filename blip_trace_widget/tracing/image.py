@@ -92,7 +92,7 @@ class ImageTokens:
         if not new:
             return
         model = new[0].model
-        together = max(1, chunk_rows(model.device, model.image_width) // model.image_token_count)
+        together = max(1, chunk_rows(model.device, model.image_width, model.limits) // model.image_token_count)
         for start in range(0, len(new), together):
             few = new[start : start + together]
             for image, tokens in zip(few, model.embed_images([each.image for each in few]), strict=True):
@@ -194,7 +194,7 @@ class ImageTokens:
             states = block.record(damaged, None, check)
             tokens = block.tokens(states.output)
         else:
-            together = max(1, chunk_rows(clean.device, clean.shape[1]) // clean.shape[0])
+            together = max(1, chunk_rows(clean.device, clean.shape[1], self.model.limits) // clean.shape[0])
             tokens = torch.cat(
                 [block.tokens(block.run(few, None, check, as_it_is)) for few in torch.split(damaged, together)]
             )

@@ -28,6 +28,7 @@ from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.run import Run, Top
 from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, State, position_of
 from blip_trace_widget.tracing.base_runs import BaseRuns
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
@@ -99,7 +100,7 @@ class Question:
         self.corruption.check(self.model, question_ids)
         make = BaseRuns if like is None else like.bases.changed
         self.bases: BaseRuns = make(image, question_ids, given_ids, self.corruption)
-        self.runner: Runner = Runner(self.model) if like is None else like.runner
+        self.runner = Runner(self.model)
         if like is not None and like.bases.has_clean_of(self.bases) and self._scored_as() == like._scored_as():
             self.clean_run.share(like.clean_run)
 
@@ -284,6 +285,16 @@ class Question:
             return known.scores
         return np.concatenate([self.score_logits(run.logits) for _, run in self.bases.corrupted(check)])
 
+    @lazy
+    def verification(self, _check: Check) -> Verification | None:
+        """The last `Tracer.verify`, kept there; None before."""
+        return None
+
+    @property
+    def foil_ids(self) -> list[int] | None:
+        """Token ids of the foil, if there is one."""
+        return self._foil_ids
+
     def _as_run(
         self, runs: Iterable[tuple[BaseRun, list[list[int]]]], *, longest: int | None = None, answer: str | None = None
     ) -> Run:
@@ -339,6 +350,7 @@ class Question:
 
     def settings(self) -> dict[str, Any]:
         """The settings of the question, without any intervention, as plain JSON."""
+        verified = self.verification.known
         return {
             "model": self.model.name,
             **self.model.provenance,
@@ -349,6 +361,7 @@ class Question:
             "answer_tokens": self.answer_tokens,
             "foil": self.given["foil"],
             "metric": self.metric.name,
+            **({} if verified is None else {"verified": verified.as_settings()}),
         }
 
     # --- checks ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Ends: at logits; `blip_trace_widget.tracing.metrics` scores them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -80,7 +80,6 @@ class Runner:
     """
 
     model: BlipVqa
-    chunk_rows: int | None = field(default=None)
 
     def embed_question(self, question: Sequence[int]) -> Tensor:
         """A question's embeddings, (1, question tokens, width)."""
@@ -217,8 +216,9 @@ class Runner:
         if not count:
             return
         samples = max(base.samples, source.samples)
-        rows = self.chunk_rows or chunk_rows(self.model.device, base.encoder.inputs.shape[-1])
-        together, size = chunk_shape(samples, count, positions, rows)
+        limits = self.model.limits
+        rows = chunk_rows(self.model.device, base.encoder.inputs.shape[-1], limits)
+        together, size = chunk_shape(samples, count, positions, rows, limits.rows_a_sample)
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))

@@ -1,9 +1,8 @@
 """Tracer: the public interface for causal tracing of one image and question.
 
-For: intervening and reading. Every method delegates to the module that computes it:
-`blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `ablation`, `recording`. What was asked, and
-the clean and the corrupted run, come from `blip_trace_widget.tracing.question_view`, what is only read of them from
-`blip_trace_widget.tracing.readings_view`.
+For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
+`knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
+`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -14,10 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
-
-from numpy.typing import NDArray
 
 from blip_trace_widget.choices import AblationName, MetricName
 from blip_trace_widget.model.blip import BlipVqa
@@ -26,21 +23,20 @@ from blip_trace_widget.model.model_of import as_model
 from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
-from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import ablation, grid, knockout, noise_curve, patching
+from blip_trace_widget.tracing import ablation, grid, knockout, patching
 from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.readings_view import ReadingsView
+from blip_trace_widget.tracing.question_readings import QuestionReadings
 
 
-class Tracer(ReadingsView):
+class Tracer(QuestionReadings):
     """Causal tracing of one image and question.
 
     Args:
@@ -366,32 +362,7 @@ class Tracer(ReadingsView):
         """
         return ablation.ablate(self.case, states, to, cancel)
 
-    @at_once
-    def noise_curve(
-        self,
-        factors: Sequence[float] | NDArray[Any] | None = None,
-        states: State | Iterable[State] = (),
-        cancel: Callable[[], bool] | Any = None,
-        progress: bool | Progress | None = None,
-    ) -> NoiseCurve:
-        """Mean score against the noise factor, of the corrupted run and of patched ones.
-
-        Costs for each factor a text pass over all samples, and as much as a cell of a grid for each state.
-
-        Args:
-            factors: noise factors; default 21 from 0 to 10.
-            states: states to restore, each in its own run; their positions by number or as words.
-            cancel: a callable, or an object with ``is_set``, that says whether to give up.
-            progress: True for a bar, or a callable on (factors done, factors in total); default and False as in
-                `trace`.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted; also if the corruption has
-                no factor.
-            Cancelled: within a layer of `cancel` saying so.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return noise_curve.noise_curve(self.case, factors, states, cancel, progress)
+    # --- files --------------------------------------------------------------------------------------------------------
 
     @at_once
     def record(

@@ -7,7 +7,7 @@ Ends: at the trait `ablation`.
 
 from __future__ import annotations
 
-from blip_trace_widget.display import payloads
+from blip_trace_widget.display.ablation import ablation
 from blip_trace_widget.widget.cells_job import can_patch
 from blip_trace_widget.widget.job_queue import GLANCE, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
@@ -48,7 +48,7 @@ class AblationJob:
         found = tracer.ablate(states, inputs.strength, job.cancelled)
         with self._jobs.lock:
             if not job.cancelled.is_set():
-                self._show(dict(payloads.ablation(found, spec, inputs.selection, generation or 0)))
+                self._show(dict(ablation(found, spec, inputs.selection, generation or 0)))
         yield
 
     def _show(self, shown: dict[str, object]) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
+from blip_trace_widget.display.damage import damage
 from blip_trace_widget.display.labels import label
 from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.trace import Trace
@@ -118,7 +119,7 @@ def _called(trace: Trace) -> str:
     parts = [label(asked["block"]), label(asked["site"])]
     parts += [f"head {head}"] if head is not None else []
     parts += [f"{window} layers together"] if window > 1 else []
-    return " · ".join([*parts, asked["direction"], payloads.damage(asked["corruption"])])
+    return " · ".join([*parts, asked["direction"], damage(asked["corruption"])])
 
 
 def _values(found: Difference) -> NDArray[np.float32]:

@@ -170,6 +170,17 @@ class FigureWidget(TraitView):
         with self._session.lock:
             self._session.heads.fill()
 
+    def verify(self) -> None:
+        """Compute random cells of the grid in view and both base runs again, as `Tracer.verify`, in the background.
+
+        What comes of it stands below the grid, and in ``trace.settings["verified"]``.
+
+        Raises:
+            ValueError: if nothing of the grid in view is computed; in a recording.
+        """
+        self._needs_open()
+        self._session.verify()
+
     def stop(self) -> None:
         """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
         self._needs_open()

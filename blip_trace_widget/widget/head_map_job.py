@@ -18,7 +18,7 @@ from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_head_trace, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.widget.job_queue import MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
@@ -106,6 +106,6 @@ class HeadMapJob:
                 for (cell, cells), values in zip(todo[part], scores.T, strict=True):
                     cells.put(cell.index, values)
                 self._wanted = share < 1
-                if share == 1 or time.monotonic() - self._told >= REPORT_SECONDS:
+                if share == 1 or time.monotonic() - self._told >= self._jobs.pace.report:
                     self._tell()
             yield

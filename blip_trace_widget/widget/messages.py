@@ -98,6 +98,10 @@ def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any)
     widget.compare(request["on"])
 
 
+def _verify(widget: TraitView, request: protocol.VerifyRequest, _buffers: Any) -> None:
+    widget._session.verify(request["id"])
+
+
 def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.undo()
 
@@ -146,6 +150,7 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "other_image": _other_image,
     "pin": _pin,
     "compare": _compare,
+    "verify": _verify,
     "undo": _undo,
     "redo": _redo,
     "visible_range": _visible_range,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 from blip_trace_widget.display import payloads
-from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.tracing.overflow import BeyondRangeError
@@ -53,7 +52,8 @@ class NoiseCurveJob:
 
     def _slices(self, job: Job) -> Slices:
         tracer, generation, known = self._presenter.tracer, self._presenter.computed, self._scores
-        for factor in FACTORS:
+        factors = self._jobs.pace.curve
+        for factor in factors:
             if factor not in known:
                 try:
                     known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
@@ -63,5 +63,5 @@ class NoiseCurveJob:
         with self._jobs.lock:
             if known is self._scores:
                 self._shown = known
-                self.shown = CurveSummary(FACTORS, tuple(known[factor] for factor in FACTORS), tracer.clean.score)
+                self.shown = CurveSummary(factors, tuple(known[factor] for factor in factors), tracer.clean.score)
                 self._presenter.view.show_traits(curve=payloads.curve(self.shown, generation or 0))

@@ -198,6 +198,10 @@ class Replay:
                 self.comparison.let_go()
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
+    def verify(self, request: int = 0) -> None:  # noqa: ARG002
+        """There is no model to compute with."""
+        raise ValueError(f"verify: {CLOSED}")
+
     def trace_all(self, request: int = 0) -> None:
         """There is nothing to compute."""
         self._done(request)

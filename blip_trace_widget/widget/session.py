@@ -30,12 +30,13 @@ from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
 from blip_trace_widget.widget.presenter import Presenter, trace_of
 from blip_trace_widget.widget.update_job import Request, UpdateJob
+from blip_trace_widget.widget.verify_job import VerifyJob
 from blip_trace_widget.widget.view import View
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
@@ -49,6 +50,7 @@ class Session:
         inputs: what the tracer stands for, and what is in view.
         square: side of the squares of a map over the picture, in patches.
         before: whose place it takes in that view.
+        pace: what it takes its time for; default the usual, or that of the session whose place it takes.
 
     Attributes:
         overlay_job: what lies over the picture.
@@ -63,13 +65,15 @@ class Session:
         inputs: Inputs,
         square: int = 1,
         before: Session | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
+        pace = pace if before is None else before._jobs.pace
         self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
-        self._jobs = JobQueue(worker, self._failed, self.lock, self._outdated)
+        self._jobs: JobQueue = JobQueue(worker, self._failed, self.lock, self._outdated, pace)
         self._errands = JobQueue(worker, self._failed, self.lock)
         self._cells = CellsJob(self._presenter, self._jobs)
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
@@ -77,6 +81,7 @@ class Session:
         self.heads = HeadMapJob(self._presenter, self._jobs)
         self._ablation = AblationJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+        self._verify = VerifyJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
@@ -175,10 +180,20 @@ class Session:
         with self.lock:
             self._cells.trace_all(request)
 
+    def verify(self, request: int = 0) -> None:
+        """Compute random cells of the grid in view again by plain hooks.
+
+        Raises:
+            ValueError: if nothing of it is computed.
+        """
+        with self.lock:
+            self._verify.start(request)
+
     def stop(self) -> None:
-        """Stop filling the grid; what is computed stays."""
+        """Stop filling the grid, or verifying it; what is computed stays."""
         with self.lock:
             self._cells.stop()
+            self._verify.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""

@@ -68,6 +68,8 @@ export interface GridFrame extends ViewOf {
 export interface GridView extends GridFrame {
 	/** Of a difference: what sets the two grids apart. */
 	readonly between?: string;
+	/** What there is to know of all cells. */
+	readonly notes: readonly string[];
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -174,6 +176,7 @@ export function viewCells(
 	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
+		notes: trait?.generation === generation ? trait.notes : [],
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),
@@ -216,6 +219,7 @@ export function differenceOf(
 	return {
 		...view,
 		between: told.text,
+		notes: [],
 		rows: view.rows.map((row) => row.map(cell)),
 	};
 }

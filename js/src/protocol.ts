@@ -120,6 +120,7 @@ export interface Grid {
 	tokens: string[];
 	constructed: [number, number][];
 	nan: [number, number][];
+	notes: string[];
 	values: DataView;
 }
 
@@ -295,6 +296,12 @@ export interface CompareRequest {
 	on: boolean;
 }
 
+/** Compute random cells of the grid in view again by plain hooks. */
+export interface VerifyRequest {
+	type: "verify";
+	id: number;
+}
+
 /** Take back what was asked last. */
 export interface UndoRequest {
 	type: "undo";
@@ -419,6 +426,7 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| VerifyRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

@@ -30,6 +30,7 @@ export interface Session {
 	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
 	mark(patches: readonly CellIndex[]): void;
 	traceAll(): void;
+	verify(): void;
 	stop(): void;
 	/** A request that traits answer: null where no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
@@ -132,6 +133,12 @@ export function createSession(host: HostModel): Session {
 		return id;
 	}
 
+	/** A request that takes its time: how far it is is shown. */
+	function start(request: Draft) {
+		const id = ask(request);
+		if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
+	}
+
 	// A selection goes to the kernel as a request alone, and comes back as a trait. Until then it is shown as it was
 	// asked: traits that arrive before the kernel has taken the request are of what was selected earlier.
 	let untaken: number | "held back" | null = null;
@@ -208,10 +215,8 @@ export function createSession(host: HostModel): Session {
 		},
 		select,
 		mark,
-		traceAll() {
-			const id = ask({ type: "trace" });
-			if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
-		},
+		traceAll: () => start({ type: "trace" }),
+		verify: () => start({ type: "verify" }),
 		stop() {
 			if (running.value !== null) stopped.add(running.value.id);
 			running.value = null;

@@ -122,7 +122,13 @@ function version(value: unknown): number | null {
 		: null;
 }
 
-const readGrid = shaped<Grid>("tokens", "constructed", "nan", "values");
+const readGrid = shaped<Grid>(
+	"tokens",
+	"constructed",
+	"nan",
+	"notes",
+	"values",
+);
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",

@@ -137,6 +137,7 @@ export function gridOf(
 		tokens: TOKENS,
 		constructed: [],
 		nan: [],
+		notes: [],
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
 			...recoveries.map((recovery) => 0.8 * recovery),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, Scale, Tracer
 from blip_trace_widget.choices import PLACES
-from blip_trace_widget.tracing.runs import Runner
+from blip_trace_widget.model.limits import Limits
 from helpers.random_models import random_model
 from helpers.reference import Hooked, damaged
 
@@ -53,7 +53,7 @@ def problems(draw, vision_layers=1, corruptions=None):
     if corruptions is not None:
         corruption = draw(corruptions(model.grid, len(model.question_ids(question))))
     tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
-    tracer.case.runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
+    model.limits = Limits(rows=draw(st.sampled_from([1, 7, 40, 1024])))
     return tracer
 
 

@@ -1,5 +1,6 @@
 """What goes beyond the grid of states against plain hooks: the ViT, image tokens, heads, cut edges, readings."""
 
+import itertools
 import json
 from functools import partial
 
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.layers import ImageBlock, TextBlock
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.tracing.runs import Runner
 from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.reference import LAYERS
+from helpers.scarce import fail_where
 
 
 def before_the_vit(tracer):
@@ -439,15 +441,8 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
     tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=4))
     state = State("question_encoder", 2, 3)
     effect, trace = tracer.patch(state), tracer.trace()
-    whole, calls = Runner._patch, []
-
-    def scarce(self, base, source, runs, samples, check):
-        calls.append(1)
-        if len(calls) % 3 == 1 and samples * len(runs) > 1:
-            raise torch.OutOfMemoryError
-        return whole(self, base, source, runs, samples, check)
-
-    monkeypatch.setattr(Runner, "_patch", scarce)
+    calls = itertools.count(1)
+    fail_where(monkeypatch, lambda runs, samples: next(calls) % 3 == 1 and samples * runs > 1, torch.OutOfMemoryError)
     again = tracer.patch(state)
     assert again.distribution.sum() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(again.scores, effect.scores, atol=1e-6)
@@ -459,7 +454,7 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
         assert np.isfinite(scores).all()
         seen += range(part.start, part.stop)
     assert seen == list(range(48))
-    monkeypatch.setattr(Runner, "_patch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    fail_where(monkeypatch, lambda *_: True, torch.OutOfMemoryError)
     with pytest.raises(torch.OutOfMemoryError):
         tracer.patch(state)
 
@@ -470,7 +465,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
     states = [State("image_encoder", 0, 9), State("answer_decoder", 1, 0, "mlp")]
     whole = Tracer(demo, example.image, example.question, corruption=noise)
     expected = [whole.patch(states, direction).scores, whole.trace_image_tokens(4, direction).samples]
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr(demo, "limits", Limits(memory=1))
     grouped = Tracer(demo, example.image, example.question, corruption=noise)
     np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
     np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
@@ -482,7 +477,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
 def test_what_is_kept_stays_kept_when_memory_shrinks(monkeypatch, demo, example):
     tracer = Tracer(demo, example.image, example.question)
     before = tracer.trace().samples
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr(demo, "limits", Limits(memory=1))
     with torch.inference_mode():
         assert len(list(tracer.case.bases.corrupted())) == 1
     np.testing.assert_array_equal(tracer.trace().samples, before)

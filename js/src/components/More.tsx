@@ -107,6 +107,20 @@ export function More({ model, session }: { model: Model; session: Session }) {
 						</button>
 					</Asking>,
 				)}
+				{field(
+					"verify",
+					"",
+					<button
+						type="button"
+						class="bt-button"
+						data-testid="verify"
+						aria-disabled={closed}
+						aria-description={explain("verify")}
+						onClick={() => closed || session.verify()}
+					>
+						Check these numbers
+					</button>,
+				)}
 			</fieldset>
 			<fieldset aria-label="how it is scored" disabled={closed}>
 				{choice("metric")}

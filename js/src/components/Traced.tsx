@@ -149,6 +149,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 					(gate?.open === false || !!(differing && model.told.value?.undefined))
 				}
 			/>
+			<Notes lines={view?.notes ?? []} />
 			<Progress
 				running={model.running.value}
 				view={model.view.value}
@@ -179,6 +180,17 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Tooltip pointed={pointed} view={view} metric={metric} words={words} />
 			)}
 		</section>
+	);
+}
+
+/** What there is to know of all cells. */
+function Notes({ lines }: { lines: readonly string[] }) {
+	return (
+		<div class="bt-notes bt-muted" aria-live="polite" data-testid="notes">
+			{lines.map((line) => (
+				<p key={line}>{line}</p>
+			))}
+		</div>
 	);
 }
 
