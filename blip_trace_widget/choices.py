@@ -171,7 +171,8 @@ BEFORE_THE_VIT = tuple(name for name, own in CORRUPTIONS.items() if "patch_embed
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a corruption, from a file that may be of an earlier version, with what was added since."""
     own = CORRUPTIONS.get(settings["type"])
-    return {**(own.added if own else {}), **settings}
+    added = own.added if own else {}
+    return {**settings, **{name: value for name, value in added.items() if name not in settings}}
 
 
 def means_something(name: str, at: str | None) -> bool:

@@ -27,6 +27,7 @@ from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.summaries import called
 from blip_trace_widget.states import BLOCKS, State, as_states, listed_states
 from blip_trace_widget.tracing.damaged_tokens import checked_factor
+from blip_trace_widget.tracing.overflow import Cause
 from blip_trace_widget.tracing.question import EXTRA_ANSWER_TOKENS, Question
 
 
@@ -79,7 +80,7 @@ def ablate(
         logits, answer = _decoded(question, encoded, edits, check)
         distribution = logits[0, 0].softmax(-1).cpu().numpy()
         return Ablation(
-            score=float(question.score_logits(logits)[0]),
+            score=float(question.score_logits(logits, _cause(goal))[0]),
             clean=clean,
             top=question.top_words(distribution),
             distribution=distribution,
@@ -104,6 +105,12 @@ def checked_goal(to: object) -> AblationName | float:
         return checked_factor("to", to)
     except (TypeError, ValueError) as error:
         raise type(error)(f"to: expected {accepted}{str(error).partition('number of 0 or more')[2]}") from error
+
+
+def _cause(goal: AblationName | float) -> Cause:
+    """What is to blame for a run beyond the range of the model's type."""
+    states = f"these states times {goal:g}" if isinstance(goal, float) else f"these states at {goal}"
+    return Cause(f"to: with {states} a run goes", "use a smaller factor")
 
 
 def _goals(

@@ -29,7 +29,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
-from blip_trace_widget.tracing.overflow import check_embeddings, check_in_range
+from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
 #: Tokens of the longest greedy answer if the model's generation settings do not say (transformers' default).
@@ -57,7 +57,7 @@ class CleanEncoding:
     def own_answer_ids(self, check: Check) -> list[int]:
         """Token ids of the model's own greedy answer, end token left out; may be empty."""
         encoded = self.activations(check).output
-        check_in_range(encoded, self.model)
+        check_in_range(encoded, self.model, CLEAN)
         return Runner(self.model).greedy(encoded, _longest_answer(self.model), check)[0]
 
 
@@ -93,7 +93,7 @@ class CleanAnswer:
         """The clean run."""
         encoder = self.encoding.activations(check)
         run = Runner(self.model).base(self.text(check), encoder, self.encoding.image.clean(check), check)
-        check_in_range(run.logits, self.model)
+        check_in_range(run.logits, self.model, CLEAN)
         return run
 
     @lazy
@@ -243,7 +243,7 @@ class BaseRuns:
     def _corrupted(self, encoded: tuple[Activations, ImageView], check: Check) -> BaseRun:
         """A corrupted run from its question encoder on."""
         run = Runner(self.model).base(self._answer.text(check), *encoded, check)
-        check_in_range(run.logits, self.model, self.corruption, self._answer.run(check).logits[0])
+        check_in_range(run.logits, self.model, cause_of(self.corruption), self._answer.run(check).logits[0])
         return run
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
@@ -318,7 +318,7 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
         inputs = torch.cat([answers[at].text().decoder_input for at in indices])
         decoder = runner.decode(inputs, encoded.output[indices])
         logits = runner.logits(decoder.output)
-        check_in_range(logits, model)
+        check_in_range(logits, model, CLEAN)
         for row, at in enumerate(indices):
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])

@@ -9,7 +9,8 @@ Ends: at an error. A metric of the user's own may give NaN of finite logits: tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,27 +25,49 @@ class BeyondRangeError(ValueError):
     """A run holds numbers that the model's floating point type cannot; no score can be made of it."""
 
 
-def check_in_range(
-    logits: Tensor, model: BlipVqa, corruption: Corruption | None = None, clean: Tensor | None = None
-) -> None:
+@dataclass(frozen=True)
+class Cause:
+    """What takes runs beyond the range of a type.
+
+    Attributes:
+        told: the argument that does, and the run.
+        remedy: what to do about it beside another type.
+    """
+
+    told: str
+    remedy: str
+
+
+CLEAN = Cause("model: the clean run goes", "look for weights that are not finite")
+
+
+def cause_of(corruption: Corruption) -> Cause:
+    """A corruption as what takes corrupted runs, and those patched from them, beyond range."""
+    kind, factor = type(corruption).__name__, getattr(corruption, "factor", None)
+    if factor is None:
+        return Cause(f"corruption: {kind} takes a run", "use a milder one")
+    return Cause(f"corruption: {kind} with factor {factor:g} takes a run", "use a smaller factor")
+
+
+def check_in_range(logits: Tensor, model: BlipVqa, cause: Cause, clean: Tensor | None = None) -> None:
     """Whether the logits of some runs are numbers.
 
     Args:
         logits: (..., answer positions, vocabulary).
         model: whose they are.
-        corruption: what these runs are corrupted by, or patched from; None for the clean run.
+        cause: what is to blame if they are not.
         clean: the clean run's logits, (answer positions, vocabulary): a word that the model itself rules out there, at
-            minus infinity, may be ruled out in every run.
+            minus infinity, may be ruled out in every run. None: these are the clean run's.
 
     Raises:
-        BeyondRangeError: if they are not, naming the factor, the type, and what to do.
+        BeyondRangeError: if they are not, naming the cause, the type, and what to do.
     """
     if torch.isfinite(logits.sum()):
         return
     ruled_out = torch.isneginf(logits if clean is None else clean)
     ruled_out &= ~ruled_out.all(-1, keepdim=True)
     if not (torch.isfinite(logits) | (torch.isneginf(logits) & ruled_out)).all():
-        raise beyond_range(model, corruption)
+        raise beyond_range(model, cause)
 
 
 def check_embeddings(embeddings: Tensor, model: BlipVqa, corruption: Corruption) -> None:
@@ -54,13 +77,13 @@ def check_embeddings(embeddings: Tensor, model: BlipVqa, corruption: Corruption)
         BeyondRangeError: if they are not.
     """
     if not torch.isfinite(embeddings.sum(dtype=torch.float32)):
-        raise beyond_range(model, corruption)
+        raise beyond_range(model, cause_of(corruption))
 
 
 def check_keys_values(kv: ImageKV, model: BlipVqa, corruption: Corruption) -> None:
     """Whether the keys and values of damaged image tokens are numbers: an infinite key may hide behind a weight of 0.
 
-    Looked at where numbers are that small; modules that somebody has changed are not called once more for it.
+    Checked only if numbers are that small; modules that somebody has changed are not called once more for it.
 
     Raises:
         BeyondRangeError: if they are not.
@@ -79,19 +102,13 @@ def check_strength(model: BlipVqa, corruption: Corruption) -> None:
         BeyondRangeError: if it is not.
     """
     if abs(corruption.strength) > torch.finfo(model.dtype).max:
-        raise beyond_range(model, corruption)
+        raise beyond_range(model, cause_of(corruption))
 
 
-def beyond_range(model: BlipVqa, corruption: Corruption | None) -> BeyondRangeError:
-    """What is raised."""
+def beyond_range(model: BlipVqa, cause: Cause) -> BeyondRangeError:
+    """The error."""
     dtype = str(model.dtype).removeprefix("torch.")
-    largest = f"{dtype}, whose largest number is {torch.finfo(model.dtype).max:.3g}"
-    load = "" if model.dtype.itemsize > 2 else "load the model with dtype='float32'"
-    wider = load or "look for weights that are not finite"
-    if corruption is None:
-        return BeyondRangeError(f"model: the clean run goes beyond {largest}: {wider}")
-    factor: Any = getattr(corruption, "factor", None)
-    kind = type(corruption).__name__
-    told = f"corruption: {kind}{f' with factor {factor:g}' if factor else ''} takes a run beyond {largest}"
-    way = f"use a {'smaller factor' if factor else 'milder corruption'}"
-    return BeyondRangeError(f"{told}: {way}{f', or {load}' if load else ''}")
+    load = "" if model.dtype.itemsize > 2 else ", or load the model with dtype='float32'"
+    return BeyondRangeError(
+        f"{cause.told} beyond {dtype}, whose largest number is {torch.finfo(model.dtype).max:.3g}: {cause.remedy}{load}"
+    )

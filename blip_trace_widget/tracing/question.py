@@ -35,7 +35,7 @@ from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
-from blip_trace_widget.tracing.overflow import check_in_range
+from blip_trace_widget.tracing.overflow import Cause, cause_of, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner
 
 #: Answers of corrupted runs longer than the clean answer by this many tokens are cut off with an ellipsis.
@@ -321,15 +321,19 @@ class Question:
 
     # --- scores ------------------------------------------------------------------------------------------------------
 
-    def score_logits(self, logits: Tensor) -> NDArray[np.float64]:
+    def score_logits(self, logits: Tensor, cause: Cause | None = None) -> NDArray[np.float64]:
         """Scores (...) of logits (..., answer positions, vocabulary).
+
+        Args:
+            logits: of runs.
+            cause: what is to blame if they are not finite; default the corruption.
 
         Raises:
             BeyondRangeError: if the logits are not finite.
             ValueError: if a user's metric returns anything but a tensor of that shape.
         """
         clean = self.bases.clean().logits[0]
-        check_in_range(logits, self.model, self.corruption, clean)
+        check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
         device = logits.device
         foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
         target = Target(torch.tensor(self.answer_ids(), device=device), foil, clean)

@@ -124,6 +124,8 @@ class Session:
                 self._presenter.view.show_traits(error="")
                 self._cells.select(request, again=inputs.selected == before.selected)
                 self.overlay_job.look_at()
+            if inputs.strength != before.strength:
+                self._presenter.view.show_traits(error="")
             if (inputs.strength, inputs.selected, inputs.spec) != (before.strength, before.selected, before.spec):
                 self._ablation.follow()
 

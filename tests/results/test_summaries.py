@@ -301,7 +301,7 @@ def test_a_widget_does_not_mind_seterr(tracer):
 
 def test_completion_offers_the_contract_and_no_internals(tracer):
     offered = {name for name in dir(tracer) if not name.startswith("_")}
-    contract = """answer answer_tokens attention clean corrupted corruption corruption_strength foil image knockout
+    contract = """ablate answer answer_tokens attention clean corrupted corruption corruption_strength foil image knockout
     logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record replace tokens
     total_effect trace trace_heads trace_image_tokens trace_knockout unknown_words with_corruption"""
     beside = {"case", "given", "instead", "snapshot"}

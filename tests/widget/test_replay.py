@@ -15,6 +15,7 @@ from blip_trace_widget import (
     ImageSwap,
     MeanAblation,
     QuestionSwap,
+    Scale,
     State,
     Tracer,
     TraceWidget,
@@ -195,11 +196,13 @@ def test_the_answer_that_was_scored_is_known(demo, example, answer):
     [
         GaussianNoise(2.0, "additive", samples=3, seed=2, region=np.eye(8, dtype=bool)),
         GaussianNoise(1.0, samples=2, at="patch_embeddings"),
-        MeanAblation("zero"),
+        GaussianNoise(1.0, samples=2, at="question_embeddings", positions=[5]),
+        Scale(0.7691, at="patch_embeddings"),
+        MeanAblation("zero", at="patch_embeddings"),
         QuestionSwap("what color is the square?"),
         "swap",
     ],
-    ids=["region", "before the ViT", "ablation", "question", "picture"],
+    ids=["region", "before the ViT", "words", "scaling", "ablation", "question", "picture"],
 )
 def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_path):
     if corruption == "swap":
