@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 #: What writes the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -164,6 +164,7 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
@@ -182,9 +183,12 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     text: str  # what sets the two apart; where they cannot be compared, why
     undefined: str  # why recoveries have no difference, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
+    agreement: str  # how far they agree, where they differ in the corruption alone, else ""
+    apart: list[tuple[int, int]]  # then the cells on which they disagree
 
 
 class Comparison(TypedDict):
@@ -208,6 +212,7 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -286,6 +291,10 @@ class Curve(TypedDict):
     factors: list[float]
     scores: list[float | None]
     clean: float | None
+    low: float | None  # where the noise takes 90 % of the clean score, for all that is known: from here
+    high: float | None  # to here; with `low` alone there is no upper end
+    lost_at: float | None  # from here on all is lost
+    lost: str  # the same in words, or ""
 
 
 class ListedSample(TypedDict):
@@ -383,6 +392,14 @@ class CompareRequest(TypedDict):
     on: bool
 
 
+class AlsoUnderRequest(TypedDict):
+    """Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that."""
+
+    type: Literal["also_under"]
+    id: int
+    under: str
+
+
 class VerifyRequest(TypedDict):
     """Compute random cells of the grid in view again by plain hooks."""
 
@@ -455,6 +472,7 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | AlsoUnderRequest
     | VerifyRequest
     | UndoRequest
     | RedoRequest
@@ -480,6 +498,7 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 

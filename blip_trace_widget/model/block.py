@@ -65,6 +65,10 @@ class Activations:
     values: dict[str, list[Tensor]]
     result: Tensor | None = None
 
+    def at(self, layer: int, stage: str) -> Tensor:
+        """A stage of a layer, (S, n, D); what enters a layer is a stage too."""
+        return self.into(layer) if stage == "block_input" else self.values[stage][layer]
+
     def into(self, layer: int) -> Tensor:
         """The input of a layer, (S, n, D)."""
         return self.values["block_output"][layer - 1] if layer else self.inputs
@@ -283,6 +287,9 @@ class SteppedBlock:
         positions, width = base.inputs.shape[1:]
         plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
         diverged = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
+        if len(plan.inputs):
+            diverged = diverged.clone()
+            diverged[:, plan.inputs.slots, plan.inputs.positions] = patches.source.inputs[:, plan.inputs.positions]
         for layer, layer_plan in enumerate(plan.layers):
             check()
             count = diverged.shape[1]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from blip_trace_widget.model.block import Activations, Cut, LayerEdit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
-from blip_trace_widget.states import BlockSites, State
+from blip_trace_widget.states import INPUTS, BlockSites, State
 
 #: A block's forward on its inputs (1, n, D) and the tokens that its cross-attention attends to (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
@@ -46,7 +46,7 @@ class HookedBlock:
         self.heads = heads
         self._stack, self._last, self._sites, self._heads = stack, last, sites.sites, sites.heads
         # Stage -> the module below a layer, and whether the stage is its input.
-        self._points = {site: (path, False) for site, path in sites.sites.items()}
+        self._points = {site: (path, site in INPUTS) for site, path in sites.sites.items()}
         self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
         self.stages = tuple(self._points)
 

@@ -40,8 +40,10 @@ class TextBlock(SteppedBlock):
 
     stages: tuple[str, ...] = (
         "self_context",
+        "self_attention_out",
         "self_attention",
         "cross_context",
+        "cross_attention_out",
         "cross_attention",
         "mlp",
         "block_output",
@@ -97,9 +99,11 @@ class TextBlock(SteppedBlock):
         assert kv is not None
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
+        added = edit("self_attention_out", module.attention.output.dense(context))
+        attended = edit("self_attention", module.attention.output.LayerNorm(added + residual))
         context = edit("cross_context", kv.context(layer, attended, cut))
-        crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
+        added = edit("cross_attention_out", module.crossattention.output.dense(context))
+        crossed = edit("cross_attention", module.crossattention.output.LayerNorm(added + attended))
         mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
 
@@ -112,7 +116,7 @@ class ImageBlock(SteppedBlock):
         last: the module after them, ``post_layernorm``.
     """
 
-    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = ("self_context", "self_attention_out", "mlp", "block_output")
 
     def __init__(self, layers: Iterable[Any], last: Any) -> None:
         super().__init__(layers)
@@ -155,11 +159,6 @@ class ImageBlock(SteppedBlock):
         """See `SteppedBlock.step`."""
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", module.self_attn.projection(context)) + residual
+        attended = edit("self_attention_out", module.self_attn.projection(context)) + residual
         mlp = edit("mlp", module.mlp(module.layer_norm2(attended)))
         return edit("block_output", mlp + attended)
-
-
-def _attention_output(output: Any, context: Tensor, residual: Tensor) -> Tensor:
-    rows: Tensor = output.LayerNorm(output.dense(context) + residual)
-    return rows

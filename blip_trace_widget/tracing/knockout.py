@@ -29,7 +29,7 @@ from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.statistics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
-from blip_trace_widget.states import TEXT_BLOCKS, grid_title, window_layers
+from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.tracing.question import Question
 
@@ -135,7 +135,7 @@ class KnockoutTrace(Summarised):
 
 def _title(settings: dict[str, Any]) -> str:
     head = "" if settings["head"] is None else f", head {settings['head']}"
-    return f"knockout, {grid_title(settings['block'], settings['site'])}{head}"
+    return f"knockout, {settings['block'].replace('_', ' ')}: {attention_label(settings['site'])}{head}"
 
 
 def _cut(settings: dict[str, Any]) -> dict[str, str]:

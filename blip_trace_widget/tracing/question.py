@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
-from blip_trace_widget.choices import BEFORE_THE_VIT
+from blip_trace_widget.choices import BEFORE_THE_VIT, metric_properties
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, is_single
+from blip_trace_widget.results.maps import square_names, squares
 from blip_trace_widget.results.run import Run, Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.results.verification import Verification
@@ -36,7 +38,7 @@ from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
 from blip_trace_widget.tracing.overflow import Cause, cause_of, check_in_range
-from blip_trace_widget.tracing.runs import BaseRun, Runner
+from blip_trace_widget.tracing.runs import BaseRun, Runner, distribution_sum
 
 #: Answers of corrupted runs longer than the clean answer by this many tokens are cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
@@ -184,6 +186,36 @@ class Question:
         if block == "question_encoder":
             return self.question_tokens
         return self.model.tokens([self.model.start_id, *self.answer_ids()[:-1]])
+
+    def columns(self, block: str, patch: int = 1) -> tuple[list[str], list[list[int]]]:
+        """Names of a grid's columns, and the positions that each stands for.
+
+        Args:
+            block: its name.
+            patch: of the image encoder, the side of the squares of image tokens that are patched together; the class
+                token has a column of its own.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        tokens, (rows, columns) = self.tokens(block), self.model.grid
+        if whole_number("patch", patch, 1, max(rows, columns)) == 1:
+            return tokens, [[position] for position in range(len(tokens))]
+        if block != "image_encoder":
+            raise ValueError(
+                f"patch: only of the image encoder's tokens are squares patched, got {patch} with {block!r}"
+            )
+        names = square_names(rows, columns, patch)
+        return [tokens[0], *names], [[0], *squares(rows, columns, patch)[1]]
+
+    def is_single(self, block: str) -> bool:
+        """Whether a score depends on a block's first position alone."""
+        first = metric_properties(self.metric.name).first_position
+        return is_single(block, len(self.answer_ids()), first_position=first)
+
+    def states(self, spec: GridSpec, cells: Iterable[CellIndex]) -> tuple[State, ...]:
+        """The states that cells of a grid stand for, each once, layer by layer."""
+        return spec.states(cells, len(self.model.blocks[spec.block].layers), self.columns(spec.block, spec.patch)[1])
 
     def located(self, states: Iterable[State]) -> list[State]:
         """The states with word positions replaced by numbers.
@@ -401,11 +433,6 @@ class Question:
                 f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
                 f"got {self.model.tokens(self._foil_ids)}"
             )
-
-
-def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
-    """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
-    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))
 
 
 def as_corruption(corruption: Any) -> Corruption:

@@ -130,7 +130,7 @@ def verification(
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
-        grid=None if trace is None else {name: trace.settings[name] for name in GridSpec._fields},
+        grid=None if trace is None else GridSpec.of(trace.settings)._asdict(),
     )
     question.verification.keep(found)
     if trace is not None:
@@ -174,15 +174,15 @@ def _of_sample(name: str, question: Question, sample: int) -> str:
 
 def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Generator) -> list[_Run]:
     """Random cells of a grid, each in a random sample."""
-    asked = trace.settings
-    spec = (asked[name] for name in ("block", "site", "head", "window"))
-    known = [cell for cell in grid_cells(question, *spec) if trace.computed[cell.index]]
+    spec = GridSpec.of(trace.settings)
+    grid = grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
+    known = [cell for cell in grid if trace.computed[cell.index]]
     runs = []
     for at in random.permutation(len(known))[:count]:
         cell, sample = known[at], int(random.integers(question.corruption.samples))
         name = _of_sample(trace._name(*cell.index), question, sample)
         score, error = trace.samples[(sample, *cell.index)], trace.stderr[cell.index]
-        runs.append(_Run(name, sample, cell.states, asked["direction"], float(score), float(error)))
+        runs.append(_Run(name, sample, cell.states, spec.direction, float(score), float(error)))
     return runs
 
 

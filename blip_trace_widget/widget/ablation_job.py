@@ -44,7 +44,7 @@ class AblationJob:
             presenter = self._presenter
             tracer, inputs, generation = presenter.tracer, presenter.inputs, presenter.computed
         spec = inputs.spec
-        states = spec.states(inputs.selection, len(tracer.model.blocks[spec.block].layers))
+        states = tracer.case.states(spec, inputs.selection)
         found = tracer.ablate(states, inputs.strength, job.cancelled)
         with self._jobs.lock:
             if not job.cancelled.is_set():

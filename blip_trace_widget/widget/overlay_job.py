@@ -140,7 +140,7 @@ class OverlayJob:
         tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
+        return self._kept.get(key, lambda: GridScores.empty(tracer.corruption.samples, shape))
 
     def _missing(self) -> NDArray[np.int_]:
         return np.flatnonzero(~self._squares().there)

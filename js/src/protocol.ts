@@ -1,6 +1,6 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
@@ -118,6 +118,7 @@ export interface Grid {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
@@ -135,9 +136,12 @@ export interface GridDifference {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	text: string;
 	undefined: string;
 	values: DataView;
+	agreement: string;
+	apart: [number, number][];
 }
 
 /** The grid that is kept to compare others with. */
@@ -159,6 +163,7 @@ export interface Detail {
 	metric: string;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
@@ -232,6 +237,10 @@ export interface Curve {
 	factors: number[];
 	scores: (number | null)[];
 	clean: number | null;
+	low: number | null;
+	high: number | null;
+	lost_at: number | null;
+	lost: string;
 }
 
 /** One line of a data set's list. */
@@ -315,6 +324,13 @@ export interface CompareRequest {
 	on: boolean;
 }
 
+/** Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that. */
+export interface AlsoUnderRequest {
+	type: "also_under";
+	id: number;
+	under: string;
+}
+
 /** Compute random cells of the grid in view again by plain hooks. */
 export interface VerifyRequest {
 	type: "verify";
@@ -379,6 +395,7 @@ export interface CellsEvent {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 }
 
@@ -445,6 +462,7 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| AlsoUnderRequest
 	| VerifyRequest
 	| UndoRequest
 	| RedoRequest

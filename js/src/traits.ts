@@ -34,6 +34,8 @@ export interface Inputs {
 	foil: string;
 	direction: Direction;
 	window: number;
+	/** Of the image encoder: side of the squares of tokens that are patched together. */
+	patch: number;
 	corruption: string;
 	kind: string;
 	at: string;
@@ -161,6 +163,7 @@ export const PARSERS: {
 	foil: text,
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number,
+	patch: (value) => number(value) || 1,
 	corruption: text,
 	kind: text,
 	at: text,

@@ -16,13 +16,22 @@ from helpers.random_models import random_model
 from helpers.reference import Hooked, noise
 from helpers.scarce import fail_where
 
-SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
+SITES = [
+    "block_output",
+    "self_attention_out",
+    "cross_attention_out",
+    "mlp",
+    "block_input",
+    "self_attention",
+    "cross_attention",
+]
+HEAD_SITES = [site for site in SITES if "attention" in site]
 
 
 def states(tracer, draw):
     block = draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = draw(st.sampled_from(SITES))
-    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     layer = draw(st.integers(0, tracer.model.layers - 1))
     return State(block, layer, draw(st.integers(0, len(tracer.tokens(block)) - 1)), site, head)
 
@@ -59,7 +68,7 @@ def test_patching_any_set_of_states_equals_hooks(tracer, data):
 def test_every_cell_of_a_trace_equals_hooks(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = data.draw(st.sampled_from(SITES))
-    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     window = data.draw(st.integers(1, tracer.model.layers))
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     trace = tracer.trace(block, site, head, window, direction)

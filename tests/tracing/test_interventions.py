@@ -20,6 +20,9 @@ from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, p
 from helpers.reference import LAYERS
 from helpers.scarce import fail_where
 
+#: The last one is an older name of the second.
+IMAGE_SITES = ["block_output", "self_attention_out", "mlp", "block_input", "self_attention"]
+
 
 def before_the_vit(tracer):
     """The same problem with the noise on the patch embeddings."""
@@ -30,9 +33,9 @@ BEFORE_THE_VIT = partial(every_corruption, places=["patch_embeddings"])
 
 
 def image_states(tracer, draw):
-    site = draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = draw(st.sampled_from(IMAGE_SITES))
     block = tracer.model.image_encoder
-    head = draw(st.none() | st.integers(0, block.heads - 1)) if site == "self_attention" else None
+    head = draw(st.none() | st.integers(0, block.heads - 1)) if "attention" in site else None
     layer = draw(st.integers(0, len(block.layers) - 1))
     return State("image_encoder", layer, draw(st.integers(0, tracer.model.image_token_count - 1)), site, head)
 
@@ -55,7 +58,7 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
 @given(problems(vision_layers=2), st.data())
 def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
     tracer = before_the_vit(tracer)
-    site = data.draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = data.draw(st.sampled_from(IMAGE_SITES))
     trace = tracer.trace("image_encoder", site)
     assert trace.samples.shape[1:] == (2, tracer.model.image_token_count)
     layer = data.draw(st.integers(0, 1))
@@ -143,7 +146,9 @@ def vit_output(slow, patch_embeddings):
 @given(problems(), st.data())
 def test_a_map_of_heads_is_its_patches(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
-    site = data.draw(st.sampled_from(["self_attention", "cross_attention"]))
+    site = data.draw(
+        st.sampled_from(["self_attention", "cross_attention", "self_attention_out", "cross_attention_out"])
+    )
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     count = len(tracer.tokens(block))
     position = data.draw(st.none() | st.integers(0, count - 1))

@@ -58,12 +58,18 @@ export function More({ model, session }: { model: Model; session: Session }) {
 				onChoose={(option) => model.set(name, option as never)}
 			/>,
 		);
-	const count = (name: Of<number>, min: number, max?: number) =>
+	const count = (
+		name: Of<number>,
+		min: number,
+		max?: number,
+		label: string = name,
+	) =>
 		field(
 			name,
-			name,
+			label,
 			<NumberField
-				label={name}
+				label={label}
+				testid={name}
 				value={model[name].value}
 				min={min}
 				{...(max === undefined ? {} : { max })}
@@ -81,6 +87,8 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			<fieldset aria-label="what is patched">
 				{choice("direction")}
 				{count("window", 1, block?.layers)}
+				{block?.name === "image_encoder" &&
+					count("patch", 1, Math.max(...(setup?.patches ?? [1])), "square")}
 				{field(
 					"head",
 					"head",
