@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.choices import completed, metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
@@ -168,7 +168,8 @@ class Trace(EffectGrid):
         one_of("site", settings["site"], SITES)
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
-        _ = settings["metric"], settings["corruption"]
+        _ = settings["metric"]
+        settings["corruption"] = completed(settings["corruption"])
         return cls(samples, float(clean[0]), corrupted, settings, tokens)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -31,6 +31,7 @@ def python(
     selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
+    strength: float = 1.0,
     also_under: Corruption | None = None,
 ) -> str:
     """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
@@ -41,6 +42,7 @@ def python(
         selected: what is selected.
         image: an expression that gives the picture, where one is known.
         picture_map: direction of a map of image tokens, and side of its squares.
+        strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
@@ -49,8 +51,10 @@ def python(
     if selected.cells:
         names.add("State")
         states = tracer.case.states(spec, selected.cells)
-        lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += [f"    direction={literal(spec.direction)},", ")"]
+        listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
+        lines += ["effect = tracer.patch(", *listed, f"    direction={literal(spec.direction)},", ")"]
+        if strength != 1:
+            lines += ["ablation = tracer.ablate(", *listed, f"    to={literal(strength)},", ")"]
     if selected.patches:
         mask = np.zeros(tracer.model.grid, dtype=bool)
         mask[tuple(zip(*selected.patches, strict=True))] = True
