@@ -15,9 +15,11 @@ from blip_trace_widget.results.trace import Trace
 
 def grid_notes(trace: Trace) -> list[str]:
     """The lines below a grid."""
-    verified = trace.settings.get("verified")
-    asked = {name: trace.settings[name] for name in GridSpec._fields}
-    return [verified_note(verified)] if verified and verified["grid"] == asked else []
+    same, verified = trace.same_as, trace.settings.get("verified")
+    lines = [] if same is None else [f"{str(same)[0].upper()}{str(same)[1:]}"]
+    if verified and verified["grid"] and GridSpec.of(verified["grid"]) == GridSpec.of(trace.settings):
+        lines.append(verified_note(verified))
+    return lines
 
 
 def verified_note(verified: Mapping[str, Any]) -> str:

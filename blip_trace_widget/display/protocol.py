@@ -52,6 +52,8 @@ MAX_CELLS = 4096
 MAX_SAMPLES = 200
 #: The noise factor at which the slider ends, and the curve behind it.
 MAX_NOISE = 10
+#: The factors at which the sliders of scaled tokens and of ablated states end.
+MAX_SCALE = 2
 #: Bytes of the largest picture file.
 MAX_IMAGE_BYTES = 32 * 2**20
 
@@ -103,6 +105,8 @@ class Setup(TypedDict):
     blocks: list[BlockInfo]
     head_sites: list[str]  # those that have single heads
     choices: dict[str, list[str]]  # of each trait that is one of several names
+    places: dict[str, list[str]]  # by corruption: the embeddings that it can damage
+    words: list[str]  # word pieces of the question
     patches: tuple[int, int]  # rows and columns of the picture's patches
     examples: list[ExampleInfo]
     answer_tokens: list[str]
@@ -160,6 +164,7 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
@@ -178,6 +183,7 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     text: str  # what sets the two apart; where they cannot be compared, why
     undefined: str  # why recoveries have no difference, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
@@ -206,6 +212,7 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -215,6 +222,21 @@ class Detail(TypedDict):
     recovery_stderr: float | None
     negligible: bool  # the effect cannot be distinguished from 0
     bars: Bars
+
+
+class Ablation(TypedDict):
+    """The clean run in which the selected states are times a factor."""
+
+    generation: int
+    block: str
+    site: str
+    head: int | None
+    window: int
+    cells: list[tuple[int, int]]
+    strength: float
+    answer: str
+    score: float | None
+    text: str  # what the answer and its score are, in words
 
 
 class Inputs(TypedDict):
@@ -232,6 +254,8 @@ class Inputs(TypedDict):
     other_question: str
     to: str
     region: list[list[bool]] | None
+    scale: float
+    positions: list[int] | None
 
 
 class PictureMap(TypedDict):
@@ -474,6 +498,7 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 
@@ -576,7 +601,7 @@ def parse_request(content: object) -> Request:
 # --- the same in TypeScript ----------------------------------------------------------------------------------------
 
 #: Constants that both sides know.
-_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE", "MAX_SCALE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 

@@ -71,6 +71,7 @@ class SeveralCorruptions(QuestionView):
         direction: Direction = "restore",
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
+        patch: int = 1,
     ) -> Agreement:
         """The same grid under several corruptions: how alike they rank its cells, and on which they disagree.
 
@@ -87,6 +88,7 @@ class SeveralCorruptions(QuestionView):
             progress: True for a bar, or a callable on (cells done, cells in total); default and False as in `trace`.
             cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells that are complete by
                 then are returned, with NaN in the others.
+            patch: see `trace`.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also where a corruption
@@ -96,4 +98,6 @@ class SeveralCorruptions(QuestionView):
 
         Source: Zhang & Nanda 2023 (arXiv 2309.16042).
         """
-        return agreement.agreement(self.case, corruptions, block, site, head, window, direction, progress, cancel)
+        return agreement.agreement(
+            self.case, corruptions, block, site, head, window, direction, progress, cancel, patch
+        )

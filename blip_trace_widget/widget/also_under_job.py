@@ -47,11 +47,12 @@ class AlsoUnderJob:
         with self._jobs.lock:
             tracer, spec, picture = self._presenter.tracer, self._presenter.spec, self._presenter.inputs.picture
         under = tracer.with_corruption(other)
-        runs = [cell.states for cell in grid_cells(under.case, spec.block, spec.site, spec.head, spec.window)]
+        grid = grid_cells(under.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
+        runs = [cell.states for cell in grid]
         under.case.prepare(as_check(job.cancelled), with_states=needs_states(runs))
-        shape = len(under.model.blocks[spec.block].layers), len(under.tokens(spec.block))
-        samples = np.full((under.corruption.samples, *shape), np.nan)
-        trace = as_trace(under.case, samples, **spec._asdict())
+        layers = len(under.model.blocks[spec.block].layers)
+        samples = np.full((under.corruption.samples, layers, len(runs) // layers), np.nan)
+        trace = as_trace(under.case, samples, spec)
         made = code.python(under, spec, image=code.literal_or_none(picture.path))
         with self._jobs.lock:
             if job.cancelled.is_set():

@@ -122,7 +122,7 @@ class CellsJob:
         if len(missing) * samples * self._seconds[spec.block] > self._jobs.pace.live:
             return None
         started = time.monotonic()
-        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
         todo = [cell for cell in grid if cell.index in missing]
         if todo:
             for part, scores, _ in patched_scores(
@@ -199,7 +199,7 @@ class CellsJob:
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
             todo = [cell for cell in grid if cell.index in missing]
             if in_sight is not None:
                 todo.sort(key=lambda cell: cell.position not in in_sight)
@@ -259,7 +259,7 @@ class CellsJob:
 
 def can_patch(selected: Selection, tracer: Tracer, store: GridStore, spec: GridSpec) -> bool:
     """Whether what is chosen can be patched: the grid in view has these cells, the damage is done to the picture."""
-    layers, positions = store.shape(spec.block)
+    layers, positions = store.shape(spec)
     fits = all(layer < layers and position < positions for layer, position in selected.cells)
     return fits and (not selected.patches or tracer.corruption.damages_image)
 
@@ -275,7 +275,7 @@ def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> E
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
         return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
+    states = tracer.case.states(spec, selected.cells)
     return tracer.patch(states, spec.direction, job.cancelled)  # type: ignore[arg-type]
 
 

@@ -31,6 +31,7 @@ def python(
     selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
+    strength: float = 1.0,
     also_under: Corruption | None = None,
 ) -> str:
     """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
@@ -41,16 +42,19 @@ def python(
         selected: what is selected.
         image: an expression that gives the picture, where one is known.
         picture_map: direction of a map of image tokens, and side of its squares.
+        strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
     if selected.cells:
         names.add("State")
-        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
-        lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += [f"    direction={literal(spec.direction)},", ")"]
+        states = tracer.case.states(spec, selected.cells)
+        listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
+        lines += ["effect = tracer.patch(", *listed, f"    direction={literal(spec.direction)},", ")"]
+        if strength != 1:
+            lines += ["ablation = tracer.ablate(", *listed, f"    to={literal(strength)},", ")"]
     if selected.patches:
         mask = np.zeros(tracer.model.grid, dtype=bool)
         mask[tuple(zip(*selected.patches, strict=True))] = True
@@ -171,6 +175,14 @@ def literal_or_none(path: str | None) -> str | None:
 
 def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _asked(spec: GridSpec) -> dict[str, Any]:
+    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return asked
 
 
 def _state(state: State) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
-from blip_trace_widget.display.labels import label
+from blip_trace_widget.display.damage import damage
+from blip_trace_widget.display.labels import label, site_and_head
 from blip_trace_widget.results.agreement import Agreement, not_alike
 from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.summaries import number
@@ -96,6 +97,7 @@ class Comparison:
             "head": spec.head,
             "direction": spec.direction,
             "window": spec.window,
+            "patch": spec.patch,
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if found is None else _values(found).tobytes(),
@@ -138,11 +140,10 @@ def _apart(trace: Trace, kept: Trace) -> str:
 def _called(trace: Trace) -> str:
     """A grid's settings, in a line."""
     asked = trace.settings
-    head, window = asked["head"], asked["window"]
-    parts = [label(asked["block"]), label(asked["site"])]
-    parts += [f"head {head}"] if head is not None else []
+    window = asked["window"]
+    parts = [label(asked["block"]), site_and_head(asked["site"], asked["head"])]
     parts += [f"{window} layers together"] if window > 1 else []
-    return " · ".join([*parts, asked["direction"], payloads.damage(asked["corruption"])])
+    return " · ".join([*parts, asked["direction"], damage(asked["corruption"])])
 
 
 def _agreeing(agreement: Agreement) -> str:

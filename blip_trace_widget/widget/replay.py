@@ -161,7 +161,7 @@ class Replay:
                 return
             self._snapshot = min(self._snapshots, key=lambda each: abs(payloads.noise(each) - inputs.noise))
             shown = payloads.noise(self._snapshot)
-            self.inputs = replace(inputs, noise=shown, patches=())
+            self.inputs = replace(inputs, noise=shown, patches=(), strength=1.0)
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
             self._view.show_inputs(self.inputs)
@@ -178,6 +178,8 @@ class Replay:
             there = ", ".join(f"{each:g}" for each in self._factors())
             shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {there}"
             return f"noise: {inputs.noise:g} was not recorded, {shown}"
+        if inputs.strength != 1:
+            return f"strength: {CLOSED}"
         if inputs.patches:
             return f"Patches of the picture: {CLOSED}"
         return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""
@@ -235,11 +237,11 @@ class Replay:
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is no such block."""
-        spec = self.spec._replace(block=block)
+        spec = self.inputs.in_block(block, self._snapshot.patches).spec
         found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
-        tokens = tuple(self.tracer.tokens(block))
+        tokens = tuple(payloads.columns_of(self._snapshot, spec))
         if not tokens:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
@@ -247,9 +249,9 @@ class Replay:
         settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
-    def positions(self, block: str) -> int:
-        """How many positions a block has."""
-        return len(self.tracer.tokens(block))
+    def columns(self, block: str, patch: int) -> int:
+        """How many columns a block's grid has."""
+        return len(payloads.columns_of(self._snapshot, GridSpec(block, patch=patch)))
 
     def _show(self) -> None:
         with self.lock, self._view.together():

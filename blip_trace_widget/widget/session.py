@@ -26,6 +26,7 @@ from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.ablation_job import AblationJob
 from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
@@ -80,6 +81,7 @@ class Session:
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._ablation = AblationJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
         self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
@@ -125,6 +127,10 @@ class Session:
                 self._presenter.view.show_traits(error="")
                 self._cells.select(request, again=inputs.selected == before.selected)
                 self.overlay_job.look_at()
+            if inputs.strength != before.strength:
+                self._presenter.view.show_traits(error="")
+            if (inputs.strength, inputs.selected, inputs.spec) != (before.strength, before.selected, before.spec):
+                self._ablation.follow()
 
     def _look_at(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
@@ -145,6 +151,7 @@ class Session:
         self.overlay_job.follow()
         self.heads.follow()
         self._noise_curve.follow()
+        self._ablation.follow()
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""
@@ -158,7 +165,7 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                trace = as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict())
+                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
                 self.comparison.keep(trace, code, self.tracer.corruption)
                 self._also_under.stop()
             else:
@@ -235,7 +242,7 @@ class Session:
         snapshot, store = tracer.snapshot, self._update.store_of(tracer)
         with self.lock:
             spec = self.inputs.spec
-            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block, patch=1)
             if snapshot is not None and tracer is self.tracer:
                 snapshot = replace(snapshot, curve=self._noise_curve.shown)
             specs = dict.fromkeys([spec, *store.computed()])
@@ -244,16 +251,17 @@ class Session:
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
         with self.lock:
-            spec = self.inputs.spec._replace(block=block)
-            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
-            if not store.has(block) or spec.site not in site:
+            spec = self.inputs.in_block(block, self.tracer.model.grid).spec
+            store = self._presenter.store
+            sites = BLOCKS[block].accepted if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
 
-    def positions(self, block: str) -> int | None:
-        """How many positions a block has; None while that is not known without computing."""
+    def columns(self, block: str, patch: int) -> int | None:
+        """How many columns a block's grid has; None while that is not known without computing."""
         known = self._presenter.computed == self.generation and self._presenter.store.has(block)
-        return self._presenter.store.shape(block)[1] if known else None
+        return self._presenter.store.shape(GridSpec(block, patch=patch))[1] if known else None
 
     def later(self, work: Callable[[], None], key: Hashable = None) -> None:
         """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.

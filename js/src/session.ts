@@ -6,6 +6,7 @@ import { key, readCell } from "./cells";
 import type { HostModel } from "./host";
 import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
+import { columnOf } from "./patches";
 import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
@@ -199,8 +200,11 @@ export function createSession(host: HostModel): Session {
 		) {
 			const [cell] = model.selection.value;
 			const layer = Math.min(cell?.[0] ?? info.layers, info.layers - 1);
-			const columns = model.setup.value?.patches[1] ?? 1;
-			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
+			const size = model.setup.value?.patches ?? [1, 1];
+			const columns = patches.map((at) =>
+				columnOf(at, model.patch.value, size),
+			);
+			select([...new Set(columns)].map((column) => [layer, column]));
 		} else if (!model.closed.value) {
 			model.set("patches", patches);
 			// Of the two the kernel lets one go.

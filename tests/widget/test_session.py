@@ -189,7 +189,7 @@ def test_what_is_asked_before_the_first_runs_waits_for_nothing_and_is_done(demo,
     session.change(**GridSpec("answer_decoder")._asdict())
     session.change(1, selection=[(5, 0)])
     session.trace_all(2)
-    assert session.positions("answer_decoder") is None
+    assert session.columns("answer_decoder", 1) is None
     assert time.perf_counter() - started < 5  # it would be 20 if it waited
     release.set()
     assert session.wait(60)

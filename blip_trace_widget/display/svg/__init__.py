@@ -179,9 +179,9 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
 
 def _heading(grid: Payload, window: int) -> str:
     """Which states the grid shows."""
-    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
-    if grid.get("head") is not None:
-        parts.append(f"head {grid['head']}")
+    parts = [labels.label(grid["block"]).capitalize(), labels.site_and_head(grid["site"], grid.get("head"))]
+    if grid.get("patch", 1) > 1:
+        parts.append(f"squares of {grid['patch']} × {grid['patch']} tokens")
     if window > 1:
         parts.append(f"{window} layers together")
     return " · ".join(parts)

@@ -72,6 +72,11 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{view && view.patch > 1 && (
+						<span data-testid="squares">
+							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
+						</span>
+					)}
 					{visible.count < all && (
 						<span data-testid="visible-range">
 							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
