@@ -212,7 +212,7 @@ class Runner:
         samples = max(base.samples, source.samples)
         limits = self.model.limits
         rows = chunk_rows(self.model.device, base.encoder.inputs.shape[-1], limits)
-        together, size = chunk_shape(samples, count, positions, rows, limits.rows_a_sample)
+        together, size = chunk_shape(samples, count, positions, rows, limits.rows_per_sample)
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))

@@ -42,7 +42,7 @@ def slow(*arguments):
         time.sleep(0.2)
         chunks.append(1)
         yield chunk
-Runner.patched, widget.model.limits = slow, Limits(rows=84, rows_a_sample=1)
+Runner.patched, widget.model.limits = slow, Limits(rows=84, rows_per_sample=1)
 """
 SPEED_UP = "Runner.patched, widget.model.limits = quick, Limits()"
 

@@ -47,7 +47,7 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(session, screen)
 
 
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(demo, session, screen, monkeypatch):
-    monkeypatch.setattr(demo, "limits", Limits(rows=12, rows_a_sample=1))
+    monkeypatch.setattr(demo, "limits", Limits(rows=12, rows_per_sample=1))
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 
     def slow(runner, *arguments):
