@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.agreement import Agreement
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
+    from blip_trace_widget.results.recovery_curve import RecoveryCurve
     from blip_trace_widget.results.run import Effect, Run
     from blip_trace_widget.results.trace import Trace, load_trace
     from blip_trace_widget.results.verification import Verification
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Agreement": "results.agreement",
     "Attention": "tracing.readings",
     "BlipVqa": "model.blip",
     "BlockName": "states",
@@ -63,6 +66,7 @@ _HOMES = {
     "NoiseCurve": "results.noise_curve",
     "NoiseKind": "choices",
     "QuestionSwap": "tracing.corruption",
+    "RecoveryCurve": "results.recovery_curve",
     "Run": "results.run",
     "Sample": "dataset.samples",
     "SiteName": "states",
@@ -100,6 +104,8 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "ImageTokenTrace",
     "NoiseCurve",
     "SuggestedFactor",
+    "RecoveryCurve",
+    "Agreement",
     "Verification",
     "Attention",
     "LogitLens",

@@ -62,6 +62,8 @@ EXPLAIN = {
     "pin": "Keep this result beside the next one",
     "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
     "question of the same words",
+    "also": "Compute this grid under another corruption too: how alike the two rank its cells, and on which they "
+    "disagree (one claims an effect, the other none or the opposite). What holds under several is the model's.",
     "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
     "shortcut, and once more in float64 to see how much is rounding",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
@@ -72,7 +74,8 @@ EXPLAIN = {
     "show": "What the colour of a cell shows",
     "clean": "Clean run: the model on the undamaged input",
     "corrupted": "Corrupted run: the model on the damaged input, averaged over the noise samples",
-    "noise": "Noise factor ν: how strong the noise on the image embeddings is",
+    "noise": "Noise factor ν: how strong the noise on the image embeddings is. Behind the slider the mean score at "
+    "each ν; the band is where the noise takes 90 % of the clean score, as far as these samples tell (95 % interval)",
     "other_question": "What is asked instead in the corrupted run; it needs as many tokens as the question",
     "overlay": "What lies over the picture: which parts of it carry the answer, where the selected word looks, or how "
     "strongly each patch is damaged.",

@@ -28,12 +28,14 @@ from blip_trace_widget.choices import (
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -161,7 +163,9 @@ def setup(
         "model": snapshot.model,
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "choices": CHOICES
+        | {"also": [] if closed else list(alternatives(snapshot.corruption))}
+        | ({} if factors is None else {"noise": [str(factor) for factor in factors]}),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -421,7 +425,17 @@ def curve(found: CurveSummary, generation: int) -> protocol.Curve:
         "factors": list(found.factors),
         "scores": [number(score) for score in found.scores],
         "clean": number(found.clean),
+        "low": number(found.low),
+        "high": number(found.high),
+        "lost_at": found.lost_at,
+        "lost": too_much(found.lost_at),
     }
+
+
+def noted(line: str, curve: Mapping[str, Any], noise: float) -> str:
+    """The line below the noise, and what its curve says of so much of it; an empty curve says nothing."""
+    lost = curve and beyond(noise, curve["lost_at"])
+    return f"{line}. {curve['lost']}." if lost else line
 
 
 def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 #: What writes the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -183,6 +183,8 @@ class GridDifference(TypedDict):
     text: str  # what sets the two apart; where they cannot be compared, why
     undefined: str  # why recoveries have no difference, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
+    agreement: str  # how far they agree, where they differ in the corruption alone, else ""
+    apart: list[tuple[int, int]]  # then the cells on which they disagree
 
 
 class Comparison(TypedDict):
@@ -268,6 +270,10 @@ class Curve(TypedDict):
     factors: list[float]
     scores: list[float | None]
     clean: float | None
+    low: float | None  # where the noise takes 90 % of the clean score, for all that is known: from here
+    high: float | None  # to here; with `low` alone there is no upper end
+    lost_at: float | None  # from here on all is lost
+    lost: str  # the same in words, or ""
 
 
 class ListedSample(TypedDict):
@@ -365,6 +371,14 @@ class CompareRequest(TypedDict):
     on: bool
 
 
+class AlsoUnderRequest(TypedDict):
+    """Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that."""
+
+    type: Literal["also_under"]
+    id: int
+    under: str
+
+
 class VerifyRequest(TypedDict):
     """Compute random cells of the grid in view again by plain hooks."""
 
@@ -437,6 +451,7 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | AlsoUnderRequest
     | VerifyRequest
     | UndoRequest
     | RedoRequest

@@ -76,11 +76,23 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """A summary of a noise curve: mean scores of the corrupted run against the noise factor, and the clean score."""
+    """A noise curve in short.
+
+    Attributes:
+        factors: noise factors.
+        scores: mean scores of the corrupted run at each.
+        clean: the clean score.
+        low: lower end of the interval of the factor that takes 90 % of the clean score; NaN where it is not known.
+        high: its upper end; infinite where no factor of the curve surely takes so much.
+        lost_at: the factor from which on all is lost, see `NoiseCurve.lost_at`.
+    """
 
     factors: tuple[float, ...]
     scores: tuple[float, ...]
     clean: float
+    low: float = np.nan
+    high: float = np.nan
+    lost_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -187,8 +199,10 @@ class Snapshot:
         Raises:
             ValueError: if the data do not have the expected shape.
         """
+        if isinstance(data, Mapping) and isinstance(data.get("curve"), Mapping):  # older ones know no interval
+            data = {**data, "curve": {"low": np.nan, "high": np.nan, "lost_at": None, **data["curve"]}}
         stored: _Stored = conforms("snapshot", data, _Stored)
-        curve, average = stored["curve"], stored["average"]
+        average = stored["average"]
         return cls(
             picture=checked_picture("picture", picture),
             other_picture=checked_picture("other_picture", other_picture),
@@ -211,7 +225,7 @@ class Snapshot:
             answer_tokens=tuple(stored["answer_tokens"]),
             unknown_words=tuple(stored["unknown_words"]),
             knows_a_word=stored["knows_a_word"],
-            curve=curve and CurveSummary(tuple(curve["factors"]), tuple(curve["scores"]), curve["clean"]),
+            curve=stored["curve"] and _curve(stored["curve"]),
             average=average and Average(**average),
         )
 
@@ -244,6 +258,9 @@ class _Curve(TypedDict):
     factors: list[float]
     scores: list[float]
     clean: float
+    low: float
+    high: float
+    lost_at: float | None
 
 
 class _Average(TypedDict):
@@ -309,7 +326,11 @@ def _packed_run(run: RunSummary) -> _Run:
 
 
 def _packed_curve(curve: CurveSummary) -> _Curve:
-    return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
+    return {**vars(curve), "factors": list(curve.factors), "scores": list(curve.scores)}  # type: ignore[typeddict-item]
+
+
+def _curve(told: _Curve) -> CurveSummary:
+    return CurveSummary(**{**told, "factors": tuple(told["factors"]), "scores": tuple(told["scores"])})  # type: ignore[arg-type]
 
 
 def _run(stored: _Run) -> RunSummary:

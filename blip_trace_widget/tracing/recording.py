@@ -87,5 +87,4 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
 def _curve(tracer: QuestionView, cancel: Callable[[], bool] | Any) -> CurveSummary | None:
     if not isinstance(tracer.corruption, GaussianNoise):
         return None
-    curve = noise_curve(tracer.case, cancel=cancel)
-    return CurveSummary(tuple(curve.factors.tolist()), tuple(curve.scores.tolist()), curve.clean)
+    return noise_curve(tracer.case, cancel=cancel).summary

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.maps import default_patch
@@ -151,6 +153,18 @@ class Inputs:
         settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
         region = {"region": self.region} if known.has_region else {}
         return from_settings({"type": self.corruption, **settings, **region}, self._swap)
+
+    def other_damage(self, given: Any) -> Corruption:
+        """Another corruption, or the one that a name of `alternatives` makes of the present one.
+
+        Raises:
+            TypeError, ValueError: if it is neither, or of one's own, which the page could not name.
+        """
+        if isinstance(given, Corruption):
+            one_of("corruption", type(given).__name__, CORRUPTIONS)
+            return given
+        known = alternatives(self.damage.settings())
+        return from_settings(known[one_of("corruption", given, known)], self._swap)
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
         """These arguments of a tracer."""

@@ -23,8 +23,10 @@ from blip_trace_widget.model.computing import Computing, ModelChangedError, with
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
@@ -73,12 +75,13 @@ class Session:
         self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
         self._jobs: JobQueue = JobQueue(worker, self._failed, self.lock, self._outdated, pace)
-        self._errands = JobQueue(worker, self._failed, self.lock)
+        self._errands = JobQueue(worker, self._failed, self.lock, pace=pace)
         self._cells = CellsJob(self._presenter, self._jobs)
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+        self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
 
     @property
@@ -155,13 +158,22 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                self.comparison.keep(as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec), code)
+                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
+                self.comparison.keep(trace, code, self.tracer.corruption)
+                self._also_under.stop()
             else:
+                self._also_under.stop()
                 self.comparison.let_go()
             if presenter.has_grid:
                 presenter.show_grid()
             else:
                 presenter.view.show_traits(compared={})
+
+    def also_under(self, other: Corruption) -> None:
+        """Fill the grid in view, and compute it under another corruption, to be kept."""
+        with self.lock:
+            self._also_under.begin(other)
+            self._cells.trace_all(0)
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""
@@ -186,6 +198,7 @@ class Session:
         """Stop filling the grid, or verifying it; what is computed stays."""
         with self.lock:
             self._cells.stop()
+            self._also_under.stop()
             self._verify.stop()
 
     def wait(self, timeout: float | None) -> bool:

@@ -1,6 +1,6 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
@@ -137,6 +137,8 @@ export interface GridDifference {
 	text: string;
 	undefined: string;
 	values: DataView;
+	agreement: string;
+	apart: [number, number][];
 }
 
 /** The grid that is kept to compare others with. */
@@ -216,6 +218,10 @@ export interface Curve {
 	factors: number[];
 	scores: (number | null)[];
 	clean: number | null;
+	low: number | null;
+	high: number | null;
+	lost_at: number | null;
+	lost: string;
 }
 
 /** One line of a data set's list. */
@@ -297,6 +303,13 @@ export interface CompareRequest {
 	type: "compare";
 	id: number;
 	on: boolean;
+}
+
+/** Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that. */
+export interface AlsoUnderRequest {
+	type: "also_under";
+	id: number;
+	under: string;
 }
 
 /** Compute random cells of the grid in view again by plain hooks. */
@@ -430,6 +443,7 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| AlsoUnderRequest
 	| VerifyRequest
 	| UndoRequest
 	| RedoRequest

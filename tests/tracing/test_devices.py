@@ -54,6 +54,8 @@ COMPUTATIONS = {
     "image tokens": lambda tracer: tracer.trace_image_tokens().samples,
     "some image tokens": lambda tracer: tracer.patch_image_tokens(REGION, "disrupt").scores,
     "noise curve": lambda tracer: tracer.noise_curve([0, 1, 2], STATES[:1]).patched,
+    "recovery curve": lambda tracer: tracer.recovery_curve(factors=[1, 2]).patched,
+    "agreement": lambda tracer: tracer.agreement([NOISE, MeanAblation()]).traces[1].samples,
     "knockout": lambda tracer: tracer.knockout("question_encoder", None, 1, REGION).score,
     "knockout by layer": lambda tracer: tracer.trace_knockout("answer_decoder").scores,
     "knockout of a head": lambda tracer: tracer.trace_knockout("question_encoder", 1, 0, "self_attention", 1).scores,

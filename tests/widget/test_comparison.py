@@ -9,6 +9,7 @@ import pytest
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget
 from blip_trace_widget.display import protocol
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
 from helpers.front_end import take
@@ -303,7 +304,7 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     rest = samples[:, 3:].copy()
     samples[:, 3:] = np.nan
     comparison = Comparison()
-    comparison.keep(as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore"))
+    comparison.keep(as_trace(tracer.case, samples, GridSpec()))
     other = tracer.with_corruption(factor=1.0).trace()
     assert np.isnan(comparison.difference(other).scores[3:]).all()
     samples[:, 3:] = rest
