@@ -81,7 +81,7 @@ class OverlayJob:
             return
         if self.overlay in maps.EFFECTS:
             if not presenter.tracer.corruption.damages_image:
-                why = labels.OVERLAYS["unhurt"]
+                why = labels.OVERLAYS["undamaged"]
                 self._show(maps.nothing(self.overlay, presenter.computed, why))
             elif self._missing().size and not self._stopped:
                 if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
@@ -108,7 +108,7 @@ class OverlayJob:
         elif tracer.corruption.damages_image:
             shown = maps.strength(tracer.corruption_strength(), generation)
         else:
-            shown = maps.nothing(overlay, generation, labels.OVERLAYS["unhurt"])
+            shown = maps.nothing(overlay, generation, labels.OVERLAYS["undamaged"])
         with self._jobs.lock:
             if not job.cancelled.is_set():
                 self._show(shown)

@@ -44,7 +44,7 @@ export interface Asked {
 	readonly layers: number;
 	readonly metric: string;
 	/** What took the answer away, in a word. */
-	readonly culprit: string;
+	readonly cause: string;
 }
 
 /** What was patched and how it came out, whether it was patched alone or is read off the grid. */
@@ -97,7 +97,7 @@ export function outcomeSentence(
 	gate: Gate | undefined,
 	words: Words,
 ): Piece[] {
-	const { direction, negligible, metric, culprit } = outcome;
+	const { direction, negligible, metric, cause } = outcome;
 	const { stderr, recovery } = outcome;
 	const effect = outcome.indirect_effect;
 	const start = [light(verb(direction)), ...subject(outcome, words)];
@@ -128,7 +128,7 @@ export function outcomeSentence(
 			? [against ? " adds " : " costs ", " of the total effect"]
 			: [
 					against ? " takes away a further " : " brings back ",
-					` of what the ${culprit} took`,
+					` of what the ${cause} took`,
 				];
 	return [...start, light(ends[0] ?? ""), amount, light(ends[1] + doubt)];
 }

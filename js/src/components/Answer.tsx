@@ -31,7 +31,7 @@ export function Answer({ runs, words, old, working }: Props) {
 		</div>
 	);
 	const noisy = runs?.corrupted.answer;
-	const noun = (runs?.culprit ?? "noise") === "noise" ? "noisy" : "damaged";
+	const noun = (runs?.cause ?? "noise") === "noise" ? "noisy" : "damaged";
 	return (
 		<div class={old ? "bt-answers bt-old" : "bt-answers"}>
 			{bar("clean", "clean")}

@@ -45,7 +45,7 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 	const window = model.window.value;
 	const runs = model.runs.value;
 	const metric = runs?.metric ?? model.metric.value;
-	const culprit = runs?.culprit ?? "noise";
+	const cause = runs?.cause ?? "noise";
 	const asked = {
 		cells,
 		patches,
@@ -56,7 +56,7 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 		tokens,
 		layers,
 		metric,
-		culprit,
+		cause,
 	};
 	const gate = runs?.gate;
 	const words = model.words.value;

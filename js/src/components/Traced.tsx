@@ -163,7 +163,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Bars
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
-					culprit={model.runs.value?.culprit ?? "noise"}
+					cause={model.runs.value?.cause ?? "noise"}
 					hint={
 						model.selected.value.length + model.patches.value.length === 0
 							? " · click a cell"
