@@ -1,8 +1,8 @@
-"""The grids that were asked for under one set of inputs.
+"""The grids that were viewed under one set of inputs.
 
-For: keeping every grid's scores, and which of its cells are wanted, while one looks at others.
-Cost: eight bytes a sample and cell.
-Ends: at arrays. Who fills them and when is `blip_trace_widget.widget.session`'s.
+For: keeping every grid's scores and wanted cells while others are viewed.
+Cost: eight bytes per sample and cell.
+Ends: at arrays; `blip_trace_widget.widget.cells_job` fills them.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ class GridScores:
 
     Attributes:
         samples: scores, (samples, layers, positions), NaN where not computed.
-        wanted: cells to compute, now and again when the inputs change.
-        there: which cells are computed; a score that is NaN is one all the same.
+        wanted: cells to compute, now and whenever the inputs change.
+        known: which cells are computed, (layers, positions) bool; a computed score may be NaN too.
     """
 
     samples: NDArray[np.float64]
     wanted: set[CellIndex] = field(default_factory=set)
-    there: NDArray[np.bool_] = field(init=False)
+    known: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.there = np.zeros(self.samples.shape[1:], dtype=bool)
+        self.known = np.zeros(self.samples.shape[1:], dtype=bool)
 
     def computed(self) -> set[CellIndex]:
-        """Cells that are there."""
-        return {(int(layer), int(position)) for layer, position in np.argwhere(self.there)}
+        """The computed cells."""
+        return {(int(layer), int(position)) for layer, position in np.argwhere(self.known)}
 
     def missing(self) -> set[CellIndex]:
-        """Wanted cells that are not there."""
+        """The wanted cells that are not computed."""
         return self.wanted - self.computed()
 
     def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
-        """Keep the scores of a cell, (samples,)."""
+        """Store the scores of a cell, (samples,)."""
         self.samples[:, cell[0], cell[1]] = scores
-        self.there[cell] = True
+        self.known[cell] = True
 
     def want_all(self) -> None:
         """Want every cell."""
@@ -59,8 +59,8 @@ class GridStore:
     """All grids of one set of inputs.
 
     Args:
-        samples: noise samples.
-        shapes: of each block that can be traced, (layers, positions).
+        samples: number of noise samples.
+        shapes: block -> (layers, positions), for each block that can be traced.
     """
 
     def __init__(self, samples: int, shapes: Mapping[str, tuple[int, int]]) -> None:
@@ -81,21 +81,21 @@ class GridStore:
         return self._shapes[block]
 
     def cells(self, spec: GridSpec) -> GridScores:
-        """The cells of a grid, made at the first call."""
+        """The cells of a grid, created at the first call."""
         if spec not in self._grids:
             self._grids[spec] = GridScores(np.full((self._samples, *self.shape(spec.block)), np.nan))
         return self._grids[spec]
 
     def computed(self) -> dict[GridSpec, GridScores]:
-        """The grids of which something is there."""
+        """The grids with computed cells."""
         return {spec: cells for spec, cells in self._grids.items() if cells.computed()}
 
     def known(self, spec: GridSpec) -> GridScores | None:
-        """The cells of a grid that was looked at, or None."""
+        """The cells of a grid if it was viewed, else None."""
         return self._grids.get(spec)
 
     def want_as(self, other: GridStore, *, same_words: bool) -> None:
-        """Want what is wanted of the same grids under other inputs; of other words only whole grids mean the same."""
+        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over."""
         for spec, theirs in other._grids.items():
             if not (theirs.wanted and self.has(spec.block)):
                 continue
@@ -107,7 +107,7 @@ class GridStore:
 
 
 def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
-    """All that the numbers depend on, the corruption last."""
+    """Everything that the numbers depend on, the corruption last."""
     given = tuple(tracer.given.values())
     version = tracer.model.version
     return version, tracer.case.image.sha256(), tracer.question, given, tracer.metric.name, tracer.corruption

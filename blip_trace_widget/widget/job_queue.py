@@ -1,7 +1,7 @@
-"""One widget's jobs on its model's worker, and the order in which they go.
+"""One widget's jobs on its model's worker, and their priorities.
 
-For: whoever computes for a view: the session, and what it has beside the grid.
-Ends: at jobs. What they compute is their own.
+For: everything that computes for a view: the session and its jobs.
+Ends: at queueing; the jobs compute.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection, Hashable
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import Job, Slices, Worker
 
-#: What goes first: a new question or noise, then clicks, then what is read off the runs, then the rest of the grid,
-#: then maps that were asked for, then the noise curve.
+#: Priorities, the most urgent first: a new question or noise, clicks, readings of the runs, the rest of the grid,
+#: requested maps, the noise curve.
 UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
-#: Seconds between two reports about something that is being filled.
+#: Seconds between two progress reports.
 REPORT_SECONDS = 0.1
 
 
@@ -23,9 +23,9 @@ class JobQueue:
 
     Args:
         worker: the model's worker.
-        failed: told of an exception, on the worker's thread.
-        lock: held by whoever changes what is shown.
-        outdated: asked on the worker's thread before a job that is no update; where it says yes the job is dropped.
+        failed: called with an exception, on the worker's thread.
+        lock: guards what is shown.
+        outdated: called on the worker's thread before every job except updates; if it returns True, the job is dropped.
     """
 
     def __init__(
@@ -49,18 +49,18 @@ class JobQueue:
         self._worker.submit(self._owner, key, slices if priority == UPDATE else if_current, self._failed, priority)
 
     def cancel(self, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
-        """Drop the jobs, or those with that key, or all but `keep`."""
+        """Drop all jobs, those with a key, or all but those in `keep`."""
         self._worker.cancel(self._owner, key, keep)
 
     def pending(self, key: Hashable) -> bool:
-        """Whether such a job waits or runs, and is still wanted."""
+        """Whether a job with this key is queued or running, and not cancelled."""
         return self._worker.pending(self._owner, key)
 
     @property
     def busy(self) -> bool:
-        """Whether any job waits or runs."""
+        """Whether any job is queued or running."""
         return self._worker.busy(self._owner)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until no job is left; False if the time ran out."""
+        """Block until no job is left; False after `timeout` seconds."""
         return self._worker.wait(self._owner, timeout)

@@ -320,7 +320,7 @@ def test_cells_in_sight_are_computed_first(session, screen, monkeypatch):
     monkeypatch.setattr("blip_trace_widget.widget.cells_job.REPORT_SECONDS", 0.0)
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 7})
     monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    session.look(4, 5)
+    session.set_visible_range(4, 5)
     session.trace_all()
     assert session.wait(60)
     order = [cell for content in screen.said("cells") for cell in content["cells"]]
