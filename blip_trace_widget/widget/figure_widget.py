@@ -314,9 +314,8 @@ class FigureWidget(TraitView):
             if not self._observers.waiting:
                 break
             self._observers.deliver()  # observers may ask for more
-        with (
-            self._session.lock
-        ):  # programs that execute a notebook and store its widgets only see messages of a running cell
+        # Programs that execute a notebook and store its widgets only see messages of a running cell.
+        with self._session.lock:
             self.send_state(SHOWN)
 
     def close(self) -> None:
