@@ -5,11 +5,11 @@ import type { Bars as Columns } from "../protocol";
 
 interface Props {
 	runs: Columns | null;
-	/** With a patched column, where something is selected. */
+	/** With a patched column if something is selected. */
 	detail: Columns | null;
-	/** What to do for a patched column. */
+	/** How to get a patched column. */
 	hint: string;
-	/** What took the answer away, in a word. */
+	/** What caused the loss of the answer, in a word. */
 	cause: string;
 	/** Computed for earlier settings. */
 	old: boolean;

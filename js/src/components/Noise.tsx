@@ -1,5 +1,5 @@
-// The noise slider with the noise curve behind it. While a hand or a key is on it the thumb is the person's: what the
-// kernel echoes back must not make it jump.
+// The noise slider with the noise curve behind it. While it is dragged or moved by keys, the thumb follows the user:
+// what the kernel echoes back must not make it jump.
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { pacer } from "../pacer";
@@ -10,10 +10,10 @@ import { NumberField } from "./NumberField";
 interface Props {
 	value: number;
 	explain: string;
-	/** Changes when the kernel has shown what a value does. */
+	/** Changes when the kernel has answered a value. */
 	answered: number;
 	curve: Curve | null;
-	/** The noise with all its fields. */
+	/** The noise settings with all their fields. */
 	line: string;
 	/** What the curve's scores are of. */
 	metric: string;
@@ -36,7 +36,7 @@ export function Noise(props: Props) {
 	const held = useRef(false);
 	const settling = useRef<ReturnType<typeof setTimeout>>(undefined);
 
-	// Before the answer is painted: the kernel can go on meanwhile.
+	// Before the answer is painted, so that the kernel can continue meanwhile.
 	useLayoutEffect(() => sender.answered(), [sender, props.answered]);
 	useEffect(
 		() => () => {

@@ -1,4 +1,4 @@
-// The noise curve Γ(ν): the score of the corrupted run as the noise grows, and where on it we are.
+// The noise curve Γ(ν): the score of the corrupted run as the noise grows, with the present noise marked on it.
 
 import { score } from "../format";
 import { type Curve, MAX_NOISE } from "../protocol";

@@ -146,7 +146,8 @@ export function Traced({ model, session, exports, theme }: Props) {
 				onLimit={differing ? null : (limit) => model.set("limit", limit)}
 				isUndefined={
 					show === "recovery" &&
-					(gate?.open === false || !!(differing && model.told.value?.undefined))
+					(gate?.open === false ||
+						!!(differing && model.gridDifference.value?.undefined))
 				}
 			/>
 			<Progress
@@ -182,14 +183,14 @@ export function Traced({ model, session, exports, theme }: Props) {
 	);
 }
 
-/** Room for the longest token, within reason: longer ones are cut and shown whole on hover. */
+/** Width for the longest token, up to a maximum: longer ones are cut off and shown in full on hover. */
 function tokenWidth({ axes, tokens }: GridView): number {
 	if (axes === "layers") return 5;
 	const longest = Math.max(...tokens.map((token) => token.length), 5);
 	return Math.min(longest, 14);
 }
 
-/** In the frame's own pixels: a page that is scaled, as slides are, has others. */
+/** In the frame's own pixels, which differ from the screen's on a scaled page such as a slide. */
 function placeIn(frame: HTMLElement, element: HTMLElement) {
 	const outer = frame.getBoundingClientRect();
 	const inner = element.getBoundingClientRect();
