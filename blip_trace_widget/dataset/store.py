@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
@@ -305,6 +305,7 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         version, settings = stored["version"], dict(stored["settings"])
         if version in READABLE:
             _check_settings(settings)
+            settings["corruption"] = completed(settings["corruption"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
@@ -321,7 +322,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     whole_number("batch_size", settings["batch_size"], 1)
     one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
     for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].sites)
+        one_of("site", site, BLOCKS[block].accepted)
     if not settings["grids"]:
         raise ValueError("there is no grid in it")
 

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from blip_trace_widget.choices import metric_properties
-from blip_trace_widget.display.labels import label
+from blip_trace_widget.display.labels import site_and_head
 from blip_trace_widget.results.statistics import ROUNDING
 
 #: Units of time: its seconds, its name, and the number of seconds from which the next unit is used.
@@ -143,7 +143,6 @@ def _subject(detail: Mapping[str, Any]) -> list[Piece]:
     if len(detail["cells"]) != 1:
         return [(f"these {len(detail['cells'])} states", True)]
     [(layer, position)] = detail["cells"]
-    head = "" if detail["head"] is None else f" head {detail['head']}"
-    part = "" if detail["site"] == "block_output" else f" ({label(detail['site'])}{head})"
+    part = "" if detail["site"] == "block_output" else f" ({site_and_head(detail['site'], detail['head'])})"
     name = layers_name(layer, detail["window"], detail["layers"]) + part
     return [(name, True), (" at ", False), (token_name(detail["tokens"], position), True)]

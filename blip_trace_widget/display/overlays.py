@@ -23,7 +23,10 @@ ATTENTIONS: dict[str, RunName] = {
     "attention_clean": "clean",
     "attention_corrupted": "corrupted",
     "attention_difference": "difference",
+    "attention_minus_heads": "clean",
 }
+#: Those of a single head's weights minus the mean over the heads.
+MINUS_HEADS = ("attention_minus_heads",)
 OVERLAYS = ("none", *EFFECTS, *ATTENTIONS, "strength")
 #: Most squares of a map of image tokens by default: each costs a text pass per sample.
 SQUARES = 100
@@ -85,8 +88,9 @@ def attention(
 
 
 def head_of(spec: GridSpec) -> int | None:
-    """The head of a grid of cross-attention; None for all together, or for other grids."""
-    return spec.head if spec.site == "cross_attention" else None
+    """The head of a grid of attention to the picture; None for all together, or for other grids."""
+    to_picture = spec.block == "image_encoder" or spec.site.startswith("cross_attention")
+    return spec.head if to_picture else None
 
 
 def strength(strengths: NDArray[np.floating], generation: int) -> protocol.PictureMap:

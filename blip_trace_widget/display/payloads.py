@@ -24,14 +24,20 @@ from blip_trace_widget.choices import (
     METRIC_NAMES,
     NOISE_KINDS,
     PLACES,
+    PUBLISHED_PLACE,
     metric_properties,
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.damage import CAUSES, damage, damage_line
+from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import TotalEffect
@@ -45,13 +51,6 @@ STILL_SIDE = 256
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: Probability from which a word outside the clean run's first ones gets a bar.
 RISING = 0.03
-#: Corruption -> the cause of the damage in a word, what was done, and what to do if it did too little.
-CAUSES = {
-    "GaussianNoise": ("noise", "noise", "turn it up"),
-    "ImageSwap": ("swap", "other picture", "choose another picture"),
-    "QuestionSwap": ("swap", "other question", "ask something else instead"),
-    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
-}
 #: Trait -> the names that it accepts.
 CHOICES: dict[str, list[str]] = {
     "metric": list(METRIC_NAMES),
@@ -74,12 +73,14 @@ BEGINNING: protocol.Inputs = {
     "corruption": "GaussianNoise",
     "noise": 5.0,
     "kind": NOISE_KINDS[0],
-    "at": PLACES[-1],
+    "at": PUBLISHED_PLACE,
     "samples": 10,
     "seed": 0,
     "other_question": "",
     "to": GOALS[0],
     "region": None,
+    "scale": 0.7691,
+    "positions": None,
 }
 #: Bytes for the grids, the one in view first; a saved notebook grows by this and a third more for base64.
 ROOM = 120_000
@@ -89,8 +90,8 @@ LITTLE = 0.1
 
 #: Why a block has no grids.
 CLOSED = {
-    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
-    "Under More, let the noise begin at the patch embeddings.",
+    "undamaged": "The damage is not done before the image encoder: its states are the same in both runs. "
+    "Under More, damage what enters it, before the ViT.",
     "untraced": "It was not traced.",
 }
 
@@ -139,7 +140,8 @@ def asked_of(snapshot: Snapshot) -> dict[str, Any]:
 
 def noise(snapshot: Snapshot) -> float:
     """The position of the noise slider."""
-    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
+    asked = asked_of(snapshot)
+    return float(asked.get("noise", BEGINNING["noise"]))
 
 
 def setup(
@@ -160,7 +162,11 @@ def setup(
         "model": snapshot.model,
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "choices": CHOICES
+        | {"also": [] if closed else list(alternatives(snapshot.corruption))}
+        | ({} if factors is None else {"noise": [str(factor) for factor in factors]}),
+        "places": {name: list(own.places) for name, own in CORRUPTIONS.items()},
+        "words": list(snapshot.words),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -172,7 +178,7 @@ def _block(block: Block) -> protocol.BlockInfo:
         "name": block.name,
         "layers": block.layers,
         "tokens": list(block.tokens),
-        "sites": list(block.sites),
+        "sites": list(dict.fromkeys(GridSpec(block.name, site).by_present_name.site for site in block.sites)),
         "heads": block.heads,
         "enabled": not block.closed,
         "reason": CLOSED[block.closed] if block.closed else "",
@@ -194,7 +200,7 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
         "damage": damage(snapshot.corruption),
         "metric": snapshot.metric,
         "given": snapshot.given_answer is not None,
-        "line": damage_line(snapshot.corruption, snapshot.average),
+        "line": damage_line(snapshot.corruption, snapshot.average, snapshot.words),
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
@@ -219,34 +225,6 @@ def _filled(snapshot: Snapshot, score: float) -> float:
         return math.exp(min(score, 0.0))
     largest = max(abs(number(run.score) or 0.0) for run in (snapshot.clean, snapshot.corrupted))
     return max(0.0, score) / largest if largest else 0.0
-
-
-def damage(settings: Mapping[str, Any]) -> str:
-    """What was done to the input, in a few words, from a corruption's `settings`."""
-    if settings["type"] == "GaussianNoise":
-        return f"ν {settings['factor']:.1f}"
-    return CAUSES[settings["type"]][1]
-
-
-def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
-    """The corruption and its fields, in one line; in an average each sample has its own noise."""
-    cells = [cell for row in settings.get("region") or () for cell in row]
-    own = " + the sample's id" if average else ""
-    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
-
-
-def _damage_line(settings: Mapping[str, Any], own: str) -> str:
-    if settings["type"] == "GaussianNoise":
-        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
-        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
-        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
-    if settings["type"] == "MeanAblation":
-        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
-    if settings["type"] == "QuestionSwap":
-        return f"“{settings['question']}” asked instead"
-    if settings["type"] == "ImageSwap":
-        return "another picture's image tokens"
-    return damage(settings)
 
 
 def _gate(snapshot: Snapshot) -> protocol.Gate:
@@ -327,19 +305,21 @@ def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
     """The payload of a grid."""
-    settings = trace.settings
+    spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": settings["block"],
-        "site": settings["site"],
-        "head": settings["head"],
-        "direction": settings["direction"],
-        "window": settings["window"],
-        "damage": damage(settings["corruption"]),
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "direction": spec.direction,
+        "window": spec.window,
+        "patch": spec.patch,
+        "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
 
@@ -358,8 +338,8 @@ def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> lis
 
 
 def spec_of(trace: Trace) -> GridSpec:
-    """The arguments that identify a trace's grid."""
-    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
+    """The arguments that identify a trace's grid, by their present names."""
+    return GridSpec.of(trace.settings).by_present_name
 
 
 def cell_values(trace: Trace) -> NDArray[np.float32]:
@@ -385,13 +365,14 @@ def detail(
         "block": spec.block,
         "site": spec.site,
         "head": spec.head,
-        "tokens": list(block.tokens),
+        "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "cause": CAUSES[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,
+        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
@@ -404,6 +385,12 @@ def detail(
     }
 
 
+def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:
+    """Names of a grid's columns: tokens, or squares of image tokens."""
+    tokens = list(snapshot.block(spec.block).tokens)
+    return tokens if spec.patch == 1 else [*tokens[:1], *square_names(*snapshot.patches, spec.patch)]
+
+
 def curve(summary: CurveSummary, generation: int) -> protocol.Curve:
     """The payload of a noise curve: mean scores of the corrupted run."""
     return {
@@ -411,7 +398,17 @@ def curve(summary: CurveSummary, generation: int) -> protocol.Curve:
         "factors": list(summary.factors),
         "scores": [number(score) for score in summary.scores],
         "clean": number(summary.clean),
+        "low": number(summary.low),
+        "high": number(summary.high),
+        "lost_at": summary.lost_at,
+        "lost": too_much(summary.lost_at),
     }
+
+
+def noted(line: str, curve: Mapping[str, Any], noise: float) -> str:
+    """The line below the noise slider, with what its curve, if not empty, says about noise that is too strong."""
+    lost = curve and beyond(noise, curve["lost_at"])
+    return f"{line}. {curve['lost']}." if lost else line
 
 
 def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 #: The module that generates the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -52,6 +52,8 @@ MAX_CELLS = 4096
 MAX_SAMPLES = 200
 #: The noise factor at the end of the slider and of the curve behind it.
 MAX_NOISE = 10
+#: The factors at which the sliders of scaled tokens and of ablated states end.
+MAX_SCALE = 2
 #: Maximal size of a picture file, in bytes.
 MAX_IMAGE_BYTES = 32 * 2**20
 
@@ -103,6 +105,8 @@ class Setup(TypedDict):
     blocks: list[BlockInfo]
     head_sites: list[str]  # those with single heads
     choices: dict[str, list[str]]  # trait -> the names that it accepts
+    places: dict[str, list[str]]  # corruption -> the embeddings that it can damage
+    words: list[str]  # word pieces of the question
     patches: tuple[int, int]  # rows and columns of the picture's patches
     examples: list[ExampleInfo]
     answer_tokens: list[str]
@@ -160,11 +164,13 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
+    notes: list[str]  # lines about all cells
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -177,9 +183,12 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     text: str  # how the two differ, or why they cannot be compared
     undefined: str  # why the difference of recoveries is undefined, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty if they cannot be compared
+    agreement: str  # how far they agree if they differ in the corruption alone, else ""
+    apart: list[tuple[int, int]]  # then the cells on which they disagree
 
 
 class Comparison(TypedDict):
@@ -203,6 +212,7 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -212,6 +222,21 @@ class Detail(TypedDict):
     recovery_stderr: float | None
     negligible: bool  # whether the effect is not distinguishable from 0
     bars: Bars
+
+
+class Ablation(TypedDict):
+    """The clean run in which the selected states are times a factor."""
+
+    generation: int
+    block: str
+    site: str
+    head: int | None
+    window: int
+    cells: list[tuple[int, int]]
+    strength: float
+    answer: str
+    score: float | None
+    text: str  # what the answer and its score are, in words
 
 
 class Inputs(TypedDict):
@@ -229,6 +254,8 @@ class Inputs(TypedDict):
     other_question: str
     to: str
     region: list[list[bool]] | None
+    scale: float
+    positions: list[int] | None
 
 
 class PictureMap(TypedDict):
@@ -264,6 +291,10 @@ class Curve(TypedDict):
     factors: list[float]
     scores: list[float | None]
     clean: float | None
+    low: float | None  # where the noise takes 90 % of the clean score, for all that is known: from here
+    high: float | None  # to here; with `low` alone there is no upper end
+    lost_at: float | None  # from here on all is lost
+    lost: str  # the same in words, or ""
 
 
 class ListedSample(TypedDict):
@@ -361,6 +392,21 @@ class CompareRequest(TypedDict):
     on: bool
 
 
+class AlsoUnderRequest(TypedDict):
+    """Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that."""
+
+    type: Literal["also_under"]
+    id: int
+    under: str
+
+
+class VerifyRequest(TypedDict):
+    """Compute random cells of the grid in view again by plain hooks."""
+
+    type: Literal["verify"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Undo the last change of inputs."""
 
@@ -426,6 +472,8 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | AlsoUnderRequest
+    | VerifyRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest
@@ -450,6 +498,7 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 
@@ -552,7 +601,7 @@ def parse_request(content: object) -> Request:
 # --- generating TypeScript -----------------------------------------------------------------------------------------
 
 #: Constants that both sides know.
-_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE", "MAX_SCALE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 

@@ -29,6 +29,7 @@ from blip_trace_widget._version import __version__
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.loading import load
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
@@ -76,6 +77,8 @@ class BlipVqa(BlipParts, Unpicklable):
             raise TypeError(f"check: expected True or False, got {type(check).__name__}")
         super().__init__(hf.eval(), processor)
         self.built_in = False
+        #: What runs may take at once.
+        self.limits = Limits()
         #: The name given to `from_pretrained`; "" for a model given as an object.
         self.source = ""
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"

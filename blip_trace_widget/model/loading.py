@@ -44,7 +44,7 @@ def load(
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
     source = os.fspath(name)
-    weights, target = _as_dtype(dtype), device_of(device)
+    weights, target = as_dtype(dtype), device_of(device)
     if revision is None and not local_files_only:
         check(source)  # fails at once, whereas the loaders would retry an unreachable hub
     options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
@@ -147,7 +147,12 @@ def device_of(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
 
 
-def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """A floating point type from its name; float32 for None.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if value is None and dtype is None:
         return torch.float32

@@ -56,17 +56,19 @@ def as_check(cancel: Any) -> Check:
     return check
 
 
-def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress, Callable[[], object]]:
+def as_progress(
+    progress: Any, total: int, unit: str = "cell", patience: float = PATIENCE
+) -> tuple[Progress, Callable[[], object]]:
     """A callable on (done, total), and one that closes the display.
 
-    True shows a progress bar; None shows one after two seconds in a notebook or a terminal, and removes it when the
-    work is done; False shows none.
+    True shows a progress bar; None shows one after `patience` seconds in a notebook or a terminal, and removes it when
+    the work is done; False shows none.
 
     Raises:
         TypeError: if `progress` is neither None, a bool nor callable.
     """
     if progress is True or (progress is None and _watched()):
-        bar = _Bar(total, unit, patience=0.0 if progress else PATIENCE)
+        bar = _Bar(total, unit, patience=0.0 if progress else patience)
         return bar.report, bar.close
     if progress is None or progress is False:
         return (lambda _done, _total: None), (lambda: None)
@@ -103,7 +105,7 @@ class _Bar:
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
+def announced(what: str, patience: float = PATIENCE) -> Iterator[None]:
     """Print what is being done, and for how many seconds, in a notebook or a terminal as in `as_progress`.
 
     For work whose progress is not known.
@@ -114,7 +116,7 @@ def announced(what: str) -> Iterator[None]:
     over, stream, started = threading.Event(), sys.stderr, time.monotonic()
 
     def report() -> None:
-        wait, end = PATIENCE, ""
+        wait, end = patience, ""
         while not over.wait(wait):
             wait, end = 1.0, "\n"
             print(f"\r{what} … {time.monotonic() - started:.0f} s", end="", file=stream, flush=True)

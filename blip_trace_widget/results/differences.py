@@ -11,6 +11,7 @@ the two are independent, and the test is Welch's (Welch 1947).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 #: Settings that name the two sides of a difference if they differ.
 _NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
-#: Settings of the corruption that do.
-_DAMAGE = ("type", "factor", "kind", "samples", "seed", "region", "at", "question", "to", "sha256")
 
 
 class Comparable(Protocol):
@@ -212,12 +211,13 @@ class Difference(Summarised):
         """The settings in which the two sides differ, in words, one text per side."""
         sides: tuple[list[str], list[str]] = [], []
         settings = self.first.settings, self.second.settings
-        for pair, keys in ((settings, _NAMES), (tuple(each["corruption"] for each in settings), _DAMAGE)):
-            for key in keys:
-                one, other = (each.get(key) for each in pair)
-                if one != other:
-                    for side, value in zip(sides, (one, other), strict=True):
-                        side.append(_in_words(key, value))
+        for key in _NAMES:
+            one, other = (each.get(key) for each in settings)
+            if one != other:
+                for side, value in zip(sides, (one, other), strict=True):
+                    side.append(_in_words(key, value))
+        for side, name in zip(sides, corruption_names([each["corruption"] for each in settings]), strict=True):
+            side.extend([name] if name else [])
         one, other = (", ".join(side) for side in sides)
         return one or "the same", other or "the same"
 
@@ -359,6 +359,16 @@ def _scores(grid: Comparable) -> Array:
     if grid.settings["direction"] == "disrupt":
         return grid.clean - indirect
     return np.asarray(grid.corrupted[:, None, None] + indirect)
+
+
+def corruption_names(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What sets corruptions apart: the kind, where there are several, and the settings that differ within one kind."""
+    kinds, names = {each["type"] for each in told}, []
+    for each in told:
+        like = [other for other in told if other["type"] == each["type"]]
+        apart = [_in_words(key, value) for key, value in each.items() if any(other.get(key) != value for other in like)]
+        names.append(", ".join(([each["type"]] if len(kinds) > 1 else []) + apart))
+    return names
 
 
 def _in_words(key: str, value: Any) -> str:

@@ -11,7 +11,7 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
@@ -31,7 +32,7 @@ from blip_trace_widget.tracing.runs import Chunks
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a grid and the states that its run patches."""
+    """One cell of a grid and the states that its run patches; its position is a token, or a square of image tokens."""
 
     layer: int
     position: int
@@ -44,7 +45,12 @@ class Cell:
 
 
 def grid_cells(
-    question: Question, block: str, site: str = "block_output", head: int | None = None, window: int = 1
+    question: Question,
+    block: str,
+    site: str = "block_output",
+    head: int | None = None,
+    window: int = 1,
+    patch: int = 1,
 ) -> list[Cell]:
     """The cells of a grid, layer by layer, each with the states that it patches.
 
@@ -53,16 +59,24 @@ def grid_cells(
     """
     one_of("block", block, BLOCKS)
     question.check_block(block)
-    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].sites)
-    layers, positions = len(question.model.blocks[block].layers), len(question.tokens(block))
+    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].accepted)
+    layers, columns = len(question.model.blocks[block].layers), question.columns(block, patch)[1]
     window = whole_number("window", window, 1, layers)
     if head is not None:
         one_of("site (of a single head)", site, BLOCKS[block].heads)
         head = whole_number("head", head, 0, question.model.blocks[block].heads - 1)
     return [
-        Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))  # type: ignore[arg-type]
+        Cell(
+            layer,
+            column,
+            tuple(
+                state
+                for position in positions
+                for state in windowed(State(block, layer, position, site, head), window, layers)  # type: ignore[arg-type]
+            ),
+        )
         for layer in range(layers)
-        for position in range(positions)
+        for column, positions in enumerate(columns)
     ]
 
 
@@ -75,19 +89,29 @@ def trace(
     direction: str = "restore",
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
+    patch: int = 1,
 ) -> Trace:
     """See `Tracer.trace`."""
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
-    runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
+    runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
     samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
+    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+    return as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
 
 
-def whole_trace(
-    question: Question, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
-) -> Trace:
-    """A complete grid: unlike in `trace`, cancelling raises.
+def whole_traces(
+    question: Question,
+    grids: Iterable[tuple[str, str]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Iterator[Trace]:
+    """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
+
+    Args:
+        question: the question.
+        grids: block and site of each grid.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -95,10 +119,25 @@ def whole_trace(
         ModelChangedError: if somebody changed the model since the first chunk.
     """
     direction = named("direction", direction, DIRECTIONS)
-    runs = [cell.states for cell in grid_cells(question, block, site)]
-    scores = np.concatenate([some for _, some, _ in patched_scores(question, runs, direction, cancel)], axis=1)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, scores.reshape(-1, *shape), block, site, None, 1, direction)
+    known: dict[Hashable, NDArray[np.float64]] = {}
+    for block, site in grids:
+        cells = grid_cells(question, block, site)
+        causes = [_cause(question, cell) for cell in cells]
+        todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
+        scores = [found for _, found, _ in patched_scores(question, list(todo.values()), direction, cancel)]
+        if scores:
+            known |= zip(todo, np.concatenate(scores, axis=1).T, strict=True)
+        samples = np.stack([known[cause] for cause in causes], axis=1)
+        shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+        yield as_trace(question, shaped, GridSpec(block, site, direction=direction))
+
+
+def _cause(question: Question, cell: Cell) -> Hashable:
+    """What decides the score of a cell; of modules that are not BLIP's own no more is known than what is patched."""
+    block = cell.states[0].block
+    if question.model.changed[block]:
+        return cell.states
+    return block, cell.position, effective(cell.states, single=question.is_single(block))
 
 
 def trace_heads(
@@ -147,18 +186,12 @@ def trace_image_tokens(
     return as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
 
 
-def as_trace(
-    question: Question,
-    samples: NDArray[np.float64],
-    block: str,
-    site: str,
-    head: int | None,
-    window: int,
-    direction: str,
-) -> Trace:
-    """A `Trace` from the scores of a grid's patched runs, (samples, layers, positions)."""
-    arguments = {"block": block, "site": site, "head": head, "window": window, "direction": direction}
-    return Trace(**_grid_fields(question, samples, **arguments), tokens=tuple(question.tokens(block)))
+def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
+    """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 
 
 def as_head_trace(

@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import torch
 
+from blip_trace_widget.model.limits import Limits
+
 #: Bytes beyond the weights on a CPU. On a GPU: half of what is free when the work begins (on Apple's at least this,
 #: since it shares the CPU's memory).
 CPU_BUDGET = 2**30
@@ -21,12 +23,12 @@ CLEAN_SHARE = 0.25
 #: report progress often. A narrower model takes more rows.
 CHUNK_ROWS = {"cpu": 1024, "cuda": 16384, "mps": 4096}
 WIDTH = 768
-#: Rows that a sample should have in a chunk: samples share no keys, so a few samples with many rows each are faster.
-ROWS_A_SAMPLE = 512
 
 
-def memory_budget(device: torch.device) -> int:
+def memory_budget(device: torch.device, limits: Limits) -> int:
     """Bytes that may be used beyond the weights."""
+    if limits.memory is not None:
+        return limits.memory
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # Memory that torch has reserved but does not use counts as free: it is reused before more is allocated.
@@ -58,21 +60,23 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def sample_groups(samples: int, bytes_per_sample: int, device: torch.device, share: float = GROUP_SHARE) -> list[slice]:
+def sample_groups(
+    samples: int, bytes_per_sample: int, device: torch.device, limits: Limits, share: float = GROUP_SHARE
+) -> list[slice]:
     """Samples split into as few groups of about equal size as a share of the budget allows."""
-    largest = max(1, int(memory_budget(device) * share) // max(1, bytes_per_sample))
+    largest = max(1, int(memory_budget(device, limits) * share) // max(1, bytes_per_sample))
     groups = -(-samples // largest)
     edges = [samples * number // groups for number in range(groups + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def chunk_shape(samples: int, runs: int, positions: int, rows: int) -> tuple[int, int]:
+def chunk_shape(samples: int, runs: int, positions: int, rows: int, rows_per_sample: int) -> tuple[int, int]:
     """The samples and runs in a chunk of at most `rows` rows, if each run has `positions` positions."""
-    rows_per_sample = min(max(ROWS_A_SAMPLE, positions), runs * positions)
+    rows_per_sample = min(max(rows_per_sample, positions), runs * positions)
     together = min(samples, max(1, rows // rows_per_sample))
     return together, min(runs, max(1, rows // (together * positions)))
 
 
-def chunk_rows(device: torch.device, width: int) -> int:
+def chunk_rows(device: torch.device, width: int, limits: Limits) -> int:
     """Rows of `width` numbers through a layer at once."""
-    return CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"]) * max(1, WIDTH // width)
+    return limits.rows or CHUNK_ROWS.get(device.type, CHUNK_ROWS["cpu"]) * max(1, WIDTH // width)

@@ -31,6 +31,8 @@ def python(
     selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
+    strength: float = 1.0,
+    also_under: Corruption | None = None,
 ) -> str:
     """Code for the trace in view, the patched run of the selection, and the map over the picture.
 
@@ -40,15 +42,19 @@ def python(
         selected: the selection.
         image: an expression for the picture, if known.
         picture_map: direction of a map of image tokens, and side of its squares.
+        strength: what the selected states are multiplied by in a clean run; 1 for no such run.
+        also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
     if selected.cells:
         names.add("State")
-        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
-        lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += [f"    direction={literal(spec.direction)},", ")"]
+        states = tracer.case.states(spec, selected.cells)
+        listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
+        lines += ["effect = tracer.patch(", *listed, f"    direction={literal(spec.direction)},", ")"]
+        if strength != 1:
+            lines += ["ablation = tracer.ablate(", *listed, f"    to={literal(strength)},", ")"]
     if selected.patches:
         mask = np.zeros(tracer.model.grid, dtype=bool)
         mask[tuple(zip(*selected.patches, strict=True))] = True
@@ -60,15 +66,20 @@ def python(
     shown = image or _picture(tracer.image, PICTURE)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]
-    corruption = _corruption(tracer.corruption)
+    corruption, other = _corruption(tracer.corruption), ""
+    if also_under is not None:
+        names.add(type(also_under).__name__)
+        other, made = _beside(also_under, tracer.corruption)
+        grid = _keywords(spec._asdict())
+        lines += ["", *made, "agreement = tracer.agreement(", f"    [tracer.corruption, {other}],", f"    {grid},", ")"]
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
     files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
-    if "examples()" in shown + corruption:
+    if "examples()" in shown + corruption + other:
         names.add("examples")
-    top = ["import numpy as np", ""] if before or selected.patches else []
+    top = ["import numpy as np", ""] if "np." in "".join([*before, *lines]) else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
 
@@ -133,11 +144,21 @@ def _picture(image: Image.Image, otherwise: str) -> str:
     return literal(otherwise)
 
 
-def _corruption(corruption: Corruption) -> str:
-    """An expression for a corruption."""
+def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
+    """An expression for another corruption beside the present one, and the lines that must come before it."""
+    region, same = getattr(other, "region", None), getattr(present, "region", None)
+    picture = OTHER if getattr(other, "sha256", "") == getattr(present, "sha256", None) else f"kept_{OTHER}"
+    named = _corruption(other, "region" if region == same else "other_region", picture)
+    before = [] if region in (None, same) else _mask("other_region", np.array(region))
+    note = f"# {picture}: the picture that was swapped in"
+    return named, [note, *before] if literal(picture) in named and picture != OTHER else before
+
+
+def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:
+    """An expression for a corruption, given the names of its region and of its picture's file."""
     settings = corruption.settings()
-    where = "" if settings.pop("region", None) is None else "region=region"
-    first = f"{_picture(corruption.image, OTHER)}, " if isinstance(corruption, ImageSwap) else ""
+    where = "" if settings.pop("region", None) is None else f"region={region}"
+    first = f"{_picture(corruption.image, picture)}, " if isinstance(corruption, ImageSwap) else ""
     rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
     return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
 
@@ -154,6 +175,14 @@ def literal_or_none(path: str | None) -> str | None:
 
 def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _asked(spec: GridSpec) -> dict[str, Any]:
+    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return asked
 
 
 def _state(state: State) -> str:

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.choices import CORRUPTIONS, means_something
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.maps import default_patch
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
@@ -25,12 +28,26 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 #: The fields that make up a corruption, and the ones that make up a view; traits have the same names.
-DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
+DAMAGE = (
+    "corruption",
+    "noise",
+    "kind",
+    "at",
+    "samples",
+    "seed",
+    "other_question",
+    "to",
+    "region",
+    "scale",
+    "positions",
+)
 VIEW = GridSpec._fields
 #: What is patched: cells of the grid, or patches of the picture; choosing one clears the other.
 SELECTED = ("selection", "patches")
 #: The traits that mirror inputs, in an order in which they can be set: a metric may need the foil first.
-TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "example")
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "strength", "example")
+#: Those that sliders move.
+SLIDERS = ("noise", "scale", "strength")
 #: A tracer's arguments -> the fields that each is made from.
 ARGUMENTS = {
     "image": ("picture",),
@@ -78,9 +95,10 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window: the grid in view.
+        block, site, head, direction, window, patch: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
+        strength: what the selected states are times in a clean run; 1 for no such run.
         example: index of the built-in example that is shown, or -1.
     """
 
@@ -98,21 +116,26 @@ class Inputs:
     other_question: str = ""
     to: str = payloads.BEGINNING["to"]
     region: list[list[bool]] | None = None
+    scale: float = payloads.BEGINNING["scale"]
+    positions: list[int] | None = None
     other: Picture | None = None
     block: str = GridSpec().block
     site: str = GridSpec().site
     head: int | None = None
     direction: str = GridSpec().direction
     window: int = 1
+    patch: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
+    strength: float = 1.0
     example: int = -1
 
     @classmethod
     def of(cls, tracer: Any, picture: Picture, spec: GridSpec, example: int = -1) -> Inputs:
         """The inputs that a tracer was made from."""
-        swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-        traits = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
+        corruption = tracer.corruption.located(tracer.tokens("question_encoder"))
+        swap = corruption if isinstance(corruption, ImageSwap) else None
+        traits = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, corruption.settings())
         return cls(
             picture=picture,
             answer=tracer.given["answer"],
@@ -147,8 +170,22 @@ class Inputs:
         """The corruption."""
         known = CORRUPTIONS[self.corruption]
         settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
-        region = {"region": self.region} if known.has_region else {}
-        return from_settings({"type": self.corruption, **settings, **region}, self._swap)
+        settings |= {"region": self.region} if known.has_region else {}
+        at = settings.get("at")
+        there = {name: value if means_something(name, at) else None for name, value in settings.items()}
+        return from_settings({"type": self.corruption, **there}, self._swap)
+
+    def other_damage(self, given: Any) -> Corruption:
+        """Another corruption, or the one that a name of `alternatives` makes of the present one.
+
+        Raises:
+            TypeError, ValueError: if it is neither, or of one's own, which the page could not name.
+        """
+        if isinstance(given, Corruption):
+            one_of("corruption", type(given).__name__, CORRUPTIONS)
+            return given
+        known = alternatives(self.damage.settings())
+        return from_settings(known[one_of("corruption", given, known)], self._swap)
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
         """The named arguments of a tracer."""
@@ -197,19 +234,34 @@ class Inputs:
             now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
+        places = CORRUPTIONS[now.corruption].places
+        if places and now.at not in places:  # not every corruption damages words
+            now = replace(now, at=payloads.BEGINNING["at"])
+        if now.block != self.block and "patch" not in changes:
+            now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
-        if now.block != self.block:  # its cells are different
+        if (now.block, now.patch) != (self.block, self.patch):  # its cells are different
             now = replace(now, selection=())
-        if now.corruption == "QuestionSwap":  # the picture is the same in both runs
+        if not now.damage.damages_image:  # the picture is the same in both runs
             now = replace(now, patches=())
         if now.selection and now.selection != self.selection:
             return replace(now, patches=())
         return replace(now, selection=()) if now.patches and now.patches != self.patches else now
 
+    def in_block(self, block: str, patches: tuple[int, int]) -> Inputs:
+        """With another block in view; of one with very many tokens squares of them are patched together.
+
+        Args:
+            block: its name.
+            patches: rows and columns of the model's image patches.
+        """
+        return self if block == self.block else replace(self, block=block, patch=_patch_of(block, patches))
+
     def fitted(self, model: BlipVqa) -> Inputs:
         """These inputs with the nearest existing grid: not every block has every site, nor every site heads."""
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
-        site = self.site if self.site in BLOCKS[block].sites else GridSpec().site
+        site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
+        site = GridSpec(block, site).by_present_name.site
         layout = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
@@ -218,6 +270,7 @@ class Inputs:
             site=site,
             head=head if head is None else min(head, layout.heads - 1),
             window=min(self.window, len(layout.layers)),
+            patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
         )
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
@@ -236,12 +289,14 @@ class Inputs:
             "answer": self.answer is None or _taken(lambda: model.answer_ids("answer", self.answer or "")),
             "foil": not self.foil or _taken(lambda: model.answer_ids("foil", self.foil)),
             "region": self.region is None or grid == before.grid,
+            "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
             or _taken(lambda: len(model.question_ids(self.other_question)) == length),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
+        instead |= {"positions": None}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -256,7 +311,7 @@ class Inputs:
             reset |= {"selection": ()} if self.block == "image_encoder" else {}
             reset |= {"other": None} if self.other and self.other.by_chance else {}
         if "question" in subject:
-            reset["selection"] = ()
+            reset |= {"selection": (), "positions": None}
         return replace(self, **{name: value for name, value in reset.items() if name not in changes})
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
@@ -269,9 +324,18 @@ class Inputs:
             return replace(self, other=Picture(_another(model, self.picture.image), by_chance=True))
         return self
 
+    def _words(self, model: BlipVqa) -> list[str]:
+        """Word pieces of the question, as a model reads it."""
+        return model.tokens(model.question_ids(self.question))
+
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # `_with_partner` provides one
         return self.other.swap
+
+
+def _patch_of(block: str, patches: tuple[int, int]) -> int:
+    """Side of the squares of tokens that are patched together where nobody chose one."""
+    return default_patch(*patches) if block == "image_encoder" else 1
 
 
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:

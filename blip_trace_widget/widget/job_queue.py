@@ -7,15 +7,31 @@ Ends: at queueing; the jobs compute.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
 
+from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import Job, Slices, Worker
 
 #: Priorities, the most urgent first: a new question or noise, clicks, readings of the runs, the rest of the grid,
 #: requested maps, the noise curve.
 UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
-#: Seconds between two progress reports.
-REPORT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long a session takes for what it does in the background.
+
+    Attributes:
+        report: seconds between two progress reports.
+        live: a grid that takes at most this many seconds is computed before the corrupted run is shown, and shown with
+            it.
+        curve: the factors of the noise curve behind the slider.
+    """
+
+    report: float = 0.1
+    live: float = 0.3
+    curve: tuple[float, ...] = DEFAULT_FACTORS
 
 
 class JobQueue:
@@ -26,6 +42,7 @@ class JobQueue:
         failed: called with an exception, on the worker's thread.
         lock: guards what is shown.
         outdated: called on the worker's thread before every job except updates; if it returns True, the job is dropped.
+        pace: how long jobs may take for what.
     """
 
     def __init__(
@@ -34,8 +51,9 @@ class JobQueue:
         failed: Callable[[BaseException], None],
         lock: Lock | None = None,
         outdated: Callable[[], bool] = lambda: False,
+        pace: Pace | None = None,
     ) -> None:
-        self.lock = lock or Lock()
+        self.lock, self.pace = lock or Lock(), pace or Pace()
         self._worker, self._failed, self._outdated = worker, failed, outdated
         self._owner = object()
 

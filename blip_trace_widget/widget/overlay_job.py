@@ -22,7 +22,7 @@ from blip_trace_widget.results.maps import squares
 from blip_trace_widget.tracing.grid import as_image_token_trace
 from blip_trace_widget.tracing.patching import image_token_scores
 from blip_trace_widget.widget.grid_store import GridScores, inputs_of
-from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import GLANCE, MAP, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
@@ -140,7 +140,7 @@ class OverlayJob:
         tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
+        return self._kept.get(key, lambda: GridScores.empty(tracer.corruption.samples, shape))
 
     def _missing(self) -> NDArray[np.int_]:
         return np.flatnonzero(~self._squares().known)
@@ -163,7 +163,7 @@ class OverlayJob:
                     flat[:, todo[part]] = scores
                     kept.known.flat[todo[part]] = True
                     now = time.monotonic()
-                    if share < 1 and now - reported >= REPORT_SECONDS:
+                    if share < 1 and now - reported >= self._jobs.pace.report:
                         reported = now
                         self._show_effects(formatting.seconds_left((now - started) * (1 / share - 1)))
                 yield
@@ -186,16 +186,18 @@ class OverlayJob:
 def _attention(
     tracer: Tracer, overlay: str, cells: Sequence[CellIndex], spec: GridSpec, generation: int
 ) -> protocol.PictureMap:
-    """The map of the selected tokens' attention, the mean over the selected cells of the question encoder."""
-    if spec.block != "question_encoder" or not cells:
+    """The map of the selected tokens' attention, the mean over the selected cells of an encoder."""
+    if spec.block == "answer_decoder" or not cells:
         return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
-    head = maps.head_of(spec)
+    head, minus = maps.head_of(spec), "heads" if overlay in maps.MINUS_HEADS else None
+    if minus and head is None:
+        return maps.nothing(overlay, generation, labels.OVERLAYS["heads"])
     weights = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
-        attention = tracer.attention("question_encoder", layer, head)
+        attention = tracer.attention(spec.block, layer, head, minus=minus)  # type: ignore[arg-type]
         for position in [position for at, position in cells if at == layer]:
             weights += attention.image(position, maps.ATTENTIONS[overlay])
     layer, position = cells[0]
-    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = f"“{tracer.tokens(spec.block)[position]}” looks in layer {layer}"
     who = who if len(cells) == 1 else f"these {len(cells)} states look"
     return maps.attention(weights / len(cells), overlay, who, head, generation)

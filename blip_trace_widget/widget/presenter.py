@@ -219,5 +219,5 @@ class Presenter:
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
     """A grid as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), spec.block, spec.site, spec.head, spec.window, spec.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), spec)
     return replace(trace, known=cells.known.copy())

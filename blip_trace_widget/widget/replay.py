@@ -187,7 +187,7 @@ class Replay:
                 return
             self._snapshot = min(self._snapshots, key=lambda snapshot: abs(payloads.noise(snapshot) - inputs.noise))
             shown = payloads.noise(self._snapshot)
-            self.inputs = replace(inputs, noise=shown, patches=())
+            self.inputs = replace(inputs, noise=shown, patches=(), strength=1.0)
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
             self._view.show_inputs(self.inputs)
@@ -204,6 +204,8 @@ class Replay:
             factors = ", ".join(f"{factor:g}" for factor in self._factors())
             shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {factors}"
             return f"noise: {inputs.noise:g} was not recorded, {shown}"
+        if inputs.strength != 1:
+            return f"strength: {CLOSED}"
         if inputs.patches:
             return f"Patches of the picture: {CLOSED}"
         return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""
@@ -225,6 +227,10 @@ class Replay:
             else:
                 self.comparison.clear()
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
+
+    def verify(self, request: int = 0) -> None:  # noqa: ARG002
+        """There is no model to compute with."""
+        raise ValueError(f"verify: {CLOSED}")
 
     def trace_all(self, request: int = 0) -> None:
         """Answer the request: there is nothing to compute."""
@@ -261,11 +267,11 @@ class Replay:
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise like the one in view; None if the block was not traced."""
-        spec = self.spec._replace(block=block)
+        spec = self.inputs.in_block(block, self._snapshot.patches).spec
         found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
-        tokens = tuple(self.tracer.tokens(block))
+        tokens = tuple(payloads.columns_of(self._snapshot, spec))
         if not tokens:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
@@ -273,9 +279,9 @@ class Replay:
         settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
-    def positions(self, block: str) -> int:
-        """Number of positions of a block."""
-        return len(self.tracer.tokens(block))
+    def columns(self, block: str, patch: int) -> int:
+        """Number of columns of a block's grid."""
+        return len(payloads.columns_of(self._snapshot, GridSpec(block, patch=patch)))
 
     def _show(self) -> None:
         with self.lock, self._view.together():

@@ -27,12 +27,38 @@ export interface ViewOf {
 	readonly head: number | null;
 	readonly direction: string;
 	readonly window: number;
+	/** Side of the squares of image tokens that are patched together. */
+	readonly patch: number;
 }
 
+const VIEW = [
+	"block",
+	"site",
+	"head",
+	"direction",
+	"window",
+	"patch",
+] as const satisfies readonly (keyof ViewOf)[];
+
 export function sameView(a: ViewOf, b: ViewOf): boolean {
-	return (["block", "site", "head", "direction", "window"] as const).every(
-		(name) => a[name] === b[name],
-	);
+	return VIEW.every((name) => a[name] === b[name]);
+}
+
+/** Names of the columns of a grid: tokens, or squares of image tokens by the "row,column" of their patches. */
+export function columnNames(
+	tokens: readonly string[],
+	patch: number,
+	[rows, columns]: readonly [number, number],
+): readonly string[] {
+	if (patch <= 1) return tokens;
+	const spans = (count: number) =>
+		Array.from({ length: Math.ceil(count / patch) }, (_, at) => {
+			const [first, last] = [at * patch, Math.min((at + 1) * patch, count) - 1];
+			return first === last ? `${first}` : `${first}-${last}`;
+		});
+	const across = spans(columns);
+	const names = spans(rows).flatMap((r) => across.map((c) => `${r},${c}`));
+	return [...tokens.slice(0, 1), ...names];
 }
 
 export interface FreshCell {
@@ -56,6 +82,8 @@ export interface Cell {
 	readonly constructed: boolean;
 	/** Computed, but its score is NaN. */
 	readonly nan: boolean;
+	/** The grid that is kept, under another corruption, says otherwise. */
+	readonly apart: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -68,6 +96,8 @@ export interface GridFrame extends ViewOf {
 export interface GridView extends GridFrame {
 	/** For a difference: how the two grids differ. */
 	readonly between?: string;
+	/** What there is to know of all cells. */
+	readonly notes: readonly string[];
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -128,6 +158,7 @@ export function viewCells(
 	fresh: Fresh,
 	generation: number,
 	isWaiting: (layer: number, position: number) => boolean,
+	disagreed: readonly CellIndex[] = [],
 ): GridView {
 	const { layers, tokens } = frame;
 	const count = layers * tokens.length;
@@ -136,6 +167,7 @@ export function viewCells(
 	const usable = floats?.length === count * CELL_FIELDS.length ? floats : null;
 	const constructed = keys(trait?.constructed);
 	const nan = keys(trait?.nan);
+	const apart = keys(disagreed);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
@@ -167,6 +199,7 @@ export function viewCells(
 				known && (values.significant === 0 || values.indirect_effect === 0),
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
+			apart: apart.has(key(layer, position)),
 		};
 	};
 
@@ -174,6 +207,7 @@ export function viewCells(
 	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
+		notes: trait?.generation === generation ? trait.notes : [],
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),
@@ -197,7 +231,7 @@ export function differenceOf(
 			? "significant"
 			: (`${show}_significant` as const);
 	const cell = (plain: Cell): Cell => {
-		const { layer, position, nan } = plain;
+		const { layer, position, nan, apart } = plain;
 		const index = layer * view.tokens.length + position;
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
@@ -211,11 +245,13 @@ export function differenceOf(
 			negligible: values[test] === 0,
 			constructed: false,
 			nan,
+			apart,
 		};
 	};
 	return {
 		...view,
 		between: difference.text,
+		notes: [],
 		rows: view.rows.map((row) => row.map(cell)),
 	};
 }
@@ -250,6 +286,7 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 		a.state === b?.state &&
 		a.constructed === b.constructed &&
 		a.negligible === b.negligible &&
+		a.apart === b.apart &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }

@@ -1,9 +1,10 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
+export const MAX_SCALE = 2;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -63,6 +64,8 @@ export interface Setup {
 	blocks: BlockInfo[];
 	head_sites: string[];
 	choices: Record<string, string[]>;
+	places: Record<string, string[]>;
+	words: string[];
 	patches: [number, number];
 	examples: ExampleInfo[];
 	answer_tokens: string[];
@@ -115,11 +118,13 @@ export interface Grid {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
 	nan: [number, number][];
+	notes: string[];
 	values: DataView;
 }
 
@@ -131,9 +136,12 @@ export interface GridDifference {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	text: string;
 	undefined: string;
 	values: DataView;
+	agreement: string;
+	apart: [number, number][];
 }
 
 /** The grid that others are compared with. */
@@ -155,6 +163,7 @@ export interface Detail {
 	metric: string;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
@@ -164,6 +173,20 @@ export interface Detail {
 	recovery_stderr: number | null;
 	negligible: boolean;
 	bars: Bars;
+}
+
+/** The clean run in which the selected states are times a factor. */
+export interface Ablation {
+	generation: number;
+	block: string;
+	site: string;
+	head: number | null;
+	window: number;
+	cells: [number, number][];
+	strength: number;
+	answer: string;
+	score: number | null;
+	text: string;
 }
 
 /** What users set of the question, the score and the corruption; each is a trait. */
@@ -180,6 +203,8 @@ export interface Inputs {
 	other_question: string;
 	to: string;
 	region: boolean[][] | null;
+	scale: number;
+	positions: number[] | null;
 }
 
 /** An overlay on the picture. */
@@ -212,6 +237,10 @@ export interface Curve {
 	factors: number[];
 	scores: (number | null)[];
 	clean: number | null;
+	low: number | null;
+	high: number | null;
+	lost_at: number | null;
+	lost: string;
 }
 
 /** One line of a data set's list. */
@@ -295,6 +324,19 @@ export interface CompareRequest {
 	on: boolean;
 }
 
+/** Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that. */
+export interface AlsoUnderRequest {
+	type: "also_under";
+	id: number;
+	under: string;
+}
+
+/** Compute random cells of the grid in view again by plain hooks. */
+export interface VerifyRequest {
+	type: "verify";
+	id: number;
+}
+
 /** Undo the last change of inputs. */
 export interface UndoRequest {
 	type: "undo";
@@ -353,6 +395,7 @@ export interface CellsEvent {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 }
 
@@ -419,6 +462,8 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| AlsoUnderRequest
+	| VerifyRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

@@ -2,6 +2,7 @@
 // malformed values into "not there yet", so that no other code has to check.
 
 import {
+	type Ablation,
 	type Comparison,
 	type Curve,
 	type Detail,
@@ -33,6 +34,8 @@ export interface Inputs {
 	foil: string;
 	direction: Direction;
 	window: number;
+	/** Of the image encoder: side of the squares of tokens that are patched together. */
+	patch: number;
 	corruption: string;
 	kind: string;
 	at: string;
@@ -40,6 +43,11 @@ export interface Inputs {
 	seed: number;
 	otherQuestion: string;
 	to: string;
+	scale: number;
+	/** The question's tokens that are damaged; null = all. */
+	positions: readonly number[] | null;
+	/** What the selected states are multiplied by in a clean run; 1 = no such run. */
+	strength: number;
 	show: Show;
 	axes: Axes;
 	/** Limit of the colour scale; 0 = automatic. */
@@ -74,6 +82,7 @@ export interface Outputs {
 	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
+	ablation: Ablation | null;
 	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
@@ -122,11 +131,19 @@ function version(value: unknown): number | null {
 		: null;
 }
 
-const readGrid = shaped<Grid>("tokens", "constructed", "nan", "values");
+const readGrid = shaped<Grid>(
+	"tokens",
+	"constructed",
+	"nan",
+	"notes",
+	"values",
+);
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
 	"choices",
+	"places",
+	"words",
 	"patches",
 	"examples",
 );
@@ -146,6 +163,7 @@ export const PARSERS: {
 	foil: text,
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number,
+	patch: (value) => number(value) || 1,
 	corruption: text,
 	kind: text,
 	at: text,
@@ -153,6 +171,9 @@ export const PARSERS: {
 	seed: number,
 	otherQuestion: text,
 	to: text,
+	scale: number,
+	positions: (value) => (Array.isArray(value) ? value.filter(isIndex) : null),
+	strength: number,
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
 	axes: oneOf<Axes>("tokens", "layers"),
 	limit: number,
@@ -182,6 +203,7 @@ export const PARSERS: {
 		(Array.isArray(value) ? value : []).map(readGrid).filter((g) => g !== null),
 	detail: shaped<Detail>("cells", "bars", "tokens"),
 	pinned: shaped<Detail>("cells", "bars", "tokens"),
+	ablation: shaped<Ablation>("cells"),
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),

@@ -15,18 +15,21 @@ from blip_trace_widget import (
     ImageSwap,
     MeanAblation,
     QuestionSwap,
+    Scale,
     State,
     Tracer,
     TraceWidget,
     load_trace,
 )
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.damage import damage_line
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results import recording
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.snapshot import RunSummary
 from blip_trace_widget.tracing.runs import Runner
+from helpers.front_end import take
 
 FACTORS = (1.0, 2.5, 5.0)
 
@@ -53,7 +56,7 @@ def widget(path, monkeypatch):
     def refuse(*_):
         raise AssertionError("a recording computed something")
 
-    for name in ("_patch", "greedy"):
+    for name in ("patched", "swapped", "greedy"):
         monkeypatch.setattr(Runner, name, refuse)
     shown = TraceWidget.from_trace(path)
     yield shown
@@ -159,25 +162,24 @@ def test_another_question_or_foil_is_refused_by_name(widget):
     assert "TraceWidget.from_trace(" in widget.code
 
 
-def test_messages_of_the_front_end_are_answered(widget, monkeypatch):
-    said = []
-    monkeypatch.setattr(type(widget), "send", lambda self, content, buffers=None: said.append(content))
+@pytest.mark.usefixtures("recording")
+def test_messages_of_the_front_end_are_answered(widget):
     widget.block = "question_encoder"
-    widget._on_message(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]}, [])
-    widget._on_message(widget, {"type": "trace", "id": 8}, [])
-    widget._on_message(widget, {"type": "image", "id": 9}, [b"junk"])
-    assert [content["id"] for content in said if content["type"] == "done"] == [7, 8]
+    take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
+    take(widget, {"type": "trace", "id": 8})
+    take(widget, {"type": "image", "id": 9}, [b"junk"])
+    assert [content["id"] for content, _ in widget.comm.events("done")] == [7, 8]
     assert widget.selection == [(5, 5)]
     for message in ({"type": "pin", "on": True}, {"type": "undo"}, {"type": "fill_overlay", "on": True}):
-        widget._on_message(widget, {**message, "id": 10}, [])
-    widget._on_message(widget, {"type": "export", "id": 11, "format": "csv", "theme": "light"}, [])
-    assert said[-1]["type"] == "exported"
+        take(widget, {**message, "id": 10})
+    take(widget, {"type": "export", "id": 11, "format": "csv", "theme": "light"})
+    assert widget.comm.events("exported")
 
 
 def test_where_words_look_was_not_recorded(widget):
-    widget._on_message(widget, {"type": "attention", "id": 7, "layer": 1}, [])
+    take(widget, {"type": "attention", "id": 7, "layer": 1})
     assert widget.error == ""
-    widget._on_message(widget, {"type": "attention", "id": 8, "layer": 99}, [])
+    take(widget, {"type": "attention", "id": 8, "layer": 99})
     assert widget.error.startswith("layer: expected from 0 to 5")
 
 
@@ -194,11 +196,13 @@ def test_the_answer_that_was_scored_is_known(demo, example, answer):
     [
         GaussianNoise(2.0, "additive", samples=3, seed=2, region=np.eye(8, dtype=bool)),
         GaussianNoise(1.0, samples=2, at="patch_embeddings"),
-        MeanAblation("zero"),
+        GaussianNoise(1.0, samples=2, at="question_embeddings", positions=[5]),
+        Scale(0.7691, at="patch_embeddings"),
+        MeanAblation("zero", at="patch_embeddings"),
         QuestionSwap("what color is the square?"),
         "swap",
     ],
-    ids=["region", "before the ViT", "ablation", "question", "picture"],
+    ids=["region", "before the ViT", "words", "scaling", "ablation", "question", "picture"],
 )
 def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_path):
     if corruption == "swap":
@@ -214,7 +218,7 @@ def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_
     widget = TraceWidget.from_trace(tmp_path / "trace")
     asked = payloads.asked_of(tracer.snapshot)
     assert {name: getattr(widget, name) for name in asked} == asked
-    assert widget.runs["line"] == payloads.damage_line(tracer.corruption.settings())
+    assert widget.runs["line"] == damage_line(tracer.corruption.settings(), words=tracer.question_tokens)
     widget.close()
 
 

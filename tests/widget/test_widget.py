@@ -7,80 +7,42 @@ import time
 import weakref
 from dataclasses import replace
 
-import comm
 import numpy as np
 import pytest
-from comm.base_comm import BaseComm
 from PIL import Image
 
-from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, TraceWidget, examples
+from blip_trace_widget import (
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Scale,
+    State,
+    Tracer,
+    TraceWidget,
+    examples,
+)
 from blip_trace_widget.display import protocol
 from blip_trace_widget.tracing.runs import Runner
+from helpers.front_end import set_traits, take
+from helpers.widgets import compute_no_more, quick_widget, slow_down
 
-SLOW = 0.02
-
-
-class RecordingComm(BaseComm):
-    """A front end that only listens."""
-
-    def __init__(self, *arguments, **keywords):
-        self.sent = []
-        super().__init__(*arguments, **keywords)
-
-    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
-        if data and data.get("method") == "update" and keys.get("target_name") is None:
-            state = dict(data["state"])
-            self.sent.append(("update", state, buffers))
-        elif data and data.get("method") == "custom":
-            self.sent.append(("custom", data["content"], buffers))
-
-    def events(self, kind):
-        return [
-            (content, buffers) for how, content, buffers in self.sent if how == "custom" and content["type"] == kind
-        ]
-
-
-@pytest.fixture(autouse=True)
-def recording(monkeypatch, short_curve):
-    monkeypatch.setattr(comm, "create_comm", RecordingComm)
+pytestmark = pytest.mark.usefixtures("recording")
 
 
 @pytest.fixture
 def widget(demo, example):
-    made = TraceWidget(example.image, example.question, model=demo)
+    """With as many samples as `tracer`."""
+    made = quick_widget(example.image, example.question, model=demo)
     made.wait(30)
     yield made
     made.close()
-
-
-def take(widget, content, buffers=()):
-    """A message from the front end."""
-    widget.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": list(buffers)})
-
-
-def set_traits(widget, **state):
-    widget.comm.handle_msg(
-        {"content": {"data": {"method": "update", "state": state, "buffer_paths": []}}, "buffers": []}
-    )
 
 
 def values(widget):
     grid = widget.grid
     shape = (len(protocol.CELL_FIELDS), grid["layers"], len(grid["tokens"]))
     return np.frombuffer(grid["values"], "<f4").reshape(shape)
-
-
-def slow_down(monkeypatch, seconds=SLOW):
-    """Every chunk takes a while and holds few runs."""
-    whole = Runner._patch
-
-    def slowly(self, *arguments):
-        time.sleep(seconds)
-        return whole(self, *arguments)
-
-    monkeypatch.setattr(Runner, "_patch", slowly)
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
@@ -161,7 +123,7 @@ def test_only_what_was_shown_is_recomputed(widget):
 
 
 def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tracer):
-    slow_down(monkeypatch)
+    slow_down(monkeypatch, widget.model)
     widget.trace_all()
     for step in range(200):
         set_traits(widget, noise=step / 40)
@@ -173,7 +135,7 @@ def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tra
 
 
 def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
-    slow_down(monkeypatch, 0.2)
+    slow_down(monkeypatch, widget.model, 0.2)
     widget.trace_all()
     time.sleep(0.1)
     started = time.perf_counter()
@@ -186,7 +148,7 @@ def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
 
 
 def test_stop_keeps_what_is_computed(widget, monkeypatch):
-    slow_down(monkeypatch, 0.05)
+    slow_down(monkeypatch, widget.model, 0.05)
     take(widget, {"type": "trace", "id": 9})
     deadline = time.monotonic() + 30
     while not widget.comm.events("cells"):
@@ -206,7 +168,7 @@ def test_stop_keeps_what_is_computed(widget, monkeypatch):
 
 
 def test_a_click_goes_before_the_rest_of_the_grid(widget, monkeypatch):
-    slow_down(monkeypatch, 0.05)
+    slow_down(monkeypatch, widget.model, 0.05)
     take(widget, {"type": "trace", "id": 1})
     time.sleep(0.1)
     take(widget, {"type": "patch", "id": 2, "cells": [[5, 7]]})
@@ -228,7 +190,7 @@ def test_switching_block_and_site_keeps_what_was_computed(widget, tracer, monkey
     assert widget.detail["site"] == "cross_attention"
     exact = tracer.patch(State("answer_decoder", 5, 0, "cross_attention")).recovery
     assert widget.detail["recovery"] == pytest.approx(exact, abs=1e-5)
-    monkeypatch.setattr(Runner, "_patch", lambda *_: pytest.fail("computed again"))
+    compute_no_more(monkeypatch)
     widget.block, widget.site = "question_encoder", "block_output"
     widget.wait(30)
     np.testing.assert_array_equal(values(widget), before)
@@ -314,6 +276,9 @@ def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
         ("foil", "red " * 600, "foil"),
         ("other_question", "red " * 600, "question: expected at most"),
         ("at", "pixels", "at: expected one of"),
+        ("scale", -1, "scale: expected a finite number of 0 or more"),
+        ("strength", float("inf"), "strength: expected a finite number of 0 or more"),
+        ("positions", [], "positions: expected at least one"),
         ("site", "residual", "site: expected one of"),
         ("metric", "logit_difference", "needs a foil"),
         ("samples", 0, "samples: expected from 1 to 200"),
@@ -392,7 +357,7 @@ def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monk
         raise RuntimeError("boom")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Runner, "_patch", boom)
+        broken.setattr(Runner, "patched", boom)
         take(widget, {"type": "patch", "id": 1, "cells": [[0, 0]]})
         widget.wait(30)
         assert widget.error == "RuntimeError: boom"
@@ -457,7 +422,7 @@ def test_a_failing_example_can_be_chosen_again(widget, monkeypatch):
 
 
 def test_a_foil_goes_with_its_question(demo, example):
-    widget = TraceWidget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
+    widget = quick_widget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
     widget.wait(30)
     assert "logit_difference" in widget.setup["choices"]["metric"]
     widget.question = "how many circles are there?"
@@ -501,6 +466,7 @@ def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
         ((), {"colour": 1}, TypeError, "colour"),
         ((), {"metric": "accuracy"}, ValueError, "metric"),
         ((), {"corruption": 5}, TypeError, "corruption"),
+        ((), {"pace": 5}, TypeError, "pace: expected a Pace, got int"),
         ((), {"model": 3}, TypeError, "model"),
         ((), {"model": "/nowhere/at/all"}, OSError, "model"),
     ],
@@ -510,12 +476,11 @@ def test_wrong_arguments_raise_in_python(arguments, keywords, error, message):
         TraceWidget(*arguments, **keywords)
 
 
-def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.worker.IDLE_SECONDS", 0.05)
+def test_two_hundred_widgets_leave_nothing_behind(demo, example):
     threads = threading.active_count()
     gone = []
     for _ in range(200):
-        widget = TraceWidget(example.image, example.question, model=demo)
+        widget = quick_widget(example.image, example.question, model=demo)
         widget.close()
         gone.append(weakref.ref(widget))
     del widget
@@ -530,7 +495,7 @@ def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
 
 
 def test_wait_says_when_it_gave_up(widget, monkeypatch):
-    slow_down(monkeypatch, 0.3)
+    slow_down(monkeypatch, widget.model, 0.3)
     widget.trace_all()
     with pytest.raises(TimeoutError, match="still computing"):
         widget.wait(0.01)
@@ -557,6 +522,7 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
         "ImageSwap": (ImageSwap(examples()[3].image), ["swap", "other picture"]),
         "QuestionSwap": (QuestionSwap("what color is the square?"), ["swap", "other question"]),
         "MeanAblation": (MeanAblation("zero"), ["ablation", "ablation"]),
+        "Scale": (Scale(0.25, at="patch_embeddings"), ["scaling", "tokens × 0.25"]),
         "GaussianNoise": (GaussianNoise(5.0, at="patch_embeddings"), ["noise", "ν 5.0"]),
     }
     file = io.BytesIO()
@@ -576,7 +542,9 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
             set_traits(widget, other_question="what color is the square?")
         if name == "MeanAblation":
             set_traits(widget, to="zero")
-        if name == "GaussianNoise":
+        if name == "Scale":
+            set_traits(widget, scale=0.25)
+        if name in ("Scale", "GaussianNoise"):
             set_traits(widget, at="patch_embeddings")
         widget.wait(30)
         assert widget.error == "" or name == "QuestionSwap"
@@ -584,6 +552,63 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
         assert [widget.runs["cause"], widget.runs["damage"]] == said
         same_grid(widget, Tracer(demo, example.image, example.question, corruption=corruption))
     assert widget.curve
+
+
+def test_noise_goes_to_words_that_are_checked(widget, demo, example):
+    widget.patches = [(0, 0)]
+    widget.wait(30)
+    set_traits(widget, at="question_embeddings")
+    assert widget.patches == []  # the picture is the same in both runs
+    widget.wait(30)
+    assert widget.error == ""
+    assert widget.runs["line"].endswith("on every word")
+    widget.positions = ["circle"]
+    assert widget.positions == [5]
+    widget.region = np.eye(8, dtype=bool)  # kept for another place
+    widget.trace_all()
+    widget.wait(30)
+    noise = GaussianNoise(at="question_embeddings", positions=[5])
+    assert widget.tracer.corruption == noise
+    assert widget.runs["line"].endswith("on “circle”")
+    same_grid(widget, Tracer(demo, example.image, example.question, corruption=noise))
+    assert widget.curve["scores"][0] == pytest.approx(widget.tracer.clean.score, abs=1e-6)
+    assert "positions=[5]" in widget.code
+    with pytest.raises(ValueError, match="positions: there is no token 'square'"):
+        widget.positions = ["square"]
+    set_traits(widget, positions=[99])
+    assert "positions: expected from 0 to 7, got 99" in widget.error
+    widget.undo()
+    widget.undo()
+    assert widget.positions is None
+    widget.redo()
+    assert widget.positions == [5]
+    widget.question = "what is there?"  # other words
+    widget.wait(30)
+    assert (widget.positions, widget.error) == (None, "")
+    widget.at = "patch_embeddings"
+    widget.wait(30)
+    assert widget.tracer.corruption.region is not None
+
+
+def test_a_corruption_that_has_no_words_goes_back_to_the_picture(widget):
+    widget.at = "question_embeddings"
+    widget.corruption = "MeanAblation"
+    assert widget.at == "image_embeddings"
+    with pytest.raises(ValueError, match=r"at .of MeanAblation.: expected one of"):
+        widget.at = "question_embeddings"
+    widget.wait(30)
+    assert widget.tracer.corruption == MeanAblation()
+
+
+def test_words_that_were_given_are_shown_as_their_positions(demo, example):
+    noise = GaussianNoise(samples=2, at="question_embeddings", positions="circle")
+    widget = TraceWidget(example.image, example.question, model=demo, corruption=noise)
+    widget.wait(30)
+    assert widget.positions == [5]
+    widget.noise = 2.0
+    widget.wait(30)
+    assert widget.tracer.corruption == GaussianNoise(2.0, samples=2, at="question_embeddings", positions=[5])
+    widget.close()
 
 
 def test_the_image_encoder_opens_with_noise_before_it_and_closes_with_noise_behind_it(widget, demo, example):
@@ -796,7 +821,7 @@ def test_traits_link_to_other_widgets(widget):
 
 
 def test_a_refused_input_leaves_no_step_and_keeps_the_example(demo):
-    widget = TraceWidget(model=demo)
+    widget = quick_widget(model=demo)
     widget.wait(30)
     widget.foil = "red blue green"
     widget.wait(30)
@@ -807,7 +832,7 @@ def test_a_refused_input_leaves_no_step_and_keeps_the_example(demo):
 
 def test_a_given_answer_is_said_to_be_given(demo, example):
     for answer in (None, "red"):
-        widget = TraceWidget(example.image, example.question, model=demo, answer=answer)
+        widget = quick_widget(example.image, example.question, model=demo, answer=answer)
         widget.wait(30)
         assert widget.runs["given"] is (answer is not None)
         widget.close()
@@ -817,14 +842,14 @@ def test_a_region_is_said(demo, example):
     region = np.zeros((8, 8), bool)
     region[2, 2:5] = True
     noise = GaussianNoise(region=region)
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=noise)
+    widget = quick_widget(example.image, example.question, model=demo, corruption=noise)
     widget.wait(30)
     assert widget.runs["line"] == "multiplicative · 10 samples · seed 0 · 3 of 64 patches"
     widget.close()
 
 
 def test_every_request_is_heard_at_once(widget, monkeypatch):
-    slow_down(monkeypatch)
+    slow_down(monkeypatch, widget.model)
     take(widget, {"type": "trace", "id": 12})
     assert widget.comm.events("taken")[-1][0]["id"] == 12
     widget.stop()
@@ -933,7 +958,7 @@ def test_patches_go_where_the_picture_is_not_damaged_or_another(widget):
     widget.corruption = "QuestionSwap"
     widget.wait(30)
     assert (widget.patches, widget.detail, widget.error) == ([], {}, "")
-    with pytest.raises(ValueError, match=r"patches: .*QuestionSwap leaves the picture alone"):
+    with pytest.raises(ValueError, match=r"patches: .*QuestionSwap\(.* leaves the picture alone"):
         widget.patches = [(0, 0)]
     widget.corruption = "GaussianNoise"
     widget.patches, widget.region = [(0, 0)], square()
@@ -1086,7 +1111,7 @@ def test_a_score_that_is_no_number_is_told_from_a_cell_that_is_not_computed(widg
 
 
 def test_it_says_what_is_done_until_the_runs_are_there(example):
-    widget = TraceWidget(example.image, example.question)
+    widget = quick_widget(example.image, example.question)
     widget.wait(30)
 
     def doing():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.checks import one_of
@@ -49,6 +50,7 @@ def svg(
     marks: Marks | None = None,
     theme: str = "light",
     difference: Payload | None = None,
+    agreement: Payload | None = None,
     note: str = "",
 ) -> str:
     """Draw the figure.
@@ -68,6 +70,7 @@ def svg(
         marks: overlays on the picture.
         theme: ``"light"`` or ``"dark"``.
         difference: `blip_trace_widget.display.protocol.GridDifference` of the grid, drawn instead of its values.
+        agreement: the same; states how far the two agree, and outlines the cells on which they disagree.
         note: a note at the foot of the left column.
 
     Returns:
@@ -83,6 +86,9 @@ def svg(
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
+    if cells and agreement and agreement["agreement"]:
+        cells = replace(cells, apart=frozenset((layer, at) for layer, at in agreement["apart"]))
+        caption += f". {agreement['agreement']}"
     canvas = Canvas(theme, WIDTH)
     canvas.add("title", None, f"Causal trace: {question}")
     heading = _heading(cells.grid, window) if cells else ""
@@ -135,7 +141,10 @@ def _grid(
     scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
     metric = runs.get("metric", "probability")
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
-    return heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+    end = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+    for note in [] if old or cells.text else cells.grid["notes"]:
+        end = canvas.paragraph(RIGHT, end + 14, [(note, False)], RIGHT_WIDTH, 12, "muted") - 8
+    return end
 
 
 def _answers(
@@ -172,9 +181,9 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
 
 def _heading(grid: Payload, window: int) -> str:
     """The states that the grid shows."""
-    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
-    if grid.get("head") is not None:
-        parts.append(f"head {grid['head']}")
+    parts = [labels.label(grid["block"]).capitalize(), labels.site_and_head(grid["site"], grid.get("head"))]
+    if grid.get("patch", 1) > 1:
+        parts.append(f"squares of {grid['patch']} × {grid['patch']} tokens")
     if window > 1:
         parts.append(f"{window} layers together")
     return " · ".join(parts)

@@ -35,7 +35,7 @@ _OWN = 128
 #: Width of a PDF page, in points.
 PAGE_WIDTH = 480
 #: Colours that differ by less than this in each channel are merged.
-_NEAR = 10
+NEAR = 10
 _SVG = "{http://www.w3.org/2000/svg}"
 #: Replacements of characters that Pillow's built-in font lacks.
 _PLAIN = str.maketrans(
@@ -44,14 +44,20 @@ _PLAIN = str.maketrans(
 _CORNER = 5
 
 
-def png(svg: str) -> bytes:
-    """An SVG made by this package as PNG on white."""
+def png(svg: str, *, own_font: bool = False) -> bytes:
+    """An SVG made by this package as PNG on white.
+
+    Args:
+        svg: what `blip_trace_widget.display.svg.svg` made.
+        own_font: write with Pillow's built-in font even if there are better ones.
+    """
     root = ET.fromstring(svg)  # noqa: S314 - our own SVG
     own, content = _colors(root), b""
+    fonts = None if own_font else _matplotlibs_fonts()
     for scale, colors in _TRIES:
-        drawn = _Raster(root, scale).image
+        drawn = _Raster(root, scale, fonts).image
         adaptive = np.array(drawn.quantize(colors, Image.Quantize.FASTOCTREE).getpalette()).reshape(-1, 3)
-        close = (np.abs(adaptive[:, None] - own[None]).max(2) < _NEAR).any(1)  # white must stay white
+        close = (np.abs(adaptive[:, None] - own[None]).max(2) < NEAR).any(1)  # white must stay white
         palette = Image.new("P", (1, 1))
         palette.putpalette(np.concatenate([own, adaptive[~close]]).ravel().tolist())
         file = io.BytesIO()
@@ -115,8 +121,8 @@ def _colors(root: ET.Element) -> NDArray[np.int_]:
 class _Raster:
     """An image under construction, drawn from an SVG's elements."""
 
-    def __init__(self, root: ET.Element, scale: float) -> None:
-        self.scale = scale
+    def __init__(self, root: ET.Element, scale: float, fonts: Path | None) -> None:
+        self.scale, self._fonts = scale, fonts
         size = (self._px(root.get("width", "0")), self._px(root.get("height", "0")))
         self.image = Image.new("RGB", (max(1, size[0]), max(1, size[1])), "#ffffff")
         self._draw = ImageDraw.Draw(self.image, "RGBA")
@@ -205,7 +211,8 @@ class _Raster:
             return
         for content, weight, color in runs:
             if content:
-                font, written = _font(round(size), mono, weight is not None), _written(content)
+                font = _font(self._fonts, round(size), mono, weight is not None)
+                written = _written(self._fonts, content)
                 self._draw.text((x, y), written, font=font, fill=self._color(color, opacity), anchor=anchor)
                 x += font.getlength(written)
 
@@ -218,7 +225,7 @@ class _Raster:
         color: tuple[int, int, int, int],
         angle: float,
     ) -> None:
-        font, written = _font(round(size), mono, False), _written(content)
+        font, written = _font(self._fonts, round(size), mono, False), _written(self._fonts, content)
         side = 2 * (round(font.getlength(written)) + round(size) + 2)
         label = Image.new("RGBA", (side, side), (*color[:3], 0))
         ImageDraw.Draw(label).text((side / 2, side / 2), written, font=font, fill=color, anchor="ls")
@@ -242,7 +249,7 @@ class _Raster:
 
 
 @cache
-def _fonts() -> Path | None:
+def _matplotlibs_fonts() -> Path | None:
     """The folder of matplotlib's fonts, if it is installed; it is not imported."""
     spec = find_spec("matplotlib")
     folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
@@ -250,18 +257,17 @@ def _fonts() -> Path | None:
 
 
 @cache
-def _font(size: int, mono: bool, bold: bool) -> Any:
+def _font(folder: Path | None, size: int, mono: bool, bold: bool) -> Any:
     size = max(6, size)
-    folder = _fonts()
     if folder is None:
         return ImageFont.load_default(size)
     name = f"DejaVuSans{'Mono' if mono else ''}{'-Bold' if bold else ''}.ttf"
     return ImageFont.truetype(folder / name, round(size * 0.94))  # it is broader than a page's font
 
 
-def _written(content: str) -> str:
+def _written(folder: Path | None, content: str) -> str:
     """A text in characters that the font has."""
-    if _fonts() is not None:
+    if folder is not None:
         return content
     plain = unicodedata.normalize("NFKD", content.translate(_PLAIN))
     return "".join(

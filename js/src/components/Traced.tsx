@@ -6,6 +6,7 @@ import type { Cell, GridView } from "../cells";
 import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
+import { siteName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { useVisibleRange } from "../visibleRange";
@@ -72,6 +73,16 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{!differing && view && view.site !== "block_output" && (
+						<span data-testid="site-in-view">
+							{` · ${siteName(view.site, view.head, words.label)}`}
+						</span>
+					)}
+					{view && view.patch > 1 && (
+						<span data-testid="squares">
+							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
+						</span>
+					)}
 					{visible.count < all && (
 						<span data-testid="visible-range">
 							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
@@ -150,6 +161,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 						!!(differing && model.gridDifference.value?.undefined))
 				}
 			/>
+			<Notes lines={view?.notes ?? []} />
 			<Progress
 				running={model.running.value}
 				view={model.view.value}
@@ -180,6 +192,17 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Tooltip pointed={pointed} view={view} metric={metric} words={words} />
 			)}
 		</section>
+	);
+}
+
+/** Notes on all cells. */
+function Notes({ lines }: { lines: readonly string[] }) {
+	return (
+		<div class="bt-notes bt-muted" aria-live="polite" data-testid="notes">
+			{lines.map((line) => (
+				<p key={line}>{line}</p>
+			))}
+		</div>
 	);
 }
 
