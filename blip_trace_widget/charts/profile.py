@@ -1,7 +1,8 @@
-"""The profile over layers of what is computed of the question encoder's and the answer decoder's grids.
+"""The profile over layers of the question encoder's and the answer decoder's grids as computed so far.
 
-For: which layer matters, in the mean over words, with an honest band.
-Ends: at two lines; what is not computed is left out.
+For: which layer matters, in the mean over words, with a band of one standard error.
+Cost: NumPy on two grids.
+Ends: at two lines; cells that are not computed are left out.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
     from blip_trace_widget.results.trace import Trace
     from blip_trace_widget.widget.widget import TraceWidget
 
-#: Blocks, and their colours.
+#: Block -> its colour.
 PROFILED = {"question_encoder": "purple", "answer_decoder": "teal"}
 
 
 class Profile(NamedTuple):
-    """What each layer brings back, in the mean over positions.
+    """The mean effect of each layer over positions.
 
     Attributes:
-        layers: those with at least one computed cell, (layers,).
-        mean: recovery, or the indirect effect where that is undefined, (layers,).
+        layers: layers with at least one computed cell, (layers,).
+        mean: recovery, or the indirect effect if that is undefined, (layers,).
         stderr: its standard error over the paired noise samples, (layers,); NaN for a single sample.
     """
 
@@ -42,23 +43,23 @@ class Profile(NamedTuple):
 def profile(trace: Trace) -> Profile:
     """The mean over the computed positions of each layer, without cells that are 1 by construction."""
     total = TotalEffect(trace.clean, trace.corrupted)
-    each = indirect_effects(total, trace.samples, trace.settings["direction"])
-    known = np.asarray(np.isfinite(each).all(axis=0))
+    effects = indirect_effects(total, trace.samples, trace.settings["direction"])
+    known = np.asarray(np.isfinite(effects).all(axis=0))
     for cell in trace.constructed:
         known[cell] = False
     layers = np.flatnonzero(known.any(axis=1))
-    means = np.mean(each[:, layers], axis=2, where=known[layers])
-    found = statistics(total, means, means.mean(axis=0))
+    means = np.mean(effects[:, layers], axis=2, where=known[layers])
+    statistic = statistics(total, means, means.mean(axis=0))
     if total.closed_because:
-        return Profile(layers, found.indirect_effect, found.stderr)
-    return Profile(layers, found.recovery, found.recovery_stderr)
+        return Profile(layers, statistic.indirect_effect, statistic.stderr)
+    return Profile(layers, statistic.recovery, statistic.recovery_stderr)
 
 
 class ProfileChart(Chart):
-    """Mean recovery a layer, in a band of one standard error, of the question encoder and the answer decoder."""
+    """Mean recovery per layer, with a band of one standard error, of the question encoder and the answer decoder."""
 
     name = "profile"
-    watched = ("grid",)  # not the runs: a grid of older ones stays until there is something new
+    watched = ("grid",)  # not the runs: the old grid stays until there is a new one
 
     def __init__(self, widget: TraceWidget) -> None:
         self._layer, self._value = scale(-0.5, 0.5), scale(0, 1)
@@ -77,24 +78,24 @@ class ProfileChart(Chart):
         super().__init__(widget, (*self.bands.values(), *self.lines.values()), (self._layers, self._values))
 
     def show(self) -> None:
-        """Draw what is computed of both grids."""
+        """Draw the profiles of both grids as computed so far."""
         traces = {block: trace for block in PROFILED if (trace := self.widget.trace_of(block)) is not None}
-        found = {block: each for block, trace in traces.items() if (each := profile(trace)).layers.size}
+        profiles = {block: result for block, trace in traces.items() if (result := profile(trace)).layers.size}
         what = "indirect effect" if any(trace.undefined_because for trace in traces.values()) else "recovery"
         legend = "".join(swatch(color, labels.label(block)) for block, color in PROFILED.items())
-        note = "" if found else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
+        note = "" if profiles else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
         self.say(f"Layer profile: mean {what} ± 1 standard error", legend, note)
         ends = []
         for block in PROFILED:
-            self.lines[block].visible = self.bands[block].visible = block in found
-            if block in found:
-                layers, mean, stderr = found[block]
+            self.lines[block].visible = self.bands[block].visible = block in profiles
+            if block in profiles:
+                layers, mean, stderr = profiles[block]
                 band = mean + np.outer([-1, 1], np.nan_to_num(stderr))
                 ends += band.ravel().tolist()
                 set_together(self.lines[block], x=layers, y=mean)
-                # Twice each: of a single layer bqplot would squeeze an axis away.
+                # Repeat each value: for a single layer bqplot would drop an axis.
                 set_together(self.bands[block], x=np.repeat(layers, 2), y=np.repeat(band, 2, axis=1))
-        if found:
+        if profiles:
             fit(self._values, [*ends, LEAST_RECOVERY])
             self._values.label = f"mean {what}"
             layers = np.arange(max(trace.samples.shape[1] for trace in traces.values()))

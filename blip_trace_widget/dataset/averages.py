@@ -1,14 +1,14 @@
 """Averages over samples, with intervals, and differences between groups of them.
 
-For: `DatasetTrace.mean` and `compare`: which states carry the answer on average, how sure that is, and where kinds of
-questions differ.
+For: `DatasetTrace.mean` and `compare`: which states carry the answer on average, how certain that is, and where kinds
+of questions differ.
 Cost: a bootstrap is one product of (resamples, samples) with (samples, cells).
 Ends: at arrays and frozen results; nothing here reads a file or runs a model.
 
-Questions about one picture are no independent samples: what is drawn by the bootstrap is pictures, and the standard
-errors of the tests are robust to clusters of questions. Where every picture has one question, that is the usual thing.
+Questions about one picture are not independent samples: the bootstrap draws pictures, and the standard errors of the
+tests are robust to clusters of questions. If every picture has one question, these are the usual procedures.
 
-Sources: percentile bootstrap, Efron & Tibshirani 1993, chapter 13, of clusters: Davison & Hinkley 1997, section 3.8;
+Source: percentile bootstrap, Efron & Tibshirani 1993, chapter 13, of clusters: Davison & Hinkley 1997, section 3.8;
 Welch's t test with cluster-robust errors: Cameron & Miller 2015 (Journal of Human Resources 50); false-discovery rate,
 Benjamini & Hochberg 1995. Averages of indirect effects as in Meng et al. 2022 (arXiv 2202.05262), section 2.2.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.results.plots import Map
 
-#: Numbers of a matrix of resamples that is held at once.
+#: Most numbers in a matrix of resamples at once.
 HELD = 2**24
 
 
@@ -42,23 +42,24 @@ HELD = 2**24
 class MeanTrace(Summarised):
     """A grid averaged over samples, with bootstrap intervals: layers down, roles of tokens across.
 
-    Each interval is a cell's own: of 100 cells, some five lie outside theirs at 95 %.
+    Intervals are per cell: at 95 %, about five of 100 cells lie outside theirs.
 
     Attributes:
-        roles: what the columns stand for.
-        samples: how many samples have a token of each role, (roles,).
-        indirect_effect: mean over samples, (layers, roles).
-        low: lower end of its interval, (layers, roles); NaN where a single sample has the role.
-        high: upper end.
+        roles: names of the columns.
+        samples: number of samples that have a token of each role, (roles,).
+        indirect_effect: mean over samples, in units of the score, (layers, roles).
+        low: lower end of its interval, (layers, roles); NaN if only one sample has the role.
+        high: upper end of its interval, (layers, roles).
         recovery: mean indirect effect / mean total effect of the samples that have the role, (layers, roles).
-        recovery_low: lower end of its interval.
-        recovery_high: upper end.
-        significant: cells whose mean differs from 0 (t tests over pictures, false-discovery rate over the grid 5 %).
-        total_effect: mean over samples.
+        recovery_low: lower end of its interval, (layers, roles).
+        recovery_high: upper end of its interval, (layers, roles).
+        significant: cells whose mean differs from 0 (t tests over pictures, false-discovery rate over the grid 5 %),
+            (layers, roles).
+        total_effect: mean over samples, in units of the score.
         total_effect_low: lower end of its interval.
-        total_effect_high: upper end.
+        total_effect_high: upper end of its interval.
         settings: what was averaged and how, as plain JSON.
-        aligned: the samples' effects that it is made of.
+        aligned: the samples' effects that it is computed from.
     """
 
     roles: tuple[str, ...]
@@ -77,7 +78,7 @@ class MeanTrace(Summarised):
     aligned: Aligned = field(repr=False)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, role, samples, effect and recovery with their intervals, significant."""
+        """One row per cell: block, site, layer, role, samples, effect and recovery with intervals, significant."""
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
@@ -89,18 +90,18 @@ class MeanTrace(Summarised):
         cmap: Any = None,
         marks: bool = True,
     ) -> Any:
-        """The mean in the paper's layout, tokens down and layers across.
+        """Draw the mean in the paper's layout, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             value: ``"recovery"`` or ``"indirect_effect"``.
             cmap: a matplotlib colour map or its name.
-            marks: a dot where the effect may be 0.
+            marks: whether to put a dot where the effect is not distinguishable from 0.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -134,15 +135,15 @@ class Comparison(Summarised):
     """The difference of two groups' average indirect effects.
 
     Attributes:
-        roles: what the columns stand for.
-        groups: their names.
-        samples: how many samples of each group have a token of each role, (2, roles).
-        difference: mean of the first group minus mean of the second, (layers, roles); NaN where one has no such role.
+        roles: names of the columns.
+        groups: names of the groups.
+        samples: number of samples of each group that have a token of each role, (2, roles).
+        difference: mean of the first group minus mean of the second, (layers, roles); NaN if one lacks the role.
         low: lower end of its bootstrap interval, (layers, roles).
-        high: upper end.
-        p: p value of each cell (Welch's t test), (layers, roles); NaN where a group has fewer than two pictures of it.
-        significant: cells that differ, the false-discovery rate over the grid held at `rate`.
-        rate: that rate.
+        high: upper end of its bootstrap interval, (layers, roles).
+        p: p value of each cell (Welch's t test), (layers, roles); NaN if a group has fewer than two pictures with it.
+        significant: cells that differ, with the false-discovery rate over the grid controlled at `rate`.
+        rate: the false-discovery rate.
         settings: what was compared and how, as plain JSON.
     """
 
@@ -158,7 +159,7 @@ class Comparison(Summarised):
     settings: dict[str, Any] = field(repr=False)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, role, samples of each group, difference with its interval, p, ..."""
+        """One row per cell: block, site, layer, role, samples of each group, difference with interval, p, ..."""
         counts = {f"samples_{name}": np.tile(self.samples[at], len(self.p)) for at, name in enumerate("ab")}
         return _frame(self, ("difference", "low", "high", "p", "significant"), **counts)
 
@@ -170,18 +171,18 @@ class Comparison(Summarised):
         cmap: Any = None,
         marks: bool = True,
     ) -> Any:
-        """The difference, tokens down and layers across.
+        """Draw the difference, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             value: ``"difference"``, of the indirect effects.
             cmap: a matplotlib colour map or its name.
-            marks: a dot where the groups may be alike.
+            marks: whether to put a dot where the groups do not differ significantly.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -210,7 +211,7 @@ class Comparison(Summarised):
 
 
 def _map(values: Array, label: str, title: str, roles: Sequence[str], dots: NDArray[np.bool_]) -> Map:
-    """(layers, roles) in the paper's layout, roles down and layers across."""
+    """Values, (layers, roles), as a map in the paper's layout, roles down and layers across."""
     from blip_trace_widget.results.plots import Map
 
     return Map(values, label, title, ("layer", range(len(values))), ("", roles), dots).transposed
@@ -246,15 +247,23 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
 
 @quiet
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
-    """Means over samples with percentile bootstrap intervals."""
+    """Means over samples with percentile bootstrap intervals.
+
+    Args:
+        data: the samples' effects.
+        confidence: coverage of the intervals, between 0 and 1.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
+        settings: what is averaged.
+    """
     effect, recovery, total = _means(np.ones((1, len(data.total))), data)
     drawn = [_means(weights, data) for weights in _resamples(data, resamples, seed)]
-    intervals = [_interval(np.concatenate(each), confidence) for each in zip(*drawn, strict=True)]
+    intervals = [_interval(np.concatenate(values), confidence) for values in zip(*drawn, strict=True)]
     shape = data.effects.shape[1:]
-    # Of one sample a resample is always the same: that is no interval.
+    # All resamples of a single sample are equal: that is no interval.
     known = _present(data) > 1
     (low, high), (recovery_low, recovery_high) = (
-        [np.where(known, end.reshape(shape), np.nan) for end in each] for each in intervals[:2]
+        [np.where(known, end.reshape(shape), np.nan) for end in values] for values in intervals[:2]
     )
     return MeanTrace(
         roles=data.roles,
@@ -277,11 +286,11 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
 @quiet
 def _means(weights: Array, data: Aligned) -> tuple[Array, Array, Array]:
     """Weighted means of effect and recovery, (resamples, cells), and of the total effect, (resamples,)."""
-    there = np.isfinite(data.flat)
-    count = weights @ there
-    # A count is 0 for a role that no drawn sample has.
-    effect = weights @ np.where(there, data.flat, 0.0) / count
-    total = weights @ np.where(there, data.total[:, None], 0.0) / count
+    known = np.isfinite(data.flat)
+    count = weights @ known
+    # The count is 0 for a role that no drawn sample has.
+    effect = weights @ np.where(known, data.flat, 0.0) / count
+    total = weights @ np.where(known, data.total[:, None], 0.0) / count
     return effect, effect / total, weights @ data.total / weights.sum(1)
 
 
@@ -295,23 +304,23 @@ def _interval(drawn: Array, confidence: float) -> Array:
 
 
 def _resamples(data: Aligned, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each sample is drawn, (resamples, samples), some resamples at a time: with its picture."""
+    """Yield how often each sample is drawn along with its picture, (resamples, samples), some resamples at a time."""
     generator = np.random.default_rng(seed)
     count = int(data.pictures.max()) + 1
-    some = max(1, HELD // max(len(data.total), data.flat.shape[1]))
-    for start in range(0, resamples, some):
-        drawn = [generator.integers(0, count, count) for _ in range(min(some, resamples - start))]
-        yield np.stack([np.bincount(each, minlength=count)[data.pictures] for each in drawn]).astype(np.float64)
+    at_once = max(1, HELD // max(len(data.total), data.flat.shape[1]))
+    for start in range(0, resamples, at_once):
+        drawn = [generator.integers(0, count, count) for _ in range(min(at_once, resamples - start))]
+        yield np.stack([np.bincount(draw, minlength=count)[data.pictures] for draw in drawn]).astype(np.float64)
 
 
 def _present(data: Aligned) -> NDArray[np.int64]:
-    """How many samples have each role, (roles,)."""
+    """Number of samples that have each role, (roles,)."""
     return np.asarray(np.isfinite(data.effects[:, 0]).sum(axis=0), dtype=np.int64)
 
 
 @quiet
 def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
-    mean = np.nansum(data.flat, axis=0) / np.isfinite(data.flat).sum(axis=0)  # of none NaN, without a warning
+    mean = np.nansum(data.flat, axis=0) / np.isfinite(data.flat).sum(axis=0)  # NaN if there are none, without a warning
     parts, pictures = _parts(data.flat, data.pictures)
     p = p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
     return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
@@ -319,9 +328,14 @@ def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
 
 @quiet
 def standard_error(data: Aligned, values: Array) -> Array:
-    """Standard error of means over samples, robust to several questions about one picture; NaN for one picture.
+    """Standard error of means over samples, (layers, roles), robust to several questions about one picture.
 
-    `values`: (samples, layers, roles) of these samples; NaN where a sample has none.
+    Args:
+        data: the samples.
+        values: their values, (samples, layers, roles); NaN where a sample has none.
+
+    Returns:
+        (layers, roles); NaN for a single picture.
     """
     parts, _ = _parts(values.reshape(len(values), -1), data.pictures)
     return np.asarray(np.sqrt((parts**2).sum(axis=0)).reshape(values.shape[1:]))
@@ -329,16 +343,16 @@ def standard_error(data: Aligned, values: Array) -> Array:
 
 @quiet
 def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
-    """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
+    """Each picture's part of the mean's deviation, (pictures, columns), and the pictures per column, (columns,).
 
-    `values`: (samples, columns), NaN where a sample has none. The squares add up to the mean's squared standard error.
+    `values`: (samples, columns), NaN where a sample has none. The squares sum to the mean's squared standard error.
     """
-    there = np.isfinite(values)
-    number = there.sum(axis=0)
-    deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
+    known = np.isfinite(values)
+    number = known.sum(axis=0)
+    deviations = np.where(known, values - np.nansum(values, axis=0) / number, 0.0) / number
     parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
     np.add.at(parts, pictures, deviations)
-    np.add.at(has, pictures, there)
+    np.add.at(has, pictures, known)
     count = (has > 0).sum(axis=0)
     return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
 
@@ -360,13 +374,13 @@ def compare(
     """Differences between two groups, with tests and bootstrap intervals.
 
     Args:
-        data: the samples of both.
-        of: which of them are each group's, (samples,).
+        data: the samples of both groups.
+        of: for each group, which samples belong to it, (samples,) bool.
         groups: the groups' names.
         rate: the false-discovery rate.
-        confidence: share of the intervals.
-        resamples: of the bootstrap.
-        seed: of its random numbers.
+        confidence: coverage of the intervals, between 0 and 1.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
         settings: what is compared.
     """
     shape, parts = data.effects.shape[1:], [np.where(which[:, None, None], data.effects, np.nan) for which in of]
@@ -394,12 +408,12 @@ def compare(
 
 @quiet
 def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Array:
-    """Two-sided p values of the hypothesis that two groups have the same mean, a column each.
+    """Two-sided p values of the hypothesis that two groups have the same mean, one per column.
 
     Args:
-        first: (samples, columns), NaN where unknown or of the other group.
-        second: the same of the other group.
-        pictures: number of each sample's picture; one may be in both groups.
+        first: values of one group, (samples, columns), NaN where unknown or of the other group.
+        second: values of the other group, (samples, columns).
+        pictures: number of each sample's picture, (samples,); a picture may be in both groups.
 
     Returns:
         (columns,); NaN where a group has fewer than two pictures.
@@ -408,6 +422,6 @@ def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Arra
     errors = [(parts**2).sum(axis=0) for parts in (ours, theirs)]
     means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
     degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
-    least = np.minimum(count, other) - 1
-    degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
-    return p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))
+    fewest = np.minimum(count, other) - 1
+    degrees = np.where(np.isnan(degrees), fewest, degrees)  # no spread at all
+    return p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(fewest < 1, 0, degrees))

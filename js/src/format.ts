@@ -1,12 +1,12 @@
-// Numbers as a person reads them: rounded to what the standard error allows, with a true minus sign.
+// Numbers for display: rounded to the precision of their standard error, with a true minus sign.
 
 const MINUS = "−";
 
 /** Decimals that show the standard error with one significant digit. */
-function decimalsFor(stderr: number, most: number): number {
+function decimalsFor(stderr: number, maxDecimals: number): number {
 	// Rounding may carry 0.096 to 0.1: the digit shown decides.
 	const rounded = Number(stderr.toPrecision(1));
-	return Math.min(most, Math.max(0, -Math.floor(Math.log10(rounded))));
+	return Math.min(maxDecimals, Math.max(0, -Math.floor(Math.log10(rounded))));
 }
 
 export function fixed(value: number, decimals: number): string {
@@ -19,13 +19,13 @@ function withError(
 	stderr: number | null,
 	scale: number,
 	fallback: number,
-	most: number,
+	maxDecimals: number,
 	unit: string,
 ): string {
 	if (value === null || !Number.isFinite(value)) return "–";
 	const error = (stderr ?? 0) * scale;
 	const known = error > 0 && Number.isFinite(error);
-	const decimals = known ? decimalsFor(error, most) : fallback;
+	const decimals = known ? decimalsFor(error, maxDecimals) : fallback;
 	const shown = fixed(value * scale, decimals) + unit;
 	const errorShown = known ? fixed(error, decimals) : "0";
 	// An error too small for the decimals on show would read "± 0".
@@ -67,14 +67,14 @@ export function points(
 	return `${withError(value, stderr, 100, small ? 1 : 0, 2, "")} points`;
 }
 
-/** An end of a scale, with the decimals that it has. */
+/** A limit of a scale, with all its decimals. */
 export function limit(value: number): string {
 	const [digits = "", power = 0] = String(value).split("e");
 	const decimals = (digits.split(".")[1]?.length ?? 0) - Number(power);
 	return fixed(value, Math.max(0, decimals));
 }
 
-/** An answer, in quotation marks where they are given; a model may answer with nothing. */
-export function said(answer = "", open = "", close = ""): string {
+/** An answer, in quotation marks if given; a model may give an empty answer. */
+export function answerText(answer = "", open = "", close = ""): string {
 	return answer === "" ? "none: it says nothing" : open + answer + close;
 }

@@ -291,7 +291,7 @@ export const BARS: Bars = {
 
 export const RUNS: Runs = {
 	generation: 3,
-	culprit: "noise",
+	cause: "noise",
 	damage: "noise 5.0",
 	line: "multiplicative · 10 samples · seed 0",
 	given: false,
@@ -312,7 +312,7 @@ export const DETAIL: Detail = {
 	head: null,
 	tokens: TOKENS,
 	layers: LAYERS,
-	culprit: "noise",
+	cause: "noise",
 	damage: "noise 5.0",
 	metric: "probability",
 	direction: "restore",

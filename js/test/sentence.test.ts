@@ -25,7 +25,7 @@ const OUTCOME: Outcome = {
 	tokens: TOKENS,
 	layers: LAYERS,
 	metric: "probability",
-	culprit: "noise",
+	cause: "noise",
 	indirect_effect: 0.47,
 	stderr: 0.03,
 	recovery: 0.58,
@@ -121,7 +121,7 @@ describe("the sentence", () => {
 	});
 
 	it("names what took the answer away", () => {
-		expect(say({ culprit: "other picture" })).toContain(
+		expect(say({ cause: "other picture" })).toContain(
 			"of what the other picture took.",
 		);
 	});

@@ -56,7 +56,7 @@ describe("a view", () => {
 
 	it("says what else took the answer away", async () => {
 		const { el, get } = await show({
-			runs: { ...RUNS, culprit: "other picture" },
+			runs: { ...RUNS, cause: "other picture" },
 		});
 		expect(get("noisy-answer").textContent).toBe("“blue”");
 		expect(el.querySelector(".bt-answers")?.textContent).not.toContain("noisy");

@@ -1,4 +1,4 @@
-// What the colours mean, and between which limits: as wide as the values need, or fixed, to compare one grid with another.
+// What the colours mean, and between which limits: automatic, or fixed to compare one grid with another.
 
 import { limit as written } from "../format";
 import type { Palette } from "../protocol";
@@ -13,11 +13,11 @@ interface Props {
 	/** What the left and the right end are called. */
 	ends: readonly string[];
 	palette: Palette | undefined;
-	/** The shown quantity has no value at present, whatever is computed. */
+	/** The shown quantity is undefined at present, whatever has been computed. */
 	isUndefined: boolean;
 	/** 0 = automatic. */
 	limit: number;
-	/** Null where they cannot be fixed. */
+	/** Null if they cannot be fixed. */
 	onLimit: ((limit: number) => void) | null;
 }
 
