@@ -19,10 +19,13 @@ from helpers.lab_widget import (
     SCREENSHOTS,
     SHOWN,
     figure,
+    has_nothing,
     is_ready,
-    is_said,
     new_widget,
+    says,
+    selects,
     shares,
+    shows,
     states,
     trace_all,
     values,
@@ -31,20 +34,27 @@ from helpers.paths import ROOT
 
 QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 
-#: One cell at a time, each of them slow, so that there is a middle to stop in.
+#: One cell at a time, each of them said at once, and in the middle a halt until `go` is set.
 SLOW_DOWN = """
-import time
+import threading
 from blip_trace_widget.tracing import memory_budget, runs
+from blip_trace_widget.widget import cells_job
 quick, rows, chunks = runs.Runner._patch, (dict(memory_budget.CHUNK_ROWS), memory_budget.ROWS_A_SAMPLE), []
+go, cells_job.REPORT_SECONDS = threading.Event(), 0
 def slow(*arguments):
-    time.sleep(0.2)
+    if len(chunks) == 5:
+        go.wait()
     chunks.append(1)
     return quick(*arguments)
 runs.Runner._patch = slow
 memory_budget.CHUNK_ROWS.update(cpu=7)
 memory_budget.ROWS_A_SAMPLE = 1
 """
-SPEED_UP = "runs.Runner._patch = quick; memory_budget.CHUNK_ROWS, memory_budget.ROWS_A_SAMPLE = rows"
+SPEED_UP = """
+go.set()
+runs.Runner._patch, cells_job.REPORT_SECONDS = quick, 0.1
+memory_budget.CHUNK_ROWS, memory_budget.ROWS_A_SAMPLE = rows
+"""
 
 BREAK = """
 from blip_trace_widget.tracing import runs
@@ -126,8 +136,8 @@ def test_a_click_fills_a_cell_with_the_kernels_number(notebook):
     notebook.python(f"{IMPORTS}; effect = widget.tracer.patch(State('question_encoder', {layer}, {position}))")
     recovery = notebook.ask("effect.recovery")
     assert values(notebook)[layer, position] == pytest.approx(recovery, abs=SHOWN)
-    assert is_said(sentence.text_content(), recovery)
-    assert f"layer {layer} at “{tokens[position]}”" in sentence.text_content()
+    says(notebook, recovery)
+    expect(sentence).to_contain_text(f"layer {layer} at “{tokens[position]}”")
 
 
 def test_the_bars_show_three_columns_of_words(notebook):
@@ -218,22 +228,22 @@ def test_a_message_of_older_settings_changes_nothing(notebook):
 def test_trace_all_fills_every_cell(notebook):
     expect(notebook.cells("empty")).to_have_count(notebook.ask("widget.trace.recovery.size"))
     trace_all(notebook, notebook.ask("widget.trace.recovery.size"))
-    shown = values(notebook)
     for source in ("widget.trace.recovery", "widget.tracer.trace().recovery"):
-        recovery = notebook.ask(f"{source}.tolist()")
-        for (layer, position), value in shown.items():
-            assert value == pytest.approx(recovery[layer][position], abs=SHOWN)
+        shows(notebook, notebook.ask(f"{source}.tolist()"))
 
 
 def test_stop_in_the_middle_keeps_what_is_there_and_can_go_on(notebook):
     count = notebook.ask("widget.trace.recovery.size")
     notebook.python(SLOW_DOWN)
+    notebook.python("heard = []; widget.on_msg(lambda widget, content, buffers: heard.append(content['type']))")
     try:
         notebook.root.get_by_test_id("trace-all").click()
         expect(notebook.cells("waiting").first).to_be_visible()
         expect(notebook.cells("value").nth(2)).to_be_visible()
-        assert notebook.ask("len(chunks)") < count, "the kernel answers while it computes"
+        assert notebook.ask("len(chunks)") == 5, "the kernel answers while it computes"
         notebook.root.get_by_test_id("stop").click()
+        notebook.until(lambda: notebook.ask("'stop' in heard"), "the kernel has heard it")
+        notebook.python("go.set()")
         expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()
         expect(notebook.cells("waiting")).to_have_count(0)
         notebook.python("widget.wait()")
@@ -273,10 +283,9 @@ def test_the_keyboard_alone_patches_and_selects(notebook):
     page.keyboard.press("ArrowRight")
     page.keyboard.up("Shift")
     expect(sentence).to_contain_text(re.compile("these 2 states .* noise took"))
-    expect(notebook.root.locator("[aria-selected=true]")).to_have_count(2)
+    selects(notebook, [(4, 1), (5, 1)])
     notebook.python(IMPORTS)
-    both = notebook.ask(f"widget.tracer.patch({states((4, 1), (5, 1))}).recovery")
-    assert is_said(sentence.text_content(), both)
+    says(notebook, notebook.ask(f"widget.tracer.patch({states((4, 1), (5, 1))}).recovery"))
 
     # JupyterLab's own shortcuts (d twice deletes the cell) must not see these keys.
     for key in ("d", "d", "a"):
@@ -302,12 +311,12 @@ def test_two_views_of_one_widget_show_the_same(twice):
         expect(notebook.cell(4, 2, view)).to_have_attribute("aria-selected", "true")
         expect(view.get_by_test_id("sentence")).to_contain_text("noise took")
     notebook.until(lambda: figure(notebook, views[0]) == figure(notebook, views[1]), "both views show the click")
-    count = views[0].get_by_role("gridcell").count()
+    count = notebook.ask("widget.trace.recovery.size")
     views[1].get_by_test_id("trace-all").click()
     for view in views:
         expect(notebook.cells("value", view)).to_have_count(count)
         expect(view.get_by_test_id("trace-all")).to_be_visible()
-    assert figure(notebook, views[0]) == figure(notebook, views[1])
+    notebook.until(lambda: figure(notebook, views[0]) == figure(notebook, views[1]), "both views show the grid")
 
 
 def test_an_exception_in_the_kernel_is_shown_and_gets_out_of_the_way(notebook):
@@ -383,6 +392,9 @@ def test_another_block_and_back_keeps_what_was_computed(notebook):
 
 
 def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(notebook):
+    def shows_again(before):
+        notebook.until(lambda: figure(notebook) == before, "the figure is as before")
+
     notebook.cell(5, 4).click()
     expect(notebook.cell(5, 4)).to_have_attribute("data-state", "value")
     expect(notebook.root.get_by_test_id("sentence")).to_contain_text("noise took")
@@ -392,7 +404,7 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(noteboo
 
     notebook.load()
     is_ready(notebook)
-    assert figure(notebook) == before
+    shows_again(before)
     notebook.cell(4, 4).click()
     expect(notebook.cells("value")).to_have_count(2)
     notebook.python("widget.block = 'answer_decoder'; widget.trace_all(); widget.wait()")
@@ -406,7 +418,7 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(noteboo
     notebook.shut_down()
     notebook.load()
     is_ready(notebook)
-    assert figure(notebook) == before
+    shows_again(before)
     assert "NameError" in notebook.python("widget")
     notebook.cell(3, 3).click()
     expect(notebook.root.get_by_text("no answer from the kernel").first).to_be_visible()
@@ -415,7 +427,7 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(noteboo
         expect(notebook.root.get_by_test_id(control)).to_be_disabled()
     notebook.root.get_by_test_id("block-answer_decoder").click()
     expect(notebook.cells("value")).to_have_count(6)
-    assert float(notebook.cell(4, 0).get_attribute("data-value")) == pytest.approx(other, abs=SHOWN)
+    notebook.until(lambda: values(notebook).get((4, 0)) == pytest.approx(other, abs=SHOWN), "the other grid is there")
 
 
 def test_a_session_of_everything_leaves_no_error_in_the_console(notebook):
@@ -448,7 +460,7 @@ def test_a_session_of_everything_leaves_no_error_in_the_console(notebook):
     )
     notebook.python("widget.wait()")
     expect(root.get_by_test_id("answer")).to_have_text(notebook.ask("widget.tracer.answer"))
-    trace_all(notebook, root.get_by_role("gridcell").count())
+    trace_all(notebook, notebook.ask("widget.trace.recovery.size"))
     assert notebook.ask("widget.error") == ""
     assert notebook.errors == []
 
@@ -470,11 +482,10 @@ def test_nothing_is_cut_or_overflows_or_moves(shared, request, width, dark):
         notebook.page.mouse.move(0, 0)
         SCREENSHOTS.mkdir(exist_ok=True)
         root.screenshot(path=SCREENSHOTS / f"{width}-{theme}.png")
-        assert root.evaluate(PLACES) == before
+        notebook.until(lambda: root.evaluate(PLACES) == before, "nothing has moved")
         parent = root.evaluate("({parentElement: {scrollWidth, clientWidth}}) => [scrollWidth, clientWidth]")
         assert parent[0] <= parent[1]
-        assert root.evaluate(CUT) == []
-        assert root.evaluate(CUT_CHOICES) == []
+        has_nothing(root, CUT, CUT_CHOICES)
     finally:
         shared.size()
         shared.dark(False)
