@@ -22,6 +22,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-smooth-scrolling",
 ]
 HOW = "no {} found: install it (Debian: apt-get install {}) and have it on the PATH"
 NO_CHROMIUM = HOW.format("Chromium", "chromium")
@@ -136,6 +137,6 @@ def open_for_file(chromium, lab):
 
 @pytest.fixture(scope="session")
 def shared(chromium, lab):
-    """A notebook of two cells for the tests of several files; what is in them is up to each test."""
+    """A notebook of three cells for the tests of several files; what is in them is up to each test."""
     with notebooks(chromium, lab) as opened:
-        yield opened("", "", name="shared.ipynb", run=False)
+        yield opened("", "", "", name="shared.ipynb", run=False)

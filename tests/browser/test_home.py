@@ -117,7 +117,9 @@ def scroll_everywhere(root):
             root.get_by_test_id("noise-number").focus()
             for name, selector in REGIONS.items():
                 region = root.locator(selector).first
-                until(page, lambda region=region, acts=acts: scrolls(page, region, *acts), f"{hand.__name__} over {name}")
+                until(
+                    page, lambda region=region, acts=acts: scrolls(page, region, *acts), f"{hand.__name__} over {name}"
+                )
 
 
 def test_wheel_and_finger_scroll_the_notebook(notebook):
@@ -173,19 +175,19 @@ SAVE_STATE = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
 SETTING = "Settings, Save Widget State Automatically"
 
 
-def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(open_notebook, lab):
+def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(shared, open_notebook, lab):
     """Where it is not trusted, as a fresh clone is; where it is, JupyterLab shows nothing but that it has no widget."""
-    source = "from blip_trace_widget import TraceWidget\nTraceWidget()"
-    notebook = open_notebook(source, name="default.ipynb")
-    expect(notebook.root.get_by_test_id("answer")).to_have_text("green")
+    forget = "() => window.jupyterapp.shell.currentWidget.model.deleteMetadata('widgets')"
     saves_state = "name => window.jupyterapp.commands.isToggled(name)"
-    for on in (False, True):  # the fixture turns it on
-        notebook.command(SAVE_STATE)
-        notebook.until(lambda on=on: notebook.page.evaluate(saves_state, SAVE_STATE) == on, "it is switched")
-        if not on:
-            notebook.command("docmanager:save")
+    with new_widget(shared) as notebook:
+        notebook.page.evaluate(forget)  # what was saved earlier
+        for on in (False, True):  # the fixture turns it on
+            notebook.command(SAVE_STATE)
+            notebook.until(lambda on=on: notebook.page.evaluate(saves_state, SAVE_STATE) == on, "it is switched")
+            if not on:
+                notebook.command("docmanager:save")
     folder = lab[1]
-    saved = nbformat.read(folder / "default.ipynb", 4)
+    saved = nbformat.read(folder / "shared.ipynb", 4)
     assert "widgets" not in saved.metadata
     data = saved.cells[0].outputs[0]["data"]
     assert SETTING in data["text/plain"]
@@ -196,7 +198,7 @@ def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(open
     picture = cloned.page.locator(".jp-OutputArea-output img").first
     expect(picture).to_be_visible()
     size = "({naturalWidth, naturalHeight}) => Math.min(naturalWidth, naturalHeight)"
-    notebook.until(lambda: picture.evaluate(size) > 400, "the picture is there")
+    cloned.until(lambda: picture.evaluate(size) > 400, "the picture is there")
 
 
 ROW = """

@@ -24,6 +24,12 @@ WATCH_HANDLE = """handle => {
     requestAnimationFrame(look);
 }"""
 
+#: All four figures know their size and have drawn themselves: a layer of marks and one of what lies above each.
+DRAWN = """charts => {
+    const drawn = [...charts.querySelectorAll('.bqplot > svg')].map(layer => layer.getBoundingClientRect().width);
+    return drawn.length === 8 && Math.min(...drawn) > 0;
+}"""
+
 #: Where in the panel charts, their titles and their figures are.
 PLACES = """panel => {
     const {left, top} = panel.getBoundingClientRect();
@@ -178,6 +184,7 @@ def test_charts_lie_beside_the_widget_or_below_it_and_can_be_read(shared, reques
         notebook = request.getfixturevalue("notebook")
         root, charts = notebook.root, notebook.page.locator(".blip-charts")
         expect(root).to_have_attribute("data-theme", theme)
+        notebook.until(lambda: charts.evaluate(DRAWN), "the figures are drawn")
         empty = charts.evaluate(PLACES)
         notebook.python("widget.block, widget.site = 'answer_decoder', 'cross_attention'; widget.trace_all()")
         notebook.python("widget.wait(); widget.block = 'question_encoder'; widget.trace_all(); widget.trace_heads()")

@@ -59,7 +59,7 @@ COUNT_SAVES = """() => {
 
 @contextmanager
 def new_widget(shared, *cells):
-    """A notebook of two cells with a new widget in it, whose two runs are computed; its page must log no error."""
+    """The shared notebook with a new widget in it, whose two runs are computed; its page must log no error."""
     shared.command("notebook:clear-all-cell-outputs")
     expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
     del shared.errors[:]

@@ -3,7 +3,7 @@
 import time
 
 #: Milliseconds to wait for anything: far more than it takes, for a machine that does other work too.
-PATIENCE = 20_000
+PATIENCE = 120_000
 
 #: Resolves when two frames have been drawn: by then everything has seen its new size.
 DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
