@@ -240,7 +240,7 @@ def test_stop_in_the_middle_keeps_what_is_there_and_can_go_on(notebook):
         notebook.root.get_by_test_id("trace-all").click()
         expect(notebook.cells("waiting").first).to_be_visible()
         expect(notebook.cells("value").nth(2)).to_be_visible()
-        assert notebook.ask("len(chunks)") == 5, "the kernel answers while it computes"
+        notebook.until(lambda: notebook.ask("len(chunks)") == 5, "the kernel answers while it computes")
         notebook.root.get_by_test_id("stop").click()
         notebook.until(lambda: notebook.ask("'stop' in heard"), "the kernel has heard it")
         notebook.python("go.set()")
@@ -402,7 +402,7 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(noteboo
     before = figure(notebook)
     notebook.command("docmanager:save")
 
-    notebook.load()
+    notebook.reload()
     is_ready(notebook)
     shows_again(before)
     notebook.cell(4, 4).click()
@@ -416,7 +416,7 @@ def test_a_reloaded_page_rebuilds_the_figure_with_and_without_the_kernel(noteboo
     notebook.command("docmanager:save")
 
     notebook.shut_down()
-    notebook.load()
+    notebook.reload()
     is_ready(notebook)
     shows_again(before)
     assert "NameError" in notebook.python("widget")

@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pytest
+from playwright.sync_api import expect
 
 from helpers.waiting import DRAWN, until
 
@@ -20,8 +21,11 @@ LOADED = """async () => {
     await widget.sessionContext.session.kernel.info;
     if (app.shell.leftCollapsed === false) app.shell.collapseLeft();
 }"""
-#: JupyterLab's own error: a kernel ended while it was asked for a thread for the messages of widgets.
-SUBSHELL = re.compile(r"Canceled future for \w+_subshell_request|subshell creation failed")
+#: Errors of JupyterLab's own: a kernel ended while it was asked for a thread for the messages of widgets; a page that
+#: is slow looked for the widgets of a saved notebook before it had read them.
+HOSTS_OWN = re.compile(
+    r"Canceled future for \w+_subshell_request|subshell creation failed|Error: widget model not found"
+)
 
 
 def write_notebook(path, *cells):
@@ -42,7 +46,7 @@ class Notebook:
         page.on("console", lambda message: self._complain(message.text) if message.type == "error" else None)
 
     def _complain(self, error):
-        if not SUBSHELL.search(error):
+        if not HOSTS_OWN.search(error):
             self.errors.append(error)
 
     def load(self):
@@ -50,6 +54,17 @@ class Notebook:
         self.page.goto(self.address)
         self.page.wait_for_function(OPENED)
         self.page.evaluate(LOADED)
+
+    def reload(self):
+        """Load the page again until its widgets are there: JupyterLab may look for them too early, and then gives up."""
+        lost = self.page.get_by_text("Error displaying widget").first
+
+        def restored():
+            self.load()
+            expect(self.root.or_(lost).first).to_be_visible()
+            return self.root.is_visible()
+
+        self.until(restored, "the widgets of the notebook")
 
     def command(self, name, **arguments):
         self.page.evaluate(
