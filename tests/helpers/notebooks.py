@@ -56,7 +56,7 @@ class Notebook:
         self.page.evaluate(LOADED)
 
     def reload(self):
-        """Load the page again until its widgets are there: JupyterLab may look for them too early, and then gives up."""
+        """Load the page again until its widgets are there: JupyterLab may look for them too early and give up."""
         lost = self.page.get_by_text("Error displaying widget").first
 
         def restored():
