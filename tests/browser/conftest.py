@@ -24,6 +24,11 @@ FLAGS = [
     "--disable-sync",
     "--disable-smooth-scrolling",
 ]
+#: JupyterLab's, by plugin.
+SETTINGS = {
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},  # a saved notebook shows the figure
+    "@jupyterlab/docmanager-extension/plugin": {"autosave": False},  # a test's own saving is left out during another
+}
 HOW = "no {} found: install it (Debian: apt-get install {}) and have it on the PATH"
 NO_CHROMIUM = HOW.format("Chromium", "chromium")
 NO_FIREFOX = HOW.format("Firefox", "firefox-esr")
@@ -79,10 +84,10 @@ def lab(tmp_path_factory):
     # The debugger logs an error of its own when a kernel goes while it asks for its state.
     off = {"@jupyterlab/apputils-extension:announcements": True, "@jupyterlab/debugger-extension": True}
     (settings / "page_config.json").write_text(json.dumps({"disabledExtensions": off}))
-    manager = home / "config" / "lab" / "user-settings" / "@jupyter-widgets" / "jupyterlab-manager"
-    manager.mkdir(parents=True)
-    # A saved notebook shows the figure.
-    (manager / "plugin.jupyterlab-settings").write_text(json.dumps({"saveState": True}))
+    for plugin, chosen in SETTINGS.items():
+        path = home / "config" / "lab" / "user-settings" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(chosen))
     command = ["jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}"]
     command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
     server = Server(command, folder, home)
