@@ -265,7 +265,7 @@ def too_much(lost_at: float | None) -> str:
     """What there is to say of the factors at which all is lost; "" where there are none."""
     if lost_at is None:
         return ""
-    return f"From ν = {lost_at:g} on all is lost at once, the score is at its floor: a smaller factor tells more"
+    return f"From ν = {lost_at:g} on all is lost at once: a smaller factor tells more"
 
 
 def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:
