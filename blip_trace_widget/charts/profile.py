@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
 from blip_trace_widget.display import labels
 from blip_trace_widget.display.colors import LEAST_RECOVERY
+from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.statistics import TotalEffect, indirect_effects, statistics
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class Profile(NamedTuple):
     Attributes:
         layers: those with at least one computed cell, (layers,).
         mean: recovery, or the indirect effect where that is undefined, (layers,).
-        stderr: its standard error over the paired noise samples, (layers,); NaN for a single sample.
+        margin: half the width of its 95 % interval over the noise samples, (layers,); NaN for a single sample.
     """
 
     layers: NDArray[np.intp]
     mean: NDArray[np.float64]
-    stderr: NDArray[np.float64]
+    margin: NDArray[np.float64]
 
 
 def profile(trace: Trace) -> Profile:
@@ -50,12 +51,12 @@ def profile(trace: Trace) -> Profile:
     means = np.mean(each[:, layers], axis=2, where=known[layers])
     found = statistics(total, means, means.mean(axis=0))
     if total.closed_because:
-        return Profile(layers, found.indirect_effect, found.stderr)
-    return Profile(layers, found.recovery, found.recovery_stderr)
+        return Profile(layers, found.indirect_effect, margin(means))
+    return Profile(layers, found.recovery, margin(means, total.samples))
 
 
 class ProfileChart(Chart):
-    """Mean recovery a layer, in a band of one standard error, of the question encoder and the answer decoder."""
+    """Mean recovery a layer, in the band of its 95 % interval, of the question encoder and the answer decoder."""
 
     name = "profile"
     watched = ("grid",)  # not the runs: a grid of older ones stays until there is something new
@@ -83,13 +84,13 @@ class ProfileChart(Chart):
         what = "indirect effect" if any(trace.undefined_because for trace in traces.values()) else "recovery"
         legend = "".join(swatch(color, labels.label(block)) for block, color in PROFILED.items())
         note = "" if found else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
-        self.say(f"Layer profile: mean {what} ± 1 standard error", legend, note)
+        self.say(f"Layer profile: mean {what}, band: 95 % interval", legend, note)
         ends = []
         for block in PROFILED:
             self.lines[block].visible = self.bands[block].visible = block in found
             if block in found:
-                layers, mean, stderr = found[block]
-                band = mean + np.outer([-1, 1], np.nan_to_num(stderr))
+                layers, mean, half = found[block]
+                band = mean + np.outer([-1, 1], np.nan_to_num(half))
                 ends += band.ravel().tolist()
                 set_together(self.lines[block], x=layers, y=mean)
                 # Twice each: of a single layer bqplot would squeeze an axis away.

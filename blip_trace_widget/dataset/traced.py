@@ -198,7 +198,7 @@ class DatasetTrace:
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> MeanTrace:
-        """The average grid over the traced samples, with bootstrap intervals over samples.
+        """The average grid over the traced samples, with bootstrap intervals over pictures.
 
         It is the average of the questions whose answer the noise breaks: those that were skipped because it does not
         have no part in it (see `counts`).
@@ -242,8 +242,8 @@ class DatasetTrace:
     ) -> Comparison:
         """Where the average indirect effects of two groups differ.
 
-        Every cell is tested by Welch's t test (groups of some fifteen pictures or more; questions about one picture
-        count as one cluster); over the grid the false-discovery rate is held. Effects are compared, not recoveries:
+        Every cell is tested by Welch's t test over pictures, paired where both groups have questions about the same
+        picture; over the grid the false-discovery rate is held. Effects are compared, not recoveries:
         where noise takes more of one group's scores, its effects can be larger for that alone.
 
         Args:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -34,7 +35,7 @@ from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.statistics import ONE_PICTURE, SMALLEST_TOTAL_EFFECT, TotalEffect, unknown_error
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
@@ -197,10 +198,18 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
-        "total_effect_stderr": number(total.stderr),
+        "total_effect_margin": number(total.margin),
+        "error": error_unknown(snapshot),
         "gate": _gate(snapshot),
         "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
     }
+
+
+def error_unknown(snapshot: Snapshot) -> str:
+    """Why there are no errors, intervals and tests, or ""."""
+    if snapshot.average:
+        return "" if math.isfinite(snapshot.average.low) else ONE_PICTURE
+    return unknown_error(snapshot.corruption, snapshot.total_effect.corrupted.size)
 
 
 def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
@@ -271,7 +280,7 @@ def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
 
 def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
     """Whether a corruption of that name did enough to ask what undoes it, in words."""
-    value, stderr, clean = total.value, total.stderr, total.clean
+    value, margin, clean = total.value, total.margin, total.clean
     kind = metric_properties(metric)
     percent = kind.percent
     name, _, remedy = CULPRITS[corruption]
@@ -291,10 +300,10 @@ def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
         return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
     if not total.closed_because:
         return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
-    if math.isfinite(stderr) and 0 < abs(value) <= 2 * stderr:
+    if SMALLEST_TOTAL_EFFECT <= abs(value) <= margin:
         return {
             "open": False,
-            "text": f"the {name} changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from "
+            "text": f"the {name} changed {amount(value)} ± {amount(margin)}{unit}, which is not distinguishable from "
             f"0: {remedy}, or use more samples",
         }
     return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
@@ -361,11 +370,19 @@ def spec_of(trace: Trace) -> GridSpec:
     return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
 
 
-def cell_values(trace: Trace) -> NDArray[np.float32]:
-    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian."""
-    known = np.isfinite(trace.stderr)
-    significant = np.where(known, trace.significant, np.nan)
-    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr, significant)
+def cell_values(trace: Trace, cells: Sequence[tuple[int, int]] | None = None) -> NDArray[np.float32]:
+    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian.
+
+    Of some cells alone (fields, 1, cells): what each is by itself is not computed of the others.
+    """
+    significant = trace.significant
+    if cells is not None:
+        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
+        significant = significant[layers, positions][None]
+        trace = replace(trace, samples=trace.samples[:, layers, positions][:, None], known=None)
+    # Of what is not computed, or of a single sample, nothing is claimed.
+    significant = np.where(np.isfinite(trace.margin), significant, np.nan)
+    fields = (trace.scores, trace.indirect_effect, trace.margin, trace.recovery, trace.recovery_margin, significant)
     return np.stack(fields).astype("<f4")
 
 
@@ -394,11 +411,12 @@ def detail(
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
-        "stderr": number(effect.stderr),
         "indirect_effect": number(effect.indirect_effect),
+        "margin": number(effect.margin),
         "recovery": number(effect.recovery),
-        "recovery_stderr": number(effect.recovery_stderr),
-        "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
+        "recovery_margin": number(effect.recovery_margin),
+        "negligible": effect.negligible,
+        "error": effect.error_unknown,
         "bars": bars,
     }
 

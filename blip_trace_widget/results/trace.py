@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import metric_properties
@@ -40,13 +39,10 @@ class Trace(EffectGrid):
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
         snapshot: what a widget shows beside it; None where the corruption or the metric is one's own.
-        known: which cells are computed, (layers, positions), where whoever computed them said so: a score that is not a
-            number is one all the same.
     """
 
     tokens: tuple[str, ...]
     snapshot: Snapshot | None = field(default=None, repr=False)
-    known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
 
@@ -65,11 +61,6 @@ class Trace(EffectGrid):
         return f"layer {row} “{self.tokens[column]}” ({column})"
 
     @property
-    def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions); where that is not `known`, those whose score is a number."""
-        return super().computed if self.known is None else self.known
-
-    @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
         asked = self.settings
@@ -84,8 +75,9 @@ class Trace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        score that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, the ends of the 95 %
+        intervals (low and high of the indirect effect, recovery_low, recovery_high), significant, computed (a score
+        that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
         corruption, factor (ν), seed. So that tables of several traces can be put below each other by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
@@ -128,6 +120,8 @@ class Trace(EffectGrid):
     def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """The arrays, with that before their names, and the rest as plain JSON, but for the snapshot."""
         arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
+        if self.known is not None:
+            arrays["known"] = self.known
         told = {"tokens": self.tokens, "settings": self.settings}
         return {before + name: array for name, array in arrays.items()}, told
 
@@ -144,12 +138,17 @@ class Trace(EffectGrid):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
             raise ValueError("scores must be float64")
+        known = arrays.get(before + "known")  # the first files have none
+        if known is not None and (known.dtype != np.bool_ or known.shape != samples.shape[1:]):
+            raise ValueError(
+                f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
+            )
         one_of("block", settings["block"], BLOCKS)
         one_of("site", settings["site"], SITES)
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
         _ = settings["metric"], settings["corruption"]
-        return cls(samples, float(clean[0]), corrupted, settings, tokens)
+        return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write safetensors with JSON metadata: numbers, settings, and the snapshot for `TraceWidget.from_trace`.

@@ -12,7 +12,7 @@ layers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,10 @@ def trace(
     """See `Tracer.trace`."""
     block, site, direction, check = _begun(question, block, site, direction, cancel)
     runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
+    trace = as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
+    return replace(trace, known=known.reshape(shape))
 
 
 def whole_trace(
@@ -121,10 +122,11 @@ def trace_heads(
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
-    return as_head_trace(question, shaped, block, site, window, direction, position)
+    trace = as_head_trace(question, shaped, block, site, window, direction, position)
+    return replace(trace, known=known.reshape(heads, layers, -1).swapaxes(0, 1))
 
 
 def trace_image_tokens(
@@ -142,8 +144,9 @@ def trace_image_tokens(
     shape, groups = squares(rows, columns, patch)
     check = as_check(cancel)
     question.prepare(check)
-    samples = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
-    return as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    samples, known = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
+    trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    return replace(trace, known=known.reshape(shape))
 
 
 def as_trace(
@@ -207,19 +210,24 @@ def _begun(
     return block, site, direction, check
 
 
-def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
-    """Scores of so many runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came before."""
+def _fill(
+    question: Question, count: int, chunks: Chunks, progress: bool | Progress | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of so many runs, (samples, runs), and which are computed; NaN where `Cancelled` or Ctrl-C came before."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
+    there = np.zeros(samples.shape, np.bool_)  # a score that is not a number is computed all the same
     done = 0
 
     def how_far() -> str:
-        return f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"
+        return f"{there.all(axis=0).sum()} of {count} cells"
 
     with ended_early(how_far, close), Computing(question.model):
         for part, which, logits in chunks:
             samples[part, which] = question.score_logits(logits)
+            there[part, which] = True
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run of which samples are missing is not computed
-    return samples
+    known = there.all(axis=0)
+    samples[:, ~known] = np.nan  # a run of which samples are missing is not computed
+    return samples, known

@@ -127,19 +127,19 @@ def _values(found: Difference) -> NDArray[np.float32]:
     Of a single sample nothing is claimed, as in a grid.
     """
 
-    def claimed(significant: NDArray[np.bool_], stderr: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(np.isfinite(stderr), significant, np.nan)
+    def claimed(significant: NDArray[np.bool_], margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(np.isfinite(margin), significant, np.nan)
 
     return np.stack(
         [
             found.scores,
-            found.score_stderr,
-            claimed(found.score_significant, found.score_stderr),
+            found.score_margin,
+            claimed(found.score_significant, found.score_margin),
             found.indirect_effect,
-            found.stderr,
-            claimed(found.significant, found.stderr),
+            found.margin,
+            claimed(found.significant, found.margin),
             found.recovery,
-            found.recovery_stderr,
-            claimed(found.recovery_significant, found.recovery_stderr),
+            found.recovery_margin,
+            claimed(found.recovery_significant, found.recovery_margin),
         ]
     ).astype("<f4")

@@ -16,7 +16,7 @@ export type CellState = "empty" | "waiting" | "value" | "old";
 export type CellValues = Readonly<
 	Record<(typeof CELL_FIELDS)[number], number> & {
 		/** Of a difference. */
-		score_stderr?: number;
+		score_margin?: number;
 	}
 >;
 
@@ -163,8 +163,7 @@ export function viewCells(
 			position,
 			state,
 			values,
-			negligible:
-				known && (values.significant === 0 || values.indirect_effect === 0),
+			negligible: known && values.significant === 0,
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
 		};

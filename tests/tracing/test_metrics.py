@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from blip_trace_widget import Trace, Tracer, examples
 from blip_trace_widget.choices import METRIC_NAMES, METRIC_PROPERTIES
 from blip_trace_widget.display.formatting import is_negligible
-from blip_trace_widget.results.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.results.numerics import false_discovery, standard_error
+from blip_trace_widget.results.statistics import TotalEffect, effects, t_test
 from blip_trace_widget.tracing.metrics import METRICS, Target, as_metric
 
 SCORES = st.floats(-5, 5, allow_subnormal=False)

@@ -133,7 +133,8 @@ def _grid(
     scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
     metric = runs.get("metric", "probability")
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
-    return heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+    end = heatmap.draw(cells.of(detail) if detail else [], pale=old)
+    return heatmap.legend(end + 14, direction, runs.get("error", ""))
 
 
 def _answers(
