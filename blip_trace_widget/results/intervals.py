@@ -25,7 +25,7 @@ import math
 
 import numpy as np
 
-from blip_trace_widget.results.numerics import LEVEL, Array, quiet
+from blip_trace_widget.results.numerics import LEVEL, Array, quantiles, quiet
 
 #: Resamples of the bootstrap.
 RESAMPLES = 999

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.results.effect_grid import EffectGrid
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
 from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
+
+
+Grid = TypeVar("Grid", bound=EffectGrid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ def trace(
     samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shape = len(question.model.blocks[block].layers), len(question.tokens(block))
     trace = as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
-    return replace(trace, known=known.reshape(shape))
+    return _knowing(trace, known.reshape(shape))
 
 
 def whole_trace(
@@ -126,7 +130,7 @@ def trace_heads(
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
     trace = as_head_trace(question, shaped, block, site, window, direction, position)
-    return replace(trace, known=known.reshape(heads, layers, -1).swapaxes(0, 1))
+    return _knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
 
 
 def trace_image_tokens(
@@ -146,7 +150,7 @@ def trace_image_tokens(
     question.prepare(check)
     samples, known = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
     trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
-    return replace(trace, known=known.reshape(shape))
+    return _knowing(trace, known.reshape(shape))
 
 
 def as_trace(
@@ -196,6 +200,11 @@ def _with_meaning(question: Question, samples: NDArray[np.float64], **asked: Any
         "corrupted": question.corrupted_scores(),
         "settings": question.settings() | {"corruption": question.corruption.settings(), **asked},
     }
+
+
+def _knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
+    """The grid, told which of its runs are computed, where its scores do not show that."""
+    return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
 
 
 def _begun(
