@@ -1,6 +1,7 @@
 """Causal tracing of BLIP's visual question answering, in a notebook.
 
-The names below are imported when they are first used: importing the package does not import torch.
+For: the public names. Each is imported at its first use: importing the package does not import torch.
+Ends: at names; every one of them lives in a room below.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.agreement import Agreement
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
+    from blip_trace_widget.results.recovery_curve import RecoveryCurve
     from blip_trace_widget.results.run import Effect, Run
     from blip_trace_widget.results.trace import Trace, load_trace
+    from blip_trace_widget.results.verification import Verification
     from blip_trace_widget.states import BlockName as BlockName
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Agreement": "results.agreement",
     "Attention": "tracing.readings",
     "BlipVqa": "model.blip",
     "BlockName": "states",
@@ -61,12 +66,14 @@ _HOMES = {
     "NoiseCurve": "results.noise_curve",
     "NoiseKind": "choices",
     "QuestionSwap": "tracing.corruption",
+    "RecoveryCurve": "results.recovery_curve",
     "Run": "results.run",
     "Sample": "dataset.samples",
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
     "Trace": "results.trace",
+    "Verification": "results.verification",
     "TraceWidget": "widget.widget",
     "Tracer": "tracing.tracer",
     "demo_samples": "dataset.samples",
@@ -97,6 +104,9 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "ImageTokenTrace",
     "NoiseCurve",
     "SuggestedFactor",
+    "RecoveryCurve",
+    "Agreement",
+    "Verification",
     "Attention",
     "LogitLens",
     "Knockout",

@@ -1,9 +1,9 @@
-"""The shell's way to trace a data set: ``python -m blip_trace_widget trace questions.csv --images DIR --out DIR``.
+"""Tracing a data set from the shell: ``python -m blip_trace_widget trace questions.csv --images DIR --out DIR``.
 
 For: long runs without a notebook, on a server or in a batch system.
-Cost: `blip_trace_widget.trace_dataset`'s.
-Ends: at arguments, words and an exit code: 0 when every sample is traced or skipped, 1 on an error, 2 on arguments that
-cannot be used, 130 when interrupted. What was finished stays; the same command goes on.
+Cost: that of `blip_trace_widget.trace_dataset`.
+Ends: at arguments, printed lines and an exit code: 0 when every sample is traced or skipped, 1 on an error, 2 on
+arguments that cannot be used, 130 when interrupted. Finished samples are kept; the same command resumes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-#: The arguments of Python that messages name, and what they are called in a shell.
+#: Patterns of the Python arguments that messages name -> the shell's options.
 FLAGS = {
     r"\bmissing='(error|skip)'": r"--missing \1",
     r"\bonly_correct=True": "--only-correct",
@@ -63,13 +63,13 @@ FLAGS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The arguments."""
-    whole = argparse.ArgumentParser(
+    """The parser of the command line."""
+    root = argparse.ArgumentParser(
         prog="python -m blip_trace_widget",
         description="Causal tracing of BLIP's visual question answering.",
         allow_abbrev=False,
     )
-    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     trace = commands.add_parser(
         "trace",
         help="trace every question of a file into a folder of Parquet tables",
@@ -82,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
     )
     for part in (_add_files, _add_model, _add_noise, _add_grids, _add_run):
         part(trace.add_argument)
-    return whole
+    return root
 
 
 def _add_files(add: Callable[..., Any]) -> None:
@@ -97,7 +97,7 @@ def _add_files(add: Callable[..., Any]) -> None:
 
 
 def _add_model(add: Callable[..., Any]) -> None:
-    """Whom."""
+    """Which model, and where it runs."""
     add(
         "--model",
         metavar="ID",
@@ -109,7 +109,7 @@ def _add_model(add: Callable[..., Any]) -> None:
 
 
 def _add_noise(add: Callable[..., Any]) -> None:
-    """What is done to the picture."""
+    """How the image is corrupted."""
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
     add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
@@ -160,7 +160,14 @@ def _add_run(add: Callable[..., Any]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: those after the program's name; default `sys.argv`.
+
+    Raises:
+        SystemExit: with code 2, for arguments that cannot be used.
+    """
     asked = parser().parse_args(arguments)
     if asked.limit is not None and asked.limit < 1:
         parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
@@ -187,19 +194,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def in_flags(message: str) -> str:
-    """What the package says, with the shell's words for the arguments of Python."""
+    """A message of the package in which Python's arguments are replaced by the shell's options."""
     for pattern, flag in FLAGS.items():
         message = re.sub(pattern, flag, message)
     return message
 
 
 def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
-    """In a line, as errors are; where in the code it was raised is nothing to who uses the shell."""
+    """Print one line, as for errors; where in the code it was raised does not concern users of the shell."""
     print(f"warning: {in_flags(str(message))}", file=sys.stderr)
 
 
 def _trace(asked: Any) -> None:
-    # What can be wrong is looked at before torch is imported and a model loaded, for both take long.
+    # Check everything that can be wrong before importing torch and loading a model, which both take long.
     noise = _noise(asked)
     samples = _samples(asked)
     store.arrow()
@@ -215,7 +222,7 @@ def _trace(asked: Any) -> None:
     # With a scheduler the model is loaded here only to know what the workers should load.
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
-    found = trace_dataset(
+    results = trace_dataset(
         samples,
         model,
         asked.out,
@@ -227,7 +234,7 @@ def _trace(asked: Any) -> None:
         progress=True,
         only_correct=asked.only_correct,
     )
-    skipped = found.samples[~found.samples["traced"]]
+    skipped = results.samples[~results.samples["traced"]]
     for _, row in skipped.iterrows():
         print(f"skipped: {row['id']}: {row['reason']} ({in_flags(row['why'])})")
     print(f"results: {Path(asked.out).absolute()}")
@@ -237,7 +244,7 @@ def _noise(asked: Any) -> GaussianNoise:
     try:
         return GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
     except (TypeError, ValueError) as error:
-        # Here it is the number of draws; everywhere else, what is asked.
+        # Here `samples` is the number of noise samples; everywhere else, the questions.
         raise ValueError(re.sub(r"^samples: ", "--samples: ", str(error))) from error
 
 

@@ -1,8 +1,8 @@
-"""Checks of arguments and of what stands in files, each in one wording.
+"""Checks of arguments and of values read from files, with uniform error messages.
 
-For: every function that is given a name, a number or a token: what is wrong is named, with what was given and what is
+For: every function that takes a name, a number or a token. Errors name the argument, what was given and what is
 accepted.
-Ends: at plain values; knows nothing else of the package.
+Ends: at plain values; imports nothing else of the package.
 """
 
 from __future__ import annotations
@@ -12,9 +12,14 @@ import typing
 from collections.abc import Iterable
 from typing import Any, Literal, Union
 
-#: Names as the widget writes them, where that is more than capitals, spaces and hyphens.
+#: Names as the widget writes them, where they differ by more than capitals, spaces and hyphens.
 SPOKEN = {
     "layer_output": "block_output",
+    "layer_input": "block_input",
+    "self_attention’s_own_output": "self_attention_out",
+    "cross_attention’s_own_output": "cross_attention_out",
+    "self_attention_with_residual,_as_published": "self_attention",
+    "cross_attention_with_residual,_as_published": "cross_attention",
     "noisy": "corrupted",
     "patched_score": "score",
     "before_the_vit": "patch_embeddings",
@@ -26,8 +31,8 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
     """Return `value` if it is one of the accepted names.
 
     Raises:
-        TypeError: if it is no string.
-        ValueError: if it is another string. Both name the argument, what was given and what is accepted.
+        TypeError: if it is not a string.
+        ValueError: if it is any other string. Both name the argument, what was given and what is accepted.
     """
     names = list(accepted)
     if not isinstance(value, str):
@@ -38,7 +43,11 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
 
 
 def named(name: str, value: object, accepted: Iterable[str]) -> Any:
-    """As `one_of`, but a name may be written as the widget writes it: "layer output", "self-attention"."""
+    """Like `one_of`, but also takes names as the widget writes them: "layer output", "self-attention".
+
+    Raises:
+        TypeError, ValueError: as `one_of`.
+    """
     names = list(accepted)
     if isinstance(value, str) and value not in names:
         plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
@@ -52,7 +61,7 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
     """Return `value` as an int if it is a whole number in low..high (both included).
 
     Raises:
-        TypeError: if it is no integer.
+        TypeError: if it is not an integer.
         ValueError: if it is out of range.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
@@ -65,10 +74,10 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
 
 
 def conforms(name: str, value: object, shape: Any) -> Any:
-    """A value that comes from a file, as it is.
+    """Return a value read from a file unchanged if it has the annotated type `shape`.
 
     Raises:
-        ValueError: if it is not of that shape.
+        ValueError: if it does not.
     """
     if not fits(value, shape):
         fields = f" ({', '.join(typing.get_type_hints(shape))})" if typing.is_typeddict(shape) else ""

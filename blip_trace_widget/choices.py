@@ -1,9 +1,9 @@
-"""The names that can be chosen from, metrics and corruptions, and what everybody must know of each.
+"""The metrics and corruptions to choose from, and the properties of each that all rooms share.
 
-For: checking arguments and files, and showing scores, without what computes them. A new metric or corruption has its
-row here; all other rooms read these tables.
-Ends: at names, flags and shapes. What a metric or a corruption computes is `blip_trace_widget.tracing.metrics`' and
-`blip_trace_widget.tracing.corruption`'s, what it is called on screen `blip_trace_widget.display.labels`'.
+For: checking arguments and files, and showing scores, without importing what computes them. A new metric or corruption
+gets its row here; all other rooms read these tables.
+Ends: at names, flags and shapes. `blip_trace_widget.tracing.metrics` and `blip_trace_widget.tracing.corruption` compute
+them; `blip_trace_widget.display.labels` has their names on screen.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
-#: What a run can be scored by.
+#: The metrics that can score a run.
 MetricName: TypeAlias = Literal["probability", "log_probability", "logit_difference", "kl_divergence"]
 NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
 Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
@@ -20,19 +20,19 @@ RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
 CorruptionName: TypeAlias = Literal["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"]
 
 NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
-#: The embeddings that a corruption of the image damages: what enters the ViT's first layer, or what leaves the ViT.
+#: The embeddings that a corruption of the image changes: the input of the ViT's first layer, or the ViT's output.
 PLACES: tuple[Place, ...] = get_args(Place)
-#: What `MeanAblation` puts in the place of image tokens.
+#: What `MeanAblation` replaces image tokens with.
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
 
 @dataclass(frozen=True)
 class MetricProperties:
-    """What follows from the kind of a metric, whoever shows or judges its scores.
+    """Properties of a metric that its display and its statistics depend on.
 
     Attributes:
-        percent: whether scores are shares, shown in percent and their differences in points.
-        rises: whether the score rises where the answer breaks.
+        percent: whether scores are shares, shown in percent, and their differences in percentage points.
+        rises: whether the score rises as the answer is lost.
         first_position: whether only the first answer position is scored.
         needs_foil: whether the answer is compared with a foil.
     """
@@ -43,7 +43,7 @@ class MetricProperties:
     needs_foil: bool = False
 
 
-#: Of each metric.
+#: The properties of each metric.
 METRIC_PROPERTIES: dict[str, MetricProperties] = {
     "probability": MetricProperties(percent=True),
     "log_probability": MetricProperties(),
@@ -54,15 +54,15 @@ METRIC_NAMES: tuple[MetricName, ...] = get_args(MetricName)
 
 
 def metric_properties(name: str) -> MetricProperties:
-    """What follows from a metric's kind; of a user's own none of it does."""
+    """The properties of a metric; a user's own metric has none of them."""
     return METRIC_PROPERTIES.get(name, MetricProperties())
 
 
-# --- what makes each corruption again, as plain JSON ------------------------------------------------------------------
+# --- settings from which each corruption can be rebuilt, as plain JSON ------------------------------------------------
 
 
 class GaussianNoiseSettings(TypedDict):
-    """Of `blip_trace_widget.GaussianNoise`."""
+    """Settings of `blip_trace_widget.GaussianNoise`."""
 
     type: Literal["GaussianNoise"]
     factor: float
@@ -74,7 +74,7 @@ class GaussianNoiseSettings(TypedDict):
 
 
 class ImageSwapSettings(TypedDict):
-    """Of `blip_trace_widget.ImageSwap`, whose picture is kept beside them."""
+    """Settings of `blip_trace_widget.ImageSwap`; its picture is stored separately."""
 
     type: Literal["ImageSwap"]
     sha256: str
@@ -82,14 +82,14 @@ class ImageSwapSettings(TypedDict):
 
 
 class QuestionSwapSettings(TypedDict):
-    """Of `blip_trace_widget.QuestionSwap`."""
+    """Settings of `blip_trace_widget.QuestionSwap`."""
 
     type: Literal["QuestionSwap"]
     question: str
 
 
 class MeanAblationSettings(TypedDict):
-    """Of `blip_trace_widget.MeanAblation`."""
+    """Settings of `blip_trace_widget.MeanAblation`."""
 
     type: Literal["MeanAblation"]
     to: Goal
@@ -98,11 +98,12 @@ class MeanAblationSettings(TypedDict):
 
 @dataclass(frozen=True)
 class CorruptionProperties:
-    """What everybody must know of a corruption.
+    """Properties of a corruption that all rooms share.
 
     Attributes:
-        settings: the shape of its `settings`.
-        fields: trait of the widget -> the field that it sets; ``region``, where a corruption has one, is every one's.
+        settings: the type of its `settings`.
+        fields: trait of the widget -> the field that it sets; ``region`` is left out, since it is common to all that
+            have it.
     """
 
     settings: Any
@@ -110,7 +111,7 @@ class CorruptionProperties:
 
     @property
     def has_region(self) -> bool:
-        """Whether it can be limited to a part of the picture."""
+        """Whether it can be limited to a region of the picture."""
         return "region" in self.settings.__annotations__
 
 

@@ -1,14 +1,15 @@
-"""Any picture that users have at hand, as RGB.
+"""Read any kind of picture that users may have, as RGB.
 
-For: one reading of files, bytes, arrays, tensors and PIL images, whatever mode their pixels are in; the same picture
-gives the same pixels. What cannot be read, or told apart, is refused with what was given and a way out.
+For: one way to read files, bytes, arrays, tensors and PIL images, whatever mode their pixels are in: the same picture
+gives the same pixels. What cannot be read, or is ambiguous, is refused with what was given and a remedy.
 Cost: decoding.
-Ends: at a PIL image in mode RGB, a copy without metadata. What the model makes of it is its processor's.
+Ends: at a PIL image in mode RGB, a copy without metadata; the model's processor takes it from there.
 
-Of a file with several frames the first is taken. It is turned as its Orientation tag says; no other tag is read.
-Transparent pixels lie over white, as viewers show them. Pixels of more than 8 bits, and those of the modes I and F,
-are scaled by the largest there is: up to 255 they are what 8 bits hold, from 512 on what the next of 10, 12, 14 and 16
-bits holds, and floating point up to 1 is a share of white. So a 12-bit picture in a 16-bit file is not black.
+Of a file with several frames the first is used. It is turned as its Orientation tag says; no other tag is read.
+Transparent pixels are composited over white, as viewers show them. Pixels of more than 8 bits, and those of modes I and
+F, are scaled by the largest value present: up to 255 they are read as 8 bits, from 512 on as the smallest of 10, 12, 14
+and 16 bits that holds it, and floating point up to 1 as a share of white. So a 12-bit picture in a 16-bit file does not
+come out black.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ ACCEPTED = (
     f"a PIL image, a NumPy array or torch tensor {SHAPES}, a path, the bytes of a picture file, "
     "a file opened in binary mode, or {'bytes': ..., 'path': ...}"
 )
-#: A scheme of one letter is a Windows drive; pathlib makes one slash of two.
+#: A scheme of one letter is a Windows drive; pathlib collapses two slashes into one.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:", re.ASCII)
-#: How files begin that hold no pixels, or need another reader.
+#: First bytes of files that hold no pixels or need another reader, and what to do with them.
 _OTHERS = (
     (rb"(?i)\s*<(!doctype\s+)?html\b", "a web page: save the picture itself"),
     (rb"(?i)(\xef\xbb\xbf)?\s*<(\w+:)?svg\b", "an SVG drawing: save it as PNG first"),
@@ -51,22 +52,22 @@ _OTHERS = (
     (rb"version https://git-lfs", "a pointer of Git LFS: get the file that it stands for with git lfs pull"),
     (rb"\x93NUMPY", "a NumPy file: give numpy.load(path)"),
 )
-#: Longest side of a picture that a page shows.
+#: Longest side of a picture shown on a page, in pixels.
 SHOWN_SIDE = 384
-#: Whose reader runs the file as a program.
+#: Formats whose reader runs the file as a program.
 _PROGRAMS = {"EPS"}
-#: Filters of warnings are the whole process's.
+#: Warning filters are global to the process.
 _QUIETLY = threading.Lock()
 
 
 def as_image(image: ImageLike) -> Image.Image:
-    """A picture in RGB, from what users have at hand.
+    """A picture in RGB, from any accepted kind of image.
 
-    Several frames: the first. Transparent pixels lie over white. 16-bit, integer and floating point pixels are scaled
-    by the largest of them: see the module.
+    Of several frames the first is used. Transparent pixels are composited over white. 16-bit, integer and floating
+    point pixels are scaled by the largest of them: see the module's docstring.
 
     Raises:
-        TypeError: if it is of no accepted type.
+        TypeError: if its type is not accepted.
         ValueError: if it cannot be read as a picture, or its pixels cannot be interpreted.
         OSError: if a path cannot be opened.
     """
@@ -87,7 +88,7 @@ def as_image(image: ImageLike) -> Image.Image:
 
 
 def jpeg(image: Image.Image, side: int = SHOWN_SIDE, quality: int = 85) -> bytes:
-    """A picture as JPEG, shrunk to a side, as pages and files keep it."""
+    """A picture as JPEG bytes, shrunk so that its longer side is at most `side` pixels, for pages and files."""
     small = image.copy()
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -101,7 +102,7 @@ def picture_hash(image: Image.Image) -> str:
 
 
 def _as_array(image: Any) -> np.ndarray[Any, Any]:
-    torch = sys.modules.get("torch")  # who has a tensor has torch
+    torch = sys.modules.get("torch")  # a tensor implies that torch is imported
     try:
         if torch is not None and isinstance(image, torch.Tensor):
             tensor = image.detach().cpu()
@@ -115,11 +116,11 @@ def _as_array(image: Any) -> np.ndarray[Any, Any]:
 
 
 def opened(path: str | bytes | os.PathLike[str]) -> IO[bytes]:
-    """The file of a picture, open.
+    """Open the file of a picture.
 
     Raises:
-        ValueError: if it is an address, or cannot be a file.
-        OSError: if it cannot be opened.
+        ValueError: if it is a URL, or not a regular file.
+        FileNotFoundError, IsADirectoryError, OSError: if it cannot be opened.
     """
     name = _name(path)
     if _ADDRESS.match(name):
@@ -133,15 +134,17 @@ def opened(path: str | bytes | os.PathLike[str]) -> IO[bytes]:
             raise FileNotFoundError("image: expected the path of a picture, got an empty one")
         if place.is_dir():
             raise IsADirectoryError(f"image: expected the path of a picture, {_short(name)!r} is a folder")
-        if place.exists() and not place.is_file():  # a device may have no end
+        if place.exists() and not place.is_file():  # reading a device may never end
             raise ValueError(f"image: expected the path of a picture, {_short(name)!r} is no regular file")
         return place.open("rb")
     except OSError as error:
         if error.errno is None:
             raise
         missing = isinstance(error, FileNotFoundError)
-        told = f"no such file: {_short(name)!r}" if missing else f"{_short(name)!r} cannot be opened ({error.strerror})"
-        raise type(error)(f"image: {told}") from None
+        cause = (
+            f"no such file: {_short(name)!r}" if missing else f"{_short(name)!r} cannot be opened ({error.strerror})"
+        )
+        raise type(error)(f"image: {cause}") from None
     except ValueError as error:
         if str(error).startswith("image: "):
             raise
@@ -154,7 +157,7 @@ def _of_path(path: str | bytes) -> Image.Image:
 
 
 def _of_stream(stream: Any) -> Image.Image:
-    """From a file that somebody else opened; where that can be, it is left where it stood, to be read again."""
+    """Read a file that the caller opened; if it is seekable, its position is restored so that it can be read again."""
     name = _name(getattr(stream, "name", ""))
     try:
         back = stream.tell() if getattr(stream, "seekable", bool)() else None
@@ -171,7 +174,7 @@ def _of_stream(stream: Any) -> Image.Image:
 
 
 def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
-    """From the form in which Hugging Face data sets keep pictures that are not decoded."""
+    """Read the form in which Hugging Face data sets keep undecoded pictures."""
     content, path = image.get("bytes"), image.get("path")
     if content is not None:
         if not isinstance(content, (bytes, bytearray, memoryview)):
@@ -179,8 +182,8 @@ def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
         return _of_file(io.BytesIO(bytes(content)), _name(path))
     if isinstance(path, (str, os.PathLike)):
         return _of_path(os.fspath(path))
-    told = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
-    raise ValueError(f"image: expected {ACCEPTED}, got {told}")
+    found = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
+    raise ValueError(f"image: expected {ACCEPTED}, got {found}")
 
 
 def _of_file(file: IO[bytes], name: str) -> Image.Image:
@@ -197,17 +200,17 @@ def _of_file(file: IO[bytes], name: str) -> Image.Image:
             raise
         file.seek(0)
         start = file.read(2000)
-        found = (told for pattern, told in _OTHERS if re.match(pattern, start))
-        told = f"it is {next(found, 'damaged, or of no format that is known here')}" if start else "it is empty"
-        raise _unreadable(name, told) from error.__cause__
+        reasons = (reason for pattern, reason in _OTHERS if re.match(pattern, start))
+        reason = f"it is {next(reasons, 'damaged, or of no format that is known here')}" if start else "it is empty"
+        raise _unreadable(name, reason) from error.__cause__
 
 
 def _guarded(read: Callable[[], Image.Image], name: str) -> Image.Image:
-    """A picture that is read; a lazy one of a closed or damaged file may raise anything, and so may every decoder."""
+    """Call `read`, turning whatever it raises into a ValueError: decoders may raise anything, and PIL reads lazily."""
     try:
         try:
             return read()
-        except Warning:  # where warnings are errors; what only warns can be read
+        except Warning:  # where warnings are turned into errors: the picture can be read nevertheless
             with _QUIETLY, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return read()

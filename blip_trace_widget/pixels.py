@@ -1,8 +1,8 @@
-"""What the numbers of a picture stand for: which way is up, what is clear, and how much is white.
+"""What the numbers of a picture mean: orientation, transparency and value range.
 
-For: `blip_trace_widget.pictures`, which gets hold of them.
-Cost: some passes over them; 8 bits of RGB are only copied.
-Ends: at 8 bits of red, green and blue. Where that cannot be decided, the error says what was found.
+For: `blip_trace_widget.pictures`, which reads them.
+Cost: a few passes over the pixels; 8-bit RGB is only copied.
+Ends: at 8-bit RGB. Where the meaning is ambiguous, the error says what was found.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-#: The axes of arrays that are taken.
+#: The accepted shapes of arrays.
 SHAPES = "(height, width[, 1, 3 or 4]) or (1 or 3, height, width)"
-#: How far floating point pixels may be beyond 0 and 1, by rounding or where a resize went too far; they are cut off.
+#: How far floating point pixels may lie outside 0 to 1, by rounding or a resize that overshoots; they are clipped.
 BEYOND = 0.01
-#: How many bits pixels of more than 8 have.
+#: Bit depths of pixels of more than 8 bits.
 DEPTHS = (10, 12, 14, 16)
-#: Orientation tag -> how the picture is turned upright (Exif 2.32, section 4.6.4).
+#: Orientation tag -> the transposition that turns the picture upright (Exif 2.32, section 4.6.4).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -33,16 +33,20 @@ _ORIENTATION, _SHORT = 0x0112, 3
 
 
 class UnclearError(Exception):
-    """Why a picture that was read is not taken."""
+    """Why a picture was read but not accepted."""
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A PIL image upright, opaque and in RGB."""
+    """A PIL image turned upright, made opaque and converted to RGB.
+
+    Raises:
+        UnclearError: if it has no pixels, or it is not clear what they mean.
+    """
     if not image.width or not image.height:
         raise UnclearError("expected a picture, got one without pixels")
     image.load()
     flat = _opaque(_upright(image))
-    flat.info = {}  # or who reads it again would turn it again
+    flat.info = {}  # otherwise the next reader would turn it again
     return flat
 
 
@@ -54,16 +58,16 @@ def _upright(image: Image.Image) -> Image.Image:
         turn = _TURNS.get(value)
     except Warning:
         raise
-    except Exception:  # noqa: BLE001 - a damaged tag says nothing
+    except Exception:  # noqa: BLE001 - a damaged tag is ignored
         turn = None
     return image if turn is None else image.transpose(turn)
 
 
 def _orientation(exif: bytes) -> int | None:
-    """That of an EXIF block of which Pillow read nothing behind the first damaged tag."""
+    """The orientation in an EXIF block: Pillow reads nothing after the first damaged tag."""
     pillow = Image.Exif()
     pillow.load(exif)
-    if _ORIENTATION in pillow:  # the user took it out
+    if _ORIENTATION in pillow:  # the user removed it
         return None
     block = exif.removeprefix(b"Exif\0\0")
     order = "<" if block.startswith(b"II") else ">"
@@ -97,15 +101,15 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False) -> np.ndarray[Any, Any]:
-    """Numbers of any kind as the 8 bits that they stand for.
+    """Pixels of any type scaled to 8 bits.
 
     Args:
-        numbers: those of a picture.
-        what: they are, for the error.
-        whole: floating point holds whole numbers too, as Pillow's mode F does.
+        numbers: the pixels, of any shape.
+        what: a description of them, for the error.
+        whole: whether floating point may hold whole numbers, as Pillow's mode F does.
 
     Raises:
-        UnclearError: if that cannot be decided.
+        UnclearError: if their range is ambiguous.
     """
     if numbers.dtype == np.bool_:
         return numbers.astype(np.uint8) * np.uint8(255)
@@ -136,31 +140,31 @@ def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False
 
 
 def rgb_of_array(array: np.ndarray[Any, Any]) -> Image.Image:
-    """The picture that an array is.
+    """The picture in an array, see `SHAPES`.
 
     Raises:
-        UnclearError: if that cannot be decided.
+        UnclearError: if its type, shape or range is ambiguous.
     """
-    told = f"an array of {array.dtype} and shape {array.shape}"
+    what = f"an array of {array.dtype} and shape {array.shape}"
     if array.dtype.kind not in "buif":
-        raise UnclearError(f"expected an array of numbers, got {told}")
+        raise UnclearError(f"expected an array of numbers, got {what}")
     if array.ndim not in (2, 3) or not array.size:
         remedy = "; take one picture of the batch, image[0]" if array.ndim == 4 and array.size else ""
-        raise UnclearError(f"expected an array {SHAPES}, got {told}{remedy}")
-    channels = _channels_last(array, told)
-    # What is opaque may be said in other units than what is bright.
+        raise UnclearError(f"expected an array {SHAPES}, got {what}{remedy}")
+    channels = _channels_last(array, what)
+    # The alpha channel may have another range than the colours.
     parts = (channels[:, :, :3], channels[:, :, 3:])
-    pixels = np.dstack([_eight_bits(part, told) for part in parts if part.size])
+    pixels = np.dstack([_eight_bits(part, what) for part in parts if part.size])
     return rgb(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels))
 
 
-def _channels_last(array: np.ndarray[Any, Any], told: str) -> np.ndarray[Any, Any]:
-    """(height, width, 1, 3 or 4)."""
+def _channels_last(array: np.ndarray[Any, Any], what: str) -> np.ndarray[Any, Any]:
+    """The array as (height, width, channels), with 1, 3 or 4 channels."""
     if array.ndim == 2:
         return array[:, :, None]
     first, last = array.shape[0] in (1, 3), array.shape[2] in (1, 3, 4)
     if first == last:
-        what = "its channels may be the first axis or the last" if first else "no axis is its channels"
+        ambiguity = "its channels may be the first axis or the last" if first else "no axis is its channels"
         remedy = ". Give PIL.Image.fromarray(array), which takes the last" if first else ""
-        raise UnclearError(f"expected {SHAPES}, got {told} from {array.min()} to {array.max()}: {what}{remedy}")
+        raise UnclearError(f"expected {SHAPES}, got {what} from {array.min()} to {array.max()}: {ambiguity}{remedy}")
     return np.moveaxis(array, 0, 2) if first else array

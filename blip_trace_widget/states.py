@@ -2,27 +2,41 @@
 
 For: naming a hidden state (block, layer, position or word, site, head) and the module of the transformers model whose
 output it is. Everything that lists, validates or shows sites reads `BLOCKS`.
-Ends: at names. How a state is computed and replaced is `blip_trace_widget.model.block`'s.
+Ends: at names. `blip_trace_widget.model.block` computes and replaces states.
+
+Source: Palit et al. 2023 (arXiv 2308.14179).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from blip_trace_widget.checks import named, one_of, whole_number
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
 TextBlockName: TypeAlias = Literal["question_encoder", "answer_decoder"]
-SiteName: TypeAlias = Literal["block_output", "self_attention", "cross_attention", "mlp"]
+SiteName: TypeAlias = Literal[
+    "block_output",
+    "self_attention_out",
+    "cross_attention_out",
+    "mlp",
+    "block_input",
+    "self_attention",
+    "cross_attention",
+]
 AttentionName: TypeAlias = Literal["self_attention", "cross_attention"]
+HeadSiteName: TypeAlias = Literal["self_attention_out", "cross_attention_out", "self_attention", "cross_attention"]
 Direction: TypeAlias = Literal["restore", "disrupt"]
 
-#: What is patched, in the order in which a layer computes it.
-SITES = ("block_output", "self_attention", "cross_attention", "mlp")
+#: What is patched: first what a layer and its parts put out by themselves, last the attentions with their residual.
+SITES: tuple[str, ...] = get_args(SiteName)
+
+#: Sites that are what a module is given; of all others it is what the module puts out.
+INPUTS = ("block_input",)
 
 
 @dataclass(frozen=True)
@@ -31,10 +45,11 @@ class BlockSites:
 
     Attributes:
         layers: path to its layers.
-        stack: path to the module that runs them all.
-        embeddings: path to what makes the first layer's input.
-        sites: site -> the module below a layer whose output is patched ("" is the layer itself).
+        stack: path to the module that runs all layers.
+        embeddings: path to the module whose output enters the first layer.
+        sites: site -> the module below a layer whose output, or of `INPUTS` input, is patched ("" is the layer itself).
         heads: site -> the module whose input holds the heads' context vectors side by side.
+        older: other names of sites, which mean the same.
     """
 
     layers: str
@@ -42,20 +57,34 @@ class BlockSites:
     embeddings: str
     sites: dict[str, str]
     heads: dict[str, str]
+    older: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The names of its sites, the older ones last."""
+        return (*self.sites, *self.older)
 
     @property
     def part(self) -> str:
-        """The part of the model that the block is in, or is."""
+        """The submodel of transformers' BLIP that contains the block: the first name of the path."""
         return self.layers.partition(".")[0]
 
 
 _TEXT_SITES = {
     "block_output": "",
+    "self_attention_out": "attention.output.dense",
+    "cross_attention_out": "crossattention.output.dense",
+    "mlp": "output.dense",
+    "block_input": "",
     "self_attention": "attention",
     "cross_attention": "crossattention",
-    "mlp": "output.dense",
 }
-_TEXT_HEADS = {"self_attention": "attention.output.dense", "cross_attention": "crossattention.output.dense"}
+_TEXT_HEADS = {
+    "self_attention_out": "attention.output.dense",
+    "cross_attention_out": "crossattention.output.dense",
+    "self_attention": "attention.output.dense",
+    "cross_attention": "crossattention.output.dense",
+}
 
 #: The one table of what can be patched, after Palit et al. 2023; blocks in the order in which the model runs them.
 BLOCKS: dict[str, BlockSites] = {
@@ -63,8 +92,10 @@ BLOCKS: dict[str, BlockSites] = {
         "vision_model.encoder.layers",
         "vision_model.encoder",
         "vision_model.embeddings",
-        {"block_output": "", "self_attention": "self_attn", "mlp": "mlp"},
-        {"self_attention": "self_attn.projection"},
+        {"block_output": "", "self_attention_out": "self_attn", "mlp": "mlp", "block_input": ""},
+        {"self_attention_out": "self_attn.projection", "self_attention": "self_attn.projection"},
+        # Its residual is added behind the module, so that what was called so is what the attention puts out.
+        {"self_attention": "self_attention_out"},
     ),
     "question_encoder": BlockSites(
         "text_encoder.encoder.layer", "text_encoder", "text_encoder.embeddings", _TEXT_SITES, _TEXT_HEADS
@@ -78,29 +109,39 @@ BLOCKS: dict[str, BlockSites] = {
     ),
 }
 
-#: What figures and the interface call the sites.
+#: Names of the sites in figures and the interface.
 SITE_LABELS = {
     "block_output": "layer output",
-    "self_attention": "self-attention",
-    "cross_attention": "cross-attention",
+    "self_attention_out": "self-attention’s own output",
+    "cross_attention_out": "cross-attention’s own output",
     "mlp": "MLP",
+    "block_input": "layer input",
+    "self_attention": "self-attention with residual, as published",
+    "cross_attention": "cross-attention with residual, as published",
 }
 
-#: Clean states into the corrupted run, or corrupted ones into the clean run.
+#: Patch clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
 
-def site_label(site: str) -> str:
-    """A site as figures and the interface call it."""
+def site_label(site: str, block: str = "") -> str:
+    """The name of a site in figures and the interface; given a block, by the name that the site has there."""
+    if block in BLOCKS:
+        site = BLOCKS[block].older.get(site, site)
     return SITE_LABELS.get(site, site.replace("_", " "))
+
+
+def attention_label(site: str) -> str:
+    """The attention that a site is of, whichever of its sites that is: "self-attention"."""
+    return site.removesuffix("_out").replace("_", "-")
 
 
 def grid_title(block: str, site: str) -> str:
     """A block and a site as the title of a figure: "question encoder: layer output"."""
-    return f"{block.replace('_', ' ')}: {site_label(site)}"
+    return f"{block.replace('_', ' ')}: {site_label(site, block)}"
 
 
-#: So many tokens can be listed in a message.
+#: Messages list the tokens of blocks that have fewer than this.
 LISTED = 100
 
 #: The blocks that read text, and the image through cross-attention or through the question.
@@ -116,12 +157,13 @@ class State:
         layer: 0-based layer inside the block.
         position: 0-based token inside the block; of the image encoder, 0 is the class token. Or the token itself, a
             word such as ``"circle"``, which a `Tracer` finds in its question.
-        site: one of `SITES`; the image encoder has no ``"cross_attention"``.
-        head: 0-based attention head; only for ``"self_attention"`` and ``"cross_attention"``. The head's slice of the
-            context vector is patched, before the attention's output projection.
+        site: one of `SITES`; the image encoder has no ``"cross_attention"``, and its ``"self_attention"`` is another
+            name of ``"self_attention_out"``.
+        head: 0-based attention head; only for the sites of an attention. The head's slice of the context vector is
+            patched, before the attention's output projection, whichever of the attention's sites is named.
 
     Raises:
-        TypeError, ValueError: for names or numbers that no model has.
+        TypeError, ValueError: for names or numbers that no model can have.
     """
 
     block: BlockName
@@ -130,7 +172,7 @@ class State:
     site: SiteName = "block_output"
     head: int | None = None
 
-    if TYPE_CHECKING:  # made with a word or a number, it holds a number once it is found
+    if TYPE_CHECKING:  # takes a word or a number; once located, `position` is a number
 
         def __init__(
             self,
@@ -144,7 +186,7 @@ class State:
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", named("block", self.block, BLOCKS))
         object.__setattr__(self, "site", named("site", self.site, SITES))
-        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].sites)
+        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].accepted)
         object.__setattr__(self, "layer", whole_number("layer", self.layer, 0))
         given: object = self.position
         if not isinstance(given, str):
@@ -152,6 +194,16 @@ class State:
         if self.head is not None:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """The layer and the site at which it is replaced; what enters a layer is what the one below puts out.
+
+        What enters layer 0 is what "layer -1" puts out.
+        """
+        if self.site == "block_input":
+            return self.layer - 1, "block_output"
+        return self.layer, BLOCKS[self.block].older.get(self.site, self.site)
 
 
 def window_layers(layer: int, window: int, layers: int) -> range:
@@ -169,11 +221,11 @@ def windowed(state: State, window: int, layers: int) -> tuple[State, ...]:
 
 
 def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
-    """One state or several, their positions numbers, as a tuple without repetitions, sorted.
+    """One state or several, with numbers as positions, as a sorted tuple without repetitions.
 
     Raises:
-        TypeError: if anything else is among them.
-        ValueError: if there is none.
+        TypeError: if any is not a `State`.
+        ValueError: if there are none.
     """
     items = listed_states(states)
     if not items:
@@ -184,10 +236,10 @@ def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
 
 
 def listed_states(states: State | Iterable[State]) -> list[State]:
-    """One state or several as a list, as they come.
+    """One state or several as a list, in the given order.
 
     Raises:
-        TypeError: if anything else is among them.
+        TypeError: if any is not a `State`.
     """
     if not isinstance(states, (State, Iterable)):
         raise TypeError(f"states: expected State or an iterable of State, got {type(states).__name__}")
@@ -199,18 +251,18 @@ def listed_states(states: State | Iterable[State]) -> list[State]:
 
 
 def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -> int:
-    """The position of a token, which is given by its number or as a word.
+    """The position of a token that is given by its number or as a word.
 
     Args:
-        name: the argument's, for messages.
-        given: a whole number, or one of the tokens; capitals do not matter.
-        tokens: the block's.
-        block: its name, for messages.
+        name: the argument's name, for messages.
+        given: a whole number, or one of the tokens, in any case.
+        tokens: the block's tokens.
+        block: the block's name, for messages.
 
     Raises:
         TypeError: if it is neither.
-        ValueError: if there is no such token, or if the word stands there several times; naming the tokens, the
-            nearest, or the positions.
+        ValueError: if there is no such token, or if the word occurs several times; with the tokens and the nearest
+            one, or the positions.
     """
     if not isinstance(given, str):
         last, number = len(tokens) - 1, whole_number(name, given, 0)
@@ -218,11 +270,11 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             raise ValueError(f"{name}: expected from 0 to {last} ({_sees(tokens, block)}), got {number}")
         return number
     word = given.strip().casefold()
-    found = [at for at, token in enumerate(tokens) if token.casefold() == word]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        places = f"{', '.join(map(str, found[:-1]))} and {found[-1]}"
+    matches = [at for at, token in enumerate(tokens) if token.casefold() == word]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
         raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
     pieces = _pieces(word, tokens)
     if pieces:
@@ -231,9 +283,9 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
             f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
             "give one of these"
         )
-    near = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{meant}")
+    nearest = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+    suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{suggestion}")
 
 
 def _sees(tokens: Sequence[str], block: str) -> str:
@@ -242,7 +294,7 @@ def _sees(tokens: Sequence[str], block: str) -> str:
 
 
 def _pieces(word: str, tokens: Sequence[str]) -> range | None:
-    """Where a word stands that was split into word pieces ("surf", "##board")."""
+    """The positions of a word that was split into word pieces ("surf", "##board"), if it occurs."""
     for start in range(len(tokens)):
         whole = tokens[start]
         for stop in range(start + 1, len(tokens)):

@@ -1,7 +1,7 @@
-"""What cannot be pickled or copied, and what to do instead.
+"""Objects that cannot be pickled or copied, and what to do instead.
 
-For: whatever holds a model with its weights, or a page.
-Ends: at an error in words. Results are data, and can be both.
+For: objects that hold a model with its weights, or a page.
+Ends: at an error that says so. Results are data and can be pickled and copied.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import Any, ClassVar, NoReturn
 
 
 class Unpicklable:
-    """Refuses pickle and copy.
+    """A base class that refuses to be pickled or copied, with a TypeError.
 
     Attributes:
-        instead: what to do.
+        instead: what to do instead, for the error.
     """
 
     instead: ClassVar[str]

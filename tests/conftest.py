@@ -12,12 +12,12 @@ from hypothesis import settings
 from PIL import Image
 
 from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
-from blip_trace_widget.widget.noise_curve_job import FACTORS
 from helpers.dataset_runs import trace
 from helpers.node import npm
 from helpers.paths import ROOT
 from helpers.random_models import random_model
 from helpers.screen import Screen, session_of
+from helpers.widgets import PACE, SMALL_CHUNKS, limited
 
 settings.register_profile("thorough", max_examples=2000, deadline=None)
 # The models are tiny: more threads only wait for each other, here and in the kernels of notebooks.
@@ -67,15 +67,15 @@ def screen():
 
 
 @pytest.fixture
-def short_curve(monkeypatch):
-    """A noise curve of five factors, not 21: it is drawn behind every widget, and takes longer than what is tested."""
-    monkeypatch.setattr("blip_trace_widget.widget.noise_curve_job.FACTORS", FACTORS[::5])
+def pace():
+    """The session's; parametrized where a test needs another."""
+    return PACE
 
 
 @pytest.fixture
-def session(demo, example, screen, short_curve):
+def session(demo, example, screen, pace):
     """A session for that screen, whose two runs are computed."""
-    made = session_of(Tracer(demo, example.image, example.question), screen)
+    made = session_of(Tracer(demo, example.image, example.question), screen, pace=pace)
     made.begin()
     assert made.wait(30)
     yield made
@@ -84,12 +84,10 @@ def session(demo, example, screen, short_curve):
 
 
 @pytest.fixture
-def small_chunks(monkeypatch):
+def small_chunks(demo):
     """So little is computed at a time that much can happen between two chunks."""
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    for module in ("cells_job", "head_map_job", "overlay_job"):
-        monkeypatch.setattr(f"blip_trace_widget.widget.{module}.REPORT_SECONDS", 0.0)
+    with limited(demo, **SMALL_CHUNKS):
+        yield
 
 
 @pytest.fixture(scope="session")

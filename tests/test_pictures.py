@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
-from blip_trace_widget import GaussianNoise, ImageSwap, Tracer, TraceWidget, trace_dataset
+from blip_trace_widget import GaussianNoise, ImageSwap, Tracer, trace_dataset
 from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, trace_batch
 from blip_trace_widget.dataset.samples import Sample, as_samples
 from blip_trace_widget.pictures import as_image
+from helpers.front_end import take
+from helpers.widgets import quick_widget
 
 RANDOM = np.random.default_rng(5)
 PIXELS = RANDOM.integers(0, 256, (12, 18, 3), dtype=np.uint8)
@@ -615,14 +617,14 @@ def test_what_a_hugging_face_data_set_is_told_to_do_is_left_to_it():
             list(as_samples(rows))
 
 
-def test_a_widget_says_what_is_wrong_with_a_dropped_file(short_curve):
-    widget = TraceWidget()
+def test_a_widget_says_what_is_wrong_with_a_dropped_file():
+    widget = quick_widget()
     widget.wait(60)
     shown = widget.tracer.image
     for number, (content, told) in enumerate(
         [(b"<svg/>", "SVG"), (b"plain text", "cannot be read"), (b"", "one picture file")]
     ):
-        widget._handle_custom_msg({"type": "image", "id": number + 1}, [memoryview(content)])
+        take(widget, {"type": "image", "id": number + 1}, [memoryview(content)])
         widget.wait(30)
         assert told in widget.error
         assert widget.tracer.image is shown

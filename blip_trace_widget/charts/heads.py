@@ -16,7 +16,7 @@ import numpy as np
 from blip_trace_widget.charts.chart import Chart, axis, colors, set_together
 from blip_trace_widget.display import labels
 from blip_trace_widget.display.colors import diverging, fit_scale
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.states import BLOCKS, attention_label
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
@@ -62,9 +62,10 @@ class HeadsChart(Chart):
         widget, found = self.widget, self.widget.head_map
         done, total = (widget.heads.get(name, 0) for name in ("done", "total"))
         site, other = labels.label(widget.site), self._site()
+        name = attention_label(other)
         limit, what = 0.0, "recovery"
         if other != widget.site:
-            note = f"The {site} has no single heads.<br>Compute head map turns to the {labels.label(other)}."
+            note = f"The {site} has no single heads.<br>Compute head map turns to the {name}."
         elif found is None:
             note = "Computing the two runs …"
         elif min(found.samples.shape[1:3]) < 2:
@@ -73,7 +74,7 @@ class HeadsChart(Chart):
             note = "" if done else "Not computed for these settings: it takes a grid for each head."
             what = "indirect effect" if found.undefined_because else what
             limit = self._draw(found, what)
-        self._across.label, self._down.label = f"head of {site}", f"layer of the {labels.label(widget.block).lower()}"
+        self._across.label, self._down.label = f"head of {name}", f"layer of the {labels.label(widget.block).lower()}"
         shades = ", ".join(self._color.colors)
         ramp = f'<span style="background: linear-gradient(to right, {shades})">{"&nbsp;" * 16}</span>'
         ends = f": −{limit:g} {ramp} {limit:g}" if limit else ""

@@ -296,7 +296,7 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
     effect, low, high = (each.reshape(shape) for each in interval(sums.effect, sums.number))
     recovery, recovery_low, recovery_high = (each.reshape(shape) for each in interval(sums.effect, sums.total))
     size = np.bincount(data.pictures).astype(np.float64)[:, None]
-    total = interval(np.bincount(data.pictures, data.total)[:, None], size)
+    total = interval(np.bincount(data.pictures, data.total)[:, None].astype(np.float64), size)
     return MeanTrace(
         roles=data.roles,
         samples=_present(data),

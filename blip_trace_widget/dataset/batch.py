@@ -31,7 +31,7 @@ from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, checked_region
-from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
 
@@ -108,7 +108,7 @@ class Plan:
                 raise ValueError(
                     f"blocks: {block!r} can be traced under GaussianNoise(at='patch_embeddings') alone, got {damage!r}"
                 )
-        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].sites]
+        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].accepted]
         if not grids:
             raise ValueError(f"blocks, sites: {block_names} have none of {site_names}")
         return cls(tuple(dict.fromkeys(grids)), damage, metric, only_correct)
@@ -291,8 +291,8 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
-    for block, site in plan.grids:
-        yield from _cells(row, whole_trace(tracer.case, block, site))
+    for trace in whole_traces(tracer.case, plan.grids):
+        yield from _cells(row, trace)
 
 
 def _cells(row: Row, trace: Trace) -> Iterator[Row]:

@@ -320,7 +320,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     whole_number("batch_size", settings["batch_size"], 1)
     one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
     for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].sites)
+        one_of("site", site, BLOCKS[block].accepted)
     if not settings["grids"]:
         raise ValueError("there is no grid in it")
 

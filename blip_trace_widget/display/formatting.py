@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from blip_trace_widget.choices import metric_properties
-from blip_trace_widget.display.labels import label
+from blip_trace_widget.display.labels import site_and_head
 
 #: What time is counted in: seconds in it, its name, and how many seconds are too many for it.
 UNITS = ((1, "s", 100), (60, "min", 3600), (3600, "h", math.inf))
@@ -141,7 +141,6 @@ def _subject(detail: Mapping[str, Any]) -> list[Piece]:
     if len(detail["cells"]) != 1:
         return [(f"these {len(detail['cells'])} states", True)]
     [(layer, position)] = detail["cells"]
-    head = "" if detail["head"] is None else f" head {detail['head']}"
-    part = "" if detail["site"] == "block_output" else f" ({label(detail['site'])}{head})"
+    part = "" if detail["site"] == "block_output" else f" ({site_and_head(detail['site'], detail['head'])})"
     name = layers_name(layer, detail["window"], detail["layers"]) + part
     return [(name, True), (" at ", False), (token_name(detail["tokens"], position), True)]

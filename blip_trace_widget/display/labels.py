@@ -6,7 +6,7 @@ Ends: at single names and lines; sentences with numbers in them are put together
 
 from __future__ import annotations
 
-from blip_trace_widget.states import SITE_LABELS
+from blip_trace_widget.states import BLOCKS, SITE_LABELS, attention_label
 
 #: What the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
@@ -19,6 +19,7 @@ LABELS = {
     "question_encoder": "Question encoder",
     "answer_decoder": "Answer decoder",
     **SITE_LABELS,
+    **{f"{site} head": f"{attention_label(site)} head" for block in BLOCKS.values() for site in block.heads},
     "kl_divergence": "KL divergence",
     "score": "patched score",
     "GaussianNoise": "noise",
@@ -62,18 +63,26 @@ EXPLAIN = {
     "pin": "Keep this result beside the next one",
     "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
     "question of the same words",
+    "also": "Compute this grid under another corruption too: how alike the two rank its cells, and on which they "
+    "disagree (one claims an effect, the other none or the opposite). What holds under several is the model's.",
+    "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
+    "shortcut, and once more in float64 to see how much is rounding",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",
-    "site": "What is patched in a layer: its output, or one of the parts that make it up",
+    "site": "What is patched in a layer: what it puts out, what one of its parts adds, what enters it, or an attention "
+    "with the residual added, as published",
     "show": "What the colour of a cell shows",
     "clean": "Clean run: the model on the undamaged input",
     "corrupted": "Corrupted run: the model on the damaged input, averaged over the noise samples",
-    "noise": "Noise factor ν: how strong the noise on the image embeddings is",
+    "noise": "Noise factor ν: how strong the noise on the image embeddings is. Behind the slider the mean score at "
+    "each ν; the band is where the noise takes 90 % of the clean score, as far as these samples tell (95 % interval)",
     "other_question": "What is asked instead in the corrupted run; it needs as many tokens as the question",
     "overlay": "What lies over the picture: which parts of it carry the answer, where the selected word looks, or how "
     "strongly each patch is damaged.",
     "square": "How many patches wide the squares are that are patched one at a time: of larger ones there are fewer.",
+    "patch": "How many image tokens wide the squares are that are patched together. Single tokens, 1, can take long.",
+    "squares": "squares of # × # tokens, see More",
     "opacity": "How much the overlay covers the picture",
     "region": "Where the picture is damaged: everywhere, or in the patches that were marked on it",
     "patches": "Click or drag to patch a part of the picture.",
@@ -164,6 +173,11 @@ UNITS = {
 def label(name: str) -> str:
     """A name as the interface has it."""
     return LABELS.get(name, name.replace("_", " "))
+
+
+def site_and_head(site: str, head: int | None) -> str:
+    """A site, or one head of an attention: "self-attention head 3"."""
+    return label(site) if head is None else f"{label(f'{site} head')} {head}"
 
 
 def caption(show: str, direction: str) -> str:

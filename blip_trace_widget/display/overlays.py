@@ -86,7 +86,7 @@ def attention(
 
 def head_of(spec: GridSpec) -> int | None:
     """The head of the attention to the picture that a grid is of; None for all together."""
-    return spec.head if spec.site == "cross_attention" else None
+    return spec.head if spec.site.startswith("cross_attention") else None
 
 
 def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:

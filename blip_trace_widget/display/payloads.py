@@ -29,10 +29,14 @@ from blip_trace_widget.choices import (
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import ONE_PICTURE, SMALLEST_TOTAL_EFFECT, TotalEffect, unknown_error
@@ -160,7 +164,9 @@ def setup(
         "model": snapshot.model,
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "choices": CHOICES
+        | {"also": [] if closed else list(alternatives(snapshot.corruption))}
+        | ({} if factors is None else {"noise": [str(factor) for factor in factors]}),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -172,7 +178,7 @@ def _block(block: Block) -> protocol.BlockInfo:
         "name": block.name,
         "layers": block.layers,
         "tokens": list(block.tokens),
-        "sites": list(block.sites),
+        "sites": list(dict.fromkeys(GridSpec(block.name, site).by_present_name.site for site in block.sites)),
         "heads": block.heads,
         "enabled": not block.closed,
         "reason": CLOSED[block.closed] if block.closed else "",
@@ -335,19 +341,21 @@ def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
     """The grid in view."""
-    asked = trace.settings
+    spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": asked["block"],
-        "site": asked["site"],
-        "head": asked["head"],
-        "direction": asked["direction"],
-        "window": asked["window"],
-        "damage": damage(asked["corruption"]),
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "direction": spec.direction,
+        "window": spec.window,
+        "patch": spec.patch,
+        "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
 
@@ -366,8 +374,8 @@ def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> lis
 
 
 def spec_of(trace: Trace) -> GridSpec:
-    """Which grid a trace is."""
-    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
+    """Which grid a trace is, by the names of today."""
+    return GridSpec.of(trace.settings).by_present_name
 
 
 def cell_values(trace: Trace, cells: Sequence[tuple[int, int]] | None = None) -> NDArray[np.float32]:
@@ -401,13 +409,14 @@ def detail(
         "block": spec.block,
         "site": spec.site,
         "head": spec.head,
-        "tokens": list(block.tokens),
+        "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,
+        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
@@ -421,6 +430,12 @@ def detail(
     }
 
 
+def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:
+    """Names of a grid's columns: tokens, or squares of image tokens."""
+    tokens = list(snapshot.block(spec.block).tokens)
+    return tokens if spec.patch == 1 else [*tokens[:1], *square_names(*snapshot.patches, spec.patch)]
+
+
 def curve(found: CurveSummary, generation: int) -> protocol.Curve:
     """The noise curve: mean scores of the corrupted run."""
     return {
@@ -428,7 +443,17 @@ def curve(found: CurveSummary, generation: int) -> protocol.Curve:
         "factors": list(found.factors),
         "scores": [number(score) for score in found.scores],
         "clean": number(found.clean),
+        "low": number(found.low),
+        "high": number(found.high),
+        "lost_at": found.lost_at,
+        "lost": too_much(found.lost_at),
     }
+
+
+def noted(line: str, curve: Mapping[str, Any], noise: float) -> str:
+    """The line below the noise, and what its curve says of so much of it; an empty curve says nothing."""
+    lost = curve and beyond(noise, curve["lost_at"])
+    return f"{line}. {curve['lost']}." if lost else line
 
 
 def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:

@@ -162,11 +162,13 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
+    notes: list[str]  # what there is to know of all of them
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -179,9 +181,12 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     text: str  # what sets the two apart; where they cannot be compared, why
     undefined: str  # why recoveries have no difference, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
+    agreement: str  # how far they agree, where they differ in the corruption alone, else ""
+    apart: list[tuple[int, int]]  # then the cells on which they disagree
 
 
 class Comparison(TypedDict):
@@ -205,6 +210,7 @@ class Detail(TypedDict):
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -267,6 +273,10 @@ class Curve(TypedDict):
     factors: list[float]
     scores: list[float | None]
     clean: float | None
+    low: float | None  # where the noise takes 90 % of the clean score, for all that is known: from here
+    high: float | None  # to here; with `low` alone there is no upper end
+    lost_at: float | None  # from here on all is lost
+    lost: str  # the same in words, or ""
 
 
 class ListedSample(TypedDict):
@@ -364,6 +374,21 @@ class CompareRequest(TypedDict):
     on: bool
 
 
+class AlsoUnderRequest(TypedDict):
+    """Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that."""
+
+    type: Literal["also_under"]
+    id: int
+    under: str
+
+
+class VerifyRequest(TypedDict):
+    """Compute random cells of the grid in view again by plain hooks."""
+
+    type: Literal["verify"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Take back what was asked last."""
 
@@ -429,6 +454,8 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | AlsoUnderRequest
+    | VerifyRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest
@@ -453,6 +480,7 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 

@@ -67,7 +67,7 @@ def drawn(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str
         ValueError: if the trace has no snapshot.
     """
     snapshot = snapshot_of(trace)
-    runs = payloads.runs(snapshot, 0)
+    runs, curve = payloads.runs(snapshot, 0), payloads.traits(snapshot, 0)["curve"]
     return svg.svg(
         runs=runs,
         grid=payloads.grid(trace, 0),
@@ -76,7 +76,7 @@ def drawn(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str
         picture=payloads.thumbnail(snapshot.picture) if thumbnail else snapshot.picture,
         direction=trace.settings["direction"],
         window=trace.settings["window"],
-        settings_line=runs["line"],
+        settings_line=payloads.noted(runs["line"], curve, payloads.noise(snapshot)),
         marks=svg.Marks({}, UNTOUCHED["opacity"], snapshot.patches, [], snapshot.corruption.get("region")),
         theme=theme,
     )

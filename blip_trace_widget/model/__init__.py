@@ -1,4 +1,5 @@
 """transformers' BLIP: loaded, admitted, stepped layer by layer, and resumed from a layer with states replaced.
 
-Ends: at activations; knows no scores, no answers that are right, no widget.
+For: everything that runs the model.
+Ends: at activations and logits; no scores, no expected answers, no widget.
 """

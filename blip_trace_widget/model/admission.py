@@ -1,8 +1,8 @@
-"""Whether a model can be traced exactly: what fits together, and a proof by a small run.
+"""Admission: whether a model can be traced exactly, by checks of its parts and by comparing a small run.
 
-For: refusing at the door, with a reason and a remedy, what would fail later or, worse, give wrong numbers.
-Cost: `check_parts` a small picture through the processor; `prove` a few passes of some rows through the model, which
-takes BLIP base half a second (most of it is reading weights from memory).
+For: refusing early, with a reason and a remedy, what would fail later or, worse, give wrong numbers.
+Cost: `check_parts` runs a small picture through the processor; `prove` makes a few passes of some rows through the
+model, half a second for BLIP base (mostly reading weights from memory).
 Ends: at an error or nothing.
 """
 
@@ -21,24 +21,23 @@ from blip_trace_widget.model.block import Activations, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections
 from blip_trace_widget.model.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.model.parts import BlipParts
-from blip_trace_widget.model.patch_plan import CONTEXTS
 from blip_trace_widget.model.surroundings import exact_convolution
 from blip_trace_widget.states import BLOCKS, BlockSites
 
-#: How far two ways of computing the same may be apart: the length of their difference over the length of either. Some
-#: hundred roundings in single and double precision; half precision rounds coarsely, and a wrong weight is farther off.
+#: Tolerated relative difference, ‖ours - theirs‖ / ‖theirs‖, of two ways to compute the same: about a hundred rounding
+#: errors in single and double precision; half precision rounds coarsely, and a wrong weight differs by more.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
-#: Question tokens, generated answer tokens, and image patches along a side of the run that proves a model.
+#: Question tokens, generated answer tokens, and image patches per side of the small run.
 QUESTION, ANSWER, PATCHES = 6, 2, 2
-#: Of a stage that is an attention's context, the module that gives it.
-_CONTEXTS = {context: site for site, context in CONTEXTS.items()}
+#: Stage of a text layer that is an attention's context -> the module whose output it is.
+_CONTEXTS = {"self_context": "attention.self", "cross_context": "crossattention.self"}
 
 
 def check_parts(model: BlipParts) -> None:
-    """Whether the parts of a model fit each other, and can be stepped through.
+    """Check that the parts of a model fit each other, and can be stepped through.
 
     Raises:
-        ValueError: naming what does not fit, with a way out.
+        ValueError: naming what does not fit, with a remedy.
     """
     check_weights(model.hf)
     _check_calls(model.hf)
@@ -46,7 +45,7 @@ def check_parts(model: BlipParts) -> None:
 
 
 def check_mode(hf: Any) -> None:
-    """Whether every module for which that makes a difference is in evaluation mode.
+    """Check that every module for which it matters is in evaluation mode.
 
     Raises:
         ValueError: naming one that is not.
@@ -60,16 +59,16 @@ def check_mode(hf: Any) -> None:
 
 
 def check_weights(hf: Any) -> None:
-    """Whether all weights are here, on one device and of one type.
+    """Check that all weights are in memory, on one device and of one type, and that the question sees the image.
 
     Raises:
-        ValueError: naming one that is not.
+        ValueError: naming what is not so.
     """
     tensors = [*hf.named_parameters(), *hf.named_buffers()]
-    away = next((name for name, tensor in tensors if tensor.is_meta), None)
+    offloaded = next((name for name, tensor in tensors if tensor.is_meta), None)
     devices = sorted({str(tensor.device) for _, tensor in tensors})
-    if away is not None or len(devices) > 1:
-        what = f"{away} is not in memory (offloaded)" if away is not None else f"its weights are on {devices}"
+    if offloaded is not None or len(devices) > 1:
+        what = f"{offloaded} is not in memory (offloaded)" if offloaded is not None else f"its weights are on {devices}"
         raise ValueError(
             f"model: expected all weights on one device, {what}. Load it without device_map, or let "
             "BlipVqa.from_pretrained(name, device=...) load it"
@@ -80,8 +79,8 @@ def check_weights(hf: Any) -> None:
         if parameter.dtype.is_floating_point and id(parameter) not in adapters:
             kinds.setdefault(parameter.dtype, name)
     if len(kinds) > 1:
-        told = ", ".join(f"{name} is {str(kind).removeprefix('torch.')}" for kind, name in kinds.items())
-        raise ValueError(f"model: expected weights of one floating point type, {told}. Convert it: model.to(dtype)")
+        mixed = ", ".join(f"{name} is {str(kind).removeprefix('torch.')}" for kind, name in kinds.items())
+        raise ValueError(f"model: expected weights of one floating point type, {mixed}. Convert it: model.to(dtype)")
     layers = hf.get_submodule(BLOCKS["question_encoder"].layers)
     if not len(layers) or not all(hasattr(layer, "crossattention") for layer in layers):
         raise ValueError(
@@ -91,7 +90,7 @@ def check_weights(hf: Any) -> None:
 
 
 def _check_calls(hf: Any) -> None:
-    """Whether all that somebody has put into the model is called where we call it."""
+    """Check that all hooks and forwards that users put into the model are called when the tracer runs it."""
     compiled = compiled_modules(hf)
     if compiled:
         raise ValueError(
@@ -124,7 +123,7 @@ def _check_calls(hf: Any) -> None:
 
 
 def _watched(hf: Any, names: BlockSites) -> Iterator[str]:
-    """The modules of a block that hooks are put on."""
+    """The names of a block's modules that get hooks."""
     for layer in range(len(hf.get_submodule(names.layers))):
         yield from (".".join(filter(None, (names.layers, str(layer), site))) for site in names.sites.values())
 
@@ -163,25 +162,25 @@ def _check_processor(model: BlipParts) -> None:
 
 
 def _words(hf: Any) -> int:
-    """How many words both the question encoder and the answer decoder know."""
+    """Size of the vocabulary that both the question encoder and the answer decoder have."""
     tables = (part.embeddings.word_embeddings for part in (hf.text_encoder, hf.text_decoder.bert))
-    # What PEFT puts around a table shows its weight alone.
+    # PEFT's wrapper of an embedding exposes only its weight.
     return min(int(getattr(table, "num_embeddings", 0) or table.weight.shape[0]) for table in tables)
 
 
 def prove(model: BlipParts) -> None:
-    """Hold a small random run of ours against the model's own forward, stage by stage.
+    """Compare a small random run of ours with the model's own forward, stage by stage.
 
-    The run goes beside another one, with image tokens of a clean run and a corruption, so that what is only true of a
-    run alone, or of one that is not taken apart, shows.
+    It is batched with another run, and its image tokens are given as clean tokens plus a corruption, so that modules
+    that are right only for single or undivided inputs are found.
 
     Raises:
-        ValueError: naming the first module whose output differs.
+        ValueError: naming the first module whose output differs, or saying why a run fails.
     """
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     given = _Given(model)
     try:
-        ours, logits, said = _our_run(model, given)
+        ours, logits, generated = _our_run(model, given)
         theirs, expected = _their_run(model, given)
     except Exception as error:
         raise ValueError(
@@ -190,26 +189,26 @@ def prove(model: BlipParts) -> None:
         ) from error
     for block in BLOCKS:
         for layer in range(len(model.blocks[block].layers)):
-            for stage in model.blocks[block].stages:
-                apart = _apart(ours[block].values[stage][layer], theirs[block][stage][layer])
-                if not apart <= tolerance:
-                    raise _refusal(_module_name(block, layer, stage), apart)
-    apart = _apart(logits, expected)
-    if not apart <= tolerance:
-        raise _refusal("text_decoder.cls", apart)
-    _check_answer(expected[0], said, tolerance)
+            for stage in theirs[block]:  # in the order in which a layer computes them
+                gap = _relative_difference(ours[block].at(layer, stage), theirs[block][stage][layer])
+                if not gap <= tolerance:
+                    raise _refusal(_module_name(block, layer, stage), gap)
+    gap = _relative_difference(logits, expected)
+    if not gap <= tolerance:
+        raise _refusal("text_decoder.cls", gap)
+    _check_answer(expected[0], generated, tolerance)
 
 
-def _refusal(name: str, apart: float) -> ValueError:
+def _refusal(name: str, gap: float) -> ValueError:
     return ValueError(
         f"model: {name} gives another output here than in the model's own forward (the relative difference of a small "
-        f"random run is {apart:.1g}), so the numbers would be wrong. Where a class or a function of transformers was "
+        f"random run is {gap:.1g}), so the numbers would be wrong. Where a class or a function of transformers was "
         "replaced, or a module does something at random, undo that. BlipVqa(..., check=False) leaves this check out"
     )
 
 
 class _Given:
-    """A small random question, answer and picture. Where hooks may look at places, a picture of the full size."""
+    """A small random question, answer and picture; of full size if users' hooks may depend on positions."""
 
     def __init__(self, model: BlipParts) -> None:
         config = model.hf.config
@@ -217,17 +216,17 @@ class _Given:
         self._model = model
         longest = int(config.text_config.max_position_embeddings)
         self.question = self._ids(min(QUESTION, longest))
-        #: What the decoder is given; the first of it becomes the model's own answer.
+        #: The decoder's input; its first tokens become the model's own answer.
         self.answer = self._ids(min(1 + ANSWER, longest))
         self.answer[0, 0] = model.start_id
-        whole = any(block.one_by_one for block in model.blocks.values())
+        full_size = any(block.one_by_one for block in model.blocks.values())
         side = int(config.vision_config.image_size)
-        if not whole:
+        if not full_size:
             side = min(side, PATCHES * int(config.vision_config.patch_size))
         self.pixels = self.random(1, 3, side, side)
 
     def random(self, *shape: int) -> Tensor:
-        """Normal numbers in the model's type."""
+        """Standard normal numbers in the model's dtype, of the given shape."""
         numbers = torch.randn(shape, generator=self._generator, dtype=torch.float32, device="cpu")
         return numbers.to(self._model.device, self._model.dtype)
 
@@ -239,14 +238,14 @@ class _Given:
 
 
 def _their_run(model: BlipParts, given: _Given) -> tuple[dict[str, dict[str, list[Tensor]]], Tensor]:
-    """The stages of each block, [stage][layer], and the logits, in the model's own forward."""
-    found: dict[str, dict[str, list[Tensor]]] = {name: defaultdict(list) for name in BLOCKS}
+    """The stages of each block, [block][stage][layer], and the logits, in the model's own forward."""
+    stages: dict[str, dict[str, list[Tensor]]] = {name: defaultdict(list) for name in BLOCKS}
     logits: list[Tensor] = []
     with ExitStack() as stack:
         for name in BLOCKS:
 
             def keep(_layer: int, stage: str, rows: Tensor, name: str = name) -> Tensor:
-                found[name][stage].append(rows.clone())
+                stages[name][stage].append(rows.clone())
                 return rows
 
             stack.enter_context(model.untouched[name].edited(lambda: None, keep))
@@ -259,42 +258,42 @@ def _their_run(model: BlipParts, given: _Given) -> tuple[dict[str, dict[str, lis
             attention_mask=torch.ones_like(given.question),
             decoder_input_ids=given.answer,
         )
-    return found, logits[0]
+    return stages, logits[0]
 
 
 def _our_run(model: BlipParts, given: _Given) -> tuple[dict[str, Activations], Tensor, Tensor]:
-    """The same by the blocks that trace, in the company of another run; last the answer that the model generates."""
+    """The same by the tracer's blocks, batched with another run; and the answer that the model generates."""
     hf, vision, encoder, decoder = model.hf, model.image_encoder, model.question_encoder, model.answer_decoder
     with exact_convolution(model.device):
-        begun = vision.apply(model.embeddings("image_encoder"), given.pixels)
-    seen = vision.record(begun, None, lambda: None)
+        embedded = vision.apply(model.embeddings("image_encoder"), given.pixels)
+    seen = vision.record(embedded, None, lambda: None)
     tokens = vision.tokens(seen.output)
-    # As image tokens come: a clean run's, and what a corruption adds. Also where these are only added up, because
-    # layers that quantise what goes through them make much of the rounding.
+    # Image tokens as in tracing: a clean run's, and what a corruption adds. Also where the two are just summed, since
+    # layers that quantise their inputs amplify the rounding.
     clean, strength = given.random(*tokens.shape), 0.5
     delta = torch.cat([(tokens - clean) / strength, given.random(*tokens.shape)])
     known = ImageKV(encoder.layers, Projections(encoder.layers, clean, bias=True))
     kv = known.plus(Projections(encoder.layers, delta, bias=False), strength)
-    asked = encoder.apply(words_of(model.embeddings("question_encoder")), given.question)
-    encoded = encoder.record(asked.expand(2, -1, -1), kv, lambda: None)
-    said = _generate(model, encoded.output[:1].clone())  # hooks may write into what they get
-    room = given.answer.shape[1]
-    given.answer[:, : said.shape[1]] = said[:, :room]
-    begun = decoder.apply(words_of(model.embeddings("answer_decoder")), given.answer)
-    looked_at = AbsorbedKV(decoder.layers, encoded.output[:, None])
-    decoded = decoder.record(begun.expand(2, -1, -1), looked_at, lambda: None)
+    question = encoder.apply(words_of(model.embeddings("question_encoder")), given.question)
+    encoded = encoder.record(question.expand(2, -1, -1), kv, lambda: None)
+    generated = _generate(model, encoded.output[:1].clone())  # hooks may write into their inputs
+    length = given.answer.shape[1]
+    given.answer[:, : generated.shape[1]] = generated[:, :length]
+    embedded = decoder.apply(words_of(model.embeddings("answer_decoder")), given.answer)
+    kv_of_question = AbsorbedKV(decoder.layers, encoded.output[:, None])
+    decoded = decoder.record(embedded.expand(2, -1, -1), kv_of_question, lambda: None)
     logits = decoder.apply(hf.text_decoder.cls, decoded.output)
     first = slice(0, 1)
     runs = {"image_encoder": seen, "question_encoder": encoded.part(first), "answer_decoder": decoded.part(first)}
-    return runs, logits[first], said[0, 1:room]
+    return runs, logits[first], generated[0, 1:length]
 
 
 def _generate(model: BlipParts, encoded: Tensor) -> Tensor:
-    """What the model generates by its own settings, greedily: the start token and a few more, (1, tokens)."""
+    """Token ids that the model generates greedily by its own settings: the start token and a few more, (1, tokens)."""
     hf, config = model.hf, model.hf.config.text_config
     start = torch.full((1, 1), model.start_id, device=model.device)
     try:
-        said: Tensor = hf.text_decoder.generate(
+        generated: Tensor = hf.text_decoder.generate(
             input_ids=start,
             eos_token_id=config.sep_token_id,
             pad_token_id=config.pad_token_id,
@@ -305,16 +304,16 @@ def _generate(model: BlipParts, encoded: Tensor) -> Tensor:
             use_cache=False,
             max_new_tokens=ANSWER,
         )
-    except Exception:  # noqa: BLE001 - a hook that wants more positions; given answers can be traced all the same
+    except Exception:  # noqa: BLE001 - a hook may need more positions; given answers can still be traced
         return start
-    return said
+    return generated
 
 
-def _check_answer(logits: Tensor, said: Tensor, tolerance: float) -> None:
-    """Whether what is generated is likeliest by the logits, (positions, vocabulary), but for rounding."""
-    scores = logits[: len(said)].float()
-    short = scores.amax(-1) - scores.gather(-1, said[:, None])[:, 0]
-    if not bool((short <= tolerance * scores.norm(dim=-1)).all()):
+def _check_answer(logits: Tensor, generated: Tensor, tolerance: float) -> None:
+    """Check that the generated tokens are the likeliest by the logits, (positions, vocabulary), up to rounding."""
+    scores = logits[: len(generated)].float()
+    shortfall = scores.amax(-1) - scores.gather(-1, generated[:, None])[:, 0]
+    if not bool((shortfall <= tolerance * scores.norm(dim=-1)).all()):
         raise ValueError(
             "model: text_decoder.generate does not answer with the likeliest words: its generation settings "
             "(text_decoder.generation_config) hold some back, a penalty, a shortest length or forbidden words, so that "
@@ -322,8 +321,8 @@ def _check_answer(logits: Tensor, said: Tensor, tolerance: float) -> None:
         )
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> float:
-    """The length of the difference of two tensors over the length of the second."""
+def _relative_difference(ours: Tensor, theirs: Tensor) -> float:
+    """Relative difference of two tensors: ‖ours - theirs‖ / ‖theirs‖."""
     ours, theirs = ours.float(), theirs.float()
     if ours.shape != theirs.shape:
         return float("inf")
@@ -331,8 +330,10 @@ def _apart(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _module_name(block: str, layer: int, stage: str) -> str:
-    """Where a stage comes from, below the model."""
+    """The name of the module that a stage comes from, for messages."""
     names = BLOCKS[block]
-    module = names.sites[_CONTEXTS.get(stage, stage)]
-    inner = ".self" if stage in _CONTEXTS and block != "image_encoder" else ""
-    return ".".join(filter(None, (names.layers, str(layer), module))) + inner
+    if stage == "block_input":
+        return f"{names.layers}.{layer - 1}" if layer else names.embeddings
+    if stage in _CONTEXTS:
+        stage = _CONTEXTS[stage] if "cross_attention" in names.sites else "self_attention_out"
+    return ".".join(filter(None, (names.layers, str(layer), names.sites.get(stage, stage))))

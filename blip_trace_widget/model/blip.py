@@ -1,12 +1,12 @@
 """BLIP for visual question answering, as the tracer needs it.
 
-For: loading a model (built-in, hub, folder, or given objects), embedding an image, tokenizing a question, spelling an
-answer. The one place that knows transformers' loaders and processors.
-Cost: loading; one ViT pass for each `embed_image` (BLIP base at 384 px: about 110 GFLOP).
-Ends: at tokens and embeddings. Runs and patches are `blip_trace_widget.tracing.runs`'.
+For: loading a model (built-in, hub, folder, or given objects), embedding an image, tokenizing a question, decoding an
+answer. The one place that knows transformers' processors.
+Cost: loading; one ViT pass per `embed_image` (BLIP base at 384 px: about 110 GFLOP).
+Ends: at tokens and embeddings. `blip_trace_widget.tracing.runs` makes runs and patches.
 
-A model is used by one thread at a time: hold `BlipVqa.lock` around anything that calls it. The tokenizer has a lock of
-its own, so that reading a question never waits for a computation.
+A model is used by one thread at a time: hold `BlipVqa.lock` around anything that calls it. The tokenizer has its own
+lock, so that tokenizing a question never waits for a computation.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from blip_trace_widget._version import __version__
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.loading import load
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
@@ -38,7 +39,7 @@ from blip_trace_widget.model.weights import Watch, weights_hash
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.unpicklable import Unpicklable
 
-#: What stands around words.
+#: Characters stripped from both ends of words.
 PUNCTUATION = ".,;:?!\"'()"
 
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
@@ -48,20 +49,20 @@ _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 class BlipVqa(BlipParts, Unpicklable):
     """A BLIP question answering model with its processor.
 
-    Every number is what plain hooks on this model give. A model that BLIP's own modules make up is computed by
-    shortcuts that are true for these. Where somebody has put hooks, layers of another kind or a forward of their own,
-    the model's own forward is run, one run at a time: right, and slower. What cannot be traced exactly is refused.
+    Every number equals what plain hooks on this model give. Blocks that consist of BLIP's own modules are computed by
+    shortcuts that are exact for them. Blocks with users' hooks, other kinds of layers or a replaced forward are run by
+    the model's own forward, one run at a time: exact, but slower. What cannot be traced exactly is refused.
 
     Args:
         model: transformers' `BlipForQuestionAnswering`, or a PEFT model around one; put into evaluation mode, otherwise
-            left as it is.
+            left unchanged.
         processor: its `BlipProcessor`.
-        name: what to call it in results and on screen.
-        check: hold a small random run against the model's own forward, now and whenever its modules change.
+        name: its name in results and on screen.
+        check: whether to compare a small random run with the model's own forward, now and whenever its modules change.
 
     Raises:
-        TypeError: if either is something else.
-        ValueError: if they do not fit each other, or the model cannot be traced exactly; with what to do about it.
+        TypeError: if an argument has the wrong type.
+        ValueError: if model and processor do not fit each other, or the model cannot be traced exactly; with a remedy.
     """
 
     instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
@@ -76,10 +77,12 @@ class BlipVqa(BlipParts, Unpicklable):
             raise TypeError(f"check: expected True or False, got {type(check).__name__}")
         super().__init__(hf.eval(), processor)
         self.built_in = False
-        #: What `from_pretrained` was given; "" for a model that was handed over.
+        #: What runs may take at once.
+        self.limits = Limits()
+        #: The name given to `from_pretrained`; "" for a model given as an object.
         self.source = ""
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
-        #: How often the model was seen to have changed; what was computed of an older one is not used any more.
+        #: Counts observed changes of the model; values computed with an older version are no longer used.
         self.version = 0
         self.lock = _LOCKS.setdefault(hf, threading.RLock())
         self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
@@ -88,14 +91,14 @@ class BlipVqa(BlipParts, Unpicklable):
         self._refusal: ValueError | None = None
         self._inside = 0
         with self.lock:
-            check_parts(self)  # before anything else asks where the weights are
+            check_parts(self)  # before anything else needs the weights' device
             self.set_blocks()
             self._watch = Watch(self.hf)
             if check:
                 self._prove()
 
     def _prove(self) -> None:
-        """Hold a run against the model's own forward."""
+        """Compare a run with the model's own forward, and check that running changes nothing in the model."""
         with Computing(self):
             prove(self)
             structure, weights = self._watch.look()
@@ -113,13 +116,14 @@ class BlipVqa(BlipParts, Unpicklable):
 
     @contextmanager
     def unchanging(self, *, long: bool = False) -> Iterator[None]:
-        """Look whether the model has changed; inside, it is taken for what it is now. Under the lock.
+        """Check whether the model has changed; inside, it is assumed unchanged. Call it under the lock.
 
         Args:
-            long: what is computed may take so long that somebody changes the model meanwhile: look after it too.
+            long: whether the computation may take so long that somebody changes the model meanwhile: check again at its
+                end.
 
         Raises:
-            ValueError: if it cannot be traced any more.
+            ValueError: if it can no longer be traced.
             ModelChangedError: at the end, if somebody changed it meanwhile.
         """
         if not self._inside:
@@ -138,7 +142,7 @@ class BlipVqa(BlipParts, Unpicklable):
                 raise ModelChangedError
 
     def glance(self) -> None:
-        """Look whether the model has changed, unless it is computing just now: then it was looked at before."""
+        """Check whether the model has changed, unless it is computing right now: then that was checked before."""
         if glances() and self.lock.acquire(blocking=False):
             try:
                 if not self._inside:
@@ -159,7 +163,7 @@ class BlipVqa(BlipParts, Unpicklable):
                 self._refusal = error
             return
         self._refusal = None
-        self._inside += 1  # no further look while what is new is looked at
+        self._inside += 1  # no nested checks while the new state is examined
         try:
             check_mode(self.hf)
             check_parts(self)
@@ -175,7 +179,14 @@ class BlipVqa(BlipParts, Unpicklable):
     def demo(cls, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> BlipVqa:
         """The built-in tiny model, trained on pictures of coloured shapes; needs no network.
 
-        Calls that overlap in time share one instance.
+        Calls share one instance as long as somebody keeps it.
+
+        Args:
+            device: see `from_pretrained`.
+            dtype: see `from_pretrained`.
+
+        Raises:
+            ValueError: if the device or dtype cannot be used.
         """
         key = (str(device), str(dtype))
         model = _DEMOS.get(key)
@@ -199,20 +210,22 @@ class BlipVqa(BlipParts, Unpicklable):
     ) -> BlipVqa:
         """Load a hub id or a folder. Weights must be safetensors; code from the hub is never run.
 
-        A PEFT adapter that lies there is loaded too (with ``peft`` installed), and acts as in the model's own forward.
+        A PEFT adapter found there is loaded too (if ``peft`` is installed), and acts as in the model's own forward.
 
         Args:
             name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``.
             device: where to compute; default the GPU if there is one (CUDA, else MPS), else the CPU.
             dtype: for instance ``"bfloat16"``; default float32.
             revision: branch, tag or commit on the hub.
-            local_files_only: use the cache alone.
+            local_files_only: use only the local cache.
             check: see `BlipVqa`.
 
         Raises:
-            ValueError: if it is no BLIP question answering model, or one that cannot be traced exactly.
+            TypeError: if `name` is neither a string nor a path.
+            ValueError: if it is not a BLIP question answering model, or cannot be traced exactly, or if the device or
+                dtype cannot be used.
             OSError: if it cannot be found, reached or read.
-            ImportError: if it holds an adapter and ``peft`` is not installed.
+            ImportError: if it has an adapter and ``peft`` is not installed.
         """
         with announced(f"loading the model {name}"):
             model, processor = load(name, device, dtype, revision, local_files_only)
@@ -226,29 +239,32 @@ class BlipVqa(BlipParts, Unpicklable):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions.
+        """Where results come from, as plain JSON: revision, `weights_hash` (at the first use), dtype and versions.
 
-        Where there are any: the ``adapters`` that act, and as ``changed`` the modules that are not BLIP's own.
+        If there are any: the active ``adapters``, and as ``changed`` the modules that are not BLIP's own.
+
+        Raises:
+            ValueError: if the model can no longer be traced.
         """
         self.glance()
-        told = self._provenance
-        if told is None:  # once it is known nobody waits for a computation to read it
+        provenance = self._provenance
+        if provenance is None:  # once known, reading it never waits for a computation
             with Computing(self):
                 versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-                told = {
+                provenance = {
                     "revision": self.revision,
                     "weights": weights_hash(self.hf),
                     "dtype": str(self.dtype).removeprefix("torch."),
                     "versions": {"blip_trace_widget": __version__, **versions},
                 }
                 adapters, changed = active_adapters(self.hf), [name for part in self.changed.values() for name in part]
-                told |= ({"adapters": adapters} if adapters else {}) | ({"changed": changed} if changed else {})
-                self._provenance = told
-        return dict(told)
+                provenance |= ({"adapters": adapters} if adapters else {}) | ({"changed": changed} if changed else {})
+                self._provenance = provenance
+        return dict(provenance)
 
     @property
     def revision(self) -> str | None:
-        """The commit on the hub that the weights came from; None for a folder or a model that was handed over."""
+        """The hub commit that the weights came from; None for a folder or a model given as an object."""
         commit = getattr(self.hf.config, "_commit_hash", None)
         return str(commit) if commit and not Path(self.source).is_dir() else None
 
@@ -256,7 +272,7 @@ class BlipVqa(BlipParts, Unpicklable):
         """The ViT's final output for a picture: (image tokens, width), token 0 the class token.
 
         Raises:
-            TypeError, ValueError: if it is no picture.
+            TypeError, ValueError, OSError: if it cannot be read as a picture.
         """
         return self.embed_images([image])[0]
 
@@ -264,7 +280,7 @@ class BlipVqa(BlipParts, Unpicklable):
         """The ViT's final output for several pictures in one pass: (pictures, image tokens, width).
 
         Raises:
-            TypeError, ValueError: if one is no picture.
+            TypeError, ValueError, OSError: if one cannot be read as a picture.
         """
         pictures = [as_image(image) for image in images]
         with Computing(self), exact_convolution(self.device):
@@ -274,11 +290,11 @@ class BlipVqa(BlipParts, Unpicklable):
             )
 
     def embed_patches(self, image: ImageLike) -> Tensor:
-        """What enters the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
+        """The input of the ViT's first layer: (image tokens, width), token 0 the class token, positions added.
 
         Raises:
-            TypeError, ValueError: if it is no picture.
-            ValueError: if the image encoder itself has a hook, which would not be called then.
+            TypeError, ValueError, OSError: if it cannot be read as a picture.
+            ValueError: if the image encoder itself has a hook, which would not be called.
         """
         picture = as_image(image)
         with Computing(self), exact_convolution(self.device):
@@ -298,15 +314,21 @@ class BlipVqa(BlipParts, Unpicklable):
         """Token ids of a question as the model sees it, special tokens included.
 
         Raises:
-            TypeError, ValueError: if it is no text, empty, or too long for the model.
+            TypeError: if it is not a text.
+            ValueError: if it is empty, has special tokens, or is too long for the model.
         """
         return self._ids("question", question, special=True)
 
     def answer_ids(self, name: str, answer: str) -> list[int]:
-        """Token ids of an answer, without special tokens. `name` is the argument to blame.
+        """Token ids of an answer, without special tokens.
+
+        Args:
+            name: the argument's name, for messages.
+            answer: the answer.
 
         Raises:
-            TypeError, ValueError: if it is no text, has no tokens, is too long, or the tokenizer has no words for it.
+            TypeError: if it is not a text.
+            ValueError: if it has no tokens or special tokens, is too long, or the tokenizer does not know its words.
         """
         ids = self._ids(name, answer, special=False)
         if self.processor.tokenizer.unk_token_id in ids:
@@ -314,7 +336,7 @@ class BlipVqa(BlipParts, Unpicklable):
         return ids
 
     def unknown_words(self, question: str) -> list[str]:
-        """The words of a question that the model does not know; it sees one and the same token for all of them."""
+        """The words of a question that the model does not know; it sees the same token for all of them."""
         unknown = self.processor.tokenizer.unk_token_id
         if unknown not in self.question_ids(question):
             return []
@@ -339,7 +361,7 @@ class BlipVqa(BlipParts, Unpicklable):
             ids = list(tokenizer(text)["input_ids"]) if special else content
         if not content:
             raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
-        # Written out in a text they would mean to the model what they do not mean to the reader.
+        # Written out in a text, special tokens would mean something else to the model than to the reader.
         reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
         written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
         if written:
@@ -360,23 +382,23 @@ class BlipVqa(BlipParts, Unpicklable):
         ]
 
     def token_ids(self, tokens: Sequence[str]) -> list[int]:
-        """Token ids of word pieces; those the model does not know become its unknown token's."""
+        """Token ids of word pieces; those that the model does not know become its unknown token."""
         with self._words_lock:
             ids = self.processor.tokenizer.convert_tokens_to_ids(list(tokens))
         return [int(index) for index in ids]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The answer that token ids spell."""
+        """The answer decoded from token ids."""
         with self._words_lock:
             return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
 
 
 def _unwrapped(model: Any) -> BlipForQuestionAnswering:
-    """The BLIP model that was handed over, out of what PEFT or `torch.compile` puts around it."""
+    """The given BLIP model without the wrappers of PEFT or `torch.compile`."""
     hf = getattr(model, "_orig_mod", model)
     configs = getattr(hf, "peft_config", None)
     if configs and hasattr(hf, "get_base_model"):
-        if any(getattr(each, "is_prompt_learning", False) for each in configs.values()):
+        if any(getattr(config, "is_prompt_learning", False) for config in configs.values()):
             raise ValueError(
                 "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
                 "see. Expected an adapter in the model's layers, such as LoRA"

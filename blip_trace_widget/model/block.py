@@ -2,13 +2,11 @@
 
 For: computing patched runs without repeating what they share. A patched run equals its base run (corrupted, or clean
 for ``disrupt``) below its lowest patched layer, and inside that layer in every row but the patched ones. So a batch of
-runs travels upward together: at each layer the runs already diverged are computed whole, the runs that begin there
-contribute their patched rows alone, and everything else is taken from the recorded base run.
-
-Cost: for each run, the layers above its lowest patched one. What cross-attention costs is
-`blip_trace_widget.model.cross_attention`'s to tell.
-
-Ends: at tensors. It knows nothing of scores, images or words, nor how a layer is built
+runs moves up the layers together: at each layer, all rows of the runs that have already diverged are computed; the runs
+that begin there contribute only their patched rows; everything else is taken from the recorded base run.
+Cost: for each run, the layers above its lowest patched one. `blip_trace_widget.model.cross_attention` says what
+cross-attention costs.
+Ends: at tensors, independent of scores, images and words, and of how a layer is built
 (`blip_trace_widget.model.layers`).
 
 Shapes: S samples, R rows (run-major: run 0's positions, run 1's, ...), C runs, n positions, D width, H heads. A leading
@@ -31,17 +29,17 @@ from blip_trace_widget.states import State
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
 
 
-class Cancelled(Exception):  # noqa: N818 - it is no error
-    """Raised inside a forward pass whose `check` says that nobody wants the result any more."""
+class Cancelled(Exception):  # noqa: N818 - not an error
+    """Raised inside a forward pass when its `check` says that the result is no longer wanted."""
 
 
 def as_it_is(_stage: str, rows: Tensor) -> Tensor:
-    """Nothing is edited."""
+    """An `Edit` that changes nothing."""
     return rows
 
 
 def words_of(embeddings: Any) -> Callable[[Tensor], Tensor]:
-    """Embeddings of token ids, called as the model calls them: hooks may ask for the argument by its name."""
+    """A call of an embedding module on token ids, as the model calls it: hooks may read the argument by name."""
 
     def embed(ids: Tensor) -> Tensor:
         rows: Tensor = embeddings(input_ids=ids)
@@ -52,29 +50,33 @@ def words_of(embeddings: Any) -> Callable[[Tensor], Tensor]:
 
 @dataclass(frozen=True)
 class Activations:
-    """A base run, recorded.
+    """The recorded states of a base run.
 
     Attributes:
-        inputs: what enters layer 0, (S, n, D).
-        values: stage -> one (S, n, D) tensor a layer.
-        result: what leaves the block, (S, n, D), where that may be something else than the last layer's output.
+        inputs: the input of layer 0, (S, n, D).
+        values: stage -> one (S, n, D) tensor per layer.
+        result: the block's output, (S, n, D), if it may differ from the last layer's output.
     """
 
     inputs: Tensor
     values: dict[str, list[Tensor]]
     result: Tensor | None = None
 
+    def at(self, layer: int, stage: str) -> Tensor:
+        """A stage of a layer, (S, n, D); what enters a layer is a stage too."""
+        return self.into(layer) if stage == "block_input" else self.values[stage][layer]
+
     def into(self, layer: int) -> Tensor:
-        """What enters a layer, (S, n, D)."""
+        """The input of a layer, (S, n, D)."""
         return self.values["block_output"][layer - 1] if layer else self.inputs
 
     @property
     def output(self) -> Tensor:
-        """What leaves the block, (S, n, D)."""
+        """The block's output, (S, n, D)."""
         return self.values["block_output"][-1] if self.result is None else self.result
 
     def part(self, samples: slice) -> Activations:
-        """Some of the samples; what is the same in every sample stays whole."""
+        """Some of the samples; what is the same for every sample is kept."""
         values = {stage: [part_of(tensor, samples) for tensor in layers] for stage, layers in self.values.items()}
         result = None if self.result is None else part_of(self.result, samples)
         return Activations(part_of(self.inputs, samples), values, result)
@@ -85,7 +87,7 @@ class Cut:
     """Attention edges removed from one run.
 
     Attributes:
-        layers: in which layers, at least one.
+        layers: the layers in which they are removed, at least one.
         site: ``"self_attention"`` or ``"cross_attention"``.
         edges: (H or 1, n, keys) bool, True where an edge is removed.
     """
@@ -101,14 +103,14 @@ class Cut:
 
 @dataclass(frozen=True)
 class Patches:
-    """Runs of a block that equal a base run but for the states that they take from a source.
+    """Runs of a block that equal a base run except for the states that they take from a source run.
 
     Attributes:
-        base: the run they equal where nothing is patched.
-        source: the run from which the patched states are taken.
+        base: the run that they equal where nothing is patched.
+        source: the run that the patched states come from.
         runs: for each run the states of this block that are patched; may be empty.
         samples: S.
-        diverged: every run differs from the base already below layer 0 (its memory does).
+        diverged: whether every run differs from the base below layer 0 already (its keys and values do).
     """
 
     base: Activations
@@ -124,8 +126,8 @@ class Block(Protocol):
     Attributes:
         layers: transformers' layer modules.
         heads: attention heads of a layer.
-        stages: what a row passes through in a layer; a context is an attention's heads before its projection.
-        one_by_one: whether its modules are called for one run at a time, because somebody's hooks may be in them.
+        stages: the stages of a row in a layer; a context is an attention's heads before its output projection.
+        one_by_one: whether its modules are called for one run at a time, because they may contain users' hooks.
     """
 
     layers: list[Any]
@@ -134,26 +136,26 @@ class Block(Protocol):
     one_by_one: bool
 
     def tokens(self, output: Tensor) -> Tensor:
-        """What follows the image encoder's last layer: the image tokens, (..., n, D) -> (..., n, D)."""
+        """The image tokens from the output of the image encoder's last layer, (..., n, D) -> (..., n, D)."""
 
     def apply(self, module: Any, batch: Tensor) -> Tensor:
-        """A module beside the layers, on the first axis' runs together, or on each alone where that must be."""
+        """Apply a module outside the layers to a batch of runs (axis 0); one at a time if `one_by_one`."""
 
     def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
-        """Run whole, (S, n, D) -> (S, n, D).
+        """Run all layers, (S, n, D) -> (S, n, D).
 
         Args:
-            inputs: what enters layer 0.
-            kv: what the cross-attention looks at, if the block has one.
-            check: called once a layer; may raise `Cancelled`.
-            edit: called with every stage and its rows; gives the rows to go on with.
+            inputs: the input of layer 0.
+            kv: the cross-attention's keys and values, if the block has one.
+            check: called once per layer; may raise `Cancelled`.
+            edit: called with every stage and its rows; returns the rows to continue with.
         """
 
     def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
-        """Run whole and keep every stage; arguments as in `run`."""
+        """Run all layers and record every stage; arguments as in `run`."""
 
     def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
-        """The output of one run in which attention edges are removed, (S, n, D)."""
+        """The output of a base run in which attention edges are removed, (S, n, D)."""
 
     def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """The cross-attention's weights in a base run, (S, H, n, T)."""
@@ -163,7 +165,7 @@ class Block(Protocol):
 
 
 class SteppedBlock:
-    """A block that is stepped layer by layer; how a layer is stepped is given by the kind of block.
+    """A block that is computed layer by layer; subclasses compute a layer in `self_context` and `step`.
 
     Args:
         layers: transformers' layer modules.
@@ -177,9 +179,15 @@ class SteppedBlock:
         self.layers = list(layers)
 
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
-        """Self-attention's context vectors of whole runs, (S, C, n, D) -> (S, C * n, D).
+        """Self-attention's context vectors of complete runs, (S, C, n, D) -> (S, C * n, D).
 
-        `cut`: edges to remove, (H or 1, n, n).
+        Args:
+            layer: 0-based.
+            states: the layer's input.
+            cut: edges to remove, (H or 1, n, n).
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
         """
         raise NotImplementedError
 
@@ -192,20 +200,27 @@ class SteppedBlock:
         edit: Edit,
         cut: Tensor | None = None,
     ) -> Tensor:
-        """What follows self-attention's mixing of positions, row by row, (S, R, D) -> (S, R, D).
+        """The rest of a layer after self-attention has mixed positions, row by row, (S, R, D) -> (S, R, D).
 
         Args:
             layer: 0-based.
             context: self-attention's context vectors.
-            residual: what entered the layer.
-            kv: what the cross-attention looks at, if the block has one.
-            edit: called with every stage and its rows; gives the rows to go on with, and may write into them.
+            residual: the layer's input.
+            kv: the cross-attention's keys and values, if the block has one.
+            edit: called with every stage and its rows; returns the rows to continue with, and may write into them.
             cut: edges of the cross-attention to remove.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
         """
         raise NotImplementedError
 
     def tokens(self, output: Tensor) -> Tensor:
-        """See `Block.tokens`."""
+        """See `Block.tokens`.
+
+        Raises:
+            NotImplementedError: if the block is not the image encoder.
+        """
         raise NotImplementedError
 
     def apply(self, module: Any, batch: Tensor) -> Tensor:
@@ -237,7 +252,7 @@ class SteppedBlock:
         return Activations(inputs, values)
 
     def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
-        """See `Block.cut`; below the first layer that is cut the run equals the base."""
+        """See `Block.cut`; below the first cut layer the run equals the base."""
         first = min(cut.layers)
         rows = base.into(first)
         for layer in range(first, len(self.layers)):
@@ -251,24 +266,29 @@ class SteppedBlock:
         base, samples, runs = patches.base, patches.samples, patches.runs
         positions, width = base.inputs.shape[1:]
         plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
-        whole = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
-        for layer, here in enumerate(plan.layers):
+        diverged = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
+        if len(plan.inputs):
+            diverged = diverged.clone()
+            diverged[:, plan.inputs.slots, plan.inputs.positions] = patches.source.inputs[:, plan.inputs.positions]
+        for layer, layer_plan in enumerate(plan.layers):
             check()
-            count = whole.shape[1]
-            if not (count or here.born):
+            count = diverged.shape[1]
+            if not (count or layer_plan.born):
                 continue
-            rows = self._plan_rows(layer, whole, patches, kv, here)
-            whole = rows[:, : count * positions].view(samples, count, positions, width)
-            if here.born:
-                whole = torch.cat([whole, self._born(layer, patches, here, rows[:, count * positions :])], dim=1)
+            rows = self._plan_rows(layer, diverged, patches, kv, layer_plan)
+            diverged = rows[:, : count * positions].view(samples, count, positions, width)
+            if layer_plan.born:
+                diverged = torch.cat(
+                    [diverged, self._born(layer, patches, layer_plan, rows[:, count * positions :])], dim=1
+                )
 
-        missing = len(runs) - whole.shape[1]
+        missing = len(runs) - diverged.shape[1]
         if missing:  # runs that patch nothing here
-            whole = torch.cat([whole, base.output[:, None].expand(samples, missing, -1, -1)], dim=1)
-        return whole if plan.back is None else whole[:, plan.back]
+            diverged = torch.cat([diverged, base.output[:, None].expand(samples, missing, -1, -1)], dim=1)
+        return diverged if plan.back is None else diverged[:, plan.back]
 
     def _born(self, layer: int, patches: Patches, plan: LayerPlan, rows: Tensor) -> Tensor:
-        """The outputs of the runs that begin in a layer, (S, born, n, D), given their patched rows."""
+        """The layer's outputs for the runs that begin in it, (S, born, n, D), given their patched rows."""
         outputs = patches.base.values["block_output"][layer]
         new = outputs[:, None].expand(patches.samples, plan.born, -1, -1).clone()
         if len(plan.rows):
@@ -281,23 +301,23 @@ class SteppedBlock:
     def _plan_rows(
         self,
         layer: int,
-        whole: Tensor,
+        diverged: Tensor,
         patches: Patches,
         kv: CrossAttentionKV | None,
         plan: LayerPlan,
     ) -> Tensor:
-        """Step a layer: all rows of the diverged runs, then the patched rows of those that begin here, (S, R, D)."""
-        base, source, samples, width = patches.base, patches.source, patches.samples, whole.shape[-1]
+        """Compute a layer: all rows of the diverged runs, then the patched rows of those that begin here, (S, R, D)."""
+        base, source, samples, width = patches.base, patches.source, patches.samples, diverged.shape[-1]
         contexts, residuals = [], []
-        if whole.shape[1]:
-            contexts.append(self.self_context(layer, whole))
-            residuals.append(whole.reshape(samples, -1, width))
+        if diverged.shape[1]:
+            contexts.append(self.self_context(layer, diverged))
+            residuals.append(diverged.reshape(samples, -1, width))
         if len(plan.rows):
             at = plan.rows.positions
             contexts.append(base.values["self_context"][layer][:, at].expand(samples, -1, -1))
             residuals.append(base.into(layer)[:, at].expand(samples, -1, -1))
         if not contexts:
-            return whole.reshape(samples, 0, width)
+            return diverged.reshape(samples, 0, width)
 
         def replace(stage: str, rows: Tensor) -> Tensor:
             edits = plan.edits.get(stage)
@@ -312,5 +332,5 @@ class SteppedBlock:
             by_head[:, edits.slots, edits.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, edits.heads]
             return rows
 
-        # `cat` also makes the copy that the edits write into.
+        # `cat` also makes the copies that the edits write into.
         return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), kv, replace)

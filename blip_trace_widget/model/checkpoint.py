@@ -1,8 +1,8 @@
-"""What a model's name or folder says before torch is imported, which takes seconds.
+"""Checking a model's name or folder before torch is imported, which takes seconds.
 
-For: refusing at once what cannot be a BLIP question answering model, and saying what to do about it.
-Cost: milliseconds; for a name that is not in the hub's cache, one question to the hub.
-Ends: at names of files and the configuration. Whatever passes may still fail in `blip_trace_widget.model.loading`.
+For: refusing at once what cannot be a BLIP question answering model, with a remedy.
+Cost: milliseconds; for a name that is not in the hub's cache, one request to the hub.
+Ends: at file names and the configuration. What passes may still fail in `blip_trace_widget.model.loading`.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: The files of a model; a processor's, and a tokenizer's, as older and as newer versions of transformers write them.
+#: Files of a model, a processor and a tokenizer, as older and newer versions of transformers write them.
 CONFIG, PROCESSORS = "config.json", ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("vocab.txt", "tokenizer.json")
-#: Those of an adapter, and of weights that are pickles.
+#: The file of an adapter, and the extensions of pickled weights.
 ADAPTER, PICKLES = "adapter_config.json", (".bin", ".pt", ".pth", ".ckpt")
-#: What torch computes on, where the machine has it; "npu" is what a plug-in calls "privateuseone".
+#: Names of torch's device types; "npu" is a plug-in's name for "privateuseone".
 DEVICES = (
     "cpu cuda ipu xpu mkldnn opengl opencl ideep hip ve fpga maia xla lazy vulkan mps meta hpu mtia npu privateuseone"
 )
-#: How long the hub may take to say whether it has a model, in seconds.
+#: Timeout for asking the hub whether it has a model, in seconds.
 PATIENCE = 10
 
 
 class NotBlipError(ValueError):
-    """The configuration is another model's."""
+    """The configuration is that of another kind of model."""
 
 
 def check(source: str) -> None:
@@ -36,7 +36,8 @@ def check(source: str) -> None:
         source: a hub id or a folder.
 
     Raises:
-        OSError: if there is no such model, or a file that it needs is missing or damaged.
+        FileNotFoundError, NotADirectoryError, OSError: if there is no such model, or a file that it needs is missing or
+            damaged.
         ValueError: if it is another kind of model.
     """
     path = Path(source)
@@ -49,10 +50,10 @@ def check(source: str) -> None:
 
 
 def check_device(device: str) -> str:
-    """Refuse what is no name of a torch device; whether the machine has it is for torch to say.
+    """Return `device` if it is the name of a torch device; torch itself checks later whether the machine has it.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not.
     """
     kind, colon, number = device.partition(":")
     if kind not in DEVICES.split() or (colon and not number.isdecimal()):
@@ -61,10 +62,10 @@ def check_device(device: str) -> str:
 
 
 def check_kind(source: str, config: Mapping[str, Any]) -> None:
-    """Refuse the configuration of another kind of model.
+    """Check that a configuration is that of a BLIP question answering model.
 
     Raises:
-        NotBlipError: if it is one.
+        NotBlipError: if it is not.
     """
     kinds = config.get("architectures") or ["BlipForQuestionAnswering"]
     if config.get("model_type") != "blip" or "BlipForQuestionAnswering" not in kinds:
@@ -75,7 +76,7 @@ def check_kind(source: str, config: Mapping[str, Any]) -> None:
 
 
 def remedy(folder: Path) -> str:
-    """What can be done about a folder that cannot be loaded, where its files tell."""
+    """What to do about a folder that cannot be loaded, as far as its files tell, or ""."""
     names = {path.name for path in folder.iterdir()}
     pickles = sorted(name for name in names if name.endswith(PICKLES))
     if pickles and not any(name.endswith(".safetensors") for name in names):
@@ -94,7 +95,7 @@ def remedy(folder: Path) -> str:
 
 def _check_folder(folder: Path, source: str) -> None:
     names = {path.name for path in folder.iterdir()}
-    if ADAPTER in names:  # what it lacks may be where its base is
+    if ADAPTER in names:  # missing files may be in the base model's folder
         return
     incomplete = f"model: the folder {source!r} is no complete BLIP checkpoint: "
     if CONFIG not in names:
@@ -131,18 +132,18 @@ def _check_hub(source: str) -> None:
         check_kind(source, _config(Path(config), f"model: {source!r} in the hub's cache is damaged: "))
         return
     try:
-        # Asked once: the loader would try again and again, for a minute, what no network can answer.
-        found = HfApi().model_info(source, timeout=PATIENCE)
+        # Ask once: without a network, the loader would retry for a minute.
+        info = HfApi().model_info(source, timeout=PATIENCE)
     except RepositoryNotFoundError:
         raise FileNotFoundError(
             f"{nowhere}the Hugging Face hub has no such model (or only for those who are logged in: hf auth login)"
         ) from None
-    except HfHubHTTPError:  # the hub is there, but not well: the loader has more patience
+    except HfHubHTTPError:  # the hub responds, with an error: the loader retries
         return
-    except Exception as error:  # of which library the hub's errors of connection are depends on its version
+    except Exception as error:  # the class of connection errors depends on the hub library's version
         raise OSError(
             f"{nowhere}the Hugging Face hub's cache does not have it, nor can the hub be asked ({error}). Offline, "
             "use BlipVqa.demo() for the built-in model, or give a folder written by save_pretrained"
         ) from error
-    if found.config and "model_type" in found.config:
-        check_kind(source, found.config)
+    if info.config and "model_type" in info.config:
+        check_kind(source, info.config)

@@ -1,9 +1,9 @@
 """The lock and the torch settings under which a model computes.
 
-For: whoever runs a model. One thread at a time uses it, as if nothing were set in torch, and what is computed together
-is computed with one and the same set of weights.
-Cost: a look at the model for each piece of work (`blip_trace_widget.model.weights`).
-Ends: at context managers; what is computed inside is the caller's.
+For: everything that runs a model. One thread at a time uses it, independent of global torch settings, and everything
+computed in one piece of work uses the same weights.
+Cost: a check of the model for each piece of work (`blip_trace_widget.model.weights`).
+Ends: at context managers and a decorator.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class LockedModel(Protocol):
-    """What is needed of a `BlipVqa` here."""
+    """What `Computing` needs of a `BlipVqa`."""
 
     lock: Any
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
 
     @property
     def plain(self) -> bool:
@@ -43,21 +43,21 @@ class LockedModel(Protocol):
 
 
 class ModelChangedError(RuntimeError):
-    """Somebody changed the model while a piece of work was under way whose parts would not fit each other now."""
+    """Somebody changed the model during a piece of work, so that its parts would be inconsistent."""
 
     def __init__(self) -> None:
         super().__init__("model: its weights or modules were changed while this was being computed; ask for it again")
 
 
 class Computing:
-    """Hold a model's lock, and compute as if nothing were set in torch. May be nested.
+    """Hold a model's lock, and compute independent of global torch settings. May be nested.
 
     Args:
         model: the model.
         long: see `BlipVqa.unchanging`.
 
     Raises:
-        ValueError: on entering, if the model has been changed into something that cannot be traced.
+        ValueError: on entering, if the model has changed so that it can no longer be traced.
         ModelChangedError: on leaving, if somebody changed it meanwhile.
     """
 
@@ -79,7 +79,7 @@ class Computing:
 
 
 def at_once(function: Function) -> Function:
-    """A function of something with a model, or a method of it, done under one lock: all of it by the same weights."""
+    """Decorates a method of an object with a `model`: run it under one lock, all of it with the same weights."""
     long = "progress" in signature(function).parameters
 
     @wraps(function)
@@ -95,9 +95,9 @@ _THREAD = threading.local()
 
 @contextmanager
 def without_glances() -> Iterator[None]:
-    """In this thread a model is looked at before a computation only, not whenever what is kept is read.
+    """In this thread, check a model for changes only before computations, not whenever a kept value is read.
 
-    For whoever shows what was computed a moment ago, piece by piece.
+    For showing, piece by piece, what was computed a moment ago.
     """
     before, _THREAD.glances = glances(), False
     try:
@@ -107,5 +107,5 @@ def without_glances() -> Iterator[None]:
 
 
 def glances() -> bool:
-    """Whether reading what is kept looks at the model first, in this thread."""
+    """Whether reading a kept value checks the model for changes first, in this thread."""
     return bool(getattr(_THREAD, "glances", True))

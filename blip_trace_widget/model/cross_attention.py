@@ -1,15 +1,15 @@
-"""What cross-attention looks at: image tokens or question tokens, with as little projected as possible.
+"""Keys and values of cross-attention, from image tokens or question tokens, projecting as little as possible.
 
 For: the context vectors (and weights) of a block's cross-attention, for many rows of queries at once.
-Cost: *projected* (`ImageKV`): keys and values of every token, 4 T D^2 operations a set of tokens and layer, once,
-and kept: 2 x layers x T x D numbers a set (BLIP base: 42 MB); then 4 T D a row. Both are linear in the tokens: keys of
-clean + strength * delta are those of clean plus strength times those of delta, so moving the noise projects nothing.
-*Absorbed* (`AbsorbedKV`), for tokens that every run has for itself: q · (K x + b) = (Kᵀ q) · x + const, and the
+Cost: *projected* (`ImageKV`): keys and values of every token, 4 T D^2 operations per set of tokens and layer, once,
+and kept: 2 x layers x T x D numbers per set (BLIP base: 42 MB); then 4 T D per row. Both are linear in the tokens: keys
+of clean + strength * delta are those of clean plus strength times those of delta, so changing the noise projects
+nothing. *Absorbed* (`AbsorbedKV`), for tokens that differ in every run: q · (K x + b) = (Kᵀ q) · x + const, and the
 constant leaves a softmax unchanged; sum p (V x + b) = V (sum p x) + b; so two products on the query replace the
-projections, at 4 T D H a row, which is less below D / (H - 1) rows (BLIP base: 70; a question has some ten). The two
+projections, at 4 T D H per row, which is less below D / (H - 1) rows (BLIP base: 70; a question has about ten). The two
 round differently, under strong noise by more than 1e-6 of the answer's probability: each kind of run keeps to one.
-All this is read from the weights of plain `Linear` layers. Where ``key`` or ``value`` is anything else (an adapter, a
-parametrized layer) it is called: on the tokens of every noise factor anew, and on the tokens of every run.
+All this reads the weights of plain `Linear` layers. If ``key`` or ``value`` is anything else (an adapter, a
+parametrized layer) it is called: again for the tokens of every noise factor, and on the tokens of every run.
 Ends: at context vectors, before the attention's output projection.
 
 Shapes: S samples, C runs, R rows (run-major), n rows of a run, T tokens, D width, H heads, d head width. A leading
@@ -30,15 +30,15 @@ from blip_trace_widget.model.modules import is_linear
 
 
 class CrossAttentionKV(Protocol):
-    """What a block's cross-attention looks at."""
+    """The keys and values of a block's cross-attention."""
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
         """The cross-attention's context vectors for rows of queries, (S, R, D) -> (S, R, D).
 
         Args:
             layer: 0-based.
-            rows: what enters the cross-attention.
-            cut: edges to remove, (H or 1, n, T); only with a single run.
+            rows: the cross-attention's input.
+            cut: edges to remove, (H or 1, n, T); only for a single run.
         """
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Projections:
     Args:
         layers: the block's layers.
         tokens: (S, T, width).
-        bias: whether the projections' bias belongs in. Not for a difference of tokens: that is projected only where the
+        bias: whether to add the projections' bias. Not for a difference of tokens, which is projected only if the
             projections are linear (`are_linear`).
     """
 
@@ -63,7 +63,7 @@ class Projections:
         self.tokens = tokens
         self._bias = bias
         self._done: set[int] = set()
-        self._kept: Tensor | None = None  # (layers, 2, S, T, D): one block, which the allocator gives back whole
+        self._kept: Tensor | None = None  # (layers, 2, S, T, D): a single allocation, freed as a whole
 
     def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
         """Keys and values of one layer, each (S, H, T, d)."""
@@ -77,16 +77,16 @@ class Projections:
         return split_heads(self._kept[layer, 0], heads), split_heads(self._kept[layer, 1], heads)
 
     def forget(self) -> None:
-        """Let go of what is kept; it is projected anew when asked for."""
+        """Free the projections; they are recomputed on demand."""
         self._kept = None
         self._done.clear()
 
     def part(self, samples: slice) -> Projections:
-        """Those of some of the samples, shared with these."""
+        """The projections of some of the samples; shares memory."""
         return _PartOf(self, samples)
 
     def _project(self, layer: int, place: Tensor) -> None:
-        """Write keys and values of a layer, (2, S, T, D)."""
+        """Write keys and values of a layer to `place`, (2, S, T, D)."""
         attention, tokens = self._attentions[layer], self.tokens.flatten(0, 1)
         for module, out in zip((attention.key, attention.value), place.flatten(1, 2), strict=True):
             if not is_linear(module):
@@ -110,43 +110,43 @@ class _PartOf(Projections):
 
 
 class ImageKV:
-    """Image tokens as the question encoder sees them: clean + strength * delta, one set a sample.
+    """Image tokens as the question encoder sees them: clean + strength * delta, one set per sample.
 
     Args:
         layers: the question encoder's layers.
-        clean: projections of the tokens.
+        clean: projections of the clean tokens.
         delta: projections of what a corruption adds to them, or None.
-        strength: its strength.
+        strength: the corruption's strength.
     """
 
     def __init__(
         self, layers: Sequence[Any], clean: Projections, delta: Projections | None = None, strength: float = 0.0
     ) -> None:
         self._layers, self._clean, self._delta, self._strength = layers, clean, delta, strength
-        self._sum: Projections | None = None  # of the damaged tokens themselves, for layers that are not linear
+        self._sum: Projections | None = None  # of the corrupted tokens themselves, for non-linear layers
 
     @property
     def device(self) -> torch.device:
-        """Where the tokens are."""
+        """The device of the tokens."""
         return self._clean.tokens.device
 
     def plus(self, delta: Projections, strength: float) -> ImageKV:
-        """These tokens with strength * delta added; shares what is projected."""
+        """These tokens plus strength * delta; shares their projections."""
         return ImageKV(self._layers, self._clean, delta, strength)
 
     def forget(self) -> None:
-        """Let go of the projections of these samples."""
+        """Free the projections of these samples."""
         (self._clean if self._delta is None else self._delta).forget()
         if self._sum is not None:
             self._sum.forget()
 
     def part(self, samples: slice) -> ImageKV:
-        """The tokens of some of the samples; shares what is projected."""
+        """The tokens of some of the samples; shares their projections."""
         delta = self._delta and self._delta.part(samples)
-        few = ImageKV(self._layers, self._clean.part(samples), delta, self._strength)
+        part = ImageKV(self._layers, self._clean.part(samples), delta, self._strength)
         if delta is not None and not all(map(are_linear, self._layers)):
-            few._sum = self._damaged().part(samples)
-        return few
+            part._sum = self._damaged().part(samples)
+        return part
 
     def states(self) -> Tensor:
         """See `CrossAttentionKV.states`."""
@@ -177,7 +177,7 @@ class ImageKV:
         keys, values = self.keys_values(layer)
         queries = attention.query(rows)
         samples, count, width = queries.shape
-        # With one set of keys for all samples, their queries fold into one long row.
+        # If all samples share one set of keys, their queries are batched into one row.
         queries = split_heads(queries.reshape(keys.shape[0], -1, width), attention.num_attention_heads)
         if cut is None:
             context = scaled_dot_product_attention(queries, keys, values)
@@ -193,7 +193,7 @@ class ImageKV:
 
 
 class AbsorbedKV:
-    """Tokens of which every run has a set of its own, or all runs of a sample share one.
+    """Tokens of which every run has its own set, or all runs of a sample share one.
 
     Args:
         layers: the block's layers.
@@ -208,7 +208,7 @@ class AbsorbedKV:
         return self._tokens
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `CrossAttentionKV.context`; rows are equally many for each of the C runs."""
+        """See `CrossAttentionKV.context`; each of the C runs has the same number of rows."""
         if not are_linear(self._layers[layer]):
             return self._projected(layer, rows, cut)[0]
         attention = self._layers[layer].crossattention.self
@@ -220,7 +220,7 @@ class AbsorbedKV:
         mixed = (weights @ tokens).view(samples * count, heads, wide).transpose(0, 1)
         context = torch.bmm(mixed, attention.value.weight.view(heads, size, wide).transpose(1, 2)).transpose(0, 1)
         bias: Tensor = attention.value.bias
-        if cut is not None:  # where every edge of a row is gone, nothing flows, the bias neither
+        if cut is not None:  # a row without any edge gets nothing, not even the bias
             flows = weights.sum(-1).view(samples * count, heads, 1)
             bias = (flows * bias.view(heads, size)).reshape(samples, count, width)
         return context.reshape(samples, count, width) + bias
@@ -256,7 +256,7 @@ class AbsorbedKV:
         sets, runs = self._tokens.shape[:2]
         tokens = self._tokens.flatten(0, 1)
         keys, values = (split_heads(module(tokens), heads) for module in (attention.key, attention.value))
-        keys, values = (each.view(sets, runs, *each.shape[1:]) for each in (keys, values))
+        keys, values = (projected.view(sets, runs, *projected.shape[1:]) for projected in (keys, values))
         queries = split_heads(attention.query(rows).reshape(samples * runs, -1, width), heads)
         scores = attention_scores(queries.view(samples, runs, *queries.shape[1:]), keys)
         weights = scores.softmax(-1) if cut is None else cut_softmax(scores, cut)  # (S, C, H, rows of a run, T)
@@ -264,33 +264,37 @@ class AbsorbedKV:
         return context, weights.transpose(1, 2).reshape(samples, heads, count, -1)
 
     def _sets(self, samples: int) -> Tensor:
-        """The tokens with as many sample axes as there are products: samples fold into rows where all share one set."""
+        """The tokens, (sets, C or 1, T, D): if all samples share one set, their queries are batched into its rows."""
         shared = self._tokens.shape[0] == 1 and self._tokens.shape[1] > 1
         return self._tokens.expand(samples, -1, -1, -1) if shared else self._tokens
 
 
 class SwappedKV:
-    """Image tokens of which every run has a few of its own, taken from another memory: no new projection.
+    """Image tokens of which every run takes a few from another run, without any new projection.
 
-    The weights of a run differ from those over the base tokens only in its own few columns, so all runs of a sample
+    A run's attention scores differ from those of the base tokens only in its own few columns, so all runs of a sample
     share one large product, and each gets its columns by a small one.
 
     Args:
         layers: the question encoder's layers.
         base: the tokens that all runs see.
-        source: where their own come from.
-        groups: which tokens each run takes, at least one.
+        source: the tokens that runs take theirs from.
+        groups: the tokens that each run takes, at least one.
     """
 
     def __init__(self, layers: Sequence[Any], base: ImageKV, source: ImageKV, groups: Sequence[Sequence[int]]) -> None:
         self._layers, self._base, self._source = layers, base, source
         widest, device = max(map(len, groups)), base.device
-        # Shorter groups name their first token again: harmless where scores are written, masked where they are added.
+        # Shorter groups are padded with their first token: harmless where scores are written, masked where summed.
         self._groups = torch.tensor([[*group, *[group[0]] * (widest - len(group))] for group in groups], device=device)
         self._once = torch.tensor([[at < len(group) for at in range(widest)] for group in groups], device=device)
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
-        """See `CrossAttentionKV.weights`; nobody asks for them."""
+        """Not needed, see `CrossAttentionKV.weights`.
+
+        Raises:
+            NotImplementedError: always.
+        """
         raise NotImplementedError
 
     def states(self) -> Tensor:
@@ -302,7 +306,7 @@ class SwappedKV:
         return base.expand(samples, runs, -1, -1).scatter(2, index, taken)
 
     def context(self, layer: int, rows: Tensor, cut: Tensor | None = None) -> Tensor:
-        """See `CrossAttentionKV.context`; there is no cutting here."""
+        """See `CrossAttentionKV.context`; edges cannot be cut here."""
         assert cut is None
         attention = self._layers[layer].crossattention.self
         heads, size = attention.num_attention_heads, attention.attention_head_size
@@ -326,13 +330,13 @@ class SwappedKV:
 
 
 def are_linear(layer: Any) -> bool:
-    """Whether the keys and values of a layer's cross-attention are what the weights say."""
+    """Whether a layer's cross-attention projects keys and values by plain `Linear` modules."""
     attention = layer.crossattention.self
     return is_linear(attention.key) and is_linear(attention.value)
 
 
 def part_of(tensor: Tensor, samples: slice) -> Tensor:
-    """Some of the samples, (S, ...); what is the same in every sample, (1, ...), stays whole."""
+    """Some of the samples of (S, ...); what is the same for every sample, (1, ...), is returned unchanged."""
     return tensor if tensor.shape[0] == 1 else tensor[samples]
 
 
@@ -347,10 +351,10 @@ def cut_softmax(scores: Tensor, cut: Tensor) -> Tensor:
 
 
 def split_heads(rows: Tensor, heads: int) -> Tensor:
-    """(B, R, D) -> (B, H, R, d)."""
+    """Split the width into heads, (B, R, D) -> (B, H, R, d)."""
     return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
 
 
 def join_heads(context: Tensor) -> Tensor:
-    """(B, H, R, d) -> (B, R, D)."""
+    """Join heads into the width, (B, H, R, d) -> (B, R, D)."""
     return context.transpose(1, 2).flatten(2)

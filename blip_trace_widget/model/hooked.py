@@ -1,8 +1,9 @@
 """A block computed by plain forward hooks on the model's own forward, one run at a time.
 
-For: models that somebody has changed. Whatever their modules do, hooks of the user's included, they do it here as in
-the model's own forward: every module is called, with one whole run, by whoever calls it in the model.
-Cost: for every run a pass of the whole block, keys and values of all image tokens included: what plain hooks cost.
+For: models that users have changed. Whatever their modules do, users' hooks included, they do as in the model's own
+forward: every module is called by the model's own code, with one complete run.
+Cost: for every run a pass through all layers of the block, including keys and values of all image tokens: the cost of
+plain hooks.
 Ends: at one block's rows, as `blip_trace_widget.model.block`.
 
 Shapes as in `blip_trace_widget.model.block`.
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 from blip_trace_widget.model.block import Activations, Cut, Edit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
-from blip_trace_widget.states import BlockSites, State
+from blip_trace_widget.states import INPUTS, BlockSites, State
 
-#: What a block does with its inputs (1, n, D) and what its cross-attention looks at (1, T, D): (1, n, D).
+#: A block's forward on its inputs (1, n, D) and the tokens that its cross-attention attends to (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
 LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
 
@@ -33,10 +34,10 @@ class HookedBlock:
 
     Args:
         layers: transformers' layer modules.
-        stack: the module that runs them all.
+        stack: runs all layers.
         heads: attention heads of a layer.
         sites: where the states are.
-        last: what follows the layers, if anything does.
+        last: the module after the layers, if there is one.
     """
 
     one_by_one = True
@@ -45,8 +46,8 @@ class HookedBlock:
         self.layers = list(layers)
         self.heads = heads
         self._stack, self._last, self._sites = stack, last, sites.sites
-        # Stage -> the module below a layer, and whether it is its input.
-        self._points = {site: (path, False) for site, path in sites.sites.items()}
+        # Stage -> the module below a layer, and whether the stage is its input.
+        self._points = {site: (path, site in INPUTS) for site, path in sites.sites.items()}
         self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
         self.stages = tuple(self._points)
 
@@ -55,7 +56,7 @@ class HookedBlock:
         return self.apply(self._last, output.flatten(0, -3)).view(output.shape)
 
     def apply(self, module: Any, batch: Tensor) -> Tensor:
-        """See `Block.apply`; each run alone."""
+        """See `Block.apply`; one run at a time."""
         return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
 
     def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
@@ -82,7 +83,7 @@ class HookedBlock:
                 return rows
 
             outputs.append(self._pass(part_of(inputs, slice(at, at + 1)), _of_run(seen, at, 0), check, keep))
-        recorded = {stage: [torch.cat(every) for every in layers] for stage, layers in values.items()}
+        recorded = {stage: [torch.cat(per_sample) for per_sample in layers] for stage, layers in values.items()}
         return Activations(inputs, recorded, torch.cat(outputs))
 
     def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
@@ -101,10 +102,10 @@ class HookedBlock:
 
     def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
         """See `Block.cross_weights`."""
-        found: list[Tensor] = []
+        weights: list[Tensor] = []
 
         def keep(_module: Any, inputs: tuple[Tensor], _output: Any) -> None:
-            found.append(inputs[0])
+            weights.append(inputs[0])
 
         handle = _of_this_thread(self.layers[layer].crossattention.self.dropout, keep)
         try:
@@ -113,10 +114,10 @@ class HookedBlock:
                 self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, _as_they_are)
         finally:
             handle.remove()
-        return torch.cat(found)
+        return torch.cat(weights)
 
     def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
-        """See `Block.resume`; nothing is resumed, every run is done whole."""
+        """See `Block.resume`; nothing is resumed, every run is computed completely."""
         base, runs, samples = patches.base, patches.runs, patches.samples
         seen = None if kv is None else kv.states()
         outputs = []
@@ -132,7 +133,7 @@ class HookedBlock:
         return torch.cat(outputs).view(samples, len(runs), *base.inputs.shape[1:])
 
     def _replacing(self, states: Sequence[State], source: Activations) -> LayerEdit:
-        """What puts states of another run, recorded for one sample, in their places."""
+        """An edit that replaces states by those of another run, recorded for one sample."""
 
         def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
             here = [state for state in states if state.layer == layer and stage_of(state) == stage]
@@ -148,13 +149,18 @@ class HookedBlock:
         return edit
 
     def _pass(self, inputs: Tensor, seen: Tensor | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
-        """One run, (1, n, D) -> (1, n, D), each stage edited; on copies, into which the user's hooks may write."""
+        """One run, (1, n, D) -> (1, n, D), with each stage edited; on copies, as users' hooks may write into them."""
         with self.edited(check, edit):
             return self._stack(inputs.clone(), None if seen is None else seen.clone())
 
     @contextmanager
     def edited(self, check: Callable[[], None], edit: LayerEdit) -> Iterator[None]:
-        """Hooks behind the user's own, so that these see what they see in the model, and a patched state stays."""
+        """Register hooks after the users' own, which thus see the unedited values and cannot undo a patch.
+
+        Args:
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            edit: called with layer, stage and rows; returns the rows to continue with.
+        """
         with ExitStack() as stack:
             for layer, module in enumerate(self.layers):
                 stack.callback(_of_this_thread(module, lambda _module, _inputs: check(), before=True).remove)
@@ -179,14 +185,14 @@ def _as_they_are(_layer: int, _stage: str, rows: Tensor) -> Tensor:
 
 
 def _of_run(states: Tensor | None, sample: int, run: int) -> Tensor | None:
-    """What one run looks at, (S or 1, C or 1, T, D) -> (1, T, D)."""
+    """The tokens that one run attends to, (S or 1, C or 1, T, D) -> (1, T, D)."""
     if states is None:
         return None
     return states[min(sample, states.shape[0] - 1), min(run, states.shape[1] - 1)][None]
 
 
 def _of_this_thread(module: nn.Module, hook: Callable[..., Any], *, before: bool = False) -> Any:
-    """Register a hook that other threads, which may be using the model meanwhile, do not meet."""
+    """Register a hook that acts only in this thread: other threads may use the model meanwhile."""
     mine = threading.get_ident()
 
     def guarded(*arguments: Any) -> Any:

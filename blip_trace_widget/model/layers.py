@@ -1,9 +1,9 @@
-"""The two kinds of blocks that BLIP is built of, stepped layer by layer with the model's own modules.
+"""The two kinds of blocks that BLIP consists of, computed layer by layer with the model's own modules.
 
-For: `blip_trace_widget.model.block`, which knows no layer. `TextBlock` is the question encoder and the answer decoder
-(BERT's layers: normalised after each part, with cross-attention), `ImageBlock` the ViT (normalised before each part).
-Cost: the layer's own arithmetic; nothing is done for keys that no query needs.
-Ends: at one layer's rows. It leans on the module names that the checkpoint fixes (``query``, ``key``, ``value``,
+For: `blip_trace_widget.model.block`, which does not know how a layer is built. `TextBlock` is the question encoder and
+the answer decoder (BERT's layers: post-norm, with cross-attention), `ImageBlock` the ViT (pre-norm).
+Cost: the layer's own arithmetic; nothing is computed for keys that no query needs.
+Ends: at one layer's rows. It relies on the module names that the checkpoint fixes (``query``, ``key``, ``value``,
 ``output.dense``, ``LayerNorm``, ``intermediate``; ``qkv``, ``projection``, ``mlp``, ``layer_norm1``), not on call
 signatures, which change between versions of transformers.
 
@@ -39,8 +39,10 @@ class TextBlock(SteppedBlock):
 
     stages: tuple[str, ...] = (
         "self_context",
+        "self_attention_out",
         "self_attention",
         "cross_context",
+        "cross_attention_out",
         "cross_attention",
         "mlp",
         "block_output",
@@ -56,7 +58,7 @@ class TextBlock(SteppedBlock):
         attention = self.layers[layer].attention.self
         samples, runs, positions, width = states.shape
         flat = states.reshape(samples * runs, positions, width)
-        if positions == 1 and cut is None:  # a softmax over one key is 1, whatever query and key are
+        if positions == 1 and cut is None:  # a softmax over a single key is 1
             alone: Tensor = attention.value(flat)
             return alone.reshape(samples, runs, width)
         queries, keys, values = (
@@ -83,9 +85,11 @@ class TextBlock(SteppedBlock):
         assert kv is not None
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
+        added = edit("self_attention_out", module.attention.output.dense(context))
+        attended = edit("self_attention", module.attention.output.LayerNorm(added + residual))
         context = edit("cross_context", kv.context(layer, attended, cut))
-        crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
+        added = edit("cross_attention_out", module.crossattention.output.dense(context))
+        crossed = edit("cross_attention", module.crossattention.output.LayerNorm(added + attended))
         mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
 
@@ -95,10 +99,10 @@ class ImageBlock(SteppedBlock):
 
     Args:
         layers: transformers' ``BlipEncoderLayer`` modules.
-        last: what follows them, ``post_layernorm``.
+        last: the module after them, ``post_layernorm``.
     """
 
-    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = ("self_context", "self_attention_out", "mlp", "block_output")
 
     def __init__(self, layers: Iterable[Any], last: Any) -> None:
         super().__init__(layers)
@@ -106,7 +110,7 @@ class ImageBlock(SteppedBlock):
         self._last = last
 
     def tokens(self, output: Tensor) -> Tensor:
-        """The image tokens that the last layer's output gives, (..., D) -> (..., D)."""
+        """The image tokens from the last layer's output, (..., D) -> (..., D)."""
         tokens: Tensor = self._last(output)
         return tokens
 
@@ -125,18 +129,13 @@ class ImageBlock(SteppedBlock):
         layer: int,
         context: Tensor,
         residual: Tensor,
-        kv: CrossAttentionKV | None,  # noqa: ARG002 - it looks at itself alone
+        kv: CrossAttentionKV | None,  # noqa: ARG002 - the ViT has no cross-attention
         edit: Edit,
         cut: Tensor | None = None,  # noqa: ARG002
     ) -> Tensor:
         """See `SteppedBlock.step`."""
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", module.self_attn.projection(context)) + residual
+        attended = edit("self_attention_out", module.self_attn.projection(context)) + residual
         mlp = edit("mlp", module.mlp(module.layer_norm2(attended)))
         return edit("block_output", mlp + attended)
-
-
-def _attention_output(output: Any, context: Tensor, residual: Tensor) -> Tensor:
-    rows: Tensor = output.LayerNorm(output.dense(context) + residual)
-    return rows

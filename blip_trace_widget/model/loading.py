@@ -1,9 +1,9 @@
-"""Loading a model from the hub or a folder, with its words and its pictures' sizes.
+"""Loading a model and its processor from the hub or a folder.
 
-For: the one place that knows transformers' loaders. Weights are read from safetensors alone, code from a hub never.
-A folder may hold a PEFT adapter beside the weights, or alone, with the name of the model that it belongs to.
+For: the one place that knows transformers' loaders. Weights are read only from safetensors; code from the hub is never
+run. A folder may hold a PEFT adapter beside the weights, or alone, with the name of its base model.
 Cost: loading.
-Ends: at a model and a processor. Whether they can be traced is `blip_trace_widget.model.admission`'s to find out.
+Ends: at a model and a processor; `blip_trace_widget.model.admission` checks whether they can be traced.
 """
 
 from __future__ import annotations
@@ -33,33 +33,40 @@ def load(
     revision: str | None,
     local_files_only: bool,
 ) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
-    """See `blip_trace_widget.BlipVqa.from_pretrained`."""
+    """See `blip_trace_widget.BlipVqa.from_pretrained`.
+
+    Raises:
+        TypeError: if `name` is neither a string nor a path.
+        ValueError: if it is another kind of model or lacks weights, or if the device or dtype cannot be used.
+        OSError: if it cannot be found, reached or read.
+        ImportError: if it has an adapter and ``peft`` is not installed.
+    """
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
         raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
     source = os.fspath(name)
-    weights, place = _as_dtype(dtype), device_of(device)
+    weights, target = as_dtype(dtype), device_of(device)
     if revision is None and not local_files_only:
-        check(source)  # at once, where the loaders would ask a hub that is not there again and again
+        check(source)  # fails at once, whereas the loaders would retry an unreachable hub
     options: dict[str, Any] = {"local_files_only": local_files_only, "revision": revision or "main"}
     try:
         base = _base_of(source, options)
         _check_config(base, options)
         with _quiet() if Path(source).is_dir() else nullcontext():
-            loader: Any = BlipForQuestionAnswering  # its annotations know nothing of `output_loading_info`
+            loader: Any = BlipForQuestionAnswering  # its annotations lack `output_loading_info`
             model, info = loader.from_pretrained(
                 source, dtype=weights, use_safetensors=True, output_loading_info=True, **options
             )
-        # Beside an adapter its model's processor need not be.
+        # An adapter's folder need not have a processor.
         has_own = not Path(source).is_dir() or any((Path(source) / name).is_file() for name in PROCESSORS)
         beside = source if has_own else base
-        # The Pil image processor on purpose: the default one wants torchvision.
+        # The Pil image processor on purpose: the default one needs torchvision.
         images = BlipImageProcessorPil.from_pretrained(beside, **options)
         tokenizer = AutoTokenizer.from_pretrained(beside, trust_remote_code=False, **options)
         if len(tokenizer) <= len(tokenizer.all_special_ids):
-            raise OSError("its tokenizer has no words")  # what comes of a missing vocabulary
+            raise OSError("its tokenizer has no words")  # the vocabulary is missing
     except (NotBlipError, _NoPeftError):
         raise
-    except Exception as error:  # whatever a damaged file makes a loader raise
+    except Exception as error:  # loaders raise anything on damaged files
         raise OSError(_why_not_loaded(source, error)) from error
     if info["missing_keys"] or info.get("mismatched_keys"):
         missing = sorted(str(key) for key in [*info["missing_keys"], *info.get("mismatched_keys", ())])
@@ -67,19 +74,19 @@ def load(
             f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, such as {missing[0]}"
         )
     try:
-        model.to(place)
+        model.to(target)
     except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"device: {str(place)!r} cannot be used here: {error}") from error
+        raise ValueError(f"device: {str(target)!r} cannot be used here: {error}") from error
     assemble: Any = BlipProcessor
     return model, assemble(images, tokenizer)
 
 
 class _NoPeftError(ImportError):
-    """There is an adapter, and nothing that reads it."""
+    """There is an adapter, but ``peft`` is not installed."""
 
 
 def _base_of(source: str, options: dict[str, Any]) -> str:
-    """Where the model is that an adapter belongs to; of a whole model, the same place."""
+    """The source of an adapter's base model; for a complete model, the same source."""
     adapter = find_adapter_config_file(source, **options)
     if adapter is None:
         return source
@@ -104,7 +111,7 @@ def _check_config(source: str, options: dict[str, Any]) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar: reading a folder takes less time than reading about it."""
+    """Hide transformers' progress bar: a folder loads too fast for one."""
     bars: Any = transformers_logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
@@ -126,17 +133,26 @@ def _why_not_loaded(source: str, error: Exception) -> str:
 
 
 def device_of(device: str | torch.device | None) -> torch.device:
-    """The device that is meant; None: CUDA where there is one, else MPS, else the CPU."""
+    """The torch device of a name; None: CUDA if available, else MPS, else the CPU.
+
+    Raises:
+        ValueError: if there is no such kind of device.
+    """
     if device is None:
         kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        return torch.device(next((kind for kind, there in kinds.items() if there), "cpu"))
+        return torch.device(next((kind for kind, available in kinds.items() if available), "cpu"))
     try:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
         raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
 
 
-def _as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
+    """A floating point type from its name; float32 for None.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if value is None and dtype is None:
         return torch.float32

@@ -1,6 +1,6 @@
-"""A model, however it was named.
+"""A model from any accepted argument.
 
-For: everything that takes a model: the object, a hub id or a folder.
+For: everything that takes a model: as an object, a hub id or a folder.
 Ends: at a `BlipVqa`.
 """
 
@@ -12,11 +12,11 @@ from blip_trace_widget.model.blip import BlipVqa
 
 
 def as_model(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
-    """The model, loaded if need be.
+    """The model, loaded if necessary.
 
     Raises:
         TypeError: if it is none of these.
-        ValueError, OSError: see `BlipVqa.from_pretrained`.
+        ValueError, OSError, ImportError: see `BlipVqa.from_pretrained`.
     """
     if isinstance(model, BlipVqa):
         return model

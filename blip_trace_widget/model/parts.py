@@ -1,9 +1,9 @@
-"""What a BLIP question answering model is made of: its three blocks, its sizes, and how each block is computed.
+"""The parts of a BLIP question answering model: its three blocks, its sizes, and how each block is computed.
 
-For: whoever needs the model's modules, by the one table of them (`BLOCKS`).
-Cost: a look at every module (`set_blocks`).
-Ends: at modules. Whether they fit, and can be traced, is `blip_trace_widget.model.admission`'s; loading, watching and
-calling them `blip_trace_widget.model.blip`'s.
+For: everything that needs the model's modules, by the one table of them (`BLOCKS`).
+Cost: inspecting every module (`set_blocks`).
+Ends: at modules. `blip_trace_widget.model.admission` checks them; `blip_trace_widget.model.blip` loads, watches and
+calls them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blip_trace_widget.states import BLOCKS
 
 
 class BlipParts:
-    """A BLIP model with its processor, taken apart.
+    """The parts of a BLIP model and its processor.
 
     Args:
         hf: transformers' `BlipForQuestionAnswering`.
@@ -29,9 +29,9 @@ class BlipParts:
     Attributes:
         hf: the model.
         processor: its processor.
-        blocks: each block, as it is computed.
-        untouched: each block by the model's own forward.
-        changed: of each block the modules because of which it is computed by its own forward, and what they are.
+        blocks: block -> how it is computed: `untouched` if any of its modules is not BLIP's own, else by shortcuts.
+        untouched: block -> the block run by the model's own forward.
+        changed: block -> the names of its modules that are not BLIP's own, each with the reason.
     """
 
     blocks: dict[str, Block]
@@ -43,7 +43,7 @@ class BlipParts:
         self.processor: Any = processor
 
     def set_blocks(self) -> None:
-        """Choose how each block is computed: by shortcuts where its modules are all BLIP's own, else by hooks."""
+        """Choose how each block is computed: by shortcuts if its modules are all BLIP's own, else under hooks."""
         self.untouched = {name: self._hooked(name) for name in BLOCKS}
         self.changed = {
             name: dict(changed_modules(self.hf.get_submodule(sites.part), sites.part)) for name, sites in BLOCKS.items()
@@ -51,14 +51,14 @@ class BlipParts:
         self.blocks = {name: self.untouched[name] if self.changed[name] else self._stepped(name) for name in BLOCKS}
 
     def _hooked(self, name: str) -> HookedBlock:
-        """A block by the model's own forward."""
+        """A block run by the model's own forward."""
         config, image = self.hf.config, name == "image_encoder"
         heads = int((config.vision_config if image else config.text_config).num_attention_heads)
         last = self.hf.vision_model.post_layernorm if image else None
         return HookedBlock(self._layers(name), self._stack(name), heads, BLOCKS[name], last)
 
     def _stepped(self, name: str) -> Block:
-        """A block by shortcuts."""
+        """A block computed by shortcuts."""
         if name == "image_encoder":
             return ImageBlock(self._layers(name), self.hf.vision_model.post_layernorm)
         return TextBlock(self._layers(name), causal=name == "answer_decoder")
@@ -75,7 +75,7 @@ class BlipParts:
         return lambda rows, seen: module(encoder_embeds=rows, encoder_hidden_states=seen, **decoding).last_hidden_state
 
     def embeddings(self, block: str) -> Any:
-        """The module that makes the input of a block's first layer."""
+        """The module whose output is the input of a block's first layer."""
         return self.hf.get_submodule(BLOCKS[block].embeddings)
 
     @property
@@ -85,12 +85,12 @@ class BlipParts:
 
     @property
     def question_encoder(self) -> Block:
-        """The layers that read the question, and look at the image tokens."""
+        """The layers that read the question, and attend to the image tokens."""
         return self.blocks["question_encoder"]
 
     @property
     def answer_decoder(self) -> Block:
-        """The layers that write the answer, and look at the question."""
+        """The layers that write the answer, and attend to the question."""
         return self.blocks["answer_decoder"]
 
     @property
@@ -100,7 +100,7 @@ class BlipParts:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return torch.device(self.hf.device)
 
     @property
@@ -111,12 +111,12 @@ class BlipParts:
 
     @property
     def layers(self) -> int:
-        """Layers of the question encoder, and of the answer decoder."""
+        """Number of layers of the question encoder, and of the answer decoder."""
         return len(self.question_encoder.layers)
 
     @property
     def heads(self) -> int:
-        """Attention heads of each of those layers."""
+        """Number of attention heads in each of those layers."""
         return self.question_encoder.heads
 
     @property
@@ -128,21 +128,21 @@ class BlipParts:
 
     @property
     def image_token_count(self) -> int:
-        """Image tokens: the class token and the patches."""
+        """Number of image tokens: the class token and the patches."""
         rows, columns = self.grid
         return 1 + rows * columns
 
     @property
     def image_width(self) -> int:
-        """Numbers of an image token."""
+        """Width of an image token."""
         return int(self.hf.config.vision_config.hidden_size)
 
     @property
     def start_id(self) -> int:
-        """The decoder's start token."""
+        """Id of the decoder's start token."""
         return int(self.hf.decoder_start_token_id)
 
     @property
     def end_id(self) -> int:
-        """The token that ends an answer."""
+        """Id of the token that ends an answer."""
         return int(self.hf.config.text_config.sep_token_id)

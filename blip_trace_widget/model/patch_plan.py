@@ -3,7 +3,7 @@
 For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
 inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
 each layer has a list of rows.
-Cost: plain Python a run and layer, and a few index tensors, made and moved to the device before the first layer is
+Cost: plain Python per run and layer, and a few index tensors, made and moved to the device before the first layer is
 computed.
 Ends: at indices.
 """
@@ -16,25 +16,36 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.states import State
+from blip_trace_widget.states import BLOCKS, State
 
 #: The stage of an attention's heads, before its output projection.
-CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
+CONTEXTS = {
+    "self_attention": "self_context",
+    "cross_attention": "cross_context",
+    "self_attention_out": "self_context",
+    "cross_attention_out": "cross_context",
+}
 
 
 def stage_of(state: State) -> str:
-    """The stage at which a state is replaced."""
-    return state.site if state.head is None else CONTEXTS[state.site]
+    """The stage at which a state is replaced in its own layer."""
+    older = BLOCKS[state.block].older
+    return older.get(state.site, state.site) if state.head is None else CONTEXTS[state.site]
+
+
+def place_of(state: State) -> tuple[int, str]:
+    """The layer and the stage at which a state is replaced; layer -1 puts out what enters layer 0."""
+    return state.place if state.head is None else (state.layer, CONTEXTS[state.site])
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where rows go and where they come from.
+    """Where rows go and where they come from; index tensors of equal length.
 
     Attributes:
-        slots: a run's or a row's index.
+        slots: the index of a run or row.
         positions: the position in the source.
-        heads: the head, or none at all where whole rows are replaced.
+        heads: the head; empty if entire rows are replaced.
     """
 
     slots: Tensor
@@ -47,16 +58,16 @@ class Places:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What is done in one layer.
+    """What is computed and replaced in one layer.
 
     Slots number the runs in the order in which they diverge. Of a run that begins here only the patched positions are
-    computed; where its whole block output is replaced, not even those.
+    computed; positions whose block output is replaced are not computed at all.
 
     Attributes:
-        born: how many runs begin here.
+        born: number of runs that begin here.
         edits: stage -> the rows that are replaced at it.
-        rows: the rows of the runs that begin here.
-        late: the block outputs of these that are replaced.
+        rows: the rows that are computed of the runs that begin here.
+        late: the block outputs of these runs that are replaced.
     """
 
     born: int
@@ -67,15 +78,17 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done in every layer.
+    """What is computed and replaced in every layer.
 
     Attributes:
-        diverged: how many runs differ from the base already below layer 0.
-        layers: what is done in each layer.
-        back: where each run is among those ordered by the layer in which they diverge; None if that is their order.
+        diverged: number of runs that differ from the base below layer 0 already.
+        inputs: the rows of these runs, of what enters layer 0, that are replaced.
+        layers: the plan of each layer.
+        back: each run's index in the order in which runs diverge; None if they are in that order.
     """
 
     diverged: int
+    inputs: Places
     layers: list[LayerPlan]
     back: Tensor | None
 
@@ -83,80 +96,87 @@ class Plan:
 def plan_of(
     runs: Sequence[Sequence[State]], depth: int, positions: int, device: torch.device, *, diverged: bool
 ) -> Plan:
-    """What is to be done for patched runs.
+    """The plan for patched runs.
 
     Args:
         runs: the states that each run patches.
         depth: number of layers.
-        positions: of a run, n.
-        device: where the indices are needed.
-        diverged: every run differs from the base already below layer 0.
+        positions: number of positions of a run, n.
+        device: device of the index tensors.
+        diverged: whether every run differs from the base below layer 0 already.
     """
-    starts = [-1 if diverged else min((state.layer for state in states), default=depth) for states in runs]
+    placed = [[(*place_of(state), state) for state in states] for states in runs]
+    starts = [-1 if diverged else min((layer for layer, *_ in states), default=depth) for states in placed]
     order = sorted(range(len(runs)), key=starts.__getitem__)
-    ordered, starts = [runs[run] for run in order], sorted(starts)
-    layers = []
+    ordered, starts = [placed[run] for run in order], sorted(starts)
+    inputs, layers = _List(), []
+    for slot, states in enumerate(ordered):
+        for state in (state for layer, _, state in states if layer < 0):
+            inputs.add(slot, state.position)
     for layer in range(depth):
         draft = _Draft(sum(start < layer for start in starts), positions)
         for slot, (start, states) in enumerate(zip(starts, ordered, strict=True)):
             if start <= layer:
-                draft.add(slot, [state for state in states if state.layer == layer])
+                draft.add(slot, [(stage, state) for at, stage, state in states if at == layer])
         layers.append(draft.placed(starts.count(layer), device))
     back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
-    return Plan(starts.count(-1), layers, None if back is None else torch.tensor(back, device=device))
+    return Plan(
+        starts.count(-1), inputs.placed(device), layers, None if back is None else torch.tensor(back, device=device)
+    )
 
 
 @dataclass
 class _List:
-    """Places as they are found."""
+    """`Places` under construction, as lists."""
 
     slots: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     heads: list[int] = field(default_factory=list)
 
     def add(self, slot: int, position: int, head: int | None = None) -> None:
+        """Append one place."""
         self.slots.append(slot)
         self.positions.append(position)
         if head is not None:
             self.heads.append(head)
 
     def placed(self, device: torch.device) -> Places:
-        """As index tensors."""
+        """The places as index tensors on a device."""
         lists = (self.slots, self.positions, self.heads)
-        return Places(*(torch.tensor(each, dtype=torch.long, device=device) for each in lists))
+        return Places(*(torch.tensor(indices, dtype=torch.long, device=device) for indices in lists))
 
 
 class _Draft:
-    """The plan of a layer in the making; `count` runs have diverged below it, and hold `positions` rows each."""
+    """A `LayerPlan` under construction; `count` runs have diverged below it, with `positions` rows each."""
 
     def __init__(self, count: int, positions: int) -> None:
         self._count, self._positions = count, positions
         self._edits: dict[str, _List] = {}
         self._rows, self._late = _List(), _List()
 
-    def add(self, slot: int, states: Sequence[State]) -> None:
-        """Plan the states that a run patches in this layer."""
+    def add(self, slot: int, states: Sequence[tuple[str, State]]) -> None:
+        """Plan the states that a run patches in this layer, each with its stage."""
         born = slot - self._count
         if born < 0:
-            for state in states:
-                self._edit(state, slot * self._positions + state.position)
+            for stage, state in states:
+                self._edit(stage, state, slot * self._positions + state.position)
             return
-        late = {state.position for state in states if stage_of(state) == "block_output"}
+        late = {state.position for stage, state in states if stage == "block_output"}
         for position in sorted(late):
             self._late.add(born, position)
         row_of: dict[int, int] = {}
-        for state in states:
+        for stage, state in states:
             if state.position in late:
                 continue
             if state.position not in row_of:
                 row_of[state.position] = self._count * self._positions + len(self._rows.slots)
                 self._rows.add(born, state.position)
-            self._edit(state, row_of[state.position])
+            self._edit(stage, state, row_of[state.position])
 
     def placed(self, born: int, device: torch.device) -> LayerPlan:
-        """The plan, its indices on the device."""
+        """The finished plan, with its indices on a device."""
         edits = {stage: places.placed(device) for stage, places in self._edits.items()}
         return LayerPlan(born, edits, self._rows.placed(device), self._late.placed(device))
 
-    def _edit(self, state: State, row: int) -> None:
-        self._edits.setdefault(stage_of(state), _List()).add(row, state.position, state.head)
+    def _edit(self, stage: str, state: State, row: int) -> None:
+        self._edits.setdefault(stage, _List()).add(row, state.position, state.head)

@@ -1,4 +1,4 @@
-"""What callers hand in to long computations: cancel, progress, Ctrl-C.
+"""Controlling long computations: `cancel`, `progress` and Ctrl-C.
 
 For: one meaning of `cancel=` and `progress=` everywhere.
 Ends: at plain callables.
@@ -27,46 +27,48 @@ Check: TypeAlias = Callable[[], None]
 Progress: TypeAlias = Callable[[int, int], object]
 
 
-#: Work that is done within so many seconds shows no progress bar of itself.
+#: Work shorter than this shows no progress bar by default, in seconds.
 PATIENCE = 2.0
-#: Modules whose lines no warning points at.
+#: Packages whose lines warnings never point at.
 _OURS = {__name__.partition(".")[0], "contextlib"}
 
 
 def no_check() -> None:
-    """Nobody cancels."""
+    """A check that never cancels."""
 
 
 def as_check(cancel: Any) -> Check:
     """A callable that raises `Cancelled` once `cancel`, a callable or an object with ``is_set``, says so.
 
     Raises:
-        TypeError: if `cancel` is anything else but None.
+        TypeError: if `cancel` is neither, nor None.
     """
     if cancel is None:
         return no_check
-    asked = cancel.is_set if hasattr(cancel, "is_set") else cancel
-    if not callable(asked):
+    cancelled = cancel.is_set if hasattr(cancel, "is_set") else cancel
+    if not callable(cancelled):
         raise TypeError(f"cancel: expected a callable or an object with is_set, got {type(cancel).__name__}")
 
     def check() -> None:
-        if asked():
+        if cancelled():
             raise Cancelled
 
     return check
 
 
-def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress, Callable[[], object]]:
-    """A callable on (done, total), and one that ends the display.
+def as_progress(
+    progress: Any, total: int, unit: str = "cell", patience: float = PATIENCE
+) -> tuple[Progress, Callable[[], object]]:
+    """A callable on (done, total), and one that closes the display.
 
-    True stands for a progress bar, None for one that comes after two seconds where somebody sits before it (a notebook,
-    a terminal) and goes when the work is done, False for none.
+    True shows a progress bar; None shows one after `patience` seconds in a notebook or a terminal, and removes it when
+    the work is done; False shows none.
 
     Raises:
         TypeError: if `progress` is neither None, a bool nor callable.
     """
     if progress is True or (progress is None and _watched()):
-        bar = _Bar(total, unit, patience=0.0 if progress else PATIENCE)
+        bar = _Bar(total, unit, patience=0.0 if progress else patience)
         return bar.report, bar.close
     if progress is None or progress is False:
         return (lambda _done, _total: None), (lambda: None)
@@ -76,9 +78,9 @@ def as_progress(progress: Any, total: int, unit: str = "cell") -> tuple[Progress
 
 
 class _Bar:
-    """A progress bar that is made once so many seconds have passed; one that had to wait goes when the work is done.
+    """A progress bar that appears after `patience` seconds; a delayed one disappears when the work is done.
 
-    Not tqdm's own `delay`: in a notebook its widgets, which are saved with it, would be made all the same.
+    Not tqdm's own `delay`: in a notebook its widgets, which are saved with it, would be created anyway.
     """
 
     def __init__(self, total: int, unit: str, patience: float) -> None:
@@ -88,7 +90,7 @@ class _Bar:
         self.report(0, total)
 
     def report(self, done: int, _total: int) -> None:
-        """So much is done."""
+        """Show how much is done."""
         if self._bar is None and time.monotonic() >= self._due:
             from tqdm.auto import tqdm
 
@@ -97,43 +99,43 @@ class _Bar:
             self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """No more will be."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 @contextmanager
-def announced(what: str) -> Iterator[None]:
-    """Say what is being done, and for how many seconds, where somebody waits for it as in `as_progress`.
+def announced(what: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Print what is being done, and for how many seconds, in a notebook or a terminal as in `as_progress`.
 
-    For work that cannot say how much of it is done.
+    For work whose progress is not known.
     """
     if not _watched():
         yield
         return
     over, stream, started = threading.Event(), sys.stderr, time.monotonic()
 
-    def tell() -> None:
-        wait, end = PATIENCE, ""
+    def report() -> None:
+        wait, end = patience, ""
         while not over.wait(wait):
             wait, end = 1.0, "\n"
             print(f"\r{what} … {time.monotonic() - started:.0f} s", end="", file=stream, flush=True)
         print(end=end, file=stream, flush=True)
 
-    # In this thread's context: a notebook shows what is printed in the cell that waits.
-    teller = threading.Thread(target=copy_context().run, args=(tell,), daemon=True)
-    teller.start()
+    # In this thread's context, so that a notebook prints into the waiting cell.
+    reporter = threading.Thread(target=copy_context().run, args=(report,), daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         over.set()
-        teller.join()
+        reporter.join()
 
 
 def _watched() -> bool:
-    """Whether what is shown now is seen by somebody who waits for it: in a notebook, or in a terminal.
+    """Whether somebody is waiting in front of a notebook or a terminal.
 
-    Threads are not: a widget's work has a display of its own.
+    Not in other threads: a widget's work has its own display.
     """
     if threading.current_thread() is not threading.main_thread():
         return False
@@ -143,11 +145,11 @@ def _watched() -> bool:
 
 @contextmanager
 def ended_early(done: Callable[[], str], close: Callable[[], object]) -> Iterator[None]:
-    """Work that `cancel` or Ctrl-C ends before it is whole, and whose part is returned all the same.
+    """Let `cancel` or Ctrl-C end the work inside early, so that the caller can return what is done.
 
     Args:
-        done: says how much there is, for the warning that follows Ctrl-C.
-        close: ends the display of progress.
+        done: says how much is done, for the warning after Ctrl-C.
+        close: closes the display of progress.
     """
     interrupted = False
     try:
@@ -163,7 +165,7 @@ def ended_early(done: Callable[[], str], close: Callable[[], object]) -> Iterato
 
 
 def _caller() -> int:
-    """How far up the stack the first line stands that is neither ours nor the standard library's plumbing."""
+    """The stack level of the first caller outside this package and contextlib."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         level, frame = level + 1, frame.f_back
@@ -171,5 +173,5 @@ def _caller() -> int:
 
 
 def on_cpu(tensor: Tensor) -> NDArray[np.float64]:
-    """Numbers in float64. They become that on the CPU: not every device has it."""
+    """Numbers as a float64 array; converted on the CPU, since not every device has float64."""
     return np.asarray(tensor.cpu().double().numpy())

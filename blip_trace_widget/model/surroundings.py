@@ -1,13 +1,13 @@
-"""What a notebook may have set in torch or NumPy for everything, and must not change a number here.
+"""Guarding against global settings of torch and NumPy that a notebook may have changed.
 
-For: `neutral`, under which everything is computed: no gradients, no autocast, tensors made where we say, products in
-full float32, and always a kernel for attention. What is found is restored.
-Cost: some twenty microseconds.
-Ends: at settings. The types and devices of our own tensors are named where these are made; this is for what torch
-decides by itself, and for the code of others that is called (the image processor, the model's own forward).
+For: `neutral`, under which everything is computed: no gradients, no autocast, an explicit default device, matrix
+products in full float32, and always a usable attention kernel. Previous settings are restored.
+Cost: about twenty microseconds.
+Ends: at settings. Our own tensors are created with explicit dtypes and devices; this is for what torch decides by
+itself, and for code that we call (the image processor, the model's own forward).
 
-Precision and kernels of attention are switches of the whole process, so their guards are too: what the first thread
-finds is what the last one restores.
+Precision and attention kernels are process-wide switches, so their guards are process-wide too: the last thread to
+leave restores what the first one found.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 
 class _Switch(NamedTuple):
-    """A setting of the whole process: how it is read, how set, and the value that changes no number."""
+    """A process-wide setting: how to read it, how to set it, and its neutral value."""
 
     read: Callable[[], Any]
     write: Callable[[Any], object]
@@ -30,38 +30,38 @@ class _Switch(NamedTuple):
 
 
 class _ProcessWide:
-    """Switches held at their neutral values while anybody is inside."""
+    """Switches held at their neutral values while any thread is inside."""
 
     def __init__(self, switches: Sequence[_Switch]) -> None:
         self._switches = switches
         self._lock = threading.Lock()
         self._inside = 0
-        self._found: list[tuple[_Switch, Any]] = []
+        self._previous: list[tuple[_Switch, Any]] = []
 
     def __enter__(self) -> None:
         with self._lock:
             self._inside += 1
             if self._inside == 1:
                 for switch in self._switches:
-                    found = switch.read()
-                    wanted = switch.neutral(found)
-                    if wanted != found:
+                    previous = switch.read()
+                    wanted = switch.neutral(previous)
+                    if wanted != previous:
                         switch.write(wanted)
-                        self._found.append((switch, found))
+                        self._previous.append((switch, previous))
 
     def __exit__(self, *_details: object) -> None:
         with self._lock:
             self._inside -= 1
-            while not self._inside and self._found:
-                switch, found = self._found.pop()
-                switch.write(found)
+            while not self._inside and self._previous:
+                switch, previous = self._previous.pop()
+                switch.write(previous)
 
 
 def _precision(operation: Any) -> _Switch:
-    """How float32 products of one kind are rounded (torch 2.9 and later)."""
+    """The precision of one kind of float32 products (torch 2.9 and later)."""
 
     def write(value: str) -> None:
-        # "none" lets the setting above decide. Where that gives what was found, it is what was found.
+        # "none" inherits the parent setting. If that gives the value found before, it was inherited before.
         operation.fp32_precision = "none"
         if operation.fp32_precision != value:
             operation.fp32_precision = value
@@ -70,12 +70,12 @@ def _precision(operation: Any) -> _Switch:
 
 
 def _flag(owner: Any, name: str) -> _Switch:
-    """The switch that older versions have in place of `_precision`."""
+    """The switch of older torch versions instead of `_precision`."""
     return _Switch(lambda: getattr(owner, name), lambda value: setattr(owner, name, value), lambda _found: False)
 
 
 def _switches() -> tuple[dict[str, list[_Switch]], dict[str, list[_Switch]]]:
-    """Of products and of convolutions, for each type of device that has any."""
+    """The switches of matrix products and of convolutions, by device type."""
     backends: Any = torch.backends
     cuda, cudnn, mkldnn = backends.cuda, backends.cudnn, backends.mkldnn
     if hasattr(cudnn, "conv"):
@@ -85,7 +85,7 @@ def _switches() -> tuple[dict[str, list[_Switch]], dict[str, list[_Switch]]]:
     return {"cuda": [matmul], "cpu": [matmul]}, {"cuda": [_flag(cudnn, "allow_tf32")]}
 
 
-#: Somebody may allow some kernels of attention alone; where none of them fits, this one always does.
+#: Users may have enabled only some attention kernels; if none of them fits, this one always does.
 _ATTENTION = _Switch(torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp, lambda _found: True)
 _products, _convolutions = _switches()
 _PRODUCTS = {kind: _ProcessWide([*_products.get(kind, []), _ATTENTION]) for kind in ("cpu", "cuda", "mps")}
@@ -94,12 +94,12 @@ _CONVOLUTIONS = {kind: _ProcessWide(switches) for kind, switches in _convolution
 
 @contextmanager
 def neutral(device: torch.device, *, inference: bool = True) -> Iterator[None]:
-    """Compute on a device as if nothing were set in torch or NumPy. May be nested, and entered by several threads.
+    """Compute on a device independent of global torch and NumPy settings. May be nested, also in several threads.
 
     Args:
-        device: where.
-        inference: in torch's inference mode, which is the quickest, and which some tensors of others cannot bear; else
-            only without gradients.
+        device: the device.
+        inference: whether to use torch's inference mode, which is fastest but which some users' tensors do not support;
+            otherwise only gradients are disabled.
     """
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="ignore"))
@@ -116,10 +116,10 @@ def neutral(device: torch.device, *, inference: bool = True) -> Iterator[None]:
 
 @contextmanager
 def exact_convolution(device: torch.device) -> Iterator[None]:
-    """Convolve in full float32: a GPU would round the inputs to TF32 unless told not to.
+    """Convolve in full float32: by default a GPU rounds the inputs to TF32.
 
-    Apart from `neutral`, because torch has this on by default: whoever reads the older of torch's two switches while
-    the newer one is off gets an error.
+    Separate from `neutral`, because TF32 is on by default here: reading the older of torch's two switches while the
+    newer one is off raises an error.
     """
     with _CONVOLUTIONS.get(device.type) or nullcontext():
         yield

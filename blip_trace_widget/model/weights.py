@@ -1,9 +1,9 @@
-"""Whether a model is still what it was: its weights, its modules, its hooks.
+"""Detecting changes of a model: its weights, modules and hooks; and the weights' fingerprint.
 
-For: noticing before every run what somebody changed since the last one, so that no number is made of old and new
-weights, and none names weights that it was not computed with. And for the weights' fingerprint.
-Cost: `Watch.look` some five milliseconds on BLIP base (of which it reads a 300th), `weights_hash` half a second.
-Ends: at the news. What is to be done about it is `blip_trace_widget.model.blip`'s.
+For: noticing before every run what users changed since the last one, so that no number mixes old and new weights, and
+none is attributed to weights that it was not computed with.
+Cost: `Watch.look` about five milliseconds on BLIP base (of which it reads 1/300), `weights_hash` half a second.
+Ends: at whether something changed; `blip_trace_widget.model.blip` acts on it.
 """
 
 from __future__ import annotations
@@ -22,39 +22,41 @@ from torch import Tensor, nn
 
 from blip_trace_widget.model.modules import acting, hooks_on_all_modules
 
-#: What BLIP's modules compute with beside their weights.
+#: Attributes of BLIP's modules, besides weights, that affect what they compute.
 _SETTINGS = ("eps", "scale", "num_heads", "num_attention_heads", "attention_head_size", "chunk_size_feed_forward")
 _NOTHING: dict[str, Any] = {}
-#: Values that are compared as they are written.
+#: Types of values that are compared by their `repr`.
 _PLAIN = (bool, int, float, str, type(None))
 
-#: Samples of a model that is looked at closely every time.
+#: Models with at most this many sampled numbers are compared at every look.
 SMALL = 200_000
-#: Views that one thread reads at a time, and how many threads read.
+#: Views that a thread reads at a time, and the number of threads.
 TOGETHER, READERS = 150, 4
 
 
 class Watch:
-    """The state of a model, as it was when last looked at.
+    """The state of a model at the last look.
 
-    Three things are compared: which modules there are, of which classes, with their modes, hooks and settings; each
-    tensor's place and version counter, which counts what is written in place; and samples of its numbers, because
-    writing through ``.data`` or NumPy is not counted. The samples lie on diagonals that cross every row and every
-    column: a changed row, column, block of them, or sum of outer products is seen. A single number changed behind the
-    counter's back is not.
+    Three things are compared: the modules with their classes, modes, hooks and settings; each tensor's address and
+    version counter, which counts in-place writes; and samples of its numbers, because writes through ``.data`` or NumPy
+    are not counted. The samples lie on diagonals that cross every row and every column: a changed row, column, block of
+    them, or sum of outer products is detected; a single number changed without the counter is not.
+
+    Args:
+        model: the model.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._places: list[tuple[int, int, int]] = []
-        self._next = 0.0  # when a large model is to be looked at closely again
+        self._next = 0.0  # time from which a large model's samples are read again
         self._gather()
 
     def look(self) -> tuple[bool, bool]:
-        """Whether the structure changed since the last look, and whether the weights did.
+        """Whether the structure has changed since the last look, and whether the weights have.
 
-        Of a small model the samples are read every time; of a large one not before sixty times as long has passed as
-        that took the last time, so that it costs no more than a sixtieth.
+        A small model's samples are read every time; a large one's only after sixty times the duration of the last
+        reading, so that it takes at most 1/60 of the time.
         """
         if self._structure != self._read_structure():
             self._gather()
@@ -85,7 +87,7 @@ class Watch:
         self._next = 0.0
 
     def _read_structure(self) -> list[Any]:
-        """What modules there are, what they do, their modes and hooks; of adapters also their settings."""
+        """The modules, their classes, modes and hooks; for adapters also their settings."""
         kept = [module.__dict__ for module in self._modules]
         kinds = list(map(type, self._modules))
         return [
@@ -94,8 +96,8 @@ class Watch:
             kinds,
             [[*module.get("_modules", _NOTHING).values()] for module in kept],
             [module.get("training") for module in kept],
-            [there for module in kept if (hooks := module.get("_forward_hooks")) and (there := acting(hooks))],
-            [there for module in kept if (hooks := module.get("_forward_pre_hooks")) and (there := acting(hooks))],
+            [ids for module in kept if (hooks := module.get("_forward_hooks")) and (ids := acting(hooks))],
+            [ids for module in kept if (hooks := module.get("_forward_pre_hooks")) and (ids := acting(hooks))],
             [module.get("forward") for module in kept],
             [module.get("_compiled_call_impl") for module in kept],
             [_comparable(module.get(name)) for module, name in self._settings],
@@ -106,14 +108,14 @@ class Watch:
 def weights_hash(model: Any) -> str:
     """A fingerprint of a model's weights, hexadecimal: the same for the same weights, on any device.
 
-    SHA-256 over names, shapes, types, and of each tensor the sums of its bits along rows and along columns: a tenth of
-    the time that hashing every byte takes (BLIP base: half a second).
+    SHA-256 over names, shapes, types, and the sums of each tensor's bits along rows and columns: ten times as fast as
+    hashing every byte (BLIP base: half a second).
     """
     digest = hashlib.sha256()
     for name, tensor in _named_tensors([*model.state_dict().items(), *_unusual_buffers(model)]):
-        whole = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
-        there = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()  # others lack some of these types
-        bits = there.detach().contiguous().view(whole)
+        integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()]
+        local = tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()  # others lack some of these types
+        bits = local.detach().contiguous().view(integer)
         table = bits.reshape(bits.shape[0], -1) if bits.dim() > 1 else bits.reshape(1, -1)
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         for axis in (0, 1):
@@ -122,7 +124,7 @@ def weights_hash(model: Any) -> str:
 
 
 def _unusual_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Buffers that are not saved with the weights, where somebody has put something else into them than positions."""
+    """Buffers that are not saved with the weights and do not just number positions."""
     saved = model.state_dict().keys()
     for name, buffer in model.named_buffers():
         if name not in saved and not torch.equal(buffer.flatten().cpu(), torch.arange(buffer.numel(), device="cpu")):
@@ -130,7 +132,7 @@ def _unusual_buffers(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a state, by name; quantised layers pack theirs into tuples, or tensors into a tensor."""
+    """The tensors of a state dict by name; quantised layers pack theirs into tuples, or tensors into a tensor."""
     for name, value in sorted(items, key=lambda item: item[0]):
         if hasattr(value, "__tensor_flatten__"):
             yield from _named_tensors(
@@ -139,7 +141,7 @@ def _named_tensors(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tens
         elif isinstance(value, Tensor):
             yield name, value.int_repr() if value.is_quantized else value
         elif isinstance(value, (tuple, list)):
-            yield from _named_tensors((f"{name}.{at}", each) for at, each in enumerate(value))
+            yield from _named_tensors((f"{name}.{at}", item) for at, item in enumerate(value))
 
 
 def _comparable(value: Any) -> Any:
@@ -156,23 +158,23 @@ def _place(tensor: Tensor) -> tuple[int, int, int]:
 
 
 def _plain_values(kept: dict[str, Any]) -> list[tuple[str, str]]:
-    """A module's attributes that are plain values, or lists and dictionaries of such: say which adapters act."""
+    """A module's attributes that are plain values, or collections of them: which adapters are active, for instance."""
 
     def plain(value: Any) -> bool:
         if isinstance(value, dict):
-            return all(plain(each) for each in value.values())
+            return all(plain(item) for item in value.values())
         return all(map(plain, value)) if isinstance(value, (list, tuple, set)) else isinstance(value, _PLAIN)
 
     return [(name, repr(value)) for name, value in kept.items() if plain(value)]
 
 
 def _views(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Views of some numbers of each tensor, in lists of one type and device, none of them long to read."""
+    """Views of sampled numbers of each tensor, in lists of one dtype and device, each short enough to read at once."""
     views: dict[Any, list[Tensor]] = defaultdict(list)
     for tensor in tensors:
         if tensor.numel() and type(tensor.detach()) is Tensor and not tensor.is_meta:
             views[tensor.dtype, tensor.device] += _diagonals(tensor.detach())
-    return [every[at : at + TOGETHER] for every in views.values() for at in range(0, len(every), TOGETHER)]
+    return [group[at : at + TOGETHER] for group in views.values() for at in range(0, len(group), TOGETHER)]
 
 
 def _diagonals(tensor: Tensor) -> list[Tensor]:
@@ -190,10 +192,10 @@ def _diagonals(tensor: Tensor) -> list[Tensor]:
 
 
 def _read(views: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The numbers of each list. It is memory that takes the time, of which two threads get more than one."""
+    """The numbers of each list of views. Memory bandwidth is the limit, of which several threads get more than one."""
 
-    def read(few: Sequence[Tensor]) -> Tensor:
-        return torch.cat([view if view.dim() == 1 else view.flatten() for view in few])
+    def read(group: Sequence[Tensor]) -> Tensor:
+        return torch.cat([view if view.dim() == 1 else view.flatten() for view in group])
 
     if len(views) < 2 or torch.get_num_threads() < 2:
         return list(map(read, views))
@@ -205,5 +207,5 @@ def _readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(READERS, "blip-trace-weights")
 
 
-if hasattr(os, "register_at_fork"):  # threads stay behind in the parent
+if hasattr(os, "register_at_fork"):  # a fork does not copy threads
     os.register_at_fork(after_in_child=_readers.cache_clear)

@@ -1,4 +1,5 @@
-"""Frozen numbers: runs, grids, curves, their statistics, tables, plots and files.
+"""Frozen results: runs, grids and curves, with their statistics, tables, plots and files.
 
-Ends: at data; needs neither torch nor transformers, and knows no widget and no message of one.
+For: everything that keeps, analyses or shows what was computed.
+Ends: at data; imports neither torch nor transformers, nor anything of the widget and its messages.
 """

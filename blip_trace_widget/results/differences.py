@@ -1,16 +1,17 @@
 """The difference of two grids: ``trace - other``.
 
-For: asking whether a site, a head, a noise factor, another answer makes a difference, and where, with standard errors.
+For: asking whether and where a site, a head, a noise factor or another answer makes a difference, with standard errors.
 Cost: statistics on small arrays.
-Ends: at `Difference`; the tests are `blip_trace_widget.results.statistics`'.
+Ends: at `Difference`; `blip_trace_widget.results.statistics` has the tests.
 
-Samples are paired where both grids' samples saw the same noise: the bank is drawn from the seed alone and shared by
-every factor, kind, region, state and question, so that sample s of one and sample s of the other move together. Else
-the two are independent, and the test is Welch's.
+Samples are paired if both grids' samples saw the same noise: it is drawn from the seed alone and shared by every
+factor, kind, region, state and question, so that sample s of one and sample s of the other are correlated. Otherwise
+the two are independent, and the test is Welch's (Welch 1947).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: The settings by which the two sides of a difference are called, where they differ.
+#: Settings that name the two sides of a difference if they differ.
 _NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
-#: The same of the corruption.
-_DAMAGE = ("type", "factor", "kind", "samples", "seed", "region", "at", "question", "to", "sha256")
 
 
 class Comparable(Protocol):
@@ -47,7 +46,7 @@ class Comparable(Protocol):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was asked."""
+        """The settings that it was computed with."""
 
     @property
     def clean(self) -> float:
@@ -67,15 +66,15 @@ class Comparable(Protocol):
 
     @property
     def indirect_effect(self) -> Array:
-        """See there."""
+        """See `EffectGrid`."""
 
     @property
     def recovery(self) -> Array:
-        """See there."""
+        """See `EffectGrid`."""
 
     @property
     def total_effect(self) -> float:
-        """See there."""
+        """See `EffectGrid`."""
 
     @property
     def undefined_because(self) -> str:
@@ -86,7 +85,7 @@ class Comparable(Protocol):
     @property
     def _effects(self) -> Effects: ...
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell."""
+        """One row per cell."""
 
     def _labels(self) -> tuple[Labels, Labels]: ...
     def _title(self) -> str: ...
@@ -96,18 +95,18 @@ class Comparable(Protocol):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Difference(Summarised):
-    """One grid less another, cell by cell.
+    """One grid minus another, cell by cell.
 
-    Everything called as in a trace is the difference of what it is there: ``indirect_effect``, ``recovery``,
-    ``scores``, each with a standard error, a margin (half the width of a 95 % interval by Student's t) and the cells
-    in which it differs from 0, differences within float32's rounding left out. Where samples share their noise, see
-    `paired`, that is the rule of `EffectGrid.significant` on their differences: under the null that the two grids are
-    alike a sample's difference is as likely up as down. Else by Welch's t test, the false-discovery rate over the grid
-    held at 5 %. Nothing is claimed from a single sample.
+    Attributes named as those of a trace are their differences: ``indirect_effect``, ``recovery``, ``scores``, each with
+    a standard error, a margin (half the width of a 95 % interval by Student's t) and the cells in which it differs from
+    0, differences within float32 rounding excluded. If the samples share their noise, see `paired`, that is the rule of
+    `EffectGrid.significant` on their differences: under the null that the two grids are alike, a sample's difference is
+    as likely up as down. Else it is Welch's t test, the false-discovery rate over the grid controlled at 5 %. Nothing
+    is significant from a single sample.
 
     Attributes:
         first: the grid.
-        second: the one that is subtracted.
+        second: the grid that is subtracted.
     """
 
     first: Comparable
@@ -115,10 +114,10 @@ class Difference(Summarised):
 
     @cached_property
     def paired(self) -> bool:
-        """Whether samples with the same number shared their noise: same seed, number of samples and model size.
+        """Whether samples with the same number shared their noise: same seed, number of samples and model.
 
-        If one grid has fewer samples of the same seed, they count as independent: as these few do share their noise,
-        standard errors are then too large rather than too small where the effects move together.
+        Grids with different numbers of samples count as independent even with the same seed: since they do share some
+        noise, standard errors are then too large rather than too small if the effects are positively correlated.
         """
         one, other = (grid.settings["corruption"] for grid in (self.first, self.second))
         if self.first.corrupted.size != self.second.corrupted.size or one["type"] != other["type"]:
@@ -140,7 +139,7 @@ class Difference(Summarised):
 
     @property
     def score_stderr(self) -> Array:
-        """Its standard error."""
+        """Standard error of `scores`, (rows, columns); NaN for a single sample."""
         return self._score.stderr
 
     @property
@@ -150,7 +149,7 @@ class Difference(Summarised):
 
     @property
     def score_significant(self) -> NDArray[np.bool_]:
-        """Cells whose scores differ."""
+        """Cells whose scores differ, (rows, columns)."""
         return self._score.significant
 
     @property
@@ -160,7 +159,7 @@ class Difference(Summarised):
 
     @property
     def stderr(self) -> Array:
-        """Its standard error; NaN for a single sample."""
+        """Standard error of `indirect_effect`, (rows, columns); NaN for a single sample."""
         return self._indirect_effect.stderr
 
     @property
@@ -170,17 +169,17 @@ class Difference(Summarised):
 
     @property
     def significant(self) -> NDArray[np.bool_]:
-        """Cells whose indirect effects differ."""
+        """Cells whose indirect effects differ, (rows, columns)."""
         return self._indirect_effect.significant
 
     @property
     def recovery(self) -> Array:
-        """Difference of the recoveries, (rows, columns); all NaN where `undefined_because` says why."""
+        """Difference of the recoveries, (rows, columns); all NaN if `undefined_because` gives a reason."""
         return self._recovery.value
 
     @property
     def recovery_stderr(self) -> Array:
-        """Its standard error (delta method)."""
+        """Standard error of `recovery` (delta method), (rows, columns)."""
         return self._recovery.stderr
 
     @property
@@ -190,7 +189,7 @@ class Difference(Summarised):
 
     @property
     def recovery_significant(self) -> NDArray[np.bool_]:
-        """Cells whose recoveries differ; not those whose indirect effects do, where the total effects differ too."""
+        """Cells whose recoveries differ, (rows, columns); unlike `significant` if the total effects differ too."""
         return self._recovery.significant
 
     @property
@@ -200,7 +199,7 @@ class Difference(Summarised):
 
     @property
     def total_effect_stderr(self) -> float:
-        """Its standard error; NaN for a single sample."""
+        """Standard error of `total_effect`; NaN for a single sample."""
         return float(self._total_effect.stderr)
 
     @property
@@ -211,20 +210,21 @@ class Difference(Summarised):
 
     @cached_property
     def names(self) -> tuple[str, str]:
-        """What each side has that the other has not, in words."""
+        """The settings in which the two sides differ, in words, one text per side."""
         sides: tuple[list[str], list[str]] = [], []
         settings = self.first.settings, self.second.settings
-        for told, keys in ((settings, _NAMES), (tuple(each["corruption"] for each in settings), _DAMAGE)):
-            for key in keys:
-                one, other = (each.get(key) for each in told)
-                if one != other:
-                    for side, value in zip(sides, (one, other), strict=True):
-                        side.append(_in_words(key, value))
+        for key in _NAMES:
+            one, other = (each.get(key) for each in settings)
+            if one != other:
+                for side, value in zip(sides, (one, other), strict=True):
+                    side.append(_in_words(key, value))
+        for side, name in zip(sides, corruption_names([each["corruption"] for each in settings]), strict=True):
+            side.extend([name] if name else [])
         one, other = (", ".join(side) for side in sides)
         return one or "the same", other or "the same"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: the axes, differences, standard errors, what was asked, and ``other_…`` where it differs."""
+        """One row per cell: axes, differences, standard errors, the settings, and ``other_…`` for those that differ."""
         table = self.first.to_dataframe()
         numbers = {
             "score": self.scores,
@@ -255,18 +255,18 @@ class Difference(Summarised):
         cmap: Any = None,
         marks: bool = True,
     ) -> Any:
-        """Draw the difference: purple where the first has more, orange where the second has; as `Trace.plot`.
+        """Draw the difference, as `Trace.plot`: purple where the first is larger, orange where the second is.
 
         Args:
             ax: see `Trace.plot`.
-            value: the difference of ``"recovery"`` (where that is undefined the indirect effect's), of
+            value: the difference of ``"recovery"`` (if that is undefined, of the indirect effect), of
                 ``"indirect_effect"`` or of ``"score"``.
             limit: see `Trace.plot`.
             cmap: see `Trace.plot`.
-            marks: a dot where the two cannot be told apart.
+            marks: whether to put a dot where the two are not significantly different.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -312,7 +312,7 @@ class Difference(Summarised):
 
     @quiet
     def _compared(self, one: Array, other: Array, value: Array, unit: float) -> Contrast:
-        """The difference of two values whose samples these are; one of their units is so much of the score."""
+        """The difference of two values, given their samples; `unit` is how much score one unit of the value is."""
         least = rounding(max(abs(self.first.clean), abs(self.second.clean))) / unit
         return replace(contrast(one, other, paired=self.paired, least=least), value=value)
 
@@ -341,10 +341,10 @@ class Difference(Summarised):
 
 
 def difference(first: Comparable, second: Any) -> Difference:
-    """One grid less another.
+    """One grid minus another.
 
     Raises:
-        TypeError: if the other is no grid of the same kind.
+        TypeError: if the other is not a grid of the same kind.
         ValueError: if shape, tokens or metric differ.
     """
     kind = type(first).__name__
@@ -371,8 +371,18 @@ def _scores(grid: Comparable) -> Array:
     return np.asarray(grid.corrupted[:, None, None] + indirect)
 
 
+def corruption_names(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What sets corruptions apart: the kind, where there are several, and the settings that differ within one kind."""
+    kinds, names = {each["type"] for each in told}, []
+    for each in told:
+        like = [other for other in told if other["type"] == each["type"]]
+        apart = [_in_words(key, value) for key, value in each.items() if any(other.get(key) != value for other in like)]
+        names.append(", ".join(([each["type"]] if len(kinds) > 1 else []) + apart))
+    return names
+
+
 def _in_words(key: str, value: Any) -> str:
-    """A setting and its value, as figures have them."""
+    """A setting and its value, as figures write them."""
     if key == "region":
         return "whole picture" if value is None else f"region {region_size(value)}"
     if key == "factor":

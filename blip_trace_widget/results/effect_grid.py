@@ -1,8 +1,8 @@
-"""EffectGrid: what patched runs say, one a cell, whatever rows and columns are.
+"""EffectGrid: the results of patched runs, one per cell, whatever the rows and columns are.
 
 For: the statistics, the cells, the table and the figure that traces of states, heads and image tokens have in common.
-Cost: statistics are computed when asked for, on small arrays.
-Ends: at numbers and their description; which grid it is follows from its kind (`blip_trace_widget.results.trace.Trace`,
+Cost: statistics on small arrays, computed on demand.
+Ends: at numbers and their description; subclasses say what rows and columns are (`blip_trace_widget.results.trace`,
 `blip_trace_widget.results.maps`).
 """
 
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CellEffect(Summarised):
-    """One cell of a grid; the same numbers as `Effect` where the grid has them.
+    """One cell of a grid: the same numbers as in `Effect`.
 
     Attributes:
-        score: mean score over samples; NaN where the cell is not computed, or its score is not a number.
+        score: mean score over samples; NaN if the cell is not computed, or its score is not a number.
         indirect_effect: see `Effect`.
-        stderr: its standard error.
+        stderr: standard error of the indirect effect.
         recovery: see `Effect`.
-        recovery_stderr: its standard error.
+        recovery_stderr: standard error of the recovery.
         margin: half the width of the indirect effect's 95 % interval, see `EffectGrid.margin`.
-        recovery_margin: half the width of the recovery's.
+        recovery_margin: half the width of the recovery's 95 % interval.
         significant: whether the indirect effect differs from 0, see `EffectGrid.significant`.
         index: the cell, (row, column).
-        name: the same in words.
+        name: the cell in words.
         error_unknown: why there is no error, or "", see `EffectGrid.error_unknown`.
     """
 
@@ -74,10 +74,10 @@ class CellEffect(Summarised):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EffectGrid(Summarised):
-    """What patched runs say, one a cell of a grid; what rows and columns are depends on the kind of grid.
+    """The results of patched runs, one per cell of a grid; subclasses say what rows and columns are.
 
     Attributes:
-        samples: scores, (samples, rows, columns); NaN where not computed.
+        samples: scores in the units of the metric, (samples, rows, columns); NaN where not computed.
         clean: score of the clean run.
         corrupted: scores of the corrupted runs, (samples,).
         settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
@@ -103,7 +103,7 @@ class EffectGrid(Summarised):
     def __getitem__(self, key: tuple[int, int | str]) -> CellEffect:
         """One cell, ``grid[row, column]``; of a trace ``trace[5, 3]`` or ``trace[5, "circle"]``.
 
-        Negative numbers count from the end. Words as in `State`.
+        Negative numbers count from the end; words are found as in `State`.
 
         Raises:
             TypeError, ValueError: naming what was given and what is accepted.
@@ -118,7 +118,7 @@ class EffectGrid(Summarised):
         )
 
     def __sub__(self, other: object) -> Difference:
-        """See `Difference`.
+        """The difference of two grids, see `Difference`.
 
         Raises:
             TypeError, ValueError: if the two cannot be compared, naming what differs.
@@ -132,7 +132,7 @@ class EffectGrid(Summarised):
 
     @property
     def indirect_effect(self) -> NDArray[np.float64]:
-        """(rows, columns)."""
+        """Mean indirect effect over samples, in units of the score, (rows, columns)."""
         return self._effects.indirect_effect
 
     @property
@@ -142,7 +142,7 @@ class EffectGrid(Summarised):
 
     @property
     def recovery(self) -> NDArray[np.float64]:
-        """Indirect effect / total effect, (rows, columns); all NaN where `undefined_because` says why."""
+        """Indirect effect / total effect, (rows, columns); all NaN if `undefined_because` gives a reason."""
         return self._effects.recovery
 
     @property
@@ -188,7 +188,7 @@ class EffectGrid(Summarised):
 
     @property
     def total_effect_stderr(self) -> float:
-        """Its standard error; NaN for a single sample."""
+        """Standard error of the total effect; NaN for a single sample."""
         return self._total.stderr
 
     @property
@@ -200,11 +200,11 @@ class EffectGrid(Summarised):
     def significant(self) -> NDArray[np.bool_]:
         """Cells whose indirect effect differs from 0, (rows, columns).
 
-        The null: the state does nothing, so that a sample's difference (patched less base run, which share their
-        noise) is as likely up as down. Signs of whole samples are flipped, in all ways up to 12 samples, else in 4,096
-        random ones, and the largest |t| over the computed cells is what a cell is held against, step-down (Westfall &
+        The null: the state does nothing, so that a sample's difference (patched minus base run, which share their
+        noise) is as likely up as down. The signs of whole samples are flipped, in all ways up to 12 samples, else in
+        4,096 random ones, and a cell is compared with the largest |t| over the computed cells, step-down (Westfall &
         Young 1993): the probability that any cell is wrongly found is at most 5 %. Not promised: that a mean is not 0
-        where differences are skewed, nor that what is not found does nothing. Effects within float32's rounding do not
+        if differences are skewed, nor that what is not found does nothing. Effects within float32 rounding do not
         differ from 0. Of fewer than 6 samples nothing can be found; all False.
         """
         return differs(self._effects.samples, rounding(self.clean))
@@ -216,7 +216,7 @@ class EffectGrid(Summarised):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (rows, columns); where that is not `known`, those with a score that is a number."""
+        """Which cells are computed, (rows, columns); unless `known`, those whose score is a number."""
         known = ~np.isnan(self.samples).all(axis=0) if self.known is None else self.known
         return np.asarray(known.reshape(*self.shape, -1).all(axis=-1))
 
@@ -230,7 +230,7 @@ class EffectGrid(Summarised):
 
     @quiet
     def _columns(self, **axes: Any) -> pd.DataFrame:
-        """One row a cell: the given columns, clean, corrupted, score, effects, standard errors, and what was asked."""
+        """One row per cell: the given columns, clean, corrupted, score, effects, standard errors and the settings."""
         import pandas as pd
 
         numbers = {
@@ -248,17 +248,21 @@ class EffectGrid(Summarised):
             "computed": self.computed.ravel(),
         }
         rows = self.shape[0] * self.shape[1]
-        told = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
-        return pd.DataFrame({**numbers, **told})
+        columns = {name: column for name, column in asked_columns(self.settings, rows).items() if name not in numbers}
+        return pd.DataFrame({**numbers, **columns})
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell."""
+        """One row per cell.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
-    # --- what it looks like ------------------------------------------------------------------------------------------
+    # --- drawing -----------------------------------------------------------------------------------------------------
 
     def _map(self, value: GridValue) -> Map:
-        """The grid as it is drawn, its rows down.
+        """The grid as a map for drawing, rows down.
 
         Raises:
             TypeError, ValueError: if there is no such value.
@@ -290,16 +294,17 @@ class EffectGrid(Summarised):
         """Draw the grid.
 
         Args:
-            ax: matplotlib axes to draw on, such as those of ``plt.subplots(1, 2)``; the colour bar finds room there.
-            value: ``"recovery"`` (where that is undefined the indirect effect is drawn instead), ``"indirect_effect"``
-                or ``"score"``.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            ax: matplotlib axes to draw on, such as those of ``plt.subplots(1, 2)``; the colour bar fits inside them.
+            value: ``"recovery"`` (if that is undefined, the indirect effect is drawn instead), ``"indirect_effect"`` or
+                ``"score"``.
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
-            cmap: a matplotlib colour map or its name; default purple for what restores, orange for what hurts.
-            marks: a dot where the effect cannot be distinguished from 0, and "=" where it is 1 by construction.
+            cmap: a matplotlib colour map or its name; default purple for positive effects, orange for negative ones.
+            marks: whether to mark cells: a dot if the effect is not distinguishable from 0, "=" if it is 1 by
+                construction.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -358,10 +363,10 @@ class EffectGrid(Summarised):
         }
 
     def _asked(self) -> dict[str, str]:
-        told = summaries.asked(self.settings)
+        facts = summaries.asked(self.settings)
         for name in ("direction", "head", "window"):
-            told[name] = "" if self.settings.get(name) is None else str(self.settings[name])
-        return told
+            facts[name] = "" if self.settings.get(name) is None else str(self.settings[name])
+        return facts
 
     def _rows(self) -> tuple[list[str], list[list[str]]]:
         number, cells = summaries.number, summaries.best(self.indirect_effect, summaries.BEST)
@@ -377,7 +382,7 @@ class EffectGrid(Summarised):
         ]
 
 
-#: The numbers of a cell.
+#: The numeric fields of a cell.
 _CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "margin", "recovery_margin")
 
 

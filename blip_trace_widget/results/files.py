@@ -1,9 +1,9 @@
-"""Results as files: safetensors, with all that is no array as JSON in the metadata.
+"""Results as files: safetensors, with everything that is not an array as JSON in the metadata.
 
-For: `Trace.save`, `NoiseCurve.save`, recordings of many traces, and their way back, bit for bit.
-Cost: the arrays as they are (a trace takes samples x layers x positions x 8 bytes), and a little JSON.
-Ends: at arrays and JSON. What they mean is up to each result, which packs and unpacks itself. Reading executes
-nothing, and takes no more memory than the file has bytes.
+For: writing and reading traces, noise curves and recordings of many traces, bit for bit.
+Cost: the arrays uncompressed (a trace takes samples x layers x positions x 8 bytes), and a little JSON.
+Ends: at arrays and JSON; each result packs and unpacks itself. Reading executes nothing, and takes no more memory than
+the file has bytes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Kind(Generic[Result]):
 
     Attributes:
         name: what it holds, for messages.
-        format: where its JSON is in the metadata.
-        readers: of each version of the format that can be read, what makes the result of arrays and JSON; whatever does
-            not fit raises. A number is an array of one. The last version is written; a new one is due when older
-            packages could misread it.
+        format: the metadata's key for its JSON.
+        readers: version of the format -> what makes the result from arrays and JSON, and raises if they do not fit. A
+            number is an array of length one. The last version is written; a new one is needed when older packages
+            could misread it.
     """
 
     name: str
@@ -53,9 +53,9 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
     """Write a file.
 
     Args:
-        path: where; what is there is replaced.
-        kind: what it is.
-        tensors: its arrays and numbers by name.
+        path: the file; an existing one is replaced.
+        kind: the kind of file.
+        tensors: arrays and numbers by name.
         described: the rest, as plain JSON.
 
     Raises:
@@ -73,10 +73,10 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
 
 
 def read(path: PathLike, *kinds: Kind[Result]) -> Result:
-    """The result that a file of one of these kinds holds.
+    """Read the result in a file of one of these kinds.
 
     Raises:
-        OSError: if the file cannot be opened.
+        FileNotFoundError, OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     from safetensors import SafetensorError, safe_open
@@ -84,30 +84,30 @@ def read(path: PathLike, *kinds: Kind[Result]) -> Result:
     name = os.fspath(path)
     if not Path(name).is_file():
         raise FileNotFoundError(f"path: no such file: {name!r}")
-    called = " or ".join(kind.name for kind in kinds)
+    names = " or ".join(kind.name for kind in kinds)
     try:
         with safe_open(name, framework="numpy") as file:
-            told = file.metadata() or {}
-            kind = next((kind for kind in kinds if kind.format in told), kinds[0])
-            metadata = json.loads(told[kind.format])
+            stored = file.metadata() or {}
+            kind = next((kind for kind in kinds if kind.format in stored), kinds[0])
+            metadata = json.loads(stored[kind.format])
             version = metadata["version"]
             if version in kind.readers:
                 return kind.readers[version](_Stored(file, Path(name).stat().st_size), metadata)
     except (KeyError, AttributeError, IndexError, TypeError) as error:
-        raise ValueError(f"path: {name!r} is no saved {called}: it lacks {error}") from error
+        raise ValueError(f"path: {name!r} is no saved {names}: it lacks {error}") from error
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise ValueError(f"path: {name!r} is damaged or no saved {called}: {error}") from error
+        raise ValueError(f"path: {name!r} is damaged or no saved {names}: {error}") from error
     raise ValueError(f"path: {name!r} has format version {version!r}, this package reads up to {kind.version}")
 
 
 class _Stored(Mapping[str, "NDArray[Any]"]):
-    """The arrays of a file, each read when it is asked for, if the file can hold it."""
+    """The arrays of a file, read on demand and only if their shape fits into the file's size."""
 
     def __init__(self, file: Any, size: int) -> None:
         self._file, self._size = file, size
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._file.keys():  # noqa: SIM118 - it is no mapping
+        if name not in self._file.keys():  # noqa: SIM118 - it is not a mapping
             raise KeyError(name)
         shape = self._file.get_slice(name).get_shape()
         if math.prod(shape) > self._size:

@@ -1,11 +1,13 @@
-"""NoiseCurve: scores over the noise factor, and the factor that they suggest.
+"""NoiseCurve: scores against the noise factor, the factor that they suggest, and the one from which on all is lost.
 
-For: choosing how much noise, and seeing what a state brings back under more or less of it.
-Ends: at numbers and what its files hold; drawing is `blip_trace_widget.results.plots`'.
+For: choosing the amount of noise, and seeing how much a state restores under more or less of it.
+Cost: some milliseconds for the interval of a suggestion.
+Ends: at numbers and files; `blip_trace_widget.results.plots` draws them.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,33 +18,49 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files, summaries
 from blip_trace_widget.results.numerics import quiet, standard_error
+from blip_trace_widget.results.snapshot import CurveSummary
+from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import State
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The noise factors of a curve unless others are asked for.
+#: The noise factors of a curve by default.
 DEFAULT_FACTORS = tuple(float(factor) for factor in np.linspace(0, 10, 21))
 
 
+#: Of what the noise takes at the largest third of the factors: where so much of it is taken, all is.
+ALL = 0.95
+#: Resamples of a suggestion's interval; drawn by one seed, so that a curve always says the same.
+RESAMPLES = 999
+
+
 class SuggestedFactor(float):
-    """A noise factor, and why this one.
+    """A noise factor with the reason for it.
 
     Attributes:
-        reason: a sentence.
+        reason: why this factor, a sentence.
+        low: lower end of the 95 % interval over noise samples, one of the curve's factors; NaN for a single sample.
+        high: its upper end; infinite where these samples leave open whether any factor of the curve is enough.
+        lost_at: see `NoiseCurve.lost_at`.
     """
 
     reason: str
+    low: float
+    high: float
+    lost_at: float | None
 
-    def __new__(cls, factor: float, reason: str) -> SuggestedFactor:  # noqa: PYI034 - Self needs Python 3.11
-        """Make it from a number and a sentence."""
+    def __new__(  # noqa: PYI034 - Self needs Python 3.11
+        cls, factor: float, reason: str, low: float = math.nan, high: float = math.nan, lost_at: float | None = None
+    ) -> SuggestedFactor:
+        """A factor from a number and what is to be said of it."""
         made = super().__new__(cls, factor)
-        made.reason = reason
+        made.reason, made.low, made.high, made.lost_at = reason, low, high, lost_at
         return made
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
-        return float(self), self.reason
+    def __getnewargs__(self) -> tuple[float, str, float, float, float | None]:  # type: ignore[override]
+        return float(self), self.reason, self.low, self.high, self.lost_at
 
     def __repr__(self) -> str:
         return f"{float(self)!r} ({self.reason})"
@@ -52,14 +70,14 @@ class SuggestedFactor(float):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseCurve(Summarised):
-    """Scores over the noise factor.
+    """Scores against the noise factor.
 
     Attributes:
         factors: noise factors, (factors,).
-        clean: score of the clean run.
+        clean: score of the clean run, in the units of the metric.
         corrupted: scores of the corrupted runs, (samples, factors).
         patched: scores with one state restored, (samples, factors, states).
-        states: those states.
+        states: the restored states.
     """
 
     factors: NDArray[np.float64]
@@ -75,6 +93,7 @@ class NoiseCurve(Summarised):
             "samples": str(len(self.corrupted)),
             "clean": number(self.clean),
             "corrupted": f"{number(self.scores.max())} to {number(self.scores.min())}",
+            "all is lost": "" if self.lost_at is None else f"from ν {self.lost_at:g} on",
             "states": ", ".join(map(summaries.called, self.states)),
         }
 
@@ -86,20 +105,49 @@ class NoiseCurve(Summarised):
 
     @property
     def stderr(self) -> NDArray[np.float64]:
-        """Its standard error, (factors,); NaN for a single sample."""
+        """Standard error of `scores`, (factors,); NaN for a single sample."""
         return standard_error(self.corrupted)
+
+    @property
+    @quiet
+    def lost_at(self) -> float | None:
+        """The smallest factor at which all is lost at once; None where the curve shows no floor.
+
+        The floor is the mean score over the largest third of the factors (two at least). All is lost where the mean
+        score has come 95 % of the way from the clean score to it. From there on more noise takes nothing more from
+        the score, only what single states could bring back: patched states then show where the answer is read off
+        (the last layer, whatever the word), and a smaller factor tells more. A curve that gets there no sooner than
+        in that third has not shown a floor.
+        """
+        order, count = np.argsort(self.factors), self.factors.size // 3
+        scores = self.scores[order]
+        taken = self.clean - scores
+        whole = float(taken[-count:].mean()) if count > 1 else math.nan
+        if not abs(whole) >= SMALLEST_TOTAL_EFFECT:
+            return None
+        enough = np.flatnonzero(taken[:-count] / whole >= ALL)
+        return float(self.factors[order][enough[0]]) if enough.size else None
 
     @quiet
     def suggest_factor(self, share: float = 0.9) -> SuggestedFactor:
-        """The smallest factor of this curve at which the noise removes so much of the clean score.
+        """The smallest factor of this curve at which the noise removes so much of the clean score, with an interval.
+
+        The interval of 95 % holds the factor that endless noise samples would give. It lies between the first factor
+        at which the mean score may be as low as that, and the first at which it must be, by bootstrap-t intervals of
+        the mean score (Efron 1981) over noise samples. Measured on eight questions of the built-in model with 10
+        samples, 21 factors and 90 %: it holds the factor in .92 of cases (20 samples .96, 5 samples .82), a percentile
+        bootstrap of the factor itself in .80; of half the score, in .99.
 
         Args:
-            share: of the clean score, above 0 and at most 1.
+            share: share of the clean score, above 0 and at most 1.
+
+        Returns:
+            A float with `low` and `high`, the `reason` for it, and `lost_at`.
 
         Raises:
             ValueError: if the clean score is not above 0 (a logarithm, a divergence), so that there is no share of it;
-                or if no factor of this curve removes so much.
-            TypeError, ValueError: if `share` is no such number.
+                or if no factor of this curve removes that much.
+            TypeError, ValueError: if `share` is not such a number.
         """
         if isinstance(share, bool) or not isinstance(share, (int, float)):
             raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
@@ -110,24 +158,48 @@ class NoiseCurve(Summarised):
                 f"a share of the clean score needs one above 0, this is {self.clean:.3g}: take the curve with "
                 "metric='probability'"
             )
-        removed = 1 - self.scores / self.clean
         order = np.argsort(self.factors)
-        enough = [index for index in order if removed[index] >= share]
-        if not enough:
+        factors, scores = self.factors[order], self.scores[order]
+        removed = 1 - scores / self.clean
+        first = _first(factors, removed >= share)
+        if math.isinf(first):
             most = int(np.nanargmax(removed))
             raise ValueError(
                 f"no factor of this curve removes {share:.0%} of the clean score ({self.clean:.3g}); the most is "
-                f"{removed[most]:.0%} at {self.factors[most]:g}: take a curve with larger factors"
+                f"{removed[most]:.0%} at {factors[most]:g}: take a curve with larger factors"
             )
-        first = int(enough[0])
-        return SuggestedFactor(
-            float(self.factors[first]),
-            f"ν = {self.factors[first]:g} is the smallest of {self.factors.size} factors at which the noise removes "
-            f"{share:.0%} of the clean score: {self.clean:.3g} → {self.scores[first]:.3g}",
+        low, high = math.nan, math.nan
+        if len(self.corrupted) > 1:
+            lower, upper = mean_bounds(self.corrupted[:, order])
+            low = min(first, _first(factors, 1 - lower / self.clean >= share))
+            high = max(first, _first(factors, 1 - upper / self.clean >= share))
+        return SuggestedFactor(first, self._reason(share, first, low, high), low, high, self.lost_at)
+
+    def _reason(self, share: float, factor: float, low: float, high: float) -> str:
+        score = self.scores[np.flatnonzero(self.factors == factor)[0]]
+        told = (
+            f"ν = {factor:g} is the smallest of {self.factors.size} factors at which the noise removes {share:.0%} of "
+            f"the clean score: {self.clean:.3g} → {score:.3g}"
         )
+        if math.isnan(low):
+            told += "; one noise sample: no error known"
+        else:
+            end = f"to {high:g}" if math.isfinite(high) else "on, with no upper end on this curve"
+            told += f"; 95 % interval over {len(self.corrupted)} noise samples: from {low:g} {end}"
+        return f"{told}. {too_much(self.lost_at)}" if beyond(factor, self.lost_at) else told
+
+    @property
+    def summary(self) -> CurveSummary:
+        """What a widget and a file keep of it: mean scores, the interval of `suggest_factor`, and `lost_at`."""
+        try:
+            suggested = self.suggest_factor()
+        except ValueError:  # there is no share of a logarithm, or no factor of this curve removes so much
+            suggested = SuggestedFactor(math.nan, "")
+        factors, scores = (tuple(map(float, each)) for each in (self.factors, self.scores))
+        return CurveSummary(factors, scores, self.clean, suggested.low, suggested.high, self.lost_at)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row for each factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
+        """One row per factor and run: factor, run ("corrupted" or the state), score, stderr, clean score."""
         import pandas as pd
 
         tables = [
@@ -148,17 +220,17 @@ class NoiseCurve(Summarised):
         return pd.concat(tables, ignore_index=True).assign(clean=self.clean)
 
     def plot(self, ax: Any = None) -> Any:
-        """Mean score and standard error over the factor.
+        """Draw mean scores and standard errors against the factor.
 
         Args:
             ax: matplotlib axes to draw on.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
         """
         from blip_trace_widget.results import plots
 
-        return plots.curve(self, ax)
+        return plots.curves(self.to_dataframe(), ax, names="run", values="score", level=("clean", self.clean))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write safetensors with JSON metadata.
@@ -179,15 +251,50 @@ class NoiseCurve(Summarised):
         """Read a curve that `save` wrote, bit for bit.
 
         Raises:
-            OSError: if the file cannot be opened.
+            FileNotFoundError, OSError: if the file cannot be opened.
             ValueError: if it is damaged, of another kind, or of a newer format.
         """
         return files.read(path, NOISE_CURVE)
 
 
-def _read(arrays: files.Tensors, told: files.Fields) -> NoiseCurve:
+def beyond(factor: float, lost_at: float | None) -> bool:
+    """Whether all is lost at a factor."""
+    return lost_at is not None and factor >= lost_at
+
+
+def too_much(lost_at: float | None) -> str:
+    """What there is to say of the factors at which all is lost; "" where there are none."""
+    if lost_at is None:
+        return ""
+    return f"From ν = {lost_at:g} on all is lost at once, the score is at its floor: a smaller factor tells more"
+
+
+def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:
+    """The first factor that is enough; infinite where none is."""
+    return float(factors[enough.argmax()]) if enough.any() else math.inf
+
+
+@quiet
+def mean_bounds(samples: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of the 95 % bootstrap-t interval of the mean over axis 0 (Efron 1981); of at least two samples.
+
+    Scores of noise samples are skewed, most near 0 and a few near 1, where Student's interval covers too little.
+    """
+    count, mean, error = len(samples), samples.mean(axis=0), standard_error(samples)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+    residuals = samples - mean
+    apart = drawn @ residuals
+    spread = np.maximum(drawn @ residuals**2 - apart**2, 0.0)  # of each resample
+    t = np.sort(np.where(apart == 0, 0.0, apart / np.sqrt(spread / (count - 1))), axis=0)
+    cut = round(0.025 * (RESAMPLES + 1))
+    # Samples that are all equal have no error; where too many resamples have no spread of their own there is no bound.
+    lower, upper = (np.where(error == 0, mean, mean - t[at] * error) for at in (RESAMPLES - cut, cut - 1))
+    return lower, upper
+
+
+def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
-    states = tuple(_state(entry) for entry in told["states"])
+    states = tuple(_state(entry) for entry in metadata["states"])
     if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
         raise ValueError(
             f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "
@@ -199,7 +306,7 @@ def _read(arrays: files.Tensors, told: files.Fields) -> NoiseCurve:
 def _state(entry: Any) -> State:
     try:
         state = State(**entry)
-        whole_number("position", state.position, 0)  # by now no word
+        whole_number("position", state.position, 0)  # in a file it is never a word
     except TypeError as error:
         raise ValueError(f"no state: {entry!r}: {error}") from error
     return state

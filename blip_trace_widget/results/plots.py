@@ -1,9 +1,9 @@
 """Static plots of results: matplotlib if it is installed, else bqplot.
 
-For: figures in a notebook or a paper, in the colours of the widget: purple restores, orange hurts, 0 is white; with its
-marks, a dot where a value cannot be distinguished from 0 and "=" where it is 1 by construction. Grey is not computed or
-not defined.
-Ends: at figures; no numbers are made here.
+For: figures in a notebook or a paper, in the colours of the widget: purple for positive effects, orange for negative
+ones, white for 0; with its marks, a dot where a value is not distinguishable from 0 and "=" where it is 1 by
+construction. Grey means not computed or undefined.
+Ends: at figures; all numbers are computed elsewhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,33 +21,34 @@ if TYPE_CHECKING:
 
     Labels = tuple[str, Sequence[object]]
 
-#: Diverging colour map in both libraries (ColorBrewer's PuOr, fit for the common colour-vision deficiencies).
+#: A diverging colour map that both libraries have (ColorBrewer's PuOr, safe for the common colour-vision deficiencies).
 COLORS = "PuOr"
-#: For what has no sign.
+#: For values without a sign.
 SEQUENTIAL = "Purples"
-#: What is not known.
+#: For values that are not known.
 GREY = "#e5e5e5"
 #: What the marks mean, in the widget's words.
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
-#: Inches that a word takes, and that a title may take in one line.
+#: Inches for a word across, and for a title on one line.
 WORD, TITLE = 0.7, 3.0
-#: A tick for each layer, head or patch, as long as they are no more.
+#: Up to this many layers, heads or patches, each gets a tick.
 TICKS = 12
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """A grid of values, as it is drawn.
+    """A grid of values to be drawn.
 
     Attributes:
         values: (rows, columns); NaN is drawn grey.
-        label: what they are.
+        label: what the values are, beside the colour bar.
         title: above the map.
-        rows: the vertical axis' name and a label for each row; a range names rows by number.
-        columns: the same of the horizontal axis.
-        dots: cells with a dot, which may be 0.
-        ones: cells that are 1 by construction.
+        rows: the vertical axis's name and a label for each row; a range numbers the rows.
+        columns: the same for the horizontal axis.
+        dots: (rows, columns): cells not distinguishable from 0, which get a dot.
+        ones: cells (row, column) that are 1 by construction.
         words: a text for each cell, or none.
+        outlined: cells with a line around them.
         sequential: whether the values have no sign.
     """
 
@@ -60,10 +61,11 @@ class Map:
     ones: Sequence[tuple[int, int]] = ()
     words: Sequence[Sequence[str]] = ()
     sequential: bool = False
+    outlined: Sequence[tuple[int, int]] = ()
 
     @property
     def transposed(self) -> Map:
-        """The same with rows as columns."""
+        """The map with rows and columns swapped."""
         return Map(
             self.values.T,
             self.label,
@@ -74,17 +76,18 @@ class Map:
             [(column, row) for row, column in self.ones],
             list(zip(*self.words, strict=True)),
             sequential=self.sequential,
+            outlined=[(column, row) for row, column in self.outlined],
         )
 
     def marks(self) -> dict[str, list[tuple[int, int]]]:
-        """The cells that have each mark, (row, column)."""
+        """Mark -> the cells that have it, (row, column)."""
         ones = [(int(row), int(column)) for row, column in self.ones if np.isfinite(self.values[row, column])]
         known = np.isfinite(self.values)
         dots = [] if self.dots is None else np.argwhere(self.dots & known).tolist()
         return {"•": [(row, column) for row, column in dots if (row, column) not in ones], "=": ones}
 
     def ends(self, limit: float | None) -> tuple[float, float]:
-        """The values at which the colours end; what is 1 by construction does not stretch them, as in the widget."""
+        """The ends of the colour scale; cells that are 1 by construction do not stretch it, as in the widget."""
         free = np.isfinite(self.values)
         for cell in self.ones if (free.sum() > len(self.ones)) else ():
             free[cell] = False
@@ -94,7 +97,7 @@ class Map:
 
 
 def checked_limit(limit: Any) -> float | None:
-    """Where the colours end, to both sides of 0, or None.
+    """Return the end of a colour scale or axis as a float, or None.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -114,27 +117,26 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
 
     Args:
         picture: what to draw.
-        ax: matplotlib axes to draw on; the map, its labels and its colour bar stay where the axes were.
-        limit: where the colours end, to both sides of 0; default the largest value.
+        ax: matplotlib axes to draw on; the map, its labels and its colour bar stay within their area.
+        limit: end of the colour scale on both sides of 0; default the largest value.
         cmap: a matplotlib colour map or its name; for bqplot the name of a colour scheme.
-        marks: whether cells get their marks.
+        marks: whether to mark cells.
 
     Returns:
-        matplotlib axes; where matplotlib is not installed, a bqplot figure.
+        matplotlib axes; without matplotlib, a bqplot figure.
 
     Raises:
-        TypeError, ValueError: if `limit` is no number above 0; what matplotlib says of `cmap`.
+        TypeError, ValueError: if `limit` is not a number above 0, or matplotlib does not know `cmap`.
     """
     limit = checked_limit(limit)
     cmap = (SEQUENTIAL if picture.sequential else COLORS) if cmap is None else cmap
     placed = {mark: cells for mark, cells in (picture.marks() if marks else {}).items() if cells}
     pyplot = _pyplot()
     if pyplot is None:
+        placed = {**placed, "□": list(picture.outlined)} if picture.outlined else placed
         return _bqplot_map(picture, picture.ends(limit), cmap, placed)
     if ax is None:
-        rows, columns = picture.values.shape
-        size = (3.0 + (0.75 if picture.words else 0.45) * min(columns, 24), 1.6 + 0.32 * min(rows, 24))
-        _, ax = pyplot.subplots(figsize=size)
+        _, ax = pyplot.subplots(figsize=_size(picture.values.shape, 0.75 if picture.words else 0.45))
     low, high = picture.ends(limit)
     image = ax.imshow(picture.values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     ax.set_facecolor(GREY)
@@ -147,6 +149,9 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
     width = ax.get_window_extent().width / ax.figure.dpi
     for mark, cells in placed.items():
         _matplotlib_marks(ax, image, mark, cells)
+    for row, column in picture.outlined:
+        box = pyplot.Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False, edgecolor="black", linewidth=1.5)
+        ax.add_patch(box)
     if marks and len(picture.words):
         for row, texts in enumerate(picture.words):
             for column, text in enumerate(texts):
@@ -161,8 +166,23 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
     return ax
 
 
+def beside(shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Axes for maps of these (rows, columns), beside each other; None for each where matplotlib is not installed."""
+    pyplot = _pyplot()
+    if pyplot is None:
+        return [None] * len(shapes)
+    widths, heights = zip(*(_size(shape) for shape in shapes), strict=True)
+    _, axes = pyplot.subplots(1, len(shapes), figsize=(sum(widths), max(heights)), width_ratios=widths, squeeze=False)
+    return list(axes[0])
+
+
+def _size(shape: tuple[int, ...], cell: float = 0.45) -> tuple[float, float]:
+    """Inches of a map of (rows, columns)."""
+    return 3.0 + cell * min(shape[1], 24), 1.6 + 0.32 * min(shape[0], 24)
+
+
 def _color_bar(ax: Any, image: Any, label: str) -> None:
-    """A colour bar for which its axes make room: nothing of it, nor of their labels, gets beyond where they were."""
+    """Add a colour bar inside the area of the axes, shrinking them so that no label extends beyond it."""
     from mpl_toolkits.axes_grid1 import axes_size, make_axes_locatable
 
     divider = make_axes_locatable(ax)
@@ -193,7 +213,7 @@ def _matplotlib_marks(ax: Any, image: Any, mark: str, cells: Sequence[tuple[int,
 
 
 def _ink(image: Any, row: int, column: int) -> str:
-    """A colour that is seen on a cell."""
+    """A text colour that is legible on a cell."""
     value = image.get_array()[row, column]
     red, green, blue, _ = image.cmap(image.norm(value))
     return "0.35" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
@@ -208,16 +228,22 @@ def bars(
     limit: float | None = None,
     cmap: Any = None,
 ) -> Any:
-    """Draw a bar for each value; a range names layers by number.
+    """Draw a bar for each value; a range numbers layers.
 
     Args:
-        values: one a bar; NaN has none.
-        names: of the bars.
+        values: one per bar, (bars,); NaN draws none.
+        names: names of the bars.
         label: what the values are.
-        title: above them.
+        title: above the bars.
         ax: matplotlib axes to draw on.
-        limit: where the axis ends; default the largest value.
+        limit: end of the axis; default the largest value.
         cmap: a matplotlib colour map or its name.
+
+    Returns:
+        matplotlib axes; without matplotlib, a bqplot figure.
+
+    Raises:
+        TypeError, ValueError: if `limit` is not a number above 0, or matplotlib does not know `cmap`.
     """
     limit, pyplot, layers = checked_limit(limit), _pyplot(), isinstance(names, range)
     if pyplot is None:
@@ -238,47 +264,40 @@ def bars(
 
 
 def _title(ax: Any, title: str) -> None:
-    """Above the axes; where these are narrow, in two lines."""
+    """Set the title, on two lines if the axes are narrow."""
     width = ax.get_window_extent().width / ax.figure.dpi
     ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
 
 
-class Curve(Protocol):
-    """What is drawn of a noise curve."""
+def curves(
+    table: pd.DataFrame, ax: Any = None, *, names: str, values: str, level: tuple[str, float] | None = None
+) -> Any:
+    """Draw values and their standard errors over the noise factor, a line for each name.
 
-    @property
-    def clean(self) -> float:
-        """Score of the clean run."""
+    Args:
+        table: with the columns ``factor`` and ``stderr``, and the two that follow.
+        ax: matplotlib axes to draw on.
+        names: the column that says of which line a row is.
+        values: the column of values.
+        level: a line across, by name and value.
 
-    @property
-    def factors(self) -> NDArray[np.float64]:
-        """Noise factors."""
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row a factor and run."""
-
-
-def curve(noise_curve: Curve, ax: Any = None) -> Any:
-    """Draw mean scores and their standard errors over the noise factor."""
+    Returns:
+        matplotlib axes; where matplotlib is not installed, a bqplot figure.
+    """
     pyplot = _pyplot()
     if pyplot is None:
-        return _bqplot_curve(noise_curve)
+        return _bqplot_curves(table, names, values)
     if ax is None:
         _, ax = pyplot.subplots(figsize=(5, 3), layout="constrained")
-    ax.axhline(noise_curve.clean, color="grey", linewidth=1, label="clean")
-    for name, table in noise_curve.to_dataframe().groupby("run", sort=False):
-        line = ax.plot(table["factor"], table["score"], label=name)[0]
-        band = table["stderr"].fillna(0.0)
-        ax.fill_between(
-            table["factor"],
-            table["score"] - band,
-            table["score"] + band,
-            color=line.get_color(),
-            alpha=0.2,
-            linewidth=0,
-        )
+    if level is not None:
+        ax.axhline(level[1], color="grey", linewidth=1, label=level[0])
+    for name, rows in table.groupby(names, sort=False):
+        line = ax.plot(rows["factor"], rows[values], label=name)[0]
+        band = rows["stderr"].fillna(0.0)
+        low, high = rows[values] - band, rows[values] + band
+        ax.fill_between(rows["factor"], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     ax.set_xlabel("noise factor ν")
-    ax.set_ylabel("score")
+    ax.set_ylabel(values)
     ax.legend(frameon=False)
     return ax
 
@@ -297,7 +316,7 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
     low, high = ends
     colors = bqplot.ColorScale(scheme=scheme, min=low, max=high, **({} if picture.sequential else {"mid": 0.0}))
     across, down = bqplot.OrdinalScale(), bqplot.OrdinalScale(reverse=True)
-    # Ordinal scales merge equal names: a token's position keeps repeated words apart.
+    # Ordinal scales merge equal names: prefixing the position keeps repeated words apart.
     row, column = (
         list[object](labels) if isinstance(labels, range) else [f"{at} {item}" for at, item in enumerate(labels)]
         for _, labels in (picture.rows, picture.columns)
@@ -305,7 +324,7 @@ def _bqplot_map(picture: Map, ends: tuple[float, float], scheme: str, placed: di
     places = {"row": down, "column": across}
     values = picture.values
     for axis, names in enumerate((row, column)):
-        if len(names) == 1:  # bqplot takes a single row for a list: it is drawn twice
+        if len(names) == 1:  # bqplot mistakes a single row for a list: draw it twice
             values, names[:] = np.repeat(values, 2, axis), [*names, " "]
     cells = bqplot.GridHeatMap(
         color=values, null_color=GREY, row=row, column=column, scales={"color": colors, **places}
@@ -339,21 +358,20 @@ def _bqplot_bars(x: Any, values: Any, name: str, label: str, title: str) -> Any:
     return bqplot.Figure(marks=marks, axes=axes, title=title)
 
 
-def _bqplot_curve(noise_curve: Curve) -> Any:
+def _bqplot_curves(table: pd.DataFrame, names: str, values: str) -> Any:
     import bqplot
 
     across, up = bqplot.LinearScale(), bqplot.LinearScale()
-    table = noise_curve.to_dataframe()
-    names = list(dict.fromkeys(table["run"]))
-    lines = bqplot.Lines(
-        x=noise_curve.factors,
-        y=np.stack([table.loc[table["run"] == name, "score"] for name in names]),
+    lines = {str(name): rows for name, rows in table.groupby(names, sort=False)}
+    drawn = bqplot.Lines(
+        x=next(iter(lines.values()))["factor"].to_numpy(),
+        y=np.stack([rows[values].to_numpy() for rows in lines.values()]),
         scales={"x": across, "y": up},
-        labels=names,
+        labels=list(lines),
         display_legend=True,
     )
     axes = [
         bqplot.Axis(scale=across, label="noise factor ν"),
-        bqplot.Axis(scale=up, orientation="vertical", label="score"),
+        bqplot.Axis(scale=up, orientation="vertical", label=values),
     ]
-    return bqplot.Figure(marks=[lines], axes=axes)
+    return bqplot.Figure(marks=[drawn], axes=axes)

@@ -1,7 +1,7 @@
-"""Run and Effect: what the model said in one kind of run, over all its noise samples.
+"""Run and Effect: the model's answer and score in one kind of run, over all noise samples.
 
 For: `Tracer.clean`, `Tracer.corrupted`, `Tracer.patch`.
-Ends: at numbers and words; frozen, and independent of any model.
+Ends: at numbers and words, independent of any model.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Run(Summarised):
     """A clean or corrupted run.
 
     Attributes:
-        score: mean score over samples.
+        score: mean score over samples, in the units of the metric.
         scores: score of each sample, (samples,).
-        answer: the answer; of several samples the one that most of them give.
+        answer: the answer; of several samples, the most frequent one.
         top: the likeliest words at the first answer position with their mean probability, best first.
         answers: the answer of each sample.
         distribution: mean probability of every word at the first answer position, (vocabulary,).
@@ -59,10 +59,10 @@ class Effect(Summarised):
     """A patched run.
 
     Attributes:
-        score: mean score over samples.
+        score: mean score over samples, in the units of the metric.
         scores: score of each sample, (samples,).
         indirect_effect: mean of score(patched) - score(corrupted); for ``disrupt`` of score(clean) - score(patched).
-        recovery: indirect effect / total effect; NaN where `undefined_because` says why.
+        recovery: indirect effect / total effect; NaN if `undefined_because` gives a reason.
         stderr: standard error of the indirect effect over paired samples; NaN for a single sample.
         top: the likeliest words at the first answer position with their mean probability, best first.
         recovery_stderr: standard error of the recovery (delta method).
@@ -74,9 +74,9 @@ class Effect(Summarised):
         error_unknown: why there are no errors, intervals and tests, or "": a single sample, of noise or of what does
             not vary.
         distribution: mean probability of every word at the first answer position, (vocabulary,).
-        states: what was patched.
+        states: the states that were patched, if any.
         direction: ``"restore"`` or ``"disrupt"``.
-        image_tokens: or which image tokens were.
+        image_tokens: the image tokens that were patched, if any.
     """
 
     score: float

@@ -1,9 +1,9 @@
-"""Snapshot: what stands beside the grids of one question, as data, so that it can be shown without the model.
+"""Snapshot: everything about one question besides its grids, as data, so that it can be shown without the model.
 
-For: `Trace.snapshot`, recordings, pages without a kernel. A figure is made of it the same way while the model is there
+For: `Trace.snapshot`, recordings, pages without a kernel. Figures are made from it whether or not the model is loaded
 (`blip_trace_widget.display.payloads`).
 Cost: the picture as a JPEG of at most 384 px, and some kilobytes of names and numbers.
-Ends: at data: nothing here is phrased, formatted or drawn. `blip_trace_widget.tracing.recording` takes it of a tracer.
+Ends: at data: nothing here is phrased, formatted or drawn. `blip_trace_widget.tracing.snapshot` takes it of a question.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
 
-#: The most bytes of a picture that is read from a file.
+#: Maximal size of a picture read from a file, in bytes.
 MAX_PICTURE_BYTES = 4 * 2**20
-#: Why a block has no grids: its states are the same in both runs, or it was left out of an average.
+#: Why a block has no grids: its states are equal in both runs, or it was left out of an average.
 Closed: TypeAlias = Literal["", "undamaged", "untraced"]
 
 
@@ -33,10 +33,10 @@ class Block:
 
     Attributes:
         name: one of `blip_trace_widget.states.BLOCKS`.
-        layers: how many.
-        heads: of an attention.
-        tokens: at its positions; none where it is closed.
-        sites: those that can be patched.
+        layers: number of layers.
+        heads: number of attention heads.
+        tokens: word pieces at its positions; none if it is closed.
+        sites: the sites that can be patched.
         closed: why it cannot be traced, or "".
     """
 
@@ -50,13 +50,13 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class RunSummary:
-    """A clean or corrupted run in short.
+    """A summary of a clean or corrupted run.
 
     Attributes:
-        answer: the answer; of several samples the one that most of them give.
+        answer: the answer; of several samples, the most frequent one.
         score: mean score over samples.
         stderr: its standard error; NaN for a single sample.
-        words: mean probability of some words at the first answer position: the likeliest of either run.
+        words: word -> mean probability at the first answer position, for the likeliest words of either run.
     """
 
     answer: str
@@ -70,27 +70,39 @@ class RunSummary:
         return sorted(self.words.items(), key=lambda word: -word[1])
 
     def shares(self, words: Sequence[str]) -> list[float]:
-        """Probability of each of these words; NaN where it is not known."""
+        """Probability of each word; NaN if unknown."""
         return [self.words.get(word, np.nan) for word in words]
 
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """A noise curve in short: mean scores of the corrupted run over the noise factor, and the clean score."""
+    """A noise curve in short.
+
+    Attributes:
+        factors: noise factors.
+        scores: mean scores of the corrupted run at each.
+        clean: the clean score.
+        low: lower end of the interval of the factor that takes 90 % of the clean score; NaN where it is not known.
+        high: its upper end; infinite where no factor of the curve surely takes so much.
+        lost_at: the factor from which on all is lost, see `NoiseCurve.lost_at`.
+    """
 
     factors: tuple[float, ...]
     scores: tuple[float, ...]
     clean: float
+    low: float = np.nan
+    high: float = np.nan
+    lost_at: float | None = None
 
 
 @dataclass(frozen=True)
 class Average:
-    """What an average over samples has that a single question has not.
+    """What an average over samples has and a single question lacks.
 
     Attributes:
-        samples: how many.
-        low: lower end of the 95 % interval of the total effect; NaN where it is not known.
-        high: its upper end.
+        samples: number of samples.
+        low: lower end of the 95 % confidence interval of the total effect; NaN if unknown.
+        high: upper end of it.
     """
 
     samples: int
@@ -100,27 +112,27 @@ class Average:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What stands beside the grids of one tracer.
+    """Everything about one question besides its grids.
 
     Attributes:
-        picture: what is asked about, JPEG.
+        picture: the picture, JPEG.
         question: the question; of an average, what is averaged.
-        given_answer: the answer that was given to be scored; None where it is the model's own.
-        foil: the other answer that it is compared with, if any.
-        metric: what runs are scored by.
+        given_answer: the answer to score, if one was given; None for the model's own.
+        foil: the answer that it is compared with, if any.
+        metric: how runs are scored.
         corruption: the corruption's settings, see `blip_trace_widget.tracing.corruption.Corruption.settings`.
         model: the model's name.
         patches: rows and columns of the picture's patches.
         blocks: in the order in which the model runs them.
         clean: the clean run.
         corrupted: the corrupted run.
-        total_effect: the scores that the total effect is made of.
+        total_effect: the scores that the total effect is computed from.
         answer_tokens: word pieces of the scored answer.
         unknown_words: words of the question that the model does not know.
         knows_a_word: whether it knows any.
         other_picture: the picture that was swapped in, JPEG, or empty.
-        curve: the noise curve, where it is known.
-        average: of an average over samples, what a single question has not.
+        curve: the noise curve, if known.
+        average: for an average over samples, what a single question lacks.
     """
 
     picture: bytes = field(repr=False)
@@ -146,17 +158,17 @@ class Snapshot:
         """The block of that name.
 
         Raises:
-            ValueError: if there is none.
+            ValueError: if there is no such block.
         """
         for block in self.blocks:
             if block.name == name:
                 return block
         raise ValueError(f"block: expected one of {[block.name for block in self.blocks]}, got {name!r}")
 
-    # --- as a file has it --------------------------------------------------------------------------------------------
+    # --- reading and writing -----------------------------------------------------------------------------------------
 
     def packed(self) -> dict[str, Any]:
-        """All but the pictures as plain JSON; NaN and infinity as Python's json writes them."""
+        """Everything but the pictures, as plain JSON; NaN and infinity as Python's json writes them."""
         stored: _Stored = {
             "question": self.question,
             "given_answer": self.given_answer,
@@ -181,14 +193,16 @@ class Snapshot:
         return dict(stored)
 
     @classmethod
-    def unpacked(cls, told: object, picture: bytes, other_picture: bytes = b"") -> Snapshot:
-        """The way back, from a file.
+    def unpacked(cls, data: object, picture: bytes, other_picture: bytes = b"") -> Snapshot:
+        """The snapshot that `packed` wrote, read from a file.
 
         Raises:
-            ValueError: if something has not the shape that it should have.
+            ValueError: if the data do not have the expected shape.
         """
-        stored: _Stored = conforms("snapshot", told, _Stored)
-        curve, average = stored["curve"], stored["average"]
+        if isinstance(data, Mapping) and isinstance(data.get("curve"), Mapping):  # older ones know no interval
+            data = {**data, "curve": {"low": np.nan, "high": np.nan, "lost_at": None, **data["curve"]}}
+        stored: _Stored = conforms("snapshot", data, _Stored)
+        average = stored["average"]
         return cls(
             picture=checked_picture("picture", picture),
             other_picture=checked_picture("other_picture", other_picture),
@@ -211,7 +225,7 @@ class Snapshot:
             answer_tokens=tuple(stored["answer_tokens"]),
             unknown_words=tuple(stored["unknown_words"]),
             knows_a_word=stored["knows_a_word"],
-            curve=curve and CurveSummary(tuple(curve["factors"]), tuple(curve["scores"]), curve["clean"]),
+            curve=stored["curve"] and _curve(stored["curve"]),
             average=average and Average(**average),
         )
 
@@ -244,6 +258,9 @@ class _Curve(TypedDict):
     factors: list[float]
     scores: list[float]
     clean: float
+    low: float
+    high: float
+    lost_at: float | None
 
 
 class _Average(TypedDict):
@@ -272,17 +289,17 @@ class _Stored(TypedDict):
 
 
 def checked_corruption(stored: Any) -> dict[str, Any]:
-    """The settings of a corruption that stand in a file.
+    """Return the settings of a corruption from a file if they are valid.
 
     Raises:
-        ValueError: if they are those of none of the package's own.
+        ValueError: if they are not those of one of the package's own corruptions.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
     return dict(conforms("corruption", stored, CORRUPTIONS[name].settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:
-    """A picture that stands in a file, which may be empty.
+    """Return a picture from a file, which may be empty, if it is not too large.
 
     Raises:
         ValueError: if it is too large.
@@ -309,46 +326,52 @@ def _packed_run(run: RunSummary) -> _Run:
 
 
 def _packed_curve(curve: CurveSummary) -> _Curve:
-    return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
+    return {**vars(curve), "factors": list(curve.factors), "scores": list(curve.scores)}  # type: ignore[typeddict-item]
 
 
-def _run(told: _Run) -> RunSummary:
-    return RunSummary(told["answer"], told["score"], told["stderr"], dict(told["words"]))
+def _curve(told: _Curve) -> CurveSummary:
+    return CurveSummary(**{**told, "factors": tuple(told["factors"]), "scores": tuple(told["scores"])})  # type: ignore[arg-type]
+
+
+def _run(stored: _Run) -> RunSummary:
+    return RunSummary(stored["answer"], stored["score"], stored["stderr"], dict(stored["words"]))
 
 
 # --- several in one file ----------------------------------------------------------------------------------------------
 
 
 def pack(snapshots: Sequence[Snapshot]) -> tuple[dict[str, NDArray[np.uint8]], list[dict[str, Any]]]:
-    """The pictures of snapshots as arrays, each once, and the rest as plain JSON."""
-    pictures = list(dict.fromkeys(picture for each in snapshots for picture in (each.picture, each.other_picture)))
-    told = [
-        {**each.packed(), "pictures": [pictures.index(each.picture), pictures.index(each.other_picture)]}
-        for each in snapshots
+    """The pictures of several snapshots as arrays, each once, and the rest as plain JSON."""
+    pictures = list(
+        dict.fromkeys(picture for snapshot in snapshots for picture in (snapshot.picture, snapshot.other_picture))
+    )
+    packed = [
+        {**snapshot.packed(), "pictures": [pictures.index(snapshot.picture), pictures.index(snapshot.other_picture)]}
+        for snapshot in snapshots
     ]
-    return {f"picture {at}": np.frombuffer(picture, np.uint8) for at, picture in enumerate(pictures)}, told
+    return {f"picture {at}": np.frombuffer(picture, np.uint8) for at, picture in enumerate(pictures)}, packed
 
 
-def unpack(arrays: Mapping[str, NDArray[Any]], told: Sequence[Mapping[str, Any]]) -> list[Snapshot]:
-    """The way back, from a file.
+def unpack(arrays: Mapping[str, NDArray[Any]], packed: Sequence[Mapping[str, Any]]) -> list[Snapshot]:
+    """The snapshots that `pack` wrote, read from a file.
 
     Raises:
-        KeyError, TypeError, ValueError: if something has not the shape that it should have.
+        KeyError, TypeError, ValueError: if the data do not have the expected shape.
     """
-    return [_unpacked(arrays, dict(each)) for each in told]
+    return [_unpacked(arrays, dict(entry)) for entry in packed]
 
 
-def _unpacked(arrays: Mapping[str, NDArray[Any]], told: dict[str, Any]) -> Snapshot:
-    numbers = conforms("pictures", told.pop("pictures"), tuple[int, int])
+def _unpacked(arrays: Mapping[str, NDArray[Any]], entry: dict[str, Any]) -> Snapshot:
+    numbers = conforms("pictures", entry.pop("pictures"), tuple[int, int])
     names = [f"picture {whole_number('pictures', number, 0)}" for number in numbers]
-    return Snapshot.unpacked(told, *(picture_in(name, arrays[name]) for name in names))
+    return Snapshot.unpacked(entry, *(picture_in(name, arrays[name]) for name in names))
 
 
 def picture_in(name: str, array: NDArray[Any]) -> bytes:
-    """The bytes of a picture that is kept as an array.
+    """The bytes of a picture stored as an array.
 
     Raises:
-        ValueError: if it is none, or too large.
+        ValueError: if it is not an array of bytes, or too large.
     """
     if array.dtype != np.uint8 or array.ndim != 1:
         raise ValueError(f"{name}: expected bytes, got {array.dtype} of shape {array.shape}")

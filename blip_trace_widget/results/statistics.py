@@ -1,12 +1,13 @@
-"""What follows from scores: total and indirect effects, recovery, their standard errors, the gate.
+"""Statistics of scores: total and indirect effects, recovery, standard errors, the gate.
 
-For: turning the numbers of many runs into honest statistics.
-Ends: at numbers; nothing here knows a model, a layer or a widget. How a run is scored is
-`blip_trace_widget.tracing.metrics`', which cells differ from 0 `blip_trace_widget.results.significance`'s, how far off
-a number may be `blip_trace_widget.results.intervals`'.
+For: turning the scores of many runs into effects with standard errors.
+Cost: a few passes over small arrays.
+Ends: at numbers, independent of models, layers and widgets. `blip_trace_widget.tracing.metrics` scores the runs,
+`blip_trace_widget.results.significance` tests effects, `blip_trace_widget.results.intervals` says how far off they may
+be.
 
-Sources: total and indirect effect as in Meng et al. 2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run
-of sample s sees the same noise), so standard errors are taken over the paired differences.
+Source: total and indirect effect as in Meng et al. 2022 (arXiv 2202.05262), section 2.1. Samples are paired (every run
+of sample s sees the same noise), so standard errors are those of the paired differences.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.numerics import Array, quiet, standard_error
 
-#: A total effect smaller than this is no effect.
+#: A smaller total effect counts as none.
 SMALLEST_TOTAL_EFFECT = 1e-3
 #: What is said where a single run stands behind a number.
 ONE_PICTURE = "one picture: no error known"
@@ -31,7 +32,7 @@ ONE_SAMPLE, NO_NOISE = "one noise sample: no error known", "no noise: nothing va
 
 
 def unknown_error(corruption: Mapping[str, Any] | None, samples: int) -> str:
-    """Why so many samples of a corruption, given by its settings, have no error, or "" where they have one."""
+    """Why so many samples of a corruption, given by its settings, have no error, or "" if they have one."""
     if samples > 1:
         return ""
     name = (corruption or {}).get("type")
@@ -41,7 +42,7 @@ def unknown_error(corruption: Mapping[str, Any] | None, samples: int) -> str:
 
 @dataclass(frozen=True)
 class TotalEffect:
-    """What the corruption cost, and whether that is enough to ask what brings it back.
+    """How much score the corruption costs, and whether that suffices to ask what restores it.
 
     Attributes:
         clean: score of the clean run.
@@ -60,7 +61,7 @@ class TotalEffect:
     @property
     @quiet
     def value(self) -> float:
-        """Mean over samples."""
+        """Mean of `samples`."""
         return float(self.samples.mean())
 
     @property
@@ -77,10 +78,10 @@ class TotalEffect:
     @property
     @quiet
     def closed_because(self) -> str:
-        """Why recovery is not defined, or "" where it is: the gate.
+        """Why recovery is undefined, or "" if it is defined: the gate.
 
-        It is closed where 0 lies in the 95 % interval of the total effect, and where that is smaller than
-        `SMALLEST_TOTAL_EFFECT`: of a single sample the latter alone is known.
+        It is closed if 0 lies in the 95 % interval of the total effect, and if that is smaller than
+        `SMALLEST_TOTAL_EFFECT`: of a single sample only the latter is known.
         """
         if not math.isfinite(self.value):
             return "the total effect is not a finite number"
@@ -93,10 +94,15 @@ class TotalEffect:
 
 @dataclass(frozen=True)
 class Effects:
-    """Statistics of patched runs; arrays have the shape of one run's cells, () or (layers, positions).
+    """Statistics of patched runs; (...) is the shape of the grid, or () for a single run.
 
     Attributes:
         samples: indirect effect of each sample, (samples, ...).
+        score: mean score, (...).
+        indirect_effect: mean of `samples`, (...).
+        stderr: standard error of the indirect effect, (...).
+        recovery: indirect effect / total effect, (...).
+        recovery_stderr: standard error of the recovery, (...).
     """
 
     samples: Array
@@ -118,8 +124,8 @@ def effects(total: TotalEffect, patched: Array, direction: str) -> Effects:
 
     Returns:
         `Effects` of shape (...). The indirect effect is the mean of patched - corrupted (``disrupt``: clean - patched),
-        recovery the ratio of the means (NaN where the gate is closed); its standard error comes from the paired
-        residuals (delta method), so it is small where patched and corrupted runs move together.
+        recovery the ratio of the means (NaN if the gate is closed); its standard error comes from the paired residuals
+        (delta method), so it is small if patched and corrupted runs are correlated.
     """
     return statistics(total, indirect_effects(total, patched, direction), patched.mean(axis=0))
 
@@ -134,7 +140,7 @@ def indirect_effects(total: TotalEffect, patched: Array, direction: str) -> Arra
 
 @quiet
 def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
-    """What follows from indirect effects, (samples, ...); see `effects`."""
+    """`Effects` from indirect effects, (samples, ...), and mean scores, (...); see `effects`."""
     shape = (-1,) + (1,) * (indirect.ndim - 1)
     mean = indirect.mean(axis=0)
     if total.closed_because:
@@ -155,9 +161,9 @@ def statistics(total: TotalEffect, indirect: Array, score: Array) -> Effects:
 
 @quiet
 def recovery_samples(total: TotalEffect, indirect: Array) -> Array:
-    """Numbers whose mean is the recovery and whose standard error is the recovery's, (samples, ...).
+    """Pseudo-values whose mean is the recovery and whose standard error is the recovery's, (samples, ...).
 
-    The recovery and what each sample adds to it to first order (the delta method); NaN where the gate is closed.
+    The recovery plus each sample's first-order contribution to it (delta method); NaN if the gate is closed.
     """
     if total.closed_because:
         return np.full(indirect.shape, math.nan)

@@ -1,7 +1,7 @@
-"""What a notebook shows of a result in a cell's output: a line of text, or a small table.
+"""How a notebook shows a result in a cell's output: a line of text, or a small table.
 
 For: the `repr` and the HTML of all results.
-Ends: at text. HTML is escaped here, whatever it says; it has neither scripts nor styles.
+Ends: at text. All HTML is escaped here, and contains neither scripts nor styles.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.states import State
 
-#: Rows of the table of cells.
+#: Rows in the table of cells.
 BEST = 5
-#: Longer texts are cut in the line of text.
+#: Texts longer than this are truncated in the `repr`.
 LONGEST = 60
 
 
 class Summarised:
-    """A result that says in short what it is.
+    """A result that summarises itself.
 
-    Its class gives `_facts`, and may give more for the table.
+    Subclasses override `_facts`, and may override the rest for the table.
     """
 
     def _facts(self) -> dict[str, str]:
-        """What is to be said in any case, by name."""
+        """Name -> value, for the `repr` and the table."""
         raise NotImplementedError
 
     def _asked(self) -> dict[str, str]:
-        """What was asked, for the table alone."""
+        """Name -> value of what was asked, only for the table."""
         return {}
 
     def _rows(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """A head and rows, for the table alone."""
+        """A header and rows of a second table."""
         return (), ()
 
     def __repr__(self) -> str:
@@ -47,8 +47,8 @@ class Summarised:
         return f"{type(self).__name__}({facts})"
 
     def _repr_html_(self) -> str:
-        told = {name: value for name, value in {**self._asked(), **self._facts()}.items() if value}
-        lines = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in told.items()]
+        facts = {name: value for name, value in {**self._asked(), **self._facts()}.items() if value}
+        lines = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()]
         head, rows = self._rows()
         table = ""
         if rows:
@@ -66,7 +66,7 @@ def _short(value: str) -> str:
 
 
 def number(value: float, margin: float = float("nan")) -> str:
-    """A number to three digits, and half the width of its 95 % interval to two where that is known."""
+    """A number to three digits, and half the width of its 95 % interval to two if that is known."""
     error = "" if not np.isfinite(margin) else f" ± {margin:.2g}"
     return f"{value:.3g}{error}".replace("-", "−")
 
@@ -93,21 +93,21 @@ def asked(settings: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def corruption(told: Mapping[str, Any]) -> str:
-    """A corruption's settings in a line; a region as the number of its patches."""
-    shown = {name: value for name, value in told.items() if name != "type" and value is not None}
+def corruption(settings: Mapping[str, Any]) -> str:
+    """A corruption's settings on one line; a region as the number of its patches."""
+    shown = {name: value for name, value in settings.items() if name != "type" and value is not None}
     if shown.get("region") is not None:
         shown["region"] = region_size(shown["region"])
-    return ", ".join([str(told.get("type", "")), *(f"{name} {value}" for name, value in shown.items())])
+    return ", ".join([str(settings.get("type", "")), *(f"{name} {value}" for name, value in shown.items())])
 
 
 def best(values: NDArray[np.float64], count: int) -> list[tuple[int, ...]]:
-    """The cells with the largest values, largest first; NaN is none."""
+    """The cells with the largest values, largest first; NaN is left out."""
     known = np.argsort(-np.nan_to_num(values, nan=-np.inf), axis=None, kind="stable")[: np.isfinite(values).sum()]
-    return [tuple(int(at) for at in np.unravel_index(each, values.shape)) for each in known[:count]]
+    return [tuple(int(at) for at in np.unravel_index(index, values.shape)) for index in known[:count]]
 
 
 def region_size(region: Sequence[Sequence[bool]]) -> str:
-    """A region in short: how many patches it has."""
+    """The size of a region: how many patches it has."""
     patches = [patch for row in region for patch in row]
     return f"{sum(patches)} of {len(patches)} patches"

@@ -1,8 +1,8 @@
-"""Trace: a grid of patched runs, one a state. Frozen, and independent of any model.
+"""Trace: a grid of patched runs, one per state.
 
-For: keeping, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
-Ends: at numbers and what its files hold; plots are `blip_trace_widget.results.plots`', figures
-`blip_trace_widget.display.still`'s.
+For: storing, tabulating, plotting and saving the main result. Plain NumPy; pandas and plotting are imported where used.
+Ends: at numbers and files, independent of any model; `blip_trace_widget.results.plots` makes plots,
+`blip_trace_widget.display.still` figures.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
+from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot, pack, picture_in, unpack
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of, window_layers
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,12 +34,12 @@ __all__ = ["CellEffect", "Effect", "EffectGrid", "NoiseCurve", "Run", "Suggested
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace(EffectGrid):
-    """A grid of patched runs, one a state: layers down, positions across.
+    """A grid of patched runs, one per state: layers down, positions across.
 
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
-        snapshot: what a widget shows beside it; None where the corruption or the metric is one's own.
+        snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
     """
 
     tokens: tuple[str, ...]
@@ -62,23 +63,43 @@ class Trace(EffectGrid):
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
-        """Cells (layer, position) whose recovery is 1 by construction: all that the answer is read from is patched."""
-        asked = self.settings
+        """Cells (layer, position) whose recovery is 1 by construction: they patch all that the answer depends on."""
         layers, positions = self.samples.shape[1:]
-        scored = 1 if metric_properties(asked["metric"]).first_position else positions
-        # What the last cross-attention puts out, its residual added, is all that the rest of that layer reads.
-        whole = asked["site"] in ("block_output", "cross_attention") and asked.get("head") is None
-        if asked["block"] != "answer_decoder" or not whole or scored != 1:
+        first = metric_properties(self.settings["metric"]).first_position
+        if not is_single(self.settings["block"], positions, first_position=first):
             return []
-        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, asked["window"], layers)]
+        return [(layer, 0) for layer, is_whole in enumerate(self._spec.whole(layers)) if is_whole]
+
+    @property
+    def same_as(self) -> SameGrid | None:
+        """The grid that this one equals by construction, or None: its ``site``, and a ``shift`` of layers.
+
+        Layer l of this grid has the scores of layer l + shift of that one, of the same block, head, window and
+        direction. This holds of ``"cross_attention"`` and ``"block_output"``, of ``"block_input"`` and that of the
+        layer below, and, where a single position is scored, of ``"self_attention"`` too. As text it is a sentence.
+        None also where modules of the block are not BLIP's own: what equals what is then unknown.
+        """
+        settings = self.settings
+        if any(name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())):
+            return None
+        first = metric_properties(settings["metric"]).first_position
+        single = is_single(settings["block"], len(settings.get("answer_tokens") or ()), first_position=first)
+        return self._spec.same_as(self.samples.shape[1], single=single)
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "note": str(self.same_as or "")}
+
+    @property
+    def _spec(self) -> GridSpec:
+        return GridSpec.of(self.settings)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, position, token, the numbers, and what was asked.
+        """One row per cell: block, site, layer, position, token, numbers and settings.
 
         Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, the ends of the 95 %
-        intervals (low and high of the indirect effect, recovery_low, recovery_high), significant, computed (a score
-        that is NaN is none, or is not a number). Asked: head, window, direction, metric, question, answer,
-        corruption, factor (ν), seed. So that tables of several traces can be put below each other by `pandas.concat`.
+        intervals (low and high of the indirect effect, recovery_low, recovery_high), significant, computed (a NaN score
+        is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
+        corruption, factor (ν), seed. Tables of several traces can be concatenated by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
         return self._columns(
@@ -90,7 +111,7 @@ class Trace(EffectGrid):
         )
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the widget's figure as a web page of one file, which needs no kernel and no network.
+        """Write the widget's figure as a single-file web page that needs no kernel and no network.
 
         Raises:
             ValueError: if the trace has no snapshot.
@@ -101,15 +122,15 @@ class Trace(EffectGrid):
         still.write(self, path, "html", "light")
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
-        """Write the widget's figure or the numbers, in the format that the path ends with.
+        """Write the widget's figure or the numbers, in the format given by the path's extension.
 
         Args:
             path: ends with ``.svg``, ``.png``, ``.pdf``, ``.html``, ``.csv`` or ``.json``.
-            theme: of the figure, ``"light"`` or ``"dark"``.
+            theme: the figure's theme, ``"light"`` or ``"dark"``.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also if the trace has no
-                snapshot, which all but CSV and JSON need.
+                snapshot, which all formats but CSV and JSON need.
             ImportError: for PNG and PDF, if the extra ``export`` is not installed.
             OSError: if the file cannot be written.
         """
@@ -118,22 +139,22 @@ class Trace(EffectGrid):
         still.write(self, path, export.format_of(path), theme)
 
     def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
-        """The arrays, with that before their names, and the rest as plain JSON, but for the snapshot."""
+        """The arrays, their names prefixed with `before`, and the rest as plain JSON, without the snapshot."""
         arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
         if self.known is not None:
             arrays["known"] = self.known
-        told = {"tokens": self.tokens, "settings": self.settings}
-        return {before + name: array for name, array in arrays.items()}, told
+        described = {"tokens": self.tokens, "settings": self.settings}
+        return {before + name: array for name, array in arrays.items()}, described
 
     @classmethod
-    def unpacked(cls, arrays: files.Tensors, told: Mapping[str, Any], before: str = "") -> Trace:
-        """The way back, from a file; without a snapshot.
+    def unpacked(cls, arrays: files.Tensors, described: Mapping[str, Any], before: str = "") -> Trace:
+        """The trace that `packed` wrote, read from a file, without a snapshot.
 
         Raises:
-            KeyError, TypeError, ValueError: if something has not the shape that it should have.
+            KeyError, TypeError, ValueError: if the data do not have the expected shape.
         """
         samples, clean, corrupted = (arrays[before + name] for name in ("samples", "clean", "corrupted"))
-        tokens, settings = tuple(str(token) for token in told["tokens"]), dict(told["settings"])
+        tokens, settings = tuple(str(token) for token in described["tokens"]), dict(described["settings"])
         if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
@@ -156,33 +177,33 @@ class Trace(EffectGrid):
         Raises:
             OSError: if the file cannot be written.
         """
-        arrays, told = self.packed()
+        arrays, described = self.packed()
         pictures, snapshots = pack([] if self.snapshot is None else [self.snapshot])
-        files.write(path, TRACE, arrays | pictures, **told, snapshots=snapshots)
+        files.write(path, TRACE, arrays | pictures, **described, snapshots=snapshots)
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
     """Read a trace that `Trace.save` wrote, bit for bit.
 
     Raises:
-        OSError: if the file cannot be opened.
+        FileNotFoundError, OSError: if the file cannot be opened.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     return files.read(path, TRACE)
 
 
-def _read(arrays: files.Tensors, told: files.Fields) -> Trace:
-    snapshots = unpack(arrays, told["snapshots"])
-    return replace(Trace.unpacked(arrays, told), snapshot=snapshots[0] if snapshots else None)
+def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
+    snapshots = unpack(arrays, metadata["snapshots"])
+    return replace(Trace.unpacked(arrays, metadata), snapshot=snapshots[0] if snapshots else None)
 
 
-def _read_1(arrays: files.Tensors, told: files.Fields) -> Trace:
-    trace, scene = Trace.unpacked(arrays, told), told.get("scene")  # the first files have none
+def _read_1(arrays: files.Tensors, metadata: files.Fields) -> Trace:
+    trace, scene = Trace.unpacked(arrays, metadata), metadata.get("scene")  # the first files have none
     return trace if scene is None else replace(trace, snapshot=snapshot_of_scene(arrays, scene, trace))
 
 
 def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:
-    """What a file of version 1 has beside a trace."""
+    """The snapshot of a trace in a file of version 1."""
     picture, other = (picture_in(name, arrays[name]) for name in ("picture", "other_picture"))
     return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
 

@@ -1,7 +1,7 @@
-"""What version 0.1.0 kept beside a trace: messages of its own front end, read as a snapshot.
+"""Reading what version 0.1.0 stored besides a trace, messages of its front end, as a snapshot.
 
 For: traces, recordings and data-set folders of format version 1.
-Ends: at a `Snapshot`. Of what those files held only what is data is read; what was phrased or drawn is made anew.
+Ends: at a `Snapshot`. Only the data in those files are read; sentences and drawings are made anew.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blip_trace_widget.results.snapshot import (
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BLOCKS
 
-#: What BERT's tokenizers put in the place of a word that they do not know.
+#: What BERT's tokenizers replace unknown words with.
 UNKNOWN = "[UNK]"
 
 
@@ -84,32 +84,32 @@ class _Curve(TypedDict):
 
 
 def snapshot(
-    told: Any,
+    scene: Any,
     picture: bytes,
     other_picture: bytes,
     settings: Mapping[str, Any],
     clean: float,
     corrupted: NDArray[np.float64],
 ) -> Snapshot:
-    """The snapshot that stands in what was called a scene.
+    """The snapshot stored in what version 1 called a scene.
 
     Args:
-        told: the scene's JSON.
+        scene: the scene's JSON.
         picture: JPEG.
         other_picture: JPEG, or empty.
-        settings: of a trace that it stands beside.
+        settings: settings of a trace of this scene.
         clean: that trace's clean score.
         corrupted: its corrupted scores, (samples,).
 
     Raises:
-        KeyError, TypeError, ValueError: if something has not the shape that it should have.
+        KeyError, TypeError, ValueError: if the data do not have the expected shape.
     """
-    if not isinstance(told, dict):
+    if not isinstance(scene, dict):
         raise ValueError("scene: expected an object")
-    inputs: _Inputs = _part("inputs", told["inputs"], _Inputs)
-    setup: _Setup = _part("setup", told["setup"], _Setup)
-    runs: _Runs = _part("runs", told["runs"], _Runs)
-    curve: _Curve | None = None if told["curve"] is None else _part("curve", told["curve"], _Curve)
+    inputs: _Inputs = _part("inputs", scene["inputs"], _Inputs)
+    setup: _Setup = _part("setup", scene["setup"], _Setup)
+    runs: _Runs = _part("runs", scene["runs"], _Runs)
+    curve: _Curve | None = None if scene["curve"] is None else _part("curve", scene["curve"], _Curve)
     one_of("metric", inputs["metric"], METRIC_NAMES)
     average = settings.get("average_of")
     unknown = () if average else tuple(map(str, settings.get("unknown_words", ())))
@@ -136,28 +136,28 @@ def snapshot(
     )
 
 
-def _part(name: str, told: Any, shape: Any) -> Any:
-    """What is read of a part; of the rest nothing is asked."""
+def _part(name: str, stored: Any, shape: Any) -> Any:
+    """The fields of a part that are read, checked; the others are ignored."""
     fields = typing.get_type_hints(shape)
-    kept = {key: told[key] for key in fields} if isinstance(told, dict) else told
+    kept = {key: stored[key] for key in fields} if isinstance(stored, dict) else stored
     return conforms(name, kept, shape)
 
 
-def _block(told: _Block) -> Block:
-    name: Any = one_of("block", told["name"], BLOCKS)
-    sites: Any = tuple(one_of("site", site, BLOCKS[name].sites) for site in told["sites"])
-    closed = "untraced" if "not traced" in told["reason"] else "undamaged"
-    tokens = tuple(told["tokens"])
-    return Block(name, told["layers"], told["heads"], tokens, sites, "" if told["enabled"] else closed)  # type: ignore[arg-type]
+def _block(stored: _Block) -> Block:
+    name: Any = one_of("block", stored["name"], BLOCKS)
+    sites: Any = tuple(one_of("site", site, BLOCKS[name].accepted) for site in stored["sites"])
+    closed = "untraced" if "not traced" in stored["reason"] else "undamaged"
+    tokens = tuple(stored["tokens"])
+    return Block(name, stored["layers"], stored["heads"], tokens, sites, "" if stored["enabled"] else closed)  # type: ignore[arg-type]
 
 
-def _run(told: _RunInfo, words: list[str], shares: list[float | None]) -> RunSummary:
+def _run(stored: _RunInfo, words: list[str], shares: list[float | None]) -> RunSummary:
     known = dict(zip(words, map(_number, shares), strict=True))
-    return RunSummary(told["answer"], _number(told["score"]), _number(told["stderr"]), known)
+    return RunSummary(stored["answer"], _number(stored["score"]), _number(stored["stderr"]), known)
 
 
-def _number(told: float | None) -> float:
-    return math.nan if told is None else float(told)
+def _number(stored: float | None) -> float:
+    return math.nan if stored is None else float(stored)
 
 
 def _knows_a_word(blocks: list[_Block]) -> bool:

@@ -1,4 +1,5 @@
-"""Clean, corrupted and patched runs of one question, and what they are scored by.
+"""Clean, corrupted and patched runs of one question, and their scores.
 
-Ends: at results (`blip_trace_widget.results`); knows no widget and nothing of how a result is shown.
+For: everything that is computed with the model.
+Ends: at results (`blip_trace_widget.results`). It imports no widget and nothing that displays a result.
 """

@@ -1,14 +1,14 @@
 """The clean run and the corrupted runs of one image and question, computed once and shared.
 
-For: everything that patches, cuts or reads. Base runs are made of parts, each of which depends on less than the whole:
-the question's clean encoding, the answer's clean run, the corrupted encoding. What another question, answer or
-corruption leaves valid is held by both (`BaseRuns.changed`), so that moving the noise neither embeds the image again
-nor projects it. `clean_together` computes the clean runs of many questions in a few passes.
-Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are cut into groups that
-fit the memory budget: a single group is kept, of several each is computed anew whenever it is gone through.
-Ends: at recorded runs and logits; scores are `blip_trace_widget.tracing.question`'s.
+For: everything that patches, cuts or reads. Base runs consist of parts that depend on only some of the inputs: the
+question's clean encoding, the answer's clean run, the corrupted encoding. Parts that stay valid for another question,
+answer or corruption are shared by both (`BaseRuns.changed`), so that changing the noise neither embeds nor projects the
+image again. `clean_together` computes the clean runs of many questions in a few passes.
+Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are split into groups that
+fit the memory budget: a single group is kept; several are each recomputed in every iteration.
+Ends: at recorded runs and logits; `blip_trace_widget.tracing.question` scores them.
 
-A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.model.block.Cancelled`.
+A `check` is called once per layer during a computation, and may raise `blip_trace_widget.model.block.Cancelled`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
-#: Longest greedy answer where the model's generation settings name none (transformers' default).
+#: Tokens of the longest greedy answer if the model's generation settings do not say (transformers' default).
 ANSWER_TOKENS = 20
 
 
 class CleanEncoding:
-    """A question about an image, encoded, and the model's own answer.
+    """The clean encoding of a question about an image, and the model's own answer.
 
     Args:
         image: the image.
@@ -47,7 +47,7 @@ class CleanEncoding:
 
     @lazy
     def activations(self, check: Check) -> Activations:
-        """The clean question encoder."""
+        """The recorded states of the question encoder."""
         runner = Runner(self.model)
         return runner.encode(runner.embed_question(self.question_ids), self.image.clean(check), 1, check)
 
@@ -92,7 +92,7 @@ class CleanAnswer:
 
     @lazy
     def run_with_states(self, check: Check) -> BaseRun:
-        """The same with the ViT's states."""
+        """The clean run with the ViT's states."""
         return dataclasses.replace(self.run(check), image_view=self.encoding.image.clean_with_states(check))
 
 
@@ -100,8 +100,8 @@ class CorruptedEncoding:
     """A corrupted question about a corrupted image, encoded.
 
     Args:
-        clean: the clean one.
-        corruption: what tells it from the clean one.
+        clean: the clean encoding.
+        corruption: how it differs from the clean one.
     """
 
     def __init__(self, clean: CleanEncoding, corruption: Corruption) -> None:
@@ -109,16 +109,16 @@ class CorruptedEncoding:
 
     @lazy
     def whole(self, check: Check) -> tuple[Activations, ImageView]:
-        """All samples, and what they see."""
+        """The states of all samples, and the image as they see it."""
         return self.of(slice(0, self.corruption.samples), check, with_states=False, keep=True)
 
     def of(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> tuple[Activations, ImageView]:
-        """Some samples, and what they see.
+        """The states of some samples, and the image as they see it.
 
         Args:
-            part: which.
-            check: see the module's head.
-            with_states: with the ViT's states.
+            part: which samples.
+            check: see the module's docstring.
+            with_states: whether to record the ViT's states.
             keep: see `ImageTokens.corrupted`.
         """
         clean, runner = self.clean, Runner(self.model)
@@ -131,13 +131,13 @@ class CorruptedEncoding:
 
 
 class BaseRuns:
-    """The runs that patched runs are made from and held against.
+    """The clean and corrupted runs that patched runs are built from and compared with.
 
     Args:
         image: the image.
         question_ids: the question's token ids.
         given_ids: token ids of the answer to score; None: the model's own greedy answer.
-        corruption: what tells the corrupted run from the clean one.
+        corruption: how the corrupted run differs from the clean one.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class BaseRuns:
     def changed(
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
     ) -> BaseRuns:
-        """The base runs of other inputs; the parts that hold for them too are shared."""
+        """The base runs of other inputs; parts that stay valid are shared."""
         answer, corrupted = self._answer, self._corrupted_encoding
         if image is not self.image or question_ids != self.question_ids:
             return BaseRuns(image, question_ids, given_ids, corruption)
@@ -170,7 +170,7 @@ class BaseRuns:
         return other
 
     def has_clean_of(self, other: BaseRuns) -> bool:
-        """Whether the clean run is one and the same."""
+        """Whether both share the clean run."""
         return self._answer is other._answer
 
     def answer_ids(self, check: Check = no_check) -> list[int]:
@@ -186,11 +186,11 @@ class BaseRuns:
         return self._encoding.own_answer_ids(check)
 
     def clean(self, check: Check = no_check, *, with_states: bool = False) -> BaseRun:
-        """The clean run, with the ViT's states where asked."""
+        """The clean run, with the ViT's states if asked for."""
         return self._answer.run_with_states(check) if with_states else self._answer.run(check)
 
     def corrupted(self, check: Check = no_check, *, with_states: bool = False) -> Iterator[tuple[slice, BaseRun]]:
-        """The corrupted runs, a group of samples after another, with the ViT's states where asked."""
+        """Yield the corrupted runs, one group of samples at a time, with the ViT's states if asked for."""
         kept = self._whole_with_states.known or (None if with_states else self._whole.known)
         if kept is not None:
             yield slice(0, self.corruption.samples), kept
@@ -202,11 +202,11 @@ class BaseRuns:
         for part in groups:
             run = self._group(part, check, with_states=with_states, keep=False)
             yield part, run
-            run.image_view.kv.forget()  # whoever still holds the run while the next is made
+            run.image_view.kv.forget()  # free it even if the consumer still refers to the run
             del run
 
     def prepare_states(self, check: Check = no_check) -> None:
-        """Compute the corrupted runs with the ViT's states, where they are kept: the ViT's pass then serves both."""
+        """Compute the corrupted runs with the ViT's states if they are kept: one pass of the ViT then serves both."""
         if len(self._groups(check, with_states=True)) == 1:
             self._whole_with_states(check)
 
@@ -224,11 +224,11 @@ class BaseRuns:
         return Runner(self.model).base(self._answer.text(check), *encoded, check)
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
-        size = self._bytes_a_sample(check, with_states=with_states)
-        return sample_groups(self.corruption.samples, size, self.model.device)
+        size = self._bytes_per_sample(check, with_states=with_states)
+        return sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
 
-    def _bytes_a_sample(self, check: Check, *, with_states: bool) -> int:
-        """What one corrupted run holds: its noise, the projections of that, and every recorded stage."""
+    def _bytes_per_sample(self, check: Check, *, with_states: bool) -> int:
+        """Bytes of one corrupted run: its noise, the projected noise, and every recorded stage."""
         block, vision = self.model.question_encoder, self.model.image_encoder
         width = self._encoding.activations(check).inputs.shape[-1]
         tokens, vision_width = self.image.clean_tokens(check).shape
@@ -236,43 +236,47 @@ class BaseRuns:
         numbers = len(block.stages) * len(block.layers) * positions * width
         if self.corruption.damages_image:
             numbers += 2 * len(block.layers) * tokens * width + 3 * tokens * vision_width
-        if with_states:  # recorded, and the widest step of one layer
+        if with_states:  # the recorded states, and the largest intermediate of one layer
             numbers += (len(vision.stages) * len(vision.layers) + 8) * tokens * vision_width
         return numbers * 4
 
 
-def clean_together(every: Iterable[BaseRuns]) -> Iterator[list[int]]:
-    """Compute the clean runs of several questions of one model: of those of equal length in one pass.
+def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
+    """Compute the clean runs of several questions of one model, questions of equal length in one pass.
 
-    Done group by group, so that what is projected of the images stays within `memory_budget.CLEAN_SHARE`.
+    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`.
+
+    Args:
+        bases: the base runs of the questions.
 
     Yields:
-        which of them are computed now. Nothing here holds on to them: whoever does should let go before the next group.
+        the indices of those that are now computed. This function keeps no reference to them; callers should drop theirs
+        before the next group.
     """
-    waiting: list[BaseRuns | None] = list(every)
-    for places in _alike(cast("list[BaseRuns]", waiting)):
-        for part in _groups_of_images(waiting[places[0]], len(places)):
-            group = [waiting[at] for at in places[part]]
-            for at in places[part]:
-                waiting[at] = None
+    pending: list[BaseRuns | None] = list(bases)
+    for indices in _by_length_and_image(cast("list[BaseRuns]", pending)):
+        for part in _memory_groups(pending[indices[0]], len(indices)):
+            group = [pending[at] for at in indices[part]]
+            for at in indices[part]:
+                pending[at] = None
             with Computing(cast("BaseRuns", group[0]).model):
                 _run_together(cast("list[BaseRuns]", group))
             del group
-            yield places[part]
+            yield indices[part]
 
 
-def _alike(every: Sequence[BaseRuns]) -> list[list[int]]:
-    """Which of them have questions of one length, about one picture or about as many as they are."""
-    often = Counter(runs.image for runs in every)
+def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
+    """Indices grouped by the question's length, and by the picture if several questions share it."""
+    questions_of = Counter(runs.image for runs in bases)
     kinds: dict[tuple[int, int], list[int]] = {}
-    for at, runs in enumerate(every):
-        shared = id(runs.image) if often[runs.image] > 1 else 0
+    for at, runs in enumerate(bases):
+        shared = id(runs.image) if questions_of[runs.image] > 1 else 0
         kinds.setdefault((shared, len(runs.question_ids)), []).append(at)
     return list(kinds.values())
 
 
 def _run_together(group: Sequence[BaseRuns]) -> None:
-    """The clean question encoders, the model's own answers, and the clean decoders of answers of equal length."""
+    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length."""
     model = group[0].model
     runner = Runner(model)
     ImageTokens.embed_together([runs.image for runs in group])
@@ -287,26 +291,26 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
         answer.encoding.own_answer_ids.keep(own)
         if answer.given_ids is not None or own:
             by_length.setdefault(len(answer.ids()), []).append(at)
-    for places in by_length.values():
-        inputs = torch.cat([answers[at].text().decoder_input for at in places])
-        decoder = runner.decode(inputs, encoded.output[places])
+    for indices in by_length.values():
+        inputs = torch.cat([answers[at].text().decoder_input for at in indices])
+        decoder = runner.decode(inputs, encoded.output[indices])
         logits = runner.logits(decoder.output)
-        for row, at in enumerate(places):
+        for row, at in enumerate(indices):
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])
             answers[at].run.keep(run)
 
 
 def _longest_answer(model: BlipVqa) -> int:
-    """Tokens of the longest greedy answer."""
+    """Number of tokens of the longest greedy answer."""
     length = getattr(model.hf.text_decoder.generation_config, "max_length", None)
     return length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
 
 
-def _groups_of_images(first: BaseRuns | None, count: int) -> list[slice]:
-    """So many clean runs like the first in groups, by what each holds: its image's projections and recorded stages."""
+def _memory_groups(first: BaseRuns | None, count: int) -> list[slice]:
+    """`count` clean runs like the first in groups, by the size of each: its image's projections and recorded stages."""
     assert first is not None
     block, model = first.model.question_encoder, first.model
     width = int(model.hf.config.text_config.hidden_size)
     tokens = 2 * model.image_token_count + len(block.stages) * (len(first.question_ids) + 1)
-    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, CLEAN_SHARE)
+    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, model.limits, CLEAN_SHARE)

@@ -1,12 +1,11 @@
-"""Ways to damage what the model sees.
+"""Corruptions: ways to damage the model's input.
 
-For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta for each
-sample. Because keys and values are linear in the image tokens, whoever knows `delta` can project it once and then
-change `strength` for free; that is why the two are apart. A corruption of the question gives other question tokens
-instead.
-Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB a sample); `ImageSwap` needs one
-ViT pass, noise on the patch embeddings one a sample and factor.
-Ends: at tokens; running the model on them is `blip_trace_widget.model.block`'s.
+For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta per sample.
+Keys and values are linear in the image tokens, so `delta` is projected once and `strength` then changes for free; that
+is why the two are separate. A corruption of the question gives other question tokens instead.
+Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB per sample); `ImageSwap` needs one
+ViT pass, noise on the patch embeddings one per sample and factor.
+Ends: at tokens; `blip_trace_widget.model.block` runs the model on them.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
 deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,
@@ -40,19 +39,21 @@ MAX_SAMPLES = 10_000
 MAX_FACTOR = 1e6
 
 
-#: Every sample.
+#: All samples.
 ALL = slice(None)
 
 
 class Corruption:
-    """What the tracer needs of a corruption: the base class of all.
+    """The base class of all corruptions: what the tracer needs of one.
 
-    Instances are immutable, comparable and hashable.
+    Instances are immutable, comparable and hashable. A subclass overrides `delta` (image) or `question_ids` (question).
+
+    Attributes:
+        samples: number of corrupted runs, S.
+        at: the embeddings that `delta` is added to, ``"patch_embeddings"`` or ``"image_embeddings"``.
     """
 
-    #: Number of corrupted runs, S.
     samples: int = 1
-    #: Which embeddings `delta` is added to, one of `PLACES`.
     at: Place = "image_embeddings"
 
     def __repr__(self) -> str:
@@ -64,7 +65,7 @@ class Corruption:
 
     @property
     def strength(self) -> float:
-        """What `delta` is multiplied with."""
+        """The factor that `delta` is multiplied by."""
         return 1.0
 
     def unit(self) -> Corruption:
@@ -72,17 +73,21 @@ class Corruption:
         return self
 
     def check(self, model: BlipVqa, question: list[int]) -> None:
-        """Whether this model and question can be damaged so.
+        """Check that this corruption fits a model and a question.
+
+        Args:
+            model: the model.
+            question: token ids of the clean question.
 
         Raises:
-            ValueError: naming what does not fit.
+            TypeError, ValueError: naming what does not fit.
         """
         checked_region(getattr(self, "region", None), model.grid)
         self.question_ids(question, model)
 
     @property
     def damages_image(self) -> bool:
-        """Whether the corrupted run sees another image."""
+        """Whether the corrupted run sees a different image."""
         return True
 
     def reaches(self, block: str) -> bool:
@@ -93,22 +98,24 @@ class Corruption:
         """What is added to the clean embeddings at strength 1.
 
         Args:
-            embeddings: the clean embeddings `at` which this corruption sits, (image tokens, width); token 0 is the
-                class token.
+            embeddings: the clean embeddings that `at` names, (image tokens, width); token 0 is the class token.
             model: the model.
             part: which of the samples.
 
         Returns:
             (samples of the part, image tokens, width), float32, on the device of `embeddings`.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
         """
         raise NotImplementedError
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:  # noqa: ARG002 - others need the model
-        """Token ids of the corrupted run's question, as many as of the clean one."""
+        """Token ids of the corrupted run's question, as many as the clean one has."""
         return clean
 
     def settings(self) -> dict[str, Any]:
-        """What makes this corruption again, as plain JSON."""
+        """The arguments that recreate this corruption, as plain JSON."""
         return {"type": type(self).__name__}
 
 
@@ -118,7 +125,7 @@ class GaussianNoise(Corruption):
 
     ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
     sigma the standard deviation of this image's clean embeddings over all tokens and widths. z is standard normal,
-    drawn on the CPU from `seed` alone, and so the same for every factor, run and device (common random numbers).
+    drawn on the CPU from `seed` alone, and therefore the same for every factor, run and device (common random numbers).
 
     Attributes:
         factor: the noise factor, 0 or more.
@@ -126,8 +133,8 @@ class GaussianNoise(Corruption):
         samples: independent noise samples, each one corrupted run.
         seed: seed of the noise bank.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
-            value. None: every token is hit, the class token too.
-        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, what enters the
+            value. None: every token gets noise, the class token too.
+        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, the input of the
             ViT's first layer (patches and class token with their positions), so that its states can be traced too.
 
     Raises:
@@ -161,14 +168,14 @@ class GaussianNoise(Corruption):
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
 
-        A part is cut from the one draw of all samples. Where torch's generator allows (it fills 16 numbers at a time)
-        what lies behind is not drawn, and what lies before is not kept.
+        A part is a slice of the one draw of all samples. If torch's generator allows it (it fills 16 numbers at a
+        time), samples after the part are not drawn, and those before it are not kept.
         """
         import torch
 
         generator = torch.Generator("cpu").manual_seed(self.seed)
         start, stop, _ = part.indices(self.samples)
-        # Whatever the notebook's default type and device are: another type is another bank.
+        # Explicit, whatever torch's default dtype and device are: another dtype would give other numbers.
         kind: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
         if tokens * width % 16:
             return torch.randn((self.samples, tokens, width), **kind)[part]
@@ -178,14 +185,14 @@ class GaussianNoise(Corruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         tokens, width = clean.shape
-        noise = self.bank(tokens, width, part).to(clean.device)
+        noise = self.bank(tokens, width, part).to(clean.device, clean.dtype)
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _within(self.region, noise)
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make this noise again, as plain JSON."""
+        """The arguments that recreate this noise, as plain JSON."""
         return {
             "type": "GaussianNoise",
             "factor": self.factor,
@@ -202,9 +209,10 @@ class ImageSwap(Corruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
     Attributes:
-        image: the other image, given as that of a `blip_trace_widget.Tracer`.
+        image: the other image, of any kind that `blip_trace_widget.Tracer` takes.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is swapped.
+        sha256: hash of the other image's size and pixels.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -222,49 +230,49 @@ class ImageSwap(Corruption):
 
     @cached_property
     def jpeg(self) -> bytes:
-        """The other picture as a page shows it."""
+        """The other picture as JPEG bytes, shrunk for display."""
         return jpeg(self.image)
 
     def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
-        """The same picture swapped in there alone; it need not be hashed again."""
+        """The same picture, swapped in only within a region; it is not hashed again."""
         made = copy.copy(self)
         object.__setattr__(made, "region", checked_region(region))
         return made
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        other = model.embed_image(self.image).float() - embeddings.float()
+        other = at_least_single(model.embed_image(self.image)) - at_least_single(embeddings)
         return _within(self.region, other[None])
 
     def settings(self) -> dict[str, Any]:
-        """Which image it was, by the hash of its size and pixels, and the region."""
+        """The hash of the other image and the region, as plain JSON."""
         return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
 
 
 @dataclass(frozen=True, repr=False)
 class QuestionSwap(Corruption):
-    """Another question of the same number of tokens instead of this one; the image stays.
+    """Another question with the same number of tokens instead of this one; the image stays.
 
     Attributes:
-        question: the other question.
+        question: the other question. A `Tracer` checks it, since that takes the model.
     """
 
     question: str
 
     def __post_init__(self) -> None:
-        if isinstance(self.question, str):  # what is none is refused with the model at hand
+        if isinstance(self.question, str):  # anything else is refused in `question_ids`
             object.__setattr__(self, "question", self.question.strip())
 
     @property
     def damages_image(self) -> bool:
-        """It does not."""
+        """False."""
         return False
 
     def question_ids(self, clean: list[int], model: BlipVqa) -> list[int]:
         """See `Corruption.question_ids`.
 
         Raises:
-            TypeError, ValueError: if the other question cannot be read, or has another number of tokens.
+            TypeError, ValueError: if the other question is not a text, or has a different number of tokens.
         """
         ids = model.question_ids(self.question)
         if len(ids) != len(clean):
@@ -275,7 +283,7 @@ class QuestionSwap(Corruption):
         return ids
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make it again, as plain JSON."""
+        """The arguments that recreate it, as plain JSON."""
         return {"type": "QuestionSwap", "question": self.question}
 
 
@@ -301,17 +309,21 @@ class MeanAblation(Corruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        clean = embeddings.float()
+        clean = at_least_single(embeddings)
         goal = clean.mean(0) if self.to == "mean" else 0.0
         return _within(self.region, (goal - clean)[None])
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that make it again, as plain JSON."""
+        """The arguments that recreate it, as plain JSON."""
         return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
 
 
 def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
-    """One of the package's own corruptions, from its `settings`; a picture that is swapped in is asked for.
+    """Recreate one of the package's own corruptions from its `settings`.
+
+    Args:
+        settings: those of the corruption.
+        swapped: returns the `ImageSwap` whose picture is to be used, which settings do not hold.
 
     Raises:
         TypeError, ValueError: naming the field, what was given and what is accepted.
@@ -322,15 +334,22 @@ def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap])
     return OWN[name](**{field: value for field, value in settings.items() if field != "type"})
 
 
-#: The package's own corruptions, by name.
+#: The package's own corruptions by name.
 OWN: dict[str, Callable[..., Corruption]] = {
     made.__name__: made for made in (GaussianNoise, ImageSwap, QuestionSwap, MeanAblation)
 }
 
 
 def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
-    """A delta, (samples, image tokens, width), with zeros outside the region."""
+    """A delta, (samples, image tokens, width), set to zero outside the region."""
     return delta if region is None else delta * region_mask(region, delta.device)[:, None]
+
+
+def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:
+    """Numbers in float32, or in float64 if they are."""
+    import torch
+
+    return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
@@ -342,8 +361,8 @@ def checked_factor(name: str, value: object) -> float:
     """Return a noise factor as float.
 
     Raises:
-        TypeError: if it is no number.
-        ValueError: if it is NaN, infinite or negative.
+        TypeError: if it is not a number.
+        ValueError: if it is NaN, infinite, negative or too large.
     """
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
@@ -371,10 +390,10 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
 
     Args:
         value: a boolean (rows, columns) mask, or None.
-        grid: rows and columns that it must have, where they are known.
+        grid: rows and columns that it must have, if known.
 
     Raises:
-        ValueError: if it is none, is empty, or has another shape.
+        ValueError: if it is not such a mask, is empty, or has another shape.
     """
     if value is None:
         return None

@@ -1,8 +1,8 @@
-"""Grids: every state of a block patched, one at a time, and the same by head and by square of image tokens.
+"""Grids: every state of a block, every head, or every square of image tokens patched, one at a time.
 
 For: traces, and for callers that fill a grid cell by cell (`grid_cells`, then `patching.patched_scores`, then
 `as_trace`).
-Cost: a patched run a cell, see `blip_trace_widget.model.block`.
+Cost: one patched run per cell, see `blip_trace_widget.model.block`.
 Ends: at `Trace`, `HeadTrace` and `ImageTokenTrace`.
 
 Source: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262), which also restore windows of
@@ -11,7 +11,7 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.effect_grid import EffectGrid
+from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
@@ -29,13 +30,12 @@ from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
 
-
 Grid = TypeVar("Grid", bound=EffectGrid)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a grid and the states that it patches."""
+    """One cell of a grid and the states that its run patches; its position is a token, or a square of image tokens."""
 
     layer: int
     position: int
@@ -48,7 +48,12 @@ class Cell:
 
 
 def grid_cells(
-    question: Question, block: str, site: str = "block_output", head: int | None = None, window: int = 1
+    question: Question,
+    block: str,
+    site: str = "block_output",
+    head: int | None = None,
+    window: int = 1,
+    patch: int = 1,
 ) -> list[Cell]:
     """The cells of a grid, layer by layer, each with the states that it patches.
 
@@ -57,16 +62,24 @@ def grid_cells(
     """
     one_of("block", block, BLOCKS)
     question.check_block(block)
-    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].sites)
-    layers, positions = len(question.model.blocks[block].layers), len(question.tokens(block))
+    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].accepted)
+    layers, columns = len(question.model.blocks[block].layers), question.columns(block, patch)[1]
     window = whole_number("window", window, 1, layers)
     if head is not None:
         one_of("site (of a single head)", site, BLOCKS[block].heads)
         head = whole_number("head", head, 0, question.model.blocks[block].heads - 1)
     return [
-        Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))  # type: ignore[arg-type]
+        Cell(
+            layer,
+            column,
+            tuple(
+                state
+                for position in positions
+                for state in windowed(State(block, layer, position, site, head), window, layers)  # type: ignore[arg-type]
+            ),
+        )
         for layer in range(layers)
-        for position in range(positions)
+        for column, positions in enumerate(columns)
     ]
 
 
@@ -79,30 +92,56 @@ def trace(
     direction: str = "restore",
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
+    patch: int = 1,
 ) -> Trace:
     """See `Tracer.trace`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
-    runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
+    runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
     samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    trace = as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
-    return _knowing(trace, known.reshape(shape))
+    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+    trace = as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
+    return _knowing(trace, known.reshape(shaped.shape[1:]))
 
 
-def whole_trace(
-    question: Question, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
-) -> Trace:
-    """A grid as `trace` gives it: all of it, or what stops it is raised.
+def whole_traces(
+    question: Question,
+    grids: Iterable[tuple[str, str]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Iterator[Trace]:
+    """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
+
+    Args:
+        question: the question.
+        grids: block and site of each grid.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
     """
     direction = named("direction", direction, DIRECTIONS)
-    runs = [cell.states for cell in grid_cells(question, block, site)]
-    scores = np.concatenate([found for _, found, _ in patched_scores(question, runs, direction, cancel)], axis=1)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, scores.reshape(-1, *shape), block, site, None, 1, direction)
+    known: dict[Hashable, NDArray[np.float64]] = {}
+    for block, site in grids:
+        cells = grid_cells(question, block, site)
+        causes = [_cause(question, cell) for cell in cells]
+        todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
+        scores = [found for _, found, _ in patched_scores(question, list(todo.values()), direction, cancel)]
+        if scores:
+            known |= zip(todo, np.concatenate(scores, axis=1).T, strict=True)
+        samples = np.stack([known[cause] for cause in causes], axis=1)
+        shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+        yield as_trace(question, shaped, GridSpec(block, site, direction=direction))
+
+
+def _cause(question: Question, cell: Cell) -> Hashable:
+    """What decides the score of a cell; of modules that are not BLIP's own no more is known than what is patched."""
+    block = cell.states[0].block
+    if question.model.changed[block]:
+        return cell.states
+    return block, cell.position, effective(cell.states, single=question.is_single(block))
 
 
 def trace_heads(
@@ -116,7 +155,7 @@ def trace_heads(
     cancel: Callable[[], bool] | Any = None,
 ) -> HeadTrace:
     """See `Tracer.trace_heads`."""
-    block, site, direction, check = _begun(question, block, site, direction, cancel)
+    block, site, direction, check = _prepared(question, block, site, direction, cancel)
     heads, tokens = question.model.blocks[block].heads, question.tokens(block)
     if position is not None:
         position = position_of("position", position, tokens, block)
@@ -153,18 +192,12 @@ def trace_image_tokens(
     return _knowing(trace, known.reshape(shape))
 
 
-def as_trace(
-    question: Question,
-    samples: NDArray[np.float64],
-    block: str,
-    site: str,
-    head: int | None,
-    window: int,
-    direction: str,
-) -> Trace:
+def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
     """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
-    asked = {"block": block, "site": site, "head": head, "window": window, "direction": direction}
-    return Trace(**_with_meaning(question, samples, **asked), tokens=tuple(question.tokens(block)))
+    asked = spec._asdict()
+    if spec.block != "image_encoder":
+        del asked["patch"]
+    return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 
 
 def as_head_trace(
@@ -176,11 +209,11 @@ def as_head_trace(
     direction: str,
     position: int | None = None,
 ) -> HeadTrace:
-    """The scores of a block's heads, (samples, layers, heads, positions), with all that they mean."""
-    asked = {"block": block, "site": site, "head": "all", "position": position}
+    """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions)."""
+    arguments = {"block": block, "site": site, "head": "all", "position": position}
     tokens = question.tokens(block)
     return HeadTrace(
-        **_with_meaning(question, samples, **asked, window=window, direction=direction),
+        **_grid_fields(question, samples, **arguments, window=window, direction=direction),
         tokens=tuple(tokens if position is None else [tokens[position]]),
     )
 
@@ -188,29 +221,29 @@ def as_head_trace(
 def as_image_token_trace(
     question: Question, samples: NDArray[np.float64], patch: int, direction: str
 ) -> ImageTokenTrace:
-    """The scores of squares of image tokens, (samples, rows, columns), with all that they mean."""
-    return ImageTokenTrace(**_with_meaning(question, samples, direction=direction, patch=patch), patch=patch)
+    """An `ImageTokenTrace` from the scores of squares of image tokens, (samples, rows, columns)."""
+    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch), patch=patch)
 
 
-def _with_meaning(question: Question, samples: NDArray[np.float64], **asked: Any) -> dict[str, Any]:
-    """The fields of an `EffectGrid`."""
+def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: Any) -> dict[str, Any]:
+    """The fields that all kinds of `EffectGrid` share."""
     return {
         "samples": samples,
         "clean": question.clean.score,
         "corrupted": question.corrupted_scores(),
-        "settings": question.settings() | {"corruption": question.corruption.settings(), **asked},
+        "settings": question.settings() | {"corruption": question.corruption.settings(), **arguments},
     }
 
 
 def _knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
-    """The grid, told which of its runs are computed, where its scores do not show that."""
+    """The grid, told which of its runs are computed if its scores do not show that."""
     return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
 
 
-def _begun(
+def _prepared(
     question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
 ) -> tuple[str, str, str, Check]:
-    """What a grid is asked by, checked, once the runs are there that it is held against."""
+    """The checked arguments of a grid, after computing the base runs it needs."""
     direction = named("direction", direction, DIRECTIONS)
     block, site = named("block", block, BLOCKS), named("site", site, SITES)
     question.check_block(block)
@@ -222,7 +255,7 @@ def _begun(
 def _fill(
     question: Question, count: int, chunks: Chunks, progress: bool | Progress | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores of so many runs, (samples, runs), and which are computed; NaN where `Cancelled` or Ctrl-C came before."""
+    """Scores of `count` runs, (samples, runs), and which are computed; NaN where `Cancelled` or Ctrl-C came first."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
     there = np.zeros(samples.shape, np.bool_)  # a score that is not a number is computed all the same
@@ -237,6 +270,6 @@ def _fill(
             there[part, which] = True
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    known = there.all(axis=0)
-    samples[:, ~known] = np.nan  # a run of which samples are missing is not computed
+    known = np.asarray(there.all(axis=0))
+    samples[:, ~known] = np.nan  # a run that lacks some samples counts as not computed
     return samples, known

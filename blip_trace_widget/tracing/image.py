@@ -1,9 +1,9 @@
-"""One image as runs see it: clean, and under corruptions that sit before or behind the ViT.
+"""One image as runs see it: clean, and corrupted before or after the ViT.
 
 For: sharing the one ViT pass and the projections among all questions, noise factors and cells.
-Cost: a ViT pass for the clean image. A corruption behind the ViT costs no further pass; one on the patch embeddings
-costs a pass a sample (BLIP base at 384 px: about 110 GFLOP), a few samples at a time.
-Ends: at what a run sees (`ImageView`); the text blocks' runs are `blip_trace_widget.tracing.runs`'.
+Cost: a ViT pass for the clean image. A corruption after the ViT costs no further pass; one of the patch embeddings
+costs a pass per sample (BLIP base at 384 px: about 110 GFLOP), a few samples at a time.
+Ends: at the image that a run sees (`ImageView`); `blip_trace_widget.tracing.runs` runs the text blocks on it.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from blip_trace_widget.tracing.corruption import ALL, Corruption
 from blip_trace_widget.tracing.lazy import Latest, lazy
 from blip_trace_widget.tracing.memory_budget import chunk_rows
 
-#: Samples of which `ImageTokens.damage` looks at the noise together.
+#: Samples whose noise `ImageTokens.damage` measures at a time.
 TOGETHER = 32
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """What a run sees.
+    """The image as a run sees it.
 
     Attributes:
-        kv: the image tokens, as the question encoder looks at them.
-        activations: the ViT's states that led to them, (S, image tokens, width) a stage and layer; only where asked.
+        kv: the image tokens as keys and values of the question encoder's cross-attention.
+        activations: the ViT's states that led to them, (S, image tokens, width) per stage and layer; if asked for.
     """
 
     kv: ImageKV
     activations: Activations | None = None
 
     def part(self, samples: slice) -> ImageView:
-        """What some of the samples see."""
+        """The image as some of the samples see it."""
         return ImageView(self.kv.part(samples), self.activations and self.activations.part(samples))
 
 
 class ImageTokens:
-    """One image as the question encoder can see it.
+    """One image as the question encoder sees it, clean and corrupted.
 
     Args:
         model: the model.
@@ -60,7 +60,7 @@ class ImageTokens:
         self.model = model
         self.image = image
         self._sha256: str | None = None
-        # Of one kind of corruption, whatever its strength; the first of its keys is the model's version.
+        # For one corruption at any strength; their keys are the model's version and the corruption at strength 1.
         self._noise: Latest[Projections] = Latest()
         self._damage: Latest[NDArray[np.float64]] = Latest()
 
@@ -69,29 +69,29 @@ class ImageTokens:
         return self.model.question_encoder.layers
 
     def sha256(self) -> str:
-        """Hash of the picture's size and pixels; made once, without the model's lock, for no model has a part in it."""
+        """Hash of the picture's size and pixels; computed once, without the model's lock, as it needs no model."""
         if self._sha256 is None:
             self._sha256 = picture_hash(self.image)
         return self._sha256
 
     @lazy
     def jpeg(self, _check: Check) -> bytes:
-        """The picture as a page shows it."""
+        """The picture as JPEG bytes, shrunk for display."""
         return jpeg(self.image)
 
     @lazy
     def clean_tokens(self, _check: Check) -> Tensor:
-        """(image tokens, width)."""
+        """The ViT's output for the clean image, (image tokens, width)."""
         return self.model.embed_image(self.image)
 
     @classmethod
     def embed_together(cls, images: Sequence[ImageTokens]) -> None:
-        """The ViT's pass over several images of one model at once, as many as make a chunk of rows."""
+        """Run the ViT over several images of one model, as many at once as a chunk of rows takes."""
         new = [image for image in dict.fromkeys(images) if image.clean_tokens.known is None]
         if not new:
             return
         model = new[0].model
-        together = max(1, chunk_rows(model.device, model.image_width) // model.image_token_count)
+        together = max(1, chunk_rows(model.device, model.image_width, model.limits) // model.image_token_count)
         for start in range(0, len(new), together):
             few = new[start : start + together]
             for image, tokens in zip(few, model.embed_images([each.image for each in few]), strict=True):
@@ -99,8 +99,8 @@ class ImageTokens:
 
     @classmethod
     def see_together(cls, images: Sequence[ImageTokens]) -> ImageKV:
-        """What the clean runs on several images see, one a sample; each image shares what is projected of it."""
-        if len(set(images)) == 1:  # several questions about one picture: their queries fold into one row
+        """The clean images, one per sample; each `ImageTokens` keeps its share of the projections."""
+        if len(set(images)) == 1:  # several questions about one picture: their queries are batched into one row
             return images[0].clean().kv
         layers = images[0]._layers
         tokens = torch.stack([image.clean_tokens() for image in images])
@@ -112,17 +112,17 @@ class ImageTokens:
 
     @lazy
     def patch_embeddings(self, _check: Check) -> Tensor:
-        """What enters the ViT's first layer, (image tokens, width)."""
+        """The input of the ViT's first layer, (image tokens, width)."""
         return self.model.embed_patches(self.image)
 
     @lazy
     def clean(self, _check: Check) -> ImageView:
-        """What the clean run sees."""
+        """The image as the clean run sees it."""
         return ImageView(ImageKV(self._layers, Projections(self._layers, self.clean_tokens()[None], bias=True)))
 
     @lazy
     def clean_with_states(self, check: Check) -> ImageView:
-        """The same with the ViT's states."""
+        """The clean image with the ViT's states."""
         states = self.model.image_encoder.record(self.patch_embeddings()[None], None, check)
         return ImageView(self.clean().kv, states)
 
@@ -135,14 +135,14 @@ class ImageTokens:
         with_states: bool = False,
         keep: bool = True,
     ) -> ImageView:
-        """What the corrupted runs see.
+        """The image as the corrupted runs see it.
 
         Args:
-            corruption: how the image is damaged.
+            corruption: how the image is corrupted.
             part: which of its samples.
-            check: called once a layer of the ViT; may raise `blip_trace_widget.model.block.Cancelled`.
-            with_states: with the ViT's states, for corruptions that sit before it.
-            keep: hold on to the noise of this kind, whatever its strength, for the next call.
+            check: called once per layer of the ViT; may raise `blip_trace_widget.model.block.Cancelled`.
+            with_states: whether to record the ViT's states, for corruptions of the patch embeddings.
+            keep: whether to keep the projected noise, which holds for every strength, for the next call.
         """
         if not corruption.damages_image:
             return self.clean()
@@ -156,7 +156,7 @@ class ImageTokens:
         return ImageView(self.clean().kv.plus(noise, corruption.strength))
 
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
-        """Length of what a corruption adds to each embedding over the length of the clean one, (image tokens,).
+        """Norm of what a corruption adds to each embedding, divided by the norm of the clean one, (image tokens,).
 
         A root mean square over samples. Kept for other strengths of the same corruption.
         """
@@ -188,7 +188,7 @@ class ImageTokens:
             states = block.record(damaged, None, check)
             tokens = block.tokens(states.output)
         else:
-            together = max(1, chunk_rows(clean.device, clean.shape[1]) // clean.shape[0])
+            together = max(1, chunk_rows(clean.device, clean.shape[1], self.model.limits) // clean.shape[0])
             tokens = torch.cat(
                 [block.tokens(block.run(few, None, check, as_it_is)) for few in torch.split(damaged, together)]
             )

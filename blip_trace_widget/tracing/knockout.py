@@ -1,12 +1,12 @@
 """Attention knockout: cut chosen attention edges in the clean run, and score what is lost.
 
-For: asking not which state carries the answer but along which way it travels: from which part of the picture to which
+For: asking not which state carries the answer but along which path it travels: from which part of the picture to which
 word, from word to word, from the question to the answer.
 Cost: one text pass from the lowest cut layer up for each set of edges.
 Ends: at `Knockout` and `KnockoutTrace`.
 
 Source: Geva et al. 2023 (arXiv 2304.14767), section 4: a cut edge gets the attention score minus infinity, so that the
-weights that are left sum to 1 again. A position with no edge left gets nothing from that attention.
+remaining weights sum to 1 again. A position with no edge left gets nothing from that attention.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blip_trace_widget.results import summaries
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
-from blip_trace_widget.states import TEXT_BLOCKS, grid_title, window_layers
+from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.tracing.question import Question
 
@@ -41,14 +41,14 @@ ATTENTIONS = ("cross_attention", "self_attention")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Knockout(Summarised):
-    """A clean run without some of its attention edges.
+    """A clean run with some attention edges cut.
 
     Attributes:
-        score: its score.
-        clean: score of the whole clean run.
+        score: its score, in the units of the metric.
+        clean: score of the uncut clean run.
         top: the likeliest words at the first answer position with their probability, best first.
-        distribution: probability of every word there, (vocabulary,).
-        settings: what was cut, as plain JSON.
+        distribution: probability of every word at that position, (vocabulary,).
+        settings: what was asked and which edges were cut, as plain JSON.
     """
 
     score: float
@@ -64,22 +64,22 @@ class Knockout(Summarised):
 
     @property
     def relative_loss(self) -> float:
-        """Loss / score(clean); NaN where that is 0."""
+        """Loss / score(clean); NaN if the latter is 0."""
         return self.loss / self.clean if self.clean else float("nan")
 
     def plot(
         self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None
     ) -> Any:
-        """Draw the score with the edges and without.
+        """Draw the score with and without the edges.
 
         Args:
             ax: matplotlib axes to draw on.
             value: ``"score"``.
-            limit: where the axis ends; default the larger score.
+            limit: end of the axis; default the larger score.
             cmap: a matplotlib colour map or its name.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -91,7 +91,7 @@ class Knockout(Summarised):
         return plots.bars(values, names, "score", _title(self.settings), ax, limit, cmap)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row: clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
+        """One row: clean, score, loss, relative_loss and the settings; see `Trace.to_dataframe`."""
         import pandas as pd
 
         numbers = {name: [getattr(self, name)] for name in ("clean", "score", "loss", "relative_loss")}
@@ -115,8 +115,8 @@ class KnockoutTrace(Summarised):
 
     Attributes:
         scores: (layers,); NaN where not computed.
-        clean: score of the whole clean run.
-        settings: what was cut, as plain JSON.
+        clean: score of the uncut clean run.
+        settings: what was asked and which edges were cut, as plain JSON.
     """
 
     scores: NDArray[np.float64]
@@ -131,7 +131,7 @@ class KnockoutTrace(Summarised):
     @property
     @quiet
     def relative_loss(self) -> NDArray[np.float64]:
-        """Loss / score(clean), (layers,); NaN where that is 0."""
+        """Loss / score(clean), (layers,); NaN if the latter is 0."""
         return self.loss / (self.clean or float("nan"))
 
     def plot(
@@ -141,16 +141,16 @@ class KnockoutTrace(Summarised):
         limit: float | None = None,
         cmap: Any = None,
     ) -> Any:
-        """Draw what cutting around each layer costs.
+        """Draw the loss of cutting around each layer, one bar per layer.
 
         Args:
             ax: matplotlib axes to draw on.
             value: ``"relative_loss"``, ``"loss"`` or ``"score"``.
-            limit: where the axis ends; default the largest value. Give several figures the same to compare them.
+            limit: end of the axis; default the largest value. Give several figures the same limit to compare them.
             cmap: a matplotlib colour map or its name.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -162,7 +162,7 @@ class KnockoutTrace(Summarised):
         return plots.bars(values, range(values.size), name.replace("_", " "), _title(self.settings), ax, limit, cmap)
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer: layer, clean, score, loss, relative_loss, and what was asked; see `Trace.to_dataframe`."""
+        """One row per layer: layer, clean, score, loss, relative_loss and the settings; see `Trace.to_dataframe`."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -191,7 +191,7 @@ class KnockoutTrace(Summarised):
 
 def _title(settings: dict[str, Any]) -> str:
     head = "" if settings["head"] is None else f", head {settings['head']}"
-    return f"knockout, {grid_title(settings['block'], settings['site'])}{head}"
+    return f"knockout, {settings['block'].replace('_', ' ')}: {attention_label(settings['site'])}{head}"
 
 
 def _cut(settings: dict[str, Any]) -> dict[str, str]:
@@ -210,7 +210,7 @@ def knock_out(
     head: int | None = None,
 ) -> Knockout:
     """See `Tracer.knockout`."""
-    block, site = _which(block, site)
+    block, site = _checked_sites(block, site)
     edges, settings = _edges(question, block, site, head, queries, keys)
     depth = len(question.model.blocks[block].layers)
     chosen = sorted(set(whole_numbers("layers", layers, depth)))
@@ -235,7 +235,7 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
-    block, site = _which(block, site)
+    block, site = _checked_sites(block, site)
     check = as_check(cancel)
     clean = question.clean_run(check).score
     edges, settings = _edges(question, block, site, head, queries, keys)
@@ -251,12 +251,12 @@ def knock_out_by_layer(
     return KnockoutTrace(scores, clean, settings)
 
 
-def _which(block: str, site: str) -> tuple[str, str]:
+def _checked_sites(block: str, site: str) -> tuple[str, str]:
     return named("block (of a knockout)", block, TEXT_BLOCKS), named("site (of a knockout)", site, ATTENTIONS)
 
 
 def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) -> Tensor:
-    """Logits of the clean run without some edges, (1, answer positions, vocabulary)."""
+    """Logits of the clean run with some edges cut, (1, answer positions, vocabulary)."""
     clean, model = question.bases.clean(), question.model
     encoded = clean.encoder.output
     decoder = model.answer_decoder
@@ -271,7 +271,7 @@ def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) ->
 def _edges(
     question: Question, block: str, site: str, head: int | None, queries: Positions, keys: Positions
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The edges to cut, (H or 1, queries, keys) bool, and what was asked, as plain JSON."""
+    """The edges to cut, (H or 1, queries, keys) bool, and the settings, as plain JSON."""
     own = question.tokens(block)
     rows = whole_numbers("queries", queries, len(own), own)
     if site == "cross_attention" and block == "question_encoder":

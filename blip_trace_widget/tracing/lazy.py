@@ -1,8 +1,8 @@
 """Values that are computed at their first use and kept until the model changes.
 
 For: base runs, embeddings and scores, of which every result needs some and none needs all.
-Cost: a look at the model whenever a kept value is read (`BlipVqa.glance`).
-Ends: at keeping. What is shared among several owners is a part of its own that all of them hold, see
+Cost: a quick check of the model whenever a kept value is read (`BlipVqa.glance`).
+Ends: at caching for one owner. Values shared by several owners belong to an object that all of them refer to, see
 `blip_trace_widget.tracing.base_runs`.
 """
 
@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 
-class lazy(Generic[Value]):  # noqa: N801 - it stands where `property` stands
-    """A method of something with a model whose value is computed once, under the model's lock, and kept.
+class lazy(Generic[Value]):  # noqa: N801 - a decorator, used like `property`
+    """Decorates a method of an owner with a `model`: its value is computed once, under the model's lock, and kept.
 
-    The method takes a check, which may raise `blip_trace_widget.model.block.Cancelled` and has no part in the value;
-    then nothing is kept. It is computed anew once somebody has changed the model. `functools.cached_property` would not
-    do
-    for another reason too: before Python 3.12 it holds a lock of its own while it computes, shared by all instances,
-    and two locks taken in either order end in a deadlock.
+    The method takes a check, which does not affect the value; if it raises `blip_trace_widget.model.block.Cancelled`,
+    nothing is kept. The value is recomputed once somebody has changed the model. Nor would `functools.cached_property`
+    do for another reason: before Python 3.12 it holds a lock shared by all instances while it computes, and two locks
+    taken in either order deadlock.
     """
 
     def __init__(self, compute: Callable[[Any, Check], Value]) -> None:
@@ -46,7 +45,7 @@ class lazy(Generic[Value]):  # noqa: N801 - it stands where `property` stands
 
 
 class Lazy(Generic[Value]):
-    """One such value of one owner."""
+    """One lazy value of one owner."""
 
     __slots__ = ("_compute", "_name", "_owner")
 
@@ -57,7 +56,10 @@ class Lazy(Generic[Value]):
         """The value.
 
         Args:
-            check: called now and then while it is computed; may raise `blip_trace_widget.model.block.Cancelled`.
+            check: called now and then while it is computed.
+
+        Raises:
+            Cancelled: if `check` raises it.
         """
         model = self._owner.model
         if self._name in self._kept():
@@ -73,17 +75,17 @@ class Lazy(Generic[Value]):
 
     @property
     def known(self) -> Value | None:
-        """The value where it is computed already, else None."""
+        """The value if it is already computed, else None."""
         return self._kept().get(self._name)
 
     def keep(self, value: Value) -> None:
-        """Keep a value that was computed together with others. Under the model's lock."""
+        """Keep a value that was computed elsewhere, together with others. Call it under the model's lock."""
         self._kept()[self._name] = value
 
     def share(self, other: Lazy[Value]) -> None:
-        """Take over the value of another owner, who is to have the same, where it is known.
+        """Copy the value of another owner that must be equal, if it is known.
 
-        Without the lock: it is kept as of the model that it was computed with.
+        Needs no lock: the value stays tied to the version of the model that computed it.
         """
         version, kept = other._owner.__dict__.get("_kept", (-1, {}))
         mine: tuple[int, dict[str, Any]] = self._owner.__dict__.setdefault("_kept", (version, {}))
@@ -91,7 +93,7 @@ class Lazy(Generic[Value]):
             mine[1][self._name] = kept[other._name]
 
     def _kept(self) -> dict[str, Any]:
-        """What is kept for the owner; nothing once the model is no longer what it was."""
+        """The owner's kept values; empty once the model has changed."""
         version: int = self._owner.model.version
         kept: tuple[int, dict[str, Any]] = self._owner.__dict__.get("_kept", (-1, {}))
         if kept[0] != version:
@@ -100,13 +102,13 @@ class Lazy(Generic[Value]):
 
 
 class Latest(Generic[Value]):
-    """The value of the last key that was asked for; the old one is let go of before the new one is made."""
+    """The value of the last key that was asked for; the old value is freed before the new one is made."""
 
     def __init__(self) -> None:
         self._kept: tuple[Hashable, Value] | None = None
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made if it is not the last one's."""
+        """The value of a key, made unless the key is the last one."""
         if self._kept is None or self._kept[0] != key:
             self._kept = None
             self._kept = (key, make())

@@ -1,8 +1,8 @@
-"""How a run is scored: from logits to one number a run.
+"""Metrics: from a run's logits to its score.
 
-For: the metrics of the paper and of the field, and one's own.
-Cost: one log-softmax over the vocabulary for every scored answer position.
-Ends: at scores; what follows from them is `blip_trace_widget.results.statistics`'.
+For: the metrics of the paper, those common in the field, and users' own.
+Cost: one log-softmax over the vocabulary per scored answer position.
+Ends: at scores; `blip_trace_widget.results.statistics` turns them into effects.
 
 Source: Zhang & Nanda 2023 (arXiv 2309.16042) for the choice of metrics.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """What the logits are held against.
+    """What a metric compares the logits with.
 
     Attributes:
         answer: token ids of the answer, end token left out, (a,).
@@ -74,7 +74,12 @@ METRICS: dict[str, Score] = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A named way to score a run."""
+    """A named way to score a run.
+
+    Attributes:
+        name: one of `blip_trace_widget.choices.METRIC_NAMES`, or the name of a user's function.
+        score: (logits (..., a, vocabulary), target) -> scores (...).
+    """
 
     name: str
     score: Score
@@ -86,7 +91,7 @@ class Metric:
 
 
 def as_metric(metric: object) -> Metric:
-    """A metric from its name, or from a callable on (logits (..., a, vocabulary), answer tokens (a,)) -> (...).
+    """A metric from its name, or from a callable (logits (..., a, vocabulary), answer tokens (a,)) -> scores (...).
 
     Raises:
         TypeError, ValueError: naming what was given and what is accepted.

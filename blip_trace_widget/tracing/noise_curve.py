@@ -1,7 +1,7 @@
-"""Noise curves computed: mean score over the noise factor, of the corrupted run and of patched ones.
+"""Computing noise curves: mean score against the noise factor, of the corrupted run and of patched ones.
 
 For: `Tracer.noise_curve`.
-Cost: for each factor a text pass over all samples, and a cell of a grid for each state.
+Cost: for each factor a text pass over all samples, and one patched run for each state.
 Ends: at a `NoiseCurve`.
 """
 
@@ -28,15 +28,18 @@ def noise_curve(
     cancel: Callable[[], bool] | Any = None,
     progress: bool | Progress | None = None,
 ) -> NoiseCurve:
-    """See `Tracer.noise_curve`."""
-    if not isinstance(question.corruption, GaussianNoise):
-        raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
+    """See `Tracer.noise_curve`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+        Cancelled: within a layer of `cancel` saying so.
+    """
+    values = checked_factors(question, factors)
     given = listed_states(states)
     for state in given:
         question.check_block(state.block)
-    values = _as_factors(DEFAULT_FACTORS if factors is None else factors)
     check = as_check(cancel)
-    clean = question.clean_run(check).score  # computed here, the questions below share it
+    clean = question.clean_run(check).score  # computed now: the questions below share it
     chosen = as_states(question.located(given)) if given else ()
     runs = [(state,) for state in chosen]
     corrupted, patched = [], []
@@ -59,10 +62,18 @@ def noise_curve(
     )
 
 
-def _as_factors(factors: Any) -> NDArray[np.float64]:
-    if isinstance(factors, (str, bytes)) or not isinstance(factors, Iterable):
-        raise TypeError(f"factors: expected a sequence of numbers, got {type(factors).__name__} {factors!r}")
-    values = [checked_factor("factors", factor) for factor in factors]
+def checked_factors(question: Question, factors: Any) -> NDArray[np.float64]:
+    """The noise factors of a curve; None stands for the default ones.
+
+    Raises:
+        TypeError, ValueError: if they are none, or the question's corruption has no factor.
+    """
+    if not isinstance(question.corruption, GaussianNoise):
+        raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
+    given = DEFAULT_FACTORS if factors is None else factors
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"factors: expected a sequence of numbers, got {type(given).__name__} {given!r}")
+    values = [checked_factor("factors", factor) for factor in given]
     if not values:
         raise ValueError("factors: expected at least one number, got none")
     return np.array(values)

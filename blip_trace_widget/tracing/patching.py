@@ -1,7 +1,7 @@
-"""Patched runs of a question: a run in which chosen states, or image tokens, take their values from the other run.
+"""Patched runs of a question: runs in which chosen states, or image tokens, take their values from the other run.
 
-For: the one intervention that grids, maps, single patches and noise curves are made of.
-Cost: see `blip_trace_widget.model.block`; memory is bounded by `blip_trace_widget.tracing.runs`.
+For: the one intervention behind grids, maps, single patches and noise curves.
+Cost: see `blip_trace_widget.model.block`; `blip_trace_widget.tracing.runs` bounds the memory.
 Ends: at an `Effect`, or at scores chunk by chunk for callers that fill a grid themselves.
 
 Source: activation patching, Meng et al. 2022 (arXiv 2202.05262), after Vig et al. 2020 (arXiv 2004.12265); both
@@ -29,7 +29,7 @@ from blip_trace_widget.tracing.positions import Positions, image_tokens
 from blip_trace_widget.tracing.question import Question, distribution_sum
 from blip_trace_widget.tracing.runs import BaseRun, Chunks
 
-#: Which runs are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
+#: The runs that are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
 Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]
 
 
@@ -72,14 +72,14 @@ def patched_scores(
     """Scores of many patched runs, chunk by chunk.
 
     Args:
-        question: whose.
+        question: the question.
         runs: the states that each run patches.
         direction: ``"restore"`` or ``"disrupt"``.
         cancel: a callable, or an object with ``is_set``, that says whether to give up.
 
     Yields:
-        which of the runs, and their scores (samples, runs); after a step that completes none, an empty slice. Then the
-        share of all the work that is done, from 0 to 1.
+        a slice of the runs, empty after a step that completes none; their scores (samples, runs); and the share of all
+        the work that is done, from 0 to 1.
 
     Raises:
         TypeError, ValueError: at once, naming the argument, what was given and what is accepted.
@@ -88,9 +88,9 @@ def patched_scores(
     """
     direction = named("direction", direction, DIRECTIONS)
     check = as_check(cancel)
-    every = {state for states in runs for state in states}
-    found = dict(zip(every, question.located(every), strict=True))
-    located = [[found[state] for state in states] for states in runs]
+    states_to_patch = {state for states in runs for state in states}
+    numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
+    located = [[numbered[state] for state in states] for states in runs]
     return _complete_runs(question, patched(question, located, direction, check), len(runs))
 
 
@@ -103,7 +103,7 @@ def image_token_scores(
     """Scores of many runs that each see some image tokens of the other run; yields as `patched_scores` does.
 
     Args:
-        question: whose.
+        question: the question.
         groups: the image tokens that each run takes, 0 the class token.
         direction: ``"restore"`` or ``"disrupt"``.
         cancel: a callable, or an object with ``is_set``, that says whether to give up.
@@ -119,7 +119,7 @@ def image_token_scores(
 
 
 def patched(question: Question, runs: Sequence[Sequence[State]], direction: str, check: Check) -> Chunks:
-    """Patched runs: which samples, which runs, and their logits (samples, runs, answer positions, vocabulary)."""
+    """Yield patched runs: slices of samples and runs, and logits (samples, runs, answer positions, vocabulary)."""
     return _in_groups(
         question,
         lambda base, source: question.runner.patched(base, source, runs, check),
@@ -130,7 +130,7 @@ def patched(question: Question, runs: Sequence[Sequence[State]], direction: str,
 
 
 def swapped(question: Question, groups: Sequence[Sequence[int]], direction: str, check: Check) -> Chunks:
-    """Runs that see some image tokens of the other run; as `patched`."""
+    """Yield runs that see some image tokens of the other run; as `patched`."""
     return _in_groups(
         question, lambda base, source: question.runner.swapped(base, source, groups, check), direction, check
     )
@@ -149,21 +149,21 @@ def _in_groups(
     *,
     with_states: bool = False,
 ) -> Chunks:
-    """Do the work for each group of samples; samples count from the first of all.
+    """Do the work for each group of samples, and number its samples among all samples.
 
     Args:
-        question: whose runs.
-        work: given the run that the new runs equal elsewhere, and the one that something is taken from.
-        direction: which of the clean and the corrupted run is which.
-        check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
-        with_states: with the ViT's states.
+        question: the question.
+        work: called with the base run, which the patched runs equal elsewhere, and the source run.
+        direction: which of the clean and the corrupted run is the base.
+        check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+        with_states: whether the runs need the ViT's states.
     """
     clean = question.bases.clean(check, with_states=with_states)
     for group, corrupted in question.bases.corrupted(check, with_states=with_states):
         base, source = (corrupted, clean) if direction == "restore" else (clean, corrupted)
         for some, which, logits in work(base, source):
             yield slice(group.start + some.start, group.start + some.stop), which, logits
-        del base, source, corrupted  # before the next group is made
+        del base, source, corrupted  # free them before the next group is computed
 
 
 def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
@@ -172,7 +172,7 @@ def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
     complete = slice(0, 0)
     version = None
     while True:
-        with Computing(question.model):  # not across the yield: the consumer may take its time, on any thread
+        with Computing(question.model):  # not across the yield: the consumer may take long, on any thread
             if version not in (None, question.model.version):
                 raise ModelChangedError
             version = question.model.version
@@ -182,7 +182,7 @@ def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
             part, which, logits = chunk
             scores[part, which] = question.score_logits(logits)
         done += (part.stop - part.start) * (which.stop - which.start)
-        last = part.stop == samples  # of the samples of a run, in whatever groups and chunks
+        last = part.stop == samples  # the last samples of these runs, whatever the groups and chunks
         complete = which if last else slice(complete.stop, complete.stop)
         yield complete, scores[:, complete], done / scores.size
 
@@ -195,7 +195,7 @@ def _as_effect(
     states: tuple[State, ...] = (),
     image_tokens: tuple[int, ...] = (),
 ) -> Effect:
-    """One patched run, whose samples come in chunks."""
+    """The `Effect` of one patched run whose samples come in chunks."""
     with Computing(question.model):
         total = question.effect(check)
         scores = np.empty(question.corruption.samples)

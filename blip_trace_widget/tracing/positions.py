@@ -1,7 +1,7 @@
 """Positions as callers write them: a number, a word, several, all, or a region of the picture.
 
-For: one meaning of "which tokens" wherever they can be named.
-Ends: at lists of positions. What is done with them is the caller's.
+For: one way to choose tokens in every argument that takes them.
+Ends: at lists of positions.
 """
 
 from __future__ import annotations
@@ -47,7 +47,13 @@ def image_tokens(name: str, given: Positions, model: BlipVqa) -> list[int]:
 
 
 def whole_numbers(name: str, given: Any, count: int, tokens: Sequence[str] = ()) -> list[int]:
-    """Layers or positions: one, several, or (None) all of `count`; where there are tokens, also as words.
+    """Layers or positions: one, several, or (None) all of `count`.
+
+    Args:
+        name: the argument's name, for messages.
+        given: what the caller passed.
+        count: how many there are.
+        tokens: the tokens at the positions, if they can also be given as words.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -71,7 +77,7 @@ def whole_numbers(name: str, given: Any, count: int, tokens: Sequence[str] = ())
 
 
 def _listed(given: Any) -> Any:
-    """Sets, ranges and iterators as lists, which can be gone through twice."""
+    """Sets, ranges and iterators as lists, which can be iterated twice."""
     if isinstance(given, (str, bytes, np.ndarray)) or not isinstance(given, Iterable):
         return given
     return [list(item) if isinstance(item, Iterable) and not isinstance(item, (str, bytes)) else item for item in given]

@@ -1,13 +1,13 @@
-"""Question: what is asked about one picture, its clean and corrupted runs, and what they score.
+"""Question: what is asked about one picture, its clean and corrupted runs, and their scores.
 
-For: everything that is computed of a question: patched runs (`blip_trace_widget.tracing.patching`), grids, noise
+For: everything that is computed for a question: patched runs (`blip_trace_widget.tracing.patching`), grids, noise
 curves, knockout, readings. They take a `Question`; a `Tracer` puts them behind one interface.
 Cost: one ViT pass for an image, one text pass for the clean run, one over all samples for the corrupted runs; each at
 its first use, then kept and shared with the questions that `Question.replace` makes.
-Ends: at scores. It changes no state of the model's runs.
+Ends: at scores. It does not intervene.
 
-A `check` is called once a layer while something is computed, and may raise `blip_trace_widget.model.block.Cancelled`;
-what is computed by then is kept.
+A `check` is called once per layer during a computation, and may raise `blip_trace_widget.model.block.Cancelled`; what
+has been computed by then is kept.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, is_single
+from blip_trace_widget.results.maps import square_names, squares
 from blip_trace_widget.results.run import Run, Top
 from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, State, position_of
 from blip_trace_widget.tracing.base_runs import BaseRuns
 from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
@@ -35,32 +39,32 @@ from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
 from blip_trace_widget.tracing.runs import BaseRun, Runner
 
-#: Answers of corrupted runs are read this many tokens beyond the clean answer's length, then cut off with an ellipsis.
+#: Answers of corrupted runs longer than the clean answer by this many tokens are cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
 
 
 class Question:
-    """A question about a picture, as it is traced.
+    """A question about a picture, with everything that its base runs depend on.
 
     Args:
-        image: the picture and what is computed of it.
+        image: the picture, with its embeddings.
         text: the question.
         answer: the answer to score; None: the model's own greedy answer.
-        foil: another answer of as many tokens.
+        foil: another answer with the same number of tokens.
         corruption: default `GaussianNoise`.
         metric: a name, or a callable, see `Tracer`.
-        like: a question whose base runs are shared where they are the same.
+        like: a question to share base runs with if they are equal.
 
     Attributes:
         model: the model.
-        image: the picture and what is computed of it.
-        text: the question, without blanks around it.
-        given: ``"answer"`` and ``"foil"`` as they were given; None where none was.
-        corruption: what tells the corrupted runs from the clean one.
-        metric: what a run is measured by.
-        bases: the recorded runs that everything is made from.
+        image: the picture, with its embeddings.
+        text: the question, stripped of surrounding whitespace.
+        given: ``"answer"`` and ``"foil"`` as they were given, else None.
+        corruption: how the corrupted runs differ from the clean one.
+        metric: how a run is scored.
+        bases: the recorded clean and corrupted runs.
         runner: runs the model.
 
     Raises:
@@ -84,7 +88,7 @@ class Question:
         question_ids = self.model.question_ids(text)
         given_ids = None if answer is None else self.model.answer_ids("answer", answer)
         self._foil_ids = None if foil is None else self.model.answer_ids("foil", foil)
-        # Known to be texts by now; kept in one form, so that what is saved is what is compared later.
+        # Known to be texts by now; normalised, so that saved and later questions compare equal.
         self.text = text.strip()
         self.given = {
             "answer": None if answer is None else answer.strip(),
@@ -97,16 +101,16 @@ class Question:
         self.corruption.check(self.model, question_ids)
         make = BaseRuns if like is None else like.bases.changed
         self.bases: BaseRuns = make(image, question_ids, given_ids, self.corruption)
-        self.runner: Runner = Runner(self.model) if like is None else like.runner
+        self.runner = Runner(self.model)
         if like is not None and like.bases.has_clean_of(self.bases) and self._scored_as() == like._scored_as():
             self.clean_run.share(like.clean_run)
 
     def _scored_as(self) -> tuple[Any, ...]:
-        """What the clean run's result depends on beside the run."""
+        """What the result of the clean run depends on besides the run itself."""
         return self.metric, self.given
 
     def replace(self, **changes: Any) -> Question:
-        """A question with other arguments (``image``, ``question``, ``answer``, ...); shares all that is still valid.
+        """A question with other arguments (``image``, ``question``, ``answer``, ...); shares whatever stays valid.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -127,7 +131,7 @@ class Question:
         return Question(arguments.pop("image"), arguments.pop("question"), **arguments, like=self)
 
     def with_corruption(self, corruption: Corruption | None = None, /, **changes: Any) -> Question:
-        """A question under another corruption, or the same with other fields; shares all that is still valid.
+        """A question with another corruption, or with fields of it changed; shares whatever stays valid.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -151,7 +155,7 @@ class Question:
         """Token ids of the scored answer, end token left out.
 
         Raises:
-            ValueError: if the model's own answer is empty, or has another number of tokens than the foil.
+            ValueError: if the model's own answer is empty, or its number of tokens differs from the foil's.
         """
         ids = self.bases.answer_ids(check)
         self._check_foil(ids)
@@ -182,37 +186,67 @@ class Question:
             return self.question_tokens
         return self.model.tokens([self.model.start_id, *self.answer_ids()[:-1]])
 
-    def located(self, states: Iterable[State]) -> list[State]:
-        """These states with words as positions turned into numbers.
+    def columns(self, block: str, patch: int = 1) -> tuple[list[str], list[list[int]]]:
+        """Names of a grid's columns, and the positions that each stands for.
+
+        Args:
+            block: its name.
+            patch: of the image encoder, the side of the squares of image tokens that are patched together; the class
+                token has a column of its own.
 
         Raises:
-            ValueError: if the model or this question has no such state, or has the word several times; or if the state
-                is the same in the clean and the corrupted run.
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        every = list(states)
-        blocks = {state.block for state in every}
+        tokens, (rows, columns) = self.tokens(block), self.model.grid
+        if whole_number("patch", patch, 1, max(rows, columns)) == 1:
+            return tokens, [[position] for position in range(len(tokens))]
+        if block != "image_encoder":
+            raise ValueError(
+                f"patch: only of the image encoder's tokens are squares patched, got {patch} with {block!r}"
+            )
+        names = square_names(rows, columns, patch)
+        return [tokens[0], *names], [[0], *squares(rows, columns, patch)[1]]
+
+    def is_single(self, block: str) -> bool:
+        """Whether a score depends on a block's first position alone."""
+        first = metric_properties(self.metric.name).first_position
+        return is_single(block, len(self.answer_ids()), first_position=first)
+
+    def states(self, spec: GridSpec, cells: Iterable[CellIndex]) -> tuple[State, ...]:
+        """The states that cells of a grid stand for, each once, layer by layer."""
+        return spec.states(cells, len(self.model.blocks[spec.block].layers), self.columns(spec.block, spec.patch)[1])
+
+    def located(self, states: Iterable[State]) -> list[State]:
+        """The states with word positions replaced by numbers.
+
+        Raises:
+            TypeError, ValueError: if the model or this question has no such state, if the word occurs several times, or
+                if the state does not differ between the clean and the corrupted run.
+        """
+        given = list(states)
+        blocks = {state.block for state in given}
         for name in blocks:
             self.check_block(name)
         tokens = {name: self.tokens(name) for name in blocks}
-        found = []
-        for state in every:
-            block, names = self.model.blocks[state.block], tokens[state.block]
+        numbered = []
+        for state in given:
+            block, block_tokens = self.model.blocks[state.block], tokens[state.block]
             whole_number("layer", state.layer, 0, len(block.layers) - 1)
-            position = position_of("position", state.position, names, state.block)
+            position = position_of("position", state.position, block_tokens, state.block)
             if state.head is not None:
                 whole_number("head", state.head, 0, block.heads - 1)
-            found.append(state if position == state.position else dataclasses.replace(state, position=position))
-        return found
+            numbered.append(state if position == state.position else dataclasses.replace(state, position=position))
+        return numbered
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
     def prepare(self, check: Check = no_check, *, answers: bool = False, with_states: bool = False) -> None:
-        """Compute what everything is held against: the clean and the corrupted runs, and the total effect.
+        """Compute what every effect is compared with: the clean and the corrupted runs, and the total effect.
 
         Args:
-            check: see the module's head.
-            answers: also what the corrupted runs answer, which costs more than their scores.
-            with_states: also the ViT's states.
+            check: see the module's docstring.
+            answers: whether to decode the answers of the corrupted runs too, which costs more than their scores.
+            with_states: whether to record the ViT's states too.
         """
         if with_states:
             self.bases.prepare_states(check)
@@ -222,13 +256,13 @@ class Question:
         self.effect(check)
 
     def steps(self) -> dict[str, Lazy[Any]]:
-        """What is still to be computed before anything can be shown, by name, in order; each is called with a check."""
-        every: dict[str, Lazy[Any]] = {
+        """The steps still to be computed before anything can be shown, by name, in order; call each with a check."""
+        steps: dict[str, Lazy[Any]] = {
             "embed": self.image.clean_tokens,
             "clean": self.clean_run,
             "corrupted": self.corrupted_run,
         }
-        return {name: step for name, step in every.items() if step.known is None}
+        return {name: step for name, step in steps.items() if step.known is None}
 
     @property
     def clean(self) -> Run:
@@ -237,12 +271,12 @@ class Question:
 
     @property
     def corrupted(self) -> Run:
-        """The runs on the corrupted image, one a noise sample, see `Tracer.corrupted`."""
+        """The runs on the corrupted image, one per noise sample, see `Tracer.corrupted`."""
         return self.corrupted_run()
 
     @property
     def total_effect(self) -> TotalEffect:
-        """score(clean) - score(corrupted) with its standard error, and the gate."""
+        """score(clean) - score(corrupted) with its standard error, and whether it suffices to trace (the gate)."""
         return self.effect()
 
     @lazy
@@ -268,16 +302,26 @@ class Question:
 
     @lazy
     def corrupted_scores(self, check: Check) -> NDArray[np.float64]:
-        """(samples,); without spelling the answers, which costs more than the scores."""
+        """Scores of the corrupted runs, (samples,), without decoding answers, which costs more."""
         known = self.corrupted_run.known
         if known is not None:
             return known.scores
         return np.concatenate([self.score_logits(run.logits) for _, run in self.bases.corrupted(check)])
 
+    @lazy
+    def verification(self, _check: Check) -> Verification | None:
+        """The last `Tracer.verify`, kept there; None before."""
+        return None
+
+    @property
+    def foil_ids(self) -> list[int] | None:
+        """Token ids of the foil, if there is one."""
+        return self._foil_ids
+
     def _as_run(
         self, runs: Iterable[tuple[BaseRun, list[list[int]]]], *, longest: int | None = None, answer: str | None = None
     ) -> Run:
-        """Groups of runs with their greedy answers, as one result."""
+        """One `Run` from groups of runs with their greedy answers."""
         texts: list[str] = []
         scores: list[NDArray[np.float64]] = []
         distribution: Any = 0.0
@@ -287,24 +331,24 @@ class Question:
             ]
             scores.append(self.score_logits(run.logits))
             distribution = distribution + distribution_sum(run.logits)
-        every = np.concatenate(scores)
-        mean = (distribution / every.size).astype(np.float32)
+        all_scores = np.concatenate(scores)
+        mean = (distribution / all_scores.size).astype(np.float32)
         return Run(
-            score=float(every.mean()),
-            scores=every,
+            score=float(all_scores.mean()),
+            scores=all_scores,
             answer=Counter(texts).most_common(1)[0][0] if answer is None else answer,
             top=self.top_words(mean),
             answers=tuple(texts),
             distribution=mean,
         )
 
-    # --- what runs mean ----------------------------------------------------------------------------------------------
+    # --- scores ------------------------------------------------------------------------------------------------------
 
     def score_logits(self, logits: Tensor) -> NDArray[np.float64]:
         """Scores (...) of logits (..., answer positions, vocabulary).
 
         Raises:
-            ValueError: if one's own metric gives anything else than a tensor of that shape.
+            ValueError: if a user's metric returns anything but a tensor of that shape.
         """
         device = logits.device
         foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
@@ -325,7 +369,8 @@ class Question:
         return [(word, float(distribution[index])) for word, index in zip(words, best, strict=True)]
 
     def settings(self) -> dict[str, Any]:
-        """What was asked, without how it was intervened, as plain JSON."""
+        """The settings of the question, without any intervention, as plain JSON."""
+        verified = self.verification.known
         return {
             "model": self.model.name,
             **self.model.provenance,
@@ -336,12 +381,13 @@ class Question:
             "answer_tokens": self.answer_tokens,
             "foil": self.given["foil"],
             "metric": self.metric.name,
+            **({} if verified is None else {"verified": verified.as_settings()}),
         }
 
-    # --- what can be asked -------------------------------------------------------------------------------------------
+    # --- checks ------------------------------------------------------------------------------------------------------
 
     def check_block(self, block: str) -> None:
-        """Whether a block's states differ between the clean and the corrupted run.
+        """Check that a block's states differ between the clean and the corrupted run.
 
         Raises:
             ValueError: if they do not.
@@ -354,7 +400,7 @@ class Question:
             )
 
     def check_damages_image(self) -> None:
-        """Whether the corruption damages the image.
+        """Check that the corruption damages the image.
 
         Raises:
             ValueError: if it does not.
@@ -379,10 +425,10 @@ def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
 
 
 def as_corruption(corruption: Any) -> Corruption:
-    """A corruption.
+    """Return `corruption` if it is one.
 
     Raises:
-        TypeError: if it is anything else.
+        TypeError: if it is not.
     """
     if not isinstance(corruption, Corruption):
         raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(corruption).__name__}")

@@ -1,11 +1,10 @@
-"""A question as its users see it: what was asked, what the model says, and the clean and the corrupted runs.
+"""A question as users see it: what was asked, what the model answers, and the clean and the corrupted runs.
 
-For: the half of a `Tracer` that is read, and whoever needs no more of it. Everything is computed when it is first asked
-for and kept; `with_corruption` and `replace` share what is still valid, so that moving the noise neither embeds the
-image again nor projects it.
+For: the read-only half of a `Tracer`. Everything is computed at its first use and kept; `with_corruption` and `replace`
+share whatever stays valid, so that changing the noise neither embeds nor projects the image again.
 Cost: one ViT pass for an image; one text pass for the clean run; for a noise factor one text pass over all samples
 without projections.
-Ends: at runs. Interventions are `blip_trace_widget.tracing.tracer`'s.
+Ends: at runs. `blip_trace_widget.tracing.tracer` adds interventions.
 """
 
 from __future__ import annotations
@@ -37,10 +36,10 @@ class QuestionView(Unpicklable):
     """A question about a picture.
 
     Args:
-        case: what is behind it.
+        case: the `Question` behind it.
 
     Attributes:
-        case: the same for the modules of the package, which compute with it.
+        case: the `Question` behind it, for the package's own modules.
     """
 
     instead = "keep its results, which can be, or make another: Tracer(model, tracer.image, tracer.question)"
@@ -57,10 +56,10 @@ class QuestionView(Unpicklable):
     # --- other questions ---------------------------------------------------------------------------------------------
 
     def with_corruption(self, corruption: Corruption | None = None, /, **changes: Any) -> Self:
-        """A tracer of the same image and question under another corruption; shares all that is still valid.
+        """A tracer of the same image and question with another corruption; shares whatever stays valid.
 
         Args:
-            corruption: the new one; default the present one.
+            corruption: the new corruption; default the current one.
             changes: fields of it to change, for instance ``factor=3.0``.
 
         Raises:
@@ -69,7 +68,7 @@ class QuestionView(Unpicklable):
         return self._of(self.case.with_corruption(corruption, **changes))
 
     def replace(self, **changes: Any) -> Self:
-        """A tracer with other arguments (as in the constructor, without `model`); shares all that is still valid.
+        """A tracer with other arguments (the constructor's, except `model`); shares whatever stays valid.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -95,25 +94,25 @@ class QuestionView(Unpicklable):
 
     @property
     def foil(self) -> str | None:
-        """The given foil."""
+        """The foil, if one was given."""
         return self.case.given["foil"]
 
     @property
     def given(self) -> dict[str, str | None]:
-        """The answer and the foil as they were given; None where none was."""
+        """``"answer"`` and ``"foil"`` as they were given, else None."""
         return dict(self.case.given)
 
     @property
     def corruption(self) -> Corruption:
-        """What tells the corrupted runs from the clean one."""
+        """How the corrupted runs differ from the clean one."""
         return self.case.corruption
 
     @property
     def metric(self) -> Metric:
-        """What a run is measured by."""
+        """How a run is scored."""
         return self.case.metric
 
-    # --- what the model sees and says --------------------------------------------------------------------------------
+    # --- tokens and answers ------------------------------------------------------------------------------------------
 
     @property
     def question_tokens(self) -> list[str]:
@@ -122,7 +121,7 @@ class QuestionView(Unpicklable):
 
     @property
     def unknown_words(self) -> list[str]:
-        """Words of the question that the model does not know: it was traced without what they mean."""
+        """Words of the question that the model does not know: it answers without their meaning."""
         return self.case.unknown_words
 
     @property
@@ -130,7 +129,7 @@ class QuestionView(Unpicklable):
         """The scored answer: the given one, or the model's own greedy answer.
 
         Raises:
-            ValueError: if the model's own answer is empty, or has another number of tokens than the foil.
+            ValueError: if the model's own answer is empty, or its number of tokens differs from the foil's.
         """
         return self.case.answer
 
@@ -139,18 +138,18 @@ class QuestionView(Unpicklable):
         """Word pieces of the answer, end token left out.
 
         Raises:
-            ValueError: if the model's own answer is empty, or has another number of tokens than the foil.
+            ValueError: if the model's own answer is empty, or its number of tokens differs from the foil's.
         """
         return self.case.answer_tokens
 
     def tokens(self, block: BlockName | str) -> list[str]:
         """Names of a block's positions.
 
-        Word pieces; the decoder's are the start token and the answer's but the last. Of the image encoder, "[CLS]" and
-        each patch's "row,column".
+        Word pieces; the decoder's are the start token and the answer's tokens but the last. For the image encoder,
+        "[CLS]" and each patch's "row,column".
 
         Raises:
-            TypeError, ValueError: if there is no such block.
+            TypeError, ValueError: if there is no such block; for the decoder, if the model's own answer is empty.
         """
         return self.case.tokens(block)
 
@@ -164,7 +163,7 @@ class QuestionView(Unpicklable):
 
         Raises:
             TypeError: if `cancel` is neither.
-            ValueError: if the model's own answer is empty, or the model cannot be traced any more.
+            ValueError: if the model's own answer is empty, or the model can no longer be traced.
             Cancelled: within a layer of `cancel` saying so; what was computed by then is kept.
         """
         with Computing(self.model):
@@ -173,26 +172,37 @@ class QuestionView(Unpicklable):
 
     @property
     def clean(self) -> Run:
-        """The run on the undamaged image."""
+        """The run on the undamaged image.
+
+        Raises:
+            ValueError: if the model's own answer is empty, or the model can no longer be traced.
+        """
         return self.case.clean
 
     @property
     def corrupted(self) -> Run:
-        """The runs on the corrupted image, one a noise sample.
+        """The runs on the corrupted image, one per noise sample.
 
-        Its answer is the one that most samples give by greedy decoding; ``answers`` has all of them. Answers that go
-        on beyond the clean one's length by more than four tokens are cut off with an ellipsis.
+        Its answer is the one that most samples give by greedy decoding; ``answers`` has all of them. Answers that
+        exceed the clean one's length by more than four tokens are cut off with an ellipsis.
+
+        Raises:
+            ValueError: if the model's own answer is empty, or the model can no longer be traced.
         """
         return self.case.corrupted
 
     @property
     def total_effect(self) -> TotalEffect:
-        """score(clean) - score(corrupted) with its standard error, and the gate."""
+        """score(clean) - score(corrupted) with its standard error, and whether it suffices to trace (the gate).
+
+        Raises:
+            ValueError: if the model's own answer is empty, or the model can no longer be traced.
+        """
         return self.case.total_effect
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """What stands beside the grids in files and figures; None where the corruption or the metric is one's own."""
+        """What files and figures keep besides the grids; None if the corruption or the metric is a user's own."""
         return self._snapshot()
 
     @lazy

@@ -1,12 +1,12 @@
-"""Reading without intervening: where tokens look, and what the decoder is about to say at each layer.
+"""Reading without intervening: what tokens attend to, and what the decoder would answer at each layer.
 
 For: attention maps of the clean and the corrupted runs, and the logit lens. Both are read from recorded runs.
-Cost: one attention of one layer; one pass of the model's head a layer.
-Ends: at `Attention` and `LogitLens`. That a token looks somewhere does not mean that it matters there: for that, patch
-or cut (`blip_trace_widget.tracing.knockout`).
+Cost: one attention of one layer; one pass of the model's head per layer.
+Ends: at `Attention` and `LogitLens`. That a token attends to another does not mean that it matters: for that, patch or
+cut (`blip_trace_widget.tracing.knockout`).
 
-Source of the logit lens: nostalgebraist 2020, "interpreting GPT: the logit lens"; here the head is BLIP's own, with its
-transform, on the output of each decoder layer.
+Source: for the logit lens, nostalgebraist 2020, "interpreting GPT: the logit lens"; here the head is BLIP's own, with
+its transform, on the output of each decoder layer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.results.plots import Labels
 
-#: Whose weights: the clean run's, the mean of the corrupted runs, or corrupted - clean.
+#: The weights to show: the clean run's, the mean of the corrupted runs, or corrupted - clean.
 RUNS = ("clean", "corrupted", "difference")
 
 
@@ -44,8 +44,8 @@ class Attention(Summarised):
     Attributes:
         clean: (queries, keys); each row sums to 1.
         corrupted: (samples, queries, keys).
-        queries: word pieces of the tokens that look; under `QuestionSwap` the clean question's, in both runs.
-        keys: names of the tokens looked at; of the image, "[CLS]" and each patch's "row,column".
+        queries: word pieces of the attending tokens; under `QuestionSwap` the clean question's, in both runs.
+        keys: names of the attended tokens; of the image, "[CLS]" and each patch's "row,column".
         grid: rows and columns of patches where the keys are image tokens, else None.
         settings: block, layer and head, as plain JSON.
     """
@@ -58,14 +58,15 @@ class Attention(Summarised):
     settings: dict[str, Any]
 
     def image(self, position: int | str, run: RunName = "clean") -> NDArray[np.float32]:
-        """Where one question token looks, (rows, columns), the class token left out.
+        """Attention of one question token to the image patches, (rows, columns), without the class token.
 
         Args:
             position: the question token, by number or as a word.
             run: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
 
         Raises:
-            ValueError: if the keys are no image tokens, or an argument is out of range.
+            TypeError: if an argument has the wrong type.
+            ValueError: if the keys are not image tokens, or an argument is out of range.
         """
         if self.grid is None:
             raise ValueError("block: only the question encoder looks at the image, this is the answer decoder's")
@@ -90,18 +91,18 @@ class Attention(Summarised):
         marks: bool = True,
         position: int | str | None = None,
     ) -> Any:
-        """Draw the weights, queries down and keys across; or where one question token looks in the picture.
+        """Draw the weights, queries down and keys across; or one question token's over the picture.
 
         Args:
             ax: matplotlib axes to draw on.
             value: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
-            limit: where the colours end; default the largest weight. Give several figures the same to compare them.
+            limit: end of the colour scale; default the largest weight. Give several figures the same to compare them.
             cmap: a matplotlib colour map or its name.
-            marks: there are none of attention; taken so that all results are drawn alike.
-            position: the question token, by number or as a word, whose weights to draw as the picture lies.
+            marks: has no effect; accepted because all results are drawn alike.
+            position: a question token, by number or as a word: draw its weights over the picture's patches.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -136,7 +137,7 @@ class Attention(Summarised):
 
     @quiet
     def to_dataframe(self) -> pd.DataFrame:
-        """One row an edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
+        """One row per edge: query, query_token, key, key_token, clean, corrupted (mean over samples)."""
         import pandas as pd
 
         query, key = (axis.ravel() for axis in np.indices(self.clean.shape))
@@ -154,12 +155,12 @@ class Attention(Summarised):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LogitLens(Summarised):
-    """What the model's head reads from each decoder layer's output.
+    """The distribution over words that the model's head reads from each decoder layer's output.
 
     Attributes:
         probabilities: of the clean run, (layers, positions, vocabulary).
-        answer: probability of the answer's token at its position: clean run, (layers, positions).
-        corrupted_answer: the same of the corrupted runs, (samples, layers, positions).
+        answer: probability of the answer's token at its position in the clean run, (layers, positions).
+        corrupted_answer: the same in the corrupted runs, (samples, layers, positions).
         top: [layer][position]: the likeliest words of the clean run with their probability, best first.
         tokens: word pieces at the decoder's positions.
         answer_tokens: the answer's word piece read at each position.
@@ -185,12 +186,12 @@ class LogitLens(Summarised):
         Args:
             ax: matplotlib axes to draw on.
             value: ``"answer"``, of the clean run, or ``"corrupted_answer"``, mean over samples.
-            limit: where the colours end; default the largest value.
+            limit: end of the colour scale; default the largest value.
             cmap: a matplotlib colour map or its name.
-            marks: write the clean run's likeliest word into each cell.
+            marks: whether to write the clean run's likeliest word into each cell.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -225,7 +226,11 @@ class LogitLens(Summarised):
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a layer and position: layer, position, token, word, probability, answer_token, answer probability."""
+        """One row per layer and position.
+
+        Columns: layer, position, token, word (the clean run's likeliest), probability, answer_token,
+        answer_probability, corrupted_answer_probability (mean over samples).
+        """
         import pandas as pd
 
         layer, position = (axis.ravel() for axis in np.indices(self.answer.shape))
@@ -251,14 +256,14 @@ def attention(question: Question, block: str, layer: int, head: int | None = Non
     whole_number("layer", layer, 0, len(stack.layers) - 1)
     if head is not None:
         whole_number("head", head, 0, stack.heads - 1)
-    looks_at_image = block == "question_encoder"
+    attends_to_image = block == "question_encoder"
 
     def weights(run: BaseRun) -> NDArray[np.float32]:
         """(samples, queries, keys)."""
-        own = run.encoder if looks_at_image else run.decoder
-        kv = run.image_view.kv if looks_at_image else AbsorbedKV(stack.layers, run.encoder.output[:, None])
-        found = stack.cross_weights(layer, own, kv).float()
-        chosen = found.mean(1) if head is None else found[:, head]
+        own = run.encoder if attends_to_image else run.decoder
+        kv = run.image_view.kv if attends_to_image else AbsorbedKV(stack.layers, run.encoder.output[:, None])
+        by_head = stack.cross_weights(layer, own, kv).float()
+        chosen = by_head.mean(1) if head is None else by_head[:, head]
         return np.asarray(chosen.cpu().numpy())
 
     with Computing(question.model):
@@ -269,19 +274,19 @@ def attention(question: Question, block: str, layer: int, head: int | None = Non
         clean=clean,
         corrupted=corrupted,
         queries=tuple(question.tokens(block)),
-        keys=tuple(question.tokens("image_encoder" if looks_at_image else "question_encoder")),
-        grid=question.model.grid if looks_at_image else None,
+        keys=tuple(question.tokens("image_encoder" if attends_to_image else "question_encoder")),
+        grid=question.model.grid if attends_to_image else None,
         settings=settings,
     )
 
 
 def logit_lens(question: Question) -> LogitLens:
     """See `Tracer.logit_lens`."""
-    runner, wanted = question.runner, question.bases.answer_ids()
+    runner, answer_ids = question.runner, question.bases.answer_ids()
 
     def answer(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         """(..., positions, vocabulary) -> (..., positions)."""
-        return np.stack([probabilities[..., at, token] for at, token in enumerate(wanted)], axis=-1)
+        return np.stack([probabilities[..., at, token] for at, token in enumerate(answer_ids)], axis=-1)
 
     def read(run: BaseRun, layer: int) -> NDArray[np.float32]:
         """(samples, positions, vocabulary)."""

@@ -1,7 +1,8 @@
-"""Recording: many grids of one question into a file.
+"""Recording: tracing many grids of one question into a file.
 
 For: `Tracer.record`.
-Ends: at results; files are `blip_trace_widget.results.recording`'s.
+Cost: one grid per block, site and factor, and a noise curve.
+Ends: at results; `blip_trace_widget.results.recording` writes them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, SITES
 from blip_trace_widget.tracing.corruption import GaussianNoise
-from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.noise_curve import noise_curve
 from blip_trace_widget.tracing.question_view import QuestionView
 
@@ -33,36 +34,47 @@ def record(
     progress: bool | Progress | None,
     cancel: Callable[[], bool] | Any,
 ) -> None:
-    """See `Tracer.record`."""
+    """See `Tracer.record`.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+        OSError: if the file cannot be written.
+        Cancelled: within a layer of `cancel` saying so.
+    """
     grids = _grids(tracer, _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES))
-    tracers = [tracer] if factors is None else [tracer.with_corruption(factor=factor) for factor in factors]
-    if not tracers:
+    variants = [tracer] if factors is None else [tracer.with_corruption(factor=factor) for factor in factors]
+    if not variants:
         raise ValueError("factors: expected at least one noise factor, got none")
     if tracer.snapshot is None:
         raise ValueError("corruption, metric: a recording needs the package's own, for a widget can show no others")
-    report, close = as_progress(progress, len(grids) * len(tracers), "grid")
+    report, close = as_progress(progress, len(grids) * len(variants), "grid")
     traces: list[Trace] = []
     try:
         curve = _curve(tracer, cancel)
-        for each in tracers:
-            assert each.snapshot is not None  # one corruption has one as another does, whatever its factor
-            snapshot = replace(each.snapshot, curve=curve)
-            for block, site in grids:
-                traces.append(replace(whole_trace(each.case, block, site, direction, cancel), snapshot=snapshot))
-                report(len(traces), len(grids) * len(tracers))
+        for variant in variants:
+            assert variant.snapshot is not None  # the factor does not decide whether there is one
+            snapshot = replace(variant.snapshot, curve=curve)
+            for trace in whole_traces(variant.case, grids, direction, cancel):
+                traces.append(replace(trace, snapshot=snapshot))
+                report(len(traces), len(grids) * len(variants))
     finally:
         close()
     recording.save(traces, path)
 
 
 def _grids(tracer: QuestionView, blocks: Sequence[str] | None, sites: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Block and site of each grid: of those that were asked for the ones that there are."""
+    """Block and site of each grid: those asked for that exist."""
     if blocks is None:
         blocks = [block for block in BLOCKS if tracer.corruption.reaches(block)]
-    found = [(block, site) for block in blocks for site in BLOCKS[block].sites if sites is None or site in sites]
-    if not found:
+    grids = [(block, site) for block in blocks for site in _sites(block, sites)]
+    if not grids:
         raise ValueError(f"blocks, sites: {list(blocks)} have none of {list(sites or [])}")
-    return found
+    return grids
+
+
+def _sites(block: str, sites: Sequence[str] | None) -> list[str]:
+    known = BLOCKS[block]
+    return list(known.sites) if sites is None else [site for site in known.accepted if site in sites]
 
 
 def _names(argument: str, given: str | Iterable[str] | None, known: Collection[str]) -> list[str] | None:
@@ -75,5 +87,4 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
 def _curve(tracer: QuestionView, cancel: Callable[[], bool] | Any) -> CurveSummary | None:
     if not isinstance(tracer.corruption, GaussianNoise):
         return None
-    curve = noise_curve(tracer.case, cancel=cancel)
-    return CurveSummary(tuple(curve.factors.tolist()), tuple(curve.scores.tolist()), curve.clean)
+    return noise_curve(tracer.case, cancel=cancel).summary

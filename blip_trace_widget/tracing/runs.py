@@ -1,16 +1,16 @@
-"""The runs of one image and question: base runs whole, patched runs in chunks.
+"""The runs of one image and question: complete base runs, and patched runs in chunks.
 
 For: joining the blocks (`blip_trace_widget.model.block`) into runs of the model.
-Cost: see `blip_trace_widget.model.block`. Patched runs are cut into chunks of at most `memory_budget.CHUNK_ROWS` rows,
-which bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work goes
-on.
-Ends: at logits. What they mean is `blip_trace_widget.tracing.metrics`' and `blip_trace_widget.tracing.tracer`'s.
+Cost: see `blip_trace_widget.model.block`. Patched runs are split into chunks of at most `memory_budget.CHUNK_ROWS`
+rows, which bounds memory and the time between two reports; on an out-of-memory error the chunk is halved and the work
+continues.
+Ends: at logits; `blip_trace_widget.tracing.metrics` scores them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 
-#: Which samples, which runs, and their logits: what long work hands over piece by piece, samples of a run together.
+#: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
 
 
@@ -32,9 +32,9 @@ class BaseRun:
     """A clean (S = 1) or corrupted run of the whole model, recorded.
 
     Attributes:
-        image_view: the image as it sees it.
-        encoder: the question encoder, (S, question tokens, width) a stage and layer.
-        decoder: the answer decoder, (S, answer positions, width).
+        image_view: the image as this run sees it.
+        encoder: states of the question encoder, (S, question tokens, width) per stage and layer.
+        decoder: states of the answer decoder, (S, answer positions, width) per stage and layer.
         logits: (S, answer positions, vocabulary), float32.
     """
 
@@ -45,11 +45,11 @@ class BaseRun:
 
     @property
     def samples(self) -> int:
-        """S."""
+        """Number of samples, S."""
         return self.logits.shape[0]
 
     def part(self, samples: slice) -> BaseRun:
-        """Some of the samples; a clean run, which is the same in every sample, stays whole."""
+        """Some of the samples; a clean run, which is the same for every sample, is returned unchanged."""
         if self.samples == 1:
             return self
         return BaseRun(
@@ -72,21 +72,25 @@ class Text:
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs one model."""
+    """Runs one model.
+
+    Attributes:
+        model: the model.
+        chunk_rows: rows of a chunk; None: what the device suggests.
+    """
 
     model: BlipVqa
-    chunk_rows: int | None = field(default=None)
 
     def embed_question(self, question: Sequence[int]) -> Tensor:
-        """(1, question tokens, width)."""
+        """A question's embeddings, (1, question tokens, width)."""
         return self.embed_questions([question])
 
     def embed_questions(self, questions: Sequence[Sequence[int]]) -> Tensor:
-        """Questions of equal length, (questions, question tokens, width)."""
+        """Embeddings of questions of equal length, (questions, question tokens, width)."""
         return self._embed("question_encoder", questions)
 
     def embed_answer(self, answer: Sequence[int]) -> Tensor:
-        """What the decoder gets to score an answer: (1, answer tokens, width)."""
+        """The decoder's input for scoring an answer, (1, answer tokens, width)."""
         return self._embed("answer_decoder", [[self.model.start_id, *answer[:-1]]])
 
     def _embed(self, block: str, ids: Sequence[Sequence[int]]) -> Tensor:
@@ -94,40 +98,40 @@ class Runner:
         return self.model.blocks[block].apply(words_of(self.model.embeddings(block)), tokens)
 
     def encode(self, question: Tensor, image_view: ImageView, samples: int, check: Check = no_check) -> Activations:
-        """The question encoder's run."""
+        """Run the question encoder."""
         return self.model.question_encoder.record(question.expand(samples, -1, -1), image_view.kv, check)
 
     def decode(self, decoder_input: Tensor, encoded: Tensor, check: Check = no_check) -> Activations:
-        """The answer decoder's run over (S, question tokens, width)."""
+        """Run the answer decoder on an encoded question, (S, question tokens, width)."""
         block = self.model.answer_decoder
         kv = AbsorbedKV(block.layers, encoded[:, None])
         return block.record(decoder_input.expand(encoded.shape[0], -1, -1), kv, check)
 
     def logits(self, states: Tensor) -> Tensor:
-        """The model's head on the decoder's output, (..., positions, width), float32: (..., positions, vocabulary)."""
+        """Logits, float32, of the decoder's output: (..., positions, width) -> (..., positions, vocabulary)."""
         scores = self.model.answer_decoder.apply(self.model.hf.text_decoder.cls, states.flatten(0, -3))
         return scores.view(*states.shape[:-1], -1).float()
 
     def _last_logits(self, states: Tensor) -> Tensor:
-        """The same at the last position alone, (S, positions, width) -> (S, vocabulary)."""
+        """Logits at the last position, (S, positions, width) -> (S, vocabulary)."""
         whole = self.model.answer_decoder.one_by_one
         return self.logits(states if whole else states[:, -1:])[:, -1]
 
     def base(self, text: Text, encoder: Activations, image_view: ImageView, check: Check = no_check) -> BaseRun:
-        """A clean or corrupted run from its question encoder on."""
+        """Complete a clean or corrupted run from its question encoder's states."""
         decoder = self.decode(text.decoder_input, encoder.output, check)
         return BaseRun(image_view, encoder, decoder, self.logits(decoder.output))
 
     def greedy(
         self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
     ) -> list[list[int]]:
-        """Greedy answers, one list of token ids a sample, the end token left out.
+        """Greedy answers, one list of token ids per sample, without the end token.
 
         Args:
             encoded: the question encoder's output, (S, question tokens, width).
-            longest: at most so many tokens.
-            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
-            first: logits of the first token where they are known already, (S, vocabulary).
+            longest: the maximal number of tokens.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            first: logits of the first token if already known, (S, vocabulary).
         """
         embeddings = words_of(self.model.embeddings("answer_decoder"))
         block = self.model.answer_decoder
@@ -147,16 +151,16 @@ class Runner:
         return [row[: row.index(end)] if end in row else row for row in answers]
 
     def patched(self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], check: Check) -> Chunks:
-        """Patched runs, chunk by chunk.
+        """Yield patched runs, chunk by chunk.
 
         Args:
-            base: the run they equal where nothing is patched.
-            source: the run from which the patched states are taken.
+            base: the run that they equal where nothing is patched.
+            source: the run that the patched states come from.
             runs: the states that each run patches.
-            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
 
         Yields:
-            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
+            slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
         """
         positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
         if any(state.block == "image_encoder" for run in runs for state in run):
@@ -169,16 +173,16 @@ class Runner:
         return self._in_chunks(base, source, len(runs), positions, work)
 
     def swapped(self, base: BaseRun, source: BaseRun, groups: Sequence[Sequence[int]], check: Check) -> Chunks:
-        """Runs that see some image tokens of another run, chunk by chunk.
+        """Yield runs that see some image tokens of another run, chunk by chunk.
 
         Args:
-            base: the run whose image tokens they see otherwise.
-            source: the run from which these image tokens are taken.
+            base: the run whose other image tokens they see.
+            source: the run that the swapped image tokens come from.
             groups: the image tokens that each run takes.
-            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
 
         Yields:
-            which of the samples, which of the runs, and their logits (S, C, answer positions, vocabulary).
+            slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
         """
         layers = self.model.question_encoder.layers
 
@@ -199,15 +203,16 @@ class Runner:
         positions: int,
         work: Callable[[BaseRun, BaseRun, slice, int], Tensor],
     ) -> Chunks:
-        """Do `count` runs of so many positions, as many at once as memory allows.
+        """Do `count` runs of `positions` positions, as many at once as memory allows.
 
-        Of a chunk of runs all samples are done before the next chunk begins.
+        All samples of a chunk of runs are done before the next chunk begins.
         """
         if not count:
             return
         samples = max(base.samples, source.samples)
-        rows = self.chunk_rows or chunk_rows(self.model.device, base.encoder.inputs.shape[-1])
-        together, size = chunk_shape(samples, count, positions, rows)
+        limits = self.model.limits
+        rows = chunk_rows(self.model.device, base.encoder.inputs.shape[-1], limits)
+        together, size = chunk_shape(samples, count, positions, rows, limits.rows_per_sample)
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))
@@ -225,7 +230,7 @@ class Runner:
                 if logits is not None:
                     yield some, which, logits
                     continue
-                # Outside of `except`, whose traceback keeps the tensors alive.
+                # Outside the `except` block, whose traceback keeps the tensors alive.
                 release(self.model.device)
                 if some.stop - some.start > 1:
                     together = (some.stop - some.start) // 2
@@ -238,7 +243,7 @@ class Runner:
     def _patch(
         self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check
     ) -> Tensor:
-        """Through the blocks in their order; above the first block that any run patches, all runs are on their own."""
+        """Run the blocks in order; after the first block that any run patches, all runs differ from the base."""
         states = {block: [[s for s in run if s.block == block] for run in runs] for block in BLOCKS}
         kv: CrossAttentionKV = base.image_view.kv
         diverged = False
@@ -277,5 +282,5 @@ class Runner:
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:
-    """A slice in pieces of at most so many."""
+    """A slice split into slices of at most `size`."""
     return [slice(at, min(at + size, whole.stop)) for at in range(whole.start, whole.stop, size)]

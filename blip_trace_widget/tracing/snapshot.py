@@ -1,8 +1,8 @@
-"""What stands beside the grids of a question: its snapshot.
+"""Taking a snapshot of a question: the data kept besides its grids.
 
-For: whatever is kept and shown without the model, see `blip_trace_widget.results.snapshot`.
-Cost: a JPEG of at most 384 px, once a picture.
-Ends: at data; what is shown of it is `blip_trace_widget.display.payloads`'s.
+For: storing and showing results without the model, see `blip_trace_widget.results.snapshot`.
+Cost: a JPEG of at most 384 px, once per picture.
+Ends: at data; `blip_trace_widget.display.payloads` shows it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from blip_trace_widget.tracing.question import Question
 
 
 def snapshot_of(question: Question) -> Snapshot | None:
-    """What stands beside the grids of a tracer; None where the corruption or the metric is one's own."""
+    """The snapshot of a question; None if the corruption or the metric is a user's own."""
     corruption = question.corruption
     if type(corruption).__name__ not in CORRUPTIONS or METRICS.get(question.metric.name) is not question.metric.score:
         return None

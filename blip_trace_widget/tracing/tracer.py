@@ -1,22 +1,21 @@
-"""Tracer: causal tracing of one image and question, as its users see it.
+"""Tracer: the public interface for causal tracing of one image and question.
 
-For: intervening and reading. Every method hands on to the module that computes it:
-`blip_trace_widget.tracing.patching`, `grid`, `noise_curve`, `knockout`, `readings`, `recording`. What was asked,
-and the two runs that everything is held against, come from `blip_trace_widget.tracing.question_view`.
-Ends: at results. It knows no widget; all methods may be called from any thread, one at a time by the model's lock.
+For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
+`knockout`, `recording`. What was asked, and the clean and the corrupted run, come from
+`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
+compares several corruptions from `blip_trace_widget.tracing.several_corruptions`.
+Cost: see each method.
+Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
-Method: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
+Source: Palit et al. 2023 (arXiv 2308.14179), after Meng et al. 2022 (arXiv 2202.05262).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.model.blip import BlipVqa
@@ -25,35 +24,37 @@ from blip_trace_widget.model.model_of import as_model
 from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
-from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
-from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, noise_curve, patching, readings
+from blip_trace_widget.states import AttentionName, BlockName, Direction, HeadSiteName, SiteName, State, TextBlockName
+from blip_trace_widget.tracing import grid, knockout, patching
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.question_view import QuestionView
+from blip_trace_widget.tracing.question_readings import QuestionReadings
+from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionView):
+class Tracer(QuestionReadings, SeveralCorruptions):
     """Causal tracing of one image and question.
 
     Args:
         model: a `BlipVqa`, a hub id or a folder.
-        image: a path, a PIL image, an array or tensor, the bytes of a picture file, or what else
-            `blip_trace_widget.pictures` reads; transparent pixels lie over white, of several frames the first is taken.
+        image: a path, a PIL image, an array or tensor, the bytes of a picture file, or anything else that
+            `blip_trace_widget.pictures` reads; transparent pixels are composited over white, and of several frames the
+            first is used.
         question: the question.
         answer: the answer to score; default the model's own greedy answer.
-        foil: another answer of as many tokens, for ``metric="logit_difference"``.
+        foil: another answer with the same number of tokens, for ``metric="logit_difference"``.
         corruption: default ``GaussianNoise(factor=5.0, kind="multiplicative", samples=10, seed=0)``.
-        metric: ``"probability"``, ``"log_probability"``, ``"logit_difference"``, ``"kl_divergence"``, or a callable on
-            (logits (..., answer tokens, vocabulary), answer tokens) -> (...).
+        metric: ``"probability"``, ``"log_probability"``, ``"logit_difference"``, ``"kl_divergence"`` (nats), or a
+            callable (logits (..., answer tokens, vocabulary), answer tokens) -> scores (...).
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
+        OSError: if the picture or the model cannot be read.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Tracer(QuestionView):
         direction: Direction = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Effect:
-        """Patch one state, or several of any layers and blocks in one run; costs a cell of a grid.
+        """Patch one state, or several of any layers and blocks in one run; costs as much as a cell of a grid.
 
         Args:
             states: what to patch; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
@@ -94,6 +95,8 @@ class Tracer(QuestionView):
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so.
             ModelChangedError: if somebody changed the model meanwhile.
+
+        Source: Meng et al. 2022 (arXiv 2202.05262).
         """
         return patching.patch(self.case, states, direction, cancel)
 
@@ -104,9 +107,9 @@ class Tracer(QuestionView):
         direction: Direction = "restore",
         cancel: Callable[[], bool] | Any = None,
     ) -> Effect:
-        """Restore, or damage, some of the image tokens that the question encoder looks at, all in one run.
+        """Restore, or corrupt, some of the image tokens that the question encoder attends to, all in one run.
 
-        Costs a few cells of a grid: the question encoder runs from its first layer on.
+        Costs as much as a few cells of a grid: the question encoder runs from its first layer.
 
         Args:
             tokens: their positions (0 is the class token; patches follow row by row), or a boolean (rows, columns)
@@ -133,6 +136,7 @@ class Tracer(QuestionView):
         progress: bool | Progress | None = ...,
         cancel: Callable[[], bool] | Any = ...,
         position: None = ...,
+        patch: int = ...,
     ) -> Trace: ...
     @overload
     def trace(
@@ -158,48 +162,56 @@ class Tracer(QuestionView):
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
         position: int | str | None = None,
+        patch: int = 1,
     ) -> Trace | HeadTrace:
         """Patch every state of a block, one at a time: one grid.
 
-        ``head="all"`` computes a grid for each head of the block (BLIP base: twelve), with `position` one of its
-        columns for each. Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+        ``head="all"`` computes a grid for each head of the block (BLIP base: twelve); with `position`, only one column
+        of each. Ctrl-C ends it as `cancel` does: what has been computed by then is returned, with a warning.
 
         Args:
             block: ``"image_encoder"`` (only under a corruption of the patch embeddings), ``"question_encoder"`` or
                 ``"answer_decoder"``.
-            site: ``"block_output"``, ``"self_attention"``, ``"cross_attention"`` or ``"mlp"``.
-            head: one head of an attention, instead of the whole; or ``"all"`` for a map of layers x heads.
+            site: ``"block_output"``; what a part of the layer adds, ``"self_attention_out"``,
+                ``"cross_attention_out"`` or ``"mlp"``; ``"block_input"``; or an attention with its residual, as
+                published, ``"self_attention"`` or ``"cross_attention"``. Some grids equal one another by construction,
+                see `Trace.same_as`.
+            head: one head of an attention instead of all together; or ``"all"`` for a map of layers x heads.
             window: layers patched together around each layer.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (cells done, cells in all); a cell counts by the share of its
-                samples that is done. Default: a bar once it takes more than two seconds, in a notebook or a terminal;
+            progress: True for a bar, or a callable on (cells done, cells in total); a cell counts by the share of its
+                samples that are done. Default: a bar once it takes more than two seconds, in a notebook or a terminal;
                 False: none.
-            cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells of which all samples
-                are computed by then are returned, with NaN in the others.
-            position: with ``head="all"``: at this position alone, by number or as a word, instead of summed over all.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells whose samples have
+                all been computed by then are returned, with NaN in the others.
+            position: with ``head="all"``: only this position, by number or as a word, instead of the sum over all.
+            patch: of the image encoder: side of the squares of image tokens that are patched together, each a column;
+                the class token has a column of its own. BLIP base has 577 columns of single tokens, and 37 at 4.
 
         Returns:
-            `Trace`, (layers, positions); with ``head="all"`` `HeadTrace`, (layers, heads).
+            `Trace`, (layers, positions or squares); with ``head="all"`` `HeadTrace`, (layers, heads).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
-            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
         if head == "all":
+            if patch != 1:
+                raise ValueError(f"patch: not with head='all', got {patch!r}")
             return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel)
+        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel, patch)
         return dataclasses.replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_heads(
         self,
         block: BlockName = "question_encoder",
-        site: AttentionName = "self_attention",
+        site: HeadSiteName = "self_attention",
         window: int = 1,
         direction: Direction = "restore",
         progress: bool | Progress | None = None,
@@ -208,24 +220,24 @@ class Tracer(QuestionView):
     ) -> HeadTrace:
         """Patch every head of every layer, one at a time: a map of layers x heads.
 
-        Costs a grid for each head of the block (BLIP base: twelve), with `position` one of its columns for each.
-        Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+        Costs a grid for each head of the block (BLIP base: twelve); with `position`, only one column of each. Ctrl-C
+        ends it as `cancel` does: what has been computed by then is returned, with a warning.
 
         Args:
             block: see `trace`.
-            site: ``"self_attention"`` or ``"cross_attention"``.
+            site: ``"self_attention"`` or ``"cross_attention"``; their ``_out`` sites have the same heads.
             window: see `trace`.
             direction: see `trace`.
             progress: see `trace`.
             cancel: see `trace`.
-            position: at this position alone, by number or as a word, instead of summed over all.
+            position: only this position, by number or as a word, instead of the sum over all.
 
         Returns:
             `HeadTrace`, (layers, heads).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
-            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
@@ -238,23 +250,27 @@ class Tracer(QuestionView):
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
     ) -> ImageTokenTrace:
-        """Which parts of the picture carry the answer: restore, or damage, one square of image tokens at a time.
+        """Which parts of the picture carry the answer: restore, or corrupt, one square of image tokens at a time.
 
-        The question encoder looks at the corrupted image in which just these tokens have their clean embeddings
-        (``"restore"``), or at the clean image in which just these have their corrupted ones (``"disrupt"``). The keys
-        and values of either are projected already. Each square costs a few cells of a grid. Ctrl-C ends it as `cancel`
-        does: what is computed by then is returned, with a warning.
+        The question encoder sees the corrupted image in which only these tokens have their clean embeddings
+        (``"restore"``), or the clean image in which only these have their corrupted ones (``"disrupt"``). The keys and
+        values of both are already projected. Each square costs as much as a few cells of a grid. Ctrl-C ends it as
+        `cancel` does: what has been computed by then is returned, with a warning.
 
         Args:
             patch: side of the squares, in image patches.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (squares done, squares in all); default and False as in `trace`.
-            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
-                returned, with NaN in the other squares.
+            progress: True for a bar, or a callable on (squares done, squares in total); default and False as in
+                `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what has been computed by then
+                is returned, with NaN in the other squares.
+
+        Returns:
+            `ImageTokenTrace`, (rows, columns) of squares.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
-            Cancelled: if `cancel` said so before the clean and the corrupted run were there.
+            Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return grid.trace_image_tokens(self.case, patch, direction, progress, cancel)
@@ -269,24 +285,26 @@ class Tracer(QuestionView):
         site: AttentionName = "cross_attention",
         head: int | None = None,
     ) -> Knockout:
-        """Cut attention edges in the clean run: what the queries no longer see of the keys (Geva et al. 2023).
+        """Cut attention edges in the clean run: the queries no longer attend to the keys.
 
         Costs a text pass.
 
         Args:
             block: ``"question_encoder"`` or ``"answer_decoder"``.
             layers: one, several, or None for all.
-            queries: positions that look: one, several, or None for all; by number or as words.
-            keys: what they no longer see. ``cross_attention`` of the question encoder: image tokens (0 is the class
-                token), or a boolean (rows, columns) region of patches; of the answer decoder: question tokens.
-                ``self_attention``: positions of the block itself. These by number or as words. None for all.
+            queries: the attending positions: one, several, or None for all; by number or as words.
+            keys: what they no longer attend to; None for all. ``cross_attention`` of the question encoder: image tokens
+                (0 is the class token), or a boolean (rows, columns) region of patches; of the answer decoder: question
+                tokens, by number or as words. ``self_attention``: positions of the block itself, by number or as words.
             site: ``"cross_attention"`` (question to image, answer to question) or ``"self_attention"`` (token to
                 token).
-            head: one head alone.
+            head: only one head; None for all.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             ModelChangedError: if somebody changed the model meanwhile.
+
+        Source: Geva et al. 2023 (arXiv 2304.14767).
         """
         return knockout.knock_out(self.case, block, layers, queries, keys, site, head)
 
@@ -304,7 +322,7 @@ class Tracer(QuestionView):
     ) -> KnockoutTrace:
         """Cut the same attention edges in a window of layers around each layer in turn: a text pass for each layer.
 
-        Ctrl-C ends it as `cancel` does: what is computed by then is returned, with a warning.
+        Ctrl-C ends it as `cancel` does: what has been computed by then is returned, with a warning.
 
         Args:
             block: see `knockout`.
@@ -313,82 +331,21 @@ class Tracer(QuestionView):
             site: see `knockout`.
             head: see `knockout`.
             window: layers cut together around each layer.
-            progress: True for a bar, or a callable on (layers done, layers in all); default and False as in `trace`.
-            cancel: a callable, or an object with ``is_set``, that says whether to stop; what is computed by then is
-                returned, with NaN in the other layers.
+            progress: True for a bar, or a callable on (layers done, layers in total); default and False as in `trace`.
+            cancel: a callable, or an object with ``is_set``, that says whether to stop; what has been computed by then
+                is returned, with NaN in the other layers.
+
+        Returns:
+            `KnockoutTrace`, (layers,).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
-            Cancelled: if `cancel` said so before the clean run was there.
+            Cancelled: if `cancel` said so before the clean run was computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
 
-    # --- readings ----------------------------------------------------------------------------------------------------
-
-    @at_once
-    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
-        """Where tokens look: question to image, or answer to question, in the clean and the corrupted runs.
-
-        Args:
-            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
-            layer: 0-based.
-            head: one head; None for the mean over heads.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return readings.attention(self.case, block, layer, head)
-
-    @at_once
-    def logit_lens(self) -> readings.LogitLens:
-        """What the model's own head reads from the answer decoder's output at every layer and position.
-
-        Raises:
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return readings.logit_lens(self.case)
-
-    @at_once
-    def corruption_strength(self) -> NDArray[np.float64]:
-        """How strongly each patch of the picture is hit, (rows, columns).
-
-        The length of what is added to the patch's embedding divided by the length of the clean embedding, as a root
-        mean square over noise samples; 0 outside of a region. At the place where the corruption sits.
-
-        Raises:
-            ValueError: where the corruption does not damage the image.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        self.case.check_damages_image()
-        return self.case.image.damage(self.corruption)[1:].reshape(self.model.grid)
-
-    @at_once
-    def noise_curve(
-        self,
-        factors: Sequence[float] | NDArray[Any] | None = None,
-        states: State | Iterable[State] = (),
-        cancel: Callable[[], bool] | Any = None,
-        progress: bool | Progress | None = None,
-    ) -> NoiseCurve:
-        """Mean score over the noise factor, of the corrupted run and of patched ones.
-
-        Costs for each factor a text pass over all samples, and a cell of a grid for each state.
-
-        Args:
-            factors: noise factors; default 21 from 0 to 10.
-            states: states to restore, each in a run of its own; their positions by number or as words.
-            cancel: a callable, or an object with ``is_set``, that says whether to give up.
-            progress: True for a bar, or a callable on (factors done, factors in all); default and False as in `trace`.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted; also where the corruption
-                has no factor.
-            Cancelled: within a layer of `cancel` saying so.
-            ModelChangedError: if somebody changed the model meanwhile.
-        """
-        return noise_curve.noise_curve(self.case, factors, states, cancel, progress)
+    # --- files --------------------------------------------------------------------------------------------------------
 
     @at_once
     def record(
@@ -403,21 +360,21 @@ class Tracer(QuestionView):
     ) -> None:
         """Trace many grids into one file, which `TraceWidget.from_trace` shows without a model.
 
-        Costs a grid for each block, site and factor, and a noise curve. Ctrl-C, as `cancel`, writes nothing.
+        Costs a grid for each block, site and factor, and a noise curve. Ctrl-C, like `cancel`, writes nothing.
 
         Args:
-            path: the file; it is written when all is computed.
+            path: the file; it is written once everything is computed.
             blocks: default all that can be traced under the corruption.
             sites: default all that a block has.
             factors: noise factors, each with all of these grids; default the corruption's own.
             direction: ``"restore"`` or ``"disrupt"``.
-            progress: True for a bar, or a callable on (grids done, grids in all); default and False as in `trace`.
+            progress: True for a bar, or a callable on (grids done, grids in total); default and False as in `trace`.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             OSError: if the file cannot be written.
-            Cancelled: if `cancel` said so; nothing is written then.
+            Cancelled: if `cancel` said so; then nothing is written.
             ModelChangedError: if somebody changed the model meanwhile.
         """
         from blip_trace_widget.tracing.recording import record

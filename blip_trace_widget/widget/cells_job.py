@@ -24,12 +24,9 @@ from blip_trace_widget.tracing.grid import Cell, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.grid_store import GridScores, GridStore
-from blip_trace_widget.widget.job_queue import FILL, PATCH, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import FILL, PATCH, JobQueue
 from blip_trace_widget.widget.presenter import Patched, Presenter
 from blip_trace_widget.widget.worker import Job, Slices
-
-#: A grid that takes no longer is computed before the corrupted run is shown, and shown with it.
-LIVE_SECONDS = 0.3
 
 
 class CellsJob:
@@ -42,7 +39,7 @@ class CellsJob:
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
         self._presenter, self._jobs = presenter, jobs
-        self._pace: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
+        self._seconds: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
         self._patch_requests: dict[Selection, list[int]] = {}  # that wait for an answer
         self._fill_request = 0
         self._wanted_whole = False  # Trace all was asked for before there was a grid
@@ -114,7 +111,7 @@ class CellsJob:
         self, tracer: Tracer, store: GridStore, spec: GridSpec, selected: Selection, job: Job
     ) -> Patched | None:
         """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
-        if not store.has(spec.block) or spec.block not in self._pace:
+        if not store.has(spec.block) or spec.block not in self._seconds:
             return None
         cells = store.cells(spec)
         there = bool(selected) and can_patch(selected, tracer, store, spec)
@@ -122,17 +119,17 @@ class CellsJob:
             cells.wanted.update(selected.cells)
         missing = cells.missing()
         samples = tracer.corruption.samples
-        if len(missing) * samples * self._pace[spec.block] > LIVE_SECONDS:
+        if len(missing) * samples * self._seconds[spec.block] > self._jobs.pace.live:
             return None
         started = time.monotonic()
-        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
         todo = [cell for cell in grid if cell.index in missing]
         if todo:
             for part, scores, _ in patched_scores(
                 tracer.case, [cell.states for cell in todo], spec.direction, job.cancelled
             ):
                 _write(cells, todo[part], scores)
-            self._pace[spec.block] = (time.monotonic() - started) / (len(todo) * samples)
+            self._seconds[spec.block] = (time.monotonic() - started) / (len(todo) * samples)
         return Patched(_patched(tracer, selected, spec, job), selected, spec) if there else None
 
     def go_on(self) -> None:
@@ -202,7 +199,7 @@ class CellsJob:
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
             todo = [cell for cell in grid if cell.index in missing]
             if in_sight is not None:
                 todo.sort(key=lambda cell: cell.position not in in_sight)
@@ -227,8 +224,8 @@ class CellsJob:
                     fresh += (cell.index for cell in todo[part])
                     done, now = part.stop, time.monotonic()
                     taken = (now - started) / share
-                    self._pace[spec.block] = taken / (len(todo) * tracer.corruption.samples)
-                    if share == 1 or now - reported >= REPORT_SECONDS:
+                    self._seconds[spec.block] = taken / (len(todo) * tracer.corruption.samples)
+                    if share == 1 or now - reported >= self._jobs.pace.report:
                         reported = now
                         if fresh:
                             self._presenter.report(request, fresh, spec)
@@ -262,7 +259,7 @@ class CellsJob:
 
 def can_patch(selected: Selection, tracer: Tracer, store: GridStore, spec: GridSpec) -> bool:
     """Whether what is chosen can be patched: the grid in view has these cells, the damage is done to the picture."""
-    layers, positions = store.shape(spec.block)
+    layers, positions = store.shape(spec)
     fits = all(layer < layers and position < positions for layer, position in selected.cells)
     return fits and (not selected.patches or tracer.corruption.damages_image)
 
@@ -278,7 +275,7 @@ def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> E
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
         return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
+    states = tracer.case.states(spec, selected.cells)
     return tracer.patch(states, spec.direction, job.cancelled)  # type: ignore[arg-type]
 
 

@@ -31,6 +31,7 @@ def python(
     selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
+    also_under: Corruption | None = None,
 ) -> str:
     """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
 
@@ -40,13 +41,14 @@ def python(
         selected: what is selected.
         image: an expression that gives the picture, where one is known.
         picture_map: direction of a map of image tokens, and side of its squares.
+        also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
     if selected.cells:
         names.add("State")
-        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
+        states = tracer.case.states(spec, selected.cells)
         lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
         lines += [f"    direction={literal(spec.direction)},", ")"]
     if selected.patches:
@@ -60,15 +62,20 @@ def python(
     shown = image or _picture(tracer.image, PICTURE)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]
-    corruption = _corruption(tracer.corruption)
+    corruption, other = _corruption(tracer.corruption), ""
+    if also_under is not None:
+        names.add(type(also_under).__name__)
+        other, made = _beside(also_under, tracer.corruption)
+        grid = _keywords(spec._asdict())
+        lines += ["", *made, f"agreement = tracer.agreement([tracer.corruption, {other}], {grid})"]
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
-    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
+    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption + other)) if literal(name) in where]
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
-    if "examples()" in shown + corruption:
+    if "examples()" in shown + corruption + other:
         names.add("examples")
-    top = ["import numpy as np", ""] if before or selected.patches else []
+    top = ["import numpy as np", ""] if "np." in "".join([*before, *lines]) else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
 
@@ -133,11 +140,19 @@ def _picture(image: Image.Image, otherwise: str) -> str:
     return literal(otherwise)
 
 
-def _corruption(corruption: Corruption) -> str:
-    """The expression that makes it again."""
+def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
+    """The expression that makes another corruption beside the present one, and the lines that must come before it."""
+    region, same = getattr(other, "region", None), getattr(present, "region", None)
+    swapped = isinstance(other, ImageSwap) and isinstance(present, ImageSwap) and other.sha256 != present.sha256
+    named = _corruption(other, "region" if region == same else "other_region", f"kept_{OTHER}" if swapped else OTHER)
+    return named, [] if region in (None, same) else _mask("other_region", np.array(region))
+
+
+def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:
+    """The expression that makes it again, with the names of its region and of its picture's file."""
     settings = corruption.settings()
-    where = "" if settings.pop("region", None) is None else "region=region"
-    first = f"{_picture(corruption.image, OTHER)}, " if isinstance(corruption, ImageSwap) else ""
+    where = "" if settings.pop("region", None) is None else f"region={region}"
+    first = f"{_picture(corruption.image, picture)}, " if isinstance(corruption, ImageSwap) else ""
     rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
     return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
 
@@ -154,6 +169,14 @@ def literal_or_none(path: str | None) -> str | None:
 
 def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _asked(spec: GridSpec) -> dict[str, Any]:
+    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return asked
 
 
 def _state(state: State) -> str:

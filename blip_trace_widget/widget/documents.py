@@ -61,7 +61,7 @@ def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str =
             **{name: getattr(widget, name) for name in _DRAWN},
             difference=differences[0] if differences and differences[0]["values"] else None,
             picture=payloads.thumbnail(widget.picture) if thumbnail else widget.picture,
-            settings_line=widget.runs.get("line", ""),
+            settings_line=payloads.noted(widget.runs.get("line", ""), widget.curve, widget.noise),
             marks=svg.Marks(
                 widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
             ),

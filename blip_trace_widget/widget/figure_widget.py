@@ -31,6 +31,7 @@ from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import on_worker
 
 if TYPE_CHECKING:
+    from blip_trace_widget.tracing.corruption import Corruption
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.session import Session
 
@@ -118,9 +119,11 @@ class FigureWidget(TraitView):
         with self._session.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-            kept = self._session.comparison.code
+            kept, under = self._session.comparison.code, self._session.comparison.corruption
+        if under is not None and self._session.comparison.agreement(self.trace) is None:
+            under = None
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, under)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made
@@ -157,6 +160,17 @@ class FigureWidget(TraitView):
         self._needs_open()
         with self._session.lock:
             self._session.heads.fill()
+
+    def verify(self) -> None:
+        """Compute random cells of the grid in view and both base runs again, as `Tracer.verify`, in the background.
+
+        What comes of it stands below the grid, and in ``trace.settings["verified"]``.
+
+        Raises:
+            ValueError: if nothing of the grid in view is computed; in a recording.
+        """
+        self._needs_open()
+        self._session.verify()
 
     def stop(self) -> None:
         """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
@@ -215,6 +229,23 @@ class FigureWidget(TraitView):
             self._session.compare(on, made)
             if on:
                 self.difference = True
+
+    def also_under(self, corruption: Corruption | str) -> None:
+        """Compute the grid in view under another corruption too, in the background, and keep that to compare with.
+
+        The trait `compared` says how alike the two rank the cells, and on which they disagree (see `Agreement`). The
+        grid that is kept stays what it is when other inputs are asked; `compare(False)` lets it go.
+
+        Args:
+            corruption: another corruption; or the name of one that is made of the present one, as under More: "other
+                seed", "half the noise", "additive noise", "ablation", … (`widget.setup["choices"]["also"]`).
+
+        Raises:
+            TypeError, ValueError: naming what was given and what is accepted; also of a recording.
+        """
+        self._needs_model("also_under")
+        assert not isinstance(self._session, Replay)
+        self._session.also_under(self._inputs.other_damage(corruption))
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the figure as a web page of one file, which needs no kernel and no network.

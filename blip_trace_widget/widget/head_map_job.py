@@ -18,7 +18,7 @@ from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import as_head_trace, grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.widget.job_queue import MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
@@ -43,7 +43,7 @@ class HeadMapJob:
         specs, presenter = self._views(), self._presenter
         if not specs:
             return None
-        nothing = np.full((presenter.tracer.corruption.samples, *presenter.store.shape(presenter.spec.block)), np.nan)
+        nothing = np.full((presenter.tracer.corruption.samples, *presenter.store.shape(presenter.spec)), np.nan)
         known = [presenter.store.known(spec) for spec in specs]
         samples = np.stack([nothing if cells is None else cells.samples for cells in known], axis=2)
         spec = presenter.spec
@@ -81,7 +81,7 @@ class HeadMapJob:
         self._told = time.monotonic()
         specs, store = self._views(), self._presenter.store
         done = sum(len(cells.computed()) for spec in specs if (cells := store.known(spec)) is not None)
-        shown = {"done": done, "total": len(specs) * math.prod(store.shape(self._presenter.spec.block))} if done else {}
+        shown = {"done": done, "total": len(specs) * math.prod(store.shape(self._presenter.spec))} if done else {}
         self._presenter.view.show_traits(heads=shown)
 
     def _slices(self, job: Job) -> Slices:
@@ -91,7 +91,7 @@ class HeadMapJob:
         todo = []
         for spec, cells in each:
             there = cells.computed()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
             todo += [(cell, cells) for cell in grid if cell.index not in there]
         if not todo:
             self._wanted = False
@@ -106,6 +106,6 @@ class HeadMapJob:
                 for (cell, cells), values in zip(todo[part], scores.T, strict=True):
                     cells.put(cell.index, values)
                 self._wanted = share < 1
-                if share == 1 or time.monotonic() - self._told >= REPORT_SECONDS:
+                if share == 1 or time.monotonic() - self._told >= self._jobs.pace.report:
                     self._tell()
             yield

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from blip_trace_widget.checks import one_of
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.maps import default_patch
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
@@ -78,7 +81,7 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of each kind follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window: the grid in view.
+        block, site, head, direction, window, patch: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
         example: index of the built-in example that is shown, or -1.
@@ -104,6 +107,7 @@ class Inputs:
     head: int | None = None
     direction: str = GridSpec().direction
     window: int = 1
+    patch: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
     example: int = -1
@@ -149,6 +153,18 @@ class Inputs:
         settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
         region = {"region": self.region} if known.has_region else {}
         return from_settings({"type": self.corruption, **settings, **region}, self._swap)
+
+    def other_damage(self, given: Any) -> Corruption:
+        """Another corruption, or the one that a name of `alternatives` makes of the present one.
+
+        Raises:
+            TypeError, ValueError: if it is neither, or of one's own, which the page could not name.
+        """
+        if isinstance(given, Corruption):
+            one_of("corruption", type(given).__name__, CORRUPTIONS)
+            return given
+        known = alternatives(self.damage.settings())
+        return from_settings(known[one_of("corruption", given, known)], self._swap)
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
         """These arguments of a tracer."""
@@ -197,8 +213,10 @@ class Inputs:
             now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
+        if now.block != self.block and "patch" not in changes:
+            now = now.in_block(now.block, model.grid)
         now = now.fitted(model)
-        if now.block != self.block:  # its cells are others
+        if (now.block, now.patch) != (self.block, self.patch):  # its cells are others
             now = replace(now, selection=())
         if now.corruption == "QuestionSwap":  # the picture is the same in both runs
             now = replace(now, patches=())
@@ -206,10 +224,20 @@ class Inputs:
             return replace(now, patches=())
         return replace(now, selection=()) if now.patches and now.patches != self.patches else now
 
+    def in_block(self, block: str, patches: tuple[int, int]) -> Inputs:
+        """With another block in view; of one with very many tokens squares of them are patched together.
+
+        Args:
+            block: its name.
+            patches: rows and columns of the model's image patches.
+        """
+        return replace(self, block=block, patch=default_patch(*patches) if block == "image_encoder" else 1)
+
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
-        site = self.site if self.site in BLOCKS[block].sites else GridSpec().site
+        site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
+        site = GridSpec(block, site).by_present_name.site
         there = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
@@ -218,6 +246,7 @@ class Inputs:
             site=site,
             head=head if head is None else min(head, there.heads - 1),
             window=min(self.window, len(there.layers)),
+            patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
         )
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:

@@ -7,15 +7,30 @@ Ends: at jobs. What they compute is their own.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable
+from dataclasses import dataclass
 
+from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import Job, Slices, Worker
 
 #: What goes first: a new question or noise, then clicks, then what is read off the runs, then the rest of the grid,
 #: then maps that were asked for, then the noise curve.
 UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
-#: Seconds between two reports about something that is being filled.
-REPORT_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a session takes its time for.
+
+    Attributes:
+        report: seconds between two reports about something that is being filled.
+        live: a grid that takes no more seconds is computed before the corrupted run is shown, and shown with it.
+        curve: the factors of the noise curve behind the slider.
+    """
+
+    report: float = 0.1
+    live: float = 0.3
+    curve: tuple[float, ...] = DEFAULT_FACTORS
 
 
 class JobQueue:
@@ -26,6 +41,7 @@ class JobQueue:
         failed: told of an exception, on the worker's thread.
         lock: held by whoever changes what is shown.
         outdated: asked on the worker's thread before a job that is no update; where it says yes the job is dropped.
+        pace: what the jobs take their time for.
     """
 
     def __init__(
@@ -34,8 +50,9 @@ class JobQueue:
         failed: Callable[[BaseException], None],
         lock: Lock | None = None,
         outdated: Callable[[], bool] = lambda: False,
+        pace: Pace | None = None,
     ) -> None:
-        self.lock = lock or Lock()
+        self.lock, self.pace = lock or Lock(), pace or Pace()
         self._worker, self._failed, self._outdated = worker, failed, outdated
         self._owner = object()
 

@@ -98,6 +98,14 @@ def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any)
     widget.compare(request["on"])
 
 
+def _also_under(widget: TraitView, request: protocol.AlsoUnderRequest, _buffers: Any) -> None:
+    widget.also_under(request["under"])
+
+
+def _verify(widget: TraitView, request: protocol.VerifyRequest, _buffers: Any) -> None:
+    widget._session.verify(request["id"])
+
+
 def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.undo()
 
@@ -146,6 +154,8 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "other_image": _other_image,
     "pin": _pin,
     "compare": _compare,
+    "also_under": _also_under,
+    "verify": _verify,
     "undo": _undo,
     "redo": _redo,
     "visible_range": _visible_range,

@@ -8,8 +8,13 @@ Ends: at the trait `curve`.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
 from blip_trace_widget.display import payloads
-from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS as FACTORS
+from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.widget.grid_store import inputs_of
@@ -18,6 +23,8 @@ from blip_trace_widget.widget.lru_cache import LruCache
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
+#: Scores of the corrupted runs, (samples,), at each factor.
+Scores: TypeAlias = dict[float, NDArray[np.float64]]
 #: Room for the curves of other inputs.
 KEPT_BYTES = 2**20
 
@@ -32,9 +39,9 @@ class NoiseCurveJob:
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
         self._presenter, self._jobs = presenter, jobs
-        self._kept: LruCache[dict[float, float]] = LruCache(KEPT_BYTES, lambda curve: 100 * len(curve))
-        self._scores: dict[float, float] = {}
-        self._shown: dict[float, float] | None = None
+        self._kept: LruCache[Scores] = LruCache(KEPT_BYTES, _size)
+        self._scores: Scores = {}
+        self._shown: Scores | None = None
         #: What is on screen.
         self.shown: CurveSummary | None = None
 
@@ -50,12 +57,21 @@ class NoiseCurveJob:
 
     def _slices(self, job: Job) -> Slices:
         tracer, generation, known = self._presenter.tracer, self._presenter.computed, self._scores
-        for factor in FACTORS:
+        factors = self._jobs.pace.curve
+        for factor in factors:
             if factor not in known:
-                known[factor] = float(tracer.noise_curve([factor], cancel=job.cancelled).scores[0])
+                known[factor] = tracer.noise_curve([factor], cancel=job.cancelled).corrupted[:, 0]
                 yield
+        corrupted = np.stack([known[factor] for factor in factors], axis=1)
+        curve = NoiseCurve(np.array(factors), tracer.clean.score, corrupted, np.empty((*corrupted.shape, 0)))
+        summary = curve.summary
         with self._jobs.lock:
             if known is self._scores:
                 self._shown = known
-                self.shown = CurveSummary(FACTORS, tuple(known[factor] for factor in FACTORS), tracer.clean.score)
+                self.shown = summary
                 self._presenter.view.show_traits(curve=payloads.curve(self.shown, generation or 0))
+
+
+def _size(scores: Scores) -> int:
+    """Bytes that a curve takes, about."""
+    return sum(100 + each.nbytes for each in scores.values())

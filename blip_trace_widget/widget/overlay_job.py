@@ -23,7 +23,7 @@ from blip_trace_widget.results.maps import squares
 from blip_trace_widget.tracing.grid import as_image_token_trace
 from blip_trace_widget.tracing.patching import image_token_scores
 from blip_trace_widget.widget.grid_store import GridScores, inputs_of
-from blip_trace_widget.widget.job_queue import GLANCE, MAP, REPORT_SECONDS, JobQueue
+from blip_trace_widget.widget.job_queue import GLANCE, MAP, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
@@ -141,7 +141,7 @@ class OverlayJob:
         tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
+        return self._kept.get(key, lambda: GridScores.empty(tracer.corruption.samples, shape))
 
     def _missing(self) -> NDArray[np.int_]:
         return np.flatnonzero(~self._squares().there)
@@ -164,7 +164,7 @@ class OverlayJob:
                     flat[:, todo[part]] = scores
                     kept.there.flat[todo[part]] = True
                     now = time.monotonic()
-                    if share < 1 and now - reported >= REPORT_SECONDS:
+                    if share < 1 and now - reported >= self._jobs.pace.report:
                         reported = now
                         self._show_effects(formatting.seconds_left((now - started) * (1 / share - 1)))
                 yield

@@ -238,5 +238,5 @@ def verdict(trace: Trace, cell: CellIndex) -> bool | None:
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
     """The grid in view as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), spec.block, spec.site, spec.head, spec.window, spec.direction)
+    trace = as_trace(tracer.case, cells.samples.copy(), spec)
     return replace(trace, known=cells.there.copy())

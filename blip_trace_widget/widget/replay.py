@@ -196,6 +196,10 @@ class Replay:
                 self.comparison.let_go()
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
+    def verify(self, request: int = 0) -> None:  # noqa: ARG002
+        """There is no model to compute with."""
+        raise ValueError(f"verify: {CLOSED}")
+
     def trace_all(self, request: int = 0) -> None:
         """There is nothing to compute."""
         self._done(request)
@@ -231,11 +235,11 @@ class Replay:
 
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is no such block."""
-        spec = self.spec._replace(block=block)
+        spec = self.inputs.in_block(block, self._snapshot.patches).spec
         found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
-        tokens = tuple(self.tracer.tokens(block))
+        tokens = tuple(payloads.columns_of(self._snapshot, spec))
         if not tokens:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
@@ -243,9 +247,9 @@ class Replay:
         settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
-    def positions(self, block: str) -> int:
-        """How many positions a block has."""
-        return len(self.tracer.tokens(block))
+    def columns(self, block: str, patch: int) -> int:
+        """How many columns a block's grid has."""
+        return len(payloads.columns_of(self._snapshot, GridSpec(block, patch=patch)))
 
     def _show(self) -> None:
         with self.lock, self._view.together():

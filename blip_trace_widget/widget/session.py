@@ -23,18 +23,21 @@ from blip_trace_widget.model.computing import Computing, ModelChangedError, with
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
 from blip_trace_widget.widget.presenter import Presenter, trace_of
 from blip_trace_widget.widget.update_job import Request, UpdateJob
+from blip_trace_widget.widget.verify_job import VerifyJob
 from blip_trace_widget.widget.view import View
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
@@ -48,6 +51,7 @@ class Session:
         inputs: what the tracer stands for, and what is in view.
         square: side of the squares of a map over the picture, in patches.
         before: whose place it takes in that view.
+        pace: what it takes its time for; default the usual, or that of the session whose place it takes.
 
     Attributes:
         overlay_job: what lies over the picture.
@@ -62,19 +66,23 @@ class Session:
         inputs: Inputs,
         square: int = 1,
         before: Session | None = None,
+        pace: Pace | None = None,
     ) -> None:
         self.lock: Lock = Lock() if before is None else before.lock
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
+        pace = pace if before is None else before._jobs.pace
         self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
-        self._jobs = JobQueue(worker, self._failed, self.lock, self._outdated)
-        self._errands = JobQueue(worker, self._failed, self.lock)
+        self._jobs: JobQueue = JobQueue(worker, self._failed, self.lock, self._outdated, pace)
+        self._errands = JobQueue(worker, self._failed, self.lock, pace=pace)
         self._cells = CellsJob(self._presenter, self._jobs)
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+        self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
+        self._verify = VerifyJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
@@ -150,15 +158,22 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                self.comparison.keep(
-                    as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict()), code
-                )
+                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
+                self.comparison.keep(trace, code, self.tracer.corruption)
+                self._also_under.stop()
             else:
+                self._also_under.stop()
                 self.comparison.let_go()
             if presenter.has_grid:
                 presenter.show_grid()
             else:
                 presenter.view.show_traits(compared={})
+
+    def also_under(self, other: Corruption) -> None:
+        """Fill the grid in view, and compute it under another corruption, to be kept."""
+        with self.lock:
+            self._also_under.begin(other)
+            self._cells.trace_all(0)
 
     def look(self, first: int, last: int) -> None:
         """Which positions of the grid are in sight: they are computed first."""
@@ -170,10 +185,21 @@ class Session:
         with self.lock:
             self._cells.trace_all(request)
 
+    def verify(self, request: int = 0) -> None:
+        """Compute random cells of the grid in view again by plain hooks.
+
+        Raises:
+            ValueError: if nothing of it is computed.
+        """
+        with self.lock:
+            self._verify.start(request)
+
     def stop(self) -> None:
-        """Stop filling the grid; what is computed stays."""
+        """Stop filling the grid, or verifying it; what is computed stays."""
         with self.lock:
             self._cells.stop()
+            self._also_under.stop()
+            self._verify.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False if the time ran out."""
@@ -209,7 +235,7 @@ class Session:
         snapshot, store = tracer.snapshot, self._update.store_of(tracer)
         with self.lock:
             spec = self.inputs.spec
-            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block, patch=1)
             if snapshot is not None and tracer is self.tracer:
                 snapshot = replace(snapshot, curve=self._noise_curve.shown)
             specs = dict.fromkeys([spec, *store.computed()])
@@ -218,16 +244,17 @@ class Session:
     def trace_of(self, block: str) -> Trace | None:
         """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
         with self.lock:
-            spec = self.inputs.spec._replace(block=block)
-            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
-            if not store.has(block) or spec.site not in site:
+            spec = self.inputs.in_block(block, self.tracer.model.grid).spec
+            store = self._presenter.store
+            sites = BLOCKS[block].accepted if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
 
-    def positions(self, block: str) -> int | None:
-        """How many positions a block has; None while that is not known without computing."""
+    def columns(self, block: str, patch: int) -> int | None:
+        """How many columns a block's grid has; None while that is not known without computing."""
         known = self._presenter.computed == self.generation and self._presenter.store.has(block)
-        return self._presenter.store.shape(block)[1] if known else None
+        return self._presenter.store.shape(GridSpec(block, patch=patch))[1] if known else None
 
     def later(self, work: Callable[[], None], key: Hashable = None) -> None:
         """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.

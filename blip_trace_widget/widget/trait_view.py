@@ -115,7 +115,7 @@ class TraitView(TraceTraits):
         self._session.overlay_job.choose(self.overlay, self.square)
 
     def _positions(self) -> int | None:
-        return self._session.positions(self.block)
+        return self._session.columns(self.block, self.patch)
 
     def _step(self, *, back: bool) -> None:
         with self._session.lock:

@@ -110,6 +110,11 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         "restore", help=f"Which way is patched: {_either(payloads.CHOICES['direction'])}."
     ).tag(sync=True)
     window = traitlets.Int(1, help="How many neighbouring layers are patched together: from 1.").tag(sync=True)
+    patch = traitlets.Int(
+        1,
+        help="Of the image encoder: side of the squares of image tokens that are patched together, from 1. Set anew "
+        "whenever that block comes into view: larger where single tokens would take minutes.",
+    ).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List(
         help="Cells of the grid that are patched together: a list of (layer, position)."
     ).tag(sync=True)
@@ -215,7 +220,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError("patches: they are the same in both runs, for QuestionSwap leaves the picture alone")
         return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
 
-    @traitlets.validate("samples", "seed", "window", "example", "square")
+    @traitlets.validate("samples", "seed", "window", "example", "square", "patch")
     @_refusing
     def _valid_number(self, proposal: Any) -> int:
         name = proposal["trait"].name
@@ -225,6 +230,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             "window": (1, len(self.tracer.model.blocks[self.block].layers)),
             "example": (-1, len(examples()) - 1),
             "square": (1, max(self.tracer.model.grid)),
+            "patch": (1, max(self.tracer.model.grid) if self.block == "image_encoder" else 1),
         }[name]
         return whole_number(name, proposal["value"], low, high)
 

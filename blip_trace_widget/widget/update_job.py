@@ -17,10 +17,11 @@ from blip_trace_widget.display import labels, payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.computing import ModelChangedError
 from blip_trace_widget.model.progress import as_check
+from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.widget.cells_job import CellsJob, can_patch
-from blip_trace_widget.widget.grid_store import GridStore, inputs_of
+from blip_trace_widget.widget.grid_store import BlockShape, GridStore, inputs_of
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
@@ -79,11 +80,7 @@ class UpdateJob:
 
     def store_of(self, tracer: Tracer) -> GridStore:
         """The grids of a tracer's inputs, as they were left."""
-        shapes = {
-            block: (len(tracer.model.blocks[block].layers), len(tracer.tokens(block)))
-            for block in BLOCKS
-            if tracer.corruption.reaches(block)
-        }
+        shapes = {block: _shape(tracer, block) for block in BLOCKS if tracer.corruption.reaches(block)}
         key = inputs_of(tracer)  # not under our lock: the picture may have to be hashed
         with self._jobs.lock:
             presenter = self._presenter
@@ -221,3 +218,14 @@ def _naming_texts(complaint: str, before: Inputs, now: Inputs) -> str:
     texts = {name: (getattr(before, name), getattr(now, name)) for name in TEXTS}
     gone = [f"{name} {was!r}" for name, (was, there) in texts.items() if was != there and was not in complaint]
     return f"{complaint} (refused: {', '.join(gone)})" if gone else complaint
+
+
+def _shape(tracer: Tracer, block: str) -> BlockShape:
+    """What the grids of a block have in common."""
+    model, tokens = tracer.model, len(tracer.tokens(block))
+    return BlockShape(
+        layers=len(model.blocks[block].layers),
+        columns=lambda patch: tokens if patch == 1 else 1 + len(square_names(*model.grid, patch)),
+        plain=not model.changed[block],
+        single=tracer.case.is_single(block),
+    )

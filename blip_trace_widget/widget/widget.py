@@ -23,6 +23,7 @@ from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget.figure_widget import FigureWidget, path_of
 from blip_trace_widget.widget.inputs import Inputs, Picture
+from blip_trace_widget.widget.job_queue import Pace
 from blip_trace_widget.widget.replay import Replay
 from blip_trace_widget.widget.undo import UndoStack
 
@@ -47,6 +48,8 @@ class TraceWidget(FigureWidget):
         image: see `blip_trace_widget.Tracer`; default the built-in example.
         question: the question.
         model: a `BlipVqa`, a hub id or a folder; default the built-in model.
+        pace: how often it reports, and what it computes along with the noise; see
+            `blip_trace_widget.widget.job_queue.Pace`.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
     Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; the help of
@@ -62,16 +65,19 @@ class TraceWidget(FigureWidget):
         question: str | None = None,
         *,
         model: BlipVqa | str | os.PathLike[str] | None = None,
+        pace: Pace | None = None,
         **keywords: Any,
     ) -> None:
         if (image is None) != (question is None):
             raise ValueError("image, question: give both, or neither for the built-in example")
+        if not (pace is None or isinstance(pace, Pace)):
+            raise TypeError(f"pace: expected a Pace, got {type(pace).__name__}")
         unknown = set(keywords) - {"answer", "foil", "corruption", "metric"}
         if unknown:
             name = min(unknown)
             raise TypeError(
                 f"TraceWidget: unknown argument {name!r}, accepted are image, question, model, answer, foil, "
-                "corruption, metric"
+                "corruption, metric, pace"
                 + (f"; {name} is a trait, set it afterwards: widget.{name} = …" if self.has_trait(name) else "")
             )
         from blip_trace_widget.model.blip import BlipVqa
@@ -83,7 +89,7 @@ class TraceWidget(FigureWidget):
         if image is None or question is None:
             selected = 0
             image, question = examples()[selected].image, examples()[selected].question
-        self._start(Tracer(model, image, question, **keywords), selected, path_of(image))
+        self._start(Tracer(model, image, question, **keywords), selected, path_of(image), pace)
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
@@ -145,7 +151,7 @@ class TraceWidget(FigureWidget):
 
         return DatasetWidget(folder, align)
 
-    def _start(self, tracer: Tracer, example: int = -1, path: str | None = None) -> None:
+    def _start(self, tracer: Tracer, example: int = -1, path: str | None = None, pace: Pace | None = None) -> None:
         from blip_trace_widget.tracing.metrics import METRICS
         from blip_trace_widget.widget.session import Session
 
@@ -155,7 +161,7 @@ class TraceWidget(FigureWidget):
         if METRICS.get(tracer.metric.name) is not tracer.metric.score:
             raise ValueError(f"metric: the widget needs one of {list(METRICS)}, got {tracer.metric.name!r}")
         inputs = Inputs.of(tracer, Picture(tracer.image, path), GridSpec(), example)
-        self._begin(Session(tracer, self, inputs, square_for(tracer.model.grid)))
+        self._begin(Session(tracer, self, inputs, square_for(tracer.model.grid), pace=pace))
 
     @property
     def model(self) -> BlipVqa:

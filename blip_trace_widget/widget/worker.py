@@ -19,9 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
-#: Seconds without work after which the thread ends; the next job starts another.
-IDLE_SECONDS = 2.0
-
 Slices: TypeAlias = Generator[None, None, None]
 
 _WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
@@ -60,10 +57,16 @@ class Worker:
     Args:
         name: of the thread.
         around: every slice is run inside of one.
+        idle: seconds without work after which the thread ends; the next job starts another.
     """
 
-    def __init__(self, name: str = "worker", around: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
-        self._name, self._around = name, around
+    def __init__(
+        self,
+        name: str = "worker",
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        idle: float = 2.0,
+    ) -> None:
+        self._name, self._around, self._idle = name, around, idle
         self._changed = threading.Condition()
         self._jobs: list[Job] = []
         self._numbers = itertools.count()
@@ -124,7 +127,7 @@ class Worker:
         _HERE.working = True
         while True:
             with self._changed:
-                if not self._changed.wait_for(lambda: bool(self._jobs), IDLE_SECONDS):
+                if not self._changed.wait_for(lambda: bool(self._jobs), self._idle):
                     self._thread = None
                     return
                 job = self._jobs[0]  # it stays in the heap while it runs, so that `wait` and `submit` see it

@@ -27,12 +27,38 @@ export interface ViewOf {
 	readonly head: number | null;
 	readonly direction: string;
 	readonly window: number;
+	/** Side of the squares of image tokens that are patched together. */
+	readonly patch: number;
 }
 
+const VIEW = [
+	"block",
+	"site",
+	"head",
+	"direction",
+	"window",
+	"patch",
+] as const satisfies readonly (keyof ViewOf)[];
+
 export function sameView(a: ViewOf, b: ViewOf): boolean {
-	return (["block", "site", "head", "direction", "window"] as const).every(
-		(name) => a[name] === b[name],
-	);
+	return VIEW.every((name) => a[name] === b[name]);
+}
+
+/** Names of the columns of a grid: tokens, or squares of image tokens by the "row,column" of their patches. */
+export function columnNames(
+	tokens: readonly string[],
+	patch: number,
+	[rows, columns]: readonly [number, number],
+): readonly string[] {
+	if (patch <= 1) return tokens;
+	const spans = (count: number) =>
+		Array.from({ length: Math.ceil(count / patch) }, (_, at) => {
+			const [first, last] = [at * patch, Math.min((at + 1) * patch, count) - 1];
+			return first === last ? `${first}` : `${first}-${last}`;
+		});
+	const across = spans(columns);
+	const names = spans(rows).flatMap((r) => across.map((c) => `${r},${c}`));
+	return [...tokens.slice(0, 1), ...names];
 }
 
 export interface FreshCell {
@@ -68,6 +94,8 @@ export interface GridFrame extends ViewOf {
 export interface GridView extends GridFrame {
 	/** Of a difference: what sets the two grids apart. */
 	readonly between?: string;
+	/** What there is to know of all cells. */
+	readonly notes: readonly string[];
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -173,6 +201,7 @@ export function viewCells(
 	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
+		notes: trait?.generation === generation ? trait.notes : [],
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),
@@ -215,6 +244,7 @@ export function differenceOf(
 	return {
 		...view,
 		between: told.text,
+		notes: [],
 		rows: view.rows.map((row) => row.map(cell)),
 	};
 }

@@ -12,6 +12,7 @@ import {
 } from "@preact/signals-core";
 import {
 	carryOver,
+	columnNames,
 	differenceOf,
 	type Fresh,
 	fits,
@@ -134,6 +135,7 @@ export function createModel(host: HostModel): Model {
 		head: traits.head.value,
 		direction: traits.direction.value,
 		window: traits.window.value,
+		patch: traits.patch.value,
 	}));
 	const asked = computed(() => ({
 		generation: traits.generation.value,
@@ -148,9 +150,15 @@ export function createModel(host: HostModel): Model {
 			info === null && traits.setup.value === null ? grid : inView.value;
 		const known = info ?? (of === grid ? grid : null);
 		if (of === null || known === null || known.tokens.length === 0) return null;
-		const { block, site, head, direction, window } = of;
-		const { layers, tokens } = known;
-		return { block, site, head, direction, window, layers, tokens, axes };
+		const { block, site, head, direction, window, patch } = of;
+		const { layers } = known;
+		const patches = traits.setup.value?.patches;
+		const tokens =
+			known === grid || !patches
+				? known.tokens
+				: columnNames(known.tokens, patch, patches);
+		const view = { block, site, head, direction, window, patch };
+		return { ...view, layers, tokens, axes };
 	});
 	// While this stays the same, values of two generations may stand side by side.
 	const meaning = computed(() =>

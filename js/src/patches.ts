@@ -3,6 +3,7 @@
 
 import { key } from "./cells";
 import { percent, plain } from "./format";
+import { between } from "./navigate";
 import type { PictureMap } from "./protocol";
 import type { CellIndex } from "./traits";
 
@@ -39,6 +40,29 @@ export function outline(places: readonly CellIndex[]): string {
 				edge(r, c + 1, `M${c + 1} ${r}v1`),
 		)
 		.join("");
+}
+
+type Size = readonly [rows: number, columns: number];
+
+/** The patches that a column of the image encoder's grid stands for: a square of them; none is the class token, 0. */
+export function patchesOf(at: number, side: number, size: Size): CellIndex[] {
+	const across = Math.ceil(size[1] / side);
+	const first = [
+		Math.floor((at - 1) / across) * side,
+		((at - 1) % across) * side,
+	];
+	const [top = 0, left = 0] = first;
+	if (at < 1) return [];
+	return between(
+		[top, left],
+		[Math.min(top + side, size[0]) - 1, Math.min(left + side, size[1]) - 1],
+	);
+}
+
+/** The column that a patch is in. */
+export function columnOf([row, column]: CellIndex, side: number, size: Size) {
+	const across = Math.ceil(size[1] / side);
+	return 1 + Math.floor(row / side) * across + Math.floor(column / side);
 }
 
 /** The patches of a mask that are marked. */

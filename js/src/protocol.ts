@@ -116,11 +116,13 @@ export interface Grid {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
 	nan: [number, number][];
+	notes: string[];
 	values: DataView;
 }
 
@@ -132,9 +134,12 @@ export interface GridDifference {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	text: string;
 	undefined: string;
 	values: DataView;
+	agreement: string;
+	apart: [number, number][];
 }
 
 /** The grid that is kept to compare others with. */
@@ -156,6 +161,7 @@ export interface Detail {
 	metric: string;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
@@ -214,6 +220,10 @@ export interface Curve {
 	factors: number[];
 	scores: (number | null)[];
 	clean: number | null;
+	low: number | null;
+	high: number | null;
+	lost_at: number | null;
+	lost: string;
 }
 
 /** One line of a data set's list. */
@@ -297,6 +307,19 @@ export interface CompareRequest {
 	on: boolean;
 }
 
+/** Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that. */
+export interface AlsoUnderRequest {
+	type: "also_under";
+	id: number;
+	under: string;
+}
+
+/** Compute random cells of the grid in view again by plain hooks. */
+export interface VerifyRequest {
+	type: "verify";
+	id: number;
+}
+
 /** Take back what was asked last. */
 export interface UndoRequest {
 	type: "undo";
@@ -355,6 +378,7 @@ export interface CellsEvent {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 }
 
@@ -421,6 +445,8 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| AlsoUnderRequest
+	| VerifyRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

@@ -76,8 +76,9 @@ function subject(asked: Asked, { label }: Words): Piece[] {
 	if (first === undefined || cells.length !== 1)
 		return [bold(`these ${cells.length} states`)];
 	const [layer, position] = first;
-	const one = head === null ? "" : ` head ${head}`;
-	const part = site === "block_output" ? "" : ` (${label(site)}${one})`;
+	const named =
+		head === null ? label(site) : `${label(`${site} head`)} ${head}`;
+	const part = site === "block_output" ? "" : ` (${named})`;
 	return [
 		bold(layersName(layer, window, layers) + part),
 		light(" at "),

@@ -6,6 +6,7 @@ import { key, readCell } from "./cells";
 import type { HostModel } from "./host";
 import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
+import { columnOf } from "./patches";
 import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
@@ -30,6 +31,7 @@ export interface Session {
 	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
 	mark(patches: readonly CellIndex[]): void;
 	traceAll(): void;
+	verify(): void;
 	stop(): void;
 	/** A request that traits answer: null where no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
@@ -132,6 +134,12 @@ export function createSession(host: HostModel): Session {
 		return id;
 	}
 
+	/** A request that takes its time: how far it is is shown. */
+	function start(request: Draft) {
+		const id = ask(request);
+		if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
+	}
+
 	// A selection goes to the kernel as a request alone, and comes back as a trait. Until then it is shown as it was
 	// asked: traits that arrive before the kernel has taken the request are of what was selected earlier.
 	let untaken: number | "held back" | null = null;
@@ -192,8 +200,11 @@ export function createSession(host: HostModel): Session {
 		) {
 			const [cell] = model.selection.value;
 			const layer = Math.min(cell?.[0] ?? info.layers, info.layers - 1);
-			const columns = model.setup.value?.patches[1] ?? 1;
-			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
+			const size = model.setup.value?.patches ?? [1, 1];
+			const columns = patches.map((at) =>
+				columnOf(at, model.patch.value, size),
+			);
+			select([...new Set(columns)].map((column) => [layer, column]));
 		} else if (!model.closed.value) {
 			model.set("patches", patches);
 			// Of the two the kernel lets one go.
@@ -208,10 +219,8 @@ export function createSession(host: HostModel): Session {
 		},
 		select,
 		mark,
-		traceAll() {
-			const id = ask({ type: "trace" });
-			if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
-		},
+		traceAll: () => start({ type: "trace" }),
+		verify: () => start({ type: "verify" }),
 		stop() {
 			if (running.value !== null) stopped.add(running.value.id);
 			running.value = null;

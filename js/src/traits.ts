@@ -33,6 +33,8 @@ export interface Inputs {
 	foil: string;
 	direction: Direction;
 	window: number;
+	/** Of the image encoder: side of the squares of tokens that are patched together. */
+	patch: number;
 	corruption: string;
 	kind: string;
 	at: string;
@@ -122,7 +124,13 @@ function version(value: unknown): number | null {
 		: null;
 }
 
-const readGrid = shaped<Grid>("tokens", "constructed", "nan", "values");
+const readGrid = shaped<Grid>(
+	"tokens",
+	"constructed",
+	"nan",
+	"notes",
+	"values",
+);
 const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
@@ -146,6 +154,7 @@ export const PARSERS: {
 	foil: text,
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number,
+	patch: (value) => number(value) || 1,
 	corruption: text,
 	kind: text,
 	at: text,

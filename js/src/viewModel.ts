@@ -14,7 +14,7 @@ import { sameCells, sameView } from "./cells";
 import { percent } from "./format";
 import type { Model } from "./model";
 import { pacer } from "./pacer";
-import type { PatchMap } from "./patches";
+import { type PatchMap, patchesOf } from "./patches";
 import type { AttentionEvent, Detail } from "./protocol";
 import { INTERVAL, type Session } from "./session";
 import type { CellIndex } from "./traits";
@@ -59,14 +59,12 @@ export function createViewModel(session: Session): ViewModel {
 		);
 	});
 	const marked = computed(() => {
-		const columns = model.setup.value?.patches[1] ?? 1;
+		const size = model.setup.value?.patches ?? [1, 1];
 		const patches = model.patches.value;
-		if (model.view.value?.block !== "image_encoder" || patches.length > 0)
-			return patches;
-		// Position 0 is the class token, which is no part of the picture.
-		return [...new Set(selected.value.map(([, position]) => position - 1))]
-			.filter((p) => p >= 0)
-			.map((p) => [Math.floor(p / columns), p % columns] as const);
+		const view = model.view.value;
+		if (view?.block !== "image_encoder" || patches.length > 0) return patches;
+		const columns = new Set(selected.value.map(([, column]) => column));
+		return [...columns].flatMap((at) => patchesOf(at, view.patch, size));
 	});
 	const shownDetail = computed(() => {
 		const detail = model.detail.value;
@@ -86,7 +84,8 @@ export function createViewModel(session: Session): ViewModel {
 	const attentionLayer = computed(() => {
 		const { block = "", site, layers = 1 } = model.view.value ?? {};
 		const attends =
-			site === "cross_attention" || model.overlay.value.startsWith("att");
+			site?.startsWith("cross_attention") ||
+			model.overlay.value.startsWith("att");
 		if (block !== "question_encoder" || !attends) return null;
 		if (pointedCell.value !== null) return pointedCell.value[0];
 		if (pointedPatch.value === null) return null;

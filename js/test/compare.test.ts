@@ -10,6 +10,7 @@ const SETTINGS = {
 	head: null,
 	direction: "restore",
 	window: 1,
+	patch: 1,
 };
 const NAN = Number.NaN;
 

@@ -1,7 +1,12 @@
 // The front end's formatting of numbers, colours and sentences against the file that pytest holds Python's against
 // (tests/helpers/golden.py writes it).
 import { expect, it } from "vitest";
-import { type CellValues, type GridView, viewCells } from "../src/cells";
+import {
+	type CellValues,
+	columnNames,
+	type GridView,
+	viewCells,
+} from "../src/cells";
 import {
 	limit,
 	percent,
@@ -103,6 +108,18 @@ it.each(golden.sentences)("$text", ({ detail, gate, text }) => {
 	const marked = pieces.map((p) => (p.bold ? `**${p.text}**` : p.text));
 	expect(marked.join("")).toBe(text);
 });
+
+it.each(golden.columns)(
+	"names the columns of squares of $side in $patches",
+	({ patches, side, names }) => {
+		const size = [patches[0] ?? 0, patches[1] ?? 0] as const;
+		const tokens = golden.columns[0]?.names.slice(0, 1) ?? [];
+		const single = Array.from({ length: size[0] * size[1] }, (_, at) =>
+			[Math.floor(at / size[1]), at % size[1]].join(),
+		);
+		expect(columnNames([...tokens, ...single], side, size)).toEqual(names);
+	},
+);
 
 it("names tokens, layers, answers and captions", () => {
 	const tokens = golden.sentences[0]?.detail.tokens ?? [];

@@ -29,6 +29,7 @@ const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03, 1]) =>
 			head: null,
 			direction: "restore",
 			window: 1,
+			patch: 1,
 			cells: [[1, 3]],
 			...more,
 		},

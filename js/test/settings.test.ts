@@ -69,6 +69,15 @@ describe("the settings", () => {
 		expect(trait("window")).toBe(3);
 	});
 
+	it("set the squares of the image encoder's tokens, which no other block has", async () => {
+		await more();
+		expect(view.find("patch")).toBeNull();
+		await put("block", "image_encoder");
+		await type(view.get<HTMLInputElement>("patch"), "9");
+		await key(view.get("patch"), "Enter");
+		expect(trait("patch")).toBe(4);
+	});
+
 	it("choose a block, but not one that cannot be traced", () => {
 		const closed = view.get("block-image_encoder");
 		expect(closed.getAttribute("aria-disabled")).toBe("true");

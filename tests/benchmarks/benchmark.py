@@ -301,7 +301,7 @@ def timings(model, device, rounds, quick, row):
     row("grid, ten samples", seconds, f"{ratio:.1f} x one sample (bound 10.5)")
     cold = clock(lambda: subject(model, 1).clean, device)
     row("cold start: image and question to clean answer", cold)
-    row("a look whether the weights are the same", clock(model._watch.look, device, 7))
+    row("a look whether the weights are the same", clock(model.glance, device, 7))
 
     def admit():
         with Computing(model):

@@ -115,7 +115,7 @@ def details(model, device):
     noise, shape = tracer.corruption, tracer.case.bases.image.clean_tokens().shape
     row("noise of ten samples, drawn on the CPU", clock(lambda: noise.bank(*shape), device, 3))
     row("the same, brought to the device", clock(lambda: noise.bank(*shape).to(device), device, 3))
-    row("a look whether the weights are the same", clock(model._watch.look, device, 5))
+    row("a look whether the weights are the same", clock(model.glance, device, 5))
     row("admission (`BlipVqa(...)`)", clock(lambda: BlipVqa(model.hf, model.processor), device, 3))
     if device.type != "cpu":
         before = tracer.with_corruption(at="patch_embeddings", samples=1)

@@ -34,26 +34,26 @@ QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 #: One cell at a time, each of them slow, so that there is a middle to stop in.
 SLOW_DOWN = """
 import time
-from blip_trace_widget.tracing import memory_budget, runs
-quick, rows, chunks = runs.Runner._patch, (dict(memory_budget.CHUNK_ROWS), memory_budget.ROWS_A_SAMPLE), []
+from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.tracing.runs import Runner
+quick, chunks = Runner.patched, []
 def slow(*arguments):
-    time.sleep(0.2)
-    chunks.append(1)
-    return quick(*arguments)
-runs.Runner._patch = slow
-memory_budget.CHUNK_ROWS.update(cpu=7)
-memory_budget.ROWS_A_SAMPLE = 1
+    for chunk in quick(*arguments):
+        time.sleep(0.2)
+        chunks.append(1)
+        yield chunk
+Runner.patched, widget.model.limits = slow, Limits(rows=84, rows_per_sample=1)
 """
-SPEED_UP = "runs.Runner._patch = quick; memory_budget.CHUNK_ROWS, memory_budget.ROWS_A_SAMPLE = rows"
+SPEED_UP = "Runner.patched, widget.model.limits = quick, Limits()"
 
 BREAK = """
-from blip_trace_widget.tracing import runs
-patch = runs.Runner._patch
+from blip_trace_widget import Tracer
+patch = Tracer.patch
 def boom(*arguments, **keywords):
     raise RuntimeError("boom")
-runs.Runner._patch = boom
+Tracer.patch = boom
 """
-MEND = "runs.Runner._patch = patch"
+MEND = "Tracer.patch = patch"
 
 #: The states that cells pass through, as "layer,position": [...]
 WATCH_CELLS = """grid => {

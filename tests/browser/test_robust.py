@@ -97,14 +97,14 @@ SHOW = """async code => {
 #: Work on cells does not end before `free` is set.
 HOLD = """
 import threading
-from blip_trace_widget.tracing import runs
-free, held, late, quick = threading.Event(), [], [], runs.Runner._patch
+from blip_trace_widget.tracing.runs import Runner
+free, held, late, quick = threading.Event(), [], [], Runner.patched
 def hold(*arguments):
     held.append(1)
     late.extend([] if free.wait(20) else [1])
     held.pop()
-    return quick(*arguments)
-runs.Runner._patch = hold
+    yield from quick(*arguments)
+Runner.patched = hold
 """
 
 RESTART = """async () => {
@@ -258,7 +258,7 @@ def test_the_kernel_answers_while_it_computes(notebook):
         is_answered()
         assert notebook.ask("[len(held), len(late)]") == [1, 0], "all this while it computed"
     finally:
-        notebook.python("runs.Runner._patch = quick; free.set()")
+        notebook.python("Runner.patched = quick; free.set()")
         notebook.page.evaluate("() => window.stopEchoes()")
     expect(notebook.cell(5, 3)).to_have_attribute("data-state", "value")
     assert notebook.ask("widget.noise") == 5.1

@@ -11,14 +11,15 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget, charts
-from blip_trace_widget.widget.noise_curve_job import FACTORS
+from helpers.front_end import take
+from helpers.widgets import quick_widget
 
 ENCODER, DECODER = "question_encoder", "answer_decoder"
 
 
 @pytest.fixture
-def widget(demo, example, short_curve):
-    made = TraceWidget(example.image, example.question, model=demo)
+def widget(demo, example):
+    made = quick_widget(example.image, example.question, model=demo)
     made.wait(30)
     yield made
     made.close()
@@ -39,8 +40,7 @@ def move(handle, place):
 
 def tell(part, event, **content):
     """A message of the front end to a chart's part."""
-    message = {"method": "custom", "content": {"event": event, **content}}
-    part._handle_msg({"content": {"data": message}, "buffers": []})
+    take(part, {"event": event, **content})
 
 
 def click(chart, layer, head):
@@ -105,10 +105,10 @@ def test_the_noise_moves_the_handle_and_is_not_rounded_by_it(widget, shown):
     assert shown.noise.handle.x.tolist() == [widget.noise] == [5.0]
 
 
-def test_the_curve_and_where_we_are_on_it(widget, shown, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.noise_curve_job.FACTORS", FACTORS)  # all of them
-    widget.samples = 4
+def test_the_curve_and_where_we_are_on_it(demo, example):
+    widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=4))
     widget.wait(30)
+    shown = SimpleNamespace(**widget.panel().charts)
     curve = widget.curve
     assert len(curve["scores"]) == 21
     np.testing.assert_array_equal(shown.noise.curve.x, curve["factors"])
@@ -125,6 +125,7 @@ def test_the_curve_and_where_we_are_on_it(widget, shown, monkeypatch):
     widget.corruption = "MeanAblation"
     widget.wait(30)
     assert "no noise" in shown.noise.note.value
+    widget.close()
 
 
 # --- the profile -----------------------------------------------------------------------------------------------------
@@ -331,7 +332,7 @@ def test_closing_the_panel_leaves_the_widget(widget):
 
 def test_closing_the_widget_leaves_nothing_behind(demo, example):
     before = set(_instances)
-    widget = TraceWidget(example.image, example.question, model=demo)
+    widget = quick_widget(example.image, example.question, model=demo)
     widget.wait(30)
     panel, layout = widget.panel(), widget.layout
     click(panel.charts["heads"], 0, 0)

@@ -35,6 +35,7 @@ from blip_trace_widget import (
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.base_runs import clean_together
 from helpers.dataset_runs import NOISE, trace, trace_and_die
 from helpers.random_models import random_model
@@ -112,7 +113,7 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
             continue
         hooked = Hooked(
             model.hf,
-            model._pixels(sample.image),
+            model.processor.image_processor(images=sample.image, return_tensors="pt")["pixel_values"],
             tracer.case.bases.question_ids,
             model.answer_ids("answer", sample.answer),
         )
@@ -156,7 +157,7 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         return known[picture].replace(question=question, answer=answer)
 
     for budget in (2**30, 1):  # all at once, and each in a group of its own
-        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", budget)
+        model.limits = Limits(memory=budget)
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()

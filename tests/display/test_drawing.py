@@ -41,6 +41,7 @@ def grid_of(recovery, /, *, margin=0.01, constructed=(), nan=(), fields=protocol
         "tokens": TOKENS,
         "constructed": list(constructed),
         "nan": list(nan),
+        "notes": [],
         "values": array.astype("<f4").tobytes(),
     }
 
@@ -180,8 +181,7 @@ def test_marks_say_what_colour_cannot(draw):
     assert {cell.get("fill") for cell in cells(undefined).values()} == {neutral("light")}
 
 
-def test_significance_that_the_kernel_sent_decides(draw, monkeypatch):
-    monkeypatch.setattr(protocol, "CELL_FIELDS", (*protocol.CELL_FIELDS[:5], "significant"))
+def test_significance_that_the_kernel_sent_decides(draw):
     significant = np.ones((LAYERS, len(TOKENS)))
     significant[5, 5] = significant[0, 0] = 0
     significant[1] = np.nan

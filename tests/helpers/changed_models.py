@@ -74,6 +74,9 @@ def assert_as_hooks(model, atol=1e-4):
         [State("question_encoder", 1, 3, "cross_attention", 1)],
         [State("question_encoder", 0, 1, "mlp"), State("answer_decoder", 1, 1, "self_attention")],
         [State("answer_decoder", 0, 0, "cross_attention", 0), State("answer_decoder", 0, 1, "self_attention", 1)],
+        [State("question_encoder", 1, 2, "block_input"), State("answer_decoder", 1, 0, "cross_attention_out")],
+        [State("question_encoder", 1, 1, "self_attention_out"), State("question_encoder", 0, 3, "cross_attention_out")],
+        [State("answer_decoder", 1, 0, "block_input")],
     ]
     for direction in ("restore", "disrupt"):
         exact = np.log(hooked.patched_scores(sets, clean, corrupted, direction))
@@ -110,6 +113,8 @@ def assert_vision_as_hooks(model, atol=1e-4):
     sets = [
         [State("image_encoder", 0, 1)],
         [State("image_encoder", 1, 2, "self_attention", 1), State("image_encoder", 0, 0, "mlp")],
+        [State("image_encoder", 0, 2, "block_input"), State("image_encoder", 1, 1, "self_attention_out")],
+        [State("image_encoder", 1, 0, "block_input"), State("image_encoder", 0, 1, "self_attention")],
     ]
     exact = np.log(hooked.patched_scores(sets, clean, corrupted, "restore"))
     np.testing.assert_allclose(np.transpose([tracer.patch(each).scores for each in sets]), exact, atol=atol)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from blip_trace_widget.display import colors, formatting, labels
+from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.statistics import NO_NOISE, ONE_SAMPLE
 
 PATH = Path(__file__).parents[2] / "js" / "test" / "golden.json"
@@ -98,7 +99,9 @@ DETAIL = {
 }
 CLOSED = {"open": False, "text": "the noise did not break the answer"}
 NONE = {"recovery": None, "recovery_margin": None}
-NAMES = ("mlp", "self_attention", "block_output", "log_probability")
+NAMES = ("mlp", "self_attention", "self_attention head", "block_output", "log_probability")
+#: Rows and columns of patches, and the side of the squares.
+SQUARES = [((2, 3), 1), ((4, 4), 4), ((3, 5), 2), ((7, 7), 3)]
 #: What differs from `DETAIL`, and the gate where it is told.
 SENTENCES = [
     ({}, None),
@@ -155,11 +158,14 @@ def cases() -> dict[str, list]:
             for show in SHOWS
             for direction in ("restore", "disrupt")
         ],
-        "labels": [
-            {"name": name, "text": labels.label(name)}
-            for name in ("mlp", "self_attention", "block_output", "log_probability")
-        ],
+        "labels": [{"name": name, "text": labels.label(name)} for name in NAMES],
+        "columns": [{"patches": size, "side": side, "names": _columns(size, side)} for size, side in SQUARES],
     }
+
+
+def _columns(size: tuple[int, int], side: int) -> list[str]:
+    """The class token, and single patches or squares."""
+    return ["[CLS]", *square_names(*size, side)]
 
 
 def _scale(values: list[float], falling: bool, limit: float, show: str) -> dict:

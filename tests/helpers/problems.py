@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, Tracer
-from blip_trace_widget.tracing.runs import Runner
+from blip_trace_widget.model.limits import Limits
 from helpers.random_models import random_model
 from helpers.reference import Hooked, noise
 
@@ -50,7 +50,7 @@ def problems(draw, vision_layers=1):
         region=region,
     )
     tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
-    tracer.case.runner = Runner(model, chunk_rows=draw(st.sampled_from([1, 7, 40, 1024])))
+    model.limits = Limits(rows=draw(st.sampled_from([1, 7, 40, 1024])))
     return tracer
 
 

@@ -18,11 +18,16 @@ MODULES = {
     "self_attention": lambda layer: layer.attention,
     "cross_attention": lambda layer: layer.crossattention,
     "mlp": lambda layer: layer.output.dense,
+    "self_attention_out": lambda layer: layer.attention.output.dense,
+    "cross_attention_out": lambda layer: layer.crossattention.output.dense,
+    "block_input": lambda layer: layer,
 }
 IMAGE_MODULES = {
     "block_output": lambda layer: layer,
     "self_attention": lambda layer: layer.self_attn,
     "mlp": lambda layer: layer.mlp,
+    "self_attention_out": lambda layer: layer.self_attn,
+    "block_input": lambda layer: layer,
 }
 
 
@@ -132,7 +137,7 @@ class Hooked:
             hook(layer.self_attn.projection, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
             return
         if state.head is not None:
-            attention = layer.attention if state.site == "self_attention" else layer.crossattention
+            attention = layer.attention if state.site.startswith("self") else layer.crossattention
             hook(attention.output.dense, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
             return
 
@@ -141,7 +146,11 @@ class Hooked:
                 return (edit(output[0]), *output[1:])
             return edit(output)
 
-        hook((IMAGE_MODULES if in_vit else MODULES)[state.site](layer), on_output)
+        module = (IMAGE_MODULES if in_vit else MODULES)[state.site](layer)
+        if state.site == "block_input":
+            hook(module, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
+        else:
+            hook(module, on_output)
 
     def patched_scores(self, sets, clean, corrupted, direction):
         """Probabilities of patched runs, (samples, sets of states); the source is run once for all sets of a sample."""

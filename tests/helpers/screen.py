@@ -5,11 +5,12 @@ from contextlib import nullcontext
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.widget.inputs import Inputs, Picture
 from blip_trace_widget.widget.session import Session
+from helpers.widgets import PACE
 
 
-def session_of(tracer, screen, view=None):
+def session_of(tracer, screen, view=None, pace=PACE):
     """A session that computes for a screen."""
-    return Session(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()))
+    return Session(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()), pace=pace)
 
 
 class Screen:

@@ -8,6 +8,7 @@ from transformers.models.blip import modeling_blip_text
 
 from blip_trace_widget import Tracer
 from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.model.limits import Limits
 from helpers.changed_models import (
     PICTURE,
     QUESTION,
@@ -122,7 +123,7 @@ def test_an_edit_during_a_trace_ends_it_aloud(behind):
     """Edited from a progress callback or another thread, the trace mixed old and new weights without a word."""
     hf = plain_hf()
     tracer = ask(wrap(hf), corruption=noisy())
-    tracer.case.runner = type(tracer.case.runner)(tracer.model, chunk_rows=7)
+    tracer.model.limits = Limits(rows=7)
     weight, seen = layer(hf).intermediate.dense.weight, []
 
     def progress(done, _total):

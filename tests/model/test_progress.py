@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from blip_trace_widget import BlipVqa, Tracer, demo_samples, trace_dataset
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.progress import announced, as_progress
 from blip_trace_widget.tracing.question import Question
+
+#: Seconds of patience.
+AT_ONCE, NEVER = 1e-9, 1000.0
 
 
 def interrupted(at):
@@ -143,16 +147,13 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def patience(monkeypatch):
-    def wait(seconds, stream):
-        monkeypatch.setattr("blip_trace_widget.model.progress.PATIENCE", seconds)
-        monkeypatch.setattr(sys, "stderr", stream)
-
-    return wait
+def before(monkeypatch):
+    """Sit before a stream."""
+    return lambda stream: monkeypatch.setattr(sys, "stderr", stream)
 
 
-def shown(progress, total=3):
-    report, close = as_progress(progress, total)
+def shown(progress, patience=AT_ONCE, total=3):
+    report, close = as_progress(progress, total, patience=patience)
     for done in range(total):
         time.sleep(0.11)  # bars are drawn at most ten times a second
         report(done + 1, total)
@@ -160,67 +161,68 @@ def shown(progress, total=3):
     return sys.stderr.getvalue()
 
 
-def test_long_work_shows_its_progress_to_somebody_who_waits(patience):
-    patience(1e-9, Terminal())
+def test_long_work_shows_its_progress_to_somebody_who_waits(before):
+    before(Terminal())
     assert "3/3" in shown(None)
 
 
-def test_short_work_shows_nothing(patience):
-    patience(1000.0, Terminal())
-    assert shown(None) == ""
+def test_short_work_shows_nothing(before):
+    before(Terminal())
+    assert shown(None, NEVER) == ""
 
 
-def test_work_that_shows_nothing_leaves_no_widgets(patience, monkeypatch):
+def test_work_that_shows_nothing_leaves_no_widgets(before, monkeypatch):
     """Tqdm's widgets would be saved with the notebook."""
-    patience(1000.0, Terminal())
+    before(Terminal())
     monkeypatch.setattr("tqdm.auto.tqdm.__init__", lambda *_: pytest.fail("a bar was made"))
-    assert shown(None) == ""
+    assert shown(None, NEVER) == ""
 
 
-def test_nobody_is_shown_progress_in_a_script_or_a_thread(patience):
-    patience(1e-9, io.StringIO())
+def test_nobody_is_shown_progress_in_a_script_or_a_thread(before):
+    before(io.StringIO())
     assert shown(None) == ""
-    patience(1e-9, Terminal())
+    before(Terminal())
     other = threading.Thread(target=shown, args=(None,))
     other.start()
     other.join()
     assert sys.stderr.getvalue() == ""
 
 
-def test_progress_false_is_never_and_true_always(patience):
-    patience(1e-9, Terminal())
+def test_progress_false_is_never_and_true_always(before):
+    before(Terminal())
     assert shown(False) == ""
-    patience(1000.0, io.StringIO())
-    assert "3/3" in shown(True)
+    before(io.StringIO())
+    assert "3/3" in shown(True, NEVER)
 
 
-def test_long_loading_says_so_with_its_time(patience):
-    patience(1e-9, terminal := Terminal())
-    with announced("loading the model some/where"):
+def test_long_loading_says_so_with_its_time(before):
+    before(terminal := Terminal())
+    with announced("loading the model some/where", AT_ONCE):
         assert terminal.written.wait(20)
     assert terminal.getvalue().startswith("\rloading the model some/where … 0 s")
     assert terminal.getvalue().endswith(" s\n")
 
 
-def test_a_model_says_that_it_is_loaded(patience):
-    patience(1e-9, Terminal())
+def test_a_model_says_that_it_is_loaded(before, monkeypatch):
+    monkeypatch.setattr("blip_trace_widget.model.blip.announced", partial(announced, patience=AT_ONCE))
+    before(Terminal())
     BlipVqa.from_pretrained(MODEL_FOLDER)
     assert f"loading the model {MODEL_FOLDER} … " in sys.stderr.getvalue()
 
 
-@pytest.mark.parametrize(("seconds", "stream"), [(1000.0, Terminal), (1e-9, io.StringIO)])
-def test_quick_loading_and_a_script_say_nothing(patience, seconds, stream):
-    patience(seconds, stream())
-    with announced("loading"):
+@pytest.mark.parametrize(("seconds", "stream"), [(NEVER, Terminal), (AT_ONCE, io.StringIO)])
+def test_quick_loading_and_a_script_say_nothing(before, seconds, stream):
+    before(stream())
+    with announced("loading", seconds):
         time.sleep(0.02)
     assert sys.stderr.getvalue() == ""
 
 
-def test_what_fails_is_told_no_longer(patience):
-    patience(1e-9, terminal := Terminal())
+def test_what_fails_is_told_no_longer(before):
+    before(terminal := Terminal())
 
     def fail():
-        with announced("loading"):
+        with announced("loading", AT_ONCE):
             assert terminal.written.wait(20)
             raise OSError("gone")
 

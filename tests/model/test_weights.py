@@ -10,12 +10,14 @@ from torch import nn
 from transformers import BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, Sample, State, Tracer, TraceWidget, trace_dataset
+from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, Sample, State, Tracer, trace_dataset
 from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
 from helpers.random_models import random_hf_model, random_model, words
+from helpers.widgets import quick_widget
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 
@@ -172,7 +174,7 @@ def test_an_edit_undone_gives_the_old_numbers():
 def test_an_edit_between_two_chunks_ends_the_work_aloud():
     model = random_model(seed=1)
     tracer = ask(model)
-    tracer.case.runner = type(tracer.case.runner)(model, chunk_rows=7)
+    model.limits = Limits(rows=7)
     chunks = patched_scores(tracer.case, [cell.states for cell in grid_cells(tracer.case, "question_encoder")])
     next(chunks)
     in_place(model.hf)
@@ -214,9 +216,9 @@ def test_weights_that_change_during_a_run_end_it(tmp_path):
         trace_dataset(samples(), model, tmp_path / "out", **options)
 
 
-def test_a_widget_shows_the_grid_of_the_new_weights(short_curve):
+def test_a_widget_shows_the_grid_of_the_new_weights():
     model = random_model(seed=1)
-    widget = TraceWidget(PICTURE, "what is red circle", model=model, answer="blue", metric="log_probability")
+    widget = quick_widget(PICTURE, "what is red circle", model=model, answer="blue", metric="log_probability")
     widget.trace_all()
     widget.wait(60)
     before = widget.trace.samples

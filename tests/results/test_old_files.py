@@ -31,8 +31,9 @@ def check(widget, wanted):
     """The widget shows what 0.1.0 showed."""
     for name, value in wanted["inputs"].items():
         assert getattr(widget, name) == value, name
-    for name in ("runs", "curve", "detail"):
+    for name in ("runs", "detail"):
         same(getattr(widget, name), wanted[name], name)
+    same({name: widget.curve[name] for name in wanted["curve"]}, wanted["curve"], "curve")
     same(widget.setup["blocks"], wanted["blocks"], "blocks")
     for name in ("answer_tokens", "patches", "model"):
         assert plain(widget.setup[name]) == wanted[name]

@@ -17,12 +17,13 @@ from blip_trace_widget import (
     trace_dataset,
 )
 from blip_trace_widget.model import loading
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
-from blip_trace_widget.tracing.runs import Runner
 from helpers.devices import COUNTER, DEVICE, emulated, moved
 from helpers.random_models import random_hf_model, random_model, words
+from helpers.scarce import fail_where
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 STATES = [State("question_encoder", 0, 1), State("answer_decoder", 1, 0, "self_attention", 1)]
@@ -53,6 +54,8 @@ COMPUTATIONS = {
     "image tokens": lambda tracer: tracer.trace_image_tokens().samples,
     "some image tokens": lambda tracer: tracer.patch_image_tokens(REGION, "disrupt").scores,
     "noise curve": lambda tracer: tracer.noise_curve([0, 1, 2], STATES[:1]).patched,
+    "recovery curve": lambda tracer: tracer.recovery_curve(factors=[1, 2]).patched,
+    "agreement": lambda tracer: tracer.agreement([NOISE, MeanAblation()]).traces[1].samples,
     "knockout": lambda tracer: tracer.knockout("question_encoder", None, 1, REGION).score,
     "knockout by layer": lambda tracer: tracer.trace_knockout("answer_decoder").scores,
     "knockout of a head": lambda tracer: tracer.trace_knockout("question_encoder", 1, 0, "self_attention", 1).scores,
@@ -163,14 +166,8 @@ def test_nothing_goes_to_or_from_the_device_inside_the_layers(work):
     ids=["CUDA", "MPS", "CPU"],
 )
 def test_where_there_is_no_room_the_work_is_halved_and_else_said(monkeypatch, here, error):
-    expected, whole, most = here.trace().samples, Runner._patch, 3
-
-    def scarce(self, base, source, runs, samples, check):
-        if len(runs) * samples > most:
-            raise error
-        return whole(self, base, source, runs, samples, check)
-
-    monkeypatch.setattr(Runner, "_patch", scarce)
+    expected, most = here.trace().samples, 3
+    fail_where(monkeypatch, lambda runs, samples: runs * samples > most, error)
     np.testing.assert_allclose(here.trace().samples, expected, atol=1e-6)
     most = 0
     with pytest.raises(RuntimeError, match=r"memory: not even one run .* on cpu\. Free some.*bfloat16"):
@@ -180,10 +177,7 @@ def test_where_there_is_no_room_the_work_is_halved_and_else_said(monkeypatch, he
 
 
 def test_another_error_is_not_taken_for_a_lack_of_room(monkeypatch, here):
-    def broken(*_arguments):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-
-    monkeypatch.setattr(Runner, "_patch", broken)
+    fail_where(monkeypatch, lambda *_: True, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         here.trace()
 
@@ -198,6 +192,6 @@ def test_the_device_is_chosen(monkeypatch, cuda, mps, chosen):
 def test_a_mac_has_a_budget_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 20 * 2**30)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4 * 2**30)
-    assert memory_budget.memory_budget(torch.device("mps")) == 8 * 2**30
+    assert memory_budget.memory_budget(torch.device("mps"), Limits()) == 8 * 2**30
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 25 * 2**30)
-    assert memory_budget.memory_budget(torch.device("mps")) == memory_budget.CPU_BUDGET
+    assert memory_budget.memory_budget(torch.device("mps"), Limits()) == memory_budget.CPU_BUDGET

@@ -8,20 +8,30 @@ from hypothesis import strategies as st
 
 from blip_trace_widget import BlipVqa, State, Tracer, examples
 from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.tracing.runs import Runner
 from helpers.problems import EXAMPLES, assert_close, hooked, problems
 from helpers.random_models import random_model
 from helpers.reference import Hooked, noise
+from helpers.scarce import fail_where
 
-SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
+SITES = [
+    "block_output",
+    "self_attention_out",
+    "cross_attention_out",
+    "mlp",
+    "block_input",
+    "self_attention",
+    "cross_attention",
+]
+HEAD_SITES = [site for site in SITES if "attention" in site]
 
 
 def states(tracer, draw):
     block = draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = draw(st.sampled_from(SITES))
-    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     layer = draw(st.integers(0, tracer.model.layers - 1))
     return State(block, layer, draw(st.integers(0, len(tracer.tokens(block)) - 1)), site, head)
 
@@ -58,7 +68,7 @@ def test_patching_any_set_of_states_equals_hooks(tracer, data):
 def test_every_cell_of_a_trace_equals_hooks(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = data.draw(st.sampled_from(SITES))
-    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     window = data.draw(st.integers(1, tracer.model.layers))
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     trace = tracer.trace(block, site, head, window, direction)
@@ -82,7 +92,7 @@ def test_chunks_order_and_company_change_nothing(tracer, data):
     cells += [cell.states for cell in grid_cells(tracer.case, "answer_decoder")]
     whole = dict(zip(cells, gather(tracer, cells), strict=True))
     shuffled = data.draw(st.permutations(cells))[: data.draw(st.integers(1, len(cells)))]
-    tracer.case.runner = Runner(tracer.model, chunk_rows=data.draw(st.integers(1, 300)))
+    tracer.model.limits = Limits(rows=data.draw(st.integers(1, 300)))
     for cell, scores in zip(shuffled, gather(tracer, shuffled), strict=True):
         np.testing.assert_allclose(scores, whole[cell], atol=1e-6)
 
@@ -117,15 +127,7 @@ def test_cancel_takes_effect_within_one_layer(tracer, block):
 def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
     expected = tracer.trace().samples
     sizes = []
-    whole = Runner._patch
-
-    def scarce(self, base, source, runs, samples, check):
-        sizes.append(len(runs))
-        if len(runs) > 3:
-            raise torch.OutOfMemoryError
-        return whole(self, base, source, runs, samples, check)
-
-    monkeypatch.setattr(Runner, "_patch", scarce)
+    fail_where(monkeypatch, lambda runs, _samples: sizes.append(runs) or runs > 3, torch.OutOfMemoryError)
     np.testing.assert_allclose(tracer.trace().samples, expected, atol=1e-6)
     assert max(sizes) > 3
     assert sizes[-1] <= 3
@@ -169,7 +171,7 @@ def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
 def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monkeypatch, demo, example):
     whole = Tracer(demo, example.image, example.question)
     state = State("question_encoder", 3, 5)
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 3 * 2**20)
+    monkeypatch.setattr(demo, "limits", Limits(memory=3 * 2**20))
     grouped = Tracer(demo, example.image, example.question)
     with torch.inference_mode():
         groups = [part for part, _ in grouped.case.bases.corrupted()]
@@ -188,7 +190,7 @@ def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monk
     ):
         pieces = ask(grouped)
         with monkeypatch.context() as roomy:
-            roomy.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 2**30)
+            roomy.setattr(demo, "limits", Limits())
             np.testing.assert_allclose(pieces, ask(whole), atol=1e-6)
             with torch.inference_mode():
                 assert len(list(whole.case.bases.corrupted())) == 1

@@ -1,5 +1,6 @@
 """What goes beyond the grid of states against plain hooks: the ViT, image tokens, heads, cut edges, readings."""
 
+import itertools
 import json
 
 import numpy as np
@@ -11,11 +12,15 @@ from hypothesis import strategies as st
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.layers import ImageBlock, TextBlock
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from blip_trace_widget.tracing.runs import Runner
 from helpers.problems import EXAMPLES, assert_close, hooked, problems
 from helpers.reference import LAYERS
+from helpers.scarce import fail_where
+
+#: The last one is an older name of the second.
+IMAGE_SITES = ["block_output", "self_attention_out", "mlp", "block_input", "self_attention"]
 
 
 def before_the_vit(tracer):
@@ -24,9 +29,9 @@ def before_the_vit(tracer):
 
 
 def image_states(tracer, draw):
-    site = draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = draw(st.sampled_from(IMAGE_SITES))
     block = tracer.model.image_encoder
-    head = draw(st.none() | st.integers(0, block.heads - 1)) if site == "self_attention" else None
+    head = draw(st.none() | st.integers(0, block.heads - 1)) if "attention" in site else None
     layer = draw(st.integers(0, len(block.layers) - 1))
     return State("image_encoder", layer, draw(st.integers(0, tracer.model.image_token_count - 1)), site, head)
 
@@ -50,7 +55,7 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
 @given(problems(vision_layers=2), st.data())
 def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
     tracer = before_the_vit(tracer)
-    site = data.draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = data.draw(st.sampled_from(IMAGE_SITES))
     trace = tracer.trace("image_encoder", site)
     assert trace.samples.shape[1:] == (2, tracer.model.image_token_count)
     layer = data.draw(st.integers(0, 1))
@@ -138,7 +143,9 @@ def vit_output(slow, patch_embeddings):
 @given(problems(), st.data())
 def test_a_map_of_heads_is_its_patches(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
-    site = data.draw(st.sampled_from(["self_attention", "cross_attention"]))
+    site = data.draw(
+        st.sampled_from(["self_attention", "cross_attention", "self_attention_out", "cross_attention_out"])
+    )
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     count = len(tracer.tokens(block))
     position = data.draw(st.none() | st.integers(0, count - 1))
@@ -414,15 +421,8 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
     tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=4))
     state = State("question_encoder", 2, 3)
     effect, trace = tracer.patch(state), tracer.trace()
-    whole, calls = Runner._patch, []
-
-    def scarce(self, base, source, runs, samples, check):
-        calls.append(1)
-        if len(calls) % 3 == 1 and samples * len(runs) > 1:
-            raise torch.OutOfMemoryError
-        return whole(self, base, source, runs, samples, check)
-
-    monkeypatch.setattr(Runner, "_patch", scarce)
+    calls = itertools.count(1)
+    fail_where(monkeypatch, lambda runs, samples: next(calls) % 3 == 1 and samples * runs > 1, torch.OutOfMemoryError)
     again = tracer.patch(state)
     assert again.distribution.sum() == pytest.approx(1, abs=1e-5)
     np.testing.assert_allclose(again.scores, effect.scores, atol=1e-6)
@@ -434,7 +434,7 @@ def test_memory_that_runs_out_now_and_then_counts_nothing_twice(monkeypatch, dem
         assert np.isfinite(scores).all()
         seen += range(part.start, part.stop)
     assert seen == list(range(48))
-    monkeypatch.setattr(Runner, "_patch", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    fail_where(monkeypatch, lambda *_: True, torch.OutOfMemoryError)
     with pytest.raises(torch.OutOfMemoryError):
         tracer.patch(state)
 
@@ -445,7 +445,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
     states = [State("image_encoder", 0, 9), State("answer_decoder", 1, 0, "mlp")]
     whole = Tracer(demo, example.image, example.question, corruption=noise)
     expected = [whole.patch(states, direction).scores, whole.trace_image_tokens(4, direction).samples]
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr(demo, "limits", Limits(memory=1))
     grouped = Tracer(demo, example.image, example.question, corruption=noise)
     np.testing.assert_allclose(grouped.patch(states, direction).scores, expected[0], atol=1e-6)
     np.testing.assert_allclose(grouped.trace_image_tokens(4, direction).samples, expected[1], atol=1e-6)
@@ -457,7 +457,7 @@ def test_groups_of_samples_through_the_vit_give_the_same(monkeypatch, demo, exam
 def test_what_is_kept_stays_kept_when_memory_shrinks(monkeypatch, demo, example):
     tracer = Tracer(demo, example.image, example.question)
     before = tracer.trace().samples
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CPU_BUDGET", 1)
+    monkeypatch.setattr(demo, "limits", Limits(memory=1))
     with torch.inference_mode():
         assert len(list(tracer.case.bases.corrupted())) == 1
     np.testing.assert_array_equal(tracer.trace().samples, before)

@@ -1,9 +1,11 @@
 """Samples in groups that fit, whatever their number."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
 
 CPU = torch.device("cpu")
@@ -11,7 +13,7 @@ CPU = torch.device("cpu")
 
 @given(st.integers(1, 10_000), st.integers(0, 2**31))
 def test_groups_hold_every_sample_once_and_fit(samples, bytes_a_sample):
-    groups = memory_budget.sample_groups(samples, bytes_a_sample, CPU)
+    groups = memory_budget.sample_groups(samples, bytes_a_sample, CPU, Limits())
     assert [at for part in groups for at in range(part.start, part.stop)] == list(range(samples))
     sizes = [part.stop - part.start for part in groups]
     assert max(sizes) - min(sizes) <= 1
@@ -23,22 +25,45 @@ def test_groups_hold_every_sample_once_and_fit(samples, bytes_a_sample):
 
 @given(st.integers(1, 1000), st.integers(1, 1000), st.integers(1, 600), st.integers(1, 20_000))
 def test_chunks_prefer_many_runs_of_few_samples(samples, count, positions, rows):
-    together, runs = memory_budget.chunk_shape(samples, count, positions, rows)
+    together, runs = memory_budget.chunk_shape(samples, count, positions, rows, 512)
     assert 1 <= together <= samples
     assert 1 <= runs <= count
     assert together * runs * positions <= max(rows, positions)
     if together > 1 and runs < count:
-        assert runs * positions >= memory_budget.ROWS_A_SAMPLE - positions
+        assert runs * positions >= 512 - positions
 
 
 def test_a_single_run_goes_with_all_its_samples_at_once():
-    assert memory_budget.chunk_shape(10, 1, 9, 1024) == (10, 1)
+    assert memory_budget.chunk_shape(10, 1, 9, 1024, 512) == (10, 1)
 
 
 def test_a_gpu_may_fill_half_of_what_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (6 * 2**30, 80 * 2**30))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _device: 3 * 2**30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _device: 2**30)
-    assert memory_budget.memory_budget(torch.device("cuda")) == 4 * 2**30
-    assert memory_budget.chunk_rows(torch.device("cuda"), 768) > memory_budget.chunk_rows(CPU, 768) == 1024
-    assert memory_budget.chunk_rows(CPU, 64) == 12 * 1024
+    assert memory_budget.memory_budget(torch.device("cuda"), Limits()) == 4 * 2**30
+    assert (
+        memory_budget.chunk_rows(torch.device("cuda"), 768, Limits())
+        > memory_budget.chunk_rows(CPU, 768, Limits())
+        == 1024
+    )
+    assert memory_budget.chunk_rows(CPU, 64, Limits()) == 12 * 1024
+
+
+def test_what_a_model_is_told_goes_before_what_its_device_has():
+    assert memory_budget.memory_budget(CPU, Limits(memory=7)) == 7
+    assert memory_budget.chunk_rows(CPU, 64, Limits(rows=7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "told"),
+    [
+        ({"memory": 0}, ValueError, "memory: expected 1 or more, got 0"),
+        ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
+        ({"rows_per_sample": None}, TypeError, "rows_per_sample: expected an integer, got NoneType None"),
+        ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
+    ],
+)
+def test_limits_that_are_none_are_refused(given, error, told):
+    with pytest.raises(error, match=told):
+        Limits(**given)

@@ -9,6 +9,7 @@ import pytest
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
 from blip_trace_widget.model.blip import BlipVqa as ModelClass
 from blip_trace_widget.model.block import Cancelled
+from blip_trace_widget.model.limits import Limits
 
 
 def test_the_contract_of_a_tracer(tracer, example):
@@ -98,6 +99,8 @@ def test_moving_the_noise_projects_nothing(monkeypatch, demo, example):
     )
     moved = tracer.with_corruption(factor=7.0)
     moved.trace()
+    tracer.recovery_curve(factors=[1.0, 2.0])
+    tracer.agreement([GaussianNoise(1.0), GaussianNoise(2.0)])
     assert projected == []
     tracer.with_corruption(seed=5).trace()
     assert projected == list(range(6))
@@ -143,7 +146,7 @@ def test_progress_counts_every_cell_and_a_cancelled_trace_keeps_what_it_has(monk
     assert trace.complete
 
     stop = threading.Event()
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
+    monkeypatch.setattr(tracer.model, "limits", Limits(rows=168))
     partial = tracer.trace(progress=lambda done, _total: stop.set() if done > 25 else None, cancel=stop)
     known = ~np.isnan(partial.samples[0])
     assert 0 < known.sum() < known.size

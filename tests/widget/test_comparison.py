@@ -9,14 +9,17 @@ import pytest
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget
 from blip_trace_widget.display import protocol
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
+from helpers.front_end import take
+from helpers.widgets import quick_widget
 
 
 @pytest.fixture
-def widget(demo, example, short_curve):
+def widget(demo, example):
     """All of its grid is computed, and kept; the one in view is another."""
-    made = TraceWidget(example.image, example.question, model=demo)
+    made = quick_widget(example.image, example.question, model=demo)
     fill(made)
     made.compare()
     yield made
@@ -145,8 +148,8 @@ def test_undo_and_redo_show_the_difference_of_what_is_there_then(widget, exact):
     assert told(widget)["values"] == b""
 
 
-def test_what_either_grid_lacks_is_nan_and_comes_when_it_is_computed(demo, example, short_curve):
-    widget = TraceWidget(example.image, example.question, model=demo)
+def test_what_either_grid_lacks_is_nan_and_comes_when_it_is_computed(demo, example):
+    widget = quick_widget(example.image, example.question, model=demo)
     widget.wait(60)
     with pytest.raises(ValueError, match="compare: no cell of this grid is computed yet; trace it first"):
         widget.compare()
@@ -191,11 +194,11 @@ def test_letting_go_shows_values_again(widget):
 
 def test_the_page_may_ask_for_it_too(widget):
     for on in (False, True):
-        widget._on_message(widget, {"type": "compare", "id": 1, "on": on}, [])
+        take(widget, {"type": "compare", "id": 1, "on": on})
         assert bool(widget.compared) is on
     widget.site = "mlp"
     widget.wait(60)
-    widget._on_message(widget, {"type": "compare", "id": 2, "on": True}, [])
+    take(widget, {"type": "compare", "id": 2, "on": True})
     assert "no cell of this grid is computed yet" in widget.error
     assert told(widget)["text"].startswith("MLP − layer output")
 
@@ -253,8 +256,8 @@ def test_copied_python_makes_the_difference_again(widget, tmp_path, monkeypatch)
     assert "difference" not in widget.code
 
 
-def test_copied_python_tells_two_pictures_apart(demo, example, picture, short_curve):
-    widget = TraceWidget(picture, example.question, model=demo, corruption=GaussianNoise(samples=2))
+def test_copied_python_tells_two_pictures_apart(demo, example, picture):
+    widget = quick_widget(picture, example.question, model=demo, corruption=GaussianNoise(samples=2))
     fill(widget)
     widget.compare()
     widget.image = picture.rotate(180)
@@ -301,7 +304,7 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     rest = samples[:, 3:].copy()
     samples[:, 3:] = np.nan
     comparison = Comparison()
-    comparison.keep(as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore"))
+    comparison.keep(as_trace(tracer.case, samples, GridSpec()))
     other = tracer.with_corruption(factor=1.0).trace()
     assert np.isnan(comparison.difference(other).scores[3:]).all()
     samples[:, 3:] = rest

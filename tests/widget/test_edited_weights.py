@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from blip_trace_widget import TraceWidget
 from helpers.changed_models import (
     ANSWER,
     PICTURE,
@@ -14,12 +13,13 @@ from helpers.changed_models import (
     plain_hf,
     wrap,
 )
+from helpers.widgets import quick_widget
 
 
 @pytest.mark.parametrize("edit", ["counted", "behind the counter"])
-def test_a_widget_computes_a_filled_grid_anew_after_an_edit(edit, short_curve):
+def test_a_widget_computes_a_filled_grid_anew_after_an_edit(edit):
     model = wrap(plain_hf())
-    shown = TraceWidget(PICTURE, QUESTION, model=model, answer=ANSWER, metric="log_probability")
+    shown = quick_widget(PICTURE, QUESTION, model=model, answer=ANSWER, metric="log_probability")
     try:
         shown.trace_all()
         shown.wait(60)

@@ -18,6 +18,7 @@ from blip_trace_widget import (
     TraceWidget,
     examples,
 )
+from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.display import export
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.tracing.grid import as_trace, grid_cells
@@ -85,15 +86,15 @@ def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch)
     monkeypatch.setattr(demo.hf.config, "_commit_hash", "abc123", raising=False)
     text = code.python(Tracer(other, example.image, example.question), GridSpec())
     assert 'model = BlipVqa.from_pretrained("Salesforce/blip-vqa-base", revision="abc123")' in text
-    monkeypatch.setattr(type(other), "dtype", property(lambda _: "torch.bfloat16"))
-    tracer = Tracer(other, example.image, example.question)
-    assert 'dtype="bfloat16", revision="abc123"' in "\n".join(code._model(tracer))
+    half = BlipVqa.from_pretrained(MODEL_FOLDER, dtype="bfloat16")
+    text = code.python(Tracer(half, example.image, example.question), GridSpec())
+    assert f'model = BlipVqa.from_pretrained({json.dumps(str(MODEL_FOLDER))}, dtype="bfloat16")' in text
 
 
 def partial(tracer):
     samples = tracer.trace().samples.copy()
     samples[:, 2:, 3] = np.nan
-    return as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore")
+    return as_trace(tracer.case, samples, GridSpec())
 
 
 def test_numbers_keep_every_digit_and_only_what_is_computed(tracer):

@@ -6,7 +6,9 @@ import pytest
 from blip_trace_widget import Tracer
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.runs import Runner
+from blip_trace_widget.widget.grid_store import GridStore
 from helpers.screen import session_of
+from helpers.widgets import compute_no_more
 
 
 def fill(session):
@@ -26,7 +28,7 @@ def test_it_is_the_tracers_and_leaves_each_heads_grid(session, screen, monkeypat
     np.testing.assert_allclose(session.heads.trace.recovery, exact.recovery, atol=1e-5)
     assert session.heads.trace.settings == exact.settings
 
-    monkeypatch.setattr(Runner, "_patch", None)  # it would fail
+    compute_no_more(monkeypatch)
     session.change(**GridSpec(site="cross_attention", head=2)._asdict())
     session.trace_all()
     assert session.wait(30)
@@ -58,14 +60,15 @@ def test_other_inputs_begin_with_an_empty_map(session, screen):
 def test_it_can_be_stopped(session, screen, monkeypatch):
     session.change(**GridSpec(site="cross_attention")._asdict())
     assert session.wait(30)
-    whole = Runner._patch
+    whole = Runner.patched
 
     def stopping(runner, *arguments):
-        if screen.state["heads"].get("done", 0) > 20:
-            session.heads.stop()
-        return whole(runner, *arguments)
+        for chunk in whole(runner, *arguments):
+            if screen.state["heads"].get("done", 0) > 20:
+                session.heads.stop()
+            yield chunk
 
-    monkeypatch.setattr(Runner, "_patch", stopping)
+    monkeypatch.setattr(Runner, "patched", stopping)
     fill(session)
     assert 20 < screen.state["heads"]["done"] < 192
 
@@ -74,14 +77,15 @@ def test_it_can_be_stopped(session, screen, monkeypatch):
 def test_choosing_a_head_meanwhile_lets_it_go_on(session, screen, monkeypatch):
     session.change(**GridSpec(site="cross_attention")._asdict())
     assert session.wait(30)
-    whole = Runner._patch
+    whole = Runner.patched
 
     def choosing(runner, *arguments):
-        if screen.state["heads"].get("done", 0) > 20 and session.inputs.head is None:
-            session.change(**GridSpec(site="cross_attention", head=1)._asdict())
-        return whole(runner, *arguments)
+        for chunk in whole(runner, *arguments):
+            if screen.state["heads"].get("done", 0) > 20 and session.inputs.head is None:
+                session.change(**GridSpec(site="cross_attention", head=1)._asdict())
+            yield chunk
 
-    monkeypatch.setattr(Runner, "_patch", choosing)
+    monkeypatch.setattr(Runner, "patched", choosing)
     fill(session)
     assert session.inputs.head == 1
     assert screen.state["heads"] == {"done": 192, "total": 192}
@@ -106,10 +110,10 @@ def test_asked_for_before_the_runs_or_during_an_update_it_comes_then(demo, examp
     session.close()
 
 
-def test_to_look_at_a_site_with_heads_makes_no_grids(session, screen):
-    store = session._presenter.store
-    before = store.nbytes
+def test_to_look_at_a_site_with_heads_makes_no_grids(session, monkeypatch):
+    made, whole = [], GridStore.cells
+    monkeypatch.setattr(GridStore, "cells", lambda store, spec: made.append(spec.head) or whole(store, spec))
     session.change(**GridSpec(site="self_attention")._asdict())
     assert session.wait(30)
     assert session.heads.trace is not None
-    assert store.nbytes <= 2 * before
+    assert set(made) == {None}

@@ -11,6 +11,7 @@ from ipywidgets import FloatText
 from jupyter_client.manager import start_new_kernel
 
 from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget
+from helpers.widgets import PACE, quick_widget
 
 RESULTS = ["runs", "detail", "grid", "picture_map", "curve", "generation", "setup", "error"]
 QUESTIONS = ["what color is the circle?", "how many circles are there?", "what shape is red?"]
@@ -26,14 +27,6 @@ WRITES = st.one_of(
     st.tuples(st.just("foil"), st.sampled_from(["", "blue"])),
     st.tuples(st.just("corruption"), st.sampled_from(["GaussianNoise", "QuestionSwap", "MeanAblation"])),
 )
-
-
-@pytest.fixture
-def widget(demo, example, short_curve):
-    made = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
-    made.wait(30)
-    yield made
-    made.close()
 
 
 def agrees(widget, model):
@@ -95,8 +88,8 @@ def test_what_an_observer_of_a_result_sets_is_computed(widget, demo, result, nam
     writes=st.lists(st.tuples(WRITES, st.sampled_from([0, 0.002, 0.02])), min_size=1, max_size=4),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whoever_sets_what_and_when_the_traits_say_what_is_computed(demo, example, short_curve, observers, writes):
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+def test_whoever_sets_what_and_when_the_traits_say_what_is_computed(demo, example, observers, writes):
+    widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     for result, (name, value), times in observers:
         left = iter(range(times))
 
@@ -194,7 +187,7 @@ def test_an_observer_is_let_go_and_counted_once(widget):
     assert len(seen) == 1
 
 
-def test_links_and_observers_of_a_subclass_work(demo, example, short_curve):
+def test_links_and_observers_of_a_subclass_work(demo, example):
     class Counting(TraceWidget):
         counted = 0
 
@@ -204,7 +197,7 @@ def test_links_and_observers_of_a_subclass_work(demo, example, short_curve):
             if self.counted == 1:
                 self.noise = 2.0
 
-    widget = Counting(example.image, example.question, model=demo)
+    widget = Counting(example.image, example.question, model=demo, pace=PACE)
     box = FloatText(7.0)
     traitlets.link((box, "value"), (widget, "noise"))
     widget.wait(30)

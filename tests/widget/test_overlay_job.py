@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from blip_trace_widget.display import overlays
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.corruption import plain_region
 from blip_trace_widget.tracing.runs import Runner
@@ -45,10 +46,8 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(session, screen)
     assert "lost of the score" in screen.state["picture_map"]["unit"]
 
 
-def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 1})
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-    monkeypatch.setattr("blip_trace_widget.widget.overlay_job.REPORT_SECONDS", 0.0)
+def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(demo, session, screen, monkeypatch):
+    monkeypatch.setattr(demo, "limits", Limits(rows=12, rows_per_sample=1))
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 
     def slow(runner, *arguments):
@@ -225,8 +224,7 @@ def test_strength_is_kept_for_other_factors(session, screen, monkeypatch):
     session.overlay_job.choose("strength", 1)
     assert session.wait(60)
     before = shown(screen)[0].copy()
-    tokens = type(session.tracer.case.bases.image)
-    monkeypatch.setattr(tokens, "_unit_damage", None)  # it would fail
+    monkeypatch.setattr(type(session.tracer.corruption), "delta", None)  # it would fail
     session.change(noise=2.5)
     assert session.wait(60)
     np.testing.assert_allclose(shown(screen)[0], before / 2, rtol=1e-6)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, Tracer, TraceWidget, examples
+from blip_trace_widget import GaussianNoise, Tracer, examples
 from blip_trace_widget.display.payloads import asked_of
+from helpers.widgets import quick_widget
 
 REGION = np.zeros((8, 8), dtype=bool)
 REGION[2, 3] = True
@@ -39,14 +40,6 @@ FAULTS = {
     "corruption": lambda tracer: type(tracer.corruption).__name__ == "ImageSwap",
     "picture": lambda tracer: tracer.image.tobytes() == examples()[3].image.tobytes(),
 }
-
-
-@pytest.fixture
-def widget(demo, example, short_curve):
-    made = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
-    made.wait(30)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -132,9 +125,9 @@ def test_what_was_refused_is_no_step_to_go_back_to(widget):
     writes=st.lists(st.tuples(WRITES, st.sampled_from([0, 0.002, 0.02])), min_size=2, max_size=7),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_fails_and_when_screen_and_tracer_agree(demo, example, short_curve, faults, broken, writes):
+def test_whatever_fails_and_when_screen_and_tracer_agree(demo, example, faults, broken, writes):
     faults.clear()
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+    widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     widget.wait(30)
     faults |= broken
     for (name, value), pause in writes:
@@ -156,12 +149,12 @@ def test_whatever_fails_and_when_screen_and_tracer_agree(demo, example, short_cu
 
 def test_what_is_being_set_is_not_overwritten_by_what_is_shown_meanwhile(widget):
     """Between a trait's new value and the notice of it another thread may show inputs that do not know it yet."""
-    with widget._session.lock:
+    with widget.together():
         setting = threading.Thread(target=setattr, args=(widget, "noise", 3.0))
         setting.start()
         while widget.noise != 3.0:
             time.sleep(0.001)
-        widget._session.change(window=2)
+        widget.window = 2
     setting.join(10)
     widget.wait(30)
     assert (widget.noise, widget.window, widget.tracer.corruption.factor) == (3.0, 2, 3.0)

@@ -27,6 +27,7 @@ from blip_trace_widget.results import recording
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.snapshot import RunSummary
 from blip_trace_widget.tracing.runs import Runner
+from helpers.front_end import take
 
 FACTORS = (1.0, 2.5, 5.0)
 
@@ -53,7 +54,7 @@ def widget(path, monkeypatch):
     def refuse(*_):
         raise AssertionError("a recording computed something")
 
-    for name in ("_patch", "greedy"):
+    for name in ("patched", "swapped", "greedy"):
         monkeypatch.setattr(Runner, name, refuse)
     shown = TraceWidget.from_trace(path)
     yield shown
@@ -159,25 +160,24 @@ def test_another_question_or_foil_is_refused_by_name(widget):
     assert "TraceWidget.from_trace(" in widget.code
 
 
-def test_messages_of_the_front_end_are_answered(widget, monkeypatch):
-    said = []
-    monkeypatch.setattr(type(widget), "send", lambda self, content, buffers=None: said.append(content))
+@pytest.mark.usefixtures("recording")
+def test_messages_of_the_front_end_are_answered(widget):
     widget.block = "question_encoder"
-    widget._on_message(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]}, [])
-    widget._on_message(widget, {"type": "trace", "id": 8}, [])
-    widget._on_message(widget, {"type": "image", "id": 9}, [b"junk"])
-    assert [content["id"] for content in said if content["type"] == "done"] == [7, 8]
+    take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
+    take(widget, {"type": "trace", "id": 8})
+    take(widget, {"type": "image", "id": 9}, [b"junk"])
+    assert [content["id"] for content, _ in widget.comm.events("done")] == [7, 8]
     assert widget.selection == [(5, 5)]
     for message in ({"type": "pin", "on": True}, {"type": "undo"}, {"type": "fill_overlay", "on": True}):
-        widget._on_message(widget, {**message, "id": 10}, [])
-    widget._on_message(widget, {"type": "export", "id": 11, "format": "csv", "theme": "light"}, [])
-    assert said[-1]["type"] == "exported"
+        take(widget, {**message, "id": 10})
+    take(widget, {"type": "export", "id": 11, "format": "csv", "theme": "light"})
+    assert widget.comm.events("exported")
 
 
 def test_where_words_look_was_not_recorded(widget):
-    widget._on_message(widget, {"type": "attention", "id": 7, "layer": 1}, [])
+    take(widget, {"type": "attention", "id": 7, "layer": 1})
     assert widget.error == ""
-    widget._on_message(widget, {"type": "attention", "id": 8, "layer": 99}, [])
+    take(widget, {"type": "attention", "id": 8, "layer": 99})
     assert widget.error.startswith("layer: expected from 0 to 5")
 
 

@@ -1,7 +1,8 @@
-"""The conductor against a screen that only writes down, with the worker held at chosen points."""
+"""The session against a screen that only writes down, with the worker held at chosen points."""
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,28 +14,30 @@ from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Runner
 from blip_trace_widget.widget.grid_store import inputs_of
 from helpers.screen import session_of
+from helpers.widgets import PACE
 
 
 class Gate:
-    """Holds the worker at the end of a patched run, behind the last look at `cancelled`, until it is opened."""
+    """Holds the worker at the end of patched runs, behind the last look at `cancelled`, until it is opened."""
 
     def __init__(self, monkeypatch):
         self.reached, self.opened = threading.Event(), threading.Event()
-        whole = Runner._patch
+        whole = Runner.patched
 
         def held(runner, *arguments):
-            logits = whole(runner, *arguments)
-            self.reached.set()
-            assert self.opened.wait(20)
-            return logits
+            for chunk in whole(runner, *arguments):
+                self.reached.set()
+                assert self.opened.wait(20)
+                yield chunk
 
-        monkeypatch.setattr(Runner, "_patch", held)
-        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
-        monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
-        monkeypatch.setattr("blip_trace_widget.widget.cells_job.REPORT_SECONDS", 0.0)
+        monkeypatch.setattr(Runner, "patched", held)
 
     def wait(self):
         assert self.reached.wait(20)
+
+
+#: However busy this machine is, a grid whose time is known is computed along with the noise.
+QUICK = pytest.mark.parametrize("pace", [replace(PACE, live=60.0)])
 
 
 def grid_of(screen):
@@ -42,6 +45,7 @@ def grid_of(screen):
     return np.frombuffer(grid["values"], "<f4").reshape(len(protocol.CELL_FIELDS), grid["layers"], -1)
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_fill_of_an_older_generation_writes_and_says_nothing(session, screen, monkeypatch):
     gate = Gate(monkeypatch)
     session.trace_all(5)
@@ -59,6 +63,7 @@ def test_a_fill_of_an_older_generation_writes_and_says_nothing(session, screen, 
     np.testing.assert_allclose(grid_of(screen)[1], exact.indirect_effect, atol=1e-5)
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_a_patch_of_an_older_generation_shows_nothing(session, screen, monkeypatch):
     gate = Gate(monkeypatch)
     session.change(3, selection=[(5, 5)])
@@ -73,8 +78,8 @@ def test_a_patch_of_an_older_generation_shows_nothing(session, screen, monkeypat
     assert details[0]["score"] == pytest.approx(exact, abs=1e-6)
 
 
+@pytest.mark.parametrize("pace", [replace(PACE, live=0.0)])  # as for a large model
 def test_a_newer_move_of_the_noise_keeps_the_stale_grid_from_being_filled(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 0.0)  # as for a large model
     session.change(selection=[(5, 5)])
     session.trace_all()
     assert session.wait(30)
@@ -119,6 +124,7 @@ def test_old_values_keep_their_generation_when_the_view_changes(session, screen,
     assert (screen.state["grid"]["generation"], screen.state["grid"]["damage"]) == (1, "ν 1.0")
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_quick_clicks_are_all_computed_and_answered(session, screen, monkeypatch):
     gate = Gate(monkeypatch)
     for request, cell in enumerate([(0, 0), (1, 1), (2, 2), (1, 1)], start=1):
@@ -146,8 +152,12 @@ def test_a_click_that_comes_while_the_last_one_is_being_answered_is_answered_too
     assert [content["id"] for content in screen.said("done")] == [1, 2]
 
 
+@QUICK
 def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(session, screen):
-    session._cells._pace["question_encoder"] = 0.0  # as after a grid on a quick machine
+    session.change(site="mlp")
+    session.trace_all()  # how long the block's grids take is known then
+    assert session.wait(30)
+    session.change(site="block_output")
     with session.lock:
         session.change(noise=1.0)
         session.change(1, selection=[(2, 2)])
@@ -157,6 +167,7 @@ def test_a_cell_chosen_while_the_noise_moves_is_in_the_grid(session, screen):
     assert np.isfinite(grid_of(screen)[0][2, 2])
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_of_sets_only_the_latest_is_computed(session, screen, monkeypatch):
     gate = Gate(monkeypatch)
     session.change(selection=[(0, 0)])
@@ -178,7 +189,7 @@ def test_what_is_asked_before_the_first_runs_waits_for_nothing_and_is_done(demo,
     session.change(**GridSpec("answer_decoder")._asdict())
     session.change(1, selection=[(5, 0)])
     session.trace_all(2)
-    assert session.positions("answer_decoder") is None
+    assert session.columns("answer_decoder", 1) is None
     assert time.perf_counter() - started < 5  # it would be 20 if it waited
     release.set()
     assert session.wait(60)
@@ -221,11 +232,21 @@ def test_an_older_update_that_fails_does_not_drop_a_newer_request(session, scree
 
 
 def test_the_curve_is_shown_even_if_it_was_cancelled_after_its_last_factor(session, screen, monkeypatch):
-    session._noise_curve._shown = None  # as if the job had been dropped between computing and showing
+    whole = Tracer.noise_curve
+
+    def cancelled(tracer, factors, **keywords):
+        made = whole(tracer, factors, **keywords)
+        if factors == [PACE.curve[-1]]:
+            session.change(noise=4.0)  # what waits is dropped, and so is what has computed and not shown
+        return made
+
+    monkeypatch.setattr(Tracer, "noise_curve", cancelled)
     screen.state.pop("curve")
-    session.change(noise=4.0)
+    session.change(seed=1)
     assert session.wait(30)
-    assert screen.state["curve"]["scores"][-1] is not None
+    assert session.tracer.corruption.factor == 4.0
+    exact = [session.tracer.with_corruption(factor=factor).corrupted.score for factor in PACE.curve]
+    np.testing.assert_allclose(screen.state["curve"]["scores"], exact, atol=1e-6)
 
 
 def test_an_error_of_a_later_request_is_not_wiped_by_an_earlier_one_that_succeeds(session, screen):
@@ -245,8 +266,8 @@ def test_a_finished_grid_says_done_once(session, screen):
     assert [(content["id"], content["stopped"]) for content in screen.said("done")] == [(9, False)]
 
 
-def test_a_quick_grid_moves_with_the_noise(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
+@QUICK
+def test_a_quick_grid_moves_with_the_noise(session, screen):
     session.trace_all()
     session.change(selection=[(5, 5)])
     assert session.wait(30)
@@ -263,8 +284,8 @@ def test_a_quick_grid_moves_with_the_noise(session, screen, monkeypatch):
     assert screen.state["detail"]["score"] == pytest.approx(effect.score, abs=1e-6)
 
 
-def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 60.0)  # however busy this machine is
+@QUICK
+def test_while_the_noise_moves_every_frame_that_is_shown_is_whole(session, screen):
     session.trace_all()
     assert session.wait(30)
     since = len(screen.lines)
@@ -316,10 +337,8 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(session, scree
     assert [content["id"] for content in screen.said("done")] == [8]
 
 
-def test_cells_in_sight_are_computed_first(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.REPORT_SECONDS", 0.0)
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 7})
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
+@pytest.mark.usefixtures("small_chunks")
+def test_cells_in_sight_are_computed_first(session, screen):
     session.look(4, 5)
     session.trace_all()
     assert session.wait(60)
@@ -411,11 +430,13 @@ def test_trace_all_and_stop_during_an_update_are_heeded(session, screen, monkeyp
     assert computed == (0 if stop else 48)
 
 
+@pytest.mark.parametrize("pace", [replace(PACE, live=1.2)])
 def test_a_grid_of_many_samples_is_not_taken_for_a_quick_one(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 1.0)
-    session.trace_all()
-    assert session.wait(30)
-    session._cells._pace["question_encoder"] = 1 / 48 / 20  # 20 samples take a second
+    with monkeypatch.context() as slow:
+        # Ten samples take 0.4 seconds or more, and forty would take at least 1.6.
+        slow.setattr(Runner, "patched", lambda *arguments, whole=Runner.patched: time.sleep(0.4) or whole(*arguments))
+        session.trace_all()
+        assert session.wait(30)
     since = len(screen.lines)
     session.change(noise=5.0, samples=40)
     assert session.wait(60)
@@ -461,6 +482,7 @@ def test_an_errand_is_not_dropped_by_what_is_asked_beside_it(session):
     assert done.count("file") == 2
 
 
+@pytest.mark.usefixtures("small_chunks")
 def test_of_sets_asked_for_during_an_update_the_last_is_computed(session, screen, monkeypatch):
     gate = Gate(monkeypatch)
     session.trace_all()
@@ -494,8 +516,8 @@ def test_another_grid_is_shown_while_the_model_is_held(session, screen):
     assert screen.state["grid"]["site"] == "mlp"
 
 
+@pytest.mark.parametrize("pace", [replace(PACE, live=0.0)])
 def test_a_patched_run_that_fails_leaves_nothing_of_older_inputs(session, screen, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.cells_job.LIVE_SECONDS", 0.0)
     session.change(selection=[(5, 5)])
     assert session.wait(30)
     assert screen.state["detail"]
@@ -504,7 +526,7 @@ def test_a_patched_run_that_fails_leaves_nothing_of_older_inputs(session, screen
         raise RuntimeError("out of luck")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Runner, "_patch", fail)
+        patch.setattr(Runner, "patched", fail)
         session.change(noise=3.0)
         assert session.wait(30)
     assert "out of luck" in screen.state["error"]
@@ -524,7 +546,7 @@ def test_what_names_a_grid_waits_for_no_model(demo, picture):
     thread.join()
 
 
-def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve):
+def test_stop_answers_only_for_what_it_stops(demo, example, screen):
     made = session_of(Tracer(demo, example.image, example.question), screen)
     made.stop()
     assert screen.said("done") == []
@@ -543,7 +565,7 @@ def test_stop_answers_only_for_what_it_stops(demo, example, screen, short_curve)
     made.close()
 
 
-def test_every_answer_says_of_which_inputs(demo, example, screen, short_curve):
+def test_every_answer_says_of_which_inputs(demo, example, screen):
     made = session_of(Tracer(demo, example.image, example.question), screen)
     made.change(noise=1.0)
     made.change(3, selection=[(0, 0), (1, 1)])

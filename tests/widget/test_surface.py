@@ -10,15 +10,7 @@ from PIL import Image
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
 from blip_trace_widget.pictures import jpeg
 from helpers.random_models import random_model
-
-
-@pytest.fixture
-def widget(demo, example, short_curve):
-    made = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
-    made.wait(30)
-    yield made
-    made.close()
-
+from helpers.widgets import quick_widget
 
 # --- names -----------------------------------------------------------------------------------------------------------
 
@@ -163,13 +155,14 @@ def test_another_model_keeps_what_fits(widget, demo):
     widget.noise, widget.selection, widget.block, widget.foil = 3.0, [], "answer_decoder", "blue"
     widget.selection = [(5, 0)]
     widget.wait(30)
-    generation = widget.generation
+    generation, factors = widget.generation, widget.curve["factors"]
     widget.model = other
     assert widget.model is other
     widget.wait(30)
     assert (widget.noise, widget.block, widget.selection, widget.foil) == (3.0, "answer_decoder", [(5, 0)], "blue")
     assert widget.tracer.model is other
     assert widget.generation > generation
+    assert widget.curve["factors"] == factors
     alone = Tracer(other, widget.image, widget.question, foil="blue", corruption=GaussianNoise(3.0, samples=2))
     assert widget.runs["corrupted"]["score"] == pytest.approx(alone.corrupted.score, abs=1e-6)
     effect = alone.patch(State("answer_decoder", 5, 0))
@@ -257,9 +250,9 @@ def test_results_are_pickled_and_copied(tracer):
         assert again(tracer.corruption) == tracer.corruption
 
 
-def test_a_figure_of_nothing_is_traced_first(demo, example, short_curve, tmp_path):
+def test_a_figure_of_nothing_is_traced_first(demo, example, tmp_path):
     for name in ("a.html", "a.svg", "a.csv"):
-        widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+        widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
         (widget.save_html if name.endswith("html") else widget.export)(tmp_path / name)
         assert np.isfinite(widget.trace.scores).all()
         assert (tmp_path / name).stat().st_size > 1000
@@ -274,7 +267,7 @@ def test_what_is_computed_is_left_as_it_is(widget, tmp_path):
 
 
 def test_a_closed_widget_says_so(demo, example, tmp_path):
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+    widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     widget.wait(30)
     widget.close()
     widget.close()

@@ -7,80 +7,32 @@ import time
 import weakref
 from dataclasses import replace
 
-import comm
 import numpy as np
 import pytest
-from comm.base_comm import BaseComm
 from PIL import Image
 
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, TraceWidget, examples
 from blip_trace_widget.display import protocol
 from blip_trace_widget.tracing.runs import Runner
+from helpers.front_end import set_traits, take
+from helpers.widgets import compute_no_more, quick_widget, slow_down
 
-SLOW = 0.02
-
-
-class RecordingComm(BaseComm):
-    """A front end that only listens."""
-
-    def __init__(self, *arguments, **keywords):
-        self.sent = []
-        super().__init__(*arguments, **keywords)
-
-    def publish_msg(self, msg_type, data=None, metadata=None, buffers=None, **keys):
-        if data and data.get("method") == "update" and keys.get("target_name") is None:
-            state = dict(data["state"])
-            self.sent.append(("update", state, buffers))
-        elif data and data.get("method") == "custom":
-            self.sent.append(("custom", data["content"], buffers))
-
-    def events(self, kind):
-        return [
-            (content, buffers) for how, content, buffers in self.sent if how == "custom" and content["type"] == kind
-        ]
-
-
-@pytest.fixture(autouse=True)
-def recording(monkeypatch, short_curve):
-    monkeypatch.setattr(comm, "create_comm", RecordingComm)
+pytestmark = pytest.mark.usefixtures("recording")
 
 
 @pytest.fixture
 def widget(demo, example):
-    made = TraceWidget(example.image, example.question, model=demo)
+    """With as many samples as `tracer`."""
+    made = quick_widget(example.image, example.question, model=demo)
     made.wait(30)
     yield made
     made.close()
-
-
-def take(widget, content, buffers=()):
-    """A message from the front end."""
-    widget.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": list(buffers)})
-
-
-def set_traits(widget, **state):
-    widget.comm.handle_msg(
-        {"content": {"data": {"method": "update", "state": state, "buffer_paths": []}}, "buffers": []}
-    )
 
 
 def values(widget):
     grid = widget.grid
     shape = (len(protocol.CELL_FIELDS), grid["layers"], len(grid["tokens"]))
     return np.frombuffer(grid["values"], "<f4").reshape(shape)
-
-
-def slow_down(monkeypatch, seconds=SLOW):
-    """Every chunk takes a while and holds few runs."""
-    whole = Runner._patch
-
-    def slowly(self, *arguments):
-        time.sleep(seconds)
-        return whole(self, *arguments)
-
-    monkeypatch.setattr(Runner, "_patch", slowly)
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.CHUNK_ROWS", {"cpu": 14})
-    monkeypatch.setattr("blip_trace_widget.tracing.memory_budget.ROWS_A_SAMPLE", 1)
 
 
 def test_it_shows_both_runs_and_an_empty_grid(widget, example, tracer):
@@ -161,7 +113,7 @@ def test_only_what_was_shown_is_recomputed(widget):
 
 
 def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tracer):
-    slow_down(monkeypatch)
+    slow_down(monkeypatch, widget.model)
     widget.trace_all()
     for step in range(200):
         set_traits(widget, noise=step / 40)
@@ -173,7 +125,7 @@ def test_the_latest_of_many_moves_wins_and_none_is_late(widget, monkeypatch, tra
 
 
 def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
-    slow_down(monkeypatch, 0.2)
+    slow_down(monkeypatch, widget.model, 0.2)
     widget.trace_all()
     time.sleep(0.1)
     started = time.perf_counter()
@@ -186,7 +138,7 @@ def test_handlers_return_at_once_while_the_worker_computes(widget, monkeypatch):
 
 
 def test_stop_keeps_what_is_computed(widget, monkeypatch):
-    slow_down(monkeypatch, 0.05)
+    slow_down(monkeypatch, widget.model, 0.05)
     take(widget, {"type": "trace", "id": 9})
     deadline = time.monotonic() + 30
     while not widget.comm.events("cells"):
@@ -206,7 +158,7 @@ def test_stop_keeps_what_is_computed(widget, monkeypatch):
 
 
 def test_a_click_goes_before_the_rest_of_the_grid(widget, monkeypatch):
-    slow_down(monkeypatch, 0.05)
+    slow_down(monkeypatch, widget.model, 0.05)
     take(widget, {"type": "trace", "id": 1})
     time.sleep(0.1)
     take(widget, {"type": "patch", "id": 2, "cells": [[5, 7]]})
@@ -228,7 +180,7 @@ def test_switching_block_and_site_keeps_what_was_computed(widget, tracer, monkey
     assert widget.detail["site"] == "cross_attention"
     exact = tracer.patch(State("answer_decoder", 5, 0, "cross_attention")).recovery
     assert widget.detail["recovery"] == pytest.approx(exact, abs=1e-5)
-    monkeypatch.setattr(Runner, "_patch", lambda *_: pytest.fail("computed again"))
+    compute_no_more(monkeypatch)
     widget.block, widget.site = "question_encoder", "block_output"
     widget.wait(30)
     np.testing.assert_array_equal(values(widget), before)
@@ -392,7 +344,7 @@ def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monk
         raise RuntimeError("boom")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Runner, "_patch", boom)
+        broken.setattr(Runner, "patched", boom)
         take(widget, {"type": "patch", "id": 1, "cells": [[0, 0]]})
         widget.wait(30)
         assert widget.error == "RuntimeError: boom"
@@ -457,7 +409,7 @@ def test_a_failing_example_can_be_chosen_again(widget, monkeypatch):
 
 
 def test_a_foil_goes_with_its_question(demo, example):
-    widget = TraceWidget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
+    widget = quick_widget(example.image, example.question, model=demo, foil="blue", metric="logit_difference")
     widget.wait(30)
     assert "logit_difference" in widget.setup["choices"]["metric"]
     widget.question = "how many circles are there?"
@@ -501,6 +453,7 @@ def test_from_tracer_shares_what_is_computed(tracer, monkeypatch):
         ((), {"colour": 1}, TypeError, "colour"),
         ((), {"metric": "accuracy"}, ValueError, "metric"),
         ((), {"corruption": 5}, TypeError, "corruption"),
+        ((), {"pace": 5}, TypeError, "pace: expected a Pace, got int"),
         ((), {"model": 3}, TypeError, "model"),
         ((), {"model": "/nowhere/at/all"}, OSError, "model"),
     ],
@@ -510,12 +463,11 @@ def test_wrong_arguments_raise_in_python(arguments, keywords, error, message):
         TraceWidget(*arguments, **keywords)
 
 
-def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
-    monkeypatch.setattr("blip_trace_widget.widget.worker.IDLE_SECONDS", 0.05)
+def test_two_hundred_widgets_leave_nothing_behind(demo, example):
     threads = threading.active_count()
     gone = []
     for _ in range(200):
-        widget = TraceWidget(example.image, example.question, model=demo)
+        widget = quick_widget(example.image, example.question, model=demo)
         widget.close()
         gone.append(weakref.ref(widget))
     del widget
@@ -530,7 +482,7 @@ def test_two_hundred_widgets_leave_nothing_behind(demo, example, monkeypatch):
 
 
 def test_wait_says_when_it_gave_up(widget, monkeypatch):
-    slow_down(monkeypatch, 0.3)
+    slow_down(monkeypatch, widget.model, 0.3)
     widget.trace_all()
     with pytest.raises(TimeoutError, match="still computing"):
         widget.wait(0.01)
@@ -796,7 +748,7 @@ def test_traits_link_to_other_widgets(widget):
 
 
 def test_a_refused_input_leaves_no_step_and_keeps_the_example(demo):
-    widget = TraceWidget(model=demo)
+    widget = quick_widget(model=demo)
     widget.wait(30)
     widget.foil = "red blue green"
     widget.wait(30)
@@ -807,7 +759,7 @@ def test_a_refused_input_leaves_no_step_and_keeps_the_example(demo):
 
 def test_a_given_answer_is_said_to_be_given(demo, example):
     for answer in (None, "red"):
-        widget = TraceWidget(example.image, example.question, model=demo, answer=answer)
+        widget = quick_widget(example.image, example.question, model=demo, answer=answer)
         widget.wait(30)
         assert widget.runs["given"] is (answer is not None)
         widget.close()
@@ -817,14 +769,14 @@ def test_a_region_is_said(demo, example):
     region = np.zeros((8, 8), bool)
     region[2, 2:5] = True
     noise = GaussianNoise(region=region)
-    widget = TraceWidget(example.image, example.question, model=demo, corruption=noise)
+    widget = quick_widget(example.image, example.question, model=demo, corruption=noise)
     widget.wait(30)
     assert widget.runs["line"] == "multiplicative · 10 samples · seed 0 · 3 of 64 patches"
     widget.close()
 
 
 def test_every_request_is_heard_at_once(widget, monkeypatch):
-    slow_down(monkeypatch)
+    slow_down(monkeypatch, widget.model)
     take(widget, {"type": "trace", "id": 12})
     assert widget.comm.events("taken")[-1][0]["id"] == 12
     widget.stop()
@@ -1086,7 +1038,7 @@ def test_a_score_that_is_no_number_is_told_from_a_cell_that_is_not_computed(widg
 
 
 def test_it_says_what_is_done_until_the_runs_are_there(example):
-    widget = TraceWidget(example.image, example.question)
+    widget = quick_widget(example.image, example.question)
     widget.wait(30)
 
     def doing():

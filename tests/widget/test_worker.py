@@ -7,7 +7,6 @@ import weakref
 
 import pytest
 
-from blip_trace_widget.widget import worker as module
 from blip_trace_widget.widget.worker import Worker, worker_of
 
 
@@ -35,7 +34,7 @@ def log():
 
 @pytest.fixture
 def worker():
-    return Worker()
+    return Worker("tried", idle=0.05)
 
 
 def submit(worker, log, owner, key, slices, priority=0):
@@ -154,17 +153,14 @@ def test_jobs_submitted_by_jobs_are_waited_for(worker, log):
     assert log.lines == [("child", 0)]
 
 
-def test_an_idle_thread_ends_and_the_next_job_starts_another(worker, log, monkeypatch):
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
-    before = threading.active_count()
+def test_an_idle_thread_ends_and_the_next_job_starts_another(worker, log):
     for round_ in range(2):
         submit(worker, log, "a", "job", log.job(round_))
         assert worker.wait("a", 5)
-        for _ in range(100):
-            if threading.active_count() == before:
-                break
-            time.sleep(0.02)
-        assert threading.active_count() == before
+        for thread in threading.enumerate():
+            if thread.name == "tried":
+                thread.join(20)
+                assert not thread.is_alive()
     assert len(log.lines) == 2
 
 

@@ -134,7 +134,10 @@ def _grid(
     metric = runs.get("metric", "probability")
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
     end = heatmap.draw(cells.of(detail) if detail else [], pale=old)
-    return heatmap.legend(end + 14, direction, runs.get("error", ""))
+    end = heatmap.legend(end + 14, direction, runs.get("error", ""))
+    for note in [] if old or cells.text else cells.grid["notes"]:
+        end = canvas.paragraph(RIGHT, end + 14, [(note, False)], RIGHT_WIDTH, 12, "muted") - 8
+    return end
 
 
 def _answers(
@@ -171,9 +174,9 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
 
 def _heading(grid: Payload, window: int) -> str:
     """Which states the grid shows."""
-    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
-    if grid.get("head") is not None:
-        parts.append(f"head {grid['head']}")
+    parts = [labels.label(grid["block"]).capitalize(), labels.site_and_head(grid["site"], grid.get("head"))]
+    if grid.get("patch", 1) > 1:
+        parts.append(f"squares of {grid['patch']} × {grid['patch']} tokens")
     if window > 1:
         parts.append(f"{window} layers together")
     return " · ".join(parts)

@@ -35,7 +35,7 @@ _OWN = 128
 #: Points, of a page of PDF.
 PAGE_WIDTH = 480
 #: How near in each of red, green and blue another one is the same.
-_NEAR = 10
+NEAR = 10
 _SVG = "{http://www.w3.org/2000/svg}"
 #: Letters that Pillow's own font lacks.
 _PLAIN = str.maketrans(
@@ -44,14 +44,20 @@ _PLAIN = str.maketrans(
 _CORNER = 5
 
 
-def png(svg: str) -> bytes:
-    """An SVG of ours as PNG on white."""
+def png(svg: str, *, own_font: bool = False) -> bytes:
+    """An SVG of ours as PNG on white.
+
+    Args:
+        svg: what `blip_trace_widget.display.svg.svg` made.
+        own_font: write with Pillow's own font even where there are better ones.
+    """
     root = ET.fromstring(svg)  # noqa: S314 - our own
     own, made = _colors(root), b""
+    fonts = None if own_font else _matplotlibs_fonts()
     for scale, colors in _TRIES:
-        drawn = _Raster(root, scale).image
+        drawn = _Raster(root, scale, fonts).image
         found = np.array(drawn.quantize(colors, Image.Quantize.FASTOCTREE).getpalette()).reshape(-1, 3)
-        near = (np.abs(found[:, None] - own[None]).max(2) < _NEAR).any(1)  # white is to stay white
+        near = (np.abs(found[:, None] - own[None]).max(2) < NEAR).any(1)  # white is to stay white
         palette = Image.new("P", (1, 1))
         palette.putpalette(np.concatenate([own, found[~near]]).ravel().tolist())
         file = io.BytesIO()
@@ -115,8 +121,8 @@ def _colors(root: ET.Element) -> NDArray[np.int_]:
 class _Raster:
     """An image under way."""
 
-    def __init__(self, root: ET.Element, scale: float) -> None:
-        self.scale = scale
+    def __init__(self, root: ET.Element, scale: float, fonts: Path | None) -> None:
+        self.scale, self._fonts = scale, fonts
         size = (self._px(root.get("width", "0")), self._px(root.get("height", "0")))
         self.image = Image.new("RGB", (max(1, size[0]), max(1, size[1])), "#ffffff")
         self._draw = ImageDraw.Draw(self.image, "RGBA")
@@ -205,7 +211,7 @@ class _Raster:
             return
         for said, weight, color in runs:
             if said:
-                font, written = _font(round(size), mono, weight is not None), _written(said)
+                font, written = _font(self._fonts, round(size), mono, weight is not None), _written(self._fonts, said)
                 self._draw.text((x, y), written, font=font, fill=self._color(color, opacity), anchor=anchor)
                 x += font.getlength(written)
 
@@ -218,7 +224,7 @@ class _Raster:
         color: tuple[int, int, int, int],
         angle: float,
     ) -> None:
-        font, written = _font(round(size), mono, False), _written(said)
+        font, written = _font(self._fonts, round(size), mono, False), _written(self._fonts, said)
         side = 2 * (round(font.getlength(written)) + round(size) + 2)
         label = Image.new("RGBA", (side, side), (*color[:3], 0))
         ImageDraw.Draw(label).text((side / 2, side / 2), written, font=font, fill=color, anchor="ls")
@@ -242,7 +248,7 @@ class _Raster:
 
 
 @cache
-def _fonts() -> Path | None:
+def _matplotlibs_fonts() -> Path | None:
     """Where matplotlib keeps its fonts, if it is installed; it is not loaded."""
     found = find_spec("matplotlib")
     folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" if found and found.origin else None
@@ -250,18 +256,17 @@ def _fonts() -> Path | None:
 
 
 @cache
-def _font(size: int, mono: bool, bold: bool) -> Any:
+def _font(folder: Path | None, size: int, mono: bool, bold: bool) -> Any:
     size = max(6, size)
-    folder = _fonts()
     if folder is None:
         return ImageFont.load_default(size)
     name = f"DejaVuSans{'Mono' if mono else ''}{'-Bold' if bold else ''}.ttf"
     return ImageFont.truetype(folder / name, round(size * 0.94))  # it is broader than a page's font
 
 
-def _written(said: str) -> str:
+def _written(folder: Path | None, said: str) -> str:
     """A text in letters that the font has."""
-    if _fonts() is not None:
+    if folder is not None:
         return said
     plain = unicodedata.normalize("NFKD", said.translate(_PLAIN))
     return "".join(

@@ -51,12 +51,18 @@ export function More({ model, session }: { model: Model; session: Session }) {
 				onChoose={(option) => model.set(name, option as never)}
 			/>,
 		);
-	const count = (name: Of<number>, min: number, max?: number) =>
+	const count = (
+		name: Of<number>,
+		min: number,
+		max?: number,
+		label: string = name,
+	) =>
 		field(
 			name,
-			name,
+			label,
 			<NumberField
-				label={name}
+				label={label}
+				testid={name}
 				value={model[name].value}
 				min={min}
 				{...(max === undefined ? {} : { max })}
@@ -74,6 +80,8 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			<fieldset aria-label="what is patched">
 				{choice("direction")}
 				{count("window", 1, block?.layers)}
+				{block?.name === "image_encoder" &&
+					count("patch", 1, Math.max(...(setup?.patches ?? [1])), "square")}
 				{field(
 					"head",
 					"head",
@@ -106,6 +114,20 @@ export function More({ model, session }: { model: Model; session: Session }) {
 							Compare with this grid
 						</button>
 					</Asking>,
+				)}
+				{field(
+					"verify",
+					"",
+					<button
+						type="button"
+						class="bt-button"
+						data-testid="verify"
+						aria-disabled={closed}
+						aria-description={explain("verify")}
+						onClick={() => closed || session.verify()}
+					>
+						Check these numbers
+					</button>,
 				)}
 			</fieldset>
 			<fieldset aria-label="how it is scored" disabled={closed}>

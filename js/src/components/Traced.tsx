@@ -72,6 +72,11 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{view && view.patch > 1 && (
+						<span data-testid="squares">
+							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
+						</span>
+					)}
 					{visible.count < all && (
 						<span data-testid="visible-range">
 							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
@@ -152,6 +157,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 					(gate?.open === false || !!(differing && model.told.value?.undefined))
 				}
 			/>
+			<Notes lines={view?.notes ?? []} />
 			<Progress
 				running={model.running.value}
 				view={model.view.value}
@@ -182,6 +188,17 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Tooltip pointed={pointed} view={view} metric={metric} words={words} />
 			)}
 		</section>
+	);
+}
+
+/** What there is to know of all cells. */
+function Notes({ lines }: { lines: readonly string[] }) {
+	return (
+		<div class="bt-notes bt-muted" aria-live="polite" data-testid="notes">
+			{lines.map((line) => (
+				<p key={line}>{line}</p>
+			))}
+		</div>
 	);
 }
 

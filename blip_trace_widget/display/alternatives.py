@@ -1,0 +1,34 @@
+"""Other corruptions that a grid is held against: what "also under …" offers.
+
+For: the widget's list, and what is computed when one of them is chosen.
+Ends: at names and settings; the corruptions are `blip_trace_widget.tracing.corruption`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blip_trace_widget.choices import NOISE_KINDS
+
+Settings = dict[str, Any]
+
+
+def alternatives(settings: Mapping[str, Any]) -> dict[str, Settings]:
+    """The settings of other corruptions than that of these settings, by name.
+
+    The same noise drawn anew, half as much of it, its other kind; the picture at its mean; and noise, where there is
+    none. All are confined to the same region.
+    """
+    region = settings.get("region")
+    found: dict[str, Settings] = {}
+    if settings["type"] == "GaussianNoise":
+        (kind,) = (each for each in NOISE_KINDS if each != settings["kind"])
+        found["other seed"] = {**settings, "seed": settings["seed"] + 1}
+        found["half the noise"] = {**settings, "factor": settings["factor"] / 2}
+        found[f"{kind} noise"] = {**settings, "kind": kind}
+    else:
+        found["noise"] = {"type": "GaussianNoise", "region": region}
+    if settings["type"] != "MeanAblation":
+        found["ablation"] = {"type": "MeanAblation", "region": region}
+    return found

@@ -1,0 +1,46 @@
+"""What there is to know of all cells of a grid, in a line each.
+
+For: the front end, the drawn figure and pages, which show them below the grid.
+Ends: at lines of text; what single cells say is `blip_trace_widget.display.formatting`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.trace import Trace
+
+
+def grid_notes(trace: Trace) -> list[str]:
+    """The lines below a grid."""
+    same, verified = trace.same_as, trace.settings.get("verified")
+    lines = [] if same is None else [f"{str(same)[0].upper()}{str(same)[1:]}"]
+    if verified and verified["grid"] and GridSpec.of(verified["grid"]) == GridSpec.of(trace.settings):
+        lines.append(verified_note(verified))
+    return lines
+
+
+def verified_note(verified: Mapping[str, Any]) -> str:
+    """What a check by plain hooks found, from `blip_trace_widget.Verification.as_settings`."""
+    runs, difference = f"{verified['runs']} runs", _size(verified["difference"])
+    if not verified["agrees"]:
+        return (
+            f"Not confirmed: plain hooks on the untouched model differ by up to {difference} in {runs}, "
+            "more than rounding explains"
+        )
+    told = f"Checked: {runs} computed again by plain hooks differ by at most {difference}"
+    if verified["rounding"] is not None:
+        told += f"; rounding ({verified['dtype']} against {verified['exact_dtype']}) is {_size(verified['rounding'])}"
+    if verified["coarse"]:
+        told += f", a tenth or more of the score or of its error in {verified['coarse']} of them"
+    return told
+
+
+def _size(value: float | None) -> str:
+    """How large a difference is, to one digit: "3e-8"."""
+    if value is None:
+        return "no number"
+    mantissa, exponent = f"{value:.0e}".split("e")
+    return f"{mantissa}e{int(exponent)}" if value else "0"

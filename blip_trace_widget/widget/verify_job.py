@@ -1,0 +1,65 @@
+"""Numbers on show computed again by plain hooks, when somebody asks for it.
+
+For: "Check these numbers". Random cells of the grid in view and the two base runs, by `Tracer.verify` one run at a
+time, so that clicks are answered in between.
+Cost: two whole forwards of the model a run; see `blip_trace_widget.tracing.verification`.
+Ends: at the grid's notes, and at reporting how far it is.
+"""
+
+from __future__ import annotations
+
+import time
+
+from blip_trace_widget.display import formatting
+from blip_trace_widget.tracing.verification import verification
+from blip_trace_widget.widget.job_queue import MAP, JobQueue
+from blip_trace_widget.widget.presenter import Presenter, trace_of
+from blip_trace_widget.widget.worker import Job, Slices
+
+
+class VerifyJob:
+    """The check of the grid in view.
+
+    Args:
+        presenter: what is on show.
+        jobs: where jobs are handed in.
+    """
+
+    def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
+        self._presenter, self._jobs = presenter, jobs
+        self._checks = 0
+
+    def start(self, request: int = 0) -> None:
+        """Check the grid in view; `request` is answered once that is done.
+
+        Raises:
+            ValueError: if nothing of it is computed.
+        """
+        if not self._presenter.is_settled or not self._presenter.cells.computed():
+            raise ValueError("verify: nothing of the grid in view is computed yet; trace it first")
+        self._checks += 1  # other cells each time
+        seed = self._checks - 1
+        self._jobs.submit("verify", MAP, lambda job: self._slices(job, request, seed))
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._jobs.cancel("verify")
+
+    def _slices(self, job: Job, request: int, seed: int) -> Slices:
+        presenter, began = self._presenter, time.monotonic()
+        with self._jobs.lock:
+            tracer, spec, generation = presenter.tracer, presenter.spec, presenter.computed
+            trace = trace_of(tracer, presenter.cells, spec)
+        try:
+            for done, total in verification(tracer.case, seed=seed, trace=trace, cancel=job.cancelled):
+                with self._jobs.lock:
+                    if generation == presenter.computed and not job.cancelled.is_set():
+                        left = formatting.seconds_left((time.monotonic() - began) * (total - done) / done)
+                        presenter.say("progress", request, done=done, total=total, left=left)
+                yield
+            with self._jobs.lock:
+                if generation == presenter.computed and presenter.has_grid:
+                    presenter.show_grid()
+        finally:
+            with self._jobs.lock:
+                presenter.say("done", request, generation=presenter.generation, stopped=job.cancelled.is_set())
