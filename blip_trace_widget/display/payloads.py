@@ -28,7 +28,7 @@ from blip_trace_widget.choices import (
     metric_properties,
 )
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display import gate, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.notes import grid_notes
@@ -39,7 +39,6 @@ from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import ONE_PICTURE, SMALLEST_TOTAL_EFFECT, TotalEffect, unknown_error
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
@@ -49,13 +48,6 @@ STILL_SIDE = 256
 CLEAN_WORDS, ALL_WORDS = 4, 7
 #: A word outside the clean run's first ones gets a bar from this probability on.
 RISING = 0.03
-#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
-CULPRITS = {
-    "GaussianNoise": ("noise", "noise", "turn it up"),
-    "ImageSwap": ("swap", "other picture", "choose another picture"),
-    "QuestionSwap": ("swap", "other question", "ask something else instead"),
-    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
-}
 #: What each trait accepts that is one of several names.
 CHOICES: dict[str, list[str]] = {
     "metric": list(METRIC_NAMES),
@@ -87,8 +79,6 @@ BEGINNING: protocol.Inputs = {
 }
 #: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
 ROOM = 120_000
-#: Below this share of the clean score the noise has taken little.
-LITTLE = 0.1
 
 
 #: Why a block has no grids.
@@ -196,7 +186,7 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
     total = snapshot.total_effect
     return {
         "generation": generation,
-        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "culprit": gate.CULPRITS[snapshot.corruption["type"]][0],
         "damage": damage(snapshot.corruption),
         "metric": snapshot.metric,
         "given": snapshot.given_answer is not None,
@@ -205,17 +195,10 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
         "total_effect_margin": number(total.margin),
-        "error": error_unknown(snapshot),
-        "gate": _gate(snapshot),
+        "error": gate.error_unknown(snapshot),
+        "gate": gate.of(snapshot),
         "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
     }
-
-
-def error_unknown(snapshot: Snapshot) -> str:
-    """Why there are no errors, intervals and tests, or ""."""
-    if snapshot.average:
-        return "" if math.isfinite(snapshot.average.low) else ONE_PICTURE
-    return unknown_error(snapshot.corruption, snapshot.total_effect.corrupted.size)
 
 
 def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
@@ -239,7 +222,7 @@ def damage(settings: Mapping[str, Any]) -> str:
     """What was done to the input, in a few words; of a corruption's `settings`."""
     if settings["type"] == "GaussianNoise":
         return f"ν {settings['factor']:.1f}"
-    return CULPRITS[settings["type"]][1]
+    return gate.CULPRITS[settings["type"]][1]
 
 
 def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
@@ -261,58 +244,6 @@ def _damage_line(settings: Mapping[str, Any], own: str) -> str:
     if settings["type"] == "ImageSwap":
         return "another picture's image tokens"
     return damage(settings)
-
-
-def _gate(snapshot: Snapshot) -> protocol.Gate:
-    if snapshot.average:
-        return _average_gate(snapshot, snapshot.average)
-    found = gate(snapshot.total_effect, snapshot.metric, snapshot.corruption["type"])
-    if not snapshot.unknown_words:
-        return found
-    unknown = ", ".join(f"“{word}”" for word in snapshot.unknown_words)
-    told = (
-        f"the model does not know {unknown}" if snapshot.knows_a_word else f"the model knows no word of it: {unknown}"
-    )
-    return {**found, "text": f"{found['text']} · {told}"}
-
-
-def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
-    metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
-    took = formatting.points(metric, snapshot.total_effect.value)
-    low, high = (formatting.points(metric, end) if known else "" for end in (average.low, average.high))
-    sure = f" (95 % interval {low} to {high})" if known else ""
-    return {"open": True, "text": f"the {CULPRITS[snapshot.corruption['type']][0]} took {took}{sure}"}
-
-
-def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
-    """Whether a corruption of that name did enough to ask what undoes it, in words."""
-    value, margin, clean = total.value, total.margin, total.clean
-    kind = metric_properties(metric)
-    percent = kind.percent
-    name, _, remedy = CULPRITS[corruption]
-
-    def amount(number: float) -> str:
-        return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
-
-    unit = " points" if percent else f" of {metric.replace('_', ' ')}"
-    before, after = clean, float(total.corrupted.mean())
-    change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
-    harm = -value if kind.rises else value
-    if not math.isfinite(value):
-        return {"open": False, "text": f"the score is not a finite number ({change})"}
-    if not total.closed_because and harm > 0:
-        took = f"the {name} {'made' if kind.rises else 'took'} {amount(value)}{unit}"
-        weak = percent and value < LITTLE * clean
-        return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
-    if not total.closed_because:
-        return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
-    if SMALLEST_TOTAL_EFFECT <= abs(value) <= margin:
-        return {
-            "open": False,
-            "text": f"the {name} changed {amount(value)} ± {amount(margin)}{unit}, which is not distinguishable from "
-            f"0: {remedy}, or use more samples",
-        }
-    return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
 
 
 def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
@@ -412,7 +343,7 @@ def detail(
         "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
-        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "culprit": gate.CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,

@@ -65,10 +65,10 @@ class RecoveryCurve(Summarised):
     @cached_property
     def margin(self) -> NDArray[np.float64]:
         """Half the width of its 95 % interval, (blocks, factors), as `EffectGrid.recovery_margin`."""
-        known = zip(self._effects, self._totals, strict=True)
+        unknown = np.full(len(self.blocks), np.nan)
         each = [
-            np.full(len(self.blocks), np.nan) if whole.closed_because else margin(found.samples, whole.samples)
-            for found, whole in known
+            unknown if total.closed_because else margin(found.samples, total.samples)
+            for found, total in zip(self._effects, self._totals, strict=True)
         ]
         return np.stack(each, axis=1)
 
