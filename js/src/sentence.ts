@@ -135,7 +135,12 @@ export function outcomeSentence(
 					against ? " takes away a further " : " brings back ",
 					` of what the ${culprit} took`,
 				];
-	return [...start, light(ends[0] ?? ""), amount, light(ends[1] + doubt + alone)];
+	return [
+		...start,
+		light(ends[0] ?? ""),
+		amount,
+		light(ends[1] + doubt + alone),
+	];
 }
 
 /** While the numbers are on their way: only what is being asked. */

@@ -284,7 +284,7 @@ def main() -> None:
     table(["samples", "signs", "skewed", "normal"], rows)
 
     print("**Averages over questions: coverage of 95 % intervals, and any false cell**\n")
-    every = questions(600)
+    every = questions(500)
     rows = [[name, *map(share, averages(every, sizes, asked.times * 5).values())] for name, sizes in SHAPES.items()]
     table(["questions", "effect", "recovery", "total effect", "any false cell"], rows)
 

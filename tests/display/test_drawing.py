@@ -27,6 +27,7 @@ def grid_of(recovery, /, *, margin=0.01, constructed=(), nan=(), fields=protocol
     known |= {
         "margin": np.where(np.isnan(recovery), np.nan, margin),
         "recovery_margin": known["score"] * 0 + 2 * margin,
+        "significant": np.where(np.isnan(recovery), np.nan, np.abs(recovery) > 4 * margin),
     }
     known |= values
     array = np.stack([np.broadcast_to(known.get(name, np.nan), recovery.shape) for name in fields])
@@ -174,7 +175,7 @@ def test_marks_say_what_colour_cannot(draw):
     recovery[11, 0] = 1
     root = draw(grid=grid_of(recovery, constructed=[(11, 0)]), detail={})
     assert marks(root) == (4, ["="])
-    assert {"not different from 0", "1 by construction"} <= set(said(root))
+    assert {"not distinguishable from 0", "1 by construction"} <= set(said(root))
     assert "not distinguishable from 0" in cells(root)[2, 3].find(f"{NS}title").text
     undefined = draw(grid=grid_of(recovery, recovery=np.nan), detail={})
     assert marks(undefined) == (0, ["–"] * (LAYERS * len(TOKENS)))
@@ -189,7 +190,7 @@ def test_significance_that_the_kernel_sent_decides(draw):
     recovery[1:3, 0] = 0.03
     grid = grid_of(recovery, fields=protocol.CELL_FIELDS, significant=significant)
     root = draw(grid=grid)
-    assert marks(root) == (3, [])
+    assert marks(root) == (2, [])  # where nothing is said, as of a single sample, there is no dot
     assert "not distinguishable" not in cells(root)[2, 0].find(f"{NS}title").text
     assert "of what the noise took, not distinguishable from 0." in "".join(said(root))
 
