@@ -34,7 +34,15 @@ if TYPE_CHECKING:
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
     from blip_trace_widget.states import State
-    from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.tracing.ablation import Ablation
+    from blip_trace_widget.tracing.corruption import (
+        Corruption,
+        GaussianNoise,
+        ImageSwap,
+        MeanAblation,
+        QuestionSwap,
+        Scale,
+    )
     from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.tracing.readings import Attention, LogitLens
     from blip_trace_widget.tracing.tracer import Tracer
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Ablation": "tracing.ablation",
     "Agreement": "results.agreement",
     "Attention": "tracing.readings",
     "BlipVqa": "model.blip",
@@ -69,6 +78,7 @@ _HOMES = {
     "RecoveryCurve": "results.recovery_curve",
     "Run": "results.run",
     "Sample": "dataset.samples",
+    "Scale": "tracing.corruption",
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
@@ -91,6 +101,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "TraceWidget",
     "State",
     "GaussianNoise",
+    "Scale",
     "ImageSwap",
     "QuestionSwap",
     "MeanAblation",
@@ -111,6 +122,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "LogitLens",
     "Knockout",
     "KnockoutTrace",
+    "Ablation",
     "examples",
     "load_trace",
     "trace_dataset",

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blip_trace_widget.choices import NOISE_KINDS, PLACES
+from blip_trace_widget.choices import NOISE_KINDS, PLACES, PUBLISHED_PLACE
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.model import checkpoint
 from blip_trace_widget.states import BLOCKS, SITES
-from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, Scale
 from blip_trace_widget.tracing.metrics import METRICS
 
 EXAMPLES = """\
@@ -48,12 +48,14 @@ FLAGS = {
     r"\bonly_correct=True": "--only-correct",
     r"\bcorruption\.factor\b": "--noise",
     r"\bcorruption\.(kind|samples|seed|at)\b": r"--\1",
+    r"\bcorruption\.positions\b": "--words",
     r"\bgrids (?=was )": "--blocks and --sites ",
     r"\bonly_correct (?=was )": "--only-correct ",
     r"(?<!\S)(model|dtype|metric) (?=was )": r"--\1 ",
     r"^(images|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
     r"^(csv|samples):": "questions:",
     r"^factor:": "--noise:",
+    r"^positions:": "--words:",
     r"^client:": "--scheduler:",
     r"^block:": "--blocks:",
     r"^site:": "--sites:",
@@ -111,8 +113,15 @@ def _add_model(add: Callable[..., Any]) -> None:
 def _add_noise(add: Callable[..., Any]) -> None:
     """How the image is corrupted."""
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
+    add("--scale", type=float, metavar="FACTOR", help="instead of noise, image tokens times a factor")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
-    add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
+    add("--at", choices=PLACES, default=PUBLISHED_PLACE, help="which embeddings are damaged (default %(default)s)")
+    add(
+        "--words",
+        nargs="+",
+        metavar="WORD",
+        help="with --at question_embeddings: the words of the question that get the noise; default all",
+    )
     add("--samples", type=int, default=10, metavar="N", help="noise samples a question (default %(default)d)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default %(default)d)")
 
@@ -207,7 +216,7 @@ def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
 
 def _trace(asked: Any) -> None:
     # Check everything that can be wrong before importing torch and loading a model, which both take long.
-    noise = _noise(asked)
+    corruption = _corruption(asked)
     samples = _samples(asked)
     store.arrow()
     store.check_place(asked.out)
@@ -228,7 +237,7 @@ def _trace(asked: Any) -> None:
         asked.out,
         asked.blocks,
         asked.sites,
-        noise,
+        corruption,
         asked.metric,
         client,
         progress=True,
@@ -240,12 +249,15 @@ def _trace(asked: Any) -> None:
     print(f"results: {Path(asked.out).absolute()}")
 
 
-def _noise(asked: Any) -> GaussianNoise:
+def _corruption(asked: Any) -> Corruption:
     try:
-        return GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
+        if asked.scale is not None:
+            return Scale(asked.scale, at=asked.at)
+        noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at, positions=asked.words)
     except (TypeError, ValueError) as error:
         # Here `samples` is the number of noise samples; everywhere else, the questions.
         raise ValueError(re.sub(r"^samples: ", "--samples: ", str(error))) from error
+    return noise
 
 
 def _samples(asked: Any) -> Any:

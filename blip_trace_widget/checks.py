@@ -24,6 +24,7 @@ SPOKEN = {
     "patched_score": "score",
     "before_the_vit": "patch_embeddings",
     "behind_the_vit": "image_embeddings",
+    "words_of_the_question": "question_embeddings",
 }
 
 

@@ -30,7 +30,8 @@ from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
-from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, checked_region
+from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
+from blip_trace_widget.tracing.damaged_tokens import checked_region
 from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
@@ -106,7 +107,7 @@ class Plan:
         for block in block_names:
             if not damage.reaches(block):
                 raise ValueError(
-                    f"blocks: {block!r} can be traced under GaussianNoise(at='patch_embeddings') alone, got {damage!r}"
+                    f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {damage!r}"
                 )
         grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].accepted]
         if not grids:

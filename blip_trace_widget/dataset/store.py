@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
@@ -304,6 +304,7 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         version, settings = told["version"], dict(told["settings"])
         if version in READABLE:
             _check_settings(settings)
+            settings["corruption"] = completed(settings["corruption"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
@@ -422,6 +422,7 @@ def _trace(row: dict[str, Any], cells: Any, block: str, site: str) -> Trace:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
     settings = json.loads(row["settings"])
     _ = settings["metric"], one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
+    settings["corruption"] = completed(settings["corruption"])
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),

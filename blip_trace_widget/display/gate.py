@@ -10,6 +10,7 @@ import math
 
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.display import formatting, protocol
+from blip_trace_widget.display.damage import CULPRITS
 from blip_trace_widget.results.snapshot import Average, Snapshot
 from blip_trace_widget.results.statistics import (
     ONE_PICTURE,
@@ -19,13 +20,6 @@ from blip_trace_widget.results.statistics import (
     unknown_error,
 )
 
-#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
-CULPRITS = {
-    "GaussianNoise": ("noise", "noise", "turn it up"),
-    "ImageSwap": ("swap", "other picture", "choose another picture"),
-    "QuestionSwap": ("swap", "other question", "ask something else instead"),
-    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
-}
 #: Below this share of the clean score the noise has taken little.
 LITTLE = 0.1
 

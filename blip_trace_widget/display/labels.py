@@ -23,11 +23,15 @@ LABELS = {
     "kl_divergence": "KL divergence",
     "score": "patched score",
     "GaussianNoise": "noise",
+    "Scale": "scaling",
     "ImageSwap": "other picture",
     "QuestionSwap": "other question",
     "MeanAblation": "ablation",
     "patch_embeddings": "before the ViT",
     "image_embeddings": "behind the ViT",
+    "question_embeddings": "words of the question",
+    "scale": "Image tokens are multiplied by",
+    "attention_minus_heads": "attention, less that of all heads",
     "mean": "their mean",
     "none": "no overlay",
     "map_disrupt": "damage one patch",
@@ -58,6 +62,7 @@ EXPLAIN = {
     "negligible": "not distinguishable from 0",
     "margin": "± 95 % interval",
     "lacking": "not computed in both grids",
+    "apart": "not so under the other corruption",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",
@@ -95,9 +100,14 @@ EXPLAIN = {
     "axes": "What the rows of the grid are.",
     "foil": "Another answer of as many tokens, which the logit difference compares with.",
     "corruption": "How the input of the corrupted run is damaged: noise on the image embeddings (the paper's way), "
-    "another picture or another question instead (NOTICE), or image tokens set to their mean or to zero.",
-    "at": "Where the noise is added: behind the ViT, as in the paper, or before it, so that the image encoder can be "
-    "traced too.",
+    "another picture or another question instead (NOTICE), image tokens times a factor (the published attention "
+    "notebook), or set to their mean or to zero.",
+    "at": "What is damaged: what leaves the ViT, as in the paper; what enters it, so that the image encoder can be "
+    "traced too; or words of the question (ROME).",
+    "positions": "Which words get the noise. Where none is left, every one of them does.",
+    "scale": "Every image token times this factor: 1 leaves it as it is. The published attention notebook has 0.7691.",
+    "ablation": "In the clean run: the selected states, or the chosen head of them, times this factor. 0 takes them "
+    "out, 1 leaves them as they are.",
     "metric": "How a run is scored: probability of the answer, its logarithm, the logit difference to another answer, "
     "or how far the whole distribution moved from the clean run.",
     "direction": "Restore: put single clean states into the corrupted run and see what comes back. Disrupt: put single "
@@ -155,7 +165,10 @@ OVERLAYS = {
     "attention_clean": " (clean run). Looking is not mattering: patch to know.",
     "attention_corrupted": " (noisy runs). Looking is not mattering: patch to know.",
     "attention_difference": ": noisy minus clean runs. Looking is not mattering: patch to know.",
-    "attention": "Select a cell of the question encoder to see where it looks.",
+    "attention_minus_heads": " beyond the mean of that layer’s heads (clean run). Looking is not mattering: patch to "
+    "know.",
+    "attention": "Select a cell of the question encoder, or of the image encoder, to see where it looks.",
+    "heads": "Choose a single head (under More) of an attention to the picture, to see what distinguishes it.",
     "strength": "How much each patch's embedding is changed",
     "unhurt": "The picture is not damaged: its patches are the same in both runs.",
 }

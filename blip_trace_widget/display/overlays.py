@@ -23,7 +23,10 @@ ATTENTIONS: dict[str, RunName] = {
     "attention_clean": "clean",
     "attention_corrupted": "corrupted",
     "attention_difference": "difference",
+    "attention_minus_heads": "clean",
 }
+#: Those of a single head's weights minus the mean over the heads.
+MINUS_HEADS = ("attention_minus_heads",)
 OVERLAYS = ("none", *EFFECTS, *ATTENTIONS, "strength")
 #: A map of image tokens is made of at most so many squares unless asked otherwise: each costs a text pass a sample.
 SQUARES = 100
@@ -86,7 +89,8 @@ def attention(
 
 def head_of(spec: GridSpec) -> int | None:
     """The head of the attention to the picture that a grid is of; None for all together."""
-    return spec.head if spec.site.startswith("cross_attention") else None
+    to_picture = spec.block == "image_encoder" or spec.site.startswith("cross_attention")
+    return spec.head if to_picture else None
 
 
 def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:

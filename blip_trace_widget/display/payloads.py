@@ -25,12 +25,14 @@ from blip_trace_widget.choices import (
     METRIC_NAMES,
     NOISE_KINDS,
     PLACES,
+    PUBLISHED_PLACE,
     metric_properties,
 )
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import gate, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.damage import CULPRITS, damage, damage_line
 from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
@@ -38,7 +40,7 @@ from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
-from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
+from blip_trace_widget.results.snapshot import Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
@@ -70,12 +72,14 @@ BEGINNING: protocol.Inputs = {
     "corruption": "GaussianNoise",
     "noise": 5.0,
     "kind": NOISE_KINDS[0],
-    "at": PLACES[-1],
+    "at": PUBLISHED_PLACE,
     "samples": 10,
     "seed": 0,
     "other_question": "",
     "to": GOALS[0],
     "region": None,
+    "scale": 0.7691,
+    "positions": None,
 }
 #: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
 ROOM = 120_000
@@ -83,8 +87,8 @@ ROOM = 120_000
 
 #: Why a block has no grids.
 CLOSED = {
-    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
-    "Under More, let the noise begin at the patch embeddings.",
+    "undamaged": "The damage is not done before the image encoder: its states are the same in both runs. "
+    "Under More, damage what enters it, before the ViT.",
     "untraced": "It was not traced.",
 }
 
@@ -133,7 +137,8 @@ def asked_of(snapshot: Snapshot) -> dict[str, Any]:
 
 def noise(snapshot: Snapshot) -> float:
     """What the noise slider shows."""
-    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
+    told = asked_of(snapshot)
+    return float(told.get("noise", BEGINNING["noise"]))
 
 
 def setup(
@@ -157,6 +162,8 @@ def setup(
         "choices": CHOICES
         | {"also": [] if closed else list(alternatives(snapshot.corruption))}
         | ({} if factors is None else {"noise": [str(factor) for factor in factors]}),
+        "places": {name: list(own.places) for name, own in CORRUPTIONS.items()},
+        "words": list(snapshot.words),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -186,11 +193,11 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
     total = snapshot.total_effect
     return {
         "generation": generation,
-        "culprit": gate.CULPRITS[snapshot.corruption["type"]][0],
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "damage": damage(snapshot.corruption),
         "metric": snapshot.metric,
         "given": snapshot.given_answer is not None,
-        "line": damage_line(snapshot.corruption, snapshot.average),
+        "line": damage_line(snapshot.corruption, snapshot.average, snapshot.words),
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
@@ -216,34 +223,6 @@ def _filled(snapshot: Snapshot, score: float) -> float:
         return math.exp(min(score, 0.0))
     largest = max(abs(number(run.score) or 0.0) for run in (snapshot.clean, snapshot.corrupted))
     return max(0.0, score) / largest if largest else 0.0
-
-
-def damage(settings: Mapping[str, Any]) -> str:
-    """What was done to the input, in a few words; of a corruption's `settings`."""
-    if settings["type"] == "GaussianNoise":
-        return f"ν {settings['factor']:.1f}"
-    return gate.CULPRITS[settings["type"]][1]
-
-
-def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
-    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own."""
-    cells = [cell for row in settings.get("region") or () for cell in row]
-    own = " + the sample's id" if average else ""
-    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
-
-
-def _damage_line(settings: Mapping[str, Any], own: str) -> str:
-    if settings["type"] == "GaussianNoise":
-        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
-        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
-        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
-    if settings["type"] == "MeanAblation":
-        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
-    if settings["type"] == "QuestionSwap":
-        return f"“{settings['question']}” asked instead"
-    if settings["type"] == "ImageSwap":
-        return "another picture's image tokens"
-    return damage(settings)
 
 
 def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
@@ -343,7 +322,7 @@ def detail(
         "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
-        "culprit": gate.CULPRITS[snapshot.corruption["type"]][0],
+        "culprit": CULPRITS[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,

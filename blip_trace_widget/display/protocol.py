@@ -53,6 +53,8 @@ MAX_CELLS = 4096
 MAX_SAMPLES = 200
 #: The noise factor at which the slider ends, and the curve behind it.
 MAX_NOISE = 10
+#: The factors at which the sliders of scaled tokens and of ablated states end.
+MAX_SCALE = 2
 #: Bytes of the largest picture file.
 MAX_IMAGE_BYTES = 32 * 2**20
 
@@ -104,6 +106,8 @@ class Setup(TypedDict):
     blocks: list[BlockInfo]
     head_sites: list[str]  # those that have single heads
     choices: dict[str, list[str]]  # of each trait that is one of several names
+    places: dict[str, list[str]]  # by corruption: the embeddings that it can damage
+    words: list[str]  # word pieces of the question
     patches: tuple[int, int]  # rows and columns of the picture's patches
     examples: list[ExampleInfo]
     answer_tokens: list[str]
@@ -223,6 +227,21 @@ class Detail(TypedDict):
     bars: Bars
 
 
+class Ablation(TypedDict):
+    """The clean run in which the selected states are times a factor."""
+
+    generation: int
+    block: str
+    site: str
+    head: int | None
+    window: int
+    cells: list[tuple[int, int]]
+    strength: float
+    answer: str
+    score: float | None
+    text: str  # what the answer and its score are, in words
+
+
 class Inputs(TypedDict):
     """What a person sets of the question, the score and the damage; each is a trait."""
 
@@ -238,6 +257,8 @@ class Inputs(TypedDict):
     other_question: str
     to: str
     region: list[list[bool]] | None
+    scale: float
+    positions: list[int] | None
 
 
 class PictureMap(TypedDict):
@@ -583,7 +604,7 @@ def parse_request(content: object) -> Request:
 # --- the same in TypeScript ----------------------------------------------------------------------------------------
 
 #: Constants that both sides know.
-_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE", "MAX_SCALE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 

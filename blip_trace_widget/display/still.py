@@ -31,6 +31,8 @@ UNTOUCHED: dict[str, Any] = {
     "error": "",
     "doing": "",
     "difference": False,
+    "strength": 1.0,
+    "ablation": {},
     "detail": {},
     "pinned": {},
     "picture_map": {},

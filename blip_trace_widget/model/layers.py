@@ -12,6 +12,7 @@ Shapes as in `blip_trace_widget.model.block`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,10 +68,23 @@ class TextBlock(SteppedBlock):
         if cut is None:
             context = scaled_dot_product_attention(queries, keys, values, is_causal=self._causal)
         else:
-            if self._causal:
-                cut = cut | torch.ones((positions, positions), dtype=torch.bool, device=cut.device).triu(1)
-            context = cut_softmax(attention_scores(queries, keys), cut) @ values
+            unseen = cut | self._later(positions, cut.device) if self._causal else cut
+            context = cut_softmax(attention_scores(queries, keys), unseen) @ values
         return join_heads(context).reshape(samples, runs * positions, width)
+
+    def self_weights(self, layer: int, states: Tensor) -> Tensor:
+        """See `SteppedBlock.self_weights`."""
+        attention = self.layers[layer].attention.self
+        queries, keys = (split_heads(module(states), self.heads) for module in (attention.query, attention.key))
+        scores = attention_scores(queries, keys)
+        if self._causal:
+            scores = scores.masked_fill(self._later(states.shape[1], scores.device), -math.inf)
+        return scores.softmax(-1)
+
+    @staticmethod
+    def _later(positions: int, device: torch.device) -> Tensor:
+        """The edges from a position to later ones, (n, n) bool."""
+        return torch.ones((positions, positions), dtype=torch.bool, device=device).triu(1)
 
     def step(
         self,
@@ -117,12 +131,21 @@ class ImageBlock(SteppedBlock):
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
         """See `SteppedBlock.self_context`; no edges are cut in the ViT."""
         assert cut is None
-        module = self.layers[layer]
         samples, runs, positions, width = states.shape
-        mixed = module.self_attn.qkv(module.layer_norm1(states.reshape(samples * runs, positions, width)))
-        queries, keys, values = mixed.view(*mixed.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = self._projected(layer, states.reshape(samples * runs, positions, width))
         context = join_heads(scaled_dot_product_attention(queries, keys, values))
         return context.reshape(samples, runs * positions, width)
+
+    def self_weights(self, layer: int, states: Tensor) -> Tensor:
+        """See `SteppedBlock.self_weights`."""
+        queries, keys, _ = self._projected(layer, states)
+        return attention_scores(queries, keys).softmax(-1)
+
+    def _projected(self, layer: int, states: Tensor) -> Tensor:
+        """Queries, keys and values, (S, n, D) -> (3, S, H, n, d)."""
+        module = self.layers[layer]
+        mixed: Tensor = module.self_attn.qkv(module.layer_norm1(states))
+        return mixed.view(*mixed.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
     def step(
         self,

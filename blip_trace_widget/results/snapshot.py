@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName
+from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName, completed
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -153,6 +153,11 @@ class Snapshot:
     other_picture: bytes = field(default=b"", repr=False)
     curve: CurveSummary | None = field(default=None, repr=False)
     average: Average | None = field(default=None, repr=False)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Word pieces of the question; none of an average over several."""
+        return () if self.average else self.block("question_encoder").tokens
 
     def block(self, name: str) -> Block:
         """The block of that name.
@@ -295,7 +300,7 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are not those of one of the package's own corruptions.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    return dict(conforms("corruption", stored, CORRUPTIONS[name].settings))
+    return dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:

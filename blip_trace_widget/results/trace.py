@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.choices import completed, metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
@@ -38,7 +38,8 @@ class Trace(EffectGrid):
 
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
-        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
+        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column",
+            or each square's "rows,columns": "0-3,4-7".
         snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
     """
 
@@ -168,7 +169,8 @@ class Trace(EffectGrid):
         one_of("site", settings["site"], SITES)
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
-        _ = settings["metric"], settings["corruption"]
+        _ = settings["metric"]
+        settings["corruption"] = completed(settings["corruption"])
         return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:

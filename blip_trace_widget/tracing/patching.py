@@ -26,8 +26,8 @@ from blip_trace_widget.results.significance import differs, rounding
 from blip_trace_widget.results.statistics import effects, unknown_error
 from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states
 from blip_trace_widget.tracing.positions import Positions, image_tokens
-from blip_trace_widget.tracing.question import Question, distribution_sum
-from blip_trace_widget.tracing.runs import BaseRun, Chunks
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.runs import BaseRun, Chunks, distribution_sum
 
 #: The runs that are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
 Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]

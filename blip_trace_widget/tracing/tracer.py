@@ -1,7 +1,7 @@
 """Tracer: the public interface for causal tracing of one image and question.
 
 For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
-`knockout`, `recording`. What was asked, and the clean and the corrupted run, come from
+`knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
 `blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
 compares several corruptions from `blip_trace_widget.tracing.several_corruptions`.
 Cost: see each method.
@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
-from blip_trace_widget.choices import MetricName
+from blip_trace_widget.choices import AblationName, MetricName
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import at_once
 from blip_trace_widget.model.model_of import as_model
@@ -27,7 +27,8 @@ from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, HeadSiteName, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, patching
+from blip_trace_widget.tracing import ablation, grid, knockout, patching
+from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
@@ -344,6 +345,33 @@ class Tracer(QuestionReadings, SeveralCorruptions):
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
+
+    @at_once
+    def ablate(
+        self,
+        states: State | Iterable[State],
+        to: AblationName | float = "zero",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Ablation:
+        """Set states or heads of the clean run to zero or to their mean, or rescale them, all in one run.
+
+        Of any blocks and layers together; the image encoder's too, whatever the corruption is, which costs a pass of
+        the ViT. Else a text pass.
+
+        Args:
+            states: what to ablate; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
+            to: ``"zero"``; ``"mean"``, the mean over the block's positions of that site, or head, in the clean run; or
+                a factor of 0 or more, by which what the state is in that run is multiplied, all that was ablated below
+                it included.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also where a block has one
+                position alone, which is its own mean, and where the model's numbers do not reach so far.
+            Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        return ablation.ablate(self.case, states, to, cancel)
 
     # --- files --------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.blip import BlipVqa
+from blip_trace_widget.model.block import LayerEdit
 from blip_trace_widget.model.computing import Computing, ModelChangedError
-from blip_trace_widget.model.hooked import LayerEdit
 from blip_trace_widget.model.loading import as_dtype
 from blip_trace_widget.model.patch_plan import stage_of
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress
@@ -43,6 +43,7 @@ from blip_trace_widget.tracing.question import Question
 _PLACES = {
     "patch_embeddings": "vision_model.embeddings",
     "image_embeddings": "vision_model.post_layernorm",
+    "question_embeddings": BLOCKS["question_encoder"].embeddings,
 }
 #: What a trace and a question must have in common.
 _SAME = ("weights", "image", "question", "answer", "foil", "metric", "corruption")
@@ -268,6 +269,7 @@ class _HookedQuestion:
 
     def __init__(self, question: Question, model: BlipVqa, check: Check) -> None:
         self._question, self._model, self._check = question, model, check
+        self._corruption = question.corruption.located(question.question_tokens)
         self._answer = question.answer_ids()
         pixels = model.processor.image_processor(images=question.image.image, return_tensors="pt")["pixel_values"]
         self._pixels = pixels.to(model.device, model.dtype)
@@ -303,7 +305,7 @@ class _HookedQuestion:
         Returns:
             logits, (answer positions, vocabulary), and the values of the states to record.
         """
-        model, corruption = self._model, self._question.corruption
+        model, corruption = self._model, self._corruption
         ids = self._question.bases.question_ids
         question = torch.tensor([ids if sample is None else corruption.question_ids(ids, model)], device=model.device)
         values: dict[State, Tensor] = {}
@@ -312,7 +314,7 @@ class _HookedQuestion:
         def keep_logits(_module: Any, _inputs: Any, output: Any) -> None:
             logits.append(output.logits[0])
 
-        damaged = None if sample is None or not corruption.damages_image else self._damaged(sample)
+        damaged = None if sample is None or corruption.at is None else self._damaged(sample)
 
         def damage(_module: Any, _inputs: Any, output: Tensor) -> Tensor | None:
             if output.ndim != 3:  # the last LayerNorm of the ViT is called on the class token alone too
@@ -322,7 +324,8 @@ class _HookedQuestion:
             return None if damaged is None else damaged[None]
 
         with Computing(model), exact_convolution(model.device), ExitStack() as stack:
-            stack.callback(model.hf.get_submodule(_PLACES[corruption.at]).register_forward_hook(damage).remove)
+            if corruption.at is not None:
+                stack.callback(model.hf.get_submodule(_PLACES[corruption.at]).register_forward_hook(damage).remove)
             edit = _edits(patches, record, values, model)
             for block in {state.block for state in (*patches, *record)}:
                 stack.enter_context(model.untouched[block].edited(self._check, edit(block)))
@@ -337,7 +340,7 @@ class _HookedQuestion:
 
     def _damaged(self, sample: int) -> Tensor:
         """The embeddings of a corrupted run, once the clean ones are known."""
-        clean, corruption = self._embeddings, self._question.corruption
+        clean, corruption = self._embeddings, self._corruption
         assert clean is not None
         with Computing(self._model):
             delta = corruption.delta(clean, self._model, slice(sample, sample + 1))

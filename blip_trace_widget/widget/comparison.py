@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
+from blip_trace_widget.display.damage import damage
 from blip_trace_widget.display.labels import label, site_and_head
 from blip_trace_widget.results.agreement import Agreement, not_alike
 from blip_trace_widget.results.differences import Difference, difference
@@ -142,7 +143,7 @@ def _called(trace: Trace) -> str:
     window = asked["window"]
     parts = [label(asked["block"]), site_and_head(asked["site"], asked["head"])]
     parts += [f"{window} layers together"] if window > 1 else []
-    return " · ".join([*parts, asked["direction"], payloads.damage(asked["corruption"])])
+    return " · ".join([*parts, asked["direction"], damage(asked["corruption"])])
 
 
 def _agreeing(agreement: Agreement) -> str:
@@ -156,7 +157,8 @@ def _agreeing(agreement: Agreement) -> str:
     alike = f"rank correlation {number(rank)}" if np.isfinite(rank) else "no rank correlation"
     some = "" if both == one.computed.size else f" of {one.computed.size}, so far"
     single = " · one sample: no error known" if 1 in (len(one.samples), len(kept.samples)) else ""
-    return f"{told}: {alike} · {apart} of {both} cells{some} disagree (outlined){single}"
+    disagree = ("disagrees" if apart == 1 else "disagree") + (" (outlined)" if apart else "")
+    return f"{told}: {alike} · {apart} of {both} cells{some} {disagree}{single}"
 
 
 def _values(found: Difference) -> NDArray[np.float32]:

@@ -36,7 +36,19 @@ if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
 #: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
+SHOWN = (
+    "setup",
+    "picture_map",
+    "runs",
+    "grid",
+    "grids",
+    "detail",
+    "pinned",
+    "ablation",
+    "compared",
+    "curve",
+    "generation",
+)
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -123,7 +135,7 @@ class FigureWidget(TraitView):
         if under is not None and self._session.comparison.agreement(self.trace) is None:
             under = None
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, under)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, inputs.strength, under)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made

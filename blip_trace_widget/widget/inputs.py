@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, means_something
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
@@ -28,12 +28,26 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 #: The fields that make up a corruption, and the ones that make up a view; traits have the same names.
-DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
+DAMAGE = (
+    "corruption",
+    "noise",
+    "kind",
+    "at",
+    "samples",
+    "seed",
+    "other_question",
+    "to",
+    "region",
+    "scale",
+    "positions",
+)
 VIEW = GridSpec._fields
 #: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
 SELECTED = ("selection", "patches")
 #: The traits that mirror inputs, in an order in which each may be set: a metric may need the foil before it.
-TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "example")
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "strength", "example")
+#: Those that sliders move.
+SLIDERS = ("noise", "scale", "strength")
 #: A tracer's arguments, and the fields that each is made of.
 ARGUMENTS = {
     "image": ("picture",),
@@ -84,6 +98,7 @@ class Inputs:
         block, site, head, direction, window, patch: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
+        strength: what the selected states are times in a clean run; 1 for no such run.
         example: index of the built-in example that is shown, or -1.
     """
 
@@ -101,6 +116,8 @@ class Inputs:
     other_question: str = ""
     to: str = payloads.BEGINNING["to"]
     region: list[list[bool]] | None = None
+    scale: float = payloads.BEGINNING["scale"]
+    positions: list[int] | None = None
     other: Picture | None = None
     block: str = GridSpec().block
     site: str = GridSpec().site
@@ -110,13 +127,15 @@ class Inputs:
     patch: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
+    strength: float = 1.0
     example: int = -1
 
     @classmethod
     def of(cls, tracer: Any, picture: Picture, spec: GridSpec, example: int = -1) -> Inputs:
         """What a tracer stands for."""
-        swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-        asked = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
+        corruption = tracer.corruption.located(tracer.tokens("question_encoder"))
+        swap = corruption if isinstance(corruption, ImageSwap) else None
+        asked = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, corruption.settings())
         return cls(
             picture=picture,
             answer=tracer.given["answer"],
@@ -151,8 +170,10 @@ class Inputs:
         """The corruption."""
         known = CORRUPTIONS[self.corruption]
         settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
-        region = {"region": self.region} if known.has_region else {}
-        return from_settings({"type": self.corruption, **settings, **region}, self._swap)
+        settings |= {"region": self.region} if known.has_region else {}
+        at = settings.get("at")
+        there = {name: value if means_something(name, at) else None for name, value in settings.items()}
+        return from_settings({"type": self.corruption, **there}, self._swap)
 
     def other_damage(self, given: Any) -> Corruption:
         """Another corruption, or the one that a name of `alternatives` makes of the present one.
@@ -213,12 +234,15 @@ class Inputs:
             now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
+        places = CORRUPTIONS[now.corruption].places
+        if places and now.at not in places:  # not every corruption damages words
+            now = replace(now, at=payloads.BEGINNING["at"])
         if now.block != self.block and "patch" not in changes:
-            now = now.in_block(now.block, model.grid)
+            now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
         if (now.block, now.patch) != (self.block, self.patch):  # its cells are others
             now = replace(now, selection=())
-        if now.corruption == "QuestionSwap":  # the picture is the same in both runs
+        if not now.damage.damages_image:  # the picture is the same in both runs
             now = replace(now, patches=())
         if now.selection and now.selection != self.selection:
             return replace(now, patches=())
@@ -231,7 +255,7 @@ class Inputs:
             block: its name.
             patches: rows and columns of the model's image patches.
         """
-        return replace(self, block=block, patch=default_patch(*patches) if block == "image_encoder" else 1)
+        return self if block == self.block else replace(self, block=block, patch=_patch_of(block, patches))
 
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
@@ -261,12 +285,14 @@ class Inputs:
             "answer": self.answer is None or _taken(lambda: model.answer_ids("answer", self.answer or "")),
             "foil": not self.foil or _taken(lambda: model.answer_ids("foil", self.foil)),
             "region": self.region is None or grid == before.grid,
+            "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
             or _taken(lambda: len(model.question_ids(self.other_question)) == asked),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
+        instead |= {"positions": None}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -281,7 +307,7 @@ class Inputs:
             none |= {"selection": ()} if self.block == "image_encoder" else {}
             none |= {"other": None} if self.other and self.other.by_chance else {}
         if "question" in subject:
-            none["selection"] = ()
+            none |= {"selection": (), "positions": None}
         return replace(self, **{name: value for name, value in none.items() if name not in changes})
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
@@ -294,9 +320,18 @@ class Inputs:
             return replace(self, other=Picture(_another(model, self.picture.image), by_chance=True))
         return self
 
+    def _words(self, model: BlipVqa) -> list[str]:
+        """Word pieces of the question, as a model reads it."""
+        return model.tokens(model.question_ids(self.question))
+
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # found where none was chosen
         return self.other.swap
+
+
+def _patch_of(block: str, patches: tuple[int, int]) -> int:
+    """Side of the squares of tokens that are patched together where nobody chose one."""
+    return default_patch(*patches) if block == "image_encoder" else 1
 
 
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:

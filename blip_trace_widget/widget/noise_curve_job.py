@@ -17,6 +17,7 @@ from blip_trace_widget.display import payloads
 from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.overflow import BeyondRangeError
 from blip_trace_widget.widget.grid_store import inputs_of
 from blip_trace_widget.widget.job_queue import CURVE, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
@@ -60,7 +61,10 @@ class NoiseCurveJob:
         factors = self._jobs.pace.curve
         for factor in factors:
             if factor not in known:
-                known[factor] = tracer.noise_curve([factor], cancel=job.cancelled).corrupted[:, 0]
+                try:
+                    known[factor] = tracer.noise_curve([factor], cancel=job.cancelled).corrupted[:, 0]
+                except BeyondRangeError:  # said where somebody asks for that factor
+                    known[factor] = np.full(tracer.corruption.samples, np.nan)
                 yield
         corrupted = np.stack([known[factor] for factor in factors], axis=1)
         curve = NoiseCurve(np.array(factors), tracer.clean.score, corrupted, np.empty((*corrupted.shape, 0)))

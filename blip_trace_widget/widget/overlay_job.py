@@ -187,16 +187,18 @@ class OverlayJob:
 def _attention(
     tracer: Tracer, overlay: str, cells: Sequence[CellIndex], spec: GridSpec, generation: int
 ) -> protocol.PictureMap:
-    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
-    if spec.block != "question_encoder" or not cells:
+    """Where the selected tokens look, the mean over the selected cells of an encoder."""
+    if spec.block == "answer_decoder" or not cells:
         return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
-    head = maps.head_of(spec)
+    head, minus = maps.head_of(spec), "heads" if overlay in maps.MINUS_HEADS else None
+    if minus and head is None:
+        return maps.nothing(overlay, generation, labels.OVERLAYS["heads"])
     weights = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
-        found = tracer.attention("question_encoder", layer, head)
+        found = tracer.attention(spec.block, layer, head, minus=minus)  # type: ignore[arg-type]
         for position in [position for at, position in cells if at == layer]:
             weights += found.image(position, maps.ATTENTIONS[overlay])
     layer, position = cells[0]
-    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = f"“{tracer.tokens(spec.block)[position]}” looks in layer {layer}"
     who = who if len(cells) == 1 else f"these {len(cells)} states look"
     return maps.attention(weights / len(cells), overlay, who, head, generation)

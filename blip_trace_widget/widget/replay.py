@@ -161,7 +161,7 @@ class Replay:
                 return
             self._snapshot = min(self._snapshots, key=lambda each: abs(payloads.noise(each) - inputs.noise))
             shown = payloads.noise(self._snapshot)
-            self.inputs = replace(inputs, noise=shown, patches=())
+            self.inputs = replace(inputs, noise=shown, patches=(), strength=1.0)
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
             self._view.show_inputs(self.inputs)
@@ -178,6 +178,8 @@ class Replay:
             there = ", ".join(f"{each:g}" for each in self._factors())
             shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {there}"
             return f"noise: {inputs.noise:g} was not recorded, {shown}"
+        if inputs.strength != 1:
+            return f"strength: {CLOSED}"
         if inputs.patches:
             return f"Patches of the picture: {CLOSED}"
         return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""

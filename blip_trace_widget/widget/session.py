@@ -26,6 +26,7 @@ from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.ablation_job import AblationJob
 from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
@@ -80,6 +81,7 @@ class Session:
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._ablation = AblationJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
         self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
@@ -125,6 +127,10 @@ class Session:
                 self._presenter.view.show_traits(error="")
                 self._cells.select(request, again=inputs.selected == before.selected)
                 self.overlay_job.look_at()
+            if inputs.strength != before.strength:
+                self._presenter.view.show_traits(error="")
+            if (inputs.strength, inputs.selected, inputs.spec) != (before.strength, before.selected, before.spec):
+                self._ablation.follow()
 
     def _look_at(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
@@ -145,6 +151,7 @@ class Session:
         self.overlay_job.follow()
         self.heads.follow()
         self._noise_curve.follow()
+        self._ablation.follow()
 
     def pin(self, on: bool) -> None:
         """Keep the patched run of the selected cells beside the next ones, or let it go."""

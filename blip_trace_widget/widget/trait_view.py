@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from anywidget import AnyWidget
 
-from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.inputs import SLIDERS, Inputs
 from blip_trace_widget.widget.observers import Observers
 from blip_trace_widget.widget.replay import CLOSED, Replay
 from blip_trace_widget.widget.traits import Refused, TraceTraits
@@ -45,6 +45,9 @@ class TraitView(TraceTraits):
     )
     detail = traitlets.Dict(help="The patched run of what is selected.").tag(sync=True, result=True)
     pinned = traitlets.Dict(help="The patched run that was pinned.").tag(sync=True, result=True)
+    ablation = traitlets.Dict(help="The clean run in which the selected states are times `strength`.").tag(
+        sync=True, result=True
+    )
     compared = traitlets.Dict(help="The grid that is kept, and how the one in view differs from it.").tag(
         sync=True, result=True
     )
@@ -104,8 +107,9 @@ class TraitView(TraceTraits):
                 self._session.change(request, **changes)
             finally:  # what was refused, or came out as something else, does not stay
                 self._mirror(self._inputs, again=changes)
-            # The slider is moved, everything else is set.
-            self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            # A slider is moved, everything else is set.
+            moved = next(iter(changes), None)
+            self._undo.add(self._inputs, moved if len(changes) == 1 and moved in SLIDERS else None)
             self._show_steps()
 
     def _on_input(self, name: str) -> None:

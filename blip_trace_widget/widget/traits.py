@@ -15,11 +15,13 @@ import anywidget
 import traitlets
 
 from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.protocol import MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import CellIndex
-from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
+from blip_trace_widget.tracing.damaged_tokens import checked_factor, checked_region, plain_region
+from blip_trace_widget.tracing.positions import whole_numbers
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.widget.inputs import TRAITS, Inputs
 from blip_trace_widget.widget.surface import Surface
@@ -82,8 +84,15 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         sync=True
     )
     at = traitlets.Unicode(
-        "image_embeddings", help=f"Where GaussianNoise begins: {_either(payloads.CHOICES['at'])}."
+        "image_embeddings", help=f"Which embeddings are damaged: {_either(payloads.CHOICES['at'])}."
     ).tag(sync=True)
+    positions = traitlets.Any(
+        None,
+        allow_none=True,
+        help="Which tokens of the question GaussianNoise hits at question_embeddings: a list of positions or words; "
+        "None for all.",
+    ).tag(sync=True)
+    scale = traitlets.Float(0.7691, help="The factor of Scale: a number from 0.").tag(sync=True)
     samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
     seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
     other_question = traitlets.Unicode(
@@ -125,6 +134,9 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     patches: traitlets.List[Any] = traitlets.List(
         help="Or patches of the picture that are patched together: a list of (row, column)."
+    ).tag(sync=True)
+    strength = traitlets.Float(
+        1.0, help="What the selected states are multiplied by in a clean run: a number from 0; 1 for no such run."
     ).tag(sync=True)
     overlay = traitlets.Unicode(
         "none", help=f"What lies over the picture: {_either(payloads.CHOICES['overlay'])}."
@@ -175,15 +187,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             self.tracer.model.answer_ids("foil", foil)
         return foil
 
-    @traitlets.validate("noise")
+    @traitlets.validate("noise", "scale", "strength", "limit")
     @_refusing
-    def _valid_noise(self, proposal: Any) -> float:
-        return checked_factor("noise", proposal["value"])
-
-    @traitlets.validate("limit")
-    @_refusing
-    def _valid_limit(self, proposal: Any) -> float:
-        return checked_factor("limit", proposal["value"])
+    def _valid_factor(self, proposal: Any) -> float:
+        return checked_factor(proposal["trait"].name, proposal["value"])
 
     @traitlets.validate(
         "corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes", "overlay"
@@ -194,11 +201,29 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         one_of(name, value, payloads.CHOICES[name])
         if name == "overlay" and value != "none" and self._closed:
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
+        if name == "at":
+            self._check_place(value)
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and not self._inputs.damage.reaches(value):
             raise ValueError(f"block: {value!r} cannot be traced now. {payloads.CLOSED['undamaged']}")
         return str(value)
+
+    def _check_place(self, at: str) -> None:
+        places = CORRUPTIONS[self._inputs.corruption].places
+        if places:  # else it is kept for another corruption
+            one_of(f"at (of {self._inputs.corruption})", at, places)
+
+    @traitlets.validate("positions")
+    @_refusing
+    def _valid_positions(self, proposal: Any) -> list[int] | None:
+        if proposal["value"] is None:
+            return None
+        if self._closed:
+            raise ValueError(f"positions: {self._closed}")
+        model = self.tracer.model
+        tokens = model.tokens(model.question_ids(self._inputs.question))
+        return sorted(set(whole_numbers("positions", proposal["value"], len(tokens), tokens)))
 
     @traitlets.validate("opacity")
     @_refusing
@@ -216,8 +241,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("patches")
     @_refusing
     def _valid_patches(self, proposal: Any) -> list[CellIndex]:
-        if proposal["value"] and self.corruption == "QuestionSwap":
-            raise ValueError("patches: they are the same in both runs, for QuestionSwap leaves the picture alone")
+        if proposal["value"] and not self._inputs.damage.damages_image:
+            raise ValueError(
+                f"patches: they are the same in both runs, for {self._inputs.damage!r} leaves the picture alone"
+            )
         return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
 
     @traitlets.validate("samples", "seed", "window", "example", "square", "patch")

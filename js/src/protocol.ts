@@ -4,6 +4,7 @@ export const PROTOCOL_VERSION = 6;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
+export const MAX_SCALE = 2;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
@@ -63,6 +64,8 @@ export interface Setup {
 	blocks: BlockInfo[];
 	head_sites: string[];
 	choices: Record<string, string[]>;
+	places: Record<string, string[]>;
+	words: string[];
 	patches: [number, number];
 	examples: ExampleInfo[];
 	answer_tokens: string[];
@@ -174,6 +177,20 @@ export interface Detail {
 	bars: Bars;
 }
 
+/** The clean run in which the selected states are times a factor. */
+export interface Ablation {
+	generation: number;
+	block: string;
+	site: string;
+	head: number | null;
+	window: number;
+	cells: [number, number][];
+	strength: number;
+	answer: string;
+	score: number | null;
+	text: string;
+}
+
 /** What a person sets of the question, the score and the damage; each is a trait. */
 export interface Inputs {
 	question: string;
@@ -188,6 +205,8 @@ export interface Inputs {
 	other_question: string;
 	to: string;
 	region: boolean[][] | null;
+	scale: number;
+	positions: number[] | null;
 }
 
 /** What lies over the picture. */

@@ -2,6 +2,7 @@
 // misshapen into "not there yet", so that nothing further in has to ask.
 
 import {
+	type Ablation,
 	type Comparison,
 	type Curve,
 	type Detail,
@@ -42,6 +43,11 @@ export interface Inputs {
 	seed: number;
 	otherQuestion: string;
 	to: string;
+	scale: number;
+	/** The question's tokens that are damaged; null = all. */
+	positions: readonly number[] | null;
+	/** What the selected states are multiplied by in a clean run; 1 = no such run. */
+	strength: number;
 	show: Show;
 	axes: Axes;
 	/** Where the colours end; 0 = automatic. */
@@ -76,6 +82,7 @@ export interface Outputs {
 	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
+	ablation: Ablation | null;
 	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
@@ -135,6 +142,8 @@ const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
 	"choices",
+	"places",
+	"words",
 	"patches",
 	"examples",
 );
@@ -162,6 +171,9 @@ export const PARSERS: {
 	seed: number,
 	otherQuestion: text,
 	to: text,
+	scale: number,
+	positions: (value) => (Array.isArray(value) ? value.filter(isIndex) : null),
+	strength: number,
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
 	axes: oneOf<Axes>("tokens", "layers"),
 	limit: number,
@@ -191,6 +203,7 @@ export const PARSERS: {
 		(Array.isArray(value) ? value : []).map(readGrid).filter((g) => g !== null),
 	detail: shaped<Detail>("cells", "bars", "tokens"),
 	pinned: shaped<Detail>("cells", "bars", "tokens"),
+	ablation: shaped<Ablation>("cells"),
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),

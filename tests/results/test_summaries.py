@@ -303,8 +303,8 @@ def test_a_widget_does_not_mind_seterr(tracer):
 
 def test_completion_offers_the_contract_and_no_internals(tracer):
     offered = {name for name in dir(tracer) if not name.startswith("_")}
-    contract = """agreement answer answer_tokens attention clean corrupted corruption corruption_strength foil image
-    knockout logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record
+    contract = """ablate agreement answer answer_tokens attention clean corrupted corruption corruption_strength foil
+    image knockout logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record
     recovery_curve replace tokens total_effect trace trace_heads trace_image_tokens trace_knockout unknown_words
     with_corruption"""
     beside = {"case", "given", "instead", "snapshot"}

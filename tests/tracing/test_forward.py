@@ -11,7 +11,7 @@ from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.random_models import random_model
 from helpers.reference import Hooked, noise
 from helpers.scarce import fail_where
@@ -37,7 +37,7 @@ def states(tracer, draw):
 
 
 @EXAMPLES
-@given(problems())
+@given(problems(corruptions=every_corruption))
 def test_clean_and_corrupted_runs_equal_the_model(tracer):
     slow, clean, corrupted = hooked(tracer)
     assert_close(tracer.clean.score, slow.probability(slow.run()[0]))
@@ -49,7 +49,7 @@ def test_clean_and_corrupted_runs_equal_the_model(tracer):
 
 
 @EXAMPLES
-@given(problems(), st.data())
+@given(problems(corruptions=every_corruption), st.data())
 def test_patching_any_set_of_states_equals_hooks(tracer, data):
     chosen = [states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 4)))]
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))

@@ -2,9 +2,11 @@
 
 import type { ComponentChildren } from "preact";
 import type { Model } from "../model";
+import { MAX_SCALE } from "../protocol";
 import { Noise } from "./Noise";
 import { Picture } from "./Picture";
 import { Select } from "./Select";
+import { Slider } from "./Slider";
 import { TextField } from "./TextField";
 
 interface Props {
@@ -48,6 +50,22 @@ export function Damage({ model, onOtherPicture }: Props) {
 					error={model.error.value}
 					explain={explain("other_question")}
 					onCommit={(asked) => model.set("otherQuestion", asked)}
+				/>,
+			);
+		case "Scale":
+			return asking(
+				"scale",
+				<Slider
+					label={label("scale")}
+					name="scale"
+					value={model.scale.value}
+					explain={explain("scale")}
+					max={MAX_SCALE}
+					step={0.01}
+					decimals={4}
+					beyond
+					answered={model.runs.value?.generation ?? 0}
+					onChange={(factor) => model.set("scale", factor)}
 				/>,
 			);
 		case "MeanAblation":

@@ -12,6 +12,7 @@ interface Props {
 	/** Where it is not the label. */
 	testid?: string;
 	explain?: string;
+	disabled?: boolean | undefined;
 	onCommit: (value: number) => void;
 }
 
@@ -35,6 +36,7 @@ export function NumberField(props: Props) {
 			data-testid={testid ?? label}
 			aria-label={label}
 			aria-description={explain}
+			disabled={props.disabled}
 			min={min}
 			max={max}
 			step={step}

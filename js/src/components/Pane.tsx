@@ -28,7 +28,9 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 	const marked = model.marked.value;
 	const region = placesIn(model.region.value);
 	const damaged =
-		model.corruption.value !== "QuestionSwap" && !model.closed.value;
+		model.corruption.value !== "QuestionSwap" &&
+		model.at.value !== "question_embeddings" &&
+		!model.closed.value;
 	const chip = (to: "marked" | "others" | "all", text: string) => (
 		<button
 			type="button"
