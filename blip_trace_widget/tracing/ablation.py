@@ -130,7 +130,7 @@ def _goals(
             )
         values = _recorded(question, name, check)
         for state in states:
-            every = values.values[stage_of(state)][state.layer][0]
+            every = values.at(state.layer, stage_of(state))[0]
             found[state] = every.mean(0)[_part(state, every.shape[-1], question.model.blocks[name].heads)]
     return found
 
