@@ -61,6 +61,7 @@ EXPLAIN = {
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
     "lacking": "not computed in both grids",
+    "apart": "not so under the other corruption",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",

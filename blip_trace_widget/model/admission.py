@@ -125,7 +125,10 @@ def _check_calls(hf: Any) -> None:
 def _watched(hf: Any, names: BlockSites) -> Iterator[str]:
     """The names of a block's modules that get hooks."""
     for layer in range(len(hf.get_submodule(names.layers))):
-        yield from (".".join(filter(None, (names.layers, str(layer), site))) for site in names.sites.values())
+        yield from (
+            ".".join(filter(None, (names.layers, str(layer), site)))
+            for site in sorted(set(names.sites.values()), key=len)
+        )
 
 
 def _check_processor(model: BlipParts) -> None:

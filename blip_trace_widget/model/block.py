@@ -66,8 +66,8 @@ class Activations:
     result: Tensor | None = None
 
     def at(self, layer: int, stage: str) -> Tensor:
-        """A stage of a layer, (S, n, D); what enters a layer is a stage too."""
-        return self.into(layer) if stage == "block_input" else self.values[stage][layer]
+        """A stage of a layer, (S, n, D); where ``"block_input"`` is not recorded, what the layer below puts out."""
+        return self.values[stage][layer] if stage in self.values else self.into(layer)
 
     def into(self, layer: int) -> Tensor:
         """The input of a layer, (S, n, D)."""

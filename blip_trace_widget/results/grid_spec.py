@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from blip_trace_widget.states import BLOCKS, SITES, State, as_states, site_label, windowed
 
 #: (layer, position) of a cell.
 CellIndex: TypeAlias = tuple[int, int]
+#: What decides the score of a run: layer, site and head of what is patched at a position.
+Effective: TypeAlias = "frozenset[tuple[int, str, int | None]]"
 
 
 class GridSpec(NamedTuple):
@@ -83,12 +86,10 @@ class GridSpec(NamedTuple):
         """Layer by layer whether a cell patches all that the answer is read from, given that that is one position."""
         return [(layers - 1, "block_output", None) in each for each in self._effective(layers, single=True)]
 
-    def _effective(self, layers: int, *, single: bool) -> list[frozenset[tuple[int, str, int | None]]]:
+    def _effective(self, layers: int, *, single: bool) -> list[Effective]:
         """What decides a cell's score, layer by layer; cells of which it is the same have the same scores."""
-        return [
-            effective(windowed(State(self.block, layer, 0, self.site, self.head), self.window, layers), single=single)  # type: ignore[arg-type]
-            for layer in range(layers)
-        ]
+        head = None if self.head is None else 0  # as good as any
+        return _effective_by_layer(self.block, self.site, head, self.window, layers, single)
 
 
 class SameGrid(NamedTuple):
@@ -107,7 +108,15 @@ class SameGrid(NamedTuple):
         return f"by construction the same as “{site_label(self.site)}”{where}"
 
 
-def effective(states: Iterable[State], *, single: bool) -> frozenset[tuple[int, str, int | None]]:
+@lru_cache(maxsize=1024)  # asked for whenever a grid is shown
+def _effective_by_layer(
+    block: str, site: str, head: int | None, window: int, layers: int, single: bool
+) -> list[Effective]:
+    centers = (State(block, layer, 0, site, head) for layer in range(layers))  # type: ignore[arg-type]
+    return [effective(windowed(center, window, layers), single=single) for center in centers]
+
+
+def effective(states: Iterable[State], *, single: bool) -> Effective:
     """What decides the score of a run in which states at one position are patched: (layer, site, head) of each.
 
     - What enters a layer is what the one below puts out.

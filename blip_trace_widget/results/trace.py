@@ -39,7 +39,8 @@ class Trace(EffectGrid):
 
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
-        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
+        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column",
+            or each square's "rows,columns": "0-3,4-7".
         snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
         known: which cells are computed, (layers, positions), if recorded: the score of a computed cell may be NaN too.
     """

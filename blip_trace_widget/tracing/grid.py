@@ -189,7 +189,7 @@ def trace_image_tokens(
 def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
     """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
     asked = spec._asdict()
-    if spec.block != "image_encoder":
+    if spec.patch == 1:
         del asked["patch"]
     return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 

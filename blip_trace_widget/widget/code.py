@@ -71,11 +71,11 @@ def python(
         names.add(type(also_under).__name__)
         other, made = _beside(also_under, tracer.corruption)
         grid = _keywords(spec._asdict())
-        lines += ["", *made, f"agreement = tracer.agreement([tracer.corruption, {other}], {grid})"]
+        lines += ["", *made, "agreement = tracer.agreement(", f"    [tracer.corruption, {other}],", f"    {grid},", ")"]
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
-    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption + other)) if literal(name) in where]
+    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
     if "examples()" in shown + corruption + other:
         names.add("examples")
@@ -147,9 +147,11 @@ def _picture(image: Image.Image, otherwise: str) -> str:
 def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
     """The expression that makes another corruption beside the present one, and the lines that must come before it."""
     region, same = getattr(other, "region", None), getattr(present, "region", None)
-    swapped = isinstance(other, ImageSwap) and isinstance(present, ImageSwap) and other.sha256 != present.sha256
-    named = _corruption(other, "region" if region == same else "other_region", f"kept_{OTHER}" if swapped else OTHER)
-    return named, [] if region in (None, same) else _mask("other_region", np.array(region))
+    picture = OTHER if getattr(other, "sha256", "") == getattr(present, "sha256", None) else f"kept_{OTHER}"
+    named = _corruption(other, "region" if region == same else "other_region", picture)
+    before = [] if region in (None, same) else _mask("other_region", np.array(region))
+    note = f"# {picture}: the picture that was swapped in"
+    return named, [note, *before] if literal(picture) in named and picture != OTHER else before
 
 
 def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:

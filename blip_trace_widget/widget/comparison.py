@@ -157,7 +157,8 @@ def _agreeing(agreement: Agreement) -> str:
     alike = f"rank correlation {number(rank)}" if np.isfinite(rank) else "no rank correlation"
     some = "" if both == one.computed.size else f" of {one.computed.size}, so far"
     single = " · one sample: no error known" if 1 in (len(one.samples), len(kept.samples)) else ""
-    return f"{told}: {alike} · {apart} of {both} cells{some} disagree (outlined){single}"
+    disagree = ("disagrees" if apart == 1 else "disagree") + (" (outlined)" if apart else "")
+    return f"{told}: {alike} · {apart} of {both} cells{some} {disagree}{single}"
 
 
 def _values(found: Difference) -> NDArray[np.float32]:

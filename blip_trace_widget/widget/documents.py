@@ -56,10 +56,12 @@ def content(widget: TraitView, name: str, theme: str) -> str | bytes:
 def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
     with widget._session.lock:
-        differences = widget.compared.get("differences") if widget.difference else None
+        differences = widget.compared.get("differences")
+        beside = differences[0] if differences else None
         return svg.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
-            difference=differences[0] if differences and differences[0]["values"] else None,
+            difference=beside if beside and beside["values"] and widget.difference else None,
+            agreement=beside,
             picture=payloads.thumbnail(widget.picture) if thumbnail else widget.picture,
             settings_line=payloads.noted(widget.runs.get("line", ""), widget.curve, widget.noise),
             marks=svg.Marks(

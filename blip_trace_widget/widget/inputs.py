@@ -238,7 +238,7 @@ class Inputs:
         if places and now.at not in places:  # not every corruption damages words
             now = replace(now, at=payloads.BEGINNING["at"])
         if now.block != self.block and "patch" not in changes:
-            now = now.in_block(now.block, model.grid)
+            now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
         if (now.block, now.patch) != (self.block, self.patch):  # its cells are others
             now = replace(now, selection=())
@@ -255,7 +255,7 @@ class Inputs:
             block: its name.
             patches: rows and columns of the model's image patches.
         """
-        return replace(self, block=block, patch=default_patch(*patches) if block == "image_encoder" else 1)
+        return self if block == self.block else replace(self, block=block, patch=_patch_of(block, patches))
 
     def fitted(self, model: BlipVqa) -> Inputs:
         """With the nearest grid that there is: not every block has every site, nor every site heads."""
@@ -327,6 +327,11 @@ class Inputs:
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # found where none was chosen
         return self.other.swap
+
+
+def _patch_of(block: str, patches: tuple[int, int]) -> int:
+    """Side of the squares of tokens that are patched together where nobody chose one."""
+    return default_patch(*patches) if block == "image_encoder" else 1
 
 
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:

@@ -82,6 +82,8 @@ export interface Cell {
 	readonly constructed: boolean;
 	/** Computed, and its score is not a number. */
 	readonly nan: boolean;
+	/** The grid that is kept, under another corruption, says otherwise. */
+	readonly apart: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -156,6 +158,7 @@ export function viewCells(
 	fresh: Fresh,
 	generation: number,
 	isWaiting: (layer: number, position: number) => boolean,
+	disagreed: readonly CellIndex[] = [],
 ): GridView {
 	const { layers, tokens } = frame;
 	const count = layers * tokens.length;
@@ -164,6 +167,7 @@ export function viewCells(
 	const usable = floats?.length === count * CELL_FIELDS.length ? floats : null;
 	const constructed = keys(trait?.constructed);
 	const nan = keys(trait?.nan);
+	const apart = keys(disagreed);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
@@ -195,6 +199,7 @@ export function viewCells(
 				known && (values.significant === 0 || values.indirect_effect === 0),
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
+			apart: apart.has(key(layer, position)),
 		};
 	};
 
@@ -226,7 +231,7 @@ export function differenceOf(
 			? "significant"
 			: (`${show}_significant` as const);
 	const cell = (plain: Cell): Cell => {
-		const { layer, position, nan } = plain;
+		const { layer, position, nan, apart } = plain;
 		const index = layer * view.tokens.length + position;
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
@@ -240,6 +245,7 @@ export function differenceOf(
 			negligible: values[test] === 0,
 			constructed: false,
 			nan,
+			apart,
 		};
 	};
 	return {
@@ -280,6 +286,7 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 		a.state === b?.state &&
 		a.constructed === b.constructed &&
 		a.negligible === b.negligible &&
+		a.apart === b.apart &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }

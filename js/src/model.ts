@@ -166,6 +166,12 @@ export function createModel(host: HostModel): Model {
 	);
 	let lastMeaning = meaning.peek();
 	let lastGrid = traits.grid.peek();
+	const told = computed(
+		() =>
+			traits.compared.value?.differences.find(
+				(each) => frame.value !== null && sameView(each, frame.value),
+			) ?? null,
+	);
 	let previous: GridView | null = null;
 	const view = computed(() => {
 		if (frame.value === null) return null;
@@ -181,17 +187,12 @@ export function createModel(host: HostModel): Model {
 			fresh.value,
 			traits.generation.value,
 			(layer, position) => filling || awaited.has(key(layer, position)),
+			told.value?.apart,
 		);
 		previous = reuseRows(next, previous);
 		return previous;
 	});
 
-	const told = computed(
-		() =>
-			traits.compared.value?.differences.find(
-				(each) => frame.value !== null && sameView(each, frame.value),
-			) ?? null,
-	);
 	let differed: GridView | null = null;
 	const differing = computed(() => {
 		if (!traits.difference.value || !told.value || !view.value) return null;

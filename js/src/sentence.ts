@@ -57,6 +57,15 @@ export interface Outcome extends Asked {
 	readonly negligible: boolean;
 }
 
+/** What is patched in a layer: one of its sites, or a head of an attention. */
+export function siteName(
+	site: string,
+	head: number | null,
+	label: Words["label"],
+): string {
+	return head === null ? label(site) : `${label(`${site} head`)} ${head}`;
+}
+
 /** What was patched: "layer 10 at “circle”". */
 function subject(asked: Asked, { label }: Words): Piece[] {
 	const { cells, patches, window, site, head, tokens, layers } = asked;
@@ -74,9 +83,8 @@ function subject(asked: Asked, { label }: Words): Piece[] {
 	if (first === undefined || cells.length !== 1)
 		return [bold(`these ${cells.length} states`)];
 	const [layer, position] = first;
-	const named =
-		head === null ? label(site) : `${label(`${site} head`)} ${head}`;
-	const part = site === "block_output" ? "" : ` (${named})`;
+	const part =
+		site === "block_output" ? "" : ` (${siteName(site, head, label)})`;
 	return [
 		bold(layersName(layer, window, layers) + part),
 		light(" at "),
@@ -177,6 +185,7 @@ export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 		between,
 		explain(between && state === "empty" ? "lacking" : state),
 		explain(special),
+		cell.apart ? explain("apart") : "",
 	].filter((note) => note !== "");
 }
 

@@ -79,6 +79,19 @@ describe("the cells", () => {
 		expect(cell(2, 0).getAttribute("aria-label")).toContain("by construction");
 	});
 
+	it("are named above by what is patched, where that is not the layer's output", async () => {
+		expect(view.find("site-in-view")).toBeNull();
+		host().put("site", "mlp");
+		await settle();
+		expect(view.get("site-in-view").textContent).toBe(" · MLP");
+		host().put("site", "self_attention");
+		host().put("head", 2);
+		await settle();
+		expect(view.get("site-in-view").textContent).toBe(
+			" · self-attention head 2",
+		);
+	});
+
 	it("become old with a new generation, and new one by one", async () => {
 		host().put("generation", 4);
 		await settle();

@@ -205,6 +205,7 @@ export const SETUP: Setup = {
 		overlay: ["none", "map_disrupt", "map_restore", "attention_clean"],
 		direction: ["restore", "disrupt"],
 		axes: ["tokens", "layers"],
+		also: ["other seed", "ablation"],
 	},
 	places: {
 		GaussianNoise: [
@@ -264,6 +265,7 @@ export const LOOK: Look = {
 		negligible: "not distinguishable from 0",
 		nan: "the score is not a number",
 		lacking: "not computed in both grids",
+		apart: "not so under the other damage",
 	},
 	captions: {
 		"recovery restore": "How much each state brings back",
@@ -383,6 +385,10 @@ export function fullTraits(): Record<string, unknown> {
 			factors: [0, 5, 10],
 			scores: [0.9, 0.1, 0.1],
 			clean: 0.93,
+			low: 2,
+			high: 4.5,
+			lost_at: 6,
+			lost: "From ν = 6 on all is lost",
 		},
 		generation: 3,
 	};

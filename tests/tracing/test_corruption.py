@@ -207,7 +207,11 @@ def test_a_swapped_question_equals_hooks(demo, example):
     other = slow_tracer(Tracer(demo, example.image, corruption.question, answer=example.answer))
     assert tracer.corrupted.score == pytest.approx(slow.probability(other.run()[0]), abs=1e-5)
     assert tracer.corrupted.answer == Tracer(demo, example.image, corruption.question).answer
-    for state in (State("question_encoder", 2, 5), State("answer_decoder", 3, 0, "mlp")):
+    for state in (
+        State("question_encoder", 2, 5),
+        State("answer_decoder", 3, 0, "mlp"),
+        State("question_encoder", 0, 5, "block_input"),  # other words are embedded there
+    ):
         _, clean = slow.run(record=[state])
         exact = slow.probability(other.run(patches=clean)[0])
         assert tracer.patch(state).score == pytest.approx(exact, abs=1e-5)

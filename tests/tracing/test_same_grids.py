@@ -157,14 +157,14 @@ def test_a_widget_shows_it_without_computing_it_again(demo, example):
         widget.trace_all()
         widget.wait()
         whole = widget.trace
-        assert widget.grid["same_as"] == ""
+        assert widget.grid["notes"] == []
         for site, there in (("cross_attention", 0), ("block_input", 1)):
             widget.site = site
             widget.wait()
             assert widget.trace.computed[there:].all()
             assert not widget.trace.computed[:there].any()
             np.testing.assert_array_equal(widget.trace.samples[:, there:], whole.samples[:, : 6 - there])
-            assert widget.grid["same_as"] == str(widget.trace.same_as)
+            assert widget.grid["notes"][0].casefold() == str(widget.trace.same_as)
         widget.trace_all()
         widget.wait()
         np.testing.assert_allclose(widget.trace.samples, widget.tracer.trace(site="block_input").samples, atol=1e-5)

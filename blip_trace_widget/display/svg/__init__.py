@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.checks import one_of
@@ -49,6 +50,7 @@ def svg(
     marks: Marks | None = None,
     theme: str = "light",
     difference: Payload | None = None,
+    agreement: Payload | None = None,
     note: str = "",
 ) -> str:
     """Draw the figure.
@@ -69,6 +71,7 @@ def svg(
         marks: what lies over the picture.
         theme: ``"light"`` or ``"dark"``.
         difference: `blip_trace_widget.display.protocol.GridDifference` of the grid, drawn in place of its values.
+        agreement: the same, of which how far the two agree is said, and cells are outlined on which they do not.
         note: what else there is to say, at the foot of the left column.
 
     Raises:
@@ -81,6 +84,9 @@ def svg(
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
+    if cells and agreement and agreement["agreement"]:
+        cells = replace(cells, apart=frozenset((layer, at) for layer, at in agreement["apart"]))
+        caption += f". {agreement['agreement']}"
     canvas = Canvas(theme, WIDTH)
     canvas.add("title", None, f"Causal trace: {question}")
     heading = _heading(cells.grid, window) if cells else ""

@@ -43,6 +43,8 @@ class Cells:
     nan: NDArray[np.bool_]
     #: Of a difference: what sets the two grids apart.
     text: str = ""
+    #: Those on which the grid that is kept, under another corruption, says otherwise.
+    apart: frozenset[Cell] = frozenset()
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell is computed."""
@@ -249,9 +251,15 @@ class Heatmap:
                 x, y, self.wide, self.high, fill, boxes, rx=min(3.0, self.wide / 4, self.high / 4), **names
             )
             canvas.add("title", box, self.cells.description(cell, self.metric))
-            if mark := self.cells.mark(cell, self.show):
-                color = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
-                _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)
+            mark, apart = self.cells.mark(cell, self.show), cell in self.cells.apart
+            if not (mark or apart):
+                continue
+            ink = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
+            if mark:
+                _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), ink)
+            if apart and min(self.wide, self.high) > 6:
+                dashed: dict[str, Any] = {"class": "bt-apart", "stroke_width": 2, "stroke_dasharray": "4 3"}
+                canvas.rect(x + 2, y + 2, self.wide - 4, self.high - 4, "none", marks, stroke=ink, rx=2, **dashed)
 
     def _outlines(self, outlined: Sequence[Cell]) -> None:
         line = min(2.0, self.high / 5, self.wide / 5)

@@ -13,13 +13,16 @@ export function Compared({
 	session: Session;
 }) {
 	const compared = model.compared.value;
-	const { text, undefined: why } = model.told.value ?? {};
+	const { text, undefined: why, agreement } = model.told.value ?? {};
+	const apart = model.difference.value || !agreement;
 	if (compared === null) return null;
 	return (
 		<div class="bt-compared bt-muted" data-testid="compared">
 			<p aria-live="polite">
-				{text ?? `Kept to compare with: ${compared.kept}`}
-				{why && ` · ${why}`}
+				{apart && (text ?? `Kept to compare with: ${compared.kept}`)}
+				{apart && why && ` · ${why}`}
+				{apart && agreement && " · "}
+				<span data-testid="agreement">{agreement}</span>
 			</p>
 			<button
 				type="button"

@@ -80,6 +80,7 @@ function drawRow(props: Props) {
 						data-position={cell.position}
 						data-state={cell.state}
 						data-nan={cell.nan || undefined}
+						data-apart={cell.apart || undefined}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}

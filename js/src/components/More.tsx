@@ -80,6 +80,8 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			/>,
 		);
 	const ALL = "all";
+	const CHOOSE = "another damage…";
+	const others = setup?.choices["also"] ?? [];
 	const heads = setup?.head_sites.includes(model.site.value) ? block?.heads : 0;
 
 	return (
@@ -122,6 +124,25 @@ export function More({ model, session }: { model: Model; session: Session }) {
 						</button>
 					</Asking>,
 				)}
+				{others.length > 0 &&
+					field(
+						"also",
+						"also under",
+						<Asking closed={model.closed.value}>
+							<Select
+								label="also under"
+								testid="also"
+								value={CHOOSE}
+								options={others}
+								name={called}
+								explain={explain("also")}
+								onChoose={(under) => {
+									if (under !== CHOOSE)
+										session.send({ type: "also_under", under });
+								}}
+							/>
+						</Asking>,
+					)}
 				{field(
 					"verify",
 					"",

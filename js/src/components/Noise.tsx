@@ -18,6 +18,7 @@ interface Props {
 }
 
 export function Noise(props: Props) {
+	const { lost_at: lostAt = null, lost = "" } = props.curve ?? {};
 	return (
 		<div class="bt-damage">
 			<span class="bt-label" title={props.explain}>
@@ -38,6 +39,9 @@ export function Noise(props: Props) {
 				onChange={props.onChange}
 			/>
 			<span class="bt-muted">{props.line}</span>
+			<span class="bt-muted" data-testid="lost" aria-live="polite">
+				{lostAt !== null && props.value >= lostAt ? lost : ""}
+			</span>
 		</div>
 	);
 }

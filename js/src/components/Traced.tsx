@@ -6,6 +6,7 @@ import type { Cell, GridView } from "../cells";
 import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
+import { siteName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { useVisibleRange } from "../visibleRange";
@@ -72,6 +73,11 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{!differing && view && view.site !== "block_output" && (
+						<span data-testid="site-in-view">
+							{` · ${siteName(view.site, view.head, words.label)}`}
+						</span>
+					)}
 					{view && view.patch > 1 && (
 						<span data-testid="squares">
 							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
