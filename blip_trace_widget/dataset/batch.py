@@ -1,12 +1,12 @@
-"""A batch of samples traced: from pictures and questions to rows of the two tables.
+"""Tracing a batch of samples: from pictures and questions to rows of the two tables.
 
-For: `trace_dataset`, which hands whole batches to this process or to workers on other machines.
-Cost: of every picture one ViT pass, together as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of equal
-length in one pass; then the corrupted runs and the grids, a sample after another, for one alone fills the machine.
-Ends: at rows. What was not traced is a row too, with the reason.
+For: `trace_dataset`, which gives batches to this process or to workers on other machines.
+Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of
+equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
+Ends: at rows. A skipped sample has a row too, with the reason.
 
-Every sample has noise of its own (`own_noise`). Were the noise drawn once for all, its share in the average would not
-become less with more questions, and the intervals over questions would not know of it.
+Every sample has its own noise (`own_noise`). If all shared one draw, its variance would not shrink with more questions,
+and the intervals over questions would not include it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.trace import Trace
 
-#: Why a sample was skipped: the reasons that are counted.
+#: The reasons for skipping a sample, which are counted.
 UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (
     "the picture cannot be read",
     "the question or answer cannot be used",
@@ -50,16 +50,22 @@ UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
-#: Longest side of the pictures that are kept beside the results, in pixels.
+#: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
 Row: TypeAlias = dict[str, Any]
-#: The samples' and the cells' table of a batch.
+#: A batch's table of samples and table of cells.
 Tables: TypeAlias = "tuple[pa.Table, pa.Table]"
 
 
 class Batch(NamedTuple):
-    """Samples that land together; the first has the number `first`."""
+    """Samples that are stored together.
+
+    Attributes:
+        number: number of the batch.
+        first: number of its first sample.
+        samples: the samples.
+    """
 
     number: int
     first: int
@@ -68,13 +74,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with every sample.
+    """What is computed for every sample.
 
     Attributes:
         grids: block and site of each grid.
-        corruption: its noise is drawn for every sample anew, see `own_noise`.
-        metric: a name, or one's own callable.
-        only_correct: skip what the model does not answer as the sample says.
+        corruption: the corruption; its noise is drawn anew for every sample, see `own_noise`.
+        metric: a name, or a user's callable.
+        only_correct: whether to skip samples that the model does not answer correctly.
     """
 
     grids: tuple[tuple[str, str], ...]
@@ -91,7 +97,7 @@ class Plan:
         metric: MetricName | Callable[..., Any],
         only_correct: bool,
     ) -> Plan:
-        """From what was asked.
+        """A plan from the arguments of `trace_dataset`.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -115,16 +121,20 @@ class Plan:
         return cls(tuple(dict.fromkeys(grids)), damage, metric, only_correct)
 
     def settings(self, model: BlipVqa) -> Row:
-        """What makes the same numbers again, as plain JSON.
+        """Everything that the numbers depend on, as plain JSON.
 
         Raises:
             ValueError: if the corruption does not fit the model.
         """
         checked_region(getattr(self.corruption, "region", None), model.grid)
-        told = model.provenance
+        provenance = model.provenance
         return {
             "model": model.name,
-            **{name: told[name] for name in ("revision", "weights", "dtype", "adapters", "changed") if name in told},
+            **{
+                name: provenance[name]
+                for name in ("revision", "weights", "dtype", "adapters", "changed")
+                if name in provenance
+            },
             "grids": [list(grid) for grid in self.grids],
             "corruption": self.corruption.settings(),
             "metric": as_metric(self.metric).name
@@ -140,22 +150,22 @@ def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
 
 
 def _fingerprint(metric: Any) -> str:
-    """What distinguishes a user's metric from another of the same name, as far as possible: its code."""
+    """A fingerprint of a user's metric by its code, to distinguish it from others of the same name if possible."""
     code = getattr(metric, "__code__", None)
-    told = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
-    told += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
-    return f"{zlib.crc32(repr(told).encode('utf-8', 'backslashreplace')):08x}"
+    parts = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
+    parts += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
+    return f"{zlib.crc32(repr(parts).encode('utf-8', 'backslashreplace')):08x}"
 
 
 def _of_code(code: Any) -> Any:
-    inner = [_of_code(each) if hasattr(each, "co_code") else each for each in code.co_consts]
+    inner = [_of_code(constant) if hasattr(constant, "co_code") else constant for constant in code.co_consts]
     return code.co_code, code.co_names, inner
 
 
 def own_noise(corruption: Corruption, name: str) -> Corruption:
-    """The noise of a sample: the given seed plus the sample's id where that is a whole number, else plus its CRC-32.
+    """A sample's corruption: its seed is the given one plus the sample's id if that is a whole number, else its CRC-32.
 
-    So it goes with the sample, wherever it stands in the list and whatever is traced beside it.
+    So the noise depends only on the sample, not on its place in the list or the other samples.
     """
     if not isinstance(corruption, GaussianNoise):
         return corruption
@@ -164,7 +174,7 @@ def own_noise(corruption: Corruption, name: str) -> Corruption:
 
 
 def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
-    """The tables of a batch: a row for each sample, and one for each cell of those that are traced, in their order."""
+    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
     samples = batch.samples
     rows = [{"sample": batch.first + at, **identity(sample), "traced": False} for at, sample in enumerate(samples)]
     tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
@@ -173,15 +183,15 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     for group in clean_together(tracers[at].case.bases for at in places):
         for place in group:
             at = places[place]
-            # Let go of at once: what is recorded of one sample may fill the memory.
+            # Free each tracer at once: one sample's recorded runs may fill the memory.
             cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
-    every = [cell for at in sorted(cells) for cell in cells[at]]
-    return store.as_table("samples", rows), store.as_table("cells", every)
+    cell_rows = [cell for at in sorted(cells) for cell in cells[at]]
+    return store.as_table("samples", rows), store.as_table("cells", cell_rows)
 
 
 def identity(sample: Sample) -> Row:
-    """What tells a sample from others, as it is kept."""
-    told = {
+    """The columns that identify a sample."""
+    texts = {
         "id": sample.id,
         "group": sample.group,
         "image": image_name(sample.image),
@@ -189,12 +199,12 @@ def identity(sample: Sample) -> Row:
         "given_answer": answers.table_text(sample.answer),
         "foil": None if sample.foil is None else shown(sample.foil),
     }
-    # Names of files may hold what no text may.
-    return {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in told.items()}
+    # File names may contain what is not valid text.
+    return {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
 
 
 def image_name(image: Any) -> str:
-    """A path as it was given; of anything else, where it is a picture, the hash of its pixels."""
+    """A path as it was given; the hash of the pixels for any other picture; "" if it cannot be read."""
     if isinstance(image, NamedPicture):
         return image.name
     if isinstance(image, str) or hasattr(image, "__fspath__"):
@@ -207,7 +217,13 @@ def image_name(image: Any) -> str:
 
 @dataclass(frozen=True)
 class NamedPicture:
-    """The bytes of a picture file and its path, for workers that do not see the file; None where it cannot be read."""
+    """A picture file for workers that cannot access it.
+
+    Attributes:
+        name: its path.
+        content: its bytes; None if it cannot be read.
+        problem: why it cannot be read.
+    """
 
     name: str
     content: bytes | None
@@ -215,7 +231,7 @@ class NamedPicture:
 
 
 def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
-    """A tracer for each sample that can be asked; samples of one picture share what is computed of it."""
+    """Yield a tracer for each usable sample; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
     for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
         try:
@@ -225,16 +241,16 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
             _skip(row, UNREADABLE, error)
             continue
         try:
-            asked: dict[str, Any] = {
+            arguments: dict[str, Any] = {
                 "question": sample.question,
                 "answer": answers.scored(answers.read(sample.answer)),
                 "foil": answers.bare(sample.foil) if isinstance(sample.foil, str) else sample.foil,
                 "corruption": own_noise(plan.corruption, sample.id),
             }
             if row["image"] in known:
-                tracer = known[row["image"]].replace(**asked)
+                tracer = known[row["image"]].replace(**arguments)
             else:
-                tracer = Tracer(model, image, **asked, metric=plan.metric)
+                tracer = Tracer(model, image, **arguments, metric=plan.metric)
                 known[row["image"]] = tracer
         except (TypeError, ValueError) as error:
             _skip(row, UNUSABLE, error)
@@ -251,7 +267,7 @@ def _picture(image: Any) -> Any:
 
 
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
-    """The cells of a sample; its row is filled in."""
+    """Yield the rows of a sample's cells, and complete the sample's own row."""
     own = tracer.model.text(tracer.case.bases.own_answer_ids())
     row["own_answer"] = own
     if sample.answer is not None:
@@ -318,16 +334,16 @@ def _cells(row: Row, trace: Trace) -> Iterator[Row]:
 
 
 def _unbroken(effect: float, metric: Metric) -> str:
-    """Why a total effect is none, or "".
+    """Why a total effect counts as none, or "".
 
-    Whether it is certain is not asked here, as recovery of a single question asks (the gate): to average only questions
-    whose effect is would make the average of all look larger than it is.
+    Unlike the gate for a single question's recovery, this does not require significance: averaging only questions with
+    significant effects would bias the average upwards.
     """
     if not math.isfinite(effect):
         return "the total effect is not a finite number"
     if abs(effect) < SMALLEST_TOTAL_EFFECT:
         return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
-    # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
+    # A divergence rises as the answer is lost; the good direction of a user's metric is unknown.
     harm = -effect if metric_properties(metric.name).rises else effect
     return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
 

@@ -1,10 +1,10 @@
-"""Files of questions: the published ones of COCO-QA and CLEVR, and tables of one's own.
+"""Files of questions: the published ones of COCO-QA and CLEVR, and users' own tables.
 
-For: question files with a folder of pictures beside them.
+For: question files with a folder of pictures.
 Cost: the file in memory; of the pictures only the names.
-Ends: at samples whose pictures have paths, all of them directly in that folder.
+Ends: at samples whose pictures are paths, all directly in that folder.
 
-Sources: COCO-QA (Ren et al. 2015, arXiv 1505.02074) and CLEVR (Johnson et al. 2017, arXiv 1612.06890), in the files
+Source: COCO-QA (Ren et al. 2015, arXiv 1505.02074) and CLEVR (Johnson et al. 2017, arXiv 1612.06890), in the files
 that Palit et al. 2023 (arXiv 2308.14179) publish with their tool.
 """
 
@@ -20,12 +20,12 @@ from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import cells, columns, text_files
 from blip_trace_widget.dataset.samples import NEEDED, PathLike, Sample, cleaned
 
-#: The columns of COCO-QA's files, and of CLEVR's.
+#: Columns of COCO-QA's files, and of CLEVR's.
 COCO_QA = ("train_image_id_count", "question_count", "answer_count")
 CLEVR = ("Image_IDs", "Questions_Answers")
-#: What to do about questions whose picture is not there.
+#: What to do about questions whose picture is missing.
 MISSING = ("error", "skip")
-#: Kinds of COCO-QA's questions, by how the file is called.
+#: Kinds of COCO-QA's questions, which file names begin with.
 COCO_QA_KINDS = ("color", "count", "location", "object", "number")
 
 
@@ -39,15 +39,15 @@ def read_coco_qa(
         images: the folder of the pictures, named by 12 digits: ``000000023004.jpg``.
         group: name of the group; default the kind that the file's name begins with (``color``, ``count``,
             ``location``), else none.
-        missing: ``"error"``, or ``"skip"``: questions whose picture is not there end in the table as skipped.
-        limit: only the first so many.
+        missing: ``"error"``, or ``"skip"``: questions whose picture is missing appear in the table as skipped.
+        limit: only the first `limit` rows.
 
     Returns:
-        one sample a row; its id is the row's number in the file, behind the group's name: ``color/12``.
+        one sample per row; its id is the group's name and the row's number in the file: ``color/12``.
 
     Raises:
         OSError: if the file or the folder cannot be read, or pictures are missing.
-        ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
+        TypeError, ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
     """
     return _coco_qa(text_files.read("csv", csv, COCO_QA), csv, images, group, missing, limit)
 
@@ -60,7 +60,7 @@ def _coco_qa(
         group = next((kind for kind in COCO_QA_KINDS if Path(csv).name.lower().startswith(kind)), "")
     before = f"{group}/" if group else ""
     is_numbered = not columns.key(table.columns[0])
-    found = [
+    samples = [
         Sample(
             _coco_name(row[image]),
             row[question],
@@ -71,7 +71,7 @@ def _coco_qa(
         )
         for at, row in enumerate(table.rows)
     ]
-    return _with_pictures(found, images, missing, limit)
+    return _with_pictures(samples, images, missing, limit)
 
 
 def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
@@ -82,43 +82,46 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: i
             ``{'question': ..., 'answer': 1 or 0}``; 1 is read as "yes", 0 as "no".
         images: the folder of the pictures: ``CLEVR_val_000145.png``.
         missing: see `read_coco_qa`.
-        limit: only the first so many questions.
+        limit: only the first `limit` questions.
 
     Returns:
-        one sample a question, ids ``CLEVR_val_000145/0``, grouped by the relation that is asked for (``"left of"``,
-        ``"right of"``, ``"behind"``, ``"in front of"``), else "".
+        one sample per question, with ids ``CLEVR_val_000145/0``, grouped by the relation in the question
+        (``"left of"``, ``"right of"``, ``"behind"``, ``"in front of"``), else "".
 
     Raises:
-        OSError, ValueError: see `read_coco_qa`.
+        OSError, TypeError, ValueError: see `read_coco_qa`.
     """
     return _clevr(text_files.read("csv", csv, CLEVR), images, missing, limit)
 
 
 def _clevr(table: text_files.Table, images: PathLike, missing: str, limit: int | None) -> list[Sample]:
     image, listed = _columns(table, CLEVR)
-    found = []
+    samples = []
     for row in table.rows:
         name = row[image].strip()
         for number, (question, answer) in enumerate(_clevr_questions(name, row[listed])):
             relation = re.search(r"left of|right of|behind|in front of", question)
             group = relation.group() if relation else ""
-            found.append(Sample(f"{name}.png", question, answer, None, f"{name}/{number}", group))
-    return _with_pictures(found, images, missing, limit)
+            samples.append(Sample(f"{name}.png", question, answer, None, f"{name}/{number}", group))
+    return _with_pictures(samples, images, missing, limit)
 
 
 def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
-    """Questions in any of the formats, told by the columns: COCO-QA's, CLEVR's, or one's own.
+    """Questions in any of the formats, recognised by their columns: COCO-QA's, CLEVR's, or a user's own.
 
     Args:
-        csv: one's own has the columns ``image`` (a file's name in the folder) and ``question``, and may have
+        csv: a user's own file has the columns ``image`` (a file's name in the folder) and ``question``, and may have
             ``answer`` (a text, or a list of several in JSON), ``foil``, ``id`` and ``group``. Comma, semicolon or tab;
             UTF-8, UTF-16 or cp1252.
         images: the folder of the pictures.
         missing: see `read_coco_qa`.
-        limit: only the first so many.
+        limit: only the first `limit` questions.
+
+    Returns:
+        one sample per question.
 
     Raises:
-        OSError, ValueError: see `read_coco_qa`.
+        OSError, TypeError, ValueError: see `read_coco_qa`.
     """
     table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR])
     keys = {columns.key(name) for name in table.columns}
@@ -136,7 +139,7 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
 
 
 def _columns(table: text_files.Table, needed: Sequence[str]) -> list[int]:
-    """The places of a published format's columns."""
+    """The indices of a published format's columns."""
     try:
         found = columns.find(table.columns, needed, needed, table.called)
     except ValueError as error:
@@ -154,7 +157,7 @@ def _coco_name(number: str) -> str:
 
 def _clevr_questions(name: str, listed: str) -> Iterator[tuple[str, str]]:
     try:
-        for entry in ast.literal_eval(listed):  # literals alone: nothing in the file is executed
+        for entry in ast.literal_eval(listed):  # only literals: nothing in the file is executed
             yield str(entry["question"]), {1: "yes", 0: "no"}[entry["answer"]]
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(
@@ -163,22 +166,22 @@ def _clevr_questions(name: str, listed: str) -> Iterator[tuple[str, str]]:
 
 
 def _with_pictures(samples: list[Sample], images: PathLike, missing: str, limit: int | None) -> list[Sample]:
-    """Samples whose pictures are named, with the pictures' paths, all of them directly in the folder."""
+    """Samples with their pictures' names replaced by paths, all directly in the folder."""
     one_of("missing", missing, MISSING)
     if not samples:
         raise ValueError("csv: there is no question in the file, only the names of columns")
-    few = samples[: None if limit is None else whole_number("limit", limit, 1)]
-    folder, names = text_files.as_path("images", images, "folder"), [str(sample.image).strip() for sample in few]
+    wanted = samples[: None if limit is None else whole_number("limit", limit, 1)]
+    folder, names = text_files.as_path("images", images, "folder"), [str(sample.image).strip() for sample in wanted]
     if not folder.is_dir():
         raise FileNotFoundError(f"images: no such folder: {os.fspath(images)!r}")
     outside = next((name for name in names if Path(name).name != name), None)
     if outside is not None:
         raise ValueError(f"csv: expected names of files in the folder of the pictures, got {outside!r}")
-    there = {entry.name for entry in os.scandir(folder)}
-    lacking = [name for name in names if name not in there]
+    present = {entry.name for entry in os.scandir(folder)}
+    lacking = [name for name in names if name not in present]
     if lacking and missing == "error":
         raise FileNotFoundError(
             f"images: {len(lacking)} of {len(names)} pictures are not in {os.fspath(images)!r}, such as {lacking[0]}. "
             "Put them there, or go on without them by missing='skip': their questions end as skipped"
         )
-    return [sample._replace(image=folder / name) for sample, name in zip(few, names, strict=True)]
+    return [sample._replace(image=folder / name) for sample, name in zip(wanted, names, strict=True)]

@@ -1,4 +1,4 @@
-"""A clean run with states at another strength, as the front end shows it.
+"""The payload of a clean run with scaled states.
 
 For: the strength slider.
 Ends: at a JSON-ready dictionary, `blip_trace_widget.display.protocol.Ablation`.
@@ -19,25 +19,25 @@ class AblatedRun(Protocol):
 
     @property
     def score(self) -> float:
-        """Its score."""
+        """The score."""
 
     @property
     def clean(self) -> float:
-        """That of the clean run as it is."""
+        """The score of the unchanged clean run."""
 
     @property
     def answer(self) -> str:
-        """What is answered then."""
+        """The answer."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was ablated, and how."""
+        """The ablated states, and how they were ablated."""
 
 
-def ablation(found: AblatedRun, spec: GridSpec, cells: Sequence[CellIndex], generation: int) -> protocol.Ablation:
-    """The clean run in which the selected states are times a factor."""
-    metric = found.settings["metric"]
-    score, clean = (formatting.score(metric, value) for value in (found.score, found.clean))
+def ablation(run: AblatedRun, spec: GridSpec, cells: Sequence[CellIndex], generation: int) -> protocol.Ablation:
+    """The payload of the clean run in which the selected states are multiplied by a factor."""
+    metric = run.settings["metric"]
+    score, clean = (formatting.score(metric, value) for value in (run.score, run.clean))
     return {
         "generation": generation,
         "block": spec.block,
@@ -45,8 +45,8 @@ def ablation(found: AblatedRun, spec: GridSpec, cells: Sequence[CellIndex], gene
         "head": spec.head,
         "window": spec.window,
         "cells": list(cells),
-        "strength": float(found.settings["to"]),
-        "answer": found.answer,
-        "score": found.score if math.isfinite(found.score) else None,
-        "text": f"“{found.answer}”, {score} (untouched {clean})",
+        "strength": float(run.settings["to"]),
+        "answer": run.answer,
+        "score": run.score if math.isfinite(run.score) else None,
+        "text": f"“{run.answer}”, {score} (untouched {clean})",
     }

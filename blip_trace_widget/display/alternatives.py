@@ -1,7 +1,7 @@
-"""Other corruptions that a grid is held against: what "also under …" offers.
+"""Other corruptions to compare a grid with: what "also under …" offers.
 
 For: the widget's list, and what is computed when one of them is chosen.
-Ends: at names and settings; the corruptions are `blip_trace_widget.tracing.corruption`'s.
+Ends: at names and settings; `blip_trace_widget.tracing.corruption` makes corruptions of them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ Settings = dict[str, Any]
 
 
 def alternatives(settings: Mapping[str, Any]) -> dict[str, Settings]:
-    """The settings of other corruptions than that of these settings, by name.
+    """Name -> settings of other corruptions than the one with these settings.
 
-    The same noise drawn anew, half as much of it, its other kind; the picture at its mean; and noise, where there is
-    none. All are done at the same place, if they can be, and confined to the same region.
+    The same noise with another seed, half of it, its other kind; the image tokens at their mean; and noise, if there
+    is none. All act on the same embeddings if they can, and on the same region.
     """
     where = {"region": settings.get("region")}
     where |= {"at": settings["at"]} if settings.get("at") in IMAGE_PLACES else {}

@@ -1,7 +1,7 @@
 """What was done to the input, in words.
 
-For: the line below the noise slider, the caption of grids and details, and sentences that name a culprit.
-Ends: at lines. What a corruption is called in a menu is `blip_trace_widget.display.labels`'.
+For: the line below the noise slider, the caption of grids and details, and sentences that name the cause of the damage.
+Ends: at lines; a corruption's name in a menu is in `blip_trace_widget.display.labels`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 from blip_trace_widget.choices import PUBLISHED_PLACE
 from blip_trace_widget.results.snapshot import Average
 
-#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
-CULPRITS = {
+#: Corruption -> the cause of the damage in a word, what was done, and what to do if it did too little.
+CAUSES = {
     "GaussianNoise": ("noise", "noise", "turn it up"),
     "Scale": ("scaling", "scaled tokens", "take a factor further from 1"),
     "ImageSwap": ("swap", "other picture", "choose another picture"),
@@ -23,20 +23,20 @@ CULPRITS = {
 
 
 def damage(settings: Mapping[str, Any]) -> str:
-    """What was done to the input, in a few words; of a corruption's `settings`."""
+    """What was done to the input, in a few words, from a corruption's `settings`."""
     if settings["type"] == "GaussianNoise":
         return f"ν {settings['factor']:.1f}"
     if settings["type"] == "Scale":
         return f"tokens × {settings['factor']:.3g}"
-    return CULPRITS[settings["type"]][1]
+    return CAUSES[settings["type"]][1]
 
 
 def damage_line(settings: Mapping[str, Any], average: Average | None = None, words: Sequence[str] = ()) -> str:
-    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own.
+    """The corruption and its fields, in one line; in an average each sample has its own noise.
 
     Args:
-        settings: the corruption's.
-        average: what an average has.
+        settings: the corruption's settings.
+        average: the average, if it is one.
         words: word pieces of the question.
     """
     own = " + the sample's id" if average else ""
@@ -44,7 +44,7 @@ def damage_line(settings: Mapping[str, Any], average: Average | None = None, wor
 
 
 def _damaged_part(settings: Mapping[str, Any], words: Sequence[str]) -> str:
-    """What of the input is damaged, where that is not the paper's: all image tokens."""
+    """The damaged part of the input, unless it is the paper's: all image tokens."""
     cells = [cell for row in settings.get("region") or () for cell in row]
     some = f" · {sum(cells)} of {len(cells)} patches" if cells else ""
     at = settings.get("at", PUBLISHED_PLACE)

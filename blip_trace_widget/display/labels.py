@@ -1,19 +1,19 @@
-"""The words of the interface: what the names of the code are called on screen, and the explanation behind each.
+"""The words of the interface: names on screen and their explanations.
 
-For: the front end and the drawn figure, which say the same.
-Ends: at single names and lines; sentences with numbers in them are put together where the numbers are.
+For: the front end and the drawn figure, which thus use the same words.
+Ends: at names and fixed lines; sentences with numbers are composed where the numbers are.
 """
 
 from __future__ import annotations
 
 from blip_trace_widget.states import BLOCKS, SITE_LABELS, attention_label
 
-#: What the colour of a cell can show.
+#: The quantities that the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
-#: What the rows of a grid can be.
+#: The choices for the rows of a grid.
 AXES = ("tokens", "layers")
 
-#: Names that are not just their own words with spaces.
+#: Names on screen that are not just the code's name with spaces.
 LABELS = {
     "image_encoder": "Image encoder",
     "question_encoder": "Question encoder",
@@ -53,13 +53,14 @@ LABELS = {
     "export_cells": "Copy the cells' values",
 }
 
-#: What a control does, by the name of its trait; what the runs are, and what there is to say of a cell.
+#: Tooltips: of controls by the name of their trait, of the runs, and of the states of a cell.
 EXPLAIN = {
     "empty": "not computed: click to patch it",
     "waiting": "waiting to be computed",
     "old": "value for earlier settings",
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
+    "margin": "± 95 % interval",
     "lacking": "not computed in both grids",
     "apart": "not so under the other corruption",
     "nan": "the score is not a number",
@@ -114,20 +115,20 @@ EXPLAIN = {
     "window": "How many neighbouring layers are patched together, around the cell's own layer.",
     "kind": "Multiplicative: embeddings times (1 + ν·z), as in the paper on BLIP. Additive: embeddings plus ν·σ·z, as "
     "in ROME. z is standard normal noise.",
-    "samples": "How many draws of the noise every number is averaged over: more give smaller standard errors and take "
+    "samples": "How many draws of the noise every number is averaged over: more give narrower intervals and take "
     "longer.",
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }
 
-#: What is done until the two runs are there.
+#: The steps until the clean and the corrupted run are computed.
 STEPS = {
     "embed": "embedding the picture",
     "clean": "answering",
     "corrupted": "answering on the damaged input",
 }
 
-#: By the shown quantity and the direction: what the grid shows, what the ends of its scale mean, what its numbers are
-#: of, and what to do where nothing is selected.
+#: By shown quantity and direction: what the grid shows, the names of the ends of its scale, the units of its numbers,
+#: and what to do if nothing is selected.
 CAPTIONS = {
     "recovery restore": "How much of the lost answer each state brings back",
     "recovery disrupt": "How much of the total effect each state costs",
@@ -155,7 +156,7 @@ CAPTIONS = {
     "hint disrupt": "Click a cell to damage that hidden state and see how much of the answer is lost.",
 }
 
-#: What lies over the picture. Of attention: how the line ends, and what to do where no token is selected.
+#: Captions of the overlays. For attention: the end of the line, and what to do if no token is selected.
 OVERLAYS = {
     "map_disrupt": "How much damaging just this part costs. Where ν takes nearly all of the score any part does: the "
     "object shows at a ν that takes about half.",
@@ -169,9 +170,9 @@ OVERLAYS = {
     "attention": "Select a cell of the question encoder, or of the image encoder, to see where it looks.",
     "heads": "Choose a single head (under More) of an attention to the picture, to see what distinguishes it.",
     "strength": "How much each patch's embedding is changed",
-    "unhurt": "The picture is not damaged: its patches are the same in both runs.",
+    "undamaged": "The picture is not damaged: its patches are the same in both runs.",
 }
-#: What its numbers are of.
+#: Units of the overlays' numbers.
 UNITS = {
     "map_disrupt": "of the total effect",
     "map_restore": "of the total effect",
@@ -183,7 +184,7 @@ UNITS = {
 
 
 def label(name: str) -> str:
-    """A name as the interface has it."""
+    """A name on screen."""
     return LABELS.get(name, name.replace("_", " "))
 
 

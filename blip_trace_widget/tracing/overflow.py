@@ -27,14 +27,14 @@ class BeyondRangeError(ValueError):
 
 @dataclass(frozen=True)
 class Cause:
-    """What takes runs beyond the range of a type.
+    """What takes runs beyond the range of a floating point type.
 
     Attributes:
-        told: the argument that does, and the run.
-        remedy: what to do about it beside another type.
+        text: the argument and the run, as the subject of a sentence.
+        remedy: what to do about it besides choosing another type.
     """
 
-    told: str
+    text: str
     remedy: str
 
 
@@ -106,9 +106,9 @@ def check_strength(model: BlipVqa, corruption: Corruption) -> None:
 
 
 def beyond_range(model: BlipVqa, cause: Cause) -> BeyondRangeError:
-    """The error."""
+    """The error for a cause."""
     dtype = str(model.dtype).removeprefix("torch.")
     load = "" if model.dtype.itemsize > 2 else ", or load the model with dtype='float32'"
     return BeyondRangeError(
-        f"{cause.told} beyond {dtype}, whose largest number is {torch.finfo(model.dtype).max:.3g}: {cause.remedy}{load}"
+        f"{cause.text} beyond {dtype}, whose largest number is {torch.finfo(model.dtype).max:.3g}: {cause.remedy}{load}"
     )

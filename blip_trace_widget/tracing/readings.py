@@ -23,7 +23,7 @@ from blip_trace_widget.model.block import Activations
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, position_of
 from blip_trace_widget.tracing.question import Question

@@ -1,7 +1,7 @@
-"""The selected states at another strength: a clean run beside the patched one.
+"""A clean run with the selected states scaled, beside the patched run.
 
-For: the slider that takes a head or a state out of the clean run, or makes it stronger.
-Cost: a text pass a step of the slider, in the image encoder a pass of the ViT; of several steps the latest is computed.
+For: the slider that removes a head or a state from the clean run, or amplifies it.
+Cost: a text pass per step of the slider, in the image encoder a pass of the ViT; of pending steps only the latest.
 Ends: at the trait `ablation`.
 """
 
@@ -15,11 +15,11 @@ from blip_trace_widget.widget.worker import Job, Slices
 
 
 class AblationJob:
-    """Shows what the model answers with the selected states at the strength that is asked.
+    """Shows what the model answers with the selected states at the requested strength.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in.
+        presenter: shows the results.
+        jobs: the queue to submit jobs to.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
@@ -27,7 +27,7 @@ class AblationJob:
         self._shown = False
 
     def follow(self) -> None:
-        """Another strength is asked, other states are selected, or other runs are on show."""
+        """Follow another strength, another selection, or other runs."""
         self._jobs.cancel("ablation")
         presenter = self._presenter
         inputs = presenter.inputs
@@ -45,13 +45,13 @@ class AblationJob:
             tracer, inputs, generation = presenter.tracer, presenter.inputs, presenter.computed
         spec = inputs.spec
         states = tracer.case.states(spec, inputs.selection)
-        found = tracer.ablate(states, inputs.strength, job.cancelled)
+        run = tracer.ablate(states, inputs.strength, job.cancelled)
         with self._jobs.lock:
             if not job.cancelled.is_set():
-                self._show(dict(ablation(found, spec, inputs.selection, generation or 0)))
+                self._show(dict(ablation(run, spec, inputs.selection, generation or 0)))
         yield
 
-    def _show(self, shown: dict[str, object]) -> None:
-        if shown or self._shown:
-            self._presenter.view.show_traits(ablation=shown)
-        self._shown = bool(shown)
+    def _show(self, payload: dict[str, object]) -> None:
+        if payload or self._shown:
+            self._presenter.view.show_traits(ablation=payload)
+        self._shown = bool(payload)

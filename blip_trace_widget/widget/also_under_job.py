@@ -1,8 +1,8 @@
-"""The grid in view under another corruption too, in the background: what "also under …" computes and keeps.
+"""The grid in view under another corruption, in the background: what "also under …" computes and keeps.
 
-For: seeing which claims of a grid hang on its corruption, without leaving it.
+For: seeing which claims of a grid depend on its corruption, without leaving it.
 Cost: a grid, and the corrupted runs of the other corruption.
-Ends: at the grid that `blip_trace_widget.widget.comparison` keeps; it stays what it is when other inputs are asked.
+Ends: at the grid that `blip_trace_widget.widget.comparison` keeps; it is not dropped when the inputs change.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class AlsoUnderJob:
     """Computes a grid under another corruption.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in that a change of inputs does not drop.
-        comparison: what keeps the grid.
+        presenter: shows the results.
+        jobs: the queue for jobs that a change of inputs does not drop.
+        comparison: keeps the grid.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue, comparison: Comparison) -> None:
@@ -40,7 +40,7 @@ class AlsoUnderJob:
         self._jobs.submit("also under", MAP, lambda job: self._slices(job, other))
 
     def stop(self) -> None:
-        """Compute no more; what is there stays."""
+        """Stop computing; computed cells stay."""
         self._jobs.cancel("also under")
 
     def _slices(self, job: Job, other: Corruption) -> Slices:
@@ -53,20 +53,20 @@ class AlsoUnderJob:
         layers = len(under.model.blocks[spec.block].layers)
         samples = np.full((under.corruption.samples, layers, len(runs) // layers), np.nan)
         trace = as_trace(under.case, samples, spec)
-        made = code.python(under, spec, image=code.literal_or_none(picture.path))
+        source = code.python(under, spec, image=code.literal_or_none(picture.path))
         with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            self._comparison.keep(trace, made, under.corruption, filling=True)
+            self._comparison.keep(trace, source, under.corruption, filling=True)
             self._show()
-        cells, told = samples.reshape(len(samples), -1), time.monotonic()
+        cells, reported = samples.reshape(len(samples), -1), time.monotonic()
         for which, scores, share in patched_scores(under.case, runs, spec.direction, job.cancelled):
             with self._jobs.lock:
                 if job.cancelled.is_set():
                     return
                 cells[:, which] = scores
-                if share == 1 or time.monotonic() - told >= self._jobs.pace.report:
-                    told = time.monotonic()
+                if share == 1 or time.monotonic() - reported >= self._jobs.pace.report:
+                    reported = time.monotonic()
                     self._show()
             yield
 

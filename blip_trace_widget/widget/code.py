@@ -1,8 +1,8 @@
-"""What is shown, as Python that computes it again.
+"""Python code that computes again what is shown.
 
 For: the page's "Copy as Python", and `TraceWidget.code`.
-Cost: the built-in pictures are looked through for the one that is shown.
-Ends: at text; nothing of it is run here.
+Cost: comparing the picture with the built-in ones.
+Ends: at text, which is not run here.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def python(
     strength: float = 1.0,
     also_under: Corruption | None = None,
 ) -> str:
-    """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
+    """Code for the trace in view, the patched run of the selection, and the map over the picture.
 
     Args:
-        tracer: what is shown.
-        spec: which grid.
-        selected: what is selected.
-        image: an expression that gives the picture, where one is known.
+        tracer: the tracer that is shown.
+        spec: the grid in view.
+        selected: the selection.
+        image: an expression for the picture, if known.
         picture_map: direction of a map of image tokens, and side of its squares.
         strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
@@ -85,13 +85,13 @@ def python(
 
 
 def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
-    """Code that makes two traces and their difference; what the first has loaded is not loaded again.
+    """Code for two traces and their difference; the second reuses what the first has loaded.
 
     Args:
-        kept: what `python` gave for the grid that is subtracted.
-        shown: the same for the one in view.
-        same_pictures: whether both are of the same picture, and swap in the same one; else those of the first have
-            other names than the Export menu saves them under.
+        kept: code by `python` for the grid that is subtracted.
+        shown: code by `python` for the grid in view.
+        same_pictures: whether both use the same picture, and swap in the same one; else the first one's pictures get
+            other names than those of the Export menu.
     """
     for name in () if same_pictures else (PICTURE, OTHER):
         kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
@@ -104,14 +104,14 @@ def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
 
 
 def playback(path: str | None) -> str:
-    """Code that shows a recording again."""
+    """Code that shows a recording."""
     shown = "trace" if path is None else literal(path)
     note = [] if path is not None else ["# trace: what the widget was handed"]
     return "\n".join(["from blip_trace_widget import TraceWidget", "", *note, f"TraceWidget.from_trace({shown})", ""])
 
 
 def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
-    """Lines that make a boolean mask again, a line for each rectangle of whole rows."""
+    """Lines that build a boolean mask, one for each rectangle of equal rows."""
     lines = [f"{name} = np.zeros({mask.shape}, dtype=bool)"]
     top = 0
     for bottom in range(1, mask.shape[0] + 1):
@@ -136,7 +136,7 @@ def _model(tracer: Tracer) -> list[str]:
 
 
 def _picture(image: Image.Image, otherwise: str) -> str:
-    """The expression that gives a picture: a built-in one, or a file that the Export menu saves."""
+    """An expression for a picture: a built-in one, or a file saved by the Export menu."""
     for index, example in enumerate(examples()):
         built_in = example.image
         if built_in.size == image.size and built_in.tobytes() == image.tobytes():
@@ -145,7 +145,7 @@ def _picture(image: Image.Image, otherwise: str) -> str:
 
 
 def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
-    """The expression that makes another corruption beside the present one, and the lines that must come before it."""
+    """An expression for another corruption beside the present one, and the lines that must come before it."""
     region, same = getattr(other, "region", None), getattr(present, "region", None)
     picture = OTHER if getattr(other, "sha256", "") == getattr(present, "sha256", None) else f"kept_{OTHER}"
     named = _corruption(other, "region" if region == same else "other_region", picture)
@@ -155,7 +155,7 @@ def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
 
 
 def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:
-    """The expression that makes it again, with the names of its region and of its picture's file."""
+    """An expression for a corruption, given the names of its region and of its picture's file."""
     settings = corruption.settings()
     where = "" if settings.pop("region", None) is None else f"region={region}"
     first = f"{_picture(corruption.image, picture)}, " if isinstance(corruption, ImageSwap) else ""
@@ -164,12 +164,12 @@ def _corruption(corruption: Corruption, region: str = "region", picture: str = O
 
 
 def literal(value: Any) -> str:
-    """A value as Python; texts in double quotes, as most people's formatters have them."""
+    """A value as a Python literal; texts in double quotes, as most formatters write them."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def literal_or_none(path: str | None) -> str | None:
-    """Python that gives a path, where there is one."""
+    """A path as a Python literal, or None."""
     return None if path is None else literal(path)
 
 

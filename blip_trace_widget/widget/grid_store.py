@@ -1,9 +1,9 @@
-"""The grids that were asked for under one set of inputs.
+"""The grids that were viewed under one set of inputs.
 
-For: keeping every grid's scores, and which of its cells are wanted, while one looks at others. Grids that are equal by
-construction are one and the same array, or a layer apart in it, so that no cell is computed twice.
-Cost: eight bytes a sample and cell.
-Ends: at arrays. Who fills them and when is `blip_trace_widget.widget.session`'s.
+For: keeping every grid's scores and wanted cells while others are viewed. Grids that are equal by construction share
+one array, possibly a layer apart in it, so that no cell is computed twice.
+Cost: eight bytes per sample and cell.
+Ends: at arrays; `blip_trace_widget.widget.cells_job` fills them.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ class GridScores:
 
     Attributes:
         samples: scores, (samples, layers, positions), NaN where not computed.
-        there: which cells are computed; a score that is NaN is one all the same.
-        wanted: cells to compute, now and again when the inputs change.
+        known: which cells are computed, (layers, positions) bool; a computed score may be NaN too.
+        wanted: cells to compute, now and whenever the inputs change.
     """
 
     samples: NDArray[np.float64]
-    there: NDArray[np.bool_]
+    known: NDArray[np.bool_]
     wanted: set[CellIndex] = field(default_factory=set)
 
     @classmethod
     def empty(cls, samples: int, shape: tuple[int, int]) -> GridScores:
-        """Nothing is there yet."""
+        """Scores of which none is computed."""
         return cls(np.full((samples, *shape), np.nan), np.zeros(shape, dtype=bool))
 
     def computed(self) -> set[CellIndex]:
-        """Cells that are there."""
-        return {(int(layer), int(position)) for layer, position in np.argwhere(self.there)}
+        """The computed cells."""
+        return {(int(layer), int(position)) for layer, position in np.argwhere(self.known)}
 
     def missing(self) -> set[CellIndex]:
-        """Wanted cells that are not there."""
+        """The wanted cells that are not computed."""
         return self.wanted - self.computed()
 
     def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
-        """Keep the scores of a cell, (samples,)."""
+        """Store the scores of a cell, (samples,)."""
         self.samples[:, cell[0], cell[1]] = scores
-        self.there[cell] = True
+        self.known[cell] = True
 
     def want_all(self) -> None:
         """Want every cell."""
@@ -63,10 +63,10 @@ class BlockShape:
     """What the grids of a block have in common.
 
     Attributes:
-        layers: of the block.
-        columns: how many a grid has, given its `GridSpec.patch`.
+        layers: number of layers.
+        columns: number of columns of a grid, given its `GridSpec.patch`.
         plain: whether all modules of the block are BLIP's own.
-        single: whether a score depends on its first position alone.
+        single: whether a score depends only on its first position.
     """
 
     layers: int
@@ -83,14 +83,14 @@ class GridStore:
     """All grids of one set of inputs.
 
     Args:
-        samples: noise samples.
-        shapes: of each block that can be traced.
+        samples: number of noise samples.
+        shapes: block -> the shape of its grids, for each block that can be traced.
     """
 
     def __init__(self, samples: int, shapes: Mapping[str, BlockShape]) -> None:
         self._samples, self._shapes = samples, shapes
         self._grids: dict[GridSpec, GridScores] = {}
-        #: Arrays of grids that equal no other, a layer longer: below the first layer is what enters it.
+        #: Arrays of grids that equal no other, a layer longer: the row before the first layer is what enters it.
         self._arrays: dict[GridSpec, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
 
     @property
@@ -108,12 +108,12 @@ class GridStore:
         return shape.layers, shape.columns(spec.patch)
 
     def cells(self, spec: GridSpec) -> GridScores:
-        """The cells of a grid, made at the first call."""
+        """The cells of a grid, created at the first call."""
         if spec not in self._grids:
-            self._grids[spec] = self._made(spec)
+            self._grids[spec] = self._create(spec)
         return self._grids[spec]
 
-    def _made(self, spec: GridSpec) -> GridScores:
+    def _create(self, spec: GridSpec) -> GridScores:
         kept, shift = self._kept(spec)
         if not shift and kept != spec:
             return self.cells(kept)
@@ -121,9 +121,9 @@ class GridStore:
         if kept not in self._arrays:
             shape = layers + 1, columns
             self._arrays[kept] = np.full((self._samples, *shape), np.nan), np.zeros(shape, dtype=bool)
-        samples, there = self._arrays[kept]
+        samples, known = self._arrays[kept]
         part = slice(1 + shift, 1 + shift + layers)
-        return GridScores(samples[:, part], there[part])
+        return GridScores(samples[:, part], known[part])
 
     def _kept(self, spec: GridSpec) -> tuple[GridSpec, int]:
         """The grid whose array a grid is in, and how many layers apart."""
@@ -134,15 +134,15 @@ class GridStore:
         return spec, shift
 
     def computed(self) -> dict[GridSpec, GridScores]:
-        """The grids that were looked at, and of which something is there."""
+        """The viewed grids with computed cells."""
         return {spec: cells for spec, cells in self._grids.items() if cells.computed()}
 
     def known(self, spec: GridSpec) -> GridScores | None:
-        """The cells of a grid that was looked at, or one that equals it; else None."""
+        """The cells of a grid if it, or one that equals it, was viewed; else None."""
         return self.cells(spec) if self._kept(spec)[0] in self._arrays else None
 
     def want_as(self, other: GridStore, *, same_words: bool) -> None:
-        """Want what is wanted of the same grids under other inputs; of other words only whole grids mean the same."""
+        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over."""
         for spec, theirs in other._grids.items():
             if not (theirs.wanted and self.has(spec.block)):
                 continue
@@ -153,7 +153,7 @@ class GridStore:
 
 
 def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
-    """All that the numbers depend on, the corruption last."""
+    """Everything that the numbers depend on, the corruption last."""
     given = tuple(tracer.given.values())
     version = tracer.model.version
     return version, tracer.case.image.sha256(), tracer.question, given, tracer.metric.name, tracer.corruption

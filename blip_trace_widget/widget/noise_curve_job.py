@@ -1,8 +1,8 @@
-"""The noise curve behind the slider: which one belongs to the inputs on show, and drawing it in the background.
+"""The noise curve behind the slider: the one for the inputs shown, computed in the background.
 
-For: seeing where the answer breaks before dragging there. The curve does not depend on the present noise factor, so
-it is drawn once for a kind of noise, and kept.
-Cost: a slider step a factor, one at a time, after everything else.
+For: seeing where the answer breaks before dragging there. The curve does not depend on the current noise factor, so it
+is computed once per kind of noise, and kept.
+Cost: as much as a slider step per factor, one at a time, after everything else.
 Ends: at the trait `curve`.
 """
 
@@ -26,16 +26,16 @@ from blip_trace_widget.widget.worker import Job, Slices
 
 #: Scores of the corrupted runs, (samples,), at each factor.
 Scores: TypeAlias = dict[float, NDArray[np.float64]]
-#: Room for the curves of other inputs.
+#: Bytes for the curves of other inputs.
 KEPT_BYTES = 2**20
 
 
 class NoiseCurveJob:
-    """The noise curve of what is on show.
+    """Computes the noise curve for the inputs shown.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in.
+        presenter: shows the results.
+        jobs: the queue to submit jobs to.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
@@ -43,11 +43,11 @@ class NoiseCurveJob:
         self._kept: LruCache[Scores] = LruCache(KEPT_BYTES, _size)
         self._scores: Scores = {}
         self._shown: Scores | None = None
-        #: What is on screen.
+        #: The curve on screen.
         self.shown: CurveSummary | None = None
 
     def follow(self) -> None:
-        """Show the curve of the runs on show, or compute it first."""
+        """Show the curve of the runs shown, computing it first if necessary."""
         unit = self._presenter.tracer.corruption.unit()
         self._scores = self._kept.get((*inputs_of(self._presenter.tracer)[:-1], unit), dict)
         if not isinstance(unit, GaussianNoise):

@@ -1,8 +1,8 @@
-"""The widget's traits: what may be set, and what each accepts.
+"""The widget's input traits and their validation.
 
-For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
-that is not accepted is refused in words, and the last good one stays.
-Ends: at good values. What happens when one changes is `blip_trace_widget.widget.widget`'s.
+For: setting inputs from Python and from the front end. A value that is not accepted is refused with a message, and the
+last good one stays.
+Ends: at valid values; `blip_trace_widget.widget.figure_widget` acts on changes.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
-    """A trait was given a value that is not accepted.
+    """A trait was set to a value that is not accepted.
 
-    A TraitError, for that alone makes traitlets keep the last good value; a ValueError, for that is what users expect.
+    A TraitError, since only that makes traitlets keep the last good value; a ValueError, since users expect one.
     """
 
 
 def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Make a validator refuse in traitlets' way.
+    """Decorates a validator: its ValueError or TypeError becomes `Refused`.
 
-    What is asked already was checked then: it is shown while the tracer on show may be one of older inputs.
+    A value that is already asked for is not checked again, since the tracer may still belong to older inputs.
     """
 
     @functools.wraps(check)
@@ -59,20 +59,21 @@ def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _either(names: Sequence[str]) -> str:
-    """Names, for a sentence."""
+    """Names joined by commas and "or"."""
     *others, last = (f'"{name}"' for name in names)
     return f"{', '.join(others)} or {last}"
 
 
 class _Text(traitlets.Unicode[str, str | None]):
-    """A text; None is none."""
+    """A text; None becomes ""."""
 
     def validate(self, obj: Any, value: Any) -> str:
+        """See `traitlets.TraitType.validate`."""
         return str(super().validate(obj, "" if value is None else value))
 
 
 class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
-    """Traits that both sides may set; the help of each says what it accepts."""
+    """Traits that both Python and the front end can set; each trait's help says what it accepts."""
 
     question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
     corruption = traitlets.Unicode(
@@ -107,7 +108,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
     block = traitlets.Unicode(
-        "question_encoder", help=f"Block of the grid in spec: {_either(payloads.CHOICES['block'])}."
+        "question_encoder", help=f"Block of the grid in view: {_either(payloads.CHOICES['block'])}."
     ).tag(sync=True)
     site = traitlets.Unicode(
         "block_output", help=f"What is patched in a layer: {_either(payloads.CHOICES['site'])}."
@@ -156,12 +157,16 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
 
     instead = "make another: TraceWidget.from_tracer(widget.tracer)"
 
-    #: Why nothing can be computed; "" where it can.
+    #: Why nothing can be computed, or "".
     _closed = ""
 
     @property
     def tracer(self) -> Tracer:
-        """The tracer of what is shown."""
+        """The tracer that is shown.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
     @property
@@ -174,10 +179,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("question", "other_question")
     @_refusing
     def _valid_question(self, proposal: Any) -> str:
-        asked = proposal["value"]
-        if asked or proposal["trait"].name == "question":  # the other one may be left empty
-            self.tracer.model.question_ids(asked)
-        return str(asked).strip()
+        question = proposal["value"]
+        if question or proposal["trait"].name == "question":  # the other one may be left empty
+            self.tracer.model.question_ids(question)
+        return str(question).strip()
 
     @traitlets.validate("foil")
     @_refusing
@@ -274,21 +279,21 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return self._cells_in_view(proposal["value"])
 
     def _cells_in_view(self, cells: Any) -> list[CellIndex]:
-        """Cells that the grid in view has.
+        """Return cells if the grid in view has all of them.
 
         Raises:
-            ValueError: if it has not all of them.
+            TypeError, ValueError: if it does not.
         """
         shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
         return _places("selection", cells, ("layer", "position"), shape)
 
     def _positions(self) -> int | None:
-        """How many positions the block in view has; None while that is not known without computing."""
+        """Number of positions of the block in view; None while unknown without computing."""
         raise NotImplementedError
 
 
 def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
-    """A list of pairs within a shape, of which an axis may not be known yet."""
+    """A checked list of pairs within a shape; None for an axis of unknown size."""
     places = []
     for place in value:
         if not isinstance(place, (list, tuple)) or len(place) != 2:

@@ -1,4 +1,4 @@
-// The picture's patches: which of them lie between two corners, the outline of a set of them, and what is known of one.
+// The picture's patches: which of them lie between two corners, the outline of a set of them, and the values of one.
 // Pure functions; a place is (row, column).
 
 import { key } from "./cells";
@@ -22,7 +22,7 @@ export interface PatchMap
 		| "text"
 		| "generation"
 	> {
-	/** (3, rows, columns): value, standard error, significant. */
+	/** (3, rows, columns): value, margin, significant. */
 	readonly floats: ArrayLike<number>;
 }
 
@@ -74,15 +74,15 @@ export function placesIn(
 	);
 }
 
-/** Value, standard error and mark of the square that a patch lies in. */
+/** Value, margin and mark of the square that a patch lies in. */
 function valuesAt(map: PatchMap, [row, column]: CellIndex): number[] {
 	const { rows, columns, square, floats } = map;
 	const at = Math.floor(row / square) * columns + Math.floor(column / square);
 	return [0, 1, 2].map((field) => floats[field * rows * columns + at] ?? NaN);
 }
 
-/** What a map says of a patch, in words; "" where it says nothing. */
-export function saidOf(map: PatchMap | null, place: CellIndex): string {
+/** The value of a map at a patch, in words; "" if there is none. */
+export function valueText(map: PatchMap | null, place: CellIndex): string {
 	const [value = NaN, error = NaN, significant] = map
 		? valuesAt(map, place)
 		: [];
@@ -95,7 +95,7 @@ export function saidOf(map: PatchMap | null, place: CellIndex): string {
 	return `${number} ${map.unit}${doubt}`;
 }
 
-/** The middles of the squares whose value cannot be told from 0. */
+/** The centres of the squares whose value is not distinguishable from 0. */
 export function doubtful(map: PatchMap | null): CellIndex[] {
 	if (map === null) return [];
 	const { rows, columns, square, floats } = map;
@@ -108,7 +108,7 @@ export function doubtful(map: PatchMap | null): CellIndex[] {
 		]);
 }
 
-/** Draw a map, a pixel a square: the more of a colour the larger the value, nothing for 0, a veil where it is not computed. */
+/** Draw a map, one pixel per square: more opaque for larger values, transparent for 0, a veil if not computed. */
 export function drawMap(
 	canvas: HTMLCanvasElement,
 	{ rows, columns, limit, floats }: PatchMap,

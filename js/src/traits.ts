@@ -1,5 +1,5 @@
-// The synced state as the front end sees it. Every value is read through a parser that turns what is missing, empty or
-// misshapen into "not there yet", so that nothing further in has to ask.
+// The synced state as the front end sees it. Every value is read through a parser that turns missing, empty or
+// malformed values into "not there yet", so that no other code has to check.
 
 import {
 	type Ablation,
@@ -21,16 +21,16 @@ export type Direction = "restore" | "disrupt";
 /** What the grid's rows are. */
 export type Axes = "tokens" | "layers";
 
-/** What a person changes: set here, saved to the kernel, and set by the kernel too. */
+/** What the user changes: set here, saved to the kernel, and also set by the kernel. */
 export interface Inputs {
 	question: string;
 	noise: number;
 	block: string;
 	site: string;
-	/** Of an attention; null = all heads together. */
+	/** Attention head; null = all heads together. */
 	head: number | null;
 	metric: string;
-	/** Another answer to compare with; "" = none. */
+	/** Alternative answer to compare with; "" = none. */
 	foil: string;
 	direction: Direction;
 	window: number;
@@ -50,35 +50,35 @@ export interface Inputs {
 	strength: number;
 	show: Show;
 	axes: Axes;
-	/** Where the colours end; 0 = automatic. */
+	/** Limit of the colour scale; 0 = automatic. */
 	limit: number;
 	selection: readonly CellIndex[];
-	/** Where the picture is damaged; null = everywhere. */
+	/** Region of the picture that is damaged; null = everywhere. */
 	region: readonly (readonly boolean[])[] | null;
 	/** Patches of the picture, (row, column), patched together. */
 	patches: readonly CellIndex[];
 	overlay: string;
 	square: number;
 	opacity: number;
-	/** Whether the difference from the grid that is kept is shown in place of the values. */
+	/** Whether the difference from the kept grid is shown instead of the values. */
 	difference: boolean;
 	error: string;
-	/** Index of the built-in example on show, -1 = none. */
+	/** Index of the built-in example that is shown, -1 = none. */
 	example: number;
 }
 
-/** What the kernel alone sets; null = not computed yet. */
+/** What only the kernel sets; null = not computed yet. */
 export interface Outputs {
 	look: Look | null;
 	setup: Setup | null;
-	/** The protocol of the kernel, where it is not ours: then nothing else of `setup` may be relied on. */
+	/** The kernel's protocol version if it differs from this one: then nothing else in `setup` can be relied on. */
 	foreignVersion: number | null;
 	picture: unknown;
 	otherPicture: unknown;
 	pictureMap: PictureMap | null;
 	runs: Runs | null;
 	grid: Grid | null;
-	/** Those that were computed for the same inputs, beside the one in view. */
+	/** The other grids computed for the same inputs. */
 	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
@@ -87,7 +87,7 @@ export interface Outputs {
 	steps: Partial<Steps>;
 	curve: Curve | null;
 	generation: number;
-	/** What the kernel does until the two runs are there, in words. */
+	/** What the kernel is doing until the two runs are available, in words. */
 	doing: string;
 }
 
@@ -148,7 +148,7 @@ const readSetup = shaped<Setup>(
 	"examples",
 );
 
-/** How the raw value of each is read. */
+/** How the raw value of each trait is parsed. */
 export const PARSERS: {
 	[K in keyof Inputs | keyof Outputs]: (
 		value: unknown,
@@ -211,7 +211,7 @@ export const PARSERS: {
 	doing: text,
 };
 
-/** The trait a signal is read from. */
+/** The trait that a signal mirrors. */
 export function traitOf(name: string): string {
 	if (name === "foreignVersion") return "setup";
 	return name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`);

@@ -8,11 +8,11 @@ import {
 	viewCells,
 } from "../src/cells";
 import {
+	answerText,
 	limit,
 	percent,
 	plain,
 	points,
-	said,
 	score as scoreText,
 } from "../src/format";
 import { cellColor, fitScale, roundUp } from "../src/scale";
@@ -45,9 +45,9 @@ function viewOf(values: readonly number[], show: Show): GridView {
 }
 
 it.each(golden.numbers)(
-	"$value ± $stderr",
-	({ value, stderr, percent: share, plain: bare, score, points: distance }) => {
-		const known = [or(value), or(stderr)] as const;
+	"$value ± $margin",
+	({ value, margin, percent: share, plain: bare, score, points: distance }) => {
+		const known = [or(value), or(margin)] as const;
 		expect(percent(...known)).toBe(share);
 		expect(plain(...known)).toBe(bare);
 		for (const [metric, text] of Object.entries(score))
@@ -128,7 +128,7 @@ it("names tokens, layers, answers and captions", () => {
 	for (const { layer, window, name } of golden.windows)
 		expect(layersName(layer, window, 12)).toBe(name);
 	for (const { answer, text } of golden.answers)
-		expect(said(answer, "“", "”")).toBe(text);
+		expect(answerText(answer, "“", "”")).toBe(text);
 	for (const { show, direction, text } of golden.captions)
 		expect(words.caption(show, direction)).toBe(text);
 	// Those that are just their own words need not be sent.

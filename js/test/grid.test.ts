@@ -669,7 +669,7 @@ describe("pinning", () => {
 	it("outlives the block and the corruption", async () => {
 		host().put("pinned", DETAIL);
 		host().put("block", "answer_decoder");
-		host().put("runs", { ...RUNS, culprit: "other picture" });
+		host().put("runs", { ...RUNS, cause: "other picture" });
 		await settle();
 		expect(view.get("pinned").textContent).toContain("layer 2 at “what”");
 		expect(view.get("pinned").textContent).toContain("what the noise took");

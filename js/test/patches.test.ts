@@ -7,7 +7,7 @@ import {
 	outline,
 	type PatchMap,
 	placesIn,
-	saidOf,
+	valueText,
 } from "../src/patches";
 import { RUNS, SETUP, TOKENS, unaligned } from "./host";
 import { key, open, point, settle, type View } from "./view";
@@ -93,14 +93,14 @@ describe("a set of patches", () => {
 
 describe("a map", () => {
 	it("says of each patch what its square says, and what is in doubt", () => {
-		expect(saidOf(MAP, [1, 1])).toBe("40 % ± 3 % of the total effect");
-		expect(saidOf(MAP, [0, 3])).toBe("−10 % ± 2 % of the total effect");
-		expect(saidOf(MAP, [3, 0])).toBe("");
-		expect(saidOf(MAP, [3, 3])).toBe(
+		expect(valueText(MAP, [1, 1])).toBe("40 % ± 3 % of the total effect");
+		expect(valueText(MAP, [0, 3])).toBe("−10 % ± 2 % of the total effect");
+		expect(valueText(MAP, [3, 0])).toBe("");
+		expect(valueText(MAP, [3, 3])).toBe(
 			"2 % ± 5 % of the total effect, not distinguishable from 0",
 		);
-		expect(saidOf(null, [0, 0])).toBe("");
-		expect(saidOf({ ...MAP, percent: false, unit: "times" }, [0, 0])).toBe(
+		expect(valueText(null, [0, 0])).toBe("");
+		expect(valueText({ ...MAP, percent: false, unit: "times" }, [0, 0])).toBe(
 			"0.40 ± 0.03 times",
 		);
 	});

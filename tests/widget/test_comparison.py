@@ -309,5 +309,5 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     assert np.isnan(comparison.difference(other).scores[3:]).all()
     samples[:, 3:] = rest
     assert np.isfinite(comparison.difference(other).scores).all()
-    comparison.let_go()
+    comparison.clear()
     assert comparison.payload([other], 1) == {}

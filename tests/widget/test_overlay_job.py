@@ -76,7 +76,7 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(demo, sess
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == first["done"]
     with session.lock:
-        session.overlay_job.go_on()
+        session.overlay_job.resume()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 16
     exact = session.tracer.trace_image_tokens(2, "disrupt")
@@ -147,7 +147,7 @@ def test_another_question_leaves_the_picture_as_it_is(session, screen, name):
 
 def test_who_points_at_a_layer_is_told_where_its_tokens_look(session, screen):
     session.change(**GridSpec(site="cross_attention", head=1)._asdict())
-    session.overlay_job.attend(4, 9)
+    session.overlay_job.send_attention(4, 9)
     assert session.wait(60)
     (told,) = screen.said("attention")
     assert (told["id"], told["layer"], told["head"], told["rows"], told["columns"]) == (9, 4, 1, 8, 8)
@@ -197,7 +197,7 @@ def test_a_map_that_fails_says_why_and_can_be_gone_on_with(session, screen, monk
         assert session.wait(60)
     assert "out of luck" in screen.state["error"]
     assert screen.state["picture_map"]["left"] == ""
-    session.overlay_job.go_on()
+    session.overlay_job.resume()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 4
 

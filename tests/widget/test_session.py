@@ -339,7 +339,7 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(session, scree
 
 @pytest.mark.usefixtures("small_chunks")
 def test_cells_in_sight_are_computed_first(session, screen):
-    session.look(4, 5)
+    session.set_visible_range(4, 5)
     session.trace_all()
     assert session.wait(60)
     order = [cell for content in screen.said("cells") for cell in content["cells"]]

@@ -549,7 +549,7 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
         widget.wait(30)
         assert widget.error == "" or name == "QuestionSwap"
         assert widget.tracer.corruption == corruption
-        assert [widget.runs["culprit"], widget.runs["damage"]] == said
+        assert [widget.runs["cause"], widget.runs["damage"]] == said
         same_grid(widget, Tracer(demo, example.image, example.question, corruption=corruption))
     assert widget.curve
 

@@ -1,5 +1,5 @@
-// What the grid in view is compared with: what sets the two apart, whether the difference is shown, and a way to let the
-// kept one go. There is nothing of it before a grid is kept (under More).
+// What the grid in view is compared with: how the two differ, whether the difference is shown, and a button to drop the
+// kept one. Empty until a grid is kept (under More).
 
 import type { Model } from "../model";
 import type { Session } from "../session";
@@ -13,7 +13,7 @@ export function Compared({
 	session: Session;
 }) {
 	const compared = model.compared.value;
-	const { text, undefined: why, agreement } = model.told.value ?? {};
+	const { text, undefined: why, agreement } = model.gridDifference.value ?? {};
 	const apart = model.difference.value || !agreement;
 	if (compared === null) return null;
 	return (

@@ -1,4 +1,4 @@
-// What is done to the input: the noise slider, or for the other corruptions the one thing that each of them asks for.
+// What is done to the input: the noise slider, or the one input that each of the other corruptions needs.
 
 import type { ComponentChildren } from "preact";
 import type { Model } from "../model";

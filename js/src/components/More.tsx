@@ -1,5 +1,5 @@
-// The settings that a first look does not need, in three groups. Each says what it means while it is pointed at or has
-// the focus, in one line that is always there.
+// The advanced settings, in three groups. One line, always present, explains the setting under the pointer or with the
+// focus.
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";

@@ -7,10 +7,10 @@ import { Slider } from "./Slider";
 interface Props {
 	value: number;
 	explain: string;
-	/** Changes when the kernel has shown what a value does. */
+	/** Changes when the kernel has answered a value. */
 	answered: number;
 	curve: Curve | null;
-	/** The noise with all its fields. */
+	/** The noise settings with all their fields. */
 	line: string;
 	/** What the curve's scores are of. */
 	metric: string;

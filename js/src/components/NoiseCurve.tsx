@@ -1,5 +1,5 @@
-// The noise curve Γ(ν): the score of the corrupted run as the noise grows, where on it we are, and where it has taken
-// nearly all of the score, as far as the noise samples tell.
+// The noise curve Γ(ν): the score of the corrupted run as the noise grows, with the present noise marked on it, and the
+// factor from which nearly all of the score is lost, as far as the noise samples tell.
 
 import { score } from "../format";
 import { type Curve, MAX_NOISE } from "../protocol";

@@ -44,7 +44,7 @@ export function NumberField(props: Props) {
 			onInput={(event) => setDraft(event.currentTarget.value)}
 			onChange={(event) => commit(event.currentTarget.value)}
 			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
-			// With the focus it would take the wheel for itself.
+			// With the focus, the field would capture the wheel.
 			onWheel={(event) => event.currentTarget.blur()}
 			onKeyDown={(event) => {
 				if (event.key === "Enter" && draft !== null)

@@ -1,5 +1,5 @@
-// A slider with a number field beside it. While a hand or a key is on it the thumb is the person's: what the kernel
-// echoes back must not make it jump.
+// A slider with a number field beside it. While it is dragged or moved by keys, the thumb follows the
+// user: what the kernel echoes back must not make it jump.
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -8,24 +8,24 @@ import { NumberField } from "./NumberField";
 
 interface Props {
 	label: string;
-	/** Their test ids are this with "-slider" and "-number". */
+	/** The prefix of the test ids, before "-slider" and "-number". */
 	name: string;
 	value: number;
 	explain: string;
 	max: number;
 	step: number;
 	decimals: number;
-	/** Whether the field takes numbers beyond the slider's end. */
+	/** Whether the field accepts numbers beyond the slider's end. */
 	beyond?: boolean;
 	disabled?: boolean | undefined;
-	/** Changes when the kernel has shown what a value does. */
+	/** Changes when the kernel has answered a value. */
 	answered: unknown;
-	/** What lies behind the track, for the value that is shown. */
+	/** What is drawn behind the track, for the shown value. */
 	behind?: (shown: number) => ComponentChildren;
 	onChange: (value: number) => void;
 }
 
-/** Milliseconds between two values while dragging, and how long an answer to the last one is waited for. */
+/** Milliseconds between two values while dragging, and the longest wait for an answer to the last one. */
 const INTERVAL = 40;
 const PATIENCE = 250;
 /** Milliseconds after the last change until the thumb follows the model again. */
@@ -42,7 +42,7 @@ export function Slider(props: Props) {
 	const held = useRef(false);
 	const settling = useRef<ReturnType<typeof setTimeout>>(undefined);
 
-	// Before the answer is painted: the kernel can go on meanwhile.
+	// Before the answer is painted, so that the kernel can continue meanwhile.
 	useLayoutEffect(() => sender.answered(), [sender, props.answered]);
 	useEffect(
 		() => () => {

@@ -1,4 +1,4 @@
-// The selected states, or a head of them, at another strength: what the clean run answers then.
+// The answer of the clean run with the selected states, or a head of them, scaled.
 
 import type { Model } from "../model";
 import { MAX_SCALE } from "../protocol";
@@ -8,12 +8,12 @@ export function Strength({ model }: { model: Model }) {
 	const { explain } = model.words.value;
 	const { value: strength } = model.strength;
 	const nothing = model.selection.value.length === 0;
-	const found = model.ablation.value;
+	const ablation = model.ablation.value;
 	const old =
-		found !== null &&
-		(found.strength !== strength ||
-			found.generation < model.generation.value ||
-			`${found.cells}` !== `${model.selection.value}`);
+		ablation !== null &&
+		(ablation.strength !== strength ||
+			ablation.generation < model.generation.value ||
+			`${ablation.cells}` !== `${model.selection.value}`);
 	return (
 		<>
 			<Slider
@@ -26,7 +26,7 @@ export function Strength({ model }: { model: Model }) {
 				decimals={2}
 				beyond
 				disabled={nothing}
-				answered={found}
+				answered={ablation}
 				onChange={(next) => model.set("strength", next)}
 			/>
 			<span
@@ -36,7 +36,7 @@ export function Strength({ model }: { model: Model }) {
 			>
 				{nothing
 					? "Select a cell first."
-					: (found?.text ?? "1: as it is in the clean run")}
+					: (ablation?.text ?? "1: as it is in the clean run")}
 			</span>
 		</>
 	);

@@ -1,4 +1,4 @@
-// The question's words, to choose some of them; where none is left, all are.
+// The question's words as toggles; choosing none means all.
 
 interface Props {
 	words: readonly string[];
