@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files, summaries
+from blip_trace_widget.results.numerics import quiet, standard_error
 from blip_trace_widget.results.snapshot import CurveSummary
-from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT, quiet, standard_error
+from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import State
 
