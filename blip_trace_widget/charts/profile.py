@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.charts.chart import Chart, axis, colors, fit, scale, set_together, swatch
 from blip_trace_widget.display import labels
 from blip_trace_widget.display.colors import LEAST_RECOVERY
+from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.statistics import TotalEffect, indirect_effects, statistics
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ class Profile(NamedTuple):
     """The mean effect of each layer over positions.
 
     Attributes:
-        layers: layers with at least one computed cell, (layers,).
-        mean: recovery, or the indirect effect if that is undefined, (layers,).
-        stderr: its standard error over the paired noise samples, (layers,); NaN for a single sample.
+        layers: those with at least one computed cell, (layers,).
+        mean: recovery, or the indirect effect where that is undefined, (layers,).
+        margin: half the width of its 95 % interval over the noise samples, (layers,); NaN for a single sample.
     """
 
     layers: NDArray[np.intp]
     mean: NDArray[np.float64]
-    stderr: NDArray[np.float64]
+    margin: NDArray[np.float64]
 
 
 def profile(trace: Trace) -> Profile:
@@ -51,12 +52,12 @@ def profile(trace: Trace) -> Profile:
     means = np.mean(effects[:, layers], axis=2, where=known[layers])
     statistic = statistics(total, means, means.mean(axis=0))
     if total.closed_because:
-        return Profile(layers, statistic.indirect_effect, statistic.stderr)
-    return Profile(layers, statistic.recovery, statistic.recovery_stderr)
+        return Profile(layers, statistic.indirect_effect, margin(means))
+    return Profile(layers, statistic.recovery, margin(means, total.samples))
 
 
 class ProfileChart(Chart):
-    """Mean recovery per layer, with a band of one standard error, of the question encoder and the answer decoder."""
+    """Mean recovery a layer, in the band of its 95 % interval, of the question encoder and the answer decoder."""
 
     name = "profile"
     watched = ("grid",)  # not the runs: the old grid stays until there is a new one
@@ -84,13 +85,13 @@ class ProfileChart(Chart):
         what = "indirect effect" if any(trace.undefined_because for trace in traces.values()) else "recovery"
         legend = "".join(swatch(color, labels.label(block)) for block, color in PROFILED.items())
         note = "" if profiles else "Nothing is computed yet: click cells, or Trace all,<br>in one block or in both."
-        self.say(f"Layer profile: mean {what} ± 1 standard error", legend, note)
+        self.say(f"Layer profile: mean {what}, band: 95 % interval", legend, note)
         ends = []
         for block in PROFILED:
             self.lines[block].visible = self.bands[block].visible = block in profiles
             if block in profiles:
-                layers, mean, stderr = profiles[block]
-                band = mean + np.outer([-1, 1], np.nan_to_num(stderr))
+                layers, mean, half = profiles[block]
+                band = mean + np.outer([-1, 1], np.nan_to_num(half))
                 ends += band.ravel().tolist()
                 set_together(self.lines[block], x=layers, y=mean)
                 # Repeat each value: for a single layer bqplot would drop an axis.

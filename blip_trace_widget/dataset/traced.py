@@ -203,7 +203,7 @@ class DatasetTrace:
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> MeanTrace:
-        """The average grid over the traced samples, with bootstrap intervals over samples.
+        """The average grid over the traced samples, with bootstrap intervals over pictures.
 
         Only questions whose answer the noise breaks are averaged: skipped ones are not included (see `counts`).
 
@@ -246,9 +246,9 @@ class DatasetTrace:
     ) -> Comparison:
         """Where the average indirect effects of two groups differ.
 
-        Every cell is tested by Welch's t test (for groups of about fifteen pictures or more; questions about one
-        picture count as one cluster), with the false-discovery rate controlled over the grid. Effects are compared, not
-        recoveries: if the noise costs one group more of its scores, its effects can be larger for that reason alone.
+        Every cell is tested by Welch's t test over pictures, paired where both groups have questions about the same
+        picture; over the grid the false-discovery rate is held. Effects are compared, not recoveries:
+        where noise takes more of one group's scores, its effects can be larger for that alone.
 
         Args:
             group_a: one group.

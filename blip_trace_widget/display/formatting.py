@@ -13,7 +13,6 @@ from typing import Any
 
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.display.labels import site_and_head
-from blip_trace_widget.results.statistics import ROUNDING
 
 #: Units of time: its seconds, its name, and the number of seconds from which the next unit is used.
 UNITS = ((1, "s", 100), (60, "min", 3600), (3600, "h", math.inf))
@@ -33,31 +32,36 @@ def limit(value: float) -> str:
     return fixed(value, max(0, -int(Decimal(repr(float(value))).normalize().as_tuple().exponent)))
 
 
-def percent(value: float | None, stderr: float | None = None) -> str:
-    """A share as a percentage: "58 % ± 4 %"."""
-    return _with_error(value, stderr, 100, _few(value), 2, " %")
+def percent(value: float | None, margin: float | None = None) -> str:
+    """A share: "58 % ± 4 %"."""
+    return _with_margin(value, margin, 100, _few(value), 2, " %")
 
 
-def plain(value: float | None, stderr: float | None = None) -> str:
+def plain(value: float | None, margin: float | None = None) -> str:
     """A plain number: "0.47 ± 0.03"."""
-    return _with_error(value, stderr, 1, 2, 4, "")
+    return _with_margin(value, margin, 1, 2, 4, "")
 
 
-def score(metric: str, value: float | None, stderr: float | None = None) -> str:
-    """A score: a probability as a percentage, any other metric as a plain number."""
-    return percent(value, stderr) if metric_properties(metric).percent else plain(value, stderr)
+def score(metric: str, value: float | None, margin: float | None = None) -> str:
+    """A score: a probability as a percentage, any other metric as it is."""
+    return percent(value, margin) if metric_properties(metric).percent else plain(value, margin)
 
 
-def points(metric: str, value: float | None, stderr: float | None = None) -> str:
-    """A difference of two scores; of percentages in percentage points."""
+def points(metric: str, value: float | None, margin: float | None = None) -> str:
+    """A difference of two scores; of two percentages it is in points."""
     if not metric_properties(metric).percent:
-        return plain(value, stderr)
-    return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
+        return plain(value, margin)
+    return f"{_with_margin(value, margin, 100, _few(value), 2, '')} points"
 
 
 def answer_text(answer: str, quoted: str = "{}") -> str:
     """An answer put into the template `quoted`, or a note if the model's answer is empty."""
     return quoted.format(answer) if answer else "none: it says nothing"
+
+
+def capitalised(text: str) -> str:
+    """The text with its first letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
 
 
 def seconds_left(seconds: float) -> str:
@@ -70,13 +74,13 @@ def _few(value: float | None) -> int:
     return 1 if value and abs(value) < 0.01 else 0
 
 
-def _with_error(
-    value: float | None, stderr: float | None, factor: float, fallback: int, most_decimals: int, unit: str
+def _with_margin(
+    value: float | None, margin: float | None, factor: float, fallback: int, most_decimals: int, unit: str
 ) -> str:
-    """A number rounded to the first digit of its standard error, which is omitted if unknown or too small to show."""
+    """Rounded to the first digit of the margin, which is left out where it is unknown or too small to show."""
     if value is None or not math.isfinite(value):
         return "–"
-    error = (stderr or 0.0) * factor
+    error = (margin or 0.0) * factor
     if not (error > 0 and math.isfinite(error)):
         return fixed(value * factor, fallback) + unit
     # Rounding may carry 0.096 to 0.1: the shown digit decides.
@@ -98,11 +102,6 @@ def layers_name(layer: int, window: int, layers: int) -> str:
     return f"layer {first}" if first == last else f"layers {first}–{last}"
 
 
-def is_negligible(effect: Any, stderr: Any) -> Any:
-    """Whether an effect, or each effect of an array, is 0 up to rounding, or within two standard errors of 0."""
-    return (abs(effect) <= ROUNDING) | ((stderr > 0) & (abs(effect) <= 2 * stderr))
-
-
 def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: bool) -> list[Piece]:
     """The sentence about the selected states.
 
@@ -116,13 +115,14 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
     if effect is None:
         return [*start, (": the score is not a number.", False)]
     doubt = ", not distinguishable from 0." if negligible else "."
+    alone = f" {capitalised(detail['error'])}." if detail.get("error") else ""
     if recovery is None:
         gate = runs.get("gate", {"open": True})
         closed = "is not defined here." if gate["open"] else f"is not shown: {gate['text']}."
-        # The effect of disrupting counts as a loss, so its sign is flipped in "changes the score by".
-        change = points(detail["metric"], -effect if disrupting else effect, detail["stderr"])
-        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}", False)]
-    against = recovery < -5e-4 and not negligible  # not if it would be shown as 0
+        # The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
+        change = points(detail["metric"], -effect if disrupting else effect, detail["margin"])
+        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}{alone}", False)]
+    against = recovery < -5e-4 and not negligible  # what would be shown as 0 takes nothing away
     if disrupting:
         verb, of = (" adds " if against else " costs "), " of the total effect"
     else:
@@ -130,8 +130,8 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
             (" takes away a further " if against else " brings back "),
             f" of what the {detail['cause']} took",
         )
-    amount = percent(-recovery if against else recovery, detail["recovery_stderr"])
-    return [*start, (verb, False), (amount, True), (of + doubt, False)]
+    amount = percent(-recovery if against else recovery, detail["recovery_margin"])
+    return [*start, (verb, False), (amount, True), (of + doubt + alone, False)]
 
 
 def _subject(detail: Mapping[str, Any]) -> list[Piece]:

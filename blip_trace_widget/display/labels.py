@@ -60,6 +60,7 @@ EXPLAIN = {
     "old": "value for earlier settings",
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
+    "margin": "± 95 % interval",
     "lacking": "not computed in both grids",
     "apart": "not so under the other corruption",
     "nan": "the score is not a number",
@@ -114,7 +115,7 @@ EXPLAIN = {
     "window": "How many neighbouring layers are patched together, around the cell's own layer.",
     "kind": "Multiplicative: embeddings times (1 + ν·z), as in the paper on BLIP. Additive: embeddings plus ν·σ·z, as "
     "in ROME. z is standard normal noise.",
-    "samples": "How many draws of the noise every number is averaged over: more give smaller standard errors and take "
+    "samples": "How many draws of the noise every number is averaged over: more give narrower intervals and take "
     "longer.",
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }

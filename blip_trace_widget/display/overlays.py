@@ -55,17 +55,17 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
         left: about how much time is left, while it is being filled.
     """
     closed = bool(trace.undefined_because)
-    value, error = (trace.indirect_effect, trace.stderr) if closed else (trace.recovery, trace.recovery_stderr)
-    significant = np.where(np.isfinite(trace.stderr), trace.significant, np.nan)
+    value, margin = (trace.indirect_effect, trace.margin) if closed else (trace.recovery, trace.recovery_margin)
+    significant = np.full(trace.shape, np.nan) if trace.error_unknown else trace.significant
     return _map(
         overlay,
         generation,
-        np.stack([value, error, significant]),
+        np.stack([value, margin, significant]),
         square=trace.patch,
         text=labels.OVERLAYS[overlay],
         unit=labels.UNITS[f"closed {overlay}" if closed else overlay],
         percent=not closed,
-        done=int(np.isfinite(trace.scores).sum()),
+        done=int(trace.computed.sum()),
         left=left,
     )
 
@@ -101,7 +101,7 @@ def strength(strengths: NDArray[np.floating], generation: int) -> protocol.Pictu
 
 
 def _plain(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Values without standard errors, as (3, rows, columns)."""
+    """Values of which no margin is known."""
     return np.stack([values, *np.full((2, *values.shape), np.nan)])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -28,7 +29,7 @@ from blip_trace_widget.choices import (
     metric_properties,
 )
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display import gate, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.damage import CAUSES, damage, damage_line
@@ -39,8 +40,7 @@ from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
-from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.snapshot import Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
@@ -84,8 +84,6 @@ BEGINNING: protocol.Inputs = {
 }
 #: Bytes for the grids, the one in view first; a saved notebook grows by this and a third more for base64.
 ROOM = 120_000
-#: A total effect below this share of the clean score counts as small.
-LITTLE = 0.1
 
 
 #: Why a block has no grids.
@@ -204,8 +202,9 @@ def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None)
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
-        "total_effect_stderr": number(total.stderr),
-        "gate": _gate(snapshot),
+        "total_effect_margin": number(total.margin),
+        "error": gate.error_unknown(snapshot),
+        "gate": gate.of(snapshot),
         "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
     }
 
@@ -225,58 +224,6 @@ def _filled(snapshot: Snapshot, score: float) -> float:
         return math.exp(min(score, 0.0))
     largest = max(abs(number(run.score) or 0.0) for run in (snapshot.clean, snapshot.corrupted))
     return max(0.0, score) / largest if largest else 0.0
-
-
-def _gate(snapshot: Snapshot) -> protocol.Gate:
-    if snapshot.average:
-        return _average_gate(snapshot, snapshot.average)
-    verdict = gate(snapshot.total_effect, snapshot.metric, snapshot.corruption["type"])
-    if not snapshot.unknown_words:
-        return verdict
-    unknown = ", ".join(f"“{word}”" for word in snapshot.unknown_words)
-    note = (
-        f"the model does not know {unknown}" if snapshot.knows_a_word else f"the model knows no word of it: {unknown}"
-    )
-    return {**verdict, "text": f"{verdict['text']} · {note}"}
-
-
-def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
-    metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
-    took = formatting.points(metric, snapshot.total_effect.value)
-    low, high = (formatting.points(metric, end) if known else "" for end in (average.low, average.high))
-    sure = f" (95 % interval {low} to {high})" if known else ""
-    return {"open": True, "text": f"the {CAUSES[snapshot.corruption['type']][0]} took {took}{sure}"}
-
-
-def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
-    """Whether the total effect of a corruption suffices to ask what undoes it, also in words."""
-    value, stderr, clean = total.value, total.stderr, total.clean
-    kind = metric_properties(metric)
-    percent = kind.percent
-    name, _, remedy = CAUSES[corruption]
-
-    def amount(number: float) -> str:
-        return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
-
-    unit = " points" if percent else f" of {metric.replace('_', ' ')}"
-    before, after = clean, float(total.corrupted.mean())
-    change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
-    harm = -value if kind.rises else value
-    if not math.isfinite(value):
-        return {"open": False, "text": f"the score is not a finite number ({change})"}
-    if not total.closed_because and harm > 0:
-        took = f"the {name} {'made' if kind.rises else 'took'} {amount(value)}{unit}"
-        weak = percent and value < LITTLE * clean
-        return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
-    if not total.closed_because:
-        return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
-    if math.isfinite(stderr) and 0 < abs(value) <= 2 * stderr:
-        return {
-            "open": False,
-            "text": f"the {name} changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from "
-            f"0: {remedy}, or use more samples",
-        }
-    return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
 
 
 def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
@@ -342,11 +289,19 @@ def spec_of(trace: Trace) -> GridSpec:
     return GridSpec.of(trace.settings).by_present_name
 
 
-def cell_values(trace: Trace) -> NDArray[np.float32]:
-    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian."""
-    known = np.isfinite(trace.stderr)
-    significant = np.where(known, trace.significant, np.nan)
-    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr, significant)
+def cell_values(trace: Trace, cells: Sequence[tuple[int, int]] | None = None) -> NDArray[np.float32]:
+    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian.
+
+    Of some cells alone (fields, 1, cells): what each is by itself is not computed of the others.
+    """
+    significant = trace.significant
+    if cells is not None:
+        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
+        significant = significant[layers, positions][None]
+        trace = replace(trace, samples=trace.samples[:, layers, positions][:, None], known=None)
+    # Of what is not computed, or of a single sample, nothing is claimed.
+    significant = np.where(np.isfinite(trace.margin), significant, np.nan)
+    fields = (trace.scores, trace.indirect_effect, trace.margin, trace.recovery, trace.recovery_margin, significant)
     return np.stack(fields).astype("<f4")
 
 
@@ -376,11 +331,12 @@ def detail(
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
-        "stderr": number(effect.stderr),
         "indirect_effect": number(effect.indirect_effect),
+        "margin": number(effect.margin),
         "recovery": number(effect.recovery),
-        "recovery_stderr": number(effect.recovery_stderr),
-        "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
+        "recovery_margin": number(effect.recovery_margin),
+        "negligible": effect.negligible,
+        "error": effect.error_unknown,
         "bars": bars,
     }
 

@@ -25,20 +25,21 @@ PROTOCOL_VERSION = 6
 #: The module that generates the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
-#: The fields of a cell in `Grid.values` and `CellsEvent`, along axis 0: float32, little endian, NaN = unknown.
-#: ``significant`` is 1 if the indirect effect differs significantly from 0, else 0; NaN for a single sample.
-CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
+#: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
+#: A margin is half the width of a 95 % interval. ``significant`` is 1 where the indirect effect differs from 0 by
+#: `EffectGrid.significant`, else 0; margins and tests are NaN where there is but one sample.
+CELL_FIELDS = ("score", "indirect_effect", "margin", "recovery", "recovery_margin", "significant")
 
-#: The fields of a cell in `GridDifference.values`: each quantity has its own standard error and test.
+#: The same of a difference of two grids, `GridDifference.values`: each quantity has a margin and a test of its own.
 DIFFERENCE_FIELDS = (
     "score",
-    "score_stderr",
+    "score_margin",
     "score_significant",
     "indirect_effect",
-    "stderr",
+    "margin",
     "significant",
     "recovery",
-    "recovery_stderr",
+    "recovery_margin",
     "recovery_significant",
 )
 
@@ -150,7 +151,8 @@ class Runs(TypedDict):
     clean: RunInfo
     corrupted: RunInfo
     total_effect: float | None
-    total_effect_stderr: float | None
+    total_effect_margin: float | None
+    error: str  # why there are no intervals and tests, else ""
     gate: Gate
     bars: Bars
 
@@ -216,11 +218,12 @@ class Detail(TypedDict):
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
-    stderr: float | None
     indirect_effect: float | None
+    margin: float | None
     recovery: float | None
-    recovery_stderr: float | None
-    negligible: bool  # whether the effect is not distinguishable from 0
+    recovery_margin: float | None
+    negligible: bool  # the effect was tested and cannot be told from 0: of a single cell by the grid's verdict
+    error: str  # why there is no margin, else ""
     bars: Bars
 
 
@@ -272,9 +275,9 @@ class PictureMap(TypedDict):
     text: str
     unit: str
     percent: bool
-    done: int | None  # number of computed squares, if they are patched one at a time
-    left: str  # about how much time is left, while it is being filled
-    values: bytes  # float32 (3, rows, columns): value, standard error, significant; NaN = unknown
+    done: int | None  # squares, where they are patched one at a time
+    left: str  # about how long it takes yet, while it is being filled
+    values: bytes  # float32 (3, rows, columns): value, margin, significant; NaN = not known
 
 
 class Steps(TypedDict):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import corruption_names
-from blip_trace_widget.results.statistics import ROUNDING, quiet
+from blip_trace_widget.results.numerics import ROUNDING, quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.trace import Trace
 

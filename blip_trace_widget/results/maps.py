@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.results.effect_grid import EffectGrid
-from blip_trace_widget.results.statistics import Effects, indirect_effects, quiet, statistics
+from blip_trace_widget.results.numerics import quiet
+from blip_trace_widget.results.statistics import Effects, indirect_effects, statistics
 from blip_trace_widget.states import attention_label
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files, summaries
+from blip_trace_widget.results.numerics import quiet, standard_error
 from blip_trace_widget.results.snapshot import CurveSummary
-from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT, quiet, standard_error
+from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import State
 
@@ -265,7 +266,7 @@ def too_much(lost_at: float | None) -> str:
     """What there is to say of the factors at which all is lost; "" where there are none."""
     if lost_at is None:
         return ""
-    return f"From ν = {lost_at:g} on all is lost at once, the score is at its floor: a smaller factor tells more"
+    return f"From ν = {lost_at:g} on all is lost at once: a smaller factor tells more"
 
 
 def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.results import files, summaries
+from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.statistics import Effects, TotalEffect, effects
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import BLOCKS, BlockName
@@ -61,6 +62,16 @@ class RecoveryCurve(Summarised):
         """Its standard error over noise samples (delta method), (blocks, factors); NaN for a single sample."""
         return np.stack([each.recovery_stderr for each in self._effects], axis=1)
 
+    @cached_property
+    def margin(self) -> NDArray[np.float64]:
+        """Half the width of its 95 % interval, (blocks, factors), as `EffectGrid.recovery_margin`."""
+        unknown = np.full(len(self.blocks), np.nan)
+        each = [
+            unknown if total.closed_because else margin(found.samples, total.samples)
+            for found, total in zip(self._effects, self._totals, strict=True)
+        ]
+        return np.stack(each, axis=1)
+
     @property
     def undefined_because(self) -> tuple[str, ...]:
         """Why there is no recovery at each factor, or "" where there is, (factors,)."""
@@ -79,8 +90,8 @@ class RecoveryCurve(Summarised):
         number = summaries.number
         closed = [f"{factor:g}" for factor, why in zip(self.factors, self.undefined_because, strict=True) if why]
         told = [
-            f"{block} {number(recovery[at], stderr[at])} at ν {self.factors[at]:g}"
-            for block, recovery, stderr in zip(self.blocks, self.recovery, self.stderr, strict=True)
+            f"{block} {number(recovery[at], half[at])} at ν {self.factors[at]:g}"
+            for block, recovery, half in zip(self.blocks, self.recovery, self.margin, strict=True)
             for (at,) in summaries.best(recovery, 1)
         ]
         return {

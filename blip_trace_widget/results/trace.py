@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import completed, metric_properties
@@ -42,12 +41,10 @@ class Trace(EffectGrid):
         tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column",
             or each square's "rows,columns": "0-3,4-7".
         snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
-        known: which cells are computed, (layers, positions), if recorded: the score of a computed cell may be NaN too.
     """
 
     tokens: tuple[str, ...]
     snapshot: Snapshot | None = field(default=None, repr=False)
-    known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
 
@@ -64,11 +61,6 @@ class Trace(EffectGrid):
 
     def _name(self, row: int, column: int) -> str:
         return f"layer {row} “{self.tokens[column]}” ({column})"
-
-    @property
-    def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions); if not `known`, those whose score is a number."""
-        return super().computed if self.known is None else self.known
 
     @property
     def constructed(self) -> list[tuple[int, int]]:
@@ -105,8 +97,9 @@ class Trace(EffectGrid):
     def to_dataframe(self) -> pd.DataFrame:
         """One row per cell: block, site, layer, position, token, numbers and settings.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        NaN score is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, the ends of the 95 %
+        intervals (low and high of the indirect effect, recovery_low, recovery_high), significant, computed (a NaN score
+        is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
         corruption, factor (ν), seed. Tables of several traces can be concatenated by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
@@ -149,6 +142,8 @@ class Trace(EffectGrid):
     def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """The arrays, their names prefixed with `before`, and the rest as plain JSON, without the snapshot."""
         arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
+        if self.known is not None:
+            arrays["known"] = self.known
         described = {"tokens": self.tokens, "settings": self.settings}
         return {before + name: array for name, array in arrays.items()}, described
 
@@ -165,13 +160,18 @@ class Trace(EffectGrid):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
             raise ValueError("scores must be float64")
+        known = arrays.get(before + "known")  # the first files have none
+        if known is not None and (known.dtype != np.bool_ or known.shape != samples.shape[1:]):
+            raise ValueError(
+                f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
+            )
         one_of("block", settings["block"], BLOCKS)
         one_of("site", settings["site"], SITES)
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
         _ = settings["metric"]
         settings["corruption"] = completed(settings["corruption"])
-        return cls(samples, float(clean[0]), corrupted, settings, tokens)
+        return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write safetensors with JSON metadata: numbers, settings, and the snapshot for `TraceWidget.from_trace`.

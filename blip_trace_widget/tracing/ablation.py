@@ -21,7 +21,7 @@ from blip_trace_widget.choices import ABLATIONS, AblationName
 from blip_trace_widget.model.block import Activations, LayerEdit, as_it_is
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, ImageKV, Projections
-from blip_trace_widget.model.patch_plan import stage_of
+from blip_trace_widget.model.patch_plan import place_of, stage_of
 from blip_trace_widget.model.progress import Check, as_check
 from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.summaries import called
@@ -72,7 +72,9 @@ def ablate(
     given = listed_states(states)
     with Computing(question.model):
         clean = question.clean_run(check).score
-        chosen = as_states(question.numbered(given))
+        # Two names of one state are one state.
+        named = {(place_of(state), state.block, state.position, state.head): state for state in question.numbered(given)}
+        chosen = as_states(named.values())
         of_block = {name: [state for state in chosen if state.block == name] for name in BLOCKS}
         goals = _goals(question, of_block, goal, check) if isinstance(goal, str) else goal
         edits = {name: _edit(own, goals, question.model.blocks[name].heads) for name, own in of_block.items() if own}
@@ -130,7 +132,7 @@ def _goals(
             )
         values = _recorded(question, name, check)
         for state in states:
-            every = values.values[stage_of(state)][state.layer][0]
+            every = values.at(state.layer, stage_of(state))[0]
             found[state] = every.mean(0)[_part(state, every.shape[-1], question.model.blocks[name].heads)]
     return found
 

@@ -12,8 +12,8 @@ layers.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.results.effect_grid import EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
@@ -28,6 +29,8 @@ from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_
 from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
+
+Grid = TypeVar("Grid", bound=EffectGrid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +97,10 @@ def trace(
     """See `Tracer.trace`."""
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
     runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-    return as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
+    trace = as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
+    return _knowing(trace, known.reshape(shaped.shape[1:]))
 
 
 def whole_traces(
@@ -161,10 +165,11 @@ def trace_heads(
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
-    return as_head_trace(question, shaped, block, site, window, direction, position)
+    trace = as_head_trace(question, shaped, block, site, window, direction, position)
+    return _knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
 
 
 def trace_image_tokens(
@@ -182,8 +187,9 @@ def trace_image_tokens(
     shape, groups = squares(rows, columns, patch)
     check = as_check(cancel)
     question.prepare(check)
-    samples = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
-    return as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    samples, known = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
+    trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    return _knowing(trace, known.reshape(shape))
 
 
 def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
@@ -229,6 +235,11 @@ def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: 
     }
 
 
+def _knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
+    """The grid, told which of its runs are computed if its scores do not show that."""
+    return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
+
+
 def _prepared(
     question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
 ) -> tuple[str, str, str, Check]:
@@ -241,19 +252,24 @@ def _prepared(
     return block, site, direction, check
 
 
-def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
-    """Scores of `count` runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came first."""
+def _fill(
+    question: Question, count: int, chunks: Chunks, progress: bool | Progress | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of `count` runs, (samples, runs), and which are computed; NaN where `Cancelled` or Ctrl-C came first."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
+    there = np.zeros(samples.shape, np.bool_)  # a score that is not a number is computed all the same
     done = 0
 
     def how_far() -> str:
-        return f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"
+        return f"{there.all(axis=0).sum()} of {count} cells"
 
     with ended_early(how_far, close), Computing(question.model):
         for part, which, logits in chunks:
             samples[part, which] = question.score_logits(logits)
+            there[part, which] = True
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run that lacks some samples counts as not computed
-    return samples
+    known = np.asarray(there.all(axis=0))
+    samples[:, ~known] = np.nan  # a run that lacks some samples counts as not computed
+    return samples, known

@@ -26,7 +26,7 @@ from blip_trace_widget.model.cross_attention import AbsorbedKV
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.altered_run import AlteredRun
-from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
 from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers

@@ -23,7 +23,7 @@ from blip_trace_widget.model.block import Activations
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, position_of
 from blip_trace_widget.tracing.question import Question
@@ -142,7 +142,8 @@ class Attention(Summarised):
         block, site, layer, head = (self.settings[name] for name in ("block", "site", "layer", "head"))
         which = "" if head is None else f", head {head}"
         less = "" if self.settings["minus"] is None else " minus the mean of heads"
-        return f"{block}, {site.replace('_', '-')}, layer {layer}{which}{less}".replace("_", " ")
+        own = " to itself" if site == "self_attention" and block in TEXT_BLOCKS else ""
+        return f"{block}{own}, layer {layer}{which}{less}".replace("_", " ")
 
     def _facts(self) -> dict[str, str]:
         return {

@@ -167,19 +167,19 @@ def _values(compared: Difference) -> NDArray[np.float32]:
     For a single sample significance is unknown, as in a grid.
     """
 
-    def claimed(significant: NDArray[np.bool_], stderr: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(np.isfinite(stderr), significant, np.nan)
+    def claimed(significant: NDArray[np.bool_], margin: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(np.isfinite(margin), significant, np.nan)
 
     return np.stack(
         [
             compared.scores,
-            compared.score_stderr,
-            claimed(compared.score_significant, compared.score_stderr),
+            compared.score_margin,
+            claimed(compared.score_significant, compared.score_margin),
             compared.indirect_effect,
-            compared.stderr,
-            claimed(compared.significant, compared.stderr),
+            compared.margin,
+            claimed(compared.significant, compared.margin),
             compared.recovery,
-            compared.recovery_stderr,
-            claimed(compared.recovery_significant, compared.recovery_stderr),
+            compared.recovery_margin,
+            claimed(compared.recovery_significant, compared.recovery_margin),
         ]
     ).astype("<f4")

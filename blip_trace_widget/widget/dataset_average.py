@@ -18,10 +18,11 @@ from PIL import Image, ImageOps
 from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
-from blip_trace_widget.display import formatting
+from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.numerics import standard_error
 from blip_trace_widget.results.snapshot import Average, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import Effects, TotalEffect, standard_error
+from blip_trace_widget.results.statistics import ONE_PICTURE, Effects, TotalEffect
 from blip_trace_widget.results.trace import Trace
 
 if TYPE_CHECKING:
@@ -51,28 +52,45 @@ class AverageTrace(Trace):
         """
         raise TypeError("AverageTrace - other: averages are compared by DatasetTrace.compare(group_a, group_b)")
 
-    @property
+    @cached_property
     def significant(self) -> NDArray[np.bool_]:
         """Cells whose mean differs from 0, (layers, roles)."""
         return self.mean.significant
 
     @cached_property
+    def margin(self) -> NDArray[np.float64]:
+        """Half the width of each mean effect's interval, (layers, roles)."""
+        return self.mean.high - self.mean.indirect_effect
+
+    @cached_property
+    def recovery_margin(self) -> NDArray[np.float64]:
+        """Half the width of each recovery's interval, (layers, roles)."""
+        return self.mean.recovery_high - self.mean.recovery
+
+    @property
+    def undefined_because(self) -> str:
+        """Always "": each of these questions went through a gate of its own."""
+        return ""
+
+    @property
+    def error_unknown(self) -> str:
+        """Why there are no intervals, or ""."""
+        return "" if math.isfinite(self.mean.total_effect_low) else ONE_PICTURE
+
+    @cached_property
     def _effects(self) -> Effects:
         mean = self.mean
-        data = mean.aligned
-        residuals = data.effects - mean.recovery * data.total[:, None, None]
-        # If some samples lack a role, everything about it is the mean over the others.
-        total, corrupted = (
-            np.nanmean(np.where(np.isfinite(data.effects), values[:, None, None], np.nan), axis=0)
-            for values in (data.total, self.corrupted)
-        )
+        of = mean.aligned
+        stderr, recovery_stderr = averages.standard_error(of)
+        # Of a role that some samples lack all is the mean of the others.
+        corrupted = np.nanmean(np.where(np.isfinite(of.effects), self.corrupted[:, None, None], np.nan), axis=0)
         return Effects(
-            samples=data.effects,
+            samples=of.effects,
             score=corrupted + mean.indirect_effect,
             indirect_effect=mean.indirect_effect,
-            stderr=averages.standard_error(data, data.effects),
+            stderr=stderr,
             recovery=mean.recovery,
-            recovery_stderr=averages.standard_error(data, residuals) / np.abs(total),
+            recovery_stderr=recovery_stderr,
         )
 
 
@@ -180,7 +198,9 @@ def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
         for values in (mean.recovery, mean.recovery_low, mean.recovery_high)
     )
     pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
-    sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"
-    # The interval is for this cell alone; the dot in the grid corrects for multiple tests.
-    faint = "" if mean.significant[layer, role] else "; not told from 0 over the whole grid (5 % false discoveries)"
-    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}."
+    known = math.isfinite(mean.recovery_low[layer, role])
+    sure = f"{share} interval {low} to {high}, over {count} samples" if known else ONE_PICTURE
+    # The interval is the cell's own; the dot in the grid asks more.
+    faint = f"; {labels.EXPLAIN['negligible']} over the whole grid" if known and not mean.significant[cell] else ""
+    careful = f" {formatting.capitalised(mean.warning)}." if mean.warning else ""
+    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}.{careful}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,10 +174,10 @@ class OverlayJob:
                     self._show_effects()
 
     def _show_effects(self, left: str = "") -> None:
-        tracer, generation, samples = self._presenter.tracer, self._presenter.computed, self._squares().samples
+        tracer, generation, cells = self._presenter.tracer, self._presenter.computed, self._squares()
         assert generation is not None
-        trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
-        self._show(maps.effects(trace, self.overlay, generation, left))
+        trace = as_image_token_trace(tracer.case, cells.samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        self._show(maps.effects(replace(trace, known=cells.known.copy()), self.overlay, generation, left))
 
     def _show(self, shown: Mapping[str, Any]) -> None:
         self._shown = (shown.get("overlay"), shown.get("square"))

@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Run, Top
@@ -176,7 +174,18 @@ class Presenter:
         trace = trace_of(self.tracer, self.cells, self.spec)
         with self.view.together():
             self.view.show_traits(grid=payloads.grid(trace, self.computed))
+            self._judge(trace)
             self.view.show_traits(compared=self._comparison.payload([trace], self.computed))
+
+    def _judge(self, trace: Trace) -> None:
+        """Let what is said of a single state have the verdict of the grid in view, as its cell has."""
+        patched = self._patched
+        if patched is None or not patched.selected.one or not self.is_current(patched.selected):
+            return
+        negligible = verdict(trace, patched.selected.cells[0])
+        if negligible is not None and negligible != self._shown["negligible"]:
+            self._shown = self._shown | {"negligible": negligible}
+            self.view.show_traits(detail=self._shown)
 
     def show_others(self) -> None:
         """Show the computed grids of these inputs that are not in view."""
@@ -188,11 +197,9 @@ class Presenter:
         return [trace_of(self.tracer, cells, spec) for spec, cells in self.store.computed().items()]
 
     def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
-        """Send single cells of a grid."""
-        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec))
-        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
-        picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self.say("cells", request, [picked], cells=list(cells), **spec._asdict())
+        """Single cells of a grid."""
+        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec), cells)
+        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec._asdict())
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         """Send a transient message."""
@@ -202,7 +209,12 @@ class Presenter:
         if patched is None or self.computed is None:
             return {}
         effect, selected, spec = patched
-        return dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
+        shown = dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
+        known = self.store.known(spec) if selected.one else None
+        if known is not None:
+            negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
+            shown["negligible"] = shown["negligible"] if negligible is None else negligible
+        return shown
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
         """The words of all runs: a patched one may raise words that the snapshot lacks."""
@@ -215,6 +227,13 @@ class Presenter:
 
     def _spelled(self, run: Run | Effect) -> Spelled:
         return Spelled(run, self.tracer.model.token_ids)
+
+
+def verdict(trace: Trace, cell: CellIndex) -> bool | None:
+    """Whether a cell cannot be told from 0 within its grid; None where it is not in it, or nothing is tested."""
+    if trace.error_unknown or not trace.computed[cell]:
+        return None
+    return not trace.significant[cell]
 
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:

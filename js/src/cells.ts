@@ -15,8 +15,8 @@ export type CellState = "empty" | "waiting" | "value" | "old";
 /** The values of one cell, by the kernel's names; NaN = not computed, or undefined. */
 export type CellValues = Readonly<
 	Record<(typeof CELL_FIELDS)[number], number> & {
-		/** Only for a difference. */
-		score_stderr?: number;
+		/** Of a difference. */
+		score_margin?: number;
 	}
 >;
 
@@ -195,8 +195,7 @@ export function viewCells(
 			position,
 			state,
 			values,
-			negligible:
-				known && (values.significant === 0 || values.indirect_effect === 0),
+			negligible: known && values.significant === 0,
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
 			apart: apart.has(key(layer, position)),

@@ -22,7 +22,7 @@ export interface PatchMap
 		| "text"
 		| "generation"
 	> {
-	/** (3, rows, columns): value, standard error, significant. */
+	/** (3, rows, columns): value, margin, significant. */
 	readonly floats: ArrayLike<number>;
 }
 
@@ -74,7 +74,7 @@ export function placesIn(
 	);
 }
 
-/** Value, standard error and mark of the square that a patch lies in. */
+/** Value, margin and mark of the square that a patch lies in. */
 function valuesAt(map: PatchMap, [row, column]: CellIndex): number[] {
 	const { rows, columns, square, floats } = map;
 	const at = Math.floor(row / square) * columns + Math.floor(column / square);

@@ -8,20 +8,20 @@ export const MAX_SCALE = 2;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
-	"stderr",
+	"margin",
 	"recovery",
-	"recovery_stderr",
+	"recovery_margin",
 	"significant",
 ] as const;
 export const DIFFERENCE_FIELDS = [
 	"score",
-	"score_stderr",
+	"score_margin",
 	"score_significant",
 	"indirect_effect",
-	"stderr",
+	"margin",
 	"significant",
 	"recovery",
-	"recovery_stderr",
+	"recovery_margin",
 	"recovery_significant",
 ] as const;
 
@@ -105,7 +105,8 @@ export interface Runs {
 	clean: RunInfo;
 	corrupted: RunInfo;
 	total_effect: number | null;
-	total_effect_stderr: number | null;
+	total_effect_margin: number | null;
+	error: string;
 	gate: Gate;
 	bars: Bars;
 }
@@ -167,11 +168,12 @@ export interface Detail {
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
-	stderr: number | null;
 	indirect_effect: number | null;
+	margin: number | null;
 	recovery: number | null;
-	recovery_stderr: number | null;
+	recovery_margin: number | null;
 	negligible: boolean;
+	error: string;
 	bars: Bars;
 }
 

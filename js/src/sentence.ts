@@ -50,11 +50,13 @@ export interface Asked {
 /** What was patched and the result, from its own patched run or read off the grid. */
 export interface Outcome extends Asked {
 	readonly indirect_effect: number | null;
-	readonly stderr: number | null;
+	readonly margin: number | null;
 	readonly recovery: number | null;
-	readonly recovery_stderr: number | null;
+	readonly recovery_margin: number | null;
 	/** Not distinguishable from 0. */
 	readonly negligible: boolean;
+	/** Why there is no margin, or "". */
+	readonly error: string;
 }
 
 /** What is patched in a layer: one of its sites, or a head of an attention. */
@@ -107,12 +109,14 @@ export function outcomeSentence(
 	words: Words,
 ): Piece[] {
 	const { direction, negligible, metric, cause } = outcome;
-	const { stderr, recovery } = outcome;
+	const { margin, recovery } = outcome;
 	const effect = outcome.indirect_effect;
 	const start = [light(verb(direction)), ...subject(outcome, words)];
 	if (isUndefined(effect))
 		return [...start, light(": the score is not a number.")];
 	const doubt = negligible ? ", not distinguishable from 0." : ".";
+	const { error } = outcome;
+	const alone = error && ` ${error[0]?.toUpperCase()}${error.slice(1)}.`;
 	if (isUndefined(recovery)) {
 		// The effect of damage is counted as a loss, so its sign is reversed in "changes the score by".
 		const change = direction === "disrupt" && effect !== 0 ? -effect : effect;
@@ -123,14 +127,14 @@ export function outcomeSentence(
 		return [
 			...start,
 			light(" changes the score by "),
-			bold(points(metric, change, stderr)),
-			light(`${doubt} ${reason}`),
+			bold(points(metric, change, margin)),
+			light(`${doubt} ${reason}${alone}`),
 		];
 	}
 	// What would be shown as 0 removes nothing.
 	const against = recovery < -5e-4 && !negligible;
 	const amount = bold(
-		percent(against ? -recovery : recovery, outcome.recovery_stderr),
+		percent(against ? -recovery : recovery, outcome.recovery_margin),
 	);
 	const ends =
 		direction === "disrupt"
@@ -139,7 +143,12 @@ export function outcomeSentence(
 					against ? " takes away a further " : " brings back ",
 					` of what the ${cause} took`,
 				];
-	return [...start, light(ends[0] ?? ""), amount, light(ends[1] + doubt)];
+	return [
+		...start,
+		light(ends[0] ?? ""),
+		amount,
+		light(ends[1] + doubt + alone),
+	];
 }
 
 /** While the numbers are pending: only what is being computed. */
@@ -163,14 +172,14 @@ export function cellValues(
 		return [
 			[
 				"recovery",
-				points("probability", values.recovery, values.recovery_stderr),
+				points("probability", values.recovery, values.recovery_margin),
 			],
-			["indirect effect", plain(values.indirect_effect, values.stderr)],
-			["score", points(metric, values.score, values.score_stderr)],
+			["indirect effect", plain(values.indirect_effect, values.margin)],
+			["score", points(metric, values.score, values.score_margin)],
 		];
 	return [
-		["recovery", percent(values.recovery, values.recovery_stderr)],
-		["indirect effect", plain(values.indirect_effect, values.stderr)],
+		["recovery", percent(values.recovery, values.recovery_margin)],
+		["indirect effect", plain(values.indirect_effect, values.margin)],
 		["score", score(metric, values.score)],
 	];
 }

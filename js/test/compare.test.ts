@@ -23,13 +23,13 @@ function told(more: object = {}) {
 		cells.map((layer) => (Number.isNaN(layer) ? NAN : number));
 	const fields: Record<(typeof DIFFERENCE_FIELDS)[number], number[]> = {
 		score: cells.map((layer) => -0.2 * layer),
-		score_stderr: known(0.01),
+		score_margin: known(0.01),
 		score_significant: known(1),
 		indirect_effect: cells.map((layer) => 0.2 * layer),
-		stderr: known(0.02),
+		margin: known(0.02),
 		significant: known(0),
 		recovery: cells.map((layer) => 0.25 * layer),
-		recovery_stderr: known(0.03),
+		recovery_margin: known(0.03),
 		recovery_significant: cells.map((layer) =>
 			Number.isNaN(layer) ? NAN : Number(layer > 0),
 		),

@@ -45,9 +45,9 @@ function viewOf(values: readonly number[], show: Show): GridView {
 }
 
 it.each(golden.numbers)(
-	"$value ± $stderr",
-	({ value, stderr, percent: share, plain: bare, score, points: distance }) => {
-		const known = [or(value), or(stderr)] as const;
+	"$value ± $margin",
+	({ value, margin, percent: share, plain: bare, score, points: distance }) => {
+		const known = [or(value), or(margin)] as const;
 		expect(percent(...known)).toBe(share);
 		expect(plain(...known)).toBe(bare);
 		for (const [metric, text] of Object.entries(score))

@@ -263,6 +263,7 @@ export const LOOK: Look = {
 		old: "value for earlier settings",
 		constructed: "1 by construction",
 		negligible: "not distinguishable from 0",
+		margin: "± 95 % interval",
 		nan: "the score is not a number",
 		lacking: "not computed in both grids",
 		apart: "not so under the other damage",
@@ -299,7 +300,8 @@ export const RUNS: Runs = {
 	clean: { answer: "red", score: 0.93, stderr: null, share: 0.93 },
 	corrupted: { answer: "blue", score: 0.12, stderr: 0.02, share: 0.12 },
 	total_effect: 0.81,
-	total_effect_stderr: 0.02,
+	total_effect_margin: 0.02,
+	error: "",
 	gate: { open: true, text: "the noise took 81 points: enough to trace" },
 	bars: BARS,
 };
@@ -321,11 +323,12 @@ export const DETAIL: Detail = {
 	cells: [[2, 1]],
 	patches: [],
 	negligible: false,
+	error: "",
 	score: 0.59,
-	stderr: 0.03,
+	margin: 0.03,
 	indirect_effect: 0.47,
 	recovery: 0.58,
-	recovery_stderr: 0.04,
+	recovery_margin: 0.04,
 	bars: { ...BARS, patched: [0.59, 0.18] },
 };
 

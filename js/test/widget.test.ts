@@ -373,7 +373,7 @@ describe("axes and errors", () => {
 		expect(ends(".bt-curve")).toHaveLength(4);
 		expect(ends(".bt-unit")[0]).toBe("0");
 		expect(ends(".bt-profile .bt-token")[1]).toBe("0");
-		expect(el.textContent?.split("± one standard error")).toHaveLength(2);
+		expect(el.textContent?.split("± 95 % interval")).toHaveLength(2);
 	});
 });
 

@@ -286,7 +286,7 @@ def test_charts_follow_every_block_corruption_and_metric(widget, shown):
     assert "image encoder" in shown.heads.figure.axes[1].label
     widget.site = "mlp"
     tell(shown.heads.compute, "click")
-    assert widget.site == "self_attention"  # the image encoder has no cross-attention
+    assert widget.site == "self_attention_out"  # the image encoder has no cross-attention
     assert shown.noise.figure.axes[1].label == "KL divergence"
 
 

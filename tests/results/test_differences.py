@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from blip_trace_widget import Difference, ImageSwap, Trace, Tracer
 from blip_trace_widget.results.maps import HeadTrace
+from blip_trace_widget.results.significance import contrast
 
 NOISE = {"type": "GaussianNoise", "factor": 5.0, "kind": "multiplicative", "samples": 4, "seed": 0, "region": None}
 SETTINGS = {"block": "question_encoder", "site": "mlp", "head": None, "window": 1, "metric": "probability"}
@@ -130,13 +131,13 @@ def test_pairing_sees_what_is_there_in_every_sample():
 
 def test_welch_p_values_are_students():
     """Two samples each of spread s and gap g: t = g / s, about two degrees of freedom, p = 1 - t / sqrt(2 + t²)."""
-    from blip_trace_widget.results.statistics import contrast
-
     one, other = np.array([[1.0], [3.0]]), np.array([[10.0], [12.0]])
     found = contrast(one, other, paired=False)
     t = 9 / math.sqrt(2)
-    assert found.p[0] == pytest.approx(1 - t / math.sqrt(2 + t**2))
+    assert found.significant[0] == (1 - t / math.sqrt(2 + t**2) <= 0.05)
     assert found.stderr[0] == pytest.approx(math.sqrt(2))
+    t = found.margin[0] / math.sqrt(2)
+    assert 1 - t / math.sqrt(2 + t**2) == pytest.approx(0.05)
 
 
 def test_recoveries_can_differ_where_effects_do_not():

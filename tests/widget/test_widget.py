@@ -582,6 +582,7 @@ def test_noise_goes_to_words_that_are_checked(widget, demo, example):
     assert widget.positions is None
     widget.redo()
     assert widget.positions == [5]
+    widget.redo()
     widget.question = "what is there?"  # other words
     widget.wait(30)
     assert (widget.positions, widget.error) == (None, "")

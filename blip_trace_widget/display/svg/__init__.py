@@ -141,7 +141,8 @@ def _grid(
     scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
     metric = runs.get("metric", "probability")
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
-    end = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+    end = heatmap.draw(cells.of(detail) if detail else [], pale=old)
+    end = heatmap.legend(end + 14, direction, runs.get("error", ""))
     for note in [] if old or cells.text else cells.grid["notes"]:
         end = canvas.paragraph(RIGHT, end + 14, [(note, False)], RIGHT_WIDTH, 12, "muted") - 8
     return end

@@ -29,7 +29,7 @@ ROW, GRID_HEIGHT, LABEL = 29.0, 3400.0, 104.0
 PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
-_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": labels.EXPLAIN["nan"]}
+_NOTES = {"•": labels.EXPLAIN["negligible"], "=": "1 by construction", "–": "not defined", "×": labels.EXPLAIN["nan"]}
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Cells:
             return "\n".join([*lines, labels.EXPLAIN["nan"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
         lines.append(f"score {formatting.score(metric, value['score'])}")
-        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {formatting.percent(value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['margin'])}")
+        lines.append(f"recovery {formatting.percent(value['recovery'], value['recovery_margin'])}")
         if self.constructed[cell]:
             lines.append(labels.EXPLAIN["constructed"])
         elif self.negligible[cell]:
@@ -117,9 +117,9 @@ class Differences(Cells):
         if not self.known(cell):
             return "\n".join([*lines, labels.EXPLAIN["lacking"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
-        lines.append(f"score {formatting.points(metric, value['score'], value['score_stderr'])}")
-        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {formatting.points('probability', value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"score {formatting.points(metric, value['score'], value['score_margin'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['margin'])}")
+        lines.append(f"recovery {formatting.points('probability', value['recovery'], value['recovery_margin'])}")
         if self.negligible[cell]:
             lines.append(labels.EXPLAIN["negligible"])
         return "\n".join(lines)
@@ -154,9 +154,7 @@ def read(grid: Mapping[str, Any]) -> Cells:
     if not floats.size or floats.size % math.prod(shape):
         raise ValueError(f"grid: values must be float32 (fields, {shape[0]}, {shape[1]}), got {floats.size} numbers")
     values: dict[str, Array] = dict(zip(protocol.CELL_FIELDS, floats.reshape(-1, *shape), strict=False))
-    significant = values.get("significant", np.full(shape, np.nan))
-    small = formatting.is_negligible(values["indirect_effect"], values["stderr"])
-    negligible = np.where(np.isnan(significant), small, significant == 0) & ~np.isnan(values["score"])
+    negligible = (values["significant"] == 0) & ~np.isnan(values["score"])
     constructed, nan = (np.zeros(shape, dtype=np.bool_) for _ in range(2))
     for marked, name in ((constructed, "constructed"), (nan, "nan")):
         for layer, position in grid[name]:
@@ -302,8 +300,11 @@ class Heatmap:
         bar = self.canvas.rect(x, y, width, height, scale.at(self.canvas.theme, float(place)), rx=min(2.0, height / 2))
         self.canvas.add("title", bar, f"mean of {label}: {formatting.plain(mean)}")
 
-    def legend(self, y: float, direction: str) -> float:
-        """Draw the legend of the colours, their limits and the marks that occur; returns its bottom."""
+    def legend(self, y: float, direction: str, error: str) -> float:
+        """What the colours mean, between which limits, what the marks mean, and what ± is or why there is none.
+
+        Returns where it ends.
+        """
         canvas, scale, name = self.canvas, self.scale, f"bt-scale-{self.canvas.theme}-{self.scale.diverging}"
         gradient = canvas.add("linearGradient", canvas.add("defs"), id=name)
         for stop in range(17):
@@ -323,12 +324,13 @@ class Heatmap:
             notes.append(("", "not computed"))
         x = self.x
         for mark, note in notes:
-            if not mark:
+            if note == "not computed":
                 canvas.rect(x, y + 20, 16, 10, _hatch(canvas), rx=2)
             canvas.text(x + 20, y + 29, note, 12, "muted")
             canvas.text(x + 8, y + 29, mark, 12, "muted", "middle")
             x += 40 + breadth(note, 12)
-        return y + (42 if notes else 22)
+        canvas.text(x, y + 29, error or labels.EXPLAIN["margin"], 12, "muted")
+        return y + 42
 
 
 def _means(shown: Array, axis: int) -> Array:

@@ -15,6 +15,11 @@ interface Props {
 	palette: Palette | undefined;
 	/** The shown quantity is undefined at present, whatever has been computed. */
 	isUndefined: boolean;
+	/** Why there are no margins, or "". */
+	error: string;
+	/** What a margin is, and what a dot means. */
+	margin: string;
+	doubt: string;
 	/** 0 = automatic. */
 	limit: number;
 	/** Null if they cannot be fixed. */
@@ -70,8 +75,8 @@ export function Legend(props: Props) {
 					fixed
 				</button>
 			)}
-			<span>• not different from 0</span>
-			<span>± one standard error</span>
+			{props.error === "" && <span>• {props.doubt}</span>}
+			<span>{props.error || props.margin}</span>
 			{props.isUndefined && <span>– not defined</span>}
 		</div>
 	);

@@ -28,6 +28,7 @@ function outcomeFromGrid(
 		...asked,
 		...known.values,
 		negligible: known.negligible,
+		error: model.runs.value?.error ?? "",
 		old: known.state === "old",
 	};
 }

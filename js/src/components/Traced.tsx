@@ -153,6 +153,9 @@ export function Traced({ model, session, exports, theme }: Props) {
 						: words.caption(`${end} ${show}`, model.direction.value),
 				)}
 				palette={palette}
+				error={model.runs.value?.error ?? ""}
+				margin={words.explain("margin")}
+				doubt={words.explain("negligible")}
 				limit={limit}
 				onLimit={differing ? null : (limit) => model.set("limit", limit)}
 				isUndefined={
