@@ -73,7 +73,9 @@ def ablate(
     with Computing(question.model):
         clean = question.clean_run(check).score
         # Two names of one state are one state.
-        named = {(place_of(state), state.block, state.position, state.head): state for state in question.numbered(given)}
+        named = {
+            (place_of(state), state.block, state.position, state.head): state for state in question.numbered(given)
+        }
         chosen = as_states(named.values())
         of_block = {name: [state for state in chosen if state.block == name] for name in BLOCKS}
         goals = _goals(question, of_block, goal, check) if isinstance(goal, str) else goal
