@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from blip_trace_widget import DatasetTrace, GaussianNoise, TraceWidget, demo_samples, load_trace, trace_dataset
 from blip_trace_widget.dataset import store
+from blip_trace_widget.display import payloads
 from blip_trace_widget.results import recording
 from blip_trace_widget.states import BLOCKS
 from helpers.paths import OLD_FILES as FILES
@@ -55,9 +56,10 @@ def check(widget, wanted):
 
 
 def present(block):
-    """A block with the names that its sites have today."""
+    """A block with the names that its sites have today, and with today's words for why it is closed."""
     older = BLOCKS[block["name"]].older
-    return {**block, "sites": [older.get(site, site) for site in block["sites"]]}
+    reason = payloads.CLOSED["undamaged"] if block["reason"] else ""
+    return {**block, "sites": [older.get(site, site) for site in block["sites"]], "reason": reason}
 
 
 def same(shown, wanted, name):

@@ -8,7 +8,7 @@ import pytest
 from blip_trace_widget.display import overlays
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.tracing.corruption import plain_region
+from blip_trace_widget.tracing.damaged_tokens import plain_region
 from blip_trace_widget.tracing.runs import Runner
 
 
