@@ -236,7 +236,8 @@ def averages(population: Questions, sizes: list[int], times: int, seed: int = 0)
 
 def share(value: float) -> str:
     """A share to two decimals, as the tables have it."""
-    return f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+    text = f"{value:.2f}"
+    return "1" if text == "1.00" else text.removeprefix("0")
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> None:
