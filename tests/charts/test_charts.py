@@ -281,7 +281,10 @@ def test_charts_follow_every_block_corruption_and_metric(widget, shown):
     widget.wait(60)
     heads = widget.head_map
     assert heads.samples.shape[1:3] == shown.heads.cells.color.shape
-    np.testing.assert_array_equal(shown.heads.cells.color, heads.recovery)
+    # Of two samples the gate is open only where they are nearly alike.
+    np.testing.assert_array_equal(
+        shown.heads.cells.color, heads.indirect_effect if heads.undefined_because else heads.recovery
+    )
     assert "image encoder" in shown.heads.figure.axes[1].label
     widget.site = "mlp"
     tell(shown.heads.compute, "click")
