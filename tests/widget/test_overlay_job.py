@@ -13,7 +13,7 @@ from blip_trace_widget.tracing.runs import Runner
 
 
 def shown(screen):
-    """The map on screen, (3, rows, columns): value, margin, significant."""
+    """The map on screen, (3, rows, columns): value, margin of its 95 % interval, significant."""
     picture = screen.state["picture_map"]
     return np.frombuffer(picture["values"], "<f4").reshape(3, picture["rows"], picture["columns"])
 
