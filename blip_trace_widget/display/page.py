@@ -70,7 +70,8 @@ def page(
     ]
     current = min(scenes, key=lambda scene: abs(scene["noise"] - traits["noise"]))
     factors = [str(scene["noise"]) for scene in scenes]
-    setup = {**traits["setup"], "closed": CLOSED, "choices": {**traits["setup"]["choices"], "noise": factors}}
+    choices = {**traits["setup"]["choices"], "also": [], "noise": factors}
+    setup = {**traits["setup"], "closed": CLOSED, "choices": choices}
     state = {
         **traits,
         "generation": generation,

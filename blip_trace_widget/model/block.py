@@ -240,7 +240,11 @@ class SteppedBlock:
         return output
 
     def self_weights(self, layer: int, states: Tensor) -> Tensor:
-        """Self-attention's weights of whole runs, (S, n, D) -> (S, H, n, n)."""
+        """Self-attention's weights of whole runs, (S, n, D) -> (S, H, n, n).
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
     def weights(self, site: str, layer: int, base: Activations, kv: CrossAttentionKV | None) -> Tensor:

@@ -22,6 +22,7 @@ squared error and Satterthwaite's degrees of freedom under equally spread means 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -133,16 +134,24 @@ def studentized(
     least, most = quantiles(degrees, level), quantiles(np.minimum(degrees, 1.0), level)
     if not columns:
         return least
-    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(np.float64)
     found, some = np.empty(columns), max(1, HELD // resamples)
     for start in range(0, columns, some):
         part = slice(start, start + some)
-        t = _resampled(times, residuals[:, part], weights[:, part] if weights.shape[1] > 1 else weights)
+        below = weights[:, part] if weights.shape[1] > 1 else weights
+        t = np.hstack([_resampled(times, residuals[:, part], below) for times in _times(count, resamples, seed)])
         if longer:
             found[part] = np.maximum(_upper(t, level / 2), _upper(-t, level / 2))
         else:
             found[part] = _upper(np.abs(t), level)
     return np.asarray(np.clip(found, least, most))
+
+
+def _times(count: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each of so many samples is drawn, (some resamples, samples) at a time."""
+    generator, some = np.random.default_rng(seed), max(1, HELD // count)
+    for start in range(0, resamples, some):
+        drawn = generator.multinomial(count, np.full(count, 1 / count), min(some, resamples - start))
+        yield drawn.astype(np.float64)
 
 
 def _resampled(times: Array, residuals: Array, weights: Array) -> Array:

@@ -47,12 +47,15 @@ def checked_factor(name: str, value: object) -> float:
 def token_mask(
     count: int, region: Sequence[Sequence[bool]] | None = None, positions: Sequence[int | str] | None = None
 ) -> torch.Tensor | None:
-    """The tokens that are damaged, (count,) bool; None for all of them.
+    """The damaged tokens, (count,) bool; None for all of them.
 
     Args:
-        count: how many tokens there are.
-        region: over the patches of a picture, whose first token is the class token; that one is spared.
-        positions: or the tokens themselves.
+        count: number of tokens.
+        region: the damaged patches of a picture; its first token, the class token, is spared.
+        positions: or the damaged tokens themselves.
+
+    Raises:
+        ValueError: if `positions` holds words, not numbers.
     """
     import torch
 

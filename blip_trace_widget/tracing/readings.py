@@ -277,7 +277,11 @@ def attention(
     site: str | None = None,
     minus: str | None = None,
 ) -> Attention:
-    """See `Tracer.attention`."""
+    """See `Tracer.attention`.
+
+    Raises:
+        ValueError: see there.
+    """
     block = named("block", block, BLOCKS)
     sites = ATTENTIONS if block in TEXT_BLOCKS else ATTENTIONS[1:]
     site = sites[0] if site is None else named(f"site (of attention in {block})", site, sites)

@@ -229,7 +229,11 @@ class Replay:
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
     def verify(self, request: int = 0) -> None:  # noqa: ARG002
-        """There is no model to compute with."""
+        """Refuse, as there is no model to compute with.
+
+        Raises:
+            ValueError: always.
+        """
         raise ValueError(f"verify: {CLOSED}")
 
     def trace_all(self, request: int = 0) -> None:

@@ -1,7 +1,7 @@
 """What the errors, dots and the gate hold of what they promise: simulations on the built-in model, as Markdown tables.
 
-For: `python tests/benchmarks/calibration.py` (some fifteen minutes on two cores), whose tables stand in ``README.md``
-beside this file; `test_calibration.py` runs a short form of it with bounds.
+For: `python tests/benchmarks/calibration.py` (some fifteen minutes on two idle cores), whose tables stand in
+``README.md`` beside this file; `test_calibration.py` runs a short form of it with bounds.
 
 A large bank of noise samples is the population, its means are the truth. Experiments of n samples are drawn from it
 with replacement. Three worlds without effects: *signs*, in which every sample's differences are turned round or not,
@@ -12,7 +12,8 @@ mean is 0 and the skew stays (not the null: what the test does not promise); and
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from blip_trace_widget.dataset.alignment import Aligned
 from blip_trace_widget.dataset.averages import mean as mean_of
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.numerics import LEVEL, ROUNDING, false_discovery, p_values, quantiles, standard_error
-from blip_trace_widget.results.significance import differs, flip_test
+from blip_trace_widget.results.significance import differs
 from blip_trace_widget.results.statistics import TotalEffect
 
 Array = NDArray[np.float64]
@@ -69,7 +70,12 @@ def drawn(bank: Bank, count: int, times: int, generator: np.random.Generator) ->
 
 def flips_alone(differences: Array) -> Array:
     """P values of sign flips, each cell by itself."""
-    return np.array([flip_test(column[:, None])[0] for column in differences.T])
+    count = len(differences)
+    generator = np.random.default_rng(0)
+    ways = itertools.product([1.0, -1.0], repeat=count) if count <= 12 else generator.choice([-1.0, 1.0], (4095, count))
+    signs = np.vstack([np.ones((1, count)), np.array(list(ways))]) if count > 12 else np.array(list(ways))
+    found = np.where(np.abs(differences) <= ROUNDING, 0.0, differences)  # their sum stands for t
+    return np.asarray((np.abs(signs @ found) >= np.abs(found.sum(0)) - 1e-9).mean(0))
 
 
 def t_alone(differences: Array) -> Array:
@@ -230,14 +236,15 @@ def averages(population: Questions, sizes: list[int], times: int, seed: int = 0)
 
 def share(value: float) -> str:
     """A share to two decimals, as the tables have it."""
-    return f"{value:.2f}".removeprefix("0") if value < 1 else "1"
+    text = f"{value:.2f}"
+    return "1" if text == "1.00" else text.removeprefix("0")
 
 
-def table(head: list[str], rows: list[list[str]]) -> None:
-    """Print a Markdown table."""
-    for cells in (head, ["---"] + ["---:"] * (len(head) - 1), *rows):
-        print("| " + " | ".join(cells) + " |")
-    print(flush=True)
+def table(head: list[str], rows: Iterable[list[str]]) -> None:
+    """Print a Markdown table, each row as it comes."""
+    for cells in itertools.chain((head, ["---"] + ["---:"] * (len(head) - 1)), rows):
+        print("| " + " | ".join(cells) + " |", flush=True)
+    print()
 
 
 def main() -> None:
@@ -249,43 +256,37 @@ def main() -> None:
     asked = parser.parse_args()
     population = {factor: banks(factor, asked.questions, asked.samples) for factor in FACTORS}
 
-    print("**Any false cell** (nominal .05)\n")
-    rows = []
-    for count in (2, 5, 6, 10, 20):
-        for factor in FACTORS:
-            found = false_cells(population[factor], count, asked.times)
-            rows.append([f"{count}", f"{factor:g}", *(share(found[w][r]) for w in found for r in RULES)])
-    table(["samples", "ν", *(f"{world}: {rule}" for world in ("signs", "skewed") for rule in RULES)], rows)
+    def each(counts: tuple[int, ...], row: Callable[[list[Bank], int], list[str]]) -> Iterator[list[str]]:
+        for count, factor in itertools.product(counts, FACTORS):
+            yield [f"{count}", f"{factor:g}", *row(population[factor], count)]
 
-    print("**Share of the last layer's cells marked / how often a cell is that alone has an effect**\n")
-    rows = []
-    for count in (6, 8, 10, 12, 20):
-        for factor in FACTORS:
-            strong = power(population[factor], count, asked.times // 2)
-            rows.append(
-                [f"{count}", f"{factor:g}", *(f"{share(many)} / {share(one)}" for many, one in strong.values())]
-            )
-    table(["samples", "ν", *RULES], rows)
+    def errors(of: list[Bank], count: int) -> list[str]:
+        found = false_cells(of, count, asked.times)
+        return [share(found[world][rule]) for world in found for rule in RULES]
+
+    def strengths(of: list[Bank], count: int) -> list[str]:
+        return [f"{share(many)} / {share(one)}" for many, one in power(of, count, asked.times // 2).values()]
+
+    def covered(of: list[Bank], count: int) -> list[str]:
+        found = coverage(of, count, asked.times)
+        return [f"{share(one)} / {share(other)}" for one, other in zip(found["recovery"], found["effect"], strict=True)]
+
+    def opened(count: int) -> list[str]:
+        found = gate([bank for of in population.values() for bank in of], count, asked.times * 3)
+        return [f"{count}", *(f"{share(before)} / {share(now)}" for before, now in found.values())]
 
     print("**Coverage of 95 % intervals, last layer: recovery / indirect effect**\n")
-    rows = []
-    for count in (2, 3, 5, 10, 20):
-        for factor in FACTORS:
-            covered = coverage(population[factor], count, asked.times)
-            pairs = zip(covered["recovery"], covered["effect"], strict=True)
-            rows.append([f"{count}", f"{factor:g}", *(f"{share(one)} / {share(other)}" for one, other in pairs)])
-    table(["samples", "ν", "± 1.96 SE", "Student's t", "bootstrap-t"], rows)
-
+    table(["samples", "ν", "± 1.96 SE", "Student's t", "bootstrap-t"], each((2, 3, 5, 10, 20), covered))
     print("**The gate is open though nothing is lost: before / now**\n")
-    rows = []
-    for count in (2, 5, 10):
-        opened = gate([bank for each in population.values() for bank in each], count, asked.times * 5)
-        rows.append([f"{count}", *(f"{share(before)} / {share(now)}" for before, now in opened.values())])
-    table(["samples", "signs", "skewed", "normal"], rows)
-
+    table(["samples", "signs", "skewed", "normal"], (opened(count) for count in (2, 5, 10)))
+    print("**Share of the last layer's cells marked / how often a cell is that alone has an effect**\n")
+    table(["samples", "ν", *RULES], each((6, 8, 10, 12, 20), strengths))
+    print("**Any false cell** (nominal .05)\n")
+    head = [f"{world}: {rule}" for world in ("signs", "skewed") for rule in RULES]
+    table(["samples", "ν", *head], each((2, 5, 6, 10, 20), errors))
     print("**Averages over questions: coverage of 95 % intervals, and any false cell**\n")
     every = questions(500)
-    rows = [[name, *map(share, averages(every, sizes, asked.times * 5).values())] for name, sizes in SHAPES.items()]
+    rows = ([name, *map(share, averages(every, sizes, asked.times * 3).values())] for name, sizes in SHAPES.items())
     table(["questions", "effect", "recovery", "total effect", "any false cell"], rows)
 
 

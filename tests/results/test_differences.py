@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blip_trace_widget import Difference, ImageSwap, Trace, Tracer
@@ -69,6 +69,7 @@ def pairs(draw):
     return tuple(sides)
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_a_difference_equals_a_computation_by_hand(sides):
     one, other = sides
@@ -98,6 +99,7 @@ def test_a_difference_equals_a_computation_by_hand(sides):
             assert not which.any()
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_the_other_way_round_is_the_negative(sides):
     there, back = sides[0] - sides[1], sides[1] - sides[0]
@@ -108,6 +110,7 @@ def test_the_other_way_round_is_the_negative(sides):
     assert there.total_effect == -back.total_effect
 
 
+@settings(deadline=None)
 @given(pairs())
 def test_a_trace_does_not_differ_from_itself(sides):
     found = sides[0] - sides[0]

@@ -65,6 +65,7 @@ def test_of_two_samples_it_is_student_s():
     assert margin(values) == pytest.approx(student_quantile(1))  # their standard error is 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=2, max_size=12))
 def test_the_error_of_clusters_is_unbiased_and_its_degrees_are_satterthwaite_s(sizes):
     """Against the matrices: means of clusters that are independent and spread alike."""

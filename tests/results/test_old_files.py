@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from blip_trace_widget import DatasetTrace, GaussianNoise, TraceWidget, demo_samples, load_trace, trace_dataset
 from blip_trace_widget.dataset import store
+from blip_trace_widget.display import payloads
 from blip_trace_widget.results import recording
 from blip_trace_widget.states import BLOCKS
 from helpers.paths import OLD_FILES as FILES
@@ -30,6 +31,10 @@ def values():
 def plain(value):
     """As JSON has it."""
     return json.loads(json.dumps(value))
+
+
+#: What 0.1.0 called otherwise on the wire.
+RENAMED = {"culprit": "cause"}
 
 
 def check(widget, wanted):
@@ -51,17 +56,18 @@ def check(widget, wanted):
 
 
 def present(block):
-    """A block with the names that its sites have today."""
+    """A block with the names that its sites have today, and with today's words for why it is closed."""
     older = BLOCKS[block["name"]].older
-    return {**block, "sites": [older.get(site, site) for site in block["sites"]]}
+    reason = payloads.CLOSED["undamaged"] if block["reason"] else ""
+    return {**block, "sites": [older.get(site, site) for site in block["sites"]], "reason": reason}
 
 
 def same(shown, wanted, name):
     """Equal but for rounding, for how often inputs were changed before, and for what was not said yet."""
     if isinstance(wanted, dict):
-        assert set(shown) >= set(wanted), name
+        assert set(shown) >= {RENAMED.get(key, key) for key in wanted}, name
         for key in set(wanted) - {"generation"}:
-            same(shown[key], wanted[key], f"{name} {key}")
+            same(shown[RENAMED.get(key, key)], wanted[key], f"{name} {key}")
     elif isinstance(wanted, list):
         assert len(shown) == len(wanted), name
         for one, other in zip(shown, wanted, strict=True):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -56,11 +56,13 @@ def obvious(differences):
 DIFFERENCES = st.sampled_from([0.0, 1e-9, 0.1, -0.1, 0.25, -0.3, 0.5, 0.9, -0.7, 1.0])
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6).flatmap(lambda count: arrays(np.float64, (count, 3), elements=DIFFERENCES)))
 def test_it_equals_every_flip_written_out(differences):
     assert flip_test(differences) == pytest.approx(obvious(differences), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**16), st.integers(2, 8), st.integers(1, 5))
 def test_it_equals_every_flip_of_numbers_of_any_kind(seed, count, cells):
     generator = np.random.default_rng(seed)

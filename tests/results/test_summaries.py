@@ -306,7 +306,7 @@ def test_completion_offers_the_contract_and_no_internals(tracer):
     contract = """ablate agreement answer answer_tokens attention clean corrupted corruption corruption_strength foil
     image knockout logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record
     recovery_curve replace tokens total_effect trace trace_heads trace_image_tokens trace_knockout unknown_words
-    with_corruption"""
+    verify with_corruption"""
     beside = {"case", "given", "instead", "snapshot"}
     assert offered == set(contract.split()) | beside
 

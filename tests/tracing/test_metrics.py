@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -71,6 +71,7 @@ def test_an_unknown_metric_is_refused(metric, error):
         as_metric(metric)
 
 
+@settings(deadline=None)
 @given(SCORES, arrays(np.float64, st.integers(2, 6), elements=SCORES), st.data())
 def test_effects_are_ratios_of_means_over_paired_samples(clean, corrupted, data):
     patched = data.draw(arrays(np.float64, (corrupted.size, 2, 3), elements=SCORES))

@@ -92,10 +92,10 @@ def test_comparing_says_it_as_well(widget, tracer):
     widget.trace_all()
     widget.wait(60)
     widget.compare()
-    widget.noise = 1.0
+    widget.noise = 2.0
     widget.wait(60)
-    assert agrees(widget, tracer.agreement([GaussianNoise(1.0), GaussianNoise()]))
-    assert told(widget)["text"] == "ν 1 − ν 5"
+    assert agrees(widget, tracer.agreement([GaussianNoise(2.0), GaussianNoise()]))
+    assert told(widget)["text"] == "ν 2 − ν 5"
     assert widget.difference
 
 
@@ -199,13 +199,13 @@ def test_files_outline_the_cells_and_say_it(widget, tmp_path):
 
 
 def test_a_recording_cannot_compute_it_but_compares_what_was_recorded(tracer, tmp_path):
-    tracer.record(tmp_path / "trace", blocks="question_encoder", sites="mlp", factors=[5.0, 1.0])
+    tracer.record(tmp_path / "trace", blocks="question_encoder", sites="mlp", factors=[5.0, 2.0])
     shown = TraceWidget.from_trace(tmp_path / "trace")
     with pytest.raises(ValueError, match="also_under: This is a recording"):
         shown.also_under("other seed")
     assert shown.setup["choices"]["also"] == []
     shown.compare()
     shown.noise = 5.0
-    pair = [GaussianNoise(5.0), GaussianNoise(1.0)]
+    pair = [GaussianNoise(5.0), GaussianNoise(2.0)]
     assert agrees(shown, tracer.agreement(pair, site="mlp"))
     shown.close()

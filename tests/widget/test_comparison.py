@@ -55,7 +55,7 @@ def shows(widget, difference):
     for name, shown in values(widget).items():
         exact = np.asarray(getattr(difference, "scores" if name == "score" else name), dtype=float)
         if name.endswith("significant"):  # where there is nothing to test, nothing is said
-            exact[np.isnan(getattr(difference, f"{name.removesuffix('significant')}stderr"))] = np.nan
+            exact[np.isnan(getattr(difference, f"{name.removesuffix('significant')}margin"))] = np.nan
         np.testing.assert_allclose(shown, exact, rtol=1e-5, atol=1e-6)
     return True
 

@@ -8,12 +8,12 @@ import pytest
 from blip_trace_widget.display import overlays
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.tracing.corruption import plain_region
+from blip_trace_widget.tracing.damaged_tokens import plain_region
 from blip_trace_widget.tracing.runs import Runner
 
 
 def shown(screen):
-    """The map on screen, (3, rows, columns): value, standard error, significant."""
+    """The map on screen, (3, rows, columns): value, margin, significant."""
     picture = screen.state["picture_map"]
     return np.frombuffer(picture["values"], "<f4").reshape(3, picture["rows"], picture["columns"])
 
@@ -24,7 +24,7 @@ def test_a_map_of_image_tokens_is_the_tracers(session, screen, direction):
     assert session.wait(60)
     exact = session.tracer.trace_image_tokens(2, direction)
     np.testing.assert_allclose(shown(screen)[0], exact.recovery, atol=1e-5)
-    np.testing.assert_allclose(shown(screen)[1], exact.recovery_stderr, atol=1e-5)
+    np.testing.assert_allclose(shown(screen)[1], exact.recovery_margin, atol=1e-5)
     assert (shown(screen)[2] == exact.significant).all()
     picture = screen.state["picture_map"]
     assert (picture["square"], picture["done"], picture["left"]) == (2, 16, "")

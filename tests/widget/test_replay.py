@@ -121,7 +121,7 @@ def test_a_cell_says_what_a_patch_of_it_would(effect, widget):
     widget.noise = 5.0
     widget.selection = [(5, 5)]
     detail = widget.detail
-    for name in ("score", "stderr", "indirect_effect", "recovery", "recovery_stderr"):
+    for name in ("score", "margin", "indirect_effect", "recovery", "recovery_margin"):
         assert detail[name] == pytest.approx(getattr(effect, name), abs=1e-6), name
     assert detail["cells"] == [(5, 5)]
     widget.selection = [(5, 5), (5, 4)]

@@ -66,7 +66,7 @@ def test_a_patch_message_fills_the_cell_and_the_detail(widget, tracer):
     effect = tracer.patch(State("question_encoder", 5, 5))
     (event, buffers) = widget.comm.events("cells")[-1]
     assert (event["id"], event["cells"], event["generation"]) == (7, [(5, 5)], widget.generation)
-    exact = [effect.score, effect.indirect_effect, effect.stderr, effect.recovery, effect.recovery_stderr, 1.0]
+    exact = [effect.score, effect.indirect_effect, effect.margin, effect.recovery, effect.recovery_margin, 1.0]
     np.testing.assert_allclose(np.frombuffer(buffers[0], "<f4"), exact, atol=1e-6)
     np.testing.assert_allclose(values(widget)[:, 5, 5], exact, atol=1e-6)
     assert np.isnan(values(widget)).sum() == values(widget).size - len(protocol.CELL_FIELDS)

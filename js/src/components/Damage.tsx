@@ -17,8 +17,12 @@ interface Props {
 export function Damage({ model, onOtherPicture }: Props) {
 	const { otherQuestion, to } = model;
 	const { explain, label } = model.words.value;
+	const own: Record<string, string> = {
+		ImageSwap: " bt-swap",
+		scale: " bt-scale",
+	};
 	const asking = (name: string, control: ComponentChildren) => (
-		<div class={name === "ImageSwap" ? "bt-damage bt-swap" : "bt-damage"}>
+		<div class={`bt-damage${own[name] ?? ""}`}>
 			<span
 				class="bt-label"
 				title={explain(name === "ImageSwap" ? "corruption" : name)}
@@ -55,18 +59,21 @@ export function Damage({ model, onOtherPicture }: Props) {
 		case "Scale":
 			return asking(
 				"scale",
-				<Slider
-					label={label("scale")}
-					name="scale"
-					value={model.scale.value}
-					explain={explain("scale")}
-					max={MAX_SCALE}
-					step={0.01}
-					decimals={4}
-					beyond
-					answered={model.runs.value?.generation ?? 0}
-					onChange={(factor) => model.set("scale", factor)}
-				/>,
+				<>
+					<Slider
+						label={label("scale")}
+						name="scale"
+						value={model.scale.value}
+						explain={explain("scale")}
+						max={MAX_SCALE}
+						step={0.01}
+						decimals={4}
+						beyond
+						answered={model.runs.value?.generation ?? 0}
+						onChange={(factor) => model.set("scale", factor)}
+					/>
+					<span class="bt-muted">{model.runs.value?.line ?? "\u00a0"}</span>
+				</>,
 			);
 		case "MeanAblation":
 			return asking(

@@ -36,12 +36,16 @@ export function Noise(props: Props) {
 				behind={(noise) => (
 					<NoiseCurve curve={props.curve} noise={noise} metric={props.metric} />
 				)}
+				below={(noise) => (
+					<>
+						<span class="bt-muted">{props.line}</span>
+						<span class="bt-muted" data-testid="lost" aria-live="polite">
+							{lostAt !== null && noise >= lostAt ? lost : ""}
+						</span>
+					</>
+				)}
 				onChange={props.onChange}
 			/>
-			<span class="bt-muted">{props.line}</span>
-			<span class="bt-muted" data-testid="lost" aria-live="polite">
-				{lostAt !== null && props.value >= lostAt ? lost : ""}
-			</span>
 		</div>
 	);
 }

@@ -22,6 +22,8 @@ interface Props {
 	answered: unknown;
 	/** What is drawn behind the track, for the shown value. */
 	behind?: (shown: number) => ComponentChildren;
+	/** What is said below, of the value that is shown. */
+	below?: (shown: number) => ComponentChildren;
 	onChange: (value: number) => void;
 }
 
@@ -74,44 +76,47 @@ export function Slider(props: Props) {
 
 	const shown = draft ?? value;
 	return (
-		<div class="bt-noise-row">
-			<div class="bt-slider">
-				{props.behind?.(shown)}
-				<input
-					type="range"
-					class="bt-range"
-					data-testid={`${name}-slider`}
-					aria-label={label}
-					aria-description={props.explain}
-					aria-valuetext={shown.toFixed(decimals)}
-					min={0}
-					max={max}
-					step={step}
+		<>
+			<div class="bt-noise-row">
+				<div class="bt-slider">
+					{props.behind?.(shown)}
+					<input
+						type="range"
+						class="bt-range"
+						data-testid={`${name}-slider`}
+						aria-label={label}
+						aria-description={props.explain}
+						aria-valuetext={shown.toFixed(decimals)}
+						min={0}
+						max={max}
+						step={step}
+						value={shown}
+						disabled={disabled}
+						style={{ "--bt-at": `${Math.min(100, (100 * shown) / max)}%` }}
+						onPointerDown={() => {
+							held.current = true;
+						}}
+						onPointerUp={release}
+						onPointerCancel={release}
+						onInput={(event) => change(Number(event.currentTarget.value))}
+					/>
+				</div>
+				<NumberField
+					label={label}
+					testid={`${name}-number`}
 					value={shown}
+					min={0}
+					{...(props.beyond ? {} : { max })}
+					step={step}
+					decimals={decimals}
 					disabled={disabled}
-					style={{ "--bt-at": `${Math.min(100, (100 * shown) / max)}%` }}
-					onPointerDown={() => {
-						held.current = true;
+					onCommit={(next) => {
+						change(next);
+						sender.flush();
 					}}
-					onPointerUp={release}
-					onPointerCancel={release}
-					onInput={(event) => change(Number(event.currentTarget.value))}
 				/>
 			</div>
-			<NumberField
-				label={label}
-				testid={`${name}-number`}
-				value={shown}
-				min={0}
-				{...(props.beyond ? {} : { max })}
-				step={step}
-				decimals={decimals}
-				disabled={disabled}
-				onCommit={(next) => {
-					change(next);
-					sender.flush();
-				}}
-			/>
-		</div>
+			{props.below?.(shown)}
+		</>
 	);
 }
