@@ -15,14 +15,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from blip_trace_widget.choices import CORRUPTIONS
-from blip_trace_widget.results.intervals import margin
-from blip_trace_widget.results.numerics import Array, quiet, standard_error
+from blip_trace_widget.results.numerics import Array, quiet, standard_error, student_quantile
 
 #: A smaller total effect counts as none.
 SMALLEST_TOTAL_EFFECT = 1e-3
@@ -70,17 +68,18 @@ class TotalEffect:
         """Standard error of `value`; NaN for a single sample."""
         return float(standard_error(self.samples))
 
-    @cached_property
+    @property
+    @quiet
     def margin(self) -> float:
-        """Half the width of the 95 % interval of `value`, never less than Student's; NaN for a single sample."""
-        return float(margin(self.samples))
+        """Half the width of Student's 95 % interval of `value`; NaN for a single sample."""
+        return student_quantile(self.samples.size - 1) * self.stderr if self.samples.size > 1 else math.nan
 
     @property
     @quiet
     def closed_because(self) -> str:
         """Why recovery is undefined, or "" if it is defined: the gate.
 
-        It is closed if 0 lies in the 95 % interval of the total effect, and if that is smaller than
+        It is closed if 0 lies in Student's 95 % interval of the total effect, and if that is smaller than
         `SMALLEST_TOTAL_EFFECT`: of a single sample only the latter is known.
         """
         if not math.isfinite(self.value):
