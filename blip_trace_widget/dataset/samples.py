@@ -12,9 +12,9 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import answers, cells, columns
 from blip_trace_widget.dataset.cells import shown
 
@@ -25,6 +25,12 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 
 #: Columns without which nothing can be asked.
 NEEDED = ("image", "question")
+#: Columns that make a pair of a sample, which every published format may have too.
+PAIRED = ("foil", "other_image", "other_question", "region")
+#: What the pairs of drawn scenes differ in.
+PAIRS = ("image", "question")
+#: A sample as a tuple, for messages.
+TUPLE = "(image, question[, answer, foil, id, group, other_image, other_question, region])"
 #: Side of a drawn picture, in pixels.
 DRAWN = 128
 
@@ -40,6 +46,11 @@ class Sample(NamedTuple):
         foil: another answer of as many tokens, for ``metric="logit_difference"``.
         id: its name; "" for its number.
         group: what it is to be averaged with, for instance the kind of question.
+        other_image: the partner picture, for ``corruption=ImageSwap``; of any kind that `image` may be.
+        other_question: the partner question, of as many tokens, for ``corruption=QuestionSwap``.
+        region: where the object is that the question is about: boolean (rows, columns) over image patches. It is kept
+            beside the results; a corruption is limited to it by a function, ``lambda sample: ImageSwap(
+            sample.other_image, region=sample.region)``.
     """
 
     image: Any
@@ -48,6 +59,9 @@ class Sample(NamedTuple):
     foil: str | None = None
     id: str = ""
     group: str = ""
+    other_image: Any = None
+    other_question: str | None = None
+    region: Any = None
 
 
 def as_samples(samples: Any) -> Iterator[Sample]:
@@ -62,7 +76,7 @@ def as_samples(samples: Any) -> Iterator[Sample]:
     if isinstance(samples, (str, bytes, Mapping, Sample)) or not isinstance(samples, Iterable):
         splits = f", or one of its values {list(map(shown, samples))}" if isinstance(samples, Mapping) else ""
         raise TypeError(
-            f"samples: expected an iterable of (image, question[, answer, foil, id, group]) or of mappings with these "
+            f"samples: expected an iterable of {TUPLE} or of mappings with these "
             f"names, a pandas DataFrame, a Hugging Face data set, or what a reader such as read_coco_qa gives{splits}; "
             f"got {type(samples).__name__}"
         )
@@ -91,7 +105,7 @@ def _undecoded(samples: Any) -> Any:
 
 
 def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Samples with texts for questions, answers and names, however these were given."""
+    """Samples with texts for questions, answers and names, and masks for regions, however these were given."""
     for number, sample in enumerate(samples):
         answer = sample.answer
         with suppress(TypeError, ValueError):  # what is no answer stays, for the row to say so
@@ -102,6 +116,9 @@ def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
             foil=cells.text(sample.foil),
             id=cells.name(sample.id, str(number)),
             group=cells.name(sample.group, ""),
+            other_image=None if cells.is_absent(sample.other_image) else sample.other_image,
+            other_question=cells.text(sample.other_question),
+            region=cells.mask(sample.region),
         )
 
 
@@ -122,8 +139,7 @@ class _Rows:
             return Sample(**{field: self._value(names[at], given[names[at]]) for field, at in places.items()})
         if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(Sample._fields):
             raise TypeError(
-                f"samples: number {number} should be (image, question[, answer, foil, id, group]), "
-                f"got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
+                f"samples: number {number} should be {TUPLE}, got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
             )
         return Sample(*given)
 
@@ -157,6 +173,7 @@ class DrawnSamples:
 
     n: int
     seed: int
+    pairs: str | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -167,21 +184,48 @@ class DrawnSamples:
 
         for number in range(self.n):
             kind = KINDS[number % len(KINDS)]
-            drawn = sample(random.Random(f"{self.seed}/{number}"), kind)  # noqa: S311 - nothing is kept secret
-            yield Sample(draw(drawn.scene, DRAWN), drawn.question, drawn.answer, None, str(number), kind)
+            rng = random.Random(f"{self.seed}/{number}")  # noqa: S311 - nothing is kept secret
+            if self.pairs is None:
+                drawn = sample(rng, kind)
+                yield Sample(draw(drawn.scene, DRAWN), drawn.question, drawn.answer, None, str(number), kind)
+            else:
+                yield self._pair(rng, kind)._replace(id=str(number), group=kind)
+
+    def _pair(self, rng: random.Random, kind: str) -> Sample:
+        from blip_trace_widget.demo.pairs import image_pair, question_pair
+        from blip_trace_widget.demo.scenes import draw
+
+        pair = (image_pair if self.pairs == "image" else question_pair)(rng, kind)
+        return Sample(
+            draw(pair.scene, DRAWN),
+            pair.question,
+            pair.answer,
+            pair.foil,
+            other_image=None if pair.other_scene is None else draw(pair.other_scene, DRAWN),
+            other_question=pair.other_question,
+            region=pair.region,
+        )
 
 
-def demo_samples(n: int, seed: int = 0) -> DrawnSamples:
+def demo_samples(n: int, seed: int = 0, pairs: Literal["image", "question"] | None = None) -> DrawnSamples:
     """Scenes such as the built-in model was trained on, none of which it has seen, with a question about each.
 
     Args:
         n: how many; each is drawn when it is reached, so any number will do.
         seed: other scenes and questions. Of one seed the first are the same for every `n`.
+        pairs: semantic minimal pairs. ``"image"``: each sample has an `other_image` in which one attribute of an object
+            that the question is about is another: its colour, shape or place. ``"question"``: an `other_question` in
+            which one word is exchanged, the name of a shape or colour. The partner's right answer, of as many tokens
+            as the answer, is the `foil`; `region` is where the object is in the picture, over the built-in model's
+            8 x 8 patches (for a model of others: ``sample._replace(region=None)``).
 
     Returns:
         samples with the right answers, of the groups ``color``, ``object``, ``number`` and ``location`` in turn.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
+
+    Source: semantic minimal pairs and symmetric token replacement, Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320).
     """
-    return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0))
+    asked = None if pairs is None else one_of("pairs", pairs, PAIRS)
+    return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0), asked)
