@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import answers, cells, columns
 from blip_trace_widget.dataset.cells import shown
+from blip_trace_widget.pictures import as_image
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
@@ -64,6 +66,25 @@ class Sample(NamedTuple):
     region: Any = None
 
 
+@dataclass(frozen=True)
+class NamedPicture:
+    """The bytes of a picture file and its path, for workers that do not see the file; None where it cannot be read."""
+
+    name: str
+    content: bytes | None
+    problem: str = ""
+
+    def opened(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            OSError, ValueError: if it cannot be read.
+        """
+        if self.content is None:
+            raise OSError(self.problem)
+        return as_image({"bytes": self.content, "path": self.name})
+
+
 def as_samples(samples: Any) -> Iterator[Sample]:
     """Samples from an iterable of samples, tuples or mappings, or from a table, one after another.
 
@@ -76,8 +97,8 @@ def as_samples(samples: Any) -> Iterator[Sample]:
     if isinstance(samples, (str, bytes, Mapping, Sample)) or not isinstance(samples, Iterable):
         splits = f", or one of its values {list(map(shown, samples))}" if isinstance(samples, Mapping) else ""
         raise TypeError(
-            f"samples: expected an iterable of {TUPLE} or of mappings with these "
-            f"names, a pandas DataFrame, a Hugging Face data set, or what a reader such as read_coco_qa gives{splits}; "
+            f"samples: expected an iterable of {TUPLE} or of mappings with these names, a pandas DataFrame, a Hugging "
+            f"Face data set, or what a reader such as read_coco_qa gives{splits}; "
             f"got {type(samples).__name__}"
         )
     if hasattr(samples, "columns") and hasattr(samples, "to_dict"):
@@ -138,9 +159,8 @@ class _Rows:
             places = self.places(names, f"samples: number {number}")
             return Sample(**{field: self._value(names[at], given[names[at]]) for field, at in places.items()})
         if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(Sample._fields):
-            raise TypeError(
-                f"samples: number {number} should be {TUPLE}, got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
-            )
+            many = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+            raise TypeError(f"samples: number {number} should be {TUPLE}, got {type(given).__name__}{many}")
         return Sample(*given)
 
     def places(self, names: tuple[Any, ...], where: str) -> dict[str, int]:

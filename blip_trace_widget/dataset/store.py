@@ -37,8 +37,14 @@ SETTINGS = "dataset.json"
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
 
+#: What stands in the place of the name of one of the package's corruptions if it is a user's own.
+USERS = ("class", "function")
+
 #: The columns by which a sample is known again, and what became of it.
-IDENTITY = ("sample", "id", "group", "image", "question", "given_answer", "foil", "traced", "reason")
+IDENTITY = (
+    *("sample", "id", "group", "image", "question", "given_answer", "foil", "other_image", "other_question", "region"),
+    *("traced", "reason"),
+)
 
 #: What a row of each table holds; see the README for what it means.
 COLUMNS = {
@@ -50,6 +56,9 @@ COLUMNS = {
         "question": "string",
         "given_answer": "string",
         "foil": "string",
+        "other_image": "string",
+        "other_question": "string",
+        "region": "mask",
         "traced": "bool",
         "reason": "string",
         "why": "string",
@@ -89,7 +98,7 @@ COLUMNS = {
 }
 
 #: Columns that folders of earlier versions lack; they are read as null.
-ADDED = ("accuracy", "unknown_words", "snapshot")
+ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
 #: What version 1 had in the place of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
@@ -114,6 +123,7 @@ def schema(table: str) -> pa.Schema:
     types = {
         "list": arrow_.list_(arrow_.float64()),
         "strings": arrow_.list_(arrow_.string()),
+        "mask": arrow_.list_(arrow_.list_(arrow_.bool_())),
         "name": arrow_.dictionary(arrow_.int32(), arrow_.string()),
         "bool": arrow_.bool_(),
         "double": arrow_.float64(),
@@ -318,7 +328,7 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Whether settings from a file are such as `trace_dataset` writes; whatever they are not raises."""
     whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
+    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
     for block, site in settings["grids"]:
         one_of("site", site, BLOCKS[block].sites)
     if not settings["grids"]:

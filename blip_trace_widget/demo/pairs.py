@@ -1,7 +1,7 @@
 """Semantic minimal pairs: a scene and a question, and the same but for one attribute of an object, or for one word.
 
-For: `image_pair` and `question_pair` draw unlimited pairs with both right answers, which differ and are of one length in
-the built-in model's tokens.
+For: `image_pair` and `question_pair` draw unlimited pairs with both right answers, which differ and have as many of the
+built-in model's tokens.
 Cost: about a millisecond a pair, the pictures not included.
 Ends: at scenes and questions. Both members of a pair have one right answer each, as in `questions.py`.
 

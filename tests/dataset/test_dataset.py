@@ -33,7 +33,8 @@ from blip_trace_widget import (
     trace_dataset,
 )
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
+from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG
+from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.base_runs import clean_together
