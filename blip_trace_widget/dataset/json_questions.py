@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from blip_trace_widget.checks import one_of
@@ -69,7 +70,7 @@ def read_vqa(
             raise ValueError(
                 f"annotations: question {name} is about {other_picture} there, about {picture} in questions"
             )
-        more = paired(entry, lambda given, called=called: coco_name(given, f"{called}: other_image"))
+        more = paired(entry, partial(coco_name, called=f"{called}: other_image"))
         found.append(Sample(picture, entry["question"], answers, id=name, group=kind, **more))
     if lacking:
         raise ValueError(

@@ -41,7 +41,7 @@ def read_webdataset(shards: PathLike | Sequence[PathLike], limit: int | None = N
     texts of their own, ``.question.txt``, ``.answer.txt``. A partner picture is ``.other_image.jpg``.
 
     Args:
-        shards: the path of a shard (``.tar``, ``.tar.gz``), several, or a folder of them, which are read by their names.
+        shards: the path of a shard (``.tar``, ``.tar.gz``), several, or a folder of them, in the order of their names.
         limit: only the first so many samples.
 
     Returns:
@@ -59,9 +59,8 @@ def read_webdataset(shards: PathLike | Sequence[PathLike], limit: int | None = N
     paths: list[Path] = []
     for given in many:
         path = text_files.as_path("shards", given, "shard")
-        found = (
-            sorted(p for p in path.iterdir() if p.name.endswith((".tar", ".tar.gz", ".tgz"))) if path.is_dir() else []
-        )
+        found = sorted(path.iterdir()) if path.is_dir() else []
+        found = [each for each in found if each.name.endswith((".tar", ".tar.gz", ".tgz"))]
         if not path.is_dir() and not path.is_file():
             raise FileNotFoundError(f"shards: no such file: {os.fspath(given)!r}; shards of the network are not read")
         if path.is_dir() and not found:
@@ -92,7 +91,8 @@ class Shards:
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """The samples of a shard: their names and files, by what follows the name."""
     called = f"shards: {os.fspath(path)!r}"
-    name, files = "", {}
+    name = ""
+    files: dict[str, bytes] = {}
     for before, end, content in _files(path, called):
         if before != name and files:
             yield name, files
@@ -114,7 +114,7 @@ def _files(path: Path, called: str) -> Iterator[tuple[str, str, bytes]]:
             stream: Any = _Bounded(gzip.GzipFile(fileobj=raw) if packed else raw)
             with tarfile.open(fileobj=stream, mode="r:") as archive:
                 while (member := archive.next()) is not None:
-                    archive.members = []  # type: ignore[misc]  # else it keeps all that it has met
+                    archive.members = []  # type: ignore[attr-defined]  # else it keeps all that it has met
                     before, end = _split(member.name)
                     kind = _kind(end)
                     if not member.isreg() or not kind:
@@ -125,6 +125,9 @@ def _files(path: Path, called: str) -> Iterator[tuple[str, str, bytes]]:
                         )
                     content = archive.extractfile(member)
                     yield before, end, b"" if content is None else content.read()
+                stream.seek(archive.offset)  # `tarfile` takes a damaged header for the end
+                if stream.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                    raise tarfile.ReadError("a header in it is damaged")
     except BROKEN as error:
         raise ValueError(f"{called} is no shard of a data set, or damaged: {error or type(error).__name__}") from error
 
