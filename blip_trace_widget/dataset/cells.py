@@ -61,7 +61,7 @@ def mask(value: Any) -> Any:
     given = value
     if isinstance(value, str):
         with suppress(ValueError, RecursionError):
-            value = json.loads(value)
+            value = json.loads(value.lower())  # Python writes True
     if is_absent(value):
         return None
     if getattr(value, "shape", None) and callable(getattr(value, "tolist", None)):
