@@ -55,9 +55,12 @@ def read_svo_probes(csv: PathLike, images: PathLike, missing: str = "error", lim
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    flags = tuple(PARTS.values())
-    table = text_files.read("csv", csv, [*SVO, *flags, "sentence"])
-    found = columns.find(table.columns, [*SVO, *flags], SVO, table.called)
+    return svo_probes(text_files.read("csv", csv, [*SVO, *PARTS.values(), "sentence"]), images, missing, limit)
+
+
+def svo_probes(table: text_files.Table, images: PathLike, missing: str, limit: int | None) -> list[Sample]:
+    """The same of a table that is read; see `read_svo_probes`."""
+    found = columns.find(table.columns, [*SVO, *PARTS.values()], SVO, table.called)
     samples = []
     for at, row in enumerate(table.rows):
         told = {name: row[place] for name, place in found.items()}

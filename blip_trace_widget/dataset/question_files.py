@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from blip_trace_widget.dataset import cells, columns, text_files
+from blip_trace_widget.dataset.pair_files import SVO, svo_probes
 from blip_trace_widget.dataset.picture_folders import coco_name, with_pictures
 from blip_trace_widget.dataset.samples import NEEDED, PAIRED, PathLike, Sample, cleaned
 
@@ -108,7 +109,7 @@ def _clevr(table: text_files.Table, images: PathLike, missing: str, limit: int |
 
 
 def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
-    """Questions in any of the formats, told by the columns: COCO-QA's, CLEVR's, or one's own.
+    """Questions in any of these formats, told by the columns: COCO-QA's, CLEVR's, SVO-Probes', or one's own.
 
     Args:
         csv: one's own has the columns ``image`` (a file's name in the folder) and ``question``, and may have
@@ -122,16 +123,20 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
     Raises:
         OSError, ValueError: see `read_coco_qa`.
     """
-    table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR])
+    table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR, *SVO])
     keys = {columns.key(name) for name in table.columns}
     if {columns.key(name) for name in COCO_QA} <= keys:
         return _coco_qa(table, csv, images, None, missing, limit)
     if {columns.key(name) for name in CLEVR} <= keys:
         return _clevr(table, images, missing, limit)
+    if {columns.key(name) for name in SVO} <= keys:
+        return svo_probes(table, images, missing, limit)
     try:
         found = columns.find(table.columns, Sample._fields, NEEDED, table.called)
     except ValueError as error:
-        raise ValueError(f"{error}. Or COCO-QA's {list(COCO_QA)}, or CLEVR's {list(CLEVR)}") from None
+        raise ValueError(
+            f"{error}. Or COCO-QA's {list(COCO_QA)}, CLEVR's {list(CLEVR)}, or SVO-Probes' {list(SVO)}"
+        ) from None
     columns.tell_unknown(columns.unknown(table.columns, found), Sample._fields, table.called)
     given = [Sample(**{field: row[at] for field, at in found.items()}) for row in table.rows]
     return with_pictures(list(cleaned(given)), images, missing, limit)

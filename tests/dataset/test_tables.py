@@ -92,6 +92,22 @@ def test_a_column_is_known_without_case_and_spaces(folder, read, name):
 
 
 @every_shape
+def test_a_pair_is_read_from_every_table(folder, read):
+    pair = {
+        "Other_Image": "a.png",
+        "other question": " who? ",
+        "foil": "blue",
+        "REGION": [[True, False], [False, True]],
+    }
+    (sample,) = read({"image": "a.png", "question": "what?", **pair}, folder)
+    assert str(sample.other_image).endswith("a.png")
+    assert (sample.other_question, sample.foil) == ("who?", "blue")
+    assert sample.region == ((True, False), (False, True))
+    with pytest.raises(ValueError, match="'other_images' is nearly 'other_image'"):
+        read({"image": "a.png", "question": "what?", "other_images": "a.png"}, folder)
+
+
+@every_shape
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

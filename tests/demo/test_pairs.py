@@ -1,4 +1,4 @@
-"""Semantic minimal pairs of the built-in model: one attribute or one word apart, both answers right and of one length."""
+"""Semantic minimal pairs of the built-in model: one attribute or one word apart, both answers right."""
 
 import itertools
 import random
