@@ -89,7 +89,7 @@ def test_every_format_can_be_named(tmp_path, capsys):
         assert main(["trace", *arguments, *out, *FEW]) == 0, capsys.readouterr().err
         assert len(DatasetTrace.load(tmp_path / name)) == 1
     assert main(["trace", str(tmp_path / "nowhere"), "--format", "mit_states", "--out", str(tmp_path / "x")]) == 1
-    assert capsys.readouterr().err.startswith("error: questions: no such folder: ")
+    assert "error: questions: no such folder: " in capsys.readouterr().err
 
 
 def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
