@@ -141,12 +141,12 @@ class FromPartner:
     def settings(self, _model: BlipVqa) -> dict[str, Any]:
         """What makes the same again, as plain JSON."""
         field = PARTNERS[self.base]
-        told = {"type": self.base.__name__, "partner": field, "region": None}
-        if self.base is QuestionSwap:
-            told = {"type": self.base.__name__, "partner": field, "question": f"each sample's {field}"}
         if self.kind is not self.base:
-            told |= {"class": self.kind.__qualname__, "fingerprint": fingerprints.of_class(self.kind)}
-        return told
+            fingerprint = fingerprints.of_class(self.kind)
+            return {"type": USERS_CLASS, "name": self.kind.__qualname__, "fingerprint": fingerprint, "partner": field}
+        if self.base is QuestionSwap:  # with the fields of its settings alone, which a widget reads
+            return {"type": self.base.__name__, "question": f"each sample's {field}"}
+        return {"type": self.base.__name__, "partner": field, "region": None}
 
 
 @dataclass(frozen=True)

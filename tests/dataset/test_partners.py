@@ -14,6 +14,7 @@ from blip_trace_widget import (
     MeanAblation,
     QuestionSwap,
     Tracer,
+    TraceWidget,
     demo_samples,
     trace_dataset,
 )
@@ -96,6 +97,7 @@ def test_the_built_in_model_tells_most_pairs_apart(tmp_path, demo):
     for pairs, given in (("image", ImageSwap), ("question", QuestionSwap)):
         found = trace_dataset(demo_samples(12, pairs=pairs), demo, tmp_path / pairs, corruption=given, **ONE)
         assert found.counts["traced"] >= 9, found.summary
+        TraceWidget.from_dataset(found).close()
         assert (found.traced["corrupted_answer"] == found.traced["foil"]).mean() >= 0.75
 
 
@@ -198,7 +200,7 @@ class Other(ImageSwap):
     [
         (Dimmed(0.9), Dimmed(0.8), r"corruption\.fingerprint was"),
         (masked, lambda sample: ImageSwap(sample.other_image), r"corruption\.fingerprint was"),
-        (ImageSwap, Other, r"corruption\.class was None and is 'Other'"),
+        (ImageSwap, Other, r"corruption\.type was 'ImageSwap' and is 'class' now"),
         (ImageSwap, GaussianNoise(samples=2), r"corruption\.type was 'ImageSwap'"),
     ],
 )
