@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.agreement import Agreement
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
+    from blip_trace_widget.results.recovery_curve import RecoveryCurve
     from blip_trace_widget.results.run import Effect, Run
     from blip_trace_widget.results.trace import Trace, load_trace
     from blip_trace_widget.results.verification import Verification
@@ -35,7 +37,15 @@ if TYPE_CHECKING:
     from blip_trace_widget.states import Direction as Direction
     from blip_trace_widget.states import SiteName as SiteName
     from blip_trace_widget.states import State
-    from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap
+    from blip_trace_widget.tracing.ablation import Ablation
+    from blip_trace_widget.tracing.corruption import (
+        Corruption,
+        GaussianNoise,
+        ImageSwap,
+        MeanAblation,
+        QuestionSwap,
+        Scale,
+    )
     from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
     from blip_trace_widget.tracing.readings import Attention, LogitLens
     from blip_trace_widget.tracing.tracer import Tracer
@@ -43,6 +53,8 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
+    "Ablation": "tracing.ablation",
+    "Agreement": "results.agreement",
     "Attention": "tracing.readings",
     "BlipVqa": "model.blip",
     "BlockName": "states",
@@ -66,8 +78,10 @@ _HOMES = {
     "NoiseCurve": "results.noise_curve",
     "NoiseKind": "choices",
     "QuestionSwap": "tracing.corruption",
+    "RecoveryCurve": "results.recovery_curve",
     "Run": "results.run",
     "Sample": "dataset.samples",
+    "Scale": "tracing.corruption",
     "SiteName": "states",
     "State": "states",
     "SuggestedFactor": "results.noise_curve",
@@ -96,6 +110,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "TraceWidget",
     "State",
     "GaussianNoise",
+    "Scale",
     "ImageSwap",
     "QuestionSwap",
     "MeanAblation",
@@ -109,11 +124,14 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "ImageTokenTrace",
     "NoiseCurve",
     "SuggestedFactor",
+    "RecoveryCurve",
+    "Agreement",
     "Verification",
     "Attention",
     "LogitLens",
     "Knockout",
     "KnockoutTrace",
+    "Ablation",
     "examples",
     "load_trace",
     "trace_dataset",

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from blip_trace_widget.choices import NOISE_KINDS, PLACES
+from blip_trace_widget.choices import NOISE_KINDS, PLACES, PUBLISHED_PLACE
 from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.corruptions import Given
 from blip_trace_widget.dataset.json_questions import read_gqa, read_vqa
 from blip_trace_widget.dataset.pair_files import read_folders, read_mit_states
 from blip_trace_widget.dataset.question_files import read_questions
@@ -25,7 +26,7 @@ from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.dataset.shards import read_webdataset
 from blip_trace_widget.model import checkpoint
 from blip_trace_widget.states import BLOCKS, SITES
-from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap
+from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap, Scale
 from blip_trace_widget.tracing.metrics import METRICS
 
 EXAMPLES = """\
@@ -69,12 +70,14 @@ FLAGS = {
     r"\bonly_correct=True": "--only-correct",
     r"\bcorruption\.factor\b": "--noise",
     r"\bcorruption\.(kind|samples|seed|at)\b": r"--\1",
+    r"\bcorruption\.positions\b": "--words",
     r"\bgrids (?=was )": "--blocks and --sites ",
     r"\bonly_correct (?=was )": "--only-correct ",
     r"(?<!\S)(model|dtype|metric) (?=was )": r"--\1 ",
     r"^(images|annotations|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
     r"^(csv|samples|shards):": "questions:",
     r"^factor:": "--noise:",
+    r"^positions:": "--words:",
     r"^client:": "--scheduler:",
     r"^block:": "--blocks:",
     r"^site:": "--sites:",
@@ -146,8 +149,15 @@ def _add_noise(add: Callable[..., Any]) -> None:
         help="noise, or the question's own partner: other_image, other_question (default %(default)s)",
     )
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
+    add("--scale", type=float, metavar="FACTOR", help="instead of noise, image tokens times a factor")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
-    add("--at", choices=PLACES, default=PLACES[-1], help="which embeddings get the noise (default %(default)s)")
+    add("--at", choices=PLACES, default=PUBLISHED_PLACE, help="which embeddings are damaged (default %(default)s)")
+    add(
+        "--words",
+        nargs="+",
+        metavar="WORD",
+        help="with --at question_embeddings: the words of the question that get the noise; default all",
+    )
     add("--samples", type=int, default=10, metavar="N", help="noise samples a question (default %(default)d)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default %(default)d)")
 
@@ -214,6 +224,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error("argument --annotations: only with --format vqa")
     if asked.scheduler and asked.device:
         parser().error("argument --device: the workers behind --scheduler use the devices that they have")
+    if asked.corruption in SWAPS:
+        for option, given in (("--scale", asked.scale), ("--words", asked.words)):
+            if given is not None:
+                parser().error(f"argument {option}: not with --corruption {asked.corruption}")
+        if asked.at != PUBLISHED_PLACE:
+            parser().error(f"argument --at: {asked.corruption} has no other place than {PUBLISHED_PLACE} here")
     if "image_encoder" in asked.blocks and (asked.at != "patch_embeddings" or asked.corruption in SWAPS):
         parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
     if asked.questions == "demo" and asked.corruption not in SWAPS and asked.metric == "logit_difference":
@@ -279,9 +295,11 @@ def _trace(asked: Any) -> None:
     print(f"results: {Path(asked.out).absolute()}")
 
 
-def _corruption(asked: Any) -> Any:
+def _corruption(asked: Any) -> Given:
     try:
-        noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at)
+        if asked.scale is not None:
+            return Scale(asked.scale, at=asked.at)
+        noise = GaussianNoise(asked.noise, asked.kind, asked.samples, asked.seed, at=asked.at, positions=asked.words)
     except (TypeError, ValueError) as error:
         # Here `samples` is the number of noise samples; everywhere else, the questions.
         raise ValueError(re.sub(r"^samples: ", "--samples: ", str(error))) from error

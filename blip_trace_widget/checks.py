@@ -15,10 +15,16 @@ from typing import Any, Literal, Union
 #: Names as the widget writes them, where they differ by more than capitals, spaces and hyphens.
 SPOKEN = {
     "layer_output": "block_output",
+    "layer_input": "block_input",
+    "self_attention’s_own_output": "self_attention_out",
+    "cross_attention’s_own_output": "cross_attention_out",
+    "self_attention_with_residual,_as_published": "self_attention",
+    "cross_attention_with_residual,_as_published": "cross_attention",
     "noisy": "corrupted",
     "patched_score": "score",
     "before_the_vit": "patch_embeddings",
     "behind_the_vit": "image_embeddings",
+    "words_of_the_question": "question_embeddings",
 }
 
 

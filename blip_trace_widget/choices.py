@@ -8,20 +8,31 @@ them; `blip_trace_widget.display.labels` has their names on screen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints
 
 #: The metrics that can score a run.
 MetricName: TypeAlias = Literal["probability", "log_probability", "logit_difference", "kl_divergence"]
 NoiseKind: TypeAlias = Literal["multiplicative", "additive"]
-Place: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
+ImagePlace: TypeAlias = Literal["patch_embeddings", "image_embeddings"]
+Place: TypeAlias = Literal["patch_embeddings", "image_embeddings", "question_embeddings"]
 Goal: TypeAlias = Literal["mean", "zero"]
 RunName: TypeAlias = Literal["clean", "corrupted", "difference"]
-CorruptionName: TypeAlias = Literal["GaussianNoise", "ImageSwap", "QuestionSwap", "MeanAblation"]
+AblationName: TypeAlias = Literal["zero", "mean"]
+CorruptionName: TypeAlias = Literal["GaussianNoise", "Scale", "ImageSwap", "QuestionSwap", "MeanAblation"]
 
 NOISE_KINDS: tuple[NoiseKind, ...] = get_args(NoiseKind)
-#: The embeddings that a corruption of the image changes: the input of the ViT's first layer, or the ViT's output.
+#: The embeddings that a corruption can damage: what enters the ViT's first layer, what leaves the ViT, and what enters
+#: the question encoder's first layer.
 PLACES: tuple[Place, ...] = get_args(Place)
+#: The one that the paper damages.
+PUBLISHED_PLACE: Place = "image_embeddings"
+IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
+#: Fields of a corruption that mean something at some places alone.
+FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
+#: What `Tracer.ablate` sets states to, beside factors.
+ABLATIONS: tuple[AblationName, ...] = get_args(AblationName)
 #: What `MeanAblation` replaces image tokens with.
 GOALS: tuple[Goal, ...] = get_args(Goal)
 
@@ -71,6 +82,16 @@ class GaussianNoiseSettings(TypedDict):
     seed: int
     region: list[list[bool]] | None
     at: Place
+    positions: list[int | str] | None
+
+
+class ScaleSettings(TypedDict):
+    """Of `blip_trace_widget.Scale`."""
+
+    type: Literal["Scale"]
+    factor: float
+    region: list[list[bool]] | None
+    at: ImagePlace
 
 
 class ImageSwapSettings(TypedDict):
@@ -79,6 +100,7 @@ class ImageSwapSettings(TypedDict):
     type: Literal["ImageSwap"]
     sha256: str
     region: list[list[bool]] | None
+    at: ImagePlace
 
 
 class QuestionSwapSettings(TypedDict):
@@ -94,6 +116,7 @@ class MeanAblationSettings(TypedDict):
     type: Literal["MeanAblation"]
     to: Goal
     region: list[list[bool]] | None
+    at: ImagePlace
 
 
 @dataclass(frozen=True)
@@ -104,24 +127,54 @@ class CorruptionProperties:
         settings: the type of its `settings`.
         fields: trait of the widget -> the field that it sets; ``region`` is left out, since it is common to all that
             have it.
+        added: values of the fields that files of earlier versions lack.
     """
 
     settings: Any
     fields: dict[str, str]
+    added: dict[str, Any] = field(default_factory=dict)
 
     @property
     def has_region(self) -> bool:
         """Whether it can be limited to a region of the picture."""
-        return "region" in self.settings.__annotations__
+        return "region" in get_type_hints(self.settings)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The embeddings that it can damage; none where that cannot be chosen."""
+        return get_args(get_type_hints(self.settings).get("at"))
 
 
 #: The package's own corruptions.
 CORRUPTIONS: dict[str, CorruptionProperties] = {
     "GaussianNoise": CorruptionProperties(
         GaussianNoiseSettings,
-        {"noise": "factor", "kind": "kind", "samples": "samples", "seed": "seed", "at": "at"},
+        {
+            "noise": "factor",
+            "kind": "kind",
+            "samples": "samples",
+            "seed": "seed",
+            "at": "at",
+            "positions": "positions",
+        },
+        {"positions": None},
     ),
-    "ImageSwap": CorruptionProperties(ImageSwapSettings, {}),
+    "Scale": CorruptionProperties(ScaleSettings, {"scale": "factor", "at": "at"}),
+    "ImageSwap": CorruptionProperties(ImageSwapSettings, {"at": "at"}, {"at": "image_embeddings"}),
     "QuestionSwap": CorruptionProperties(QuestionSwapSettings, {"other_question": "question"}),
-    "MeanAblation": CorruptionProperties(MeanAblationSettings, {"to": "to"}),
+    "MeanAblation": CorruptionProperties(MeanAblationSettings, {"to": "to", "at": "at"}, {"at": "image_embeddings"}),
 }
+#: Those that can damage what enters the image encoder.
+BEFORE_THE_VIT = tuple(name for name, own in CORRUPTIONS.items() if "patch_embeddings" in own.places)
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a corruption, from a file that may be of an earlier version, with what was added since."""
+    own = CORRUPTIONS.get(settings["type"])
+    added = own.added if own else {}
+    return {**settings, **{name: value for name, value in added.items() if name not in settings}}
+
+
+def means_something(name: str, at: str | None) -> bool:
+    """Whether a field of a corruption means something at a place."""
+    return name not in FIELDS_AT or at in FIELDS_AT[name]

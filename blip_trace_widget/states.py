@@ -10,21 +10,33 @@ Source: Palit et al. 2023 (arXiv 2308.14179).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from blip_trace_widget.checks import named, one_of, whole_number
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
 TextBlockName: TypeAlias = Literal["question_encoder", "answer_decoder"]
-SiteName: TypeAlias = Literal["block_output", "self_attention", "cross_attention", "mlp"]
+SiteName: TypeAlias = Literal[
+    "block_output",
+    "self_attention_out",
+    "cross_attention_out",
+    "mlp",
+    "block_input",
+    "self_attention",
+    "cross_attention",
+]
 AttentionName: TypeAlias = Literal["self_attention", "cross_attention"]
+HeadSiteName: TypeAlias = Literal["self_attention_out", "cross_attention_out", "self_attention", "cross_attention"]
 Direction: TypeAlias = Literal["restore", "disrupt"]
 
-#: What is patched, in the order in which a layer computes it.
-SITES = ("block_output", "self_attention", "cross_attention", "mlp")
+#: What is patched: first what a layer and its parts put out by themselves, last the attentions with their residual.
+SITES: tuple[str, ...] = get_args(SiteName)
+
+#: Sites that are what a module is given; of all others it is what the module puts out.
+INPUTS = ("block_input",)
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,9 @@ class BlockSites:
         layers: path to its layers.
         stack: path to the module that runs all layers.
         embeddings: path to the module whose output enters the first layer.
-        sites: site -> the module below a layer whose output is patched ("" is the layer itself).
+        sites: site -> the module below a layer whose output, or of `INPUTS` input, is patched ("" is the layer itself).
         heads: site -> the module whose input holds the heads' context vectors side by side.
+        older: other names of sites, which mean the same.
     """
 
     layers: str
@@ -44,6 +57,12 @@ class BlockSites:
     embeddings: str
     sites: dict[str, str]
     heads: dict[str, str]
+    older: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The names of its sites, the older ones last."""
+        return (*self.sites, *self.older)
 
     @property
     def part(self) -> str:
@@ -53,11 +72,19 @@ class BlockSites:
 
 _TEXT_SITES = {
     "block_output": "",
+    "self_attention_out": "attention.output.dense",
+    "cross_attention_out": "crossattention.output.dense",
+    "mlp": "output.dense",
+    "block_input": "",
     "self_attention": "attention",
     "cross_attention": "crossattention",
-    "mlp": "output.dense",
 }
-_TEXT_HEADS = {"self_attention": "attention.output.dense", "cross_attention": "crossattention.output.dense"}
+_TEXT_HEADS = {
+    "self_attention_out": "attention.output.dense",
+    "cross_attention_out": "crossattention.output.dense",
+    "self_attention": "attention.output.dense",
+    "cross_attention": "crossattention.output.dense",
+}
 
 #: The one table of what can be patched, after Palit et al. 2023; blocks in the order in which the model runs them.
 BLOCKS: dict[str, BlockSites] = {
@@ -65,8 +92,10 @@ BLOCKS: dict[str, BlockSites] = {
         "vision_model.encoder.layers",
         "vision_model.encoder",
         "vision_model.embeddings",
-        {"block_output": "", "self_attention": "self_attn", "mlp": "mlp"},
-        {"self_attention": "self_attn.projection"},
+        {"block_output": "", "self_attention_out": "self_attn", "mlp": "mlp", "block_input": ""},
+        {"self_attention_out": "self_attn.projection", "self_attention": "self_attn.projection"},
+        # Its residual is added behind the module, so that what was called so is what the attention puts out.
+        {"self_attention": "self_attention_out"},
     ),
     "question_encoder": BlockSites(
         "text_encoder.encoder.layer", "text_encoder", "text_encoder.embeddings", _TEXT_SITES, _TEXT_HEADS
@@ -83,23 +112,33 @@ BLOCKS: dict[str, BlockSites] = {
 #: Names of the sites in figures and the interface.
 SITE_LABELS = {
     "block_output": "layer output",
-    "self_attention": "self-attention",
-    "cross_attention": "cross-attention",
+    "self_attention_out": "self-attention’s own output",
+    "cross_attention_out": "cross-attention’s own output",
     "mlp": "MLP",
+    "block_input": "layer input",
+    "self_attention": "self-attention with residual, as published",
+    "cross_attention": "cross-attention with residual, as published",
 }
 
 #: Patch clean states into the corrupted run, or corrupted ones into the clean run.
 DIRECTIONS = ("restore", "disrupt")
 
 
-def site_label(site: str) -> str:
-    """The name of a site in figures and the interface."""
+def site_label(site: str, block: str = "") -> str:
+    """The name of a site in figures and the interface; given a block, by the name that the site has there."""
+    if block in BLOCKS:
+        site = BLOCKS[block].older.get(site, site)
     return SITE_LABELS.get(site, site.replace("_", " "))
+
+
+def attention_label(site: str) -> str:
+    """The attention that a site is of, whichever of its sites that is: "self-attention"."""
+    return site.removesuffix("_out").replace("_", "-")
 
 
 def grid_title(block: str, site: str) -> str:
     """A block and a site as the title of a figure: "question encoder: layer output"."""
-    return f"{block.replace('_', ' ')}: {site_label(site)}"
+    return f"{block.replace('_', ' ')}: {site_label(site, block)}"
 
 
 #: Messages list the tokens of blocks that have fewer than this.
@@ -118,9 +157,10 @@ class State:
         layer: 0-based layer inside the block.
         position: 0-based token inside the block; of the image encoder, 0 is the class token. Or the token itself, a
             word such as ``"circle"``, which a `Tracer` finds in its question.
-        site: one of `SITES`; the image encoder has no ``"cross_attention"``.
-        head: 0-based attention head; only for ``"self_attention"`` and ``"cross_attention"``. The head's slice of the
-            context vector is patched, before the attention's output projection.
+        site: one of `SITES`; the image encoder has no ``"cross_attention"``, and its ``"self_attention"`` is another
+            name of ``"self_attention_out"``.
+        head: 0-based attention head; only for the sites of an attention. The head's slice of the context vector is
+            patched, before the attention's output projection, whichever of the attention's sites is named.
 
     Raises:
         TypeError, ValueError: for names or numbers that no model can have.
@@ -146,7 +186,7 @@ class State:
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", named("block", self.block, BLOCKS))
         object.__setattr__(self, "site", named("site", self.site, SITES))
-        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].sites)
+        one_of(f"site (of {self.block})", self.site, BLOCKS[self.block].accepted)
         object.__setattr__(self, "layer", whole_number("layer", self.layer, 0))
         given: object = self.position
         if not isinstance(given, str):
@@ -154,6 +194,16 @@ class State:
         if self.head is not None:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """The layer and the site at which it is replaced; what enters a layer is what the one below puts out.
+
+        What enters layer 0 is what "layer -1" puts out.
+        """
+        if self.site == "block_input":
+            return self.layer - 1, "block_output"
+        return self.layer, BLOCKS[self.block].older.get(self.site, self.site)
 
 
 def window_layers(layer: int, window: int, layers: int) -> range:

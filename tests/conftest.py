@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
@@ -104,9 +105,18 @@ def picture():
 
 @pytest.fixture(scope="session")
 def js(tmp_path_factory):
-    """A copy of js/ with its packages, in a project of its own, so that building touches nothing here."""
-    project = tmp_path_factory.mktemp("project")
-    shutil.copytree(ROOT / "js", project / "js", ignore=shutil.ignore_patterns("node_modules"))
-    (project / "blip_trace_widget" / "static").mkdir(parents=True)
-    npm(project / "js", "ci", "--no-audit", "--no-fund")
+    """A copy of js/ with its packages, in a project of its own, so that building touches nothing here.
+
+    All processes of a test run share it: its packages are 200 MB.
+    """
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    folder = tmp_path_factory.getbasetemp()
+    project = (folder.parent if shared else folder) / "project"
+    with FileLock(project.with_suffix(".lock")):
+        if not project.exists():
+            making = project.with_suffix(".part")
+            shutil.copytree(ROOT / "js", making / "js", ignore=shutil.ignore_patterns("node_modules"))
+            (making / "blip_trace_widget" / "static").mkdir(parents=True)
+            npm(making / "js", "ci", "--no-audit", "--no-fund")
+            making.rename(project)
     return project / "js"

@@ -1,7 +1,9 @@
 """The package as a whole: types, style, a light import, and a wheel that works alone."""
 
+import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -54,6 +56,38 @@ def test_every_module_says_what_it_is_for_and_where_it_ends():
         opening = path.read_text("utf-8").split('"""')[1]
         for word in ("For:", "Ends:"):
             assert f"\n{word}" in opening, path
+
+
+def raised(node):
+    """Names of the exceptions that a function raises itself, not caught by a `try` around them."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Try) and child.handlers:
+            for part in (*child.handlers, *child.orelse, *child.finalbody):
+                yield from raised(part)
+        elif isinstance(child, ast.Raise) and child.exc is not None:
+            name = ast.unparse(child.exc.func if isinstance(child.exc, ast.Call) else child.exc).rpartition(".")[2]
+            if name.isidentifier() and name[0].isupper():  # else a function, a variable or an expression
+                yield name
+        elif not isinstance(child, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
+            yield from raised(child)
+
+
+def public_functions(node, docs=""):
+    """The public functions and methods in a module or class, with their docstrings; a class's stands for `__init__`."""
+    for child in node.body:
+        if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+            yield from public_functions(child, ast.get_docstring(child) or "")
+        elif isinstance(child, ast.FunctionDef) and child.name in ("__init__", "__post_init__"):
+            yield child, docs
+        elif isinstance(child, ast.FunctionDef) and not child.name.startswith("_"):
+            yield child, ast.get_docstring(child) or ""
+
+
+def test_docstrings_name_the_exceptions_that_are_raised():
+    for path in sorted((ROOT / "blip_trace_widget").rglob("*.py")):
+        for function, docs in public_functions(ast.parse(path.read_text("utf-8"))):
+            missing = set(raised(function)) - set(re.findall(r"\w+", docs.partition("Raises:")[2]))
+            assert not missing, f"{path}:{function.lineno}: {function.name} raises {missing}"
 
 
 @pytest.mark.slow

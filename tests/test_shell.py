@@ -120,6 +120,8 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
         (["trace", "q.csv", "--images", ".", "--out", "out", "--annotations", "a"], "--annotations: only with"),
         (["trace", "q.json", "--out", "out", "--format", "vqa"], "--images"),
         (["trace", "demo", "--out", "out", "--corruption", "MeanAblation"], "invalid choice: 'MeanAblation'"),
+        (["trace", "demo", "--out", "out", "--corruption", "ImageSwap", "--scale", "0.5"], "--scale: not with"),
+        (["trace", "demo", "--out", "out", "--corruption", "ImageSwap", "--at", "patch_embeddings"], "--at: ImageSwap"),
         (["trace", "demo", "--out", "out", "--scheduler", "tcp://a:1", "--device", "cpu"], "--device: the workers"),
     ],
 )

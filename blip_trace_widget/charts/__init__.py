@@ -1,9 +1,9 @@
 """Companion charts in bqplot: the noise curve, the profile over layers, the answers of the runs, the map of heads.
 
-For: seeing beside the widget what it shows one grid at a time, and steering it from there. Every chart follows the
-widget's traits; the handle on the noise curve and the cells of the map of heads set them.
-Cost: a redraw is NumPy on two grids and some messages; the model runs for nothing but what a button or a head asks for.
-Ends: at `TraceWidget`'s traits and methods. Loaded by `TraceWidget.panel` alone: the widget itself needs no bqplot.
+For: an overview beside the widget, which shows one grid at a time, and controlling it from there. Every chart follows
+the widget's traits; the handle on the noise curve and the cells of the map of heads set them.
+Cost: a redraw is NumPy on two grids and a few messages; the model runs only when a button or a head is clicked.
+Ends: at `TraceWidget`'s traits and methods. Only `TraceWidget.panel` imports it: the widget itself needs no bqplot.
 
 Charts are drawn under the widget's lock, on the thread that set the trait.
 """
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets
 
 try:
-    import bqplot  # noqa: F401 - said here, once, how to get it
+    import bqplot  # noqa: F401 - the one place that says how to install it
 except ImportError as error:
     raise ImportError("the charts of TraceWidget.panel need bqplot: pip install bqplot") from error
 
@@ -35,7 +35,7 @@ __all__ = ["Panel", "panel", "profile"]
 
 
 def panel(widget: TraceWidget) -> Panel:
-    """The widget with charts beside it; asked again, the same panel.
+    """The widget with charts beside it; further calls return the same panel.
 
     Raises:
         RuntimeError: in marimo, which cannot show bqplot.
@@ -47,20 +47,23 @@ def panel(widget: TraceWidget) -> Panel:
             "and draw its results with matplotlib, widget.trace.plot()"
         )
     known = _panels.get(widget)
-    there = None if known is None else known()
-    if there is None or there.comm is None:
-        there = Panel(widget)
-        _panels[widget] = weakref.ref(there)
-    return there
+    current = None if known is None else known()
+    if current is None or current.comm is None:
+        current = Panel(widget)
+        _panels[widget] = weakref.ref(current)
+    return current
 
 
 class Panel(ipywidgets.Box):  # type: ignore[misc]
-    """A widget with charts beside it, or below it where there is no room.
+    """A widget with charts beside it, or below it if there is no room.
 
-    Closing it closes the charts and leaves the widget; closing the widget closes both.
+    Closing the panel closes the charts but not the widget; closing the widget closes both.
+
+    Args:
+        widget: the widget.
 
     Attributes:
-        charts: by name: ``"noise"``, ``"profile"``, ``"answers"`` and ``"heads"``.
+        charts: the charts by name: ``"noise"``, ``"profile"``, ``"answers"`` and ``"heads"``.
     """
 
     def __init__(self, widget: TraceWidget) -> None:
@@ -72,7 +75,7 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
                 chart.show()
                 widget._follow(chart.follow, chart.watched)
             widget._follow(self._on_comm, ["comm"])
-        # The widget takes the room that a column of charts leaves it; above them, charts take the whole width.
+        # The widget takes the space beside a column of charts; if they wrap below it, charts take the full width.
         room = {"flex": "999 1 640px", "min_width": "min(640px, 100%)", "max_width": "1024px"}
         place = ipywidgets.VBox([widget], layout=ipywidgets.Layout(**room))
         style = ipywidgets.HTML(f"<style>{CSS}</style>", layout=ipywidgets.Layout(display="none"))
@@ -87,9 +90,9 @@ class Panel(ipywidgets.Box):  # type: ignore[misc]
         return f"Panel({self._of!r})"
 
     def close(self) -> None:
-        """Take the charts off the page, and let the widget go."""
+        """Remove the charts from the page, and release the widget."""
         widget, self._of = self.__dict__.get("_of"), None
-        if widget is None or "charts" not in self.__dict__:  # closed already, or never quite open
+        if widget is None or "charts" not in self.__dict__:  # already closed, or not completely constructed
             super().close()
             return
         with widget._session.lock:
@@ -111,10 +114,10 @@ _panels: weakref.WeakKeyDictionary[TraceWidget, weakref.ref[Panel]] = weakref.We
 
 
 def _parts(widget: Any, without: Any) -> Iterator[Any]:
-    """The widgets that a widget is made of."""
+    """The widgets inside a widget, except `without`."""
     for value in (getattr(widget, name) for name in widget.keys):
-        each = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
-        for part in each:
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        for part in values:
             if isinstance(part, ipywidgets.Widget) and part is not without:
                 yield part
                 yield from _parts(part, without)

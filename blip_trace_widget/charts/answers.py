@@ -1,7 +1,7 @@
 """The first word of the answer in the clean, the corrupted and the patched run.
 
-For: what the runs would say instead.
-Ends: at the widget's bars.
+For: what the model would answer in each run.
+Ends: at drawing the widget's bars.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from blip_trace_widget.charts.chart import Chart, axis, colors, scale, set_toget
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
 
-#: Runs, and their colours.
+#: Run -> its colour.
 RUNS = {"clean": "grey", "corrupted": "orange", "patched": "purple"}
 
 
@@ -44,7 +44,7 @@ class AnswersChart(Chart):
         super().__init__(widget, [self.bars], axes, left=88)
 
     def show(self) -> None:
-        """Draw the bars of the selected cells' patched run, or of the two runs alone."""
+        """Draw the bars with the selected cells' patched run, or only those of the two runs."""
         shown = (self.widget.detail or self.widget.runs).get("bars")
         legend = "".join(swatch(color, run) for run, color in RUNS.items())
         self.say("First word of the answer", legend, "" if shown else "Computing the two runs …")

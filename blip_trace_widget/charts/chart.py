@@ -1,7 +1,7 @@
-"""What the charts have in common: a title and a legend over a figure of a fixed size, in the widget's colours.
+"""The base of all charts: a title and a legend over a figure of a fixed size, in the widget's colours.
 
-For: charts that read alike in a light and a dark page, and do not jump.
-Ends: at marks, axes and texts. What is drawn is each chart's own.
+For: charts that look alike on light and dark pages, and do not jump.
+Ends: at marks, axes and texts; subclasses draw.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blip_trace_widget.display.colors import round_up
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
 
-#: The widget's colours by theme, and texts in the page's own: bqplot's are orange in a dark one.
+#: The widget's colours by theme, and texts in the page's colour: bqplot's are orange in a dark theme.
 CSS = """
 .blip-charts {
     --blip-purple: #592b9f; --blip-orange: #b96a13; --blip-teal: #005e66;
@@ -50,12 +50,18 @@ CSS = """
 
 
 class Chart:
-    """A title and a legend over a figure, or over words where there is nothing to draw.
+    """A title and a legend over a figure, or over a note if there is nothing to draw.
+
+    Args:
+        widget: the widget.
+        marks: bqplot marks.
+        axes: bqplot axes.
+        left: left margin, in pixels.
 
     Attributes:
-        name: what it is called in `Panel.charts`.
+        name: its name in `Panel.charts`.
         watched: the widget's traits that it follows.
-        box: all of it, of a fixed size.
+        box: the chart as an ipywidgets box of a fixed size.
     """
 
     name: ClassVar[str]
@@ -75,15 +81,19 @@ class Chart:
         self.box.add_class("blip-chart").add_class(f"blip-chart-{self.name}")
 
     def show(self) -> None:
-        """Draw what the widget's traits say."""
+        """Draw the widget's traits.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
     def follow(self, _change: Any) -> None:
-        """A trait has changed."""
+        """Redraw after a change of a trait."""
         self.show()
 
     def say(self, title: str, legend: str, note: str = "") -> None:
-        """What is drawn, and why there is nothing to draw."""
+        """Set title and legend, and the note if there is nothing to draw."""
         self.title.value = f"<b>{title}</b><br>{legend}"
         self.note.value = note
         (self.box.add_class if note else self.box.remove_class)("blip-chart-empty")
@@ -101,7 +111,7 @@ def axis(along: Any, label: str, side: str = "bottom", **look: Any) -> Any:
 
 
 def fit(along: Any, values: Iterable[float]) -> None:
-    """Let an axis run over 0 and the values, from one round number to another."""
+    """Fit an axis to 0 and the values, ending at round numbers."""
     low, high = min(0.0, *values), max(0.0, *values)
     step = round_up((high - low) / 5) or 0.2
     ticks = step * np.arange(np.floor(low / step), np.ceil(max(high, low + step) / step) + 1)
@@ -110,17 +120,17 @@ def fit(along: Any, values: Iterable[float]) -> None:
 
 
 def set_together(part: Any, **values: Any) -> None:
-    """Set traits that only make sense together."""
+    """Set traits that are only consistent together, in one message."""
     with part.hold_sync():
         for name, value in values.items():
             setattr(part, name, value)
 
 
 def colors(*names: str) -> list[str]:
-    """Colours of `CSS` by name."""
+    """The colours of `CSS` by name."""
     return [f"var(--blip-{name})" for name in names]
 
 
 def swatch(color: str, text: str) -> str:
-    """A line of a legend."""
+    """An entry of a legend."""
     return f'<span style="color: {colors(color)[0]}">■</span> {text} &ensp;'

@@ -1,6 +1,6 @@
 """The map of heads, and choosing one of them.
 
-For: which head matters; a click shows its grid.
+For: finding the heads that matter; a click shows a head's grid.
 Ends: at the traits `site` and `head`.
 """
 
@@ -16,14 +16,14 @@ import numpy as np
 from blip_trace_widget.charts.chart import Chart, axis, colors, set_together
 from blip_trace_widget.display import labels
 from blip_trace_widget.display.colors import diverging, fit_scale
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.states import BLOCKS, attention_label
 
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
 
 
 class HeadsChart(Chart):
-    """Which heads matter: layers down, heads across; a click shows that head's grid in the widget, or all heads'."""
+    """Which heads matter: layers down, heads across; a click shows a head's grid in the widget, or all heads'."""
 
     name = "heads"
     watched = ("runs", "grid", "heads", "block", "site", "head")
@@ -58,35 +58,36 @@ class HeadsChart(Chart):
         self.stop.on_click(self._on_stop)
 
     def show(self) -> None:
-        """Draw what is computed of the map, or say what is missing."""
-        widget, found = self.widget, self.widget.head_map
+        """Draw the map as computed so far, or say what is missing."""
+        widget, trace = self.widget, self.widget.head_map
         done, total = (widget.heads.get(name, 0) for name in ("done", "total"))
         site, other = labels.label(widget.site), self._site()
+        name = attention_label(other)
         limit, what = 0.0, "recovery"
         if other != widget.site:
-            note = f"The {site} has no single heads.<br>Compute head map turns to the {labels.label(other)}."
-        elif found is None:
+            note = f"The {site} has no single heads.<br>Compute head map turns to the {name}."
+        elif trace is None:
             note = "Computing the two runs …"
-        elif min(found.samples.shape[1:3]) < 2:
+        elif min(trace.samples.shape[1:3]) < 2:
             note = "There is nothing to compare: one layer, or one head."
         else:
             note = "" if done else "Not computed for these settings: it takes a grid for each head."
-            what = "indirect effect" if found.undefined_because else what
-            limit = self._draw(found, what)
-        self._across.label, self._down.label = f"head of {site}", f"layer of the {labels.label(widget.block).lower()}"
+            what = "indirect effect" if trace.undefined_because else what
+            limit = self._draw(trace, what)
+        self._across.label, self._down.label = f"head of {name}", f"layer of the {labels.label(widget.block).lower()}"
         shades = ", ".join(self._color.colors)
         ramp = f'<span style="background: linear-gradient(to right, {shades})">{"&nbsp;" * 16}</span>'
         ends = f": −{limit:g} {ramp} {limit:g}" if limit else ""
         self.say("Head map: click a head to see its grid", f"{what}, summed over positions{ends}", note)
         self.compute.disabled = bool(done) and done == total
-        self.stop.disabled = found is None or self.compute.disabled
+        self.stop.disabled = trace is None or self.compute.disabled
         self.progress.value = f"{done} of {total} cells" if done else ""
 
-    def _draw(self, found: Any, what: str) -> float:
-        """Draw the map; where the colours end."""
-        values = found.indirect_effect if found.undefined_because else found.recovery
+    def _draw(self, trace: Any, what: str) -> float:
+        """Draw the map; returns the end of its colour scale."""
+        values = trace.indirect_effect if trace.undefined_because else trace.recovery
         limit = fit_scale(values, what.replace(" ", "_")).right
-        falling = bool(found.undefined_because) and found.total_effect < 0  # what lowers such a score restores
+        falling = bool(trace.undefined_because) and trace.total_effect < 0  # a negative effect on such a score restores
         set_together(self._color, min=-limit, max=limit, colors=_arms()[:: -1 if falling else 1])
         layers, heads = map(np.arange, values.shape)
         selected = None if self.widget.head is None else [[layer, self.widget.head] for layer in layers]
@@ -94,7 +95,7 @@ class HeadsChart(Chart):
         return limit
 
     def _site(self) -> str:
-        """The site in view if it has heads, else the one to turn to."""
+        """The site in view if it has heads, else the one to switch to."""
         sites = BLOCKS[self.widget.block].heads
         return next(site for site in (self.widget.site, "cross_attention", "self_attention") if site in sites)
 
@@ -118,6 +119,6 @@ class HeadsChart(Chart):
 
 
 def _arms() -> list[str]:
-    """From what hurts over 0, where the page shows through, to what restores: for a light page and a dark one."""
+    """Colours from negative to positive, transparent at 0, for both light and dark pages."""
     ends = [bytes.fromhex(diverging("light", end)[1:]) for end in (-0.65, 0.65)]
     return [f"rgba({', '.join(map(str, ends[int(t > 0)]))}, {abs(t):.2f})" for t in np.linspace(-1, 1, 21)]

@@ -1,4 +1,4 @@
-"""The noise curve, and the present noise factor as a handle to drag.
+"""The noise curve, with the current noise factor as a handle to drag.
 
 For: seeing where the answer breaks, and setting the noise there.
 Ends: at the trait `noise`.
@@ -19,12 +19,12 @@ from blip_trace_widget.display import labels
 if TYPE_CHECKING:
     from blip_trace_widget.widget.widget import TraceWidget
 
-#: Where the widget's slider ends, and the decimals of its steps.
+#: The end of the widget's slider, and the decimals of its steps.
 NOISE_MAX, NOISE_DECIMALS = 10.0, 1
 
 
 class NoiseChart(Chart):
-    """Γ(ν), and the present ν: a handle to drag, with a line down to the curve."""
+    """Γ(ν), with the current ν as a handle to drag and a line down to the curve."""
 
     name = "noise"
     watched = ("noise", "curve", "corruption", "metric")
@@ -56,10 +56,10 @@ class NoiseChart(Chart):
         super().__init__(widget, marks, (axis(noise, "noise factor ν"), self._scores))
         self.handle.observe(self._on_moved, "x")
         self.handle.on_drag_start(self._on_held)
-        self.handle.on_drag_end(self._on_let_go)
+        self.handle.on_drag_end(self._on_released)
 
     def show(self) -> None:
-        """Draw the curve, and the handle where the noise is."""
+        """Draw the curve, and the handle at the current noise factor."""
         widget, curve = self.widget, self.widget.curve
         note = "" if widget.corruption == "GaussianNoise" else "This corruption has no noise to turn up."
         legend = swatch("orange", "mean score of the corrupted run") + swatch("grey", "clean")
@@ -81,7 +81,7 @@ class NoiseChart(Chart):
 
     @contextmanager
     def _linking(self) -> Iterator[bool]:
-        """Set one side because of the other; False where this side itself is the cause."""
+        """Guard against loops between handle and trait: yields False if this side caused the change itself."""
         if self._busy:
             yield False
             return
@@ -97,10 +97,10 @@ class NoiseChart(Chart):
                 self.handle.x = [noise]
 
     def _on_moved(self, change: Mapping[str, Any]) -> None:
-        self._obey(change["new"][0])
+        self._set_noise(change["new"][0])
 
-    def _obey(self, place: float) -> None:
-        """Set the noise to where the handle is; while it is held it stays in the hand, then it snaps to the step."""
+    def _set_noise(self, place: float) -> None:
+        """Set the noise to the handle's position; the handle snaps to the slider's steps only once it is released."""
         noise = round(min(max(float(place), 0.0), NOISE_MAX), NOISE_DECIMALS)
         with self.widget._session.lock:
             with self._linking() as ours:
@@ -112,7 +112,7 @@ class NoiseChart(Chart):
     def _on_held(self, _mark: Any, _content: Any) -> None:
         self._held = True
 
-    def _on_let_go(self, _mark: Any, content: Mapping[str, Any]) -> None:
-        # The last change of x may be held back in the page until after this message: the place is in here too.
+    def _on_released(self, _mark: Any, content: Mapping[str, Any]) -> None:
+        # The page may send the last change of x only after this message, which has the position too.
         self._held = False
-        self._obey(content["point"]["x"])
+        self._set_noise(content["point"]["x"])

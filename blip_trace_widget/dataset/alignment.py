@@ -1,8 +1,8 @@
 """Different questions on common axes: which of their tokens play the same role.
 
 For: averages and comparisons over questions of different words and lengths.
-Cost: one pass over the tokens; the effects once more, (samples, layers, roles).
-Ends: at arrays with names; what is made of them is `blip_trace_widget.dataset.averages`'.
+Cost: one pass over the tokens; a copy of the effects, (samples, layers, roles).
+Ends: at arrays with names; `blip_trace_widget.dataset.averages` averages them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[np.float64]
-#: From the tokens of a sample to a role for each; None leaves it out.
+#: From the tokens of a sample to a role for each; None leaves a token out.
 Roles: TypeAlias = Callable[[tuple[str, ...]], Sequence[str | None]]
 
 ALIGNMENTS = ("exact", "ends")
-#: Positions that keep their place at either end where the samples are long enough.
+#: Positions at either end that keep their own role if the samples are long enough.
 ENDS = 3
-#: The role of all between the ends.
+#: The role of all positions between the ends.
 MIDDLE = "…"
 
 
@@ -31,7 +31,7 @@ class Aligned:
     """Effects of many samples on common axes.
 
     Attributes:
-        roles: what the columns stand for.
+        roles: names of the columns.
         effects: indirect effect of each sample, mean over its positions of a role, (samples, layers, roles); NaN where
             a sample has none.
         total: total effect of each sample, (samples,).
@@ -44,15 +44,15 @@ class Aligned:
     pictures: NDArray[np.int64] = field(repr=False)
 
     def of(self, chosen: NDArray[np.bool_]) -> Aligned:
-        """Some of the samples, with the roles that they have."""
+        """Some of the samples, (samples,) bool, with the roles that occur in them."""
         effects = self.effects[chosen]
-        there = np.atleast_1d(np.isfinite(effects[:, 0]).any(axis=0))
-        roles = tuple(role for role, has in zip(self.roles, there, strict=True) if has)
-        return Aligned(roles, effects[:, :, there], self.total[chosen], self.pictures[chosen])
+        present = np.atleast_1d(np.isfinite(effects[:, 0]).any(axis=0))
+        roles = tuple(role for role, has in zip(self.roles, present, strict=True) if has)
+        return Aligned(roles, effects[:, :, present], self.total[chosen], self.pictures[chosen])
 
     @property
     def flat(self) -> Array:
-        """(samples, layers x roles)."""
+        """The effects as (samples, layers x roles)."""
         return self.effects.reshape(len(self.effects), -1)
 
 
@@ -60,13 +60,13 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
     """Roles for the tokens of many samples.
 
     Args:
-        tokens: of each sample.
-        align: ``"exact"``: samples of one length, a role a position; ``"ends"``: up to three positions from either end
-            keep their place, as many as the shortest sample has, and all between are one role; or a callable from a
-            sample's tokens to a role for each, None to leave it out.
+        tokens: the tokens of each sample.
+        align: ``"exact"``: samples of one length, one role per position; ``"ends"``: up to three positions from either
+            end have their own roles, as many as the shortest sample has, and all between share one; or a callable from
+            a sample's tokens to a role for each, None to leave it out.
 
     Returns:
-        the roles' names, and for each sample the role of each position, -1 for none.
+        the roles' names, and for each sample the index of each position's role, -1 for none.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -78,7 +78,7 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
         raise (ValueError if isinstance(align, str) else TypeError)(
             f"align: expected one of {list(ALIGNMENTS)} or a callable, got {given}"
         )
-    lengths = Counter(len(each) for each in tokens)
+    lengths = Counter(len(sample) for sample in tokens)
     shortest = min(lengths)
     if align == "exact":
         if len(lengths) > 1:
@@ -92,29 +92,30 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
     middle = [] if max(lengths) == start + end else [MIDDLE]
     names = [_name(at, tokens) for at in range(start)] + middle + [_name(at, tokens) for at in range(-end, 0)]
     numbers = [
-        [*range(start), *[start] * (len(each) - start - end), *range(len(names) - end, len(names))] for each in tokens
+        [*range(start), *[start] * (len(sample) - start - end), *range(len(names) - end, len(names))]
+        for sample in tokens
     ]
     return _distinct(names), numbers
 
 
 def _name(at: int, tokens: Sequence[tuple[str, ...]]) -> str:
-    """The token that all samples have there, or the position, counted from the end where negative."""
-    there = {each[at] for each in tokens}
-    return there.pop() if len(there) == 1 else str(at).replace("-", "−")
+    """The token that all samples have at a position, or the position, counted from the end if negative."""
+    words = {sample[at] for sample in tokens}
+    return words.pop() if len(words) == 1 else str(at).replace("-", "−")
 
 
 def _distinct(names: Sequence[str]) -> tuple[str, ...]:
-    often = Counter(names)
-    return tuple(name if often[name] == 1 else f"{name} ({at})" for at, name in enumerate(names))
+    counts = Counter(names)
+    return tuple(name if counts[name] == 1 else f"{name} ({at})" for at, name in enumerate(names))
 
 
 def _own_roles(tokens: Sequence[tuple[str, ...]], align: Roles) -> tuple[tuple[str, ...], list[list[int]]]:
     index: dict[str, int] = {}
     numbers = []
-    for each in tokens:
-        roles = align(each)
-        if isinstance(roles, str) or not isinstance(roles, Sequence) or len(roles) != len(each):
-            raise ValueError(f"align: expected a role (or None) for each of the tokens {list(each)}, got {roles!r}")
+    for sample in tokens:
+        roles = align(sample)
+        if isinstance(roles, str) or not isinstance(roles, Sequence) or len(roles) != len(sample):
+            raise ValueError(f"align: expected a role (or None) for each of the tokens {list(sample)}, got {roles!r}")
         if not all(role is None or isinstance(role, str) for role in roles):
             raise TypeError(f"align: a role is a text or None, got {list(roles)!r}")
         numbers.append([-1 if role is None else index.setdefault(role, len(index)) for role in roles])
@@ -130,11 +131,22 @@ def aligned(
     pictures: NDArray[np.int64],
     align: str | Roles,
 ) -> Aligned:
-    """Effects of samples, (layers, positions) each, on common axes; see `align_tokens`."""
+    """Effects of many samples on common axes.
+
+    Args:
+        tokens: the tokens of each sample.
+        effects: indirect effects of each sample, (layers, positions).
+        total: total effect of each sample, (samples,).
+        pictures: number of each sample's picture, (samples,).
+        align: see `align_tokens`.
+
+    Raises:
+        TypeError, ValueError: as `align_tokens`.
+    """
     roles, numbers = align_tokens(tokens, align)
-    made = np.full((len(effects), effects[0].shape[0], len(roles)), np.nan)
+    by_role = np.full((len(effects), effects[0].shape[0], len(roles)), np.nan)
     for sample, (effect, places) in enumerate(zip(effects, numbers, strict=True)):
-        of = np.asarray(places)
+        role_of = np.asarray(places)
         for role in set(places) - {-1}:
-            made[sample, :, role] = effect[:, of == role].mean(axis=1)
-    return Aligned(roles, made, np.asarray(total, dtype=np.float64), pictures)
+            by_role[sample, :, role] = effect[:, role_of == role].mean(axis=1)
+    return Aligned(roles, by_role, np.asarray(total, dtype=np.float64), pictures)

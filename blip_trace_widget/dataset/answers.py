@@ -1,12 +1,12 @@
-"""Answers as data sets give them, and whether the model's own is one of them.
+"""Answers as data sets give them, and how accurate the model's own answer is.
 
-For: texts, whole numbers, and the several answers (ten, by as many people) that VQA has for a question.
+For: texts, whole numbers, and the several answers (ten, by ten people) that VQA has for a question.
 Ends: at texts and an accuracy.
 
-Answers are compared as the VQA evaluation does it (Antol et al. 2015, arXiv 1505.00468, and its published evaluation):
-in lower case, without articles and punctuation, number words as digits, contractions with their apostrophe. Here the
-answers of both sides always go through all of that. With n answers, the model's accuracy is min(same / 3, 1), averaged
-over the n ways to leave one answer out.
+Source: answers are compared as in the VQA evaluation (Antol et al. 2015, arXiv 1505.00468, and its published code): in
+lower case, without articles and punctuation, number words as digits, contractions with their apostrophe. Here both
+sides are always normalised completely. With n answers, the model's accuracy is min(same / 3, 1), averaged over the n
+ways to leave one answer out.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from blip_trace_widget.dataset.columns import key
 #: One answer, or several.
 Answers: TypeAlias = "str | tuple[str, ...]"
 
-#: So many people must have given an answer for it to be wholly right.
+#: Number of people who must have given an answer for it to be fully right.
 PEOPLE = 3
-#: From this accuracy on an answer counts as right: of ten people, two gave it.
+#: From this accuracy an answer counts as right: two of ten people gave it.
 RIGHT = 0.5
 
 ACCEPTED = "a text, a whole number, or several of them (a list, also of {'answer': ...})"
@@ -37,7 +37,7 @@ ARTICLES = {"a", "an", "the"}
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 DIGITS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBERS)}
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
-#: What may enclose an answer beside those, and end it.
+#: Characters, besides `MARKS`, that may enclose an answer, and that may end it.
 QUOTES = "'\"‘’“”«»` "
 ENDS = QUOTES + ".,:;?!…。！？"
 APOSTROPHES = """
@@ -50,10 +50,10 @@ CONTRACTIONS = {word.replace("'", ""): word for word in APOSTROPHES.split()}
 
 
 def read(value: Any) -> Answers | None:
-    """An answer of a table as a text, several as a tuple of texts; None where there is none.
+    """An answer of a table as a text, several as a tuple of texts; None if there is none.
 
     Raises:
-        TypeError, ValueError: if it is something else, or cannot be recognised.
+        TypeError, ValueError: if it is not an answer, or cannot be recognised as one.
     """
     if isinstance(value, str):
         value = _listed(value.strip())
@@ -68,27 +68,27 @@ def read(value: Any) -> Answers | None:
 
 
 def scored(given: Answers | None) -> str | None:
-    """The answer whose score is traced: of several the one that most people gave, of equals the first."""
+    """The answer whose score is traced: of several, the most frequent one, and of ties the first."""
     if given is None:
         return None
     several = (given,) if isinstance(given, str) else given
-    most = Counter(map(normalised, several)).most_common(1)[0][0]
-    return bare(Counter(each for each in several if normalised(each) == most).most_common(1)[0][0])
+    commonest = Counter(map(normalised, several)).most_common(1)[0][0]
+    return bare(Counter(one for one in several if normalised(one) == commonest).most_common(1)[0][0])
 
 
 def bare(answer: str) -> str:
-    """An answer without the punctuation at its end: tokens of their own, which the model is not expected to say."""
+    """An answer without enclosing punctuation, which would be separate tokens that the model is not expected to say."""
     word = answer.lstrip(QUOTES).rstrip(ENDS)
-    return word if word and "." not in word else answer  # "U.S." keeps its own
+    return word if word and "." not in word else answer  # "U.S." keeps its periods
 
 
-def accuracy(said: str, given: Answers) -> float:
-    """How right an answer is, from 0 to 1.
+def accuracy(own: str, given: Answers) -> float:
+    """The accuracy of an answer, from 0 to 1.
 
-    By one answer, and by up to three, of which nobody can be left out, each of them is right.
+    Given up to three answers, too few to leave one out, any of them is right.
     """
     several = (given,) if isinstance(given, str) else given
-    same, count = sum(normalised(each) == normalised(said) for each in several), len(several)
+    same, count = sum(normalised(one) == normalised(own) for one in several), len(several)
     if count <= PEOPLE:
         return float(same > 0)
     without_one = same * min((same - 1) / PEOPLE, 1) + (count - same) * min(same / PEOPLE, 1)
@@ -96,14 +96,14 @@ def accuracy(said: str, given: Answers) -> float:
 
 
 def table_text(value: Any) -> str | None:
-    """What a sample's answer is, for a table: several as JSON."""
+    """A sample's answer as text for a table; several as JSON."""
     if is_absent(value):
         return None
     return json.dumps(list(value), ensure_ascii=False) if _is_texts(value) else shown(value)
 
 
 def normalised(answer: str) -> str:
-    """What of an answer is compared."""
+    """The normalised form of an answer, for comparing."""
     flat = " ".join(answer.lower().replace("’", "'").split()).lstrip(QUOTES).rstrip(ENDS)
     kept = flat
     has_thousands = re.search(r"\d,\d", flat)
@@ -127,20 +127,20 @@ def _one(value: Any) -> str | None:
 
 
 def _of_mapping(value: Any) -> Any:
-    """VQA's form: the answer among what else is known of it."""
+    """The answer in a mapping of VQA's form, with other fields."""
     if not isinstance(value, Mapping):
         return value
-    found = [each for name, each in value.items() if key(name) == "answer"]
-    if len(found) != 1:
+    matches = [item for name, item in value.items() if key(name) == "answer"]
+    if len(matches) != 1:
         raise ValueError(f"answer: expected {ACCEPTED}, got a mapping of {[shown(name) for name in value]}")
-    return found[0]
+    return matches[0]
 
 
 def _listed(written: str) -> Any:
-    """A list that was written as a text, in JSON or Python; anything else as it is.
+    """A list written as text, in JSON or Python; anything else is returned unchanged.
 
     Raises:
-        ValueError: if it looks like a list, but is none.
+        ValueError: if it looks like a list but is not one.
     """
     if written[:1] + written[-1:] not in ("[]", "()", "{}"):
         return written
@@ -157,10 +157,10 @@ def _listed(written: str) -> Any:
 
 
 def _literal(written: str) -> Any:
-    """A literal of Python; nothing in it is executed."""
+    """A Python literal; nothing in it is executed."""
     marks = [each.type for each in tokenize.generate_tokens(io.StringIO(written).readline) if each.type != tokenize.NL]
     if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(marks):
-        # As NumPy writes a list of texts; Python would read the two as one.
+        # NumPy prints lists of texts without commas; Python would join adjacent texts.
         raise ValueError("there are texts without a comma between them")
     return ast.literal_eval(written)
 

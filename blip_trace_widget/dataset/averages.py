@@ -2,20 +2,25 @@
 
 For: `DatasetTrace.mean` and `compare`: which states carry the answer on average, how sure that is, and where kinds of
 questions differ.
-Cost: a bootstrap is one product of (resamples, samples) with (samples, cells).
-Ends: at arrays and frozen results; nothing here reads a file or runs a model.
+Cost: a bootstrap is some products of (resamples, pictures) with (pictures, cells).
+Ends: at arrays and frozen results; nothing here reads a file or runs a model. Intervals are
+`blip_trace_widget.results.intervals`', tests `blip_trace_widget.results.significance`'s.
 
-Questions about one picture are no independent samples: what is drawn by the bootstrap is pictures, and the standard
-errors of the tests are robust to clusters of questions. Where every picture has one question, that is the usual thing.
+Questions about one picture are no independent samples: pictures are. A mean over questions is a ratio of sums over
+pictures (of effects, and of questions), the recovery one of effects and total effects. So the bootstrap draws pictures,
+errors are unbiased where pictures have unequal numbers of questions, and signs are flipped of all of a picture's
+questions together. Where every picture has one question, that is the usual thing. Few pictures, or one that has most
+questions, say little: the intervals are as wide as that makes them, nothing may be marked, and `MeanTrace.warning`
+says so.
 
-Sources: percentile bootstrap, Efron & Tibshirani 1993, chapter 13, of clusters: Davison & Hinkley 1997, section 3.8;
-Welch's t test with cluster-robust errors: Cameron & Miller 2015 (Journal of Human Resources 50); false-discovery rate,
-Benjamini & Hochberg 1995. Averages of indirect effects as in Meng et al. 2022 (arXiv 2202.05262), section 2.2.
+Sources: bootstrap of clusters, Davison & Hinkley 1997, section 3.8; Welch's t test with cluster-robust errors: Cameron
+& Miller 2015 (Journal of Human Resources 50); false-discovery rate, Benjamini & Hochberg 1995. Averages of indirect
+effects as in Meng et al. 2022 (arXiv 2202.05262), section 2.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +30,9 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import ROUNDING, false_discovery, p_values, quiet
+from blip_trace_widget.results.intervals import cluster_error, cluster_margin, cluster_parts, studentized
+from blip_trace_widget.results.numerics import false_discovery, p_values, quiet
+from blip_trace_widget.results.significance import LEAST, differs
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import grid_title
 
@@ -34,31 +41,30 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.results.plots import Map
 
-#: Numbers of a matrix of resamples that is held at once.
-HELD = 2**24
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MeanTrace(Summarised):
     """A grid averaged over samples, with bootstrap intervals: layers down, roles of tokens across.
 
-    Each interval is a cell's own: of 100 cells, some five lie outside theirs at 95 %.
+    Intervals are per cell: at 95 %, about five of 100 cells lie outside theirs.
 
     Attributes:
-        roles: what the columns stand for.
-        samples: how many samples have a token of each role, (roles,).
-        indirect_effect: mean over samples, (layers, roles).
-        low: lower end of its interval, (layers, roles); NaN where a single sample has the role.
-        high: upper end.
+        roles: names of the columns.
+        samples: number of samples that have a token of each role, (roles,).
+        indirect_effect: mean over samples, in units of the score, (layers, roles).
+        low: lower end of its interval, (layers, roles); NaN if only one sample has the role.
+        high: upper end of its interval, (layers, roles).
         recovery: mean indirect effect / mean total effect of the samples that have the role, (layers, roles).
         recovery_low: lower end of its interval.
         recovery_high: upper end.
-        significant: cells whose mean differs from 0 (t tests over pictures, false-discovery rate over the grid 5 %).
+        significant: cells whose mean differs from 0, by the rule of `EffectGrid.significant`: signs of whole pictures
+            are flipped, under the null that a picture's effect is as likely up as down.
         total_effect: mean over samples.
         total_effect_low: lower end of its interval.
-        total_effect_high: upper end.
+        total_effect_high: upper end of its interval.
         settings: what was averaged and how, as plain JSON.
         aligned: the samples' effects that it is made of.
+        warning: what there is to say where pictures are too few, or too unequal, for much to be known, else "".
     """
 
     roles: tuple[str, ...]
@@ -75,9 +81,10 @@ class MeanTrace(Summarised):
     total_effect_high: float
     settings: dict[str, Any] = field(repr=False)
     aligned: Aligned = field(repr=False)
+    warning: str = ""
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, role, samples, effect and recovery with their intervals, significant."""
+        """One row per cell: block, site, layer, role, samples, effect and recovery with intervals, significant."""
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
@@ -89,18 +96,18 @@ class MeanTrace(Summarised):
         cmap: Any = None,
         marks: bool = True,
     ) -> Any:
-        """The mean in the paper's layout, tokens down and layers across.
+        """Draw the mean in the paper's layout, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             value: ``"recovery"`` or ``"indirect_effect"``.
             cmap: a matplotlib colour map or its name.
-            marks: a dot where the effect may be 0.
+            marks: whether to put a dot where the effect is not distinguishable from 0.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -121,6 +128,7 @@ class MeanTrace(Summarised):
             "mean of": f"{count} samples"
             + ("" if self.settings.get("group") is None else f", {self.settings['group']}"),
             "total effect": _with_interval(self.total_effect, self.total_effect_low, self.total_effect_high),
+            "warning": self.warning,
             "best": "".join(
                 f"recovery {_with_interval(self.recovery[at], self.recovery_low[at], self.recovery_high[at])} "
                 f"at layer {at[0]} “{self.roles[at[1]]}”"
@@ -134,16 +142,18 @@ class Comparison(Summarised):
     """The difference of two groups' average indirect effects.
 
     Attributes:
-        roles: what the columns stand for.
-        groups: their names.
-        samples: how many samples of each group have a token of each role, (2, roles).
-        difference: mean of the first group minus mean of the second, (layers, roles); NaN where one has no such role.
+        roles: names of the columns.
+        groups: names of the groups.
+        samples: number of samples of each group that have a token of each role, (2, roles).
+        difference: mean of the first group minus mean of the second, (layers, roles); NaN if one lacks the role.
         low: lower end of its bootstrap interval, (layers, roles).
         high: upper end.
-        p: p value of each cell (Welch's t test), (layers, roles); NaN where a group has fewer than two pictures of it.
+        p: p value of each cell, (layers, roles): Welch's t test over pictures, paired where both groups have questions
+            about the same ones; NaN where a group has fewer than two pictures of it.
         significant: cells that differ, the false-discovery rate over the grid held at `rate`.
         rate: that rate.
         settings: what was compared and how, as plain JSON.
+        warning: see `MeanTrace`; of the group of which less is known.
     """
 
     roles: tuple[str, ...]
@@ -156,9 +166,10 @@ class Comparison(Summarised):
     significant: NDArray[np.bool_] = field(repr=False)
     rate: float
     settings: dict[str, Any] = field(repr=False)
+    warning: str = ""
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: block, site, layer, role, samples of each group, difference with its interval, p, ..."""
+        """One row per cell: block, site, layer, role, samples of each group, difference with interval, p, ..."""
         counts = {f"samples_{name}": np.tile(self.samples[at], len(self.p)) for at, name in enumerate("ab")}
         return _frame(self, ("difference", "low", "high", "p", "significant"), **counts)
 
@@ -170,18 +181,18 @@ class Comparison(Summarised):
         cmap: Any = None,
         marks: bool = True,
     ) -> Any:
-        """The difference, tokens down and layers across.
+        """Draw the difference, tokens down and layers across.
 
         Args:
             ax: matplotlib axes to draw on.
-            limit: where the colours end, to both sides of 0; default the largest value. Give several figures the same
+            limit: end of the colour scale on both sides of 0; default the largest value. Give several figures the same
                 to compare them.
             value: ``"difference"``, of the indirect effects.
             cmap: a matplotlib colour map or its name.
-            marks: a dot where the groups may be alike.
+            marks: whether to put a dot where the groups do not differ significantly.
 
         Returns:
-            matplotlib axes; where matplotlib is not installed, a bqplot figure.
+            matplotlib axes; without matplotlib, a bqplot figure.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -201,6 +212,7 @@ class Comparison(Summarised):
             "shape": f"{len(self.difference)} layers × {len(self.roles)} roles",
             "differ": f"{int(self.significant.sum())} of {self.difference.size} cells",
             "false-discovery rate": f"{self.rate:g}",
+            "warning": self.warning,
             "largest": "".join(
                 f"{_with_interval(self.difference[at], self.low[at], self.high[at])} "
                 f"at layer {at[0]} “{self.roles[at[1]]}”"
@@ -210,7 +222,7 @@ class Comparison(Summarised):
 
 
 def _map(values: Array, label: str, title: str, roles: Sequence[str], dots: NDArray[np.bool_]) -> Map:
-    """(layers, roles) in the paper's layout, roles down and layers across."""
+    """Values, (layers, roles), as a map in the paper's layout, roles down and layers across."""
     from blip_trace_widget.results.plots import Map
 
     return Map(values, label, title, ("layer", range(len(values))), ("", roles), dots).transposed
@@ -244,103 +256,91 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
 # --- averages --------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over each picture's questions, (pictures, columns); 0 where it has none.
+
+    Attributes:
+        effect: of their indirect effects.
+        total: of their total effects.
+        number: how many there are.
+    """
+
+    effect: Array
+    total: Array
+    number: Array
+
+
+def _sums(data: Aligned, which: NDArray[np.bool_] | None = None) -> _Sums:
+    """The sums of the samples that have a role; of these samples alone."""
+    there = np.isfinite(data.flat) if which is None else np.isfinite(data.flat) & which[:, None]
+
+    def summed(values: Array) -> Array:
+        found = np.zeros((int(data.pictures.max()) + 1, there.shape[1]))
+        np.add.at(found, data.pictures, np.where(there, values, 0.0))
+        return found
+
+    return _Sums(summed(data.flat), summed(data.total[:, None]), summed(np.ones((1, 1))))
+
+
 @quiet
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
-    """Means over samples with percentile bootstrap intervals."""
-    effect, recovery, total = _means(np.ones((1, len(data.total))), data)
-    drawn = [_means(weights, data) for weights in _resamples(data, resamples, seed)]
-    intervals = [_interval(np.concatenate(each), confidence) for each in zip(*drawn, strict=True)]
-    shape = data.effects.shape[1:]
-    # Of one sample a resample is always the same: that is no interval.
-    known = _present(data) > 1
-    (low, high), (recovery_low, recovery_high) = (
-        [np.where(known, end.reshape(shape), np.nan) for end in each] for each in intervals[:2]
-    )
+    """Means over samples with intervals: symmetric bootstrap-t over pictures."""
+    shape, sums, level = data.effects.shape[1:], _sums(data), 1 - confidence
+
+    def interval(values: Array, weights: Array) -> tuple[Array, Array, Array]:
+        middle = values.sum(axis=0) / weights.sum(axis=0)
+        half = cluster_margin(values, weights, level, resamples, seed)
+        return middle, middle - half, middle + half
+
+    effect, low, high = (each.reshape(shape) for each in interval(sums.effect, sums.number))
+    recovery, recovery_low, recovery_high = (each.reshape(shape) for each in interval(sums.effect, sums.total))
+    size = np.bincount(data.pictures).astype(np.float64)[:, None]
+    total = interval(np.bincount(data.pictures, data.total)[:, None].astype(np.float64), size)
     return MeanTrace(
         roles=data.roles,
         samples=_present(data),
-        indirect_effect=effect.reshape(shape),
+        indirect_effect=effect,
         low=low,
         high=high,
-        recovery=recovery.reshape(shape),
+        recovery=recovery,
         recovery_low=recovery_low,
         recovery_high=recovery_high,
-        significant=_differs_from_0(data),
-        total_effect=float(total[0]),
-        total_effect_low=float(intervals[2][0]),
-        total_effect_high=float(intervals[2][1]),
+        significant=differs(sums.effect).reshape(shape),
+        total_effect=float(total[0][0]),
+        total_effect_low=float(total[1][0]),
+        total_effect_high=float(total[2][0]),
         settings=settings | {"confidence": confidence, "resamples": resamples, "seed": seed},
         aligned=data,
+        warning=warning(size),
     )
 
 
 @quiet
-def _means(weights: Array, data: Aligned) -> tuple[Array, Array, Array]:
-    """Weighted means of effect and recovery, (resamples, cells), and of the total effect, (resamples,)."""
-    there = np.isfinite(data.flat)
-    count = weights @ there
-    # A count is 0 for a role that no drawn sample has.
-    effect = weights @ np.where(there, data.flat, 0.0) / count
-    total = weights @ np.where(there, data.total[:, None], 0.0) / count
-    return effect, effect / total, weights @ data.total / weights.sum(1)
-
-
-@quiet
-def _interval(drawn: Array, confidence: float) -> Array:
-    """Both ends of a percentile interval, (2, ...), from resampled values, (resamples, ...)."""
-    ends = np.full((2, *drawn.shape[1:]), np.nan)
-    known = np.isfinite(drawn).any(axis=0)
-    ends[:, known] = np.nanpercentile(drawn[:, known], [50 - 50 * confidence, 50 + 50 * confidence], axis=0)
-    return ends
-
-
-def _resamples(data: Aligned, resamples: int, seed: int) -> Iterator[Array]:
-    """How often each sample is drawn, (resamples, samples), some resamples at a time: with its picture."""
-    generator = np.random.default_rng(seed)
-    count = int(data.pictures.max()) + 1
-    some = max(1, HELD // max(len(data.total), data.flat.shape[1]))
-    for start in range(0, resamples, some):
-        drawn = [generator.integers(0, count, count) for _ in range(min(some, resamples - start))]
-        yield np.stack([np.bincount(each, minlength=count)[data.pictures] for each in drawn]).astype(np.float64)
+def warning(questions: Array) -> str:
+    """What there is to say of so many questions about each picture, (pictures, 1), or ""."""
+    asked = questions[questions > 0]
+    _, degrees = cluster_error(np.zeros((len(asked), 1)), asked[:, None])
+    alike = float(degrees[0]) + 1
+    if len(asked) < LEAST:
+        return f"few pictures: {len(asked)}, with fewer than {LEAST} no cell can be told from 0"
+    if alike < LEAST:
+        return (
+            f"unequal pictures: one has {asked.max():.0f} of {asked.sum():.0f} questions, so that {len(asked)} "
+            f"pictures say as little as {alike:.0f} of equal weight"
+        )
+    return ""
 
 
 def _present(data: Aligned) -> NDArray[np.int64]:
-    """How many samples have each role, (roles,)."""
+    """Number of samples that have each role, (roles,)."""
     return np.asarray(np.isfinite(data.effects[:, 0]).sum(axis=0), dtype=np.int64)
 
 
-@quiet
-def _differs_from_0(data: Aligned) -> NDArray[np.bool_]:
-    mean = np.nansum(data.flat, axis=0) / np.isfinite(data.flat).sum(axis=0)  # of none NaN, without a warning
-    parts, pictures = _parts(data.flat, data.pictures)
-    p = p_values(np.abs(mean), (parts**2).sum(axis=0), pictures - 1)
-    return np.asarray(false_discovery(p, 0.05) & (np.abs(mean) > ROUNDING)).reshape(data.effects.shape[1:])
-
-
-@quiet
-def standard_error(data: Aligned, values: Array) -> Array:
-    """Standard error of means over samples, robust to several questions about one picture; NaN for one picture.
-
-    `values`: (samples, layers, roles) of these samples; NaN where a sample has none.
-    """
-    parts, _ = _parts(values.reshape(len(values), -1), data.pictures)
-    return np.asarray(np.sqrt((parts**2).sum(axis=0)).reshape(values.shape[1:]))
-
-
-@quiet
-def _parts(values: Array, pictures: NDArray[np.int64]) -> tuple[Array, Array]:
-    """What each picture adds to the mean's deviation, (pictures, columns), and how many each column has, (columns,).
-
-    `values`: (samples, columns), NaN where a sample has none. The squares add up to the mean's squared standard error.
-    """
-    there = np.isfinite(values)
-    number = there.sum(axis=0)
-    deviations = np.where(there, values - np.nansum(values, axis=0) / number, 0.0) / number
-    parts, has = (np.zeros((int(pictures.max()) + 1, values.shape[1])) for _ in range(2))
-    np.add.at(parts, pictures, deviations)
-    np.add.at(has, pictures, there)
-    count = (has > 0).sum(axis=0)
-    return parts * np.sqrt(count / (count - 1)), count.astype(np.float64)
+def standard_error(data: Aligned) -> tuple[Array, Array]:
+    """Standard errors of mean effect and recovery, (layers, roles), over pictures; NaN for one picture."""
+    sums, shape = _sums(data), data.effects.shape[1:]
+    return tuple(cluster_error(sums.effect, each)[0].reshape(shape) for each in (sums.number, sums.total))  # type: ignore[return-value]
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -357,57 +357,54 @@ def compare(
     seed: int,
     settings: dict[str, Any],
 ) -> Comparison:
-    """Differences between two groups, with tests and bootstrap intervals.
+    """Differences between two groups, with tests and intervals over pictures.
 
     Args:
-        data: the samples of both.
-        of: which of them are each group's, (samples,).
+        data: the samples of both groups.
+        of: for each group, which samples belong to it, (samples,) bool.
         groups: the groups' names.
         rate: the false-discovery rate.
-        confidence: share of the intervals.
-        resamples: of the bootstrap.
-        seed: of its random numbers.
+        confidence: coverage of the intervals, between 0 and 1.
+        resamples: number of bootstrap resamples.
+        seed: seed of the bootstrap.
         settings: what is compared.
     """
-    shape, parts = data.effects.shape[1:], [np.where(which[:, None, None], data.effects, np.nan) for which in of]
-    sides = [Aligned(data.roles, part, data.total, data.pictures) for part in parts]
-    one, other = (_means(np.ones((1, len(data.total))), side)[0] for side in sides)
-    drawn = [
-        _means(weights, sides[0])[0] - _means(weights, sides[1])[0] for weights in _resamples(data, resamples, seed)
-    ]
-    low, high = _interval(np.concatenate(drawn), confidence)
-    p = welch_test(sides[0].flat, sides[1].flat, data.pictures).reshape(shape)
-    difference = (one - other).reshape(shape)
+    shape, sides = data.effects.shape[1:], [_sums(data, which) for which in of]
+    one, other = (side.effect.sum(axis=0) / side.number.sum(axis=0) for side in sides)
+    parts, degrees = apart(sides[0], sides[1])
+    squared = (parts**2).sum(axis=0)
+    p = p_values(np.abs(one - other), squared, degrees).reshape(shape)
+    half = np.sqrt(squared) * studentized(
+        parts, np.ones((len(parts), 1)), degrees, 1 - confidence, resamples, seed, longer=True
+    )
+    difference, half = (one - other).reshape(shape), np.where(np.isnan(p), np.nan, half.reshape(shape))
+    sizes = [np.bincount(data.pictures, which).astype(np.float64)[:, None] for which in of]
     return Comparison(
         roles=data.roles,
         groups=groups,
-        samples=np.stack([_present(side) for side in sides]),
+        samples=np.stack([np.isfinite(data.effects[which][:, 0]).sum(axis=0) for which in of]),
         difference=difference,
-        low=np.where(np.isnan(p), np.nan, low.reshape(shape)),
-        high=np.where(np.isnan(p), np.nan, high.reshape(shape)),
+        low=difference - half,
+        high=difference + half,
         p=p,
         significant=false_discovery(p, rate),
         rate=rate,
         settings=settings | {"confidence": confidence, "resamples": resamples, "seed": seed},
+        warning=next(filter(None, map(warning, sizes)), ""),
     )
 
 
 @quiet
-def welch_test(first: Array, second: Array, pictures: NDArray[np.int64]) -> Array:
-    """Two-sided p values of the hypothesis that two groups have the same mean, a column each.
+def apart(first: _Sums, second: _Sums) -> tuple[Array, Array]:
+    """What each picture adds to the deviation of a difference of means, (pictures, columns), and degrees of freedom.
 
-    Args:
-        first: (samples, columns), NaN where unknown or of the other group.
-        second: the same of the other group.
-        pictures: number of each sample's picture; one may be in both groups.
-
-    Returns:
-        (columns,); NaN where a group has fewer than two pictures.
+    The squares add up to the squared standard error. A picture that both groups ask about adds the difference of what
+    it adds to each: the two are paired there. Degrees of freedom are Welch's, where any picture is shared those of the
+    group that has fewer; 0 where a group has fewer than two pictures.
     """
-    (ours, count), (theirs, other) = (_parts(values, pictures) for values in (first, second))
-    errors = [(parts**2).sum(axis=0) for parts in (ours, theirs)]
-    means = [np.nansum(values, axis=0) / np.isfinite(values).sum(axis=0) for values in (first, second)]
-    degrees = sum(errors) ** 2 / (errors[0] ** 2 / (count - 1) + errors[1] ** 2 / (other - 1))
-    least = np.minimum(count, other) - 1
-    degrees = np.where(np.isnan(degrees), least, degrees)  # no spread at all
-    return p_values(np.abs(means[0] - means[1]), ((ours - theirs) ** 2).sum(axis=0), np.where(least < 1, 0, degrees))
+    (ours, error, count), (theirs, wrong, other) = (cluster_parts(side.effect, side.number) for side in (first, second))
+    welch = (error**2 + wrong**2) ** 2 / (error**4 / count + wrong**4 / other)
+    fewest = np.minimum(count, other)
+    shared = ((first.number > 0) & (second.number > 0)).any(axis=0)
+    degrees = np.where(shared | np.isnan(welch), fewest, welch)  # no spread at all
+    return ours - theirs, np.where(fewest > 0, degrees, 0.0)

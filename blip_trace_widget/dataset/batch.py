@@ -1,12 +1,12 @@
-"""A batch of samples traced: from pictures and questions to rows of the two tables.
+"""Tracing a batch of samples: from pictures and questions to rows of the two tables.
 
-For: `trace_dataset`, which hands whole batches to this process or to workers on other machines.
-Cost: of every picture one ViT pass, together as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of equal
-length in one pass; then the corrupted runs and the grids, a sample after another, for one alone fills the machine.
-Ends: at rows. What was not traced is a row too, with the reason.
+For: `trace_dataset`, which gives batches to this process or to workers on other machines.
+Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of
+equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
+Ends: at rows. A skipped sample has a row too, with the reason.
 
-Every sample has noise of its own (`corruptions.own_noise`). Were the noise drawn once for all, its share in the average
-would not become less with more questions, and the intervals over questions would not know of it.
+Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
+more questions, and the intervals over questions would not include it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
-from blip_trace_widget.tracing.corruption import checked_region, plain_region
-from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.damaged_tokens import checked_region, plain_region
+from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.trace import Trace
 
-#: Why a sample was skipped: the reasons that are counted, beside those of `corruptions`.
+#: The reasons for skipping a sample, which are counted, beside those of `corruptions`.
 UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the picture cannot be read",
     "the question or answer cannot be used",
@@ -49,16 +49,22 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
-#: Longest side of the pictures that are kept beside the results, in pixels.
+#: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
 Row: TypeAlias = dict[str, Any]
-#: The samples' and the cells' table of a batch.
+#: A batch's table of samples and table of cells.
 Tables: TypeAlias = "tuple[pa.Table, pa.Table]"
 
 
 class Batch(NamedTuple):
-    """Samples that land together; the first has the number `first`."""
+    """Samples that are stored together.
+
+    Attributes:
+        number: number of the batch.
+        first: number of its first sample.
+        samples: the samples.
+    """
 
     number: int
     first: int
@@ -67,13 +73,13 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with every sample.
+    """What is computed for every sample.
 
     Attributes:
         grids: block and site of each grid.
-        corruption: where that of each sample comes from.
-        metric: a name, or one's own callable.
-        only_correct: skip what the model does not answer as the sample says.
+        corruption: the source of each sample's corruption.
+        metric: a name, or a user's callable.
+        only_correct: whether to skip samples that the model does not answer correctly.
     """
 
     grids: tuple[tuple[str, str], ...]
@@ -90,7 +96,7 @@ class Plan:
         metric: MetricName | Callable[..., Any],
         only_correct: bool,
     ) -> Plan:
-        """From what was asked.
+        """A plan from the arguments of `trace_dataset`.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -102,21 +108,25 @@ class Plan:
         block_names, site_names = _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES)
         for block in block_names:
             _check_reach(source, block, corruption)
-        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].sites]
+        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].accepted]
         if not grids:
             raise ValueError(f"blocks, sites: {block_names} have none of {site_names}")
         return cls(tuple(dict.fromkeys(grids)), source, metric, only_correct)
 
     def settings(self, model: BlipVqa) -> Row:
-        """What makes the same numbers again, as plain JSON.
+        """Everything that the numbers depend on, as plain JSON.
 
         Raises:
             ValueError: if the corruption does not fit the model.
         """
-        told = model.provenance
+        provenance = model.provenance
         return {
             "model": model.name,
-            **{name: told[name] for name in ("revision", "weights", "dtype", "adapters", "changed") if name in told},
+            **{
+                name: provenance[name]
+                for name in ("revision", "weights", "dtype", "adapters", "changed")
+                if name in provenance
+            },
             "grids": [list(grid) for grid in self.grids],
             "corruption": self.corruption.settings(model),
             "metric": as_metric(self.metric).name
@@ -129,7 +139,7 @@ def _check_reach(source: Any, block: str, given: Any) -> None:
     if not source.reaches(block):
         shown_ = given.__name__ if isinstance(given, type) else repr(given)
         raise ValueError(
-            f"blocks: {block!r} can be traced under GaussianNoise(at='patch_embeddings') alone, got {shown_}"
+            f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {shown_}"
         )
 
 
@@ -140,7 +150,7 @@ def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
 
 
 def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
-    """The tables of a batch: a row for each sample, and one for each cell of those that are traced, in their order."""
+    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
     samples = batch.samples
     rows = [{"sample": batch.first + at, **identity(sample), "traced": False} for at, sample in enumerate(samples)]
     tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
@@ -149,15 +159,15 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     for group in clean_together(tracers[at].case.bases for at in places):
         for place in group:
             at = places[place]
-            # Let go of at once: what is recorded of one sample may fill the memory.
+            # Free each tracer at once: one sample's recorded runs may fill the memory.
             cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
-    every = [cell for at in sorted(cells) for cell in cells[at]]
-    return store.as_table("samples", rows), store.as_table("cells", every)
+    cell_rows = [cell for at in sorted(cells) for cell in cells[at]]
+    return store.as_table("samples", rows), store.as_table("cells", cell_rows)
 
 
 def identity(sample: Sample) -> Row:
-    """What tells a sample from others, as it is kept."""
-    told = {
+    """The columns that identify a sample."""
+    texts = {
         "id": sample.id,
         "group": sample.group,
         "image": image_name(sample.image),
@@ -167,13 +177,13 @@ def identity(sample: Sample) -> Row:
         "other_image": None if sample.other_image is None else image_name(sample.other_image),
         "other_question": None if sample.other_question is None else shown(sample.other_question),
     }
-    # Names of files may hold what no text may.
-    texts = {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in told.items()}
-    return texts | {"region": _region(sample.region)}
+    # File names may contain what is not valid text.
+    valid = {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
+    return valid | {"region": _region(sample.region)}
 
 
 def _region(given: Any) -> list[list[bool]] | None:
-    """A region for the table; None also where it is none."""
+    """A region for the table; None also if it is not a valid one."""
     try:
         return plain_region(checked_region(given))
     except ValueError:
@@ -181,7 +191,7 @@ def _region(given: Any) -> list[list[bool]] | None:
 
 
 def image_name(image: Any) -> str:
-    """A path as it was given; of anything else, where it is a picture, the hash of its pixels."""
+    """A path as it was given; the hash of the pixels for any other picture; "" if it cannot be read."""
     if isinstance(image, NamedPicture):
         return image.name
     if isinstance(image, str) or hasattr(image, "__fspath__"):
@@ -193,7 +203,7 @@ def image_name(image: Any) -> str:
 
 
 def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
-    """A tracer for each sample that can be asked; samples of one picture share what is computed of it."""
+    """Yield a tracer for each usable sample; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
     for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
         try:
@@ -211,11 +221,11 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
         for block, _ in plan.grids:
             _check_reach(corruption, block, corruption)
         try:
-            asked = _asked(plan, sample) | {"corruption": corruption}
+            arguments = _arguments(plan, sample) | {"corruption": corruption}
             if row["image"] in known:
-                tracer = known[row["image"]].replace(**asked)
+                tracer = known[row["image"]].replace(**arguments)
             else:
-                tracer = Tracer(model, image, **asked, metric=plan.metric)
+                tracer = Tracer(model, image, **arguments, metric=plan.metric)
                 known[row["image"]] = tracer
             plan.corruption.check(tracer)
         except SkippedError as skipped:
@@ -227,8 +237,8 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
         yield at, tracer
 
 
-def _asked(plan: Plan, sample: Sample) -> dict[str, Any]:
-    # A foil of another length than the answer is no obstacle to those metrics that do not look at it.
+def _arguments(plan: Plan, sample: Sample) -> dict[str, Any]:
+    # A foil with another number of tokens than the answer does not matter to metrics that do not use it.
     foil = sample.foil if as_metric(plan.metric).needs_foil else None
     return {
         "question": sample.question,
@@ -249,7 +259,7 @@ def _picture(image: Any) -> Any:
 
 
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
-    """The cells of a sample; its row is filled in."""
+    """Yield the rows of a sample's cells, and complete the sample's own row."""
     own = tracer.model.text(tracer.case.bases.own_answer_ids())
     row["own_answer"] = own
     if sample.answer is not None:
@@ -293,8 +303,8 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
-    for block, site in plan.grids:
-        yield from _cells(row, whole_trace(tracer.case, block, site))
+    for trace in whole_traces(tracer.case, plan.grids):
+        yield from _cells(row, trace)
 
 
 def _cells(row: Row, trace: Trace) -> Iterator[Row]:
@@ -319,16 +329,16 @@ def _cells(row: Row, trace: Trace) -> Iterator[Row]:
 
 
 def _unbroken(effect: float, metric: Metric) -> str:
-    """Why a total effect is none, or "".
+    """Why a total effect counts as none, or "".
 
-    Whether it is certain is not asked here, as recovery of a single question asks (the gate): to average only questions
-    whose effect is would make the average of all look larger than it is.
+    Unlike the gate for a single question's recovery, this does not require significance: averaging only questions with
+    significant effects would bias the average upwards.
     """
     if not math.isfinite(effect):
         return "the total effect is not a finite number"
     if abs(effect) < SMALLEST_TOTAL_EFFECT:
         return f"the total effect is smaller than {SMALLEST_TOTAL_EFFECT:g}"
-    # A divergence grows where the answer breaks; of one's own metric nobody knows what is good.
+    # A divergence rises as the answer is lost; the good direction of a user's metric is unknown.
     harm = -effect if metric_properties(metric.name).rises else effect
     return "the noise raises the score" if harm < 0 and metric.score in METRICS.values() else ""
 

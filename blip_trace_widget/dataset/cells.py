@@ -1,8 +1,8 @@
-"""What single cells of a table say, whichever library they come from.
+"""Reading single cells of a table, whichever library they come from.
 
-For: one answer to "is there anything" and "what is it called" for texts, numbers and missing values of the standard
+For: one way to decide whether a cell is empty and what it names, for texts, numbers and missing values of the standard
 library, NumPy, pandas and torch.
-Ends: at texts. What no text can be made of is left as it is, for the tracer to refuse.
+Ends: at texts. Values that cannot be read as text are returned unchanged, for the tracer to refuse.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """A number of NumPy or torch as Python's own; anything else as it is."""
+    """A NumPy or torch scalar as a Python number; anything else unchanged."""
     is_scalar = getattr(value, "shape", None) == () and callable(getattr(value, "item", None))
     return value.item() if is_scalar else value
 
 
 def is_absent(value: Any) -> bool:
-    """Whether a cell is empty: None, NaN, NA, NaT, or a text without a letter. The text "None" is a text."""
+    """Whether a cell is empty: None, NaN, NA, NaT, or blank text. The text "None" is not empty."""
     if value is None or type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     if isinstance(value, str):
@@ -34,7 +34,7 @@ def is_absent(value: Any) -> bool:
 
 
 def text(value: Any) -> Any:
-    """A text without the spaces around it, or the digits of a whole number (7.0 too); None where the cell is empty."""
+    """A stripped text, or the digits of a whole number (7.0 too); None if the cell is empty."""
     if is_absent(value):
         return None
     value = plain(value)
@@ -44,7 +44,7 @@ def text(value: Any) -> Any:
 
 
 def name(value: Any, otherwise: str) -> str:
-    """What a cell that names something calls it: 7, 7.0, "7" and "7.0" are one name; `otherwise` where it is empty."""
+    """The name in a cell: 7, 7.0, "7" and "7.0" are the same name; `otherwise` if the cell is empty."""
     value = text(value)
     if value is None:
         return otherwise
@@ -79,10 +79,10 @@ def _is_bit(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """Anything in words, for a table."""
+    """Any value as text, for a table."""
     try:
         return value if isinstance(value, str) else repr(value)
-    except Exception:  # noqa: BLE001 - whatever an object of the user's does: the table gets its row
+    except Exception:  # noqa: BLE001 - a user's object may raise anything, and the table still needs its row
         return f"<{type(value).__name__}>"
 
 

@@ -1,9 +1,10 @@
 """Batches on the workers of a dask cluster.
 
-For: more than one process or machine (dask.distributed; extra ``data``). A worker loads the model once; batches travel
-to it, pictures included, and their tables back, so that the workers need to see neither the pictures nor the results.
-Cost: two batches a worker are under way, the next one waiting where the last is computed.
-Ends: at tables, in whatever order they come. A batch whose worker is lost goes to another.
+For: more than one process or machine (dask.distributed; extra ``data``). A worker loads the model once; batches are
+sent to it with their pictures, and their tables sent back, so that workers need access neither to the pictures nor to
+the results.
+Cost: two batches per worker are in flight: one is computed while the next waits.
+Ends: at tables, in the order of completion. A batch whose worker is lost goes to another.
 """
 
 from __future__ import annotations
@@ -29,18 +30,24 @@ from blip_trace_widget.pictures import as_image, opened
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Batches that a worker has: one is computed, the other waits.
+#: Batches in flight per worker: one is computed, the other waits.
 AHEAD = 2
 #: The package's name, for pip.
 PACKAGE = "blip_trace_widget"
 
-#: A worker may have many threads; the model has one batch at a time.
+#: A worker may have many threads; the model computes one batch at a time.
 _ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Loader:
-    """How a worker gets the model: what `BlipVqa.from_pretrained` was given; no source stands for the built-in one."""
+    """How a worker loads the model: the arguments of `BlipVqa.from_pretrained`.
+
+    Attributes:
+        source: a hub id or a folder; "" for the built-in model.
+        revision: the hub's commit.
+        dtype: the dtype's name.
+    """
 
     source: str
     revision: str | None = None
@@ -48,10 +55,10 @@ class Loader:
 
     @classmethod
     def of(cls, model: BlipVqa | str | os.PathLike[str]) -> Loader:
-        """How that model is loaded.
+        """How to load a given model.
 
         Raises:
-            ValueError: if nobody but this process has it.
+            ValueError: if only this process has it.
         """
         if not isinstance(model, BlipVqa):
             return cls(os.fspath(model))
@@ -68,7 +75,7 @@ class Loader:
 
 @lru_cache(maxsize=1)
 def _load(loader: Loader) -> BlipVqa:
-    """On the worker: once."""
+    """On the worker: load the model, once."""
     _use_its_threads()
     if not loader.source:
         return BlipVqa.demo(dtype=loader.dtype)
@@ -76,16 +83,16 @@ def _load(loader: Loader) -> BlipVqa:
 
 
 def _use_its_threads() -> None:
-    """One batch is computed at a time, by as many threads as the worker has; dask would give it but one."""
+    """Let torch use all of the worker's threads, since one batch is computed at a time; dask sets it to one."""
     from distributed import get_worker
 
     worker = get_worker()
-    if getattr(worker, "nanny", None):  # else the worker is a part of the program that asked
+    if getattr(worker, "nanny", None):  # else the worker runs inside the calling process
         torch.set_num_threads(max(1, worker.state.nthreads))
 
 
 def _settings(loader: Loader, plan: Plan) -> dict[str, Any]:
-    """On the worker: what the results are computed with."""
+    """On the worker: the settings of the results."""
     with _ONE_AT_A_TIME:
         return plan.settings(_load(loader))
 
@@ -94,7 +101,7 @@ def _work(loader: Loader, plan: Plan, settings: dict[str, Any], batch: Batch) ->
     """On the worker: the tables of a batch.
 
     Raises:
-        ValueError: if this worker has other weights than the first one.
+        ValueError: if this worker's weights differ from the first one's.
     """
     with _ONE_AT_A_TIME:
         model = _load(loader)
@@ -104,15 +111,15 @@ def _work(loader: Loader, plan: Plan, settings: dict[str, Any], batch: Batch) ->
 
 
 class Cluster:
-    """The workers of a client trace.
+    """Traces batches on the workers of a client.
 
     Args:
         client: a ``dask.distributed.Client``.
-        model: what they load.
-        plan: what is done with every sample.
+        model: the model that they load.
+        plan: what is computed for every sample.
 
     Raises:
-        TypeError, ValueError: if it is no such client, has no workers, or they cannot load the model.
+        TypeError, ValueError: if it is not such a client, has no workers, or they cannot load the model.
         ImportError: if the workers lack the package, or have another version of it.
     """
 
@@ -137,15 +144,15 @@ class Cluster:
                 )
 
     def _check(self) -> None:
-        """Whether all workers have this package; they are asked by means of the standard library alone."""
-        told = self._client.run(importlib.metadata.version, PACKAGE, on_error="return")
-        if not told:
+        """Check that all workers have this version of the package; asking them takes only the standard library."""
+        versions = self._client.run(importlib.metadata.version, PACKAGE, on_error="return")
+        if not versions:
             raise ValueError("client: it has no workers; start some, or wait with client.wait_for_workers(1)")
         try:
-            told["the scheduler"] = self._client.run_on_scheduler(importlib.metadata.version, PACKAGE)
+            versions["the scheduler"] = self._client.run_on_scheduler(importlib.metadata.version, PACKAGE)
         except importlib.metadata.PackageNotFoundError as error:
-            told["the scheduler"] = error
-        for worker, version in told.items():
+            versions["the scheduler"] = error
+        for worker, version in versions.items():
             if version != __version__:
                 has = f"has version {version}" if isinstance(version, str) else "lacks it"
                 raise ImportError(
@@ -154,25 +161,29 @@ class Cluster:
                 )
 
     def traced(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tables]]:
-        """The batches with their tables, as they are ready."""
+        """Yield the batches with their tables, in the order of completion.
+
+        Raises:
+            RuntimeError: if the cluster lost a batch for good.
+        """
         from distributed import as_completed
 
-        waiting, done = iter(batches), as_completed()
-        under_way: dict[Any, Batch] = {}
+        pending, done = iter(batches), as_completed()
+        in_flight: dict[Any, Batch] = {}
         try:
             while True:
-                # Workers come and go: how many there are is asked anew.
+                # Workers come and go, so count them again.
                 room = AHEAD * max(1, len(self._client.nthreads()))
-                for batch in itertools.islice(waiting, max(0, room - len(under_way))):
+                for batch in itertools.islice(pending, max(0, room - len(in_flight))):
                     future = self._client.submit(_work, *self._task(batch), pure=False)
-                    under_way[future] = batch
+                    in_flight[future] = batch
                     done.add(future)
-                if not under_way:
+                if not in_flight:
                     return
                 future = next(done)
-                yield under_way.pop(future), _result(future)
+                yield in_flight.pop(future), _result(future)
         finally:
-            self._client.cancel(list(under_way))
+            self._client.cancel(list(in_flight))
 
     def _task(self, batch: Batch) -> tuple[Any, ...]:
         samples = [_with_its_pictures(sample) for sample in batch.samples]
@@ -183,7 +194,7 @@ def _result(future: Any) -> Tables:
     """The tables of a batch.
 
     Raises:
-        RuntimeError: if the cluster lost it for good; what the batch itself raised as it is.
+        RuntimeError: if the cluster lost it for good. Exceptions of the batch itself are raised unchanged.
     """
     from distributed import CancelledError, KilledWorker
 
@@ -198,7 +209,7 @@ def _result(future: Any) -> Tables:
 
 
 def _with_its_pictures(sample: Sample) -> Sample:
-    """A sample whose pictures travel as files: a worker need not see them, and they are small."""
+    """A sample with its pictures as small files, which workers need no access to."""
     other = None if sample.other_image is None else _file_of(sample.other_image)
     return sample._replace(image=_file_of(sample.image), other_image=other)
 

@@ -1,9 +1,9 @@
-"""Which column is which: the one rule for names in files, DataFrames, mappings and Hugging Face data sets.
+"""Finding columns: one rule for names in files, DataFrames, mappings and Hugging Face data sets.
 
-For: tables of other people. Names are compared without case, spaces, underscores and hyphens. What is nearly one of
-ours, while ours is not there, is refused with the name that was meant: dropped without a word, an ``anwser`` would let
-every sample pass as right. All other columns are listed once, in a warning.
-Ends: at places of columns.
+For: users' tables. Names are compared without case, spaces, underscores and hyphens. A name close to a missing known
+one is refused with the name that was probably meant: if it were ignored, an ``anwser`` would make every sample count as
+right. All other columns are listed once, in a warning.
+Ends: at indices of columns.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from typing import Any
 
 from blip_trace_widget.dataset.cells import shown
 
-#: Names under which published data sets have a column of ours; ours goes first where both are there.
+#: Names that published data sets use for known columns; the known name takes precedence.
 ALIASES = {"answers": "answer"}
-#: Other names for a column of ours, of which nobody can tell what is in them.
+#: Other names that suggest a known column, but whose content is uncertain.
 OTHER_NAMES = {"img": "image", "picture": "image", "photo": "image", "ans": "answer"}
-#: From this likeness on (`difflib`) a name is nearly another: a letter missing, too many, or two in the wrong order.
+#: Similarity (`difflib`) from which a name is close to another: a letter missing, added, or two transposed.
 NEARLY = 0.8
 
 
 def find(names: Iterable[Any], known: Sequence[str], needed: Sequence[str], where: str) -> dict[str, int]:
-    """The place of each known column that is there.
+    """The index of each known column that is present.
 
     Args:
-        names: what the columns are called.
-        known: what they may be called.
-        needed: those that must be there.
-        where: whose columns, for errors.
+        names: the columns' names.
+        known: the known names.
+        needed: the known names that must be present.
+        where: whose columns these are, for errors.
 
     Raises:
-        ValueError: if one is there twice, or not at all, or only one that is nearly called so.
+        ValueError: if one is present twice, if a needed one is missing, or if there is only one with a similar name.
     """
     given = list(names)
     keys = [key(name) for name in given]
@@ -64,19 +64,19 @@ def find(names: Iterable[Any], known: Sequence[str], needed: Sequence[str], wher
 
 
 def unknown(names: Iterable[Any], found: dict[str, int]) -> list[str]:
-    """The columns that were not found to be any of ours; not the numbers that pandas writes in front."""
+    """The columns that are not known; not counting pandas' leading column of row numbers."""
     rest = [(at, shown(name)) for at, name in enumerate(names) if at not in found.values()]
     return [name for at, name in rest if at or key(name)]
 
 
 def tell_unknown(names: Sequence[str], known: Sequence[str], where: str) -> None:
-    """Warn of columns that are not used."""
+    """Warn about unused columns."""
     if names:
         tell(f"{where} has columns that are not used: {list(names)}; known are {list(known)}")
 
 
 def tell(message: str) -> None:
-    """Warn, pointing at the line outside of this package that asked."""
+    """Warn, pointing at the calling line outside this package."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith(__name__.partition(".")[0]):
         frame, level = frame.f_back, level + 1
@@ -84,15 +84,15 @@ def tell(message: str) -> None:
 
 
 def key(name: Any) -> str:
-    """What of a name is compared."""
+    """The normalised form of a name, for comparing."""
     plain = unicodedata.normalize("NFKC", shown(name)).casefold()
     return re.sub(r"[\s_\-\ufeff\u200b]+", "", plain)
 
 
 def _meant(name: Any, free: Sequence[str]) -> str | None:
-    """The column, of those that are not there, that a name may stand for."""
+    """The missing column that a name probably means, if any."""
     bare = key(name)
-    # "correct_answer" and "correctAnswer"; but whose an "image_id" is, it says itself.
+    # Matches "correct_answer" and "correctAnswer"; but an "image_id" is clearly not the sample's id.
     words = re.split(r"[\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", shown(name)).casefold())
     for field in free:
         like = difflib.SequenceMatcher(None, bare, key(field)).ratio() >= NEARLY

@@ -25,8 +25,8 @@ from blip_trace_widget.tracing.corruption import (
     GaussianNoise,
     ImageSwap,
     QuestionSwap,
-    checked_region,
 )
+from blip_trace_widget.tracing.damaged_tokens import checked_region
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
@@ -128,7 +128,8 @@ class FromPartner:
 
     def reaches(self, block: str) -> bool:
         """Whether there can be a grid of a block."""
-        return ForAll(self.base.__new__(self.base)).reaches(block)
+        # What a derived class reaches is known of its instances, which are checked one by one.
+        return self.kind is not self.base or object.__new__(self.base).reaches(block)
 
     def check(self, tracer: Tracer) -> None:
         """Whether the partner is another picture.
@@ -146,7 +147,7 @@ class FromPartner:
             return {"type": USERS_CLASS, "name": self.kind.__qualname__, "fingerprint": fingerprint, "partner": field}
         if self.base is QuestionSwap:  # with the fields of its settings alone, which a widget reads
             return {"type": self.base.__name__, "question": f"each sample's {field}"}
-        return {"type": self.base.__name__, "partner": field, "region": None}
+        return {"type": self.base.__name__, "partner": field, "region": None, "at": self.base.at}
 
 
 @dataclass(frozen=True)
@@ -212,9 +213,9 @@ def as_source(given: Given) -> Source:
 
 
 def own_noise(corruption: Corruption, name: str) -> Corruption:
-    """The noise of a sample: the given seed plus the sample's id where that is a whole number, else plus its CRC-32.
+    """A sample's corruption: its seed is the given one plus the sample's id if that is a whole number, else its CRC-32.
 
-    So it goes with the sample, wherever it stands in the list and whatever is traced beside it.
+    So the noise depends only on the sample, not on its place in the list or the other samples.
     """
     if not isinstance(corruption, GaussianNoise):
         return corruption

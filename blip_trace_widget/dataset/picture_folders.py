@@ -139,7 +139,7 @@ def with_pictures(
         argument: what holds the names, for errors.
 
     Raises:
-        OSError: if there is no such folder, or pictures are missing.
+        FileNotFoundError, OSError: if there is no such folder, or pictures are missing.
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
     one_of("missing", missing, MISSING)

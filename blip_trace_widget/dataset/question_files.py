@@ -1,11 +1,11 @@
-"""Tables of questions: the published ones of COCO-QA and CLEVR, and those of one's own.
+"""Tables of questions: the published ones of COCO-QA and CLEVR, and users' own.
 
-For: CSV files with a folder of pictures beside them. Every format may have the columns of a pair too (`PAIRED`):
-``foil``, ``other_image``, named as pictures are, ``other_question``, and ``region``, lists of 1 and 0 in JSON.
+For: CSV files with a folder of pictures. Every format may also have the columns of a pair (`PAIRED`): ``foil``,
+``other_image``, named as pictures are, ``other_question``, and ``region``, lists of 1 and 0 in JSON.
 Cost: the file in memory; of the pictures only the names.
-Ends: at samples whose pictures have paths.
+Ends: at samples whose pictures are paths.
 
-Sources: COCO-QA (Ren et al. 2015, arXiv 1505.02074) and CLEVR (Johnson et al. 2017, arXiv 1612.06890), in the files
+Source: COCO-QA (Ren et al. 2015, arXiv 1505.02074) and CLEVR (Johnson et al. 2017, arXiv 1612.06890), in the files
 that Palit et al. 2023 (arXiv 2308.14179) publish with their tool.
 """
 
@@ -22,10 +22,10 @@ from blip_trace_widget.dataset.pair_files import SVO, svo_probes
 from blip_trace_widget.dataset.picture_folders import coco_name, with_pictures
 from blip_trace_widget.dataset.samples import NEEDED, PAIRED, PathLike, Sample, cleaned
 
-#: The columns of COCO-QA's files, and of CLEVR's.
+#: Columns of COCO-QA's files, and of CLEVR's.
 COCO_QA = ("train_image_id_count", "question_count", "answer_count")
 CLEVR = ("Image_IDs", "Questions_Answers")
-#: Kinds of COCO-QA's questions, by how the file is called.
+#: Kinds of COCO-QA's questions, which file names begin with.
 COCO_QA_KINDS = ("color", "count", "location", "object", "number")
 
 
@@ -40,15 +40,15 @@ def read_coco_qa(
             ``COCO_train2014_000000023004.jpg``; they may lie in folders in it.
         group: name of the group; default the kind that the file's name begins with (``color``, ``count``,
             ``location``), else none.
-        missing: ``"error"``, or ``"skip"``: questions whose picture is not there end in the table as skipped.
-        limit: only the first so many.
+        missing: ``"error"``, or ``"skip"``: questions whose picture is missing appear in the table as skipped.
+        limit: only the first `limit` rows.
 
     Returns:
-        one sample a row; its id is the row's number in the file, behind the group's name: ``color/12``.
+        one sample per row; its id is the group's name and the row's number in the file: ``color/12``.
 
     Raises:
         OSError: if the file or the folder cannot be read, or pictures are missing.
-        ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
+        TypeError, ValueError: naming the argument, what was given and what is accepted; also if columns are missing.
     """
     return _coco_qa(text_files.read("csv", csv, COCO_QA), csv, images, group, missing, limit)
 
@@ -61,7 +61,7 @@ def _coco_qa(
         group = next((kind for kind in COCO_QA_KINDS if Path(csv).name.lower().startswith(kind)), "")
     before = f"{group}/" if group else ""
     is_numbered = not columns.key(table.columns[0])
-    found = [
+    samples = [
         Sample(
             _coco_id(row[image]),
             row[question],
@@ -72,7 +72,7 @@ def _coco_qa(
         )
         for at, row in enumerate(table.rows)
     ]
-    return with_pictures(found, images, missing, limit)
+    return with_pictures(samples, images, missing, limit)
 
 
 def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
@@ -83,45 +83,48 @@ def read_clevr(csv: PathLike, images: PathLike, missing: str = "error", limit: i
             ``{'question': ..., 'answer': 1 or 0}``; 1 is read as "yes", 0 as "no".
         images: the folder of the pictures: ``CLEVR_val_000145.png``.
         missing: see `read_coco_qa`.
-        limit: only the first so many questions.
+        limit: only the first `limit` questions.
 
     Returns:
-        one sample a question, ids ``CLEVR_val_000145/0``, grouped by the relation that is asked for (``"left of"``,
-        ``"right of"``, ``"behind"``, ``"in front of"``), else "".
+        one sample per question, with ids ``CLEVR_val_000145/0``, grouped by the relation in the question
+        (``"left of"``, ``"right of"``, ``"behind"``, ``"in front of"``), else "".
 
     Raises:
-        OSError, ValueError: see `read_coco_qa`.
+        OSError, TypeError, ValueError: see `read_coco_qa`.
     """
     return _clevr(text_files.read("csv", csv, CLEVR), images, missing, limit)
 
 
 def _clevr(table: text_files.Table, images: PathLike, missing: str, limit: int | None) -> list[Sample]:
     (image, listed), pair = _columns(table, CLEVR)
-    found = []
+    samples = []
     for row in table.rows:
         name, of_row = row[image].strip(), {name: row[place] for name, place in pair.items()}
         for number, (question, answer, of_question) in enumerate(_clevr_questions(name, row[listed])):
             relation = re.search(r"left of|right of|behind|in front of", question)
             group = relation.group() if relation else ""
             more = paired(of_row | of_question, _clevr_picture)
-            found.append(Sample(_clevr_picture(name), question, answer, id=f"{name}/{number}", group=group, **more))
-    return with_pictures(found, images, missing, limit)
+            samples.append(Sample(_clevr_picture(name), question, answer, id=f"{name}/{number}", group=group, **more))
+    return with_pictures(samples, images, missing, limit)
 
 
 def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limit: int | None = None) -> list[Sample]:
-    """Questions in any of these formats, told by the columns: COCO-QA's, CLEVR's, SVO-Probes', or one's own.
+    """Questions in any of these formats, recognised by their columns: COCO-QA's, CLEVR's, SVO-Probes', or a user's own.
 
     Args:
-        csv: one's own has the columns ``image`` (a file's name in the folder) and ``question``, and may have
+        csv: a user's own file has the columns ``image`` (a file's name in the folder) and ``question``, and may have
             ``answer`` (a text, or a list of several in JSON), ``foil``, ``id``, ``group``, ``other_image`` (a file's
             name), ``other_question`` and ``region`` (``[[0, 1], [0, 0]]``: a list of rows). Comma, semicolon or tab;
             UTF-8, UTF-16 or cp1252.
         images: the folder of the pictures; they may lie in folders in it.
         missing: see `read_coco_qa`.
-        limit: only the first so many.
+        limit: only the first `limit` questions.
+
+    Returns:
+        one sample per question.
 
     Raises:
-        OSError, ValueError: see `read_coco_qa`.
+        OSError, TypeError, ValueError: see `read_coco_qa`.
     """
     table = text_files.read("csv", csv, [*Sample._fields, *COCO_QA, *CLEVR, *SVO])
     keys = {columns.key(name) for name in table.columns}
@@ -143,11 +146,11 @@ def read_questions(csv: PathLike, images: PathLike, missing: str = "error", limi
 
 
 def paired(given: Mapping[str, Any], picture: Callable[[Any], str] = str) -> dict[str, Any]:
-    """The fields of a pair, of those that a row has.
+    """The fields of a pair that a row has.
 
     Args:
         given: the row's values of some of `PAIRED`.
-        picture: gives the name of a picture as it stands there.
+        picture: turns a cell into the name of a picture.
     """
     other = given.get("other_image")
     return {
@@ -159,7 +162,7 @@ def paired(given: Mapping[str, Any], picture: Callable[[Any], str] = str) -> dic
 
 
 def _columns(table: text_files.Table, needed: Sequence[str]) -> tuple[list[int], dict[str, int]]:
-    """The places of a published format's columns, and of those of a pair that are there."""
+    """The indices of a published format's columns, and of those of a pair that it has."""
     try:
         found = columns.find(table.columns, [*needed, *PAIRED], needed, table.called)
     except ValueError as error:
@@ -179,7 +182,7 @@ def _clevr_picture(name: Any) -> str:
 
 def _clevr_questions(name: str, listed: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     try:
-        for entry in ast.literal_eval(listed):  # literals alone: nothing in the file is executed
+        for entry in ast.literal_eval(listed):  # only literals: nothing in the file is executed
             pair = {field: entry[field] for field in PAIRED if field in entry}
             yield str(entry["question"]), {1: "yes", 0: "no"}[entry["answer"]], pair
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:

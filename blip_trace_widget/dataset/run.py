@@ -1,9 +1,9 @@
 """`trace_dataset`: every sample traced or skipped with a reason, batch by batch, here or on the workers of a cluster.
 
-For: the one call. It cuts the samples into batches, leaves out those that are finished, and puts the others' tables
-into the folder as they come.
-Cost: see `blip_trace_widget.dataset.batch`; memory for one batch, or two a worker.
-Ends: at a folder; `blip_trace_widget.dataset.averages` reads it.
+For: the single entry point. It splits the samples into batches, leaves out finished ones, and writes the others' tables
+to the folder as they are completed.
+Cost: see `blip_trace_widget.dataset.batch`; memory for one batch, or two per worker.
+Ends: at a folder; `blip_trace_widget.dataset.traced` reads it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, SiteName
 
-#: Samples that land together. The model meets them together too, so that a batch always gives the same numbers.
+#: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
 
 
@@ -46,55 +46,58 @@ def trace_dataset(
     only_correct: bool = False,
     batch_size: int = BATCH,
 ) -> DatasetTrace:
-    """Trace every sample of a data set into a folder of Parquet files, and go on where an earlier call was ended.
+    """Trace every sample of a data set into a folder of Parquet files, resuming where an earlier call ended.
 
-    Results land in whole batches. Whatever ends the process, what has landed stays: the same call again computes only
-    what is missing, and the tables are the same as if nothing had happened. Every sample given ends in the samples'
-    table, traced or skipped with its reason.
+    Results are written in complete batches, which survive whatever ends the process: the same call computes only what
+    is missing, and the tables are the same as without the interruption. Every sample appears in the samples' table,
+    traced or skipped with a reason.
 
-    Every sample has noise of its own: the corruption's seed plus the sample's id where that is a whole number (7, 7.0
-    and "7" are one; else its CRC-32); samples of one id share it. The intervals over samples then hold for the noise
-    too. `Tracer` with the settings in the samples' table gives the same numbers. (To repeat all with other noise take a
-    seed that is further away than there are samples.)
+    Every sample has its own noise: the corruption's seed plus the sample's id if that is a whole number (7, 7.0 and "7"
+    are the same), else its CRC-32; samples with the same id share it. So the intervals over samples include the noise.
+    `Tracer` with the settings in the samples' table gives the same numbers. (To repeat everything with other noise, use
+    a seed that differs by more than the number of samples.)
 
-    A sample is skipped where its picture cannot be read, its question or answer cannot be used (True and 2.5 are no
+    A sample is skipped if its picture cannot be read, its question or answer cannot be used (True and 2.5 are not
     answers), its region has other patches than the model, or the noise does not break the answer: it raises the score,
-    or takes less than 0.001 of it. With a partner also where that is not there, cannot be read, equals the original,
-    has a question of another number of tokens (it is never padded), or where the model gives the same answer to it.
-    (Pictures of any two sizes are a pair: they have the same number of image tokens.) What is traced, and averaged, is
-    the others. A picture is known again by its file's name; one that could not be read is
-    tried again by the next call.
+    or lowers it by less than 0.001. With a partner, a sample is also skipped if the partner is missing, cannot be read,
+    equals the original, has a question of another number of tokens (it is never padded), or gets the same answer from
+    the model. (Pictures of any two sizes are a pair: they have the same number of image tokens.) All others are traced
+    and averaged. Pictures are identified by file name; unreadable ones are tried again in the next call.
 
     Args:
         samples: an iterable of (image, question[, answer, foil, id, group, other_image, other_question, region]) or of
             mappings with these names (see `Sample`), a pandas DataFrame or Hugging Face data set with such columns, or
-            what a reader (`read_coco_qa`, `read_vqa`, ...) or `demo_samples` gives. Names are compared without case and
-            spaces; what is nearly one of them is refused, others are listed in a warning. Without an answer the
-            model's own is scored; of several (VQA's ten) the one that most gave.
+            the result of a reader (`read_coco_qa`, `read_vqa`, ...) or `demo_samples`. Names are compared without case
+            and spaces; similar names are refused, others are listed in a warning. Without an answer the model's own is
+            scored; of several (VQA's ten), the most frequent one.
         model: a `BlipVqa`, a hub id or a folder.
-        out: the folder for the results; made if it is not there.
-        blocks: of which blocks there shall be grids.
-        sites: and of which sites.
-        corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``. Any `Corruption`, also one of a class of
-            your own (with a cluster, one that can be pickled); or the class `ImageSwap` or `QuestionSwap` itself: each
-            sample's own partner, `other_image` or `other_question`, as a whole; or a function of the sample that gives
-            a `Corruption`: ``lambda sample: ImageSwap(sample.other_image, region=sample.region)``. What a function
-            gives, and one of your own class, is used as it is: their seeds are theirs.
+        out: the folder for the results; created if necessary.
+        blocks: blocks to trace.
+        sites: sites to trace.
+        corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``. Any `Corruption`, also one of your own
+            class (with a cluster, one that can be pickled); or the class `ImageSwap` or `QuestionSwap` itself: each
+            sample's own partner, `other_image` or `other_question`, as a whole; or a function of the sample that
+            returns a `Corruption`: ``lambda sample: ImageSwap(sample.other_image, region=sample.region)``. The results
+            of a function, and instances of your own class, are used unchanged, seeds included.
         metric: as in `Tracer`.
-        client: a ``dask.distributed.Client``: its workers trace, and load the model by themselves, so it must be a hub
-            id, a folder that they see, or a `BlipVqa` made from one. The pictures travel to them.
-        progress: True for a bar and the counts in words, or a callable on (samples done, samples in all; None where
-            that is not known).
-        only_correct: skip samples that the model does not answer as they say, and those that have no answer. Answers
-            are compared as the VQA evaluation does it (case, punctuation, articles, number words); of several, one is
-            right from an accuracy of 0.5 on: of ten people, two gave it.
-        batch_size: samples that land together.
+        client: a ``dask.distributed.Client``, whose workers trace. They load the model themselves, so it must be a hub
+            id, a folder that they can access, or a `BlipVqa` made from one. The pictures are sent to them.
+        progress: True for a bar and the counts in words, or a callable on (samples done, samples in total; None if
+            unknown).
+        only_correct: whether to skip samples that the model does not answer correctly, and those without an answer.
+            Answers are compared as in the VQA evaluation (case, punctuation, articles, number words); with several, an
+            answer is right from an accuracy of 0.5: two of ten people gave it.
+        batch_size: samples per batch.
+
+    Returns:
+        the traced data set, as `DatasetTrace.load` opens it.
 
     Raises:
-        TypeError, ValueError: naming the argument, what was given and what is accepted; also where the folder holds
+        TypeError, ValueError: naming the argument, what was given and what is accepted; also if the folder contains
             something else, or results of other settings or samples.
-        OSError: if the folder cannot be written; what was finished before stays.
+        OSError: if the folder cannot be written; finished batches are kept.
         ImportError: if the extra ``data`` is not installed, or the workers lack the package.
+        RuntimeError: if the cluster lost a batch for good.
     """
     store.arrow()
     if not isinstance(out, (str, os.PathLike)):
@@ -104,7 +107,7 @@ def trace_dataset(
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None
     if client is None:
-        workers: Any = Here(_loaded(model), plan)
+        workers: Any = InProcess(_loaded(model), plan)
     else:
         from blip_trace_widget.dataset.cluster import Cluster
 
@@ -113,7 +116,7 @@ def trace_dataset(
     with store.Store(out, workers.settings | {"batch_size": size}) as folder:
         counted.report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
         try:
-            # Closed at once when something fails here, so that no worker goes on.
+            # Close the iterator at once if something fails here, so that no worker continues.
             with closing(workers.traced(_unfinished(folder, given, size, counted))) as results:
                 for batch, (rows, cells) in results:
                     folder.put(batch.number, rows, cells)
@@ -132,15 +135,24 @@ def _loaded(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
     return model if isinstance(model, BlipVqa) else BlipVqa.from_pretrained(model)
 
 
-class Here:
-    """This process traces."""
+class InProcess:
+    """Traces batches in this process.
+
+    Args:
+        model: the model.
+        plan: what is computed for every sample.
+    """
 
     def __init__(self, model: BlipVqa, plan: Plan) -> None:
         self._model, self._plan = model, plan
         self.settings = plan.settings(model)
 
     def traced(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tables]]:
-        """The batches with their tables."""
+        """Yield the batches with their tables.
+
+        Raises:
+            ValueError: if the model's weights were changed meanwhile.
+        """
         for batch in batches:
             with Computing(self._model):
                 if self._model.provenance["weights"] != self.settings["weights"]:
@@ -153,7 +165,7 @@ class Here:
 
 
 class _Counted:
-    """How many samples are done, said to whoever wants to know."""
+    """Counts the samples that are done, and reports them."""
 
     def __init__(self, total: int | None) -> None:
         self._total = total
@@ -161,33 +173,38 @@ class _Counted:
         self.done = 0
 
     def add(self, samples: int) -> None:
+        """Count more samples as done."""
         self.done += samples
         self.report(self.done, self._total)
 
 
 def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, counted: _Counted) -> Iterator[Batch]:
-    """The batches that are not in the folder yet.
+    """Yield the batches that are not in the folder yet.
 
     Raises:
-        ValueError: if the folder holds other samples.
+        ValueError: if the folder contains other samples.
     """
     for number in itertools.count():
-        some = list(itertools.islice(samples, size))
-        if not some:
+        chunk = list(itertools.islice(samples, size))
+        if not chunk:
             return
-        batch = Batch(number, number * size, some)
-        there = folder.finished(number)
-        if there is not None:
-            _check_same(folder, batch, there)
-            if len(there) == len(some) and not _readable_now(batch, there) and not _passed_unanswered(folder, there):
-                counted.add(len(some))
+        batch = Batch(number, number * size, chunk)
+        stored = folder.finished(number)
+        if stored is not None:
+            _check_same(folder, batch, stored)
+            if (
+                len(stored) == len(chunk)
+                and not _readable_now(batch, stored)
+                and not _passed_unanswered(folder, stored)
+            ):
+                counted.add(len(chunk))
                 continue
         yield batch
 
 
-def _readable_now(batch: Batch, there: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a picture that could not be read can be now."""
-    for sample, row in zip(batch.samples, there, strict=True):
+def _readable_now(batch: Batch, stored: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a picture that could not be read can be read now."""
+    for sample, row in zip(batch.samples, stored, strict=True):
         picture = {UNREADABLE: sample.image, UNREADABLE_PARTNER: sample.other_image}.get(row["reason"])
         if picture is not None:
             try:
@@ -198,16 +215,16 @@ def _readable_now(batch: Batch, there: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def _passed_unanswered(folder: store.Store, there: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an earlier version let samples without an answer pass as right."""
-    passed = any(row["traced"] and row["given_answer"] is None for row in there)
+def _passed_unanswered(folder: store.Store, stored: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an earlier version accepted samples without an answer as right."""
+    passed = any(row["traced"] and row["given_answer"] is None for row in stored)
     return bool(folder.settings["only_correct"]) and passed
 
 
-def _check_same(folder: store.Store, batch: Batch, there: Sequence[Mapping[str, Any]]) -> None:
-    if len(there) > len(batch.samples):
-        raise _more(folder.folder, there[-1]["sample"] + 1, batch.first + len(batch.samples))
-    for sample, row in zip(batch.samples, there, strict=False):
+def _check_same(folder: store.Store, batch: Batch, stored: Sequence[Mapping[str, Any]]) -> None:
+    if len(stored) > len(batch.samples):
+        raise _more(folder.folder, stored[-1]["sample"] + 1, batch.first + len(batch.samples))
+    for sample, row in zip(batch.samples, stored, strict=False):
         for name, value in identity(sample).items():
             is_path = name.endswith("image") and None not in (row[name], value)
             was, now = (Path(each).name if is_path else each for each in (row[name], value))
@@ -223,8 +240,8 @@ def _check_nothing_beyond(traced: DatasetTrace, given: int) -> None:
         raise _more(traced.folder, traced.counts["given"], given)
 
 
-def _more(folder: Path, there: int, given: int) -> ValueError:
+def _more(folder: Path, stored: int, given: int) -> ValueError:
     return ValueError(
-        f"samples: the folder {os.fspath(folder)!r} was begun with more: at least {there} samples are there, "
+        f"samples: the folder {os.fspath(folder)!r} was begun with more: at least {stored} samples are there, "
         f"{given} were given now. Take another folder, or open what is there with DatasetTrace.load"
     )

@@ -1,7 +1,7 @@
-"""What is asked of a data set: pictures with questions, wherever they come from.
+"""Samples: pictures with questions, from any source.
 
-For: one shape (`Sample`) for rows of question files, of tables, and of one's own programs.
-Ends: at samples. Whether a picture can be read or an answer spelled is `blip_trace_widget.dataset.batch`'s to find out.
+For: one type (`Sample`) for rows of question files, tables, and users' own programs.
+Ends: at samples; `blip_trace_widget.dataset.batch` finds out whether pictures and answers can be used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
-#: Columns without which nothing can be asked.
+#: Required columns.
 NEEDED = ("image", "question")
 #: Columns that make a pair of a sample, which every published format may have too.
 PAIRED = ("foil", "other_image", "other_question", "region")
@@ -43,15 +43,15 @@ class Sample(NamedTuple):
     Attributes:
         image: whatever `blip_trace_widget.pictures` reads: a path, a PIL image, an array, bytes.
         question: the question.
-        answer: the answer to score; None: the model's own. Of several (VQA's ten) the one is scored that most people
-            gave, and the model's own is right by VQA's rule; see `blip_trace_widget.dataset.answers`.
-        foil: another answer of as many tokens, for ``metric="logit_difference"``.
+        answer: the answer to score; None: the model's own. Of several (VQA's ten) the most frequent one is scored, and
+            the model's own is judged by VQA's rule; see `blip_trace_widget.dataset.answers`.
+        foil: another answer with the same number of tokens, for ``metric="logit_difference"``.
         id: its name; "" for its number.
-        group: what it is to be averaged with, for instance the kind of question.
+        group: the group that it is averaged with, for instance the kind of question.
         other_image: the partner picture, for ``corruption=ImageSwap``; of any kind that `image` may be.
         other_question: the partner question, of as many tokens, for ``corruption=QuestionSwap``.
-        region: where the object is that the question is about: boolean (rows, columns) over image patches. It is kept
-            beside the results; a corruption is limited to it by a function, ``lambda sample: ImageSwap(
+        region: where the object is that the question is about: boolean (rows, columns) over image patches. It is stored
+            with the results; a corruption is limited to it by a function, ``lambda sample: ImageSwap(
             sample.other_image, region=sample.region)``.
     """
 
@@ -68,7 +68,13 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class NamedPicture:
-    """The bytes of a picture file and its path, for workers that do not see the file; None where it cannot be read."""
+    """A picture file for workers that cannot access it.
+
+    Attributes:
+        name: its path.
+        content: its bytes; None if it cannot be read.
+        problem: why it cannot be read.
+    """
 
     name: str
     content: bytes | None
@@ -86,13 +92,13 @@ class NamedPicture:
 
 
 def as_samples(samples: Any) -> Iterator[Sample]:
-    """Samples from an iterable of samples, tuples or mappings, or from a table, one after another.
+    """Yield samples from an iterable of samples, tuples or mappings, or from a table.
 
     A table is a pandas DataFrame or a Hugging Face data set. For the names of columns and keys see
     `blip_trace_widget.dataset.columns`, for answers `blip_trace_widget.dataset.answers`.
 
     Raises:
-        TypeError, ValueError: naming what was given and what is accepted; of a single sample when it is reached.
+        TypeError, ValueError: naming what was given and what is accepted; for a single sample when it is reached.
     """
     if isinstance(samples, (str, bytes, Mapping, Sample)) or not isinstance(samples, Iterable):
         splits = f", or one of its values {list(map(shown, samples))}" if isinstance(samples, Mapping) else ""
@@ -105,15 +111,15 @@ def as_samples(samples: Any) -> Iterator[Sample]:
         return cleaned(_of_table(samples))
     names = getattr(samples, "column_names", None)
     rows = _Rows(getattr(samples, "features", None))
-    if isinstance(names, (list, tuple)):  # a wrong one is told before anything is computed
+    if isinstance(names, (list, tuple)):  # report wrong names before anything is computed
         rows.places(tuple(names), "samples: the data set")
     return cleaned(rows.sample(number, given) for number, given in enumerate(_undecoded(samples)))
 
 
 def _undecoded(samples: Any) -> Any:
-    """A Hugging Face data set that hands pictures on as files: decoding them itself, it ends at the first damaged one.
+    """A Hugging Face data set that yields undecoded pictures: its own decoding stops at the first damaged one.
 
-    A transform of the user's own, a mode, and what is streamed are left to it.
+    Data sets with a user's transform or mode, and streamed ones, are left unchanged.
     """
     features, now = getattr(samples, "features", None), getattr(samples, "format", None)
     if not isinstance(features, Mapping) or not isinstance(now, Mapping) or now["type"] == "custom":
@@ -126,10 +132,10 @@ def _undecoded(samples: Any) -> Any:
 
 
 def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Samples with texts for questions, answers and names, and masks for regions, however these were given."""
+    """Yield samples with questions, answers and names normalised to texts, and regions to masks."""
     for number, sample in enumerate(samples):
         answer = sample.answer
-        with suppress(TypeError, ValueError):  # what is no answer stays, for the row to say so
+        with suppress(TypeError, ValueError):  # keep an invalid answer, to be reported in its row
             answer = answers.read(answer)
         yield sample._replace(
             question=cells.text(sample.question),
@@ -144,14 +150,19 @@ def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
 
 
 class _Rows:
-    """Samples, tuples and mappings, one after another; each unknown key of the mappings is warned about once."""
+    """Turns tuples and mappings into samples; warns about each unknown key of the mappings once."""
 
     def __init__(self, features: Any) -> None:
         self._features = features if isinstance(features, Mapping) else {}
         self._places: dict[tuple[Any, ...], dict[str, int]] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def sample(self, number: int, given: Any) -> Sample:
+        """A sample from any accepted kind of row.
+
+        Raises:
+            TypeError, ValueError: naming what was given and what is accepted.
+        """
         if isinstance(given, Sample):
             return given
         if isinstance(given, Mapping):
@@ -164,16 +175,21 @@ class _Rows:
         return Sample(*given)
 
     def places(self, names: tuple[Any, ...], where: str) -> dict[str, int]:
+        """The index of each known name; warns about unknown ones.
+
+        Raises:
+            ValueError: as `blip_trace_widget.dataset.columns.find`.
+        """
         if names not in self._places:
             found = columns.find(names, Sample._fields, NEEDED, where)
-            new = [name for name in columns.unknown(names, found) if name not in self._told]
+            new = [name for name in columns.unknown(names, found) if name not in self._warned]
             columns.tell_unknown(new, Sample._fields, where)
-            self._told.update(new)
+            self._warned.update(new)
             self._places[names] = found
         return self._places[names]
 
     def _value(self, name: Any, value: Any) -> Any:
-        """Hugging Face keeps names of classes as numbers."""
+        """A value; Hugging Face's class labels are turned from numbers into names."""
         spell = getattr(self._features.get(name), "int2str", None)
         is_number = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         return spell(int(value)) if callable(spell) and is_number else value
@@ -189,7 +205,12 @@ def _of_table(table: pd.DataFrame) -> Iterator[Sample]:
 
 @dataclass(frozen=True)
 class DrawnSamples:
-    """Scenes of the built-in model with questions about them; see `demo_samples`."""
+    """Scenes of the built-in model with questions about them; see `demo_samples`.
+
+    Attributes:
+        n: number of samples.
+        seed: seed of scenes and questions.
+    """
 
     n: int
     seed: int
@@ -204,7 +225,7 @@ class DrawnSamples:
 
         for number in range(self.n):
             kind = KINDS[number % len(KINDS)]
-            rng = random.Random(f"{self.seed}/{number}")  # noqa: S311 - nothing is kept secret
+            rng = random.Random(f"{self.seed}/{number}")  # noqa: S311 - not for secrets
             if self.pairs is None:
                 drawn = sample(rng, kind)
                 yield Sample(draw(drawn.scene, DRAWN), drawn.question, drawn.answer, None, str(number), kind)
@@ -228,19 +249,20 @@ class DrawnSamples:
 
 
 def demo_samples(n: int, seed: int = 0, pairs: Literal["image", "question"] | None = None) -> DrawnSamples:
-    """Scenes such as the built-in model was trained on, none of which it has seen, with a question about each.
+    """Unseen scenes like those that the built-in model was trained on, each with a question.
 
     Args:
-        n: how many; each is drawn when it is reached, so any number will do.
-        seed: other scenes and questions. Of one seed the first are the same for every `n`.
+        n: number of samples; each is drawn when it is reached, so any number is fine.
+        seed: seed of scenes and questions; with the same seed, the first ones are the same for every `n`.
         pairs: semantic minimal pairs. ``"image"``: each sample has an `other_image` in which one attribute of an object
-            that the question is about is another: its colour, shape or place. ``"question"``: an `other_question` in
-            which one word is exchanged, the name of a shape or colour. The partner's right answer, of as many tokens
-            as the answer, is the `foil`; `region` is where the object is in the picture, over the built-in model's
-            8 x 8 patches (for a model of others: ``sample._replace(region=None)``).
+            that the question is about differs: its colour, shape or place. ``"question"``: an `other_question` in which
+            one word differs, the name of a shape or colour. The partner's right answer, of as many tokens as the
+            answer, is the `foil`; `region` is where the object is in the picture, over the built-in model's 8 x 8
+            patches (for a model with others: ``sample._replace(region=None)``).
 
     Returns:
-        samples with the right answers, of the groups ``color``, ``object``, ``number`` and ``location`` in turn.
+        samples with the right answers, alternating between the groups ``color``, ``object``, ``number`` and
+        ``location``.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.

@@ -49,7 +49,7 @@ def read_webdataset(shards: PathLike | Sequence[PathLike], limit: int | None = N
         is given. What has no picture or question ends as skipped.
 
     Raises:
-        OSError: if there is no such file.
+        FileNotFoundError, OSError: if there is no such file.
         TypeError, ValueError: naming the argument, what was given and what is accepted; for what is in a shard when it
             is reached.
     """

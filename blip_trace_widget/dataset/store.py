@@ -1,11 +1,11 @@
-"""The folder of a traced data set: two tables in parts, each part a whole batch, and their settings.
+"""The folder of a traced data set: two tables in parts, one part per batch, and their settings.
 
 For: results that survive whatever happens to the process, and that any tool can read. ``samples/*.parquet`` has a row
-for each sample that was given, ``cells/*.parquet`` a row for each cell of those that were traced, ``dataset.json`` the
-settings. A part is written beside its place and renamed; of a batch the cells come first, so that a batch whose samples
-are there is whole. One run at a time writes into a folder.
-Cost: on the disk some 90 bytes a cell with ten noise samples, and 4 KB a sample; a batch in memory.
-Ends: at tables (pyarrow; extra ``data``). What they mean is `blip_trace_widget.dataset.averages`'.
+per given sample, ``cells/*.parquet`` a row per cell of the traced ones, ``dataset.json`` the settings. A part is
+written to a temporary file and renamed; a batch's cells are written first, so that a batch whose samples exist is
+complete. One run at a time writes to a folder.
+Cost: on disk about 90 bytes per cell with ten noise samples, and 4 KB per sample; one batch in memory.
+Ends: at tables (pyarrow; extra ``data``); `blip_trace_widget.dataset.traced` interprets them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
 
 FORMAT, VERSION = "blip_trace_widget.dataset", 2
-#: Versions of the format that are read, and gone on with.
+#: Versions of the format that can be read and continued.
 READABLE = (1, 2)
 SETTINGS = "dataset.json"
-#: How many samples were given, traced, and skipped for each reason, when the folder was last finished.
+#: File with the numbers of samples given, traced, and skipped for each reason, as of the last finished run.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
 
-#: What stands in the place of the name of one of the package's corruptions if it is a user's own.
+#: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
 USERS = ("class", "function")
 
-#: The columns by which a sample is known again, and what became of it.
+#: The columns that identify a sample, and say what became of it.
 IDENTITY = (
     *("sample", "id", "group", "image", "question", "given_answer", "foil", "other_image", "other_question", "region"),
     *("traced", "reason"),
 )
 
-#: What a row of each table holds; see the README for what it means.
+#: Table -> column -> type; the README explains them.
 COLUMNS = {
     "samples": {
         "sample": "int64",
@@ -97,14 +97,14 @@ COLUMNS = {
     },
 }
 
-#: Columns that folders of earlier versions lack; they are read as null.
+#: Columns that folders of earlier versions lack, read as null.
 ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
-#: What version 1 had in the place of a snapshot; see `blip_trace_widget.results.version_1`.
+#: Version 1's column instead of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
 
 def arrow() -> Any:
-    """Pyarrow.
+    """Import pyarrow and return it.
 
     Raises:
         ImportError: saying what to install.
@@ -134,37 +134,38 @@ def schema(table: str) -> pa.Schema:
 
 
 def as_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table; what a row lacks is null."""
+    """Rows as a table; missing values are null."""
     return arrow().Table.from_pylist(list(rows), schema=schema(table))
 
 
 def check_place(folder: PathLike) -> None:
-    """Refuse a place that cannot become, or is not, a folder of results.
+    """Check that a path is, or can become, a folder of results.
 
     Raises:
-        ValueError: if it holds something else.
-        OSError: if it is a file.
+        ValueError: if the folder contains something else.
+        NotADirectoryError: if it is a file.
     """
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise NotADirectoryError(f"out: {os.fspath(folder)!r} is a file; expected a folder for the results")
     known = (path / SETTINGS).is_file()
-    if not known and path.is_dir() and any(not each.name.startswith(".") for each in path.iterdir()):
+    if not known and path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
         raise ValueError(
             f"out: {os.fspath(folder)!r} has files of other origin in it and no {SETTINGS}; take a new folder"
         )
 
 
 class Store:
-    """A folder that is written to, by one run at a time.
+    """A folder that one run at a time writes to; a context manager.
 
     Args:
-        folder: where; it is made if it is not there.
-        settings: what everything in it is computed with, as plain JSON.
+        folder: the folder; created if necessary.
+        settings: the settings of everything in it, as plain JSON.
 
     Raises:
-        ValueError: if the folder holds something else, or what was computed with other settings, naming them.
-        OSError: if it cannot be made, read or written, or another run is writing to it.
+        ValueError: if the folder contains something else, or results of other settings, naming them.
+        NotADirectoryError, OSError: if it cannot be created, read or written, or another run is writing to it.
+        ImportError: if pyarrow is not installed.
     """
 
     def __init__(self, folder: PathLike, settings: Mapping[str, Any]) -> None:
@@ -190,11 +191,11 @@ class Store:
         return self
 
     def _begin(self) -> None:
-        for left in self.folder.rglob(".*.part"):  # of runs that were killed
-            left.unlink()
+        for leftover in self.folder.rglob(".*.part"):  # left by killed runs
+            leftover.unlink()
         if any(True for table in TABLES for _ in (self.folder / table).glob("*.parquet")):
             self._check(read_settings(self.folder))
-        # Written anew where earlier batches are there: what is added may be of a newer version than they are.
+        # Rewritten even if there are earlier batches: added ones may be of a newer version.
         content = json.dumps({"format": FORMAT, "version": VERSION, "settings": self.settings}, indent=1)
         self._land(self.folder / SETTINGS, lambda place: place.write_text(content, "utf-8"))
         for table in TABLES:
@@ -203,18 +204,18 @@ class Store:
     def __exit__(self, *_details: object) -> None:
         self._lock.release()
 
-    def _check(self, there: Mapping[str, Any]) -> None:
-        was, now = _flat(there), _flat(self.settings)
+    def _check(self, stored: Mapping[str, Any]) -> None:
+        was, now = _flat(stored), _flat(self.settings)
         differing = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
         if differing:
-            told = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
+            what = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
             raise ValueError(
-                f"out: {os.fspath(self.folder)!r} was begun with other settings: {told}. Take another folder, or the "
+                f"out: {os.fspath(self.folder)!r} was begun with other settings: {what}. Take another folder, or the "
                 "settings that it was begun with"
             )
 
     def finished(self, batch: int) -> list[dict[str, Any]] | None:
-        """What a sample is known by, and why it was skipped, of a batch that is there whole; None where it is not.
+        """The `IDENTITY` columns of a complete batch; None if it is incomplete.
 
         Raises:
             ValueError: if one of its files is damaged.
@@ -223,20 +224,20 @@ class Store:
             return None
         rows: list[dict[str, Any]] = read(part(self.folder, "samples", batch), IDENTITY).to_pylist()
         cells = read(part(self.folder, "cells", batch), ["sample"])["sample"].unique().to_pylist()
-        # Of a batch that was to become longer the cells may have come without their samples.
+        # If a batch was being extended, its new cells may exist without their samples.
         return rows if set(cells) == {row["sample"] for row in rows if row["traced"]} else None
 
     def put(self, batch: int, samples: pa.Table, cells: pa.Table) -> None:
         """Write a batch.
 
         Raises:
-            OSError: if it cannot be written, for instance on a full disk; what was written before stays.
+            OSError: if it cannot be written, for instance on a full disk; earlier batches are kept.
         """
         for table, content in (("cells", cells), ("samples", samples)):
             self._land(part(self.folder, table, batch), lambda place, content=content: _write(content, place))
 
     def count(self, counts: Mapping[str, int]) -> None:
-        """Write what became of the samples, in numbers.
+        """Write the numbers of traced and skipped samples.
 
         Raises:
             OSError: if it cannot be written.
@@ -244,7 +245,7 @@ class Store:
         self._land(self.folder / COUNTS, lambda place: place.write_text(json.dumps(counts, indent=1), "utf-8"))
 
     def _land(self, path: Path, write: Any) -> None:
-        """Write a file beside its place, and rename it once it is safe on the disk."""
+        """Write a temporary file, and rename it once it is synced to disk."""
         beside = path.with_name(f".{path.name}.part")
         try:
             write(beside)
@@ -262,7 +263,7 @@ class Store:
 
 
 def _keep_names(folder: Path) -> None:
-    """A name that was changed outlasts a loss of power once its folder is on the disk, where a system knows that."""
+    """Sync a folder to disk, so that a rename survives a loss of power; where the system supports it."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -272,7 +273,7 @@ def _keep_names(folder: Path) -> None:
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Settings inside of settings by one name: ``corruption.factor``."""
+    """Nested settings with dotted names: ``corruption.factor``."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
@@ -284,23 +285,23 @@ def _write(content: pa.Table, place: Path) -> None:
 
 
 def part(folder: Path, table: str, batch: int) -> Path:
-    """The file of a batch."""
+    """The path of a batch's file."""
     return folder / table / f"part-{batch:06d}.parquet"
 
 
 def parts(folder: Path, table: str) -> Iterator[Path]:
-    """The files of the batches that are there whole, in their order."""
+    """The paths of all complete batches' files, in order."""
     for path in sorted((folder / "samples").glob("part-*.parquet")):
-        if all((folder / each / path.name).is_file() for each in TABLES):
+        if all((folder / other / path.name).is_file() for other in TABLES):
             yield folder / table / path.name
 
 
 def read_settings(folder: PathLike) -> dict[str, Any]:
-    """What a folder was computed with.
+    """The settings that a folder was computed with.
 
     Raises:
-        OSError: if there is no such folder.
-        ValueError: if it is none of ours, or of a newer format.
+        FileNotFoundError: if there is no such folder.
+        ValueError: if `trace_dataset` did not write it, or it has a newer format.
     """
     path = Path(folder) / SETTINGS
     if not Path(folder).is_dir():
@@ -308,12 +309,13 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: it has no {SETTINGS}")
     try:
-        told = json.loads(path.read_text("utf-8"))
-        if told["format"] != FORMAT:
-            raise ValueError(f"its format is {told['format']!r}")
-        version, settings = told["version"], dict(told["settings"])
+        stored = json.loads(path.read_text("utf-8"))
+        if stored["format"] != FORMAT:
+            raise ValueError(f"its format is {stored['format']!r}")
+        version, settings = stored["version"], dict(stored["settings"])
         if version in READABLE:
             _check_settings(settings)
+            settings["corruption"] = completed(settings["corruption"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
@@ -326,11 +328,11 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Whether settings from a file are such as `trace_dataset` writes; whatever they are not raises."""
+    """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
     whole_number("batch_size", settings["batch_size"], 1)
     one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
     for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].sites)
+        one_of("site", site, BLOCKS[block].accepted)
     if not settings["grids"]:
         raise ValueError("there is no grid in it")
 
@@ -339,7 +341,7 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     """Read a part.
 
     Raises:
-        ValueError: if it is damaged, with the way out.
+        ValueError: if it is damaged, with a remedy.
         OSError: if it cannot be opened.
     """
     arrow_ = arrow()
@@ -348,8 +350,8 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
     try:
         lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
-        there = [field.name for field in wanted if field.name not in lacking]
-        read_ = arrow_.parquet.read_table(path, columns=there, filters=filters)
+        present = [field.name for field in wanted if field.name not in lacking]
+        read_ = arrow_.parquet.read_table(path, columns=present, filters=filters)
         for field in wanted:
             if field.name in lacking:
                 read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))

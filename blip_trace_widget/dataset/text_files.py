@@ -1,9 +1,9 @@
-"""Tables in text files, as spreadsheets and programs of all sorts write them.
+"""Tables in text files, as spreadsheets and all kinds of programs write them.
 
-For: comma, semicolon or tab between the values; UTF-8, UTF-16 or cp1252, with a byte order mark or without. What cannot
-be decided is refused with a remedy, because a wrong guess reads well and means something else.
+For: values separated by comma, semicolon or tab; UTF-8, UTF-16 or cp1252, with or without a byte order mark. Ambiguous
+files are refused with a remedy, because a wrong guess would go unnoticed.
 Cost: the file in memory.
-Ends: at names of columns and rows of texts.
+Ends: at column names and rows of texts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
 
 DELIMITERS = (",", ";", "\t")
-#: The longer marks first: UTF-32's begins like UTF-16's.
+#: Byte order marks, longer ones first: UTF-32's begins like UTF-16's.
 MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -37,9 +37,14 @@ REMEDY = "save it as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
 
 
 class Table(NamedTuple):
-    """A table of texts; every row has as many as there are columns."""
+    """A table of texts.
 
-    #: The file, for errors.
+    Attributes:
+        called: the file's name, for errors.
+        columns: the columns' names.
+        rows: the rows, each with one text per column.
+    """
+
     called: str
     columns: list[str]
     rows: list[list[str]]
@@ -49,25 +54,25 @@ def read(argument: str, file: PathLike, known: Sequence[str]) -> Table:
     """Read a table.
 
     Args:
-        argument: whose value the file is, for errors.
-        file: its path.
-        known: names of columns, of which some should be there: they tell which delimiter it is.
+        argument: the argument's name, for errors.
+        file: the file's path.
+        known: column names, some of which should be present: they decide which delimiter it is.
 
     Raises:
-        TypeError: if it is no path.
-        OSError: if the file cannot be read.
-        ValueError: if it is no such table.
+        TypeError: if it is not a path.
+        FileNotFoundError, OSError: if the file cannot be read.
+        ValueError: if it is not such a table.
     """
     called, text = content(argument, file)
     if not text.strip():
         raise ValueError(f"{called} is empty; expected a line of column names, and a row for each question")
-    said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # so Excel has it
-    if said:
-        text = text[said.end() :]
-    delimiter = said.group(1) if said else _delimiter(text, {key(name) for name in known})
+    declared = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # written by Excel
+    if declared:
+        text = text[declared.end() :]
+    delimiter = declared.group(1) if declared else _delimiter(text, {key(name) for name in known})
     try:
         numbered = [(number, row) for number, row in enumerate(_reader(text, delimiter)) if not _is_blank(row)]
-    except (csv.Error, TypeError, ValueError) as error:  # badly quoted; no delimiter that `csv` takes
+    except (csv.Error, TypeError, ValueError) as error:  # badly quoted, or a delimiter that `csv` does not accept
         raise ValueError(f"{called} is no table of comma-separated values: {error}") from error
     if not numbered:
         raise ValueError(f"{called} is empty; expected a line of column names, and a row for each question")
@@ -86,7 +91,7 @@ def content(argument: str, file: PathLike) -> tuple[str, str]:
 
     Raises:
         TypeError: if it is no path.
-        OSError: if the file cannot be read.
+        FileNotFoundError, OSError: if the file cannot be read.
         ValueError: if it is too large, or no text.
     """
     path = as_path(argument, file, "file")
@@ -99,10 +104,10 @@ def content(argument: str, file: PathLike) -> tuple[str, str]:
 
 
 def as_path(argument: str, given: Any, what: str) -> Path:
-    """A path.
+    """Return a path as a `Path`.
 
     Raises:
-        TypeError: if it is none.
+        TypeError: if it is not a path.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{argument}: expected the path of a {what}, got {type(given).__name__}")
@@ -114,12 +119,12 @@ def _reader(text: str, delimiter: str) -> Any:
 
 
 def _is_blank(row: Sequence[str]) -> bool:
-    """A line without a word; spreadsheets write such below the table."""
+    """Whether a line is blank; spreadsheets write such lines below a table."""
     return not any(cell.strip() for cell in row)
 
 
 def _delimiter(text: str, known: set[str]) -> str:
-    """The one with which the first line has the most known columns, or where there is none, the most columns."""
+    """The delimiter that gives the first line the most known columns, or if there are none, the most columns."""
 
     def fit(delimiter: str) -> tuple[int, int]:
         try:
@@ -145,7 +150,7 @@ def _decoded(content: bytes, called: str) -> str:
 
 
 def _unmarked(content: bytes) -> str:
-    """UTF-16 without a mark has a zero beside each letter of the columns' names."""
+    """The encoding without a mark: UTF-16 has a zero byte beside each letter of the column names, else UTF-8."""
     first, second = content[0:8:2], content[1:8:2]
     if len(content) >= 4 and any(first) != any(second):
         return "utf-16-le" if any(first) else "utf-16-be"
@@ -153,9 +158,9 @@ def _unmarked(content: bytes) -> str:
 
 
 def _western(content: bytes, error: UnicodeDecodeError, called: str) -> str:
-    """Not UTF-8: cp1252, as spreadsheets under Windows write it, if nothing speaks against it."""
+    """Text that is not UTF-8, decoded as cp1252, which Windows spreadsheets write, if nothing contradicts it."""
     rest = content.decode("utf-8", "ignore")
-    if rest.isascii():  # else parts are UTF-8, and would become other letters
+    if rest.isascii():  # else parts are UTF-8, and would be garbled
         try:
             text = content.decode("cp1252")
         except UnicodeDecodeError:

@@ -1,8 +1,8 @@
 """DatasetTrace: a traced data set, read from its folder.
 
-For: the tables, the averages, the comparisons, and every sample's own grids again.
-Cost: the samples' table without pictures is read at once; of the cells what is asked for.
-Ends: at results. It needs no model.
+For: the tables, averages, comparisons, and every sample's own grids.
+Cost: the samples' table without pictures is read at once; cells are read on demand.
+Ends: at results; no model is needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.samples import PathLike
 
-#: Columns that are read for one sample at a time.
+#: Columns that are read one sample at a time.
 HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture", "region")
-#: Bootstrap resamples.
+#: Default number of bootstrap resamples.
 RESAMPLES = 2000
 
 
@@ -46,9 +46,9 @@ class DatasetTrace:
     """A data set that `trace_dataset` traced, or a selection of it.
 
     Attributes:
-        folder: where its tables are.
-        settings: what it was computed with, as plain JSON.
-        samples: a row for each sample: question, answers, effects, and for a skipped one the reason; pandas DataFrame.
+        folder: the folder of its tables.
+        settings: the settings that it was computed with, as plain JSON.
+        samples: one row per sample: question, answers, effects, and for a skipped one the reason; pandas DataFrame.
     """
 
     folder: Path
@@ -57,11 +57,11 @@ class DatasetTrace:
 
     @classmethod
     def load(cls, folder: PathLike) -> DatasetTrace:
-        """Open a folder that `trace_dataset` wrote, whether it is finished or not.
+        """Open a folder that `trace_dataset` wrote, finished or not.
 
         Raises:
-            OSError: if there is no such folder.
-            ValueError: if it is none of ours, of a newer format, or a file in it is damaged.
+            FileNotFoundError, OSError: if there is no such folder.
+            ValueError: if `trace_dataset` did not write it, it has a newer format, or a file in it is damaged.
             ImportError: if the extra ``data`` is not installed.
         """
         arrow = store.arrow()
@@ -79,7 +79,7 @@ class DatasetTrace:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many samples were given, traced, and skipped for each reason."""
+        """Numbers of samples given, traced, and skipped for each reason."""
         reasons = Counter(self.samples.loc[~self.samples["traced"], "reason"])
         return {
             "given": len(self.samples),
@@ -97,7 +97,7 @@ class DatasetTrace:
 
     @property
     def groups(self) -> list[str]:
-        """The groups' names, in the order in which they were met."""
+        """The groups' names, in order of first occurrence."""
         return list(dict.fromkeys(self.samples["group"]))
 
     @property
@@ -111,13 +111,13 @@ class DatasetTrace:
         """Some of the samples.
 
         Args:
-            group: of that group.
-            tokens: whose question has so many tokens, special ones included.
-            correct: that the model answered as the sample says, or not.
-            samples: of these numbers.
+            group: only samples of this group.
+            tokens: only questions with this number of tokens, special ones included.
+            correct: only samples that the model answered correctly, or only others.
+            samples: only samples with these numbers.
 
         Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted; also if none is left.
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if none are left.
         """
         table = self.samples
         keep = np.ones(len(table), dtype=bool)
@@ -135,7 +135,7 @@ class DatasetTrace:
         return replace(self, samples=table[keep])
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell of the traced samples: sample, id, group, block, site, layer, position, token, clean, ..."""
+        """One row per cell of the traced samples: sample, id, group, block, site, layer, position, token, clean, ..."""
         columns = [name for name in store.COLUMNS["cells"] if name != "scores"]
         table = self._cells(columns, None).to_pandas()
         return table[table["sample"].isin(self._numbers)].reset_index(drop=True)
@@ -144,9 +144,9 @@ class DatasetTrace:
         """A sample's own grid, as `Tracer.trace` gave it.
 
         Args:
-            sample: its number.
+            sample: the sample's number.
             block: default the first that was traced.
-            site: default the first that was traced of that block.
+            site: default the first that was traced in that block.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted; also if the sample was
@@ -164,16 +164,16 @@ class DatasetTrace:
             TypeError, ValueError: see `trace`.
         """
         number = whole_number("sample", sample, 0)
-        found = self.samples[self.samples["sample"] == number]
-        if found.empty:
+        rows = self.samples[self.samples["sample"] == number]
+        if rows.empty:
             raise ValueError(f"sample: there is no number {number}; expected one of the column 'sample' of `samples`")
-        if not found["traced"].iloc[0]:
-            raise ValueError(f"sample: number {number} was skipped: {found['reason'].iloc[0]} ({found['why'].iloc[0]})")
+        if not rows["traced"].iloc[0]:
+            raise ValueError(f"sample: number {number} was skipped: {rows['reason'].iloc[0]} ({rows['why'].iloc[0]})")
         batch = number // self.settings["batch_size"]
-        of_it = [("sample", "=", number)]
+        filters = [("sample", "=", number)]
         columns = [*store.COLUMNS["samples"], store.SCENE]
-        row = store.read(store.part(self.folder, "samples", batch), columns, of_it).to_pylist()[0]
-        cells = store.read(store.part(self.folder, "cells", batch), filters=of_it)
+        row = store.read(store.part(self.folder, "samples", batch), columns, filters).to_pylist()[0]
+        cells = store.read(store.part(self.folder, "cells", batch), filters=filters)
         with _undamaged(number):
             own = self.settings["corruption"]["type"] in CORRUPTIONS
             traces = [_trace(row, cells, block, site, own=own) for block, site in self.grids]
@@ -182,7 +182,12 @@ class DatasetTrace:
             return [replace(trace, snapshot=snapshot) for trace in traces]
 
     def picture(self, sample: int) -> bytes:
-        """The small picture that was kept of a traced sample, JPEG; empty of a skipped one."""
+        """The small picture stored for a traced sample, JPEG; empty for a skipped one.
+
+        Raises:
+            TypeError, ValueError: if there can be no such number, or the file is damaged.
+            OSError: if the file cannot be opened.
+        """
         batch = whole_number("sample", sample, 0) // self.settings["batch_size"]
         path = store.part(self.folder, "samples", batch)
         rows = store.read(path, ["sample", "picture"], [("sample", "=", sample)]).to_pylist()
@@ -200,35 +205,34 @@ class DatasetTrace:
         resamples: int = RESAMPLES,
         seed: int = 0,
     ) -> MeanTrace:
-        """The average grid over the traced samples, with bootstrap intervals over samples.
+        """The average grid over the traced samples, with bootstrap intervals over pictures.
 
-        It is the average of the questions whose answer the noise breaks: those that were skipped because it does not
-        have no part in it (see `counts`).
+        Only questions whose answer the noise breaks are averaged: skipped ones are not included (see `counts`).
 
         Args:
-            align: how positions of different questions are brought together. ``"exact"``: questions of one length, a
-                role a position. ``"ends"``: up to three positions from either end keep their place, and all between are
+            align: how to align positions of different questions. ``"exact"``: questions of one length, one role per
+                position. ``"ends"``: up to three positions from either end have their own roles, and all between are
                 pooled. Or a callable from the tuple of a sample's tokens to a role for each, None to leave it out.
             block: default the first that was traced.
-            site: default the first that was traced of that block.
-            group: of the samples of that group alone.
-            confidence: share of the intervals, between 0 and 1.
-            resamples: of the bootstrap.
-            seed: of its random numbers.
+            site: default the first that was traced in that block.
+            group: only the samples of this group.
+            confidence: coverage of the intervals, between 0 and 1.
+            resamples: number of bootstrap resamples.
+            seed: seed of the bootstrap.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
         block, site = self._grid(block, site)
-        asked = _asked(confidence, resamples, seed)
+        bootstrap = _bootstrap(confidence, resamples, seed)
         if group is None:
             data = self.aligned(align, block, site)
-        elif callable(align):  # roles of all samples, so that every group has them in the same order
+        elif callable(align):  # align all samples, so that the roles have the same order in every group
             of_group = (self.traced["group"] == one_of("group", group, self.groups)).to_numpy()
             data = self.aligned(align, block, site).of(of_group)
         else:
             data = self.select(group).aligned(align, block, site)
-        return averages.mean(data, *asked, settings=self._description(align, block, site) | {"group": group})
+        return averages.mean(data, *bootstrap, settings=self._description(align, block, site) | {"group": group})
 
     def compare(
         self,
@@ -244,20 +248,20 @@ class DatasetTrace:
     ) -> Comparison:
         """Where the average indirect effects of two groups differ.
 
-        Every cell is tested by Welch's t test (groups of some fifteen pictures or more; questions about one picture
-        count as one cluster); over the grid the false-discovery rate is held. Effects are compared, not recoveries:
+        Every cell is tested by Welch's t test over pictures, paired where both groups have questions about the same
+        picture; over the grid the false-discovery rate is held. Effects are compared, not recoveries:
         where noise takes more of one group's scores, its effects can be larger for that alone.
 
         Args:
             group_a: one group.
-            group_b: the other, which is subtracted.
-            align: see `mean`; the positions of both groups are brought together.
+            group_b: the other group, which is subtracted.
+            align: see `mean`; the positions of both groups are aligned together.
             block: see `mean`.
             site: see `mean`.
             rate: the false-discovery rate, between 0 and 1.
             confidence: see `mean`.
-            resamples: of the bootstrap.
-            seed: of its random numbers.
+            resamples: see `mean`.
+            seed: see `mean`.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -268,15 +272,15 @@ class DatasetTrace:
         if group_a == group_b:
             raise ValueError(f"group_a, group_b: expected two groups, got {group_a!r} twice")
         _share("rate", rate)
-        asked = _asked(confidence, resamples, seed)
+        bootstrap = _bootstrap(confidence, resamples, seed)
         both = replace(self, samples=self.samples[self.samples["group"].isin([group_a, group_b])])
         data = both.aligned(align, block, site)
         of = [(both.traced["group"] == group).to_numpy() for group in (group_a, group_b)]
         for group, which in zip((group_a, group_b), of, strict=True):
             if which.sum() < 2:
                 raise ValueError(f"group_a, group_b: {group!r} has {which.sum()} traced samples, expected 2 or more")
-        told = self._description(align, block, site) | {"groups": [group_a, group_b]}
-        return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *asked, settings=told)
+        description = self._description(align, block, site) | {"groups": [group_a, group_b]}
+        return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *bootstrap, settings=description)
 
     def plot(
         self,
@@ -287,18 +291,18 @@ class DatasetTrace:
         cmap: Any = None,
         marks: bool = True,
     ) -> list[Any]:
-        """The average of each grid in the paper's layout, tokens down and layers across.
+        """Draw the average of each grid in the paper's layout, tokens down and layers across.
 
         Args:
             align: see `mean`.
             group: see `mean`.
-            value: see `MeanTrace.plot`; so are `limit`, `cmap` and `marks`.
-            limit: default the largest value of all these grids, so that they can be compared.
-            cmap: a matplotlib colour map or its name.
-            marks: a dot where the effect may be 0.
+            value: see `MeanTrace.plot`.
+            limit: see `MeanTrace.plot`; default the largest value of each grid.
+            cmap: see `MeanTrace.plot`.
+            marks: see `MeanTrace.plot`.
 
         Returns:
-            matplotlib axes, one a grid; where matplotlib is not installed, bqplot figures.
+            matplotlib axes, one per grid; without matplotlib, bqplot figures.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -307,7 +311,7 @@ class DatasetTrace:
         return [mean.plot(limit=limit, value=value, cmap=cmap, marks=marks) for mean in means]
 
     def aligned(self, align: str | Roles = "ends", block: str | None = None, site: str | None = None) -> Aligned:
-        """The traced samples' indirect effects on common axes, which averages are made of.
+        """The traced samples' indirect effects on common axes, from which averages are computed.
 
         Raises:
             TypeError, ValueError: see `mean`.
@@ -369,17 +373,17 @@ class DatasetTrace:
     def _grid(self, block: str | None, site: str | None) -> tuple[str, str]:
         if block is not None:
             one_of("block", one_of("block", block, BLOCKS), dict.fromkeys(block for block, _ in self.grids))
-        found = [grid for grid in self.grids if block in (None, grid[0])]
+        candidates = [grid for grid in self.grids if block in (None, grid[0])]
         if site is not None:
-            one_of("site", one_of("site", site, SITES), dict.fromkeys(site for _, site in found))
-        return next(grid for grid in found if site in (None, grid[1]))
+            one_of("site", one_of("site", site, SITES), dict.fromkeys(site for _, site in candidates))
+        return next(grid for grid in candidates if site in (None, grid[1]))
 
     def _description(self, align: str | Roles, block: str, site: str) -> dict[str, Any]:
         name = align if isinstance(align, str) else getattr(align, "__name__", "roles")
         return {"block": block, "site": site, "align": name}
 
 
-def _asked(confidence: float, resamples: int, seed: int) -> tuple[float, int, int]:
+def _bootstrap(confidence: float, resamples: int, seed: int) -> tuple[float, int, int]:
     return _share("confidence", confidence), whole_number("resamples", resamples, 1), whole_number("seed", seed, 0)
 
 
@@ -392,7 +396,7 @@ def _share(name: str, value: Any) -> float:
 
 
 def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
-    """What a widget shows beside the grids of a row, one of which is given; from a file."""
+    """The snapshot of a row from a file; `trace` is one of the row's grids."""
     picture, other = (row[name] or b"" for name in ("picture", "other_picture"))
     if row["snapshot"] is not None:
         return Snapshot.unpacked(json.loads(row["snapshot"]), picture, other)
@@ -404,7 +408,7 @@ def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
 
 @contextmanager
 def _undamaged(sample: int) -> Iterator[None]:
-    """Report in words whatever does not fit in what is read of a sample."""
+    """Turn whatever is raised by damaged data of a sample into a ValueError."""
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
@@ -413,22 +417,24 @@ def _undamaged(sample: int) -> Iterator[None]:
 
 def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool) -> Trace:
     table = cells.to_pandas()
-    of = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
-    depth, tokens = int(of["layer"].max()) + 1, tuple(of["token"][of["layer"] == 0])
-    if len(of) != depth * len(tokens):
-        raise ValueError(f"{len(of)} cells of {depth} layers and {len(tokens)} tokens do not fit")
-    scores = np.stack([np.asarray(each, dtype=np.float64) for each in of["scores"]], axis=1)
-    asked = {"block": block, "site": site, "head": None, "window": 1, "direction": "restore"}
+    grid = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
+    depth, tokens = int(grid["layer"].max()) + 1, tuple(grid["token"][grid["layer"] == 0])
+    if len(grid) != depth * len(tokens):
+        raise ValueError(f"{len(grid)} cells of {depth} layers and {len(tokens)} tokens do not fit")
+    scores = np.stack([np.asarray(values, dtype=np.float64) for values in grid["scores"]], axis=1)
+    intervention = {"block": block, "site": site, "head": None, "window": 1, "direction": "restore"}
     corrupted = np.asarray(row["corrupted_scores"], dtype=np.float64)
     if corrupted.shape != scores.shape[:1]:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
     settings = json.loads(row["settings"])
     _, kind = settings["metric"], settings["corruption"]["type"]
-    one_of("corruption", kind, CORRUPTIONS if own else [str(kind)])
+    if own:
+        one_of("corruption", kind, CORRUPTIONS)
+        settings["corruption"] = completed(settings["corruption"])
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),
         corrupted=corrupted,
-        settings=settings | asked,
+        settings=settings | intervention,
         tokens=tokens,
     )

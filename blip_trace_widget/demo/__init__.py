@@ -1,8 +1,8 @@
 """The built-in tiny BLIP and its example pictures, for use without a download.
 
-For: `examples()` gives curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
-Cost: importing it loads NumPy and Pillow alone; a picture is read when its `image` is asked for.
-Ends: it loads no model. How model and pictures were made is in `train.py`.
+For: `examples()` has curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
+Cost: importing it loads only NumPy and Pillow; a picture is read when its `image` is asked for.
+Ends: at files and pictures; no model is loaded. `blip_trace_widget.demo.training` made both.
 """
 
 from __future__ import annotations
@@ -29,10 +29,15 @@ PICTURE_FOLDER: Path = Path(__file__).resolve().parent / "pictures"
 
 @dataclass(frozen=True)
 class Example:
-    """A picture, a question about it, and the one right answer, which the built-in model gives.
+    """A picture, a question about it, and its only right answer, which the built-in model gives.
 
-    `kind` is COCO-QA's: "color", "object", "number" or "location". `objects` says what is where: shape, colour and
-    box (x0, y0, x1, y1) in fractions of the picture.
+    Attributes:
+        name: a slug.
+        picture: path of the picture.
+        question: the question.
+        answer: the right answer.
+        kind: COCO-QA's kind of question: ``"color"``, ``"object"``, ``"number"`` or ``"location"``.
+        objects: the objects in the picture: shape, colour and box (x0, y0, x1, y1) in fractions of the picture.
     """
 
     name: str
@@ -44,22 +49,29 @@ class Example:
 
     @property
     def image(self) -> Image.Image:
-        """The picture, RGB, read afresh at every call: whoever gets it may change it."""
+        """The picture, RGB, read anew at every call, so that callers may modify it."""
         with Image.open(self.picture) as stored:
             return stored.convert("RGB")
 
     def region(self, rows: int, columns: int, shape: str | None = None, color: str | None = None) -> NDArray[np.bool_]:
-        """Which image patches the boxes of the matching objects touch: booleans, (rows, columns).
+        """The image patches that the boxes of matching objects touch, (rows, columns) bool.
 
-        Without `shape` and `color` all objects match. Raises ValueError when nothing matches or a count is below 1.
+        Args:
+            rows: rows of patches.
+            columns: columns of patches.
+            shape: only objects of this shape; None for any.
+            color: only objects of this colour; None for any.
+
+        Raises:
+            ValueError: if nothing matches, or a number is below 1.
         """
         for name, count in (("rows", rows), ("columns", columns)):
             if count < 1:
                 raise ValueError(f"{name}: got {count}; accepted are whole numbers from 1")
         chosen = [item for item in self.objects if shape in (None, item.shape) and color in (None, item.color)]
         if not chosen:
-            there = ", ".join(f"{item.color} {item.shape}" for item in self.objects)
-            raise ValueError(f"shape, color: got {shape!r}, {color!r}; this picture has: {there}")
+            objects = ", ".join(f"{item.color} {item.shape}" for item in self.objects)
+            raise ValueError(f"shape, color: got {shape!r}, {color!r}; this picture has: {objects}")
         touched = np.zeros((rows, columns), dtype=np.bool_)
         for item in chosen:
             touched |= coverage(item.box, rows, columns) > 0
@@ -68,7 +80,7 @@ class Example:
 
 @lru_cache(maxsize=1)
 def examples() -> tuple[Example, ...]:
-    """The curated examples, all four kinds of question among them. The first is the one the widget opens with."""
+    """The curated examples, with all four kinds of questions; the widget opens with the first."""
     listed = json.loads((PICTURE_FOLDER / "examples.json").read_text(encoding="utf-8"))
     return tuple(
         Example(

@@ -1,9 +1,9 @@
 """Questions of COCO-QA's four kinds about a scene, each with one right answer.
 
-For: `sample(rng)` draws unlimited held-out samples, with or without a given kind; `ask` words a question
-about a scene that exists.
-Cost: about 0.2 ms a sample, the picture not included.
-Ends: lower-case English from the templates below; nothing that is ambiguous in its scene is ever asked.
+For: `sample(rng)` draws any number of held-out samples, optionally of one kind; `ask` words a question about an
+existing scene.
+Cost: about 0.2 ms per sample, not including the picture.
+Ends: at lower-case English from the templates below; no question is ambiguous in its scene.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _THINGS = ("shape", "object", "thing")
 
 
 class Question(NamedTuple):
-    """A question, its one right answer, and the objects that the question names."""
+    """A question, its only right answer, its kind, and the objects that it names."""
 
     text: str
     answer: str
@@ -89,7 +89,7 @@ class Question(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A scene with a question about it: what `sample` draws."""
+    """A scene with a question about it, as `sample` draws it."""
 
     scene: Scene
     question: str
@@ -100,7 +100,12 @@ class Sample(NamedTuple):
 def sample(rng: random.Random, kind: str | None = None) -> Sample:
     """Draw a scene and a question about it; the same state of `rng` gives the same sample.
 
-    `kind` is one of `KINDS`, or None for any, all equally often. Raises ValueError for another kind.
+    Args:
+        rng: the random numbers.
+        kind: one of `KINDS`; None for any, all equally likely.
+
+    Raises:
+        ValueError: for any other kind.
     """
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind: got {kind!r}; accepted are {', '.join(KINDS)} and None")
@@ -113,7 +118,7 @@ def sample(rng: random.Random, kind: str | None = None) -> Sample:
 
 
 def ask(scene: Scene, kind: str, rng: random.Random) -> Question | None:
-    """Word one question of `kind` about `scene`; None when the scene allows none that is unambiguous."""
+    """Word a question of `kind` about `scene`; None if the scene allows no unambiguous one."""
     template = rng.choice(TEMPLATES[kind])
     if kind == "number":
         return _count(scene, template, rng)
@@ -126,7 +131,7 @@ def ask(scene: Scene, kind: str, rng: random.Random) -> Question | None:
 
 
 def answers(kind: str) -> tuple[str, ...]:
-    """Every answer that a question of `kind` can have."""
+    """All answers that questions of `kind` can have."""
     places = tuple(vertical + level for vertical in ("top", "", "bottom") for level in (" left", "", " right"))
     table = {
         "color": tuple(COLORS),
@@ -138,7 +143,7 @@ def answers(kind: str) -> tuple[str, ...]:
 
 
 def _is_named_alone(item: SceneObject, scene: Scene, template: str) -> bool:
-    """Whether the words of the template that describe an object fit `item` and no other object of the scene."""
+    """Whether the template's description of an object fits only `item` in the scene."""
     fitting = [
         other
         for other in scene.objects
@@ -149,7 +154,7 @@ def _is_named_alone(item: SceneObject, scene: Scene, template: str) -> bool:
 
 
 def _count(scene: Scene, template: str, rng: random.Random) -> Question | None:
-    """A counting question; None for some of those that only offer "one", lest that be the usual answer."""
+    """A counting question; sometimes None if its answer is "one", so that this is not the usual answer."""
     if "{shapes}" in template:
         groups = Counter(item.shape for item in scene.objects)
     elif "{color}" in template:

@@ -1,10 +1,10 @@
 """Synthetic scenes: one to four coloured shapes with a soft shadow on a varied, calm background.
 
-For: pictures without licence questions, in unlimited number, on which every question has one right answer.
+For: any number of pictures without licensing issues, about which every question has one right answer.
 Cost: `draw` takes about 2 ms at 64 px and 30 ms at 384 px; neither torch nor transformers is imported.
-Ends: it knows nothing of questions (`questions.py`) and nothing of models (`network.py`).
+Ends: at pictures; `questions.py` asks about them, `network.py` makes the model.
 
-All positions are fractions of the picture, x to the right and y down, so that one scene can be drawn at any size.
+All positions are fractions of the picture, x to the right and y down, so that a scene can be drawn at any size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "black": (44, 44, 52),
 }
 
-# A place is a cell of a 3 x 3 grid. The gaps between the bands keep every object's place beyond doubt.
+# A place is a cell of a 3 x 3 grid. The gaps between the bands make every object's place unambiguous.
 PLACES: tuple[tuple[str, ...], ...] = (
     ("top left", "top", "top right"),
     ("left", "center", "right"),
@@ -52,7 +52,14 @@ _SUPERSAMPLE = 4
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One shape of a scene. `box` is (x0, y0, x1, y1), fractions of the picture; `angle` is in degrees."""
+    """One shape of a scene.
+
+    Attributes:
+        shape: one of `SHAPES`.
+        color: one of `COLORS`.
+        box: (x0, y0, x1, y1), in fractions of the picture.
+        angle: in degrees.
+    """
 
     shape: str
     color: str
@@ -61,14 +68,20 @@ class SceneObject:
 
     @property
     def place(self) -> str:
-        """The cell of the 3 x 3 grid that the middle of the box lies in, e.g. "top left"."""
+        """The cell of the 3 x 3 grid that contains the centre of the box, such as "top left"."""
         x0, y0, x1, y1 = self.box
         return PLACES[_third((y0 + y1) / 2)][_third((x0 + x1) / 2)]
 
 
 @dataclass(frozen=True)
 class Background:
-    """A backdrop: its style (one of `BACKGROUNDS`), three RGB colours in 0..1, and the seed of its details."""
+    """A background.
+
+    Attributes:
+        style: one of `BACKGROUNDS`.
+        colors: three RGB colours in 0..1.
+        seed: seed of its details.
+    """
 
     style: str
     colors: tuple[tuple[float, float, float], ...]
@@ -84,9 +97,9 @@ class Scene:
 
 
 def arrange(rng: random.Random) -> Scene:
-    """Make up a scene of one to four objects, each in its own cell of the 3 x 3 grid, all drawn from `rng`.
+    """Draw a random scene of one to four objects, each in its own cell of the 3 x 3 grid.
 
-    Half of the scenes repeat a shape or a colour, so that counting is worth asking for.
+    Half of the scenes repeat a shape or a colour, so that there is something to count.
     """
     count = rng.choice((1, 2, 3, 3, 4, 4))
     shared_shape = rng.choice(SHAPES) if rng.random() < 0.45 else None
@@ -113,7 +126,7 @@ def object_at(shape: str, color: str, center: tuple[float, float], size: float, 
 
 
 def random_background(rng: random.Random) -> Background:
-    """A pale or middling backdrop of any hue: bright and calm enough for every colour of `COLORS` to stand out."""
+    """Draw a pale background of any hue, on which every colour of `COLORS` stands out."""
     hue = rng.random()
     value = rng.uniform(0.72, 0.97)
     colors = []
@@ -125,9 +138,10 @@ def random_background(rng: random.Random) -> Background:
 
 
 def draw(scene: Scene, size: int) -> Image.Image:
-    """Draw `scene` as an RGB picture of `size` x `size` pixels with smooth edges.
+    """Draw `scene` as an RGB picture of `size` x `size` pixels, antialiased.
 
-    Raises ValueError for a size under 16 pixels, where shapes can no longer be told apart.
+    Raises:
+        ValueError: for fewer than 16 pixels, at which shapes cannot be distinguished.
     """
     if size < 16:
         raise ValueError(f"size: got {size}; accepted are 16 pixels and more")
@@ -138,7 +152,7 @@ def draw(scene: Scene, size: int) -> Image.Image:
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
     for item, mask in zip(scene.objects, masks, strict=True):
         x0, y0, x1, y1 = item.box
-        # Around the box there is nothing of the object: a pixel more than the box is all that its edges touch.
+        # The object lies inside its box; antialiased edges reach one pixel further.
         rows, columns = (
             slice(max(0, math.floor(start * size) - 1), math.ceil(end * size) + 1)
             for start, end in ((y0, y1), (x0, x1))
@@ -154,7 +168,7 @@ def draw(scene: Scene, size: int) -> Image.Image:
 
 
 def coverage(box: Box, rows: int, columns: int) -> NDArray[np.float64]:
-    """How much of each image patch `box` covers: a (rows, columns) array of shares in 0..1."""
+    """The share of each image patch that `box` covers, (rows, columns) in 0..1."""
     x0, y0, x1, y1 = box
     across = np.clip(
         np.minimum(x1 * columns, np.arange(1, columns + 1)) - np.maximum(x0 * columns, np.arange(columns)), 0, 1
@@ -174,7 +188,7 @@ def overlap(first: Box, second: Box, margin: float = 0.0) -> bool:
 
 
 def _place(shape: str, color: str, cell: int, others: list[SceneObject], rng: random.Random) -> SceneObject | None:
-    """Try to put an object into a cell beside the others; None when eight tries found no room."""
+    """Place an object randomly into a cell without touching the others; None after eight failed tries."""
     upper = 0.37 if len(others) < 2 else 0.31
     for _ in range(8):
         size = rng.uniform(0.22, upper)
@@ -195,7 +209,7 @@ def _third(value: float) -> int:
 
 @lru_cache(maxsize=512)
 def _outline(shape: str, angle: int) -> tuple[tuple[tuple[float, float], ...], float, float]:
-    """Corner points of a shape turned by `angle` degrees, stretched to 0..1, and its width and height (longer = 1)."""
+    """Corners of a shape rotated by `angle` degrees, scaled to 0..1, and its width and height (the longer is 1)."""
     if shape in ("circle", "ring"):
         points = [_polar(turn / 60, 1.0) for turn in range(60)]
     elif shape == "square":
@@ -227,7 +241,7 @@ def _polar(turn: float, radius: float) -> tuple[float, float]:
 
 
 def _mask(item: SceneObject, size: int) -> NDArray[np.float32]:
-    """How much of each pixel the object covers, (size, size) in 0..1: drawn at four times the size, then averaged."""
+    """The share of each pixel that the object covers, (size, size) in 0..1, by supersampling."""
     large = size * _SUPERSAMPLE
     x0, y0, x1, y1 = (value * large for value in item.box)
     image = Image.new("L", (large, large), 0)
@@ -244,7 +258,7 @@ def _mask(item: SceneObject, size: int) -> NDArray[np.float32]:
 
 
 def _shadow(masks: list[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
-    """The shadow of all objects together: shifted to the lower right and blurred, (size, size) in 0..1."""
+    """The shadow of all objects, (size, size) in 0..1: their masks shifted to the lower right and blurred."""
     together = np.clip(np.sum(masks, axis=0), 0.0, 1.0)
     image = Image.fromarray((together * 255).astype(np.uint8), "L")
     moved = image.transform(
@@ -258,7 +272,7 @@ def _shadow(masks: list[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
 
 
 def _draw_background(background: Background, size: int) -> NDArray[np.float32]:
-    """The backdrop, (size, size, 3) in 0..1."""
+    """The background, (size, size, 3) in 0..1."""
     rng = random.Random(background.seed)  # noqa: S311  (scenes, not secrets)
     first, second, third = (np.asarray(color, dtype=np.float32) for color in background.colors)
     ramp = (np.arange(size, dtype=np.float32) + 0.5) / size
@@ -284,7 +298,7 @@ def _draw_background(background: Background, size: int) -> NDArray[np.float32]:
 
 
 def _hsv(hue: float, saturation: float, value: float) -> tuple[float, float, float]:
-    """RGB in 0..1 of a colour given by hue, saturation and value in 0..1."""
+    """RGB of a colour given by hue, saturation and value, all in 0..1."""
 
     def channel(n: int) -> float:
         k = (n + hue * 6) % 6

@@ -1,4 +1,5 @@
-"""From results to what a person sees: words, colours, messages of the front end, SVG, pages and exports.
+"""From results to what a person sees: words, colours, payloads for the front end, SVG, pages and exports.
 
-Ends: at text, bytes and JSON; needs neither torch nor a kernel.
+For: everything that shows a result.
+Ends: at text, bytes and JSON; imports neither torch nor a kernel.
 """

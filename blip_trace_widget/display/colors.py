@@ -1,11 +1,12 @@
-"""The colours of the figure, and the limits between which they run (js/src/scale.ts in Python).
+"""The colour scales of the figure and their limits; the Python twin of js/src/scale.ts.
 
-For: the front end, which gets them as a table, and pictures drawn without a browser.
-Ends: at hexadecimal colours. What is drawn with them is `blip_trace_widget.display.svg`'s.
+For: the front end, which gets the colours as a table, and figures drawn without a browser.
+Ends: at hexadecimal colours; `blip_trace_widget.display.svg` draws with them.
 
-The scales are built in OKLab (Björn Ottosson, "A perceptual color space for image processing", 2020): equal steps of
-the value are equal steps of lightness. Both arms of the diverging scale have the same lightness at the same distance
-from 0 and meet in the theme's background; purple and orange stay apart in the common colour-vision deficiencies.
+Source: the scales are built in OKLab (Björn Ottosson, "A perceptual color space for image processing", 2020): equal
+steps of the value are equal steps of lightness. Both arms of the diverging scale have the same lightness at the same
+distance from 0 and meet in the theme's background; purple and orange remain distinguishable in the common colour-vision
+deficiencies.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ THEMES = ("light", "dark")
 
 Triple = tuple[float, float, float]
 
-#: The colour of 0, the lightness at the far end of every arm, and the chroma there: hurts, restores, sequential.
+#: The colour of 0, the lightness at the end of every arm, and the chroma there: negative, positive, sequential.
 _ARMS = {"light": ("#f7f7fa", 0.44, (0.108, 0.18, 0.075)), "dark": ("#26262b", 0.8, (0.12, 0.112, 0.1))}
 #: Hues in OKLab's plane, in degrees, in the same order.
 _HUES = (57, 296, 205)
-#: Marks on a coloured ground, the calmest first, and the contrast that makes one fit to be seen.
+#: Colours of marks on a coloured background, the least prominent first, and the minimal contrast ratio of a mark.
 _MARKS, _CONTRAST = ("#6f6f7c", "#8f8f9c", "#1b1b1f", "#ffffff"), 3.2
 
-#: Steps of a scale in the table that the front end gets.
+#: Steps of a scale in the front end's table.
 PALETTE_STEPS = 50
-#: A recovery of a few percent must not look like a large one.
+#: Smallest end of a recovery's scale: a recovery of a few percent must not look large.
 LEAST_RECOVERY = 0.1
-#: Few round numbers, so that limits move seldom.
+#: A few round numbers, so that limits rarely change.
 _STEPS = (1, 1.5, 2, 3, 4, 5, 6, 8, 10)
 
 
@@ -41,17 +42,17 @@ def neutral(theme: str) -> str:
 
 
 def diverging(theme: str, t: float) -> str:
-    """The colour at t from -1 (hurts) over 0 to 1 (restores); what lies outside takes the end's colour."""
+    """The colour at t from -1 (negative) to 1 (positive), clipped."""
     return _arm(theme, 0 if t < 0 else 1, min(1.0, abs(t)))
 
 
 def sequential(theme: str, t: float) -> str:
-    """The colour at t from 0 to 1."""
+    """The colour at t from 0 to 1, clipped."""
     return _arm(theme, 2, min(1.0, max(0.0, t)))
 
 
 def palette(theme: str) -> dict[str, list[tuple[str, str]]]:
-    """Colours at even steps of both scales, and for each a mark's colour that can be seen on it."""
+    """Colours at even steps of both scales, each with the colour of a legible mark on it."""
     places = {
         "diverging": np.linspace(-1, 1, 2 * PALETTE_STEPS + 1),
         "sequential": np.linspace(0, 1, PALETTE_STEPS + 1),
@@ -62,7 +63,7 @@ def palette(theme: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def mark_on(ground: str) -> str:
-    """The calmest colour for a mark on this ground that can still be seen well."""
+    """The least prominent colour of a mark that is still legible on a background."""
     for mark in _MARKS:
         dark, light = sorted((_luminance(mark), _luminance(ground)))
         if (light + 0.05) / (dark + 0.05) >= _CONTRAST:
@@ -71,34 +72,34 @@ def mark_on(ground: str) -> str:
 
 
 def mix(color: str, ground: str, share: float) -> str:
-    """A colour laid over a ground, as CSS mixes them in sRGB."""
+    """A colour composited over a background with opacity `share`, in sRGB as in CSS."""
     return _to_hex(*(share * a + (1 - share) * b for a, b in zip(_parse(color), _parse(ground), strict=True)))
 
 
 def round_up(value: float) -> float:
-    """The next round number at or above; 0 for what is not positive and finite."""
+    """The next round number at or above a value; 0 unless the value is positive and finite."""
     if not (value > 0 and math.isfinite(value)):
         return 0.0
     power = 10.0 ** math.floor(math.log10(value))
-    # Float32 is exact to a hair's breadth: 0.6 must not be pushed to 0.8 by its last bit.
+    # Tolerate float32 rounding: the last bit of 0.6 must not push it to 0.8.
     step = next((step for step in _STEPS if step * power >= value * (1 - 1e-6)), 10)
     return float(f"{step * power:.3g}")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The values at the left and the right end of the legend, and whether 0 lies in the middle."""
+    """A colour scale: the values at both ends of the legend, and whether 0 is in the middle."""
 
     left: float
     right: float
     diverging: bool
 
     def at(self, theme: str, place: float) -> str:
-        """The colour at a place between the left (0) and the right (1) end."""
+        """The colour at a fraction of the way from the left (0) to the right (1) end."""
         return diverging(theme, 2 * place - 1) if self.diverging else sequential(theme, place)
 
     def color(self, theme: str, value: float) -> str:
-        """The colour of a value; the neutral one where it is not defined."""
+        """The colour of a value; that of 0 for NaN."""
         if math.isnan(value):
             return neutral(theme)
         span = self.right - self.left
@@ -109,10 +110,10 @@ def fit_scale(values: NDArray[np.floating], show: str, *, falling: bool = False,
     """The scale of a grid.
 
     Args:
-        values: the shown quantity, without cells that are 1 by construction; what is not finite is left out.
+        values: the shown quantity, without cells that are 1 by construction; non-finite values are ignored.
         show: ``"recovery"``, ``"indirect_effect"`` or ``"score"``.
-        falling: a score that rises with the damage, so that a negative effect restores.
-        limit: the largest absolute value; 0 takes the next round number above the values.
+        falling: whether the score rises with the corruption, so that a negative effect restores.
+        limit: end of the scale; 0 for the next round number above the values.
     """
     known = values[np.isfinite(values)]
     largest = limit or round_up(float(np.abs(known).max(initial=0)))
@@ -130,7 +131,7 @@ def _arm(theme: str, which: int, t: float) -> str:
     ground, end, chroma = _ARMS[theme]
     lightness, a, b = _to_oklab(*_parse(ground))
     angle = math.radians(_HUES[which])
-    # Lightness falls evenly; colour comes in early, so that which side of 0 a small value lies on can be seen.
+    # Lightness changes linearly; chroma rises early, so that the sign of small values is visible.
     tint = t * (2 - t)
     return _to_hex(
         *_from_oklab(
@@ -147,7 +148,7 @@ def _parse(color: str) -> Triple:
 
 
 def _to_hex(*parts: float) -> str:
-    # Half goes up, as in JavaScript.
+    # Round half up, as in JavaScript.
     return "#" + bytes(math.floor(min(1.0, max(0.0, part)) * 255 + 0.5) for part in parts).hex()
 
 

@@ -1,8 +1,8 @@
-"""What is shown, as files.
+"""Exporting what is shown: numbers (CSV, JSON), the selected cells' values, the picture, SVG converted to PNG and PDF.
 
-For: the widget's Export menu, and export from Python: numbers (CSV, JSON), the selected cells' values, the picture.
-Ends: at bytes; the figure itself is drawn by `blip_trace_widget.display.svg`, Python is written by
-`blip_trace_widget.widget.code`.
+For: the widget's Export menu, and export from Python.
+Ends: at text and bytes; `blip_trace_widget.display.svg` draws the figure, `blip_trace_widget.widget.code` writes
+Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from blip_trace_widget.checks import one_of
 from blip_trace_widget.results.differences import Difference
 from blip_trace_widget.results.trace import Trace
 
-#: What the pictures are called that are saved for the code.
+#: File names of the pictures that exported code refers to.
 PICTURE, OTHER = "picture.png", "other.png"
 #: Format -> (name of the file, media type).
 FILES = {
@@ -34,32 +34,32 @@ FILES = {
     "cells": ("blip-trace.tsv", "text/tab-separated-values"),
 }
 
-#: What can be written from Python, by the path's ending.
+#: File extensions that can be written from Python.
 WRITTEN = ("svg", "png", "pdf", "html", "csv", "json")
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """The format that a path ends with.
+    """The format given by a path's extension.
 
     Raises:
-        TypeError, ValueError: if it ends with none of `WRITTEN`.
+        TypeError, ValueError: if it is none of `WRITTEN`.
     """
     suffix = Path(path).suffix.removeprefix(".").lower()
     return one_of("path (ending)", suffix, WRITTEN)
 
 
 def write(path: str | os.PathLike[str], make: Callable[[], str | bytes]) -> None:
-    """Write a file, once its content is made.
+    """Write a file, after making its content.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    there, content = Path(path), make()
-    there.write_bytes(content if isinstance(content, bytes) else content.encode())
+    file, content = Path(path), make()
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 def png(svg: str) -> bytes:
-    """An SVG as PNG, two pixels for one.
+    """An SVG as PNG, at twice its size in pixels.
 
     Raises:
         ImportError: if the extra ``export`` is not installed.
@@ -68,7 +68,7 @@ def png(svg: str) -> bytes:
 
 
 def pdf(svg: str) -> bytes:
-    """An SVG as PDF, with text as text.
+    """An SVG as PDF, with selectable text.
 
     Raises:
         ImportError: if the extra ``export`` is not installed.
@@ -87,12 +87,12 @@ def _converter() -> Any:
 
 
 def csv(shown: Trace | Difference) -> str:
-    """The computed cells, one row each, as in `to_dataframe`."""
+    """The computed cells as CSV, one row per cell, as in `to_dataframe`."""
     return str(_computed(shown).to_csv(index=False, lineterminator="\n"))
 
 
 def json_text(shown: Trace | Difference) -> str:
-    """The computed cells and all that they were asked with."""
+    """The computed cells and the settings as JSON."""
     rows = _computed(shown).to_dict("records")
     cells = [{name: None if value != value else value for name, value in row.items()} for row in rows]
     settings = {"settings": (shown if isinstance(shown, Trace) else shown.first).settings}
@@ -102,14 +102,14 @@ def json_text(shown: Trace | Difference) -> str:
 
 
 def cells_text(shown: Trace | Difference, cells: Sequence[tuple[int, int]]) -> str:
-    """The values of some cells with a line of names above, separated by tabs, to be pasted into a table."""
+    """The values of some cells as tab-separated text with a header, for pasting into a spreadsheet."""
     table = shown.to_dataframe()
     chosen = [layer * shown.shape[1] + position for layer, position in cells]
     return str(table.iloc[chosen].to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
 def picture(image: Image.Image) -> bytes:
-    """A picture as PNG, which loses nothing."""
+    """A picture as PNG, which is lossless."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()

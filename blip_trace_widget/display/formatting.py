@@ -1,7 +1,7 @@
-"""Numbers and effects as a person reads them: js/src/format.ts and sentence.ts in Python.
+"""Formatting numbers and effects; the Python twin of js/src/format.ts and sentence.ts.
 
-For: pictures drawn without a browser that say what the widget says.
-Ends: at text. Where it stands is `blip_trace_widget.display.svg`'s.
+For: figures drawn without a browser that read like the widget.
+Ends: at text; `blip_trace_widget.display.svg` places it.
 """
 
 from __future__ import annotations
@@ -12,57 +12,61 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 from blip_trace_widget.choices import metric_properties
-from blip_trace_widget.display.labels import label
-from blip_trace_widget.results.statistics import ROUNDING
+from blip_trace_widget.display.labels import site_and_head
 
-#: What time is counted in: seconds in it, its name, and how many seconds are too many for it.
+#: Units of time: its seconds, its name, and the number of seconds from which the next unit is used.
 UNITS = ((1, "s", 100), (60, "min", 3600), (3600, "h", math.inf))
 
-#: A stretch of text, and whether it is bold.
+#: A piece of text, and whether it is bold.
 Piece = tuple[str, bool]
 
 
 def fixed(value: float, decimals: int) -> str:
-    """A number with so many decimals and a true minus sign; half goes up, as in JavaScript."""
+    """A number with a fixed number of decimals and a true minus sign; rounds half up, as in JavaScript."""
     digits = format(Decimal(abs(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP, Context(400)), "f")
     return f"−{digits}" if value < 0 and float(digits) else digits
 
 
 def limit(value: float) -> str:
-    """An end of a scale, with the decimals that it has."""
+    """An end of a scale, with as many decimals as it has."""
     return fixed(value, max(0, -int(Decimal(repr(float(value))).normalize().as_tuple().exponent)))
 
 
-def percent(value: float | None, stderr: float | None = None) -> str:
+def percent(value: float | None, margin: float | None = None) -> str:
     """A share: "58 % ± 4 %"."""
-    return _with_error(value, stderr, 100, _few(value), 2, " %")
+    return _with_margin(value, margin, 100, _few(value), 2, " %")
 
 
-def plain(value: float | None, stderr: float | None = None) -> str:
+def plain(value: float | None, margin: float | None = None) -> str:
     """A plain number: "0.47 ± 0.03"."""
-    return _with_error(value, stderr, 1, 2, 4, "")
+    return _with_margin(value, margin, 1, 2, 4, "")
 
 
-def score(metric: str, value: float | None, stderr: float | None = None) -> str:
+def score(metric: str, value: float | None, margin: float | None = None) -> str:
     """A score: a probability as a percentage, any other metric as it is."""
-    return percent(value, stderr) if metric_properties(metric).percent else plain(value, stderr)
+    return percent(value, margin) if metric_properties(metric).percent else plain(value, margin)
 
 
-def points(metric: str, value: float | None, stderr: float | None = None) -> str:
+def points(metric: str, value: float | None, margin: float | None = None) -> str:
     """A difference of two scores; of two percentages it is in points."""
     if not metric_properties(metric).percent:
-        return plain(value, stderr)
-    return f"{_with_error(value, stderr, 100, _few(value), 2, '')} points"
+        return plain(value, margin)
+    return f"{_with_margin(value, margin, 100, _few(value), 2, '')} points"
 
 
 def answer_text(answer: str, quoted: str = "{}") -> str:
-    """An answer, quoted as is asked for; a model may answer with nothing."""
+    """An answer put into the template `quoted`, or a note if the model's answer is empty."""
     return quoted.format(answer) if answer else "none: it says nothing"
 
 
+def capitalised(text: str) -> str:
+    """The text with its first letter large, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def seconds_left(seconds: float) -> str:
-    """About how long something takes yet."""
-    count, unit = next((seconds / size, unit) for size, unit, most in UNITS if seconds < most)
+    """About how much time is left, in words."""
+    count, unit = next((seconds / size, unit) for size, unit, end in UNITS if seconds < end)
     return f"{fixed(count, 0 if unit == 'min' or count >= 10 else 1)} {unit} left"
 
 
@@ -70,39 +74,36 @@ def _few(value: float | None) -> int:
     return 1 if value and abs(value) < 0.01 else 0
 
 
-def _with_error(value: float | None, stderr: float | None, factor: float, fallback: int, most: int, unit: str) -> str:
-    """Rounded to the first digit of the standard error, which is left out where it is unknown or too small to show."""
+def _with_margin(
+    value: float | None, margin: float | None, factor: float, fallback: int, most_decimals: int, unit: str
+) -> str:
+    """Rounded to the first digit of the margin, which is left out where it is unknown or too small to show."""
     if value is None or not math.isfinite(value):
         return "–"
-    error = (stderr or 0.0) * factor
+    error = (margin or 0.0) * factor
     if not (error > 0 and math.isfinite(error)):
         return fixed(value * factor, fallback) + unit
-    # Rounding may carry 0.096 to 0.1: the digit shown decides.
-    decimals = min(most, max(0, -int(f"{error:.0e}".partition("e")[2])))
+    # Rounding may carry 0.096 to 0.1: the shown digit decides.
+    decimals = min(most_decimals, max(0, -int(f"{error:.0e}".partition("e")[2])))
     shown, spread = fixed(value * factor, decimals) + unit, fixed(error, decimals)
     return f"{shown} ± {spread}{unit}" if float(spread) else shown
 
 
 def token_name(tokens: Sequence[str], position: int) -> str:
-    """A token in quotation marks, with its place where the same word occurs twice."""
+    """A token in quotation marks, with its position if the same word occurs twice."""
     token = tokens[position] if position < len(tokens) else ""
     return f"“{token}”" + (f" (token {position})" if tokens.count(token) > 1 else "")
 
 
 def layers_name(layer: int, window: int, layers: int) -> str:
-    """The layers that a window restores around one layer."""
+    """The layers in a window around a layer."""
     start = layer - window // 2
     first, last = max(0, start), min(layers - 1, start + window - 1)
     return f"layer {first}" if first == last else f"layers {first}–{last}"
 
 
-def is_negligible(effect: Any, stderr: Any) -> Any:
-    """Whether an effect, or each of an array, is 0 up to rounding, or within two standard errors of it."""
-    return (abs(effect) <= ROUNDING) | ((stderr > 0) & (abs(effect) <= 2 * stderr))
-
-
 def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: bool) -> list[Piece]:
-    """What the selected states say.
+    """The sentence about the selected states.
 
     Args:
         detail: `blip_trace_widget.display.protocol.Detail`.
@@ -114,26 +115,27 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
     if effect is None:
         return [*start, (": the score is not a number.", False)]
     doubt = ", not distinguishable from 0." if negligible else "."
+    alone = f" {capitalised(detail['error'])}." if detail.get("error") else ""
     if recovery is None:
         gate = runs.get("gate", {"open": True})
         closed = "is not defined here." if gate["open"] else f"is not shown: {gate['text']}."
         # The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
-        change = points(detail["metric"], -effect if disrupting else effect, detail["stderr"])
-        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}", False)]
+        change = points(detail["metric"], -effect if disrupting else effect, detail["margin"])
+        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}{alone}", False)]
     against = recovery < -5e-4 and not negligible  # what would be shown as 0 takes nothing away
     if disrupting:
         verb, of = (" adds " if against else " costs "), " of the total effect"
     else:
         verb, of = (
             (" takes away a further " if against else " brings back "),
-            f" of what the {detail['culprit']} took",
+            f" of what the {detail['cause']} took",
         )
-    amount = percent(-recovery if against else recovery, detail["recovery_stderr"])
-    return [*start, (verb, False), (amount, True), (of + doubt, False)]
+    amount = percent(-recovery if against else recovery, detail["recovery_margin"])
+    return [*start, (verb, False), (amount, True), (of + doubt + alone, False)]
 
 
 def _subject(detail: Mapping[str, Any]) -> list[Piece]:
-    """What was patched: "layer 10 at “circle”"."""
+    """What was patched, such as "layer 10 at “circle”"."""
     if detail["patches"]:
         row, column = detail["patches"][0]
         count = len(detail["patches"])
@@ -141,7 +143,6 @@ def _subject(detail: Mapping[str, Any]) -> list[Piece]:
     if len(detail["cells"]) != 1:
         return [(f"these {len(detail['cells'])} states", True)]
     [(layer, position)] = detail["cells"]
-    head = "" if detail["head"] is None else f" head {detail['head']}"
-    part = "" if detail["site"] == "block_output" else f" ({label(detail['site'])}{head})"
+    part = "" if detail["site"] == "block_output" else f" ({site_and_head(detail['site'], detail['head'])})"
     name = layers_name(layer, detail["window"], detail["layers"]) + part
     return [(name, True), (" at ", False), (token_name(detail["tokens"], position), True)]

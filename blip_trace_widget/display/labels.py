@@ -1,32 +1,37 @@
-"""The words of the interface: what the names of the code are called on screen, and the explanation behind each.
+"""The words of the interface: names on screen and their explanations.
 
-For: the front end and the drawn figure, which say the same.
-Ends: at single names and lines; sentences with numbers in them are put together where the numbers are.
+For: the front end and the drawn figure, which thus use the same words.
+Ends: at names and fixed lines; sentences with numbers are composed where the numbers are.
 """
 
 from __future__ import annotations
 
-from blip_trace_widget.states import SITE_LABELS
+from blip_trace_widget.states import BLOCKS, SITE_LABELS, attention_label
 
-#: What the colour of a cell can show.
+#: The quantities that the colour of a cell can show.
 SHOWS = ("recovery", "indirect_effect", "score")
-#: What the rows of a grid can be.
+#: The choices for the rows of a grid.
 AXES = ("tokens", "layers")
 
-#: Names that are not just their own words with spaces.
+#: Names on screen that are not just the code's name with spaces.
 LABELS = {
     "image_encoder": "Image encoder",
     "question_encoder": "Question encoder",
     "answer_decoder": "Answer decoder",
     **SITE_LABELS,
+    **{f"{site} head": f"{attention_label(site)} head" for block in BLOCKS.values() for site in block.heads},
     "kl_divergence": "KL divergence",
     "score": "patched score",
     "GaussianNoise": "noise",
+    "Scale": "scaling",
     "ImageSwap": "other picture",
     "QuestionSwap": "other question",
     "MeanAblation": "ablation",
     "patch_embeddings": "before the ViT",
     "image_embeddings": "behind the ViT",
+    "question_embeddings": "words of the question",
+    "scale": "Image tokens are multiplied by",
+    "attention_minus_heads": "attention, less that of all heads",
     "mean": "their mean",
     "none": "no overlay",
     "map_disrupt": "damage one patch",
@@ -48,33 +53,41 @@ LABELS = {
     "export_cells": "Copy the cells' values",
 }
 
-#: What a control does, by the name of its trait; what the runs are, and what there is to say of a cell.
+#: Tooltips: of controls by the name of their trait, of the runs, and of the states of a cell.
 EXPLAIN = {
     "empty": "not computed: click to patch it",
     "waiting": "waiting to be computed",
     "old": "value for earlier settings",
     "constructed": "1 by construction: all that the answer is read from passes through this state",
     "negligible": "not distinguishable from 0",
+    "margin": "± 95 % interval",
     "lacking": "not computed in both grids",
+    "apart": "not so under the other corruption",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",
     "compare": "Keep this grid, and see how others differ from it: with other noise, at another site, for another "
     "question of the same words",
+    "also": "Compute this grid under another corruption too: how alike the two rank its cells, and on which they "
+    "disagree (one claims an effect, the other none or the opposite). What holds under several is the model's.",
     "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
     "shortcut, and once more in float64 to see how much is rounding",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",
-    "site": "What is patched in a layer: its output, or one of the parts that make it up",
+    "site": "What is patched in a layer: what it puts out, what one of its parts adds, what enters it, or an attention "
+    "with the residual added, as published",
     "show": "What the colour of a cell shows",
     "clean": "Clean run: the model on the undamaged input",
     "corrupted": "Corrupted run: the model on the damaged input, averaged over the noise samples",
-    "noise": "Noise factor ν: how strong the noise on the image embeddings is",
+    "noise": "Noise factor ν: how strong the noise on the image embeddings is. Behind the slider the mean score at "
+    "each ν; the band is where the noise takes 90 % of the clean score, as far as these samples tell (95 % interval)",
     "other_question": "What is asked instead in the corrupted run; it needs as many tokens as the question",
     "overlay": "What lies over the picture: which parts of it carry the answer, where the selected word looks, or how "
     "strongly each patch is damaged.",
     "square": "How many patches wide the squares are that are patched one at a time: of larger ones there are fewer.",
+    "patch": "How many image tokens wide the squares are that are patched together. Single tokens, 1, can take long.",
+    "squares": "squares of # × # tokens, see More",
     "opacity": "How much the overlay covers the picture",
     "region": "Where the picture is damaged: everywhere, or in the patches that were marked on it",
     "patches": "Click or drag to patch a part of the picture.",
@@ -87,9 +100,14 @@ EXPLAIN = {
     "axes": "What the rows of the grid are.",
     "foil": "Another answer of as many tokens, which the logit difference compares with.",
     "corruption": "How the input of the corrupted run is damaged: noise on the image embeddings (the paper's way), "
-    "another picture or another question instead (NOTICE), or image tokens set to their mean or to zero.",
-    "at": "Where the noise is added: behind the ViT, as in the paper, or before it, so that the image encoder can be "
-    "traced too.",
+    "another picture or another question instead (NOTICE), image tokens times a factor (the published attention "
+    "notebook), or set to their mean or to zero.",
+    "at": "What is damaged: what leaves the ViT, as in the paper; what enters it, so that the image encoder can be "
+    "traced too; or words of the question (ROME).",
+    "positions": "Which words get the noise. Where none is left, every one of them does.",
+    "scale": "Every image token times this factor: 1 leaves it as it is. The published attention notebook has 0.7691.",
+    "ablation": "In the clean run: the selected states, or the chosen head of them, times this factor. 0 takes them "
+    "out, 1 leaves them as they are.",
     "metric": "How a run is scored: probability of the answer, its logarithm, the logit difference to another answer, "
     "or how far the whole distribution moved from the clean run.",
     "direction": "Restore: put single clean states into the corrupted run and see what comes back. Disrupt: put single "
@@ -97,20 +115,20 @@ EXPLAIN = {
     "window": "How many neighbouring layers are patched together, around the cell's own layer.",
     "kind": "Multiplicative: embeddings times (1 + ν·z), as in the paper on BLIP. Additive: embeddings plus ν·σ·z, as "
     "in ROME. z is standard normal noise.",
-    "samples": "How many draws of the noise every number is averaged over: more give smaller standard errors and take "
+    "samples": "How many draws of the noise every number is averaged over: more give narrower intervals and take "
     "longer.",
     "seed": "Which draws of the noise are used: the same seed gives the same numbers.",
 }
 
-#: What is done until the two runs are there.
+#: The steps until the clean and the corrupted run are computed.
 STEPS = {
     "embed": "embedding the picture",
     "clean": "answering",
     "corrupted": "answering on the damaged input",
 }
 
-#: By the shown quantity and the direction: what the grid shows, what the ends of its scale mean, what its numbers are
-#: of, and what to do where nothing is selected.
+#: By shown quantity and direction: what the grid shows, the names of the ends of its scale, the units of its numbers,
+#: and what to do if nothing is selected.
 CAPTIONS = {
     "recovery restore": "How much of the lost answer each state brings back",
     "recovery disrupt": "How much of the total effect each state costs",
@@ -138,7 +156,7 @@ CAPTIONS = {
     "hint disrupt": "Click a cell to damage that hidden state and see how much of the answer is lost.",
 }
 
-#: What lies over the picture. Of attention: how the line ends, and what to do where no token is selected.
+#: Captions of the overlays. For attention: the end of the line, and what to do if no token is selected.
 OVERLAYS = {
     "map_disrupt": "How much damaging just this part costs. Where ν takes nearly all of the score any part does: the "
     "object shows at a ν that takes about half.",
@@ -147,11 +165,14 @@ OVERLAYS = {
     "attention_clean": " (clean run). Looking is not mattering: patch to know.",
     "attention_corrupted": " (noisy runs). Looking is not mattering: patch to know.",
     "attention_difference": ": noisy minus clean runs. Looking is not mattering: patch to know.",
-    "attention": "Select a cell of the question encoder to see where it looks.",
+    "attention_minus_heads": " beyond the mean of that layer’s heads (clean run). Looking is not mattering: patch to "
+    "know.",
+    "attention": "Select a cell of the question encoder, or of the image encoder, to see where it looks.",
+    "heads": "Choose a single head (under More) of an attention to the picture, to see what distinguishes it.",
     "strength": "How much each patch's embedding is changed",
-    "unhurt": "The picture is not damaged: its patches are the same in both runs.",
+    "undamaged": "The picture is not damaged: its patches are the same in both runs.",
 }
-#: What its numbers are of.
+#: Units of the overlays' numbers.
 UNITS = {
     "map_disrupt": "of the total effect",
     "map_restore": "of the total effect",
@@ -163,8 +184,13 @@ UNITS = {
 
 
 def label(name: str) -> str:
-    """A name as the interface has it."""
+    """A name on screen."""
     return LABELS.get(name, name.replace("_", " "))
+
+
+def site_and_head(site: str, head: int | None) -> str:
+    """A site, or one head of an attention: "self-attention head 3"."""
+    return label(site) if head is None else f"{label(f'{site} head')} {head}"
 
 
 def caption(show: str, direction: str) -> str:

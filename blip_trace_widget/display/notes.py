@@ -1,7 +1,7 @@
-"""What there is to know of all cells of a grid, in a line each.
+"""Notes that hold for all cells of a grid, in a line each.
 
 For: the front end, the drawn figure and pages, which show them below the grid.
-Ends: at lines of text; what single cells say is `blip_trace_widget.display.formatting`'s.
+Ends: at lines of text; notes on single cells are in `blip_trace_widget.display.formatting`.
 """
 
 from __future__ import annotations
@@ -15,29 +15,31 @@ from blip_trace_widget.results.trace import Trace
 
 def grid_notes(trace: Trace) -> list[str]:
     """The lines below a grid."""
-    verified = trace.settings.get("verified")
-    asked = {name: trace.settings[name] for name in GridSpec._fields}
-    return [verified_note(verified)] if verified and verified["grid"] == asked else []
+    same, verified = trace.same_as, trace.settings.get("verified")
+    lines = [] if same is None else [f"{str(same)[0].upper()}{str(same)[1:]}"]
+    if verified and verified["grid"] and GridSpec.of(verified["grid"]) == GridSpec.of(trace.settings):
+        lines.append(verified_note(verified))
+    return lines
 
 
 def verified_note(verified: Mapping[str, Any]) -> str:
-    """What a check by plain hooks found, from `blip_trace_widget.Verification.as_settings`."""
+    """The result of a check by plain hooks, from `blip_trace_widget.Verification.as_settings`."""
     runs, difference = f"{verified['runs']} runs", _size(verified["difference"])
     if not verified["agrees"]:
         return (
             f"Not confirmed: plain hooks on the untouched model differ by up to {difference} in {runs}, "
             "more than rounding explains"
         )
-    told = f"Checked: {runs} computed again by plain hooks differ by at most {difference}"
+    note = f"Checked: {runs} computed again by plain hooks differ by at most {difference}"
     if verified["rounding"] is not None:
-        told += f"; rounding ({verified['dtype']} against {verified['exact_dtype']}) is {_size(verified['rounding'])}"
+        note += f"; rounding ({verified['dtype']} against {verified['exact_dtype']}) is {_size(verified['rounding'])}"
     if verified["coarse"]:
-        told += f", a tenth or more of the score or of its error in {verified['coarse']} of them"
-    return told
+        note += f", a tenth or more of the score or of its error in {verified['coarse']} of them"
+    return note
 
 
 def _size(value: float | None) -> str:
-    """How large a difference is, to one digit: "3e-8"."""
+    """The size of a difference, to one digit: "3e-8"."""
     if value is None:
         return "no number"
     mantissa, exponent = f"{value:.0e}".split("e")

@@ -1,8 +1,8 @@
-"""What can lie over the picture, as the front end draws it: `blip_trace_widget.display.protocol.PictureMap`.
+"""Overlays on the picture, as payloads for the front end: `blip_trace_widget.display.protocol.PictureMap`.
 
-For: the image side: which parts of the picture carry the answer, where a token looks, and how strongly each patch is
-hit. Pure functions of results.
-Ends: at JSON-ready dictionaries. Which map is computed when is `blip_trace_widget.widget.overlay_job`'s.
+For: which parts of the picture carry the answer, what a token attends to, and how strongly each patch is corrupted.
+Pure functions of results.
+Ends: at JSON-ready dictionaries; `blip_trace_widget.widget.overlay_job` decides which map is computed when.
 """
 
 from __future__ import annotations
@@ -16,21 +16,24 @@ from blip_trace_widget.display.colors import round_up
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import ImageTokenTrace
 
-#: Overlays that show single squares of image tokens patched, by the direction in which they are.
+#: Overlays of single squares of image tokens patched -> the direction.
 EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}
-#: Overlays that show where a token looks, by the run in which it does (see `Attention.image`).
+#: Overlays of a token's attention -> the run (see `Attention.image`).
 ATTENTIONS: dict[str, RunName] = {
     "attention_clean": "clean",
     "attention_corrupted": "corrupted",
     "attention_difference": "difference",
+    "attention_minus_heads": "clean",
 }
+#: Those of a single head's weights minus the mean over the heads.
+MINUS_HEADS = ("attention_minus_heads",)
 OVERLAYS = ("none", *EFFECTS, *ATTENTIONS, "strength")
-#: A map of image tokens is made of at most so many squares unless asked otherwise: each costs a text pass a sample.
+#: Most squares of a map of image tokens by default: each costs a text pass per sample.
 SQUARES = 100
 
 
 def square_for(grid: tuple[int, int]) -> int:
-    """Side of the squares, in patches, of a map that does not take too long."""
+    """The default side of a map's squares, in patches, for a grid of (rows, columns) patches."""
     side = 1
     while -(-grid[0] // side) * -(-grid[1] // side) > SQUARES:
         side += 1
@@ -38,31 +41,31 @@ def square_for(grid: tuple[int, int]) -> int:
 
 
 def nothing(overlay: str, generation: int, text: str) -> protocol.PictureMap:
-    """No map, and why."""
+    """An empty map with the reason."""
     return _map(overlay, generation, np.empty((0, 0)), text=text)
 
 
 def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "") -> protocol.PictureMap:
-    """Squares patched one at a time: recovery, or the indirect effect where that is not defined.
+    """The map of squares patched one at a time: recovery, or the indirect effect if that is undefined.
 
     Args:
         trace: the map as computed so far.
-        overlay: its name.
-        generation: of the inputs.
-        left: about how long it takes yet, while it is being filled.
+        overlay: the overlay's name.
+        generation: generation of the inputs.
+        left: about how much time is left, while it is being filled.
     """
     closed = bool(trace.undefined_because)
-    value, error = (trace.indirect_effect, trace.stderr) if closed else (trace.recovery, trace.recovery_stderr)
-    significant = np.where(np.isfinite(trace.stderr), trace.significant, np.nan)
+    value, margin = (trace.indirect_effect, trace.margin) if closed else (trace.recovery, trace.recovery_margin)
+    significant = np.full(trace.shape, np.nan) if trace.error_unknown else trace.significant
     return _map(
         overlay,
         generation,
-        np.stack([value, error, significant]),
+        np.stack([value, margin, significant]),
         square=trace.patch,
         text=labels.OVERLAYS[overlay],
         unit=labels.UNITS[f"closed {overlay}" if closed else overlay],
         percent=not closed,
-        done=int(np.isfinite(trace.scores).sum()),
+        done=int(trace.computed.sum()),
         left=left,
     )
 
@@ -70,14 +73,14 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
 def attention(
     weights: NDArray[np.floating], overlay: str, who: str, head: int | None, generation: int
 ) -> protocol.PictureMap:
-    """Where tokens look.
+    """The map of attention to the picture's patches.
 
     Args:
-        weights: (rows, columns).
-        overlay: its name.
-        who: looks where, in words.
-        head: of the attention; None for the mean over heads.
-        generation: of the inputs.
+        weights: attention weights, (rows, columns).
+        overlay: the overlay's name.
+        who: the attending tokens, in words.
+        head: one attention head; None for the mean over heads.
+        generation: generation of the inputs.
     """
     which = "" if head is None else f", head {head}"
     text = f"Where {who}{which}{labels.OVERLAYS[overlay]}"
@@ -85,17 +88,20 @@ def attention(
 
 
 def head_of(spec: GridSpec) -> int | None:
-    """The head of the attention to the picture that a grid is of; None for all together."""
-    return spec.head if spec.site == "cross_attention" else None
+    """The head of a grid of attention to the picture; None for all together, or for other grids."""
+    to_picture = spec.block == "image_encoder" or spec.site.startswith("cross_attention")
+    return spec.head if to_picture else None
 
 
-def strength(found: NDArray[np.floating], generation: int) -> protocol.PictureMap:
-    """How strongly each patch is hit, (rows, columns)."""
-    return _map("strength", generation, _plain(found), text=labels.OVERLAYS["strength"], unit=labels.UNITS["strength"])
+def strength(strengths: NDArray[np.floating], generation: int) -> protocol.PictureMap:
+    """The map of how strongly each patch is corrupted, (rows, columns)."""
+    return _map(
+        "strength", generation, _plain(strengths), text=labels.OVERLAYS["strength"], unit=labels.UNITS["strength"]
+    )
 
 
 def _plain(values: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Values of which no standard error is known."""
+    """Values of which no margin is known."""
     return np.stack([values, *np.full((2, *values.shape), np.nan)])
 
 

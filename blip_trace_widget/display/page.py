@@ -1,8 +1,8 @@
-"""A figure as a web page of one file, which needs no kernel and no network.
+"""A figure as a single-file web page that needs no kernel and no network.
 
-For: handing a trace around: by mail, in a course, on any web server. Everything that was computed can be looked at.
-Cost: 100 kB for the script, then the picture, and 24 bytes a cell and a third; the built-in example has 0.25 MB.
-Ends: at a string. `js/src/page.ts` plays what is written here.
+For: sharing a trace: by mail, in a course, on any web server. Everything that was computed can be viewed.
+Cost: 100 kB for the script, the picture, and 32 bytes per cell (24, as base64); 0.25 MB for the built-in example.
+Ends: at a string; `js/src/page.ts` reads it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from blip_trace_widget.display import payloads
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
 
-#: Why a page can be asked nothing.
+#: Why a page cannot compute anything.
 CLOSED = "a saved page: what is computed can be looked at"
-#: What the page itself may do: run what is in it, and fetch nothing.
+#: The page's content security policy: run its own scripts, and fetch nothing.
 POLICY = "default-src 'none'; script-src 'unsafe-inline' blob:; style-src 'unsafe-inline'; img-src blob: data:"
 
 _STATIC = files("blip_trace_widget") / "static"
@@ -52,34 +52,35 @@ def page(
     style: str,
     compared: Callable[[Sequence[Trace], int], dict[str, Any]] = lambda _traces, _generation: {},
 ) -> str:
-    """The page.
+    """The page's HTML.
 
     Args:
-        traits: what a widget shows, by its traits' names.
-        traces: all that is computed, each with its snapshot; the grid in view of `traits` is among them.
+        traits: a widget's traits by name.
+        traces: all computed grids, each with its snapshot, among them the grid in view of `traits`.
         picture: the figure as SVG, for readers without JavaScript.
-        script: the widget's.
-        style: its style sheet.
-        compared: what the trait of that name is where grids of one scene can be looked at.
+        script: the widget's script.
+        style: the widget's style sheet.
+        compared: returns the trait ``compared`` for the grids of one snapshot and a generation.
     """
     generation = traits["runs"]["generation"] if traits["runs"] else 0
     snapshots = {id(trace.snapshot): trace.snapshot for trace in traces if trace.snapshot is not None}
-    played = [
-        _played(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation, compared)
+    scenes = [
+        _scene(snapshot, [trace for trace in traces if trace.snapshot is snapshot], generation, compared)
         for snapshot in sorted(snapshots.values(), key=payloads.noise)
     ]
-    here = min(played, key=lambda scene: abs(scene["noise"] - traits["noise"]))
-    factors = [str(scene["noise"]) for scene in played]
-    setup = {**traits["setup"], "closed": CLOSED, "choices": {**traits["setup"]["choices"], "noise": factors}}
+    current = min(scenes, key=lambda scene: abs(scene["noise"] - traits["noise"]))
+    factors = [str(scene["noise"]) for scene in scenes]
+    choices = {**traits["setup"]["choices"], "also": [], "noise": factors}
+    setup = {**traits["setup"], "closed": CLOSED, "choices": choices}
     state = {
         **traits,
         "generation": generation,
         "setup": {**setup, "examples": []},
         "error": "",
-        "grids": here["grids"],
-        "compared": here["compared"],
+        "grids": current["grids"],
+        "compared": current["compared"],
     }
-    saved = {"script": script, "state": state, "scenes": played}
+    saved = {"script": script, "state": state, "scenes": scenes}
     return _PAGE.format(
         policy=POLICY,
         title=html.escape(f"Causal trace: {traits['question']}"),
@@ -90,13 +91,13 @@ def page(
     )
 
 
-def _played(
+def _scene(
     snapshot: Snapshot,
     traces: Sequence[Trace],
     generation: int,
     compared: Callable[[Sequence[Trace], int], dict[str, Any]],
 ) -> dict[str, Any]:
-    """What the traits are at one noise factor."""
+    """The traits at one noise factor."""
     grids = [payloads.grid(trace, generation) for trace in traces]
     return payloads.traits(snapshot, generation) | {
         "grid": {},
@@ -112,5 +113,5 @@ def _as_base64(value: Any) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    """JSON that cannot end the element it is written into."""
+    """JSON escaped so that it cannot end the element that contains it."""
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

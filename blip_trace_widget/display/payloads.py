@@ -1,9 +1,9 @@
-"""From results to what the front end draws: the payloads of `blip_trace_widget.display.protocol`.
+"""From results to payloads for the front end, as typed in `blip_trace_widget.display.protocol`.
 
-For: the words and numbers of the figure, as pure functions of a snapshot and of grids, whether the model is there or
-they come from a file.
+For: the words and numbers of the figure, as pure functions of a snapshot and of grids, whether computed now or read
+from a file.
 Cost: NumPy on one grid.
-Ends: at JSON-ready dictionaries. Who computes what and when is `blip_trace_widget.widget.session`'s.
+Ends: at JSON-ready dictionaries; `blip_trace_widget.widget.session` decides what is computed when.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -24,35 +25,33 @@ from blip_trace_widget.choices import (
     METRIC_NAMES,
     NOISE_KINDS,
     PLACES,
+    PUBLISHED_PLACE,
     metric_properties,
 )
 from blip_trace_widget.demo import examples
-from blip_trace_widget.display import formatting, labels, protocol
+from blip_trace_widget.display import gate, labels, protocol
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
+from blip_trace_widget.display.damage import CAUSES, damage, damage_line
 from blip_trace_widget.display.notes import grid_notes
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.run import Effect, Top
-from blip_trace_widget.results.snapshot import Average, Block, CurveSummary, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import TotalEffect
+from blip_trace_widget.results.snapshot import Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 
-#: Longest side of the picture of a still figure.
+#: Longest side of the picture in a still figure, in pixels.
 STILL_SIDE = 256
-#: Words in the bars: so many of the clean run first, and so many in all, always, so that the figure keeps its height.
+#: Words in the bars: the first ones from the clean run, and the total, which is fixed so that the figure keeps its
+#: height.
 CLEAN_WORDS, ALL_WORDS = 4, 7
-#: A word outside the clean run's first ones gets a bar from this probability on.
+#: Probability from which a word outside the clean run's first ones gets a bar.
 RISING = 0.03
-#: Each corruption by its name, with what took the answer away, what was done, and what to do where it did too little.
-CULPRITS = {
-    "GaussianNoise": ("noise", "noise", "turn it up"),
-    "ImageSwap": ("swap", "other picture", "choose another picture"),
-    "QuestionSwap": ("swap", "other question", "ask something else instead"),
-    "MeanAblation": ("ablation", "ablation", "damage it otherwise"),
-}
-#: What each trait accepts that is one of several names.
+#: Trait -> the names that it accepts.
 CHOICES: dict[str, list[str]] = {
     "metric": list(METRIC_NAMES),
     "corruption": list(CORRUPTIONS),
@@ -66,7 +65,7 @@ CHOICES: dict[str, list[str]] = {
     "block": list(BLOCKS),
     "site": list(SITES),
 }
-#: What the traits of corruptions and scores are where nothing else was asked.
+#: Defaults of the traits of the question, the score and the corruption.
 BEGINNING: protocol.Inputs = {
     "question": "",
     "foil": "",
@@ -74,40 +73,40 @@ BEGINNING: protocol.Inputs = {
     "corruption": "GaussianNoise",
     "noise": 5.0,
     "kind": NOISE_KINDS[0],
-    "at": PLACES[-1],
+    "at": PUBLISHED_PLACE,
     "samples": 10,
     "seed": 0,
     "other_question": "",
     "to": GOALS[0],
     "region": None,
+    "scale": 0.7691,
+    "positions": None,
 }
-#: Room for the grids, the one in view first: so much a saved notebook grows by them, and by a third for base64.
+#: Bytes for the grids, the one in view first; a saved notebook grows by this and a third more for base64.
 ROOM = 120_000
-#: Below this share of the clean score the noise has taken little.
-LITTLE = 0.1
 
 
 #: Why a block has no grids.
 CLOSED = {
-    "undamaged": "The damage is done behind the image encoder: its states are the same in both runs. "
-    "Under More, let the noise begin at the patch embeddings.",
+    "undamaged": "The damage is not done before the image encoder: its states are the same in both runs. "
+    "Under More, damage what enters it, before the ViT.",
     "untraced": "It was not traced.",
 }
 
 
 class Words(Protocol):
-    """What a run says at the first answer position."""
+    """A run's words at the first answer position."""
 
     @property
     def top(self) -> Top:
         """The likeliest words with their probability, best first."""
 
     def shares(self, words: Sequence[str]) -> list[float]:
-        """Probability of each of these words; NaN where it is not known."""
+        """Probability of each word; NaN if unknown."""
 
 
 def thumbnail(shown: bytes) -> bytes:
-    """A picture for a still figure that notebooks keep beside the widget's state: a fifth of the bytes."""
+    """A smaller JPEG for still figures, which notebooks store beside the widget's state: a fifth of the bytes."""
     return jpeg(Image.open(io.BytesIO(shown)), STILL_SIDE, quality=80)
 
 
@@ -123,9 +122,9 @@ def look() -> protocol.Look:
 
 
 def asked(question: str, foil: str | None, metric: str, corruption: Mapping[str, Any]) -> dict[str, Any]:
-    """The traits that stand for what was asked; not those that belong to other corruptions than this one."""
+    """The traits for what was asked, except those of other corruptions."""
     damage: dict[str, Any] = {"corruption": corruption["type"], "other_question": ""}
-    if "region" in corruption:  # else what was marked is kept for another one
+    if "region" in corruption:  # else keep the marked region for another corruption
         damage["region"] = corruption["region"]
     fields = CORRUPTIONS[corruption["type"]].fields
     damage |= {trait: corruption[field] for trait, field in fields.items()}
@@ -133,13 +132,14 @@ def asked(question: str, foil: str | None, metric: str, corruption: Mapping[str,
 
 
 def asked_of(snapshot: Snapshot) -> dict[str, Any]:
-    """The same of a snapshot."""
+    """The traits for what was asked in a snapshot."""
     return asked(snapshot.question, snapshot.foil, snapshot.metric, snapshot.corruption)
 
 
 def noise(snapshot: Snapshot) -> float:
-    """What the noise slider shows."""
-    return float(snapshot.corruption.get("factor", BEGINNING["noise"]))
+    """The position of the noise slider."""
+    asked = asked_of(snapshot)
+    return float(asked.get("noise", BEGINNING["noise"]))
 
 
 def setup(
@@ -148,10 +148,10 @@ def setup(
     """What can be asked of this model and question.
 
     Args:
-        snapshot: of the model and the question.
+        snapshot: the snapshot of model and question.
         chooser: whether the built-in examples can be chosen.
-        closed: why nothing can be asked and only be looked at what is computed, else "".
-        factors: the only noise factors that can be chosen.
+        closed: why nothing can be computed but only viewed, else "".
+        factors: the only noise factors that can be chosen; None for any.
     """
     shown = examples() if chooser else ()
     return {
@@ -160,7 +160,11 @@ def setup(
         "model": snapshot.model,
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
-        "choices": CHOICES if factors is None else CHOICES | {"noise": [str(factor) for factor in factors]},
+        "choices": CHOICES
+        | {"also": [] if closed else list(alternatives(snapshot.corruption))}
+        | ({} if factors is None else {"noise": [str(factor) for factor in factors]}),
+        "places": {name: list(own.places) for name, own in CORRUPTIONS.items()},
+        "words": list(snapshot.words),
         "patches": snapshot.patches,
         "examples": [{"name": item.name.replace("-", " "), "question": item.question} for item in shown],
         "answer_tokens": list(snapshot.answer_tokens),
@@ -172,7 +176,7 @@ def _block(block: Block) -> protocol.BlockInfo:
         "name": block.name,
         "layers": block.layers,
         "tokens": list(block.tokens),
-        "sites": list(block.sites),
+        "sites": list(dict.fromkeys(GridSpec(block.name, site).by_present_name.site for site in block.sites)),
         "heads": block.heads,
         "enabled": not block.closed,
         "reason": CLOSED[block.closed] if block.closed else "",
@@ -180,26 +184,27 @@ def _block(block: Block) -> protocol.BlockInfo:
 
 
 def runs(snapshot: Snapshot, generation: int, bars: protocol.Bars | None = None) -> protocol.Runs:
-    """The clean and the corrupted run, what lies between them, and whether that is enough to trace.
+    """The clean and the corrupted run, the total effect, and whether that suffices to trace.
 
     Args:
-        snapshot: of the runs.
-        generation: of the inputs.
-        bars: the words of these runs and of a pinned one, if there is one.
+        snapshot: the snapshot of the runs.
+        generation: generation of the inputs.
+        bars: the words of these runs, and of a pinned one if there is one; default those of the two runs.
     """
     total = snapshot.total_effect
     return {
         "generation": generation,
-        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "cause": CAUSES[snapshot.corruption["type"]][0],
         "damage": damage(snapshot.corruption),
         "metric": snapshot.metric,
         "given": snapshot.given_answer is not None,
-        "line": damage_line(snapshot.corruption, snapshot.average),
+        "line": damage_line(snapshot.corruption, snapshot.average, snapshot.words),
         "clean": _run(snapshot, snapshot.clean),
         "corrupted": _run(snapshot, snapshot.corrupted),
         "total_effect": number(total.value),
-        "total_effect_stderr": number(total.stderr),
-        "gate": _gate(snapshot),
+        "total_effect_margin": number(total.margin),
+        "error": gate.error_unknown(snapshot),
+        "gate": gate.of(snapshot),
         "bars": bars_of(snapshot.clean, snapshot.corrupted) if bars is None else bars,
     }
 
@@ -210,7 +215,7 @@ def _run(snapshot: Snapshot, run: RunSummary) -> protocol.RunInfo:
 
 
 def _filled(snapshot: Snapshot, score: float) -> float:
-    """How much of its bar a score fills; one without natural limits is shown beside the other run's."""
+    """The share of its bar that a score fills; a score without natural limits is relative to the larger run's."""
     if metric_properties(snapshot.metric).percent:
         return score
     if snapshot.average:
@@ -221,88 +226,8 @@ def _filled(snapshot: Snapshot, score: float) -> float:
     return max(0.0, score) / largest if largest else 0.0
 
 
-def damage(settings: Mapping[str, Any]) -> str:
-    """What was done to the input, in a few words; of a corruption's `settings`."""
-    if settings["type"] == "GaussianNoise":
-        return f"ν {settings['factor']:.1f}"
-    return CULPRITS[settings["type"]][1]
-
-
-def damage_line(settings: Mapping[str, Any], average: Average | None = None) -> str:
-    """The corruption and its fields, in a line; of an average over samples, each of which has noise of its own."""
-    cells = [cell for row in settings.get("region") or () for cell in row]
-    own = " + the sample's id" if average else ""
-    return _damage_line(settings, own) + (f" · {sum(cells)} of {len(cells)} patches" if cells else "")
-
-
-def _damage_line(settings: Mapping[str, Any], own: str) -> str:
-    if settings["type"] == "GaussianNoise":
-        draws = "1 sample" if settings["samples"] == 1 else f"{settings['samples']} samples"
-        before = " · before the ViT" if settings["at"] == "patch_embeddings" else ""
-        return f"{settings['kind']} · {draws} · seed {settings['seed']}{own}{before}"
-    if settings["type"] == "MeanAblation":
-        return "image tokens at their mean" if settings["to"] == "mean" else "image tokens at zero"
-    if settings["type"] == "QuestionSwap":
-        return f"“{settings['question']}” asked instead"
-    if settings["type"] == "ImageSwap":
-        return "another picture's image tokens"
-    return damage(settings)
-
-
-def _gate(snapshot: Snapshot) -> protocol.Gate:
-    if snapshot.average:
-        return _average_gate(snapshot, snapshot.average)
-    found = gate(snapshot.total_effect, snapshot.metric, snapshot.corruption["type"])
-    if not snapshot.unknown_words:
-        return found
-    unknown = ", ".join(f"“{word}”" for word in snapshot.unknown_words)
-    told = (
-        f"the model does not know {unknown}" if snapshot.knows_a_word else f"the model knows no word of it: {unknown}"
-    )
-    return {**found, "text": f"{found['text']} · {told}"}
-
-
-def _average_gate(snapshot: Snapshot, average: Average) -> protocol.Gate:
-    metric, known = snapshot.metric, average.samples > 1 and math.isfinite(average.low)
-    took = formatting.points(metric, snapshot.total_effect.value)
-    low, high = (formatting.points(metric, end) if known else "" for end in (average.low, average.high))
-    sure = f" (95 % interval {low} to {high})" if known else ""
-    return {"open": True, "text": f"the {CULPRITS[snapshot.corruption['type']][0]} took {took}{sure}"}
-
-
-def gate(total: TotalEffect, metric: str, corruption: str) -> protocol.Gate:
-    """Whether a corruption of that name did enough to ask what undoes it, in words."""
-    value, stderr, clean = total.value, total.stderr, total.clean
-    kind = metric_properties(metric)
-    percent = kind.percent
-    name, _, remedy = CULPRITS[corruption]
-
-    def amount(number: float) -> str:
-        return f"{abs(number) * 100:.0f}" if percent else f"{abs(number):.2g}"
-
-    unit = " points" if percent else f" of {metric.replace('_', ' ')}"
-    before, after = clean, float(total.corrupted.mean())
-    change = f"{before * 100:.0f} % → {after * 100:.0f} %" if percent else f"{before:.3g} → {after:.3g}"
-    harm = -value if kind.rises else value
-    if not math.isfinite(value):
-        return {"open": False, "text": f"the score is not a finite number ({change})"}
-    if not total.closed_because and harm > 0:
-        took = f"the {name} {'made' if kind.rises else 'took'} {amount(value)}{unit}"
-        weak = percent and value < LITTLE * clean
-        return {"open": True, "text": f"{took}: {f'little to bring back, {remedy}' if weak else 'enough to trace'}"}
-    if not total.closed_because:
-        return {"open": True, "text": f"the {name} raised the score ({change}): recovery means undoing that"}
-    if math.isfinite(stderr) and 0 < abs(value) <= 2 * stderr:
-        return {
-            "open": False,
-            "text": f"the {name} changed {amount(value)} ± {amount(stderr)}{unit}, which is not distinguishable from "
-            f"0: {remedy}, or use more samples",
-        }
-    return {"open": False, "text": f"the {name} did not break the answer ({change}): {remedy}"}
-
-
 def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned: Words | None = None) -> protocol.Bars:
-    """The likeliest first words of the clean run and any that rise in the others, with their probability in each."""
+    """The likeliest words of the clean run and any that rise in the others, with their probability in each run."""
     others = [run.top for run in (patched, pinned, corrupted) if run is not None]
     rising = [word for top in others for word, share in top if share >= RISING]
     first, rest = ([word for word, _ in part] for part in (clean.top[:CLEAN_WORDS], clean.top[CLEAN_WORDS:]))
@@ -317,7 +242,7 @@ def bars_of(clean: Words, corrupted: Words, patched: Words | None = None, pinned
 
 
 def with_pinned(shown: protocol.Bars, pinned: Words | None) -> protocol.Bars:
-    """The same bars with another pinned run beside them."""
+    """The bars with another pinned run."""
     return {**shown, "pinned": _shares(pinned, shown["words"])}
 
 
@@ -326,16 +251,17 @@ def _shares(run: Words | None, shown: Sequence[str]) -> list[float | None]:
 
 
 def grid(trace: Trace, generation: int) -> protocol.Grid:
-    """The grid in view."""
-    asked = trace.settings
+    """The payload of a grid."""
+    spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": asked["block"],
-        "site": asked["site"],
-        "head": asked["head"],
-        "direction": asked["direction"],
-        "window": asked["window"],
-        "damage": damage(asked["corruption"]),
+        "block": spec.block,
+        "site": spec.site,
+        "head": spec.head,
+        "direction": spec.direction,
+        "window": spec.window,
+        "patch": spec.patch,
+        "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
@@ -346,28 +272,36 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
 
 
 def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> list[protocol.Grid]:
-    """The grids that are not in view, the smallest first, as many as there is `ROOM` for beside the one in view.
+    """The grids that are not in view, the smallest first, as many as `ROOM` allows besides the one in view.
 
-    A page without a kernel shows them; with one they are there before the kernel's answer.
+    A page without a kernel shows them; with a kernel they appear before its answer.
     """
-    room, made = ROOM, []
+    room, grids = ROOM, []
     for trace in sorted(traces, key=lambda trace: (spec_of(trace) != spec, trace.samples[0].size)):
         room -= trace.samples[0].size * len(protocol.CELL_FIELDS) * 4
         if spec_of(trace) != spec and room >= 0:
-            made.append(grid(trace, generation))
-    return made
+            grids.append(grid(trace, generation))
+    return grids
 
 
 def spec_of(trace: Trace) -> GridSpec:
-    """Which grid a trace is."""
-    return GridSpec(*(trace.settings[name] for name in GridSpec._fields))
+    """The arguments that identify a trace's grid, by their present names."""
+    return GridSpec.of(trace.settings).by_present_name
 
 
-def cell_values(trace: Trace) -> NDArray[np.float32]:
-    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian."""
-    known = np.isfinite(trace.stderr)
-    significant = np.where(known, trace.significant, np.nan)
-    fields = (trace.scores, trace.indirect_effect, trace.stderr, trace.recovery, trace.recovery_stderr, significant)
+def cell_values(trace: Trace, cells: Sequence[tuple[int, int]] | None = None) -> NDArray[np.float32]:
+    """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian.
+
+    Of some cells alone (fields, 1, cells): what each is by itself is not computed of the others.
+    """
+    significant = trace.significant
+    if cells is not None:
+        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
+        significant = significant[layers, positions][None]
+        trace = replace(trace, samples=trace.samples[:, layers, positions][:, None], known=None)
+    # Of what is not computed, or of a single sample, nothing is claimed.
+    significant = np.where(np.isfinite(trace.margin), significant, np.nan)
+    fields = (trace.scores, trace.indirect_effect, trace.margin, trace.recovery, trace.recovery_margin, significant)
     return np.stack(fields).astype("<f4")
 
 
@@ -379,44 +313,62 @@ def detail(
     generation: int,
     bars: protocol.Bars,
 ) -> protocol.Detail:
-    """The patched run of what is selected."""
+    """The payload of the patched run of what is selected."""
     block = snapshot.block(spec.block)
     return {
         "generation": generation,
         "block": spec.block,
         "site": spec.site,
         "head": spec.head,
-        "tokens": list(block.tokens),
+        "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
-        "culprit": CULPRITS[snapshot.corruption["type"]][0],
+        "cause": CAUSES[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
         "direction": effect.direction,
         "window": spec.window,
+        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),
-        "stderr": number(effect.stderr),
         "indirect_effect": number(effect.indirect_effect),
+        "margin": number(effect.margin),
         "recovery": number(effect.recovery),
-        "recovery_stderr": number(effect.recovery_stderr),
-        "negligible": bool(formatting.is_negligible(effect.indirect_effect, effect.stderr)),
+        "recovery_margin": number(effect.recovery_margin),
+        "negligible": effect.negligible,
+        "error": effect.error_unknown,
         "bars": bars,
     }
 
 
-def curve(found: CurveSummary, generation: int) -> protocol.Curve:
-    """The noise curve: mean scores of the corrupted run."""
+def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:
+    """Names of a grid's columns: tokens, or squares of image tokens."""
+    tokens = list(snapshot.block(spec.block).tokens)
+    return tokens if spec.patch == 1 else [*tokens[:1], *square_names(*snapshot.patches, spec.patch)]
+
+
+def curve(summary: CurveSummary, generation: int) -> protocol.Curve:
+    """The payload of a noise curve: mean scores of the corrupted run."""
     return {
         "generation": generation,
-        "factors": list(found.factors),
-        "scores": [number(score) for score in found.scores],
-        "clean": number(found.clean),
+        "factors": list(summary.factors),
+        "scores": [number(score) for score in summary.scores],
+        "clean": number(summary.clean),
+        "low": number(summary.low),
+        "high": number(summary.high),
+        "lost_at": summary.lost_at,
+        "lost": too_much(summary.lost_at),
     }
 
 
+def noted(line: str, curve: Mapping[str, Any], noise: float) -> str:
+    """The line below the noise slider, with what its curve, if not empty, says about noise that is too strong."""
+    lost = curve and beyond(noise, curve["lost_at"])
+    return f"{line}. {curve['lost']}." if lost else line
+
+
 def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
-    """What a widget shows of a snapshot beside the grids, by its traits."""
+    """The traits that a widget shows of a snapshot besides the grids."""
     return {
         "noise": noise(snapshot),
         "runs": runs(snapshot, generation),
@@ -425,11 +377,11 @@ def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
 
 
 def complaint(error: BaseException) -> str:
-    """An exception as a person should read it; of those that no one expected, with the name."""
+    """The message of an exception, with its class's name if it was unexpected."""
     text = str(error) or type(error).__name__
     return text if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: {text}"
 
 
 def number(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
+    """A number for JSON, which has no NaN and no infinity: these become None."""
     return float(value) if math.isfinite(value) else None

@@ -1,14 +1,14 @@
-"""The messages and the synced state that pass between kernel and front end, typed.
+"""The protocol: the types of all messages and synced state between kernel and front end.
 
-For: one place that says what crosses the wire. Every shape here is a ``TypedDict``; ``js/src/protocol.ts`` is
-generated from them (``python -m blip_trace_widget.display.protocol > js/src/protocol.ts``) and a test compares the two,
-so the sides cannot drift apart.
-Ends: at shapes and ranges of plain JSON. Whether a question has too many tokens or a cell lies outside the grid is for
-`blip_trace_widget.widget.widget` and the tracer to say.
+For: one definition for both sides. Every shape here is a ``TypedDict``; ``js/src/protocol.ts`` is generated from them
+(``python -m blip_trace_widget.display.protocol > js/src/protocol.ts``) and a test compares the two, so that they cannot
+drift apart.
+Ends: at shapes and ranges of plain JSON. `blip_trace_widget.widget.widget` and the tracer check the rest, such as the
+number of tokens of a question or whether a cell lies in the grid.
 
-Durable state travels as traits (`Setup`, `Runs`, `Grid`, `Detail`, `PictureMap`, `Curve`), so that a saved notebook
-shows the whole figure. What passes by (progress, single cells) travels as custom messages with the id of the request
-that caused them and the generation of the inputs they were computed from; the front end drops those of an older
+Durable state is sent as traits (`Setup`, `Runs`, `Grid`, `Detail`, `PictureMap`, `Curve`), so that a saved notebook
+shows the complete figure. Transient state (progress, single cells) is sent as custom messages with the id of the
+request that caused it and the generation of the inputs it was computed from; the front end drops those of an older
 generation.
 """
 
@@ -21,38 +21,41 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 5
-#: What writes the front end's copy of this.
+PROTOCOL_VERSION = 6
+#: The module that generates the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
 #: What a cell of `Grid.values` and `CellsEvent` holds, in this order: axis 0, float32, little endian, NaN = not known.
-#: ``significant`` is 1 where the indirect effect is not 0 beyond doubt, else 0; NaN where there is but one sample.
-CELL_FIELDS = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "significant")
+#: A margin is half the width of a 95 % interval. ``significant`` is 1 where the indirect effect differs from 0 by
+#: `EffectGrid.significant`, else 0; margins and tests are NaN where there is but one sample.
+CELL_FIELDS = ("score", "indirect_effect", "margin", "recovery", "recovery_margin", "significant")
 
-#: The same of a difference of two grids, `GridDifference.values`: each quantity has an error and a test of its own.
+#: The same of a difference of two grids, `GridDifference.values`: each quantity has a margin and a test of its own.
 DIFFERENCE_FIELDS = (
     "score",
-    "score_stderr",
+    "score_margin",
     "score_significant",
     "indirect_effect",
-    "stderr",
+    "margin",
     "significant",
     "recovery",
-    "recovery_stderr",
+    "recovery_margin",
     "recovery_significant",
 )
 
-#: What can be saved or copied; see `blip_trace_widget.display.export`.
+#: Formats that can be saved or copied; see `blip_trace_widget.display.export`.
 Format: typing.TypeAlias = Literal["svg", "csv", "json", "picture", "other", "python", "cells"]
 FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
-#: The most cells of one `PatchRequest`.
+#: Most cells in one `PatchRequest`.
 MAX_CELLS = 4096
-#: The most samples of noise that can be asked for.
+#: Most noise samples that can be asked for.
 MAX_SAMPLES = 200
-#: The noise factor at which the slider ends, and the curve behind it.
+#: The noise factor at the end of the slider and of the curve behind it.
 MAX_NOISE = 10
-#: Bytes of the largest picture file.
+#: The factors at which the sliders of scaled tokens and of ablated states end.
+MAX_SCALE = 2
+#: Maximal size of a picture file, in bytes.
 MAX_IMAGE_BYTES = 32 * 2**20
 
 
@@ -60,23 +63,23 @@ MAX_IMAGE_BYTES = 32 * 2**20
 
 
 class Palette(TypedDict):
-    """Colours at even steps from the left to the right end, each with a mark's colour that can be seen on it."""
+    """Colours at even steps from the left to the right end, each with the colour of a legible mark on it."""
 
     diverging: list[tuple[str, str]]
     sequential: list[tuple[str, str]]
 
 
 class Look(TypedDict):
-    """What does not depend on what is asked: words and colours."""
+    """Words and colours, which do not depend on what is asked."""
 
     labels: dict[str, str]
     explain: dict[str, str]
-    captions: dict[str, str]  # by shown quantity and direction, with a space between
+    captions: dict[str, str]  # by "quantity direction"
     palettes: dict[str, Palette]  # by theme
 
 
 class BlockInfo(TypedDict):
-    """One block of the model: the rows and columns of its grid."""
+    """One block of the model, with the rows and columns of its grid."""
 
     name: str
     layers: int
@@ -98,27 +101,29 @@ class Setup(TypedDict):
     """What can be asked of this model and question."""
 
     version: int
-    closed: str  # why nothing can be asked and only be looked at what is computed, else ""
+    closed: str  # why nothing can be computed but only viewed, else ""
     model: str
     blocks: list[BlockInfo]
-    head_sites: list[str]  # those that have single heads
-    choices: dict[str, list[str]]  # of each trait that is one of several names
+    head_sites: list[str]  # those with single heads
+    choices: dict[str, list[str]]  # trait -> the names that it accepts
+    places: dict[str, list[str]]  # corruption -> the embeddings that it can damage
+    words: list[str]  # word pieces of the question
     patches: tuple[int, int]  # rows and columns of the picture's patches
     examples: list[ExampleInfo]
     answer_tokens: list[str]
 
 
 class RunInfo(TypedDict):
-    """A run in two numbers; None stands for NaN."""
+    """A summary of a run; None stands for NaN."""
 
     answer: str
     score: float | None
     stderr: float | None
-    share: float  # of its bar that the score fills
+    share: float  # the share of its bar that the score fills
 
 
 class Bars(TypedDict):
-    """Probabilities of the same words at the first answer position; empty where there is no such run."""
+    """Probabilities of the same words at the first answer position in each run; empty if there is no such run."""
 
     words: list[str]
     clean: list[float | None]
@@ -128,7 +133,7 @@ class Bars(TypedDict):
 
 
 class Gate(TypedDict):
-    """Whether the total effect is large enough for recovery to mean something, and the same in words."""
+    """Whether the total effect is large enough for recovery to be meaningful, also in words."""
 
     open: bool
     text: str
@@ -138,15 +143,16 @@ class Runs(TypedDict):
     """The clean and the corrupted run."""
 
     generation: int
-    culprit: str  # what took the answer away, in a word
+    cause: str  # what took the answer away, in a word
     damage: str  # what was done to the input, in a few words
     line: str  # the same with all fields
     metric: str
-    given: bool  # the answer was given, and need not be the model's own
+    given: bool  # whether the answer was given rather than the model's own
     clean: RunInfo
     corrupted: RunInfo
     total_effect: float | None
-    total_effect_stderr: float | None
+    total_effect_margin: float | None
+    error: str  # why there are no intervals and tests, else ""
     gate: Gate
     bars: Bars
 
@@ -160,17 +166,18 @@ class Grid(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int  # side of the squares of image tokens that are patched together
     damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
-    nan: list[tuple[int, int]]  # cells that are computed, and whose score is not a number
-    notes: list[str]  # what there is to know of all of them
+    nan: list[tuple[int, int]]  # computed cells whose score is not a number
+    notes: list[str]  # lines about all cells
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
 class GridDifference(TypedDict):
-    """A grid less the one that is kept."""
+    """A grid minus the kept one."""
 
     generation: int
     block: str
@@ -178,20 +185,23 @@ class GridDifference(TypedDict):
     head: int | None
     direction: str
     window: int
-    text: str  # what sets the two apart; where they cannot be compared, why
-    undefined: str  # why recoveries have no difference, else ""
-    values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty where they cannot be compared
+    patch: int
+    text: str  # how the two differ, or why they cannot be compared
+    undefined: str  # why the difference of recoveries is undefined, else ""
+    values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty if they cannot be compared
+    agreement: str  # how far they agree if they differ in the corruption alone, else ""
+    apart: list[tuple[int, int]]  # then the cells on which they disagree
 
 
 class Comparison(TypedDict):
-    """The grid that is kept to compare others with."""
+    """The grid that others are compared with."""
 
     kept: str  # its settings, in words
-    differences: list[GridDifference]  # of the grid in view, and of others that can be looked at
+    differences: list[GridDifference]  # of the grid in view, and of others that can be shown
 
 
 class Detail(TypedDict):
-    """The patched run of the selected cells, or of those that were pinned."""
+    """The patched run of the selected cells, or of the pinned ones."""
 
     generation: int
     block: str
@@ -200,23 +210,40 @@ class Detail(TypedDict):
     tokens: list[str]
     layers: int
     damage: str
-    culprit: str
+    cause: str
     metric: str
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
-    stderr: float | None
     indirect_effect: float | None
+    margin: float | None
     recovery: float | None
-    recovery_stderr: float | None
-    negligible: bool  # the effect cannot be distinguished from 0
+    recovery_margin: float | None
+    negligible: bool  # the effect was tested and cannot be told from 0: of a single cell by the grid's verdict
+    error: str  # why there is no margin, else ""
     bars: Bars
 
 
+class Ablation(TypedDict):
+    """The clean run in which the selected states are times a factor."""
+
+    generation: int
+    block: str
+    site: str
+    head: int | None
+    window: int
+    cells: list[tuple[int, int]]
+    strength: float
+    answer: str
+    score: float | None
+    text: str  # what the answer and its score are, in words
+
+
 class Inputs(TypedDict):
-    """What a person sets of the question, the score and the damage; each is a trait."""
+    """What users set of the question, the score and the corruption; each is a trait."""
 
     question: str
     foil: str
@@ -230,41 +257,47 @@ class Inputs(TypedDict):
     other_question: str
     to: str
     region: list[list[bool]] | None
+    scale: float
+    positions: list[int] | None
 
 
 class PictureMap(TypedDict):
-    """What lies over the picture."""
+    """An overlay on the picture."""
 
     generation: int
     overlay: str
     square: int  # patches in a row or column of a square
     rows: int  # of squares
     columns: int
-    limit: float  # where the colours end, to both sides of 0
-    low: str  # the ends of the legend, in words; "0" where no value is below
+    limit: float  # end of the colour scale on both sides of 0
+    low: str  # the ends of the legend, in words; "0" if no value is negative
     high: str
     text: str
     unit: str
     percent: bool
     done: int | None  # squares, where they are patched one at a time
     left: str  # about how long it takes yet, while it is being filled
-    values: bytes  # float32 (3, rows, columns): value, standard error, significant; NaN = not known
+    values: bytes  # float32 (3, rows, columns): value, margin, significant; NaN = not known
 
 
 class Steps(TypedDict):
-    """Whether there is something to take back, and something taken back."""
+    """Whether there is something to undo, and something to redo."""
 
     undo: bool
     redo: bool
 
 
 class Curve(TypedDict):
-    """The noise curve: mean score of the corrupted run over the noise factor."""
+    """The noise curve: mean score of the corrupted run against the noise factor."""
 
     generation: int
     factors: list[float]
     scores: list[float | None]
     clean: float | None
+    low: float | None  # where the noise takes 90 % of the clean score, for all that is known: from here
+    high: float | None  # to here; with `low` alone there is no upper end
+    lost_at: float | None  # from here on all is lost
+    lost: str  # the same in words, or ""
 
 
 class ListedSample(TypedDict):
@@ -274,19 +307,19 @@ class ListedSample(TypedDict):
     picture: bytes  # JPEG, or empty
     question: str
     group: str
-    answers: list[tuple[str, str]]  # what each is, and the answer
+    answers: list[tuple[str, str]]  # (kind, answer)
     effect: str  # the total effect, in words
     note: str  # why it was skipped and cannot be chosen, else ""
 
 
 class Listing(TypedDict):
-    """The samples of a data set that are in sight."""
+    """The visible part of a data set's list."""
 
     title: str
     rows: list[ListedSample]
-    first: int  # how many lie before them
-    size: int  # of a page
-    found: int  # samples that fit what is looked for
+    first: int  # number of samples before them
+    size: int  # rows per page
+    found: int  # number of samples that match the search
     groups: list[str]
     orders: list[str]
 
@@ -295,7 +328,7 @@ class Listing(TypedDict):
 
 
 class HelloRequest(TypedDict):
-    """The first message of a view: which protocol it speaks."""
+    """The first message of a view: its protocol version."""
 
     type: Literal["hello"]
     id: int
@@ -303,7 +336,7 @@ class HelloRequest(TypedDict):
 
 
 class PatchRequest(TypedDict):
-    """Select these states of the grid in view and patch them, all in one run; none: nothing is selected."""
+    """Select these cells of the grid in view and patch them, all in one run; an empty list clears the selection."""
 
     type: Literal["patch"]
     id: int
@@ -318,14 +351,14 @@ class TraceRequest(TypedDict):
 
 
 class StopRequest(TypedDict):
-    """Stop filling the grid; what is computed stays."""
+    """Stop filling the grid; computed cells stay."""
 
     type: Literal["stop"]
     id: int
 
 
 class FillOverlayRequest(TypedDict):
-    """Fill what is left of the map over the picture, or stop filling it."""
+    """Fill the rest of the map over the picture, or stop filling it."""
 
     type: Literal["fill_overlay"]
     id: int
@@ -333,21 +366,21 @@ class FillOverlayRequest(TypedDict):
 
 
 class ImageRequest(TypedDict):
-    """Use the picture in the message's one buffer."""
+    """Use the picture in the message's only buffer."""
 
     type: Literal["image"]
     id: int
 
 
 class OtherImageRequest(TypedDict):
-    """Swap in the picture in the message's one buffer."""
+    """Swap in the picture in the message's only buffer."""
 
     type: Literal["other_image"]
     id: int
 
 
 class PinRequest(TypedDict):
-    """Keep the patched run of the selected cells beside the next ones, or let it go."""
+    """Pin the patched run of the selected cells beside the next ones, or unpin it."""
 
     type: Literal["pin"]
     id: int
@@ -355,11 +388,19 @@ class PinRequest(TypedDict):
 
 
 class CompareRequest(TypedDict):
-    """Keep the grid in view to compare others with, or let it go."""
+    """Keep the grid in view to compare others with it, or stop comparing."""
 
     type: Literal["compare"]
     id: int
     on: bool
+
+
+class AlsoUnderRequest(TypedDict):
+    """Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that."""
+
+    type: Literal["also_under"]
+    id: int
+    under: str
 
 
 class VerifyRequest(TypedDict):
@@ -370,21 +411,21 @@ class VerifyRequest(TypedDict):
 
 
 class UndoRequest(TypedDict):
-    """Take back what was asked last."""
+    """Undo the last change of inputs."""
 
     type: Literal["undo"]
     id: int
 
 
 class RedoRequest(TypedDict):
-    """Ask again what was taken back."""
+    """Redo what was undone."""
 
     type: Literal["redo"]
     id: int
 
 
 class VisibleRangeRequest(TypedDict):
-    """Which positions of the grid are visible, first and last: they are computed first."""
+    """The first and last visible position of the grid: visible ones are computed first."""
 
     type: Literal["visible_range"]
     id: int
@@ -393,7 +434,7 @@ class VisibleRangeRequest(TypedDict):
 
 
 class SetRegionRequest(TypedDict):
-    """Damage the picture only in the patches that are marked, only in the others, or everywhere."""
+    """Corrupt only the marked patches of the picture, only the others, or all."""
 
     type: Literal["set_region"]
     id: int
@@ -401,7 +442,7 @@ class SetRegionRequest(TypedDict):
 
 
 class AttentionRequest(TypedDict):
-    """Say where the question's tokens attend to in a layer."""
+    """Ask what the question's tokens attend to in a layer."""
 
     type: Literal["attention"]
     id: int
@@ -409,7 +450,7 @@ class AttentionRequest(TypedDict):
 
 
 class ExportRequest(TypedDict):
-    """Make a file or a text of what is shown."""
+    """Export what is shown as a file or text."""
 
     type: Literal["export"]
     id: int
@@ -434,6 +475,7 @@ Request = (
     | OtherImageRequest
     | PinRequest
     | CompareRequest
+    | AlsoUnderRequest
     | VerifyRequest
     | UndoRequest
     | RedoRequest
@@ -459,11 +501,12 @@ class CellsEvent(TypedDict):
     head: int | None
     direction: str
     window: int
+    patch: int
     cells: list[tuple[int, int]]
 
 
 class AttentionEvent(TypedDict):
-    """Where the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns)."""
+    """What the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns)."""
 
     type: Literal["attention"]
     id: int
@@ -475,14 +518,14 @@ class AttentionEvent(TypedDict):
 
 
 class ProgressEvent(TypedDict):
-    """How far the grid is; sent at most ten times a second."""
+    """Progress of the grid; sent at most ten times a second."""
 
     type: Literal["progress"]
     id: int
     generation: int
     done: int
     total: int
-    left: str  # about how long it takes yet
+    left: str  # about how much time is left
 
 
 class DoneEvent(TypedDict):
@@ -495,7 +538,7 @@ class DoneEvent(TypedDict):
 
 
 class TakenEvent(TypedDict):
-    """The kernel has heard the request; what it asks for may take a while."""
+    """The kernel has received the request, which may take a while."""
 
     type: Literal["taken"]
     id: int
@@ -503,7 +546,7 @@ class TakenEvent(TypedDict):
 
 
 class ExportedEvent(TypedDict):
-    """What was asked to be exported; the message's buffer is the file."""
+    """An export; the message's buffer is the file."""
 
     type: Literal["exported"]
     id: int
@@ -514,7 +557,7 @@ class ExportedEvent(TypedDict):
 
 
 class CallEvent(TypedDict):
-    """Call back: what users' functions print is shown only while a message of the page is handled."""
+    """Ask for a `called`: output of users' functions is shown only while a message of the page is handled."""
 
     type: Literal["call"]
     id: int
@@ -529,12 +572,12 @@ _REQUESTS: dict[str, type] = {
 
 
 def parse_request(content: object) -> Request:
-    """Check a message of the front end against its shape.
+    """Check a message of the front end against its type.
 
     Unknown fields are refused, as is a `hello` of another protocol version.
 
     Raises:
-        ValueError: naming what was wrong and what is accepted.
+        ValueError: naming what is wrong and what is accepted.
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"message: expected an object, got {type(content).__name__}")
@@ -558,10 +601,10 @@ def parse_request(content: object) -> Request:
     return cast(Request, dict(content))
 
 
-# --- the same in TypeScript ----------------------------------------------------------------------------------------
+# --- generating TypeScript -----------------------------------------------------------------------------------------
 
 #: Constants that both sides know.
-_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE")
+_NUMBERS = ("PROTOCOL_VERSION", "MAX_CELLS", "MAX_SAMPLES", "MAX_NOISE", "MAX_SCALE")
 
 _TYPESCRIPT = {str: "string", int: "number", float: "number", bool: "boolean", bytes: "DataView", type(None): "null"}
 

@@ -1,7 +1,7 @@
-"""A trace's figure as a file: what a widget would show of it, drawn from the trace and its snapshot alone.
+"""A trace's figure as a file: what a widget would show of it, drawn only from the trace and its snapshot.
 
 For: `Trace.export` and `Trace.save_html`.
-Ends: at a file. How each part is made is `blip_trace_widget.display.payloads`'s, `svg`'s, `page`'s and `export`'s.
+Ends: at a file; `payloads`, `svg`, `page` and `export` in `blip_trace_widget.display` make its parts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from blip_trace_widget.display.page import page
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
 
-#: What a widget shows while nothing was clicked, by its traits.
+#: A widget's traits before anything is clicked.
 UNTOUCHED: dict[str, Any] = {
     "selection": [],
     "patches": [],
@@ -31,6 +31,8 @@ UNTOUCHED: dict[str, Any] = {
     "error": "",
     "doing": "",
     "difference": False,
+    "strength": 1.0,
+    "ablation": {},
     "detail": {},
     "pinned": {},
     "picture_map": {},
@@ -44,7 +46,8 @@ def write(trace: Trace, path: str | os.PathLike[str], name: str, theme: str) -> 
     """Write a trace's figure or its numbers, in one of the formats that `blip_trace_widget.display.export` knows.
 
     Raises:
-        TypeError, ValueError: if there is no such theme, or the trace has no snapshot, which all but CSV and JSON need.
+        TypeError, ValueError: if there is no such theme, or the trace has no snapshot, which all formats but CSV and
+            JSON need.
         ImportError: for PNG and PDF, if the extra ``export`` is not installed.
         OSError: if the file cannot be written.
     """
@@ -67,7 +70,7 @@ def drawn(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str
         ValueError: if the trace has no snapshot.
     """
     snapshot = snapshot_of(trace)
-    runs = payloads.runs(snapshot, 0)
+    runs, curve = payloads.runs(snapshot, 0), payloads.traits(snapshot, 0)["curve"]
     return svg.svg(
         runs=runs,
         grid=payloads.grid(trace, 0),
@@ -76,14 +79,14 @@ def drawn(trace: Trace, theme: str = "light", *, thumbnail: bool = False) -> str
         picture=payloads.thumbnail(snapshot.picture) if thumbnail else snapshot.picture,
         direction=trace.settings["direction"],
         window=trace.settings["window"],
-        settings_line=runs["line"],
+        settings_line=payloads.noted(runs["line"], curve, payloads.noise(snapshot)),
         marks=svg.Marks({}, UNTOUCHED["opacity"], snapshot.patches, [], snapshot.corruption.get("region")),
         theme=theme,
     )
 
 
 def html(trace: Trace) -> str:
-    """The figure as a web page of one file.
+    """The figure as a single-file web page.
 
     Raises:
         ValueError: if the trace has no snapshot.
@@ -107,10 +110,10 @@ def html(trace: Trace) -> str:
 
 
 def snapshot_of(trace: Trace) -> Snapshot:
-    """What stands beside a trace.
+    """A trace's snapshot.
 
     Raises:
-        ValueError: if there is nothing.
+        ValueError: if it has none.
     """
     if trace.snapshot is None:
         raise ValueError(

@@ -21,7 +21,6 @@ from blip_trace_widget.model.block import Activations, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections
 from blip_trace_widget.model.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.model.parts import BlipParts
-from blip_trace_widget.model.patch_plan import CONTEXTS
 from blip_trace_widget.model.surroundings import exact_convolution
 from blip_trace_widget.states import BLOCKS, BlockSites
 
@@ -30,8 +29,8 @@ from blip_trace_widget.states import BLOCKS, BlockSites
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 0.03, torch.bfloat16: 0.15}
 #: Question tokens, generated answer tokens, and image patches per side of the small run.
 QUESTION, ANSWER, PATCHES = 6, 2, 2
-#: Stage of an attention's context -> the site of that attention.
-_CONTEXTS = {context: site for site, context in CONTEXTS.items()}
+#: Stage of a text layer that is an attention's context -> the module whose output it is.
+_CONTEXTS = {"self_context": "attention.self", "cross_context": "crossattention.self"}
 
 
 def check_parts(model: BlipParts) -> None:
@@ -126,7 +125,10 @@ def _check_calls(hf: Any) -> None:
 def _watched(hf: Any, names: BlockSites) -> Iterator[str]:
     """The names of a block's modules that get hooks."""
     for layer in range(len(hf.get_submodule(names.layers))):
-        yield from (".".join(filter(None, (names.layers, str(layer), site))) for site in names.sites.values())
+        yield from (
+            ".".join(filter(None, (names.layers, str(layer), site)))
+            for site in sorted(set(names.sites.values()), key=len)
+        )
 
 
 def _check_processor(model: BlipParts) -> None:
@@ -190,8 +192,8 @@ def prove(model: BlipParts) -> None:
         ) from error
     for block in BLOCKS:
         for layer in range(len(model.blocks[block].layers)):
-            for stage in model.blocks[block].stages:
-                gap = _relative_difference(ours[block].values[stage][layer], theirs[block][stage][layer])
+            for stage in theirs[block]:  # in the order in which a layer computes them
+                gap = _relative_difference(ours[block].at(layer, stage), theirs[block][stage][layer])
                 if not gap <= tolerance:
                     raise _refusal(_module_name(block, layer, stage), gap)
     gap = _relative_difference(logits, expected)
@@ -333,6 +335,8 @@ def _relative_difference(ours: Tensor, theirs: Tensor) -> float:
 def _module_name(block: str, layer: int, stage: str) -> str:
     """The name of the module that a stage comes from, for messages."""
     names = BLOCKS[block]
-    module = names.sites[_CONTEXTS.get(stage, stage)]
-    inner = ".self" if stage in _CONTEXTS and block != "image_encoder" else ""
-    return ".".join(filter(None, (names.layers, str(layer), module))) + inner
+    if stage == "block_input":
+        return f"{names.layers}.{layer - 1}" if layer else names.embeddings
+    if stage in _CONTEXTS:
+        stage = _CONTEXTS[stage] if "cross_attention" in names.sites else "self_attention_out"
+    return ".".join(filter(None, (names.layers, str(layer), names.sites.get(stage, stage))))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -26,15 +27,17 @@ from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import LayerPlan, plan_of
 from blip_trace_widget.states import State
 
+#: What is done to the rows at a stage of one layer, and of any: the rows to go on with.
 Edit: TypeAlias = Callable[[str, Tensor], Tensor]
+LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error
     """Raised inside a forward pass when its `check` says that the result is no longer wanted."""
 
 
-def as_it_is(_stage: str, rows: Tensor) -> Tensor:
-    """An `Edit` that changes nothing."""
+def as_it_is(_layer: int, _stage: str, rows: Tensor) -> Tensor:
+    """A `LayerEdit` that changes nothing."""
     return rows
 
 
@@ -61,6 +64,10 @@ class Activations:
     inputs: Tensor
     values: dict[str, list[Tensor]]
     result: Tensor | None = None
+
+    def at(self, layer: int, stage: str) -> Tensor:
+        """A stage of a layer, (S, n, D); where ``"block_input"`` is not recorded, what the layer below puts out."""
+        return self.values[stage][layer] if stage in self.values else self.into(layer)
 
     def into(self, layer: int) -> Tensor:
         """The input of a layer, (S, n, D)."""
@@ -137,14 +144,15 @@ class Block(Protocol):
     def apply(self, module: Any, batch: Tensor) -> Tensor:
         """Apply a module outside the layers to a batch of runs (axis 0); one at a time if `one_by_one`."""
 
-    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
         """Run all layers, (S, n, D) -> (S, n, D).
 
         Args:
             inputs: the input of layer 0.
             kv: the cross-attention's keys and values, if the block has one.
             check: called once per layer; may raise `Cancelled`.
-            edit: called with every stage and its rows; returns the rows to continue with.
+            edit: called with every layer, stage and its rows, (S, n, D) or one sample after another; returns the rows
+                to continue with. A layer's input is the stage ``"block_input"``.
         """
 
     def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
@@ -153,8 +161,15 @@ class Block(Protocol):
     def cut(self, base: Activations, kv: CrossAttentionKV, cut: Cut, check: Callable[[], None]) -> Tensor:
         """The output of a base run in which attention edges are removed, (S, n, D)."""
 
-    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
-        """The cross-attention's weights in a base run, (S, H, n, T)."""
+    def weights(self, site: str, layer: int, base: Activations, kv: CrossAttentionKV | None) -> Tensor:
+        """An attention's weights in a base run, (S, H, n, keys).
+
+        Args:
+            site: ``"self_attention"`` or ``"cross_attention"``.
+            layer: 0-based.
+            base: the run.
+            kv: what its cross-attention looks at, if the block has one.
+        """
 
     def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
         """The outputs of patched runs, (S, C, n, D); `kv` and `check` as in `run`."""
@@ -224,24 +239,37 @@ class SteppedBlock:
         output: Tensor = module(batch)
         return output
 
-    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
-        """See `Block.cross_weights`."""
+    def self_weights(self, layer: int, states: Tensor) -> Tensor:
+        """Self-attention's weights of whole runs, (S, n, D) -> (S, H, n, n).
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
+        raise NotImplementedError
+
+    def weights(self, site: str, layer: int, base: Activations, kv: CrossAttentionKV | None) -> Tensor:
+        """See `Block.weights`."""
+        if site == "self_attention":
+            return self.self_weights(layer, base.into(layer))
+        assert kv is not None
         return kv.weights(layer, base.values["self_attention"][layer])
 
-    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
         """See `Block.run`."""
         rows = inputs
         for layer in range(len(self.layers)):
             check()
-            rows = self.step(layer, self.self_context(layer, rows[:, None]), rows, kv, edit)
+            rows = edit(layer, "block_input", rows)
+            rows = self.step(layer, self.self_context(layer, rows[:, None]), rows, kv, partial(edit, layer))
         return rows
 
     def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
         """See `Block.record`."""
         values: dict[str, list[Tensor]] = {stage: [] for stage in self.stages}
 
-        def keep(stage: str, rows: Tensor) -> Tensor:
-            values[stage].append(rows)
+        def keep(_layer: int, stage: str, rows: Tensor) -> Tensor:
+            if stage in values:
+                values[stage].append(rows)
             return rows
 
         self.run(inputs, kv, check, keep)
@@ -254,7 +282,7 @@ class SteppedBlock:
         for layer in range(first, len(self.layers)):
             check()
             context = self.self_context(layer, rows[:, None], cut.of(layer, "self_attention"))
-            rows = self.step(layer, context, rows, kv, as_it_is, cut.of(layer, "cross_attention"))
+            rows = self.step(layer, context, rows, kv, partial(as_it_is, layer), cut.of(layer, "cross_attention"))
         return rows
 
     def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
@@ -263,6 +291,9 @@ class SteppedBlock:
         positions, width = base.inputs.shape[1:]
         plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
         diverged = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
+        if len(plan.inputs):
+            diverged = diverged.clone()
+            diverged[:, plan.inputs.slots, plan.inputs.positions] = patches.source.inputs[:, plan.inputs.positions]
         for layer, layer_plan in enumerate(plan.layers):
             check()
             count = diverged.shape[1]

@@ -19,14 +19,13 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from blip_trace_widget.model.block import Activations, Cut, Edit, Patches, as_it_is
+from blip_trace_widget.model.block import Activations, Cut, LayerEdit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
-from blip_trace_widget.states import BlockSites, State
+from blip_trace_widget.states import INPUTS, BlockSites, State
 
 #: A block's forward on its inputs (1, n, D) and the tokens that its cross-attention attends to (1, T, D): (1, n, D).
 Stack: TypeAlias = Callable[[Tensor, "Tensor | None"], Tensor]
-LayerEdit: TypeAlias = Callable[[int, str, Tensor], Tensor]
 
 
 class HookedBlock:
@@ -45,9 +44,9 @@ class HookedBlock:
     def __init__(self, layers: Iterable[Any], stack: Stack, heads: int, sites: BlockSites, last: Any = None) -> None:
         self.layers = list(layers)
         self.heads = heads
-        self._stack, self._last, self._sites = stack, last, sites.sites
+        self._stack, self._last, self._sites, self._heads = stack, last, sites.sites, sites.heads
         # Stage -> the module below a layer, and whether the stage is its input.
-        self._points = {site: (path, False) for site, path in sites.sites.items()}
+        self._points = {site: (path, site in INPUTS) for site, path in sites.sites.items()}
         self._points |= {CONTEXTS[site]: (path, True) for site, path in sites.heads.items()}
         self.stages = tuple(self._points)
 
@@ -59,16 +58,11 @@ class HookedBlock:
         """See `Block.apply`; one run at a time."""
         return torch.cat([module(batch[at : at + 1]) for at in range(batch.shape[0])])
 
-    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: Edit) -> Tensor:
+    def run(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None], edit: LayerEdit) -> Tensor:
         """See `Block.run`; edits see one run, (1, n, D)."""
         seen = None if kv is None else kv.states()
         return torch.cat(
-            [
-                self._pass(
-                    inputs[at : at + 1], _of_run(seen, at, 0), check, lambda _layer, stage, rows: edit(stage, rows)
-                )
-                for at in range(inputs.shape[0])
-            ]
+            [self._pass(inputs[at : at + 1], _of_run(seen, at, 0), check, edit) for at in range(inputs.shape[0])]
         )
 
     def record(self, inputs: Tensor, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Activations:
@@ -100,18 +94,19 @@ class HookedBlock:
                 stack.callback(_of_this_thread(attention.self.dropout, without).remove)
             return self.run(base.inputs, kv, check, as_it_is)
 
-    def cross_weights(self, layer: int, base: Activations, kv: CrossAttentionKV) -> Tensor:
-        """See `Block.cross_weights`."""
+    def weights(self, site: str, layer: int, base: Activations, kv: CrossAttentionKV | None) -> Tensor:
+        """See `Block.weights`."""
         weights: list[Tensor] = []
+        attention = self.layers[layer].get_submodule(self._heads[site].partition(".")[0])
 
         def keep(_module: Any, inputs: tuple[Tensor], _output: Any) -> None:
             weights.append(inputs[0])
 
-        handle = _of_this_thread(self.layers[layer].crossattention.self.dropout, keep)
+        handle = _of_this_thread(getattr(attention, "self", attention).dropout, keep)
         try:
-            seen = kv.states()
-            for at in range(max(base.inputs.shape[0], seen.shape[0])):
-                self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, _as_they_are)
+            seen = None if kv is None else kv.states()
+            for at in range(max(base.inputs.shape[0], 1 if seen is None else seen.shape[0])):
+                self._pass(part_of(base.inputs, slice(at, at + 1)), _of_run(seen, at, 0), lambda: None, as_it_is)
         finally:
             handle.remove()
         return torch.cat(weights)
@@ -178,10 +173,6 @@ class HookedBlock:
                     place = module.get_submodule(path)
                     stack.callback(_of_this_thread(place, on_call, before=before).remove)
             yield
-
-
-def _as_they_are(_layer: int, _stage: str, rows: Tensor) -> Tensor:
-    return rows
 
 
 def _of_run(states: Tensor | None, sample: int, run: int) -> Tensor | None:

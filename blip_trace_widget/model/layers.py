@@ -12,6 +12,7 @@ Shapes as in `blip_trace_widget.model.block`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,8 +40,10 @@ class TextBlock(SteppedBlock):
 
     stages: tuple[str, ...] = (
         "self_context",
+        "self_attention_out",
         "self_attention",
         "cross_context",
+        "cross_attention_out",
         "cross_attention",
         "mlp",
         "block_output",
@@ -65,10 +68,23 @@ class TextBlock(SteppedBlock):
         if cut is None:
             context = scaled_dot_product_attention(queries, keys, values, is_causal=self._causal)
         else:
-            if self._causal:
-                cut = cut | torch.ones((positions, positions), dtype=torch.bool, device=cut.device).triu(1)
-            context = cut_softmax(attention_scores(queries, keys), cut) @ values
+            unseen = cut | self._later(positions, cut.device) if self._causal else cut
+            context = cut_softmax(attention_scores(queries, keys), unseen) @ values
         return join_heads(context).reshape(samples, runs * positions, width)
+
+    def self_weights(self, layer: int, states: Tensor) -> Tensor:
+        """See `SteppedBlock.self_weights`."""
+        attention = self.layers[layer].attention.self
+        queries, keys = (split_heads(module(states), self.heads) for module in (attention.query, attention.key))
+        scores = attention_scores(queries, keys)
+        if self._causal:
+            scores = scores.masked_fill(self._later(states.shape[1], scores.device), -math.inf)
+        return scores.softmax(-1)
+
+    @staticmethod
+    def _later(positions: int, device: torch.device) -> Tensor:
+        """The edges from a position to later ones, (n, n) bool."""
+        return torch.ones((positions, positions), dtype=torch.bool, device=device).triu(1)
 
     def step(
         self,
@@ -83,9 +99,11 @@ class TextBlock(SteppedBlock):
         assert kv is not None
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", _attention_output(module.attention.output, context, residual))
+        added = edit("self_attention_out", module.attention.output.dense(context))
+        attended = edit("self_attention", module.attention.output.LayerNorm(added + residual))
         context = edit("cross_context", kv.context(layer, attended, cut))
-        crossed = edit("cross_attention", _attention_output(module.crossattention.output, context, attended))
+        added = edit("cross_attention_out", module.crossattention.output.dense(context))
+        crossed = edit("cross_attention", module.crossattention.output.LayerNorm(added + attended))
         mlp = edit("mlp", module.output.dense(module.intermediate(crossed)))
         return edit("block_output", module.output.LayerNorm(mlp + crossed))
 
@@ -98,7 +116,7 @@ class ImageBlock(SteppedBlock):
         last: the module after them, ``post_layernorm``.
     """
 
-    stages: tuple[str, ...] = ("self_context", "self_attention", "mlp", "block_output")
+    stages: tuple[str, ...] = ("self_context", "self_attention_out", "mlp", "block_output")
 
     def __init__(self, layers: Iterable[Any], last: Any) -> None:
         super().__init__(layers)
@@ -113,12 +131,21 @@ class ImageBlock(SteppedBlock):
     def self_context(self, layer: int, states: Tensor, cut: Tensor | None = None) -> Tensor:
         """See `SteppedBlock.self_context`; no edges are cut in the ViT."""
         assert cut is None
-        module = self.layers[layer]
         samples, runs, positions, width = states.shape
-        mixed = module.self_attn.qkv(module.layer_norm1(states.reshape(samples * runs, positions, width)))
-        queries, keys, values = mixed.view(*mixed.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        queries, keys, values = self._projected(layer, states.reshape(samples * runs, positions, width))
         context = join_heads(scaled_dot_product_attention(queries, keys, values))
         return context.reshape(samples, runs * positions, width)
+
+    def self_weights(self, layer: int, states: Tensor) -> Tensor:
+        """See `SteppedBlock.self_weights`."""
+        queries, keys, _ = self._projected(layer, states)
+        return attention_scores(queries, keys).softmax(-1)
+
+    def _projected(self, layer: int, states: Tensor) -> Tensor:
+        """Queries, keys and values, (S, n, D) -> (3, S, H, n, d)."""
+        module = self.layers[layer]
+        mixed: Tensor = module.self_attn.qkv(module.layer_norm1(states))
+        return mixed.view(*mixed.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
 
     def step(
         self,
@@ -132,11 +159,6 @@ class ImageBlock(SteppedBlock):
         """See `SteppedBlock.step`."""
         module = self.layers[layer]
         context = edit("self_context", context)
-        attended = edit("self_attention", module.self_attn.projection(context)) + residual
+        attended = edit("self_attention_out", module.self_attn.projection(context)) + residual
         mlp = edit("mlp", module.mlp(module.layer_norm2(attended)))
         return edit("block_output", mlp + attended)
-
-
-def _attention_output(output: Any, context: Tensor, residual: Tensor) -> Tensor:
-    rows: Tensor = output.LayerNorm(output.dense(context) + residual)
-    return rows

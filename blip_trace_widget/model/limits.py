@@ -18,8 +18,8 @@ class Limits:
     Attributes:
         memory: bytes above the weights.
         rows: rows (samples x runs x positions) through a layer.
-        rows_a_sample: rows that a sample should have in a chunk: samples share no keys, so that few with many rows each
-            go faster.
+        rows_per_sample: rows that a sample should have in a chunk: samples share no keys, so a few samples with many
+            rows each are faster.
 
     Raises:
         TypeError: if one is no whole number.
@@ -28,7 +28,7 @@ class Limits:
 
     memory: int | None = None
     rows: int | None = None
-    rows_a_sample: int = 512
+    rows_per_sample: int = 512
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -16,15 +16,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from blip_trace_widget.states import State
+from blip_trace_widget.states import BLOCKS, State
 
 #: The stage of an attention's heads, before its output projection.
-CONTEXTS = {"self_attention": "self_context", "cross_attention": "cross_context"}
+CONTEXTS = {
+    "self_attention": "self_context",
+    "cross_attention": "cross_context",
+    "self_attention_out": "self_context",
+    "cross_attention_out": "cross_context",
+}
 
 
 def stage_of(state: State) -> str:
-    """The stage at which a state is replaced."""
-    return state.site if state.head is None else CONTEXTS[state.site]
+    """The stage at which a state is replaced in its own layer."""
+    older = BLOCKS[state.block].older
+    return older.get(state.site, state.site) if state.head is None else CONTEXTS[state.site]
+
+
+def place_of(state: State) -> tuple[int, str]:
+    """The layer and the stage at which a state is replaced; layer -1 puts out what enters layer 0."""
+    return state.place if state.head is None else (state.layer, CONTEXTS[state.site])
 
 
 @dataclass(frozen=True)
@@ -71,11 +82,13 @@ class Plan:
 
     Attributes:
         diverged: number of runs that differ from the base below layer 0 already.
+        inputs: the rows of these runs, of what enters layer 0, that are replaced.
         layers: the plan of each layer.
         back: each run's index in the order in which runs diverge; None if they are in that order.
     """
 
     diverged: int
+    inputs: Places
     layers: list[LayerPlan]
     back: Tensor | None
 
@@ -92,18 +105,24 @@ def plan_of(
         device: device of the index tensors.
         diverged: whether every run differs from the base below layer 0 already.
     """
-    starts = [-1 if diverged else min((state.layer for state in states), default=depth) for states in runs]
+    placed = [[(*place_of(state), state) for state in states] for states in runs]
+    starts = [-1 if diverged else min((layer for layer, *_ in states), default=depth) for states in placed]
     order = sorted(range(len(runs)), key=starts.__getitem__)
-    ordered, starts = [runs[run] for run in order], sorted(starts)
-    layers = []
+    ordered, starts = [placed[run] for run in order], sorted(starts)
+    inputs, layers = _List(), []
+    for slot, states in enumerate(ordered):
+        for state in (state for layer, _, state in states if layer < 0):
+            inputs.add(slot, state.position)
     for layer in range(depth):
         draft = _Draft(sum(start < layer for start in starts), positions)
         for slot, (start, states) in enumerate(zip(starts, ordered, strict=True)):
             if start <= layer:
-                draft.add(slot, [state for state in states if state.layer == layer])
+                draft.add(slot, [(stage, state) for at, stage, state in states if at == layer])
         layers.append(draft.placed(starts.count(layer), device))
     back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
-    return Plan(starts.count(-1), layers, None if back is None else torch.tensor(back, device=device))
+    return Plan(
+        starts.count(-1), inputs.placed(device), layers, None if back is None else torch.tensor(back, device=device)
+    )
 
 
 @dataclass
@@ -135,29 +154,29 @@ class _Draft:
         self._edits: dict[str, _List] = {}
         self._rows, self._late = _List(), _List()
 
-    def add(self, slot: int, states: Sequence[State]) -> None:
-        """Plan the states that a run patches in this layer."""
+    def add(self, slot: int, states: Sequence[tuple[str, State]]) -> None:
+        """Plan the states that a run patches in this layer, each with its stage."""
         born = slot - self._count
         if born < 0:
-            for state in states:
-                self._edit(state, slot * self._positions + state.position)
+            for stage, state in states:
+                self._edit(stage, state, slot * self._positions + state.position)
             return
-        late = {state.position for state in states if stage_of(state) == "block_output"}
+        late = {state.position for stage, state in states if stage == "block_output"}
         for position in sorted(late):
             self._late.add(born, position)
         row_of: dict[int, int] = {}
-        for state in states:
+        for stage, state in states:
             if state.position in late:
                 continue
             if state.position not in row_of:
                 row_of[state.position] = self._count * self._positions + len(self._rows.slots)
                 self._rows.add(born, state.position)
-            self._edit(state, row_of[state.position])
+            self._edit(stage, state, row_of[state.position])
 
     def placed(self, born: int, device: torch.device) -> LayerPlan:
         """The finished plan, with its indices on a device."""
         edits = {stage: places.placed(device) for stage, places in self._edits.items()}
         return LayerPlan(born, edits, self._rows.placed(device), self._late.placed(device))
 
-    def _edit(self, state: State, row: int) -> None:
-        self._edits.setdefault(stage_of(state), _List()).add(row, state.position, state.head)
+    def _edit(self, stage: str, state: State, row: int) -> None:
+        self._edits.setdefault(stage, _List()).add(row, state.position, state.head)

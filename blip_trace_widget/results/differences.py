@@ -11,24 +11,19 @@ the two are independent, and the test is Welch's (Welch 1947).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import (
-    ROUNDING,
-    Effects,
-    TotalEffect,
-    contrast,
-    false_discovery,
-    quiet,
-    recovery_samples,
-)
+from blip_trace_widget.results.numerics import quiet
+from blip_trace_widget.results.significance import Contrast, contrast, rounding
+from blip_trace_widget.results.statistics import Effects, TotalEffect, recovery_samples
 from blip_trace_widget.results.summaries import Summarised, region_size
 from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
 from blip_trace_widget.states import site_label
@@ -42,8 +37,6 @@ if TYPE_CHECKING:
 
 #: Settings that name the two sides of a difference if they differ.
 _NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
-#: Settings of the corruption that do.
-_DAMAGE = ("type", "factor", "kind", "samples", "seed", "region", "at", "question", "to", "sha256")
 
 
 class Comparable(Protocol):
@@ -100,22 +93,16 @@ class Comparable(Protocol):
     def _laid_out(self, drawn: Map) -> Map: ...
 
 
-class _Compared(NamedTuple):
-    """A value's difference, (rows, columns), its standard error, and which cells differ."""
-
-    value: Array
-    stderr: Array
-    significant: NDArray[np.bool_]
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Difference(Summarised):
     """One grid minus another, cell by cell.
 
     Attributes named as those of a trace are their differences: ``indirect_effect``, ``recovery``, ``scores``, each with
-    a standard error and the cells in which it differs from 0 (two-sided t tests, the false-discovery rate over the grid
-    controlled at 5 %, differences within float32 rounding excluded). Paired over samples if these share their noise,
-    else by Welch's test; see `paired`. Nothing is significant from a single sample.
+    a standard error, a margin (half the width of a 95 % interval by Student's t) and the cells in which it differs from
+    0, differences within float32 rounding excluded. If the samples share their noise, see `paired`, that is the rule of
+    `EffectGrid.significant` on their differences: under the null that the two grids are alike, a sample's difference is
+    as likely up as down. Else it is Welch's t test, the false-discovery rate over the grid controlled at 5 %. Nothing
+    is significant from a single sample.
 
     Attributes:
         first: the grid.
@@ -156,6 +143,11 @@ class Difference(Summarised):
         return self._score.stderr
 
     @property
+    def score_margin(self) -> Array:
+        """Half the width of its 95 % interval."""
+        return self._score.margin
+
+    @property
     def score_significant(self) -> NDArray[np.bool_]:
         """Cells whose scores differ, (rows, columns)."""
         return self._score.significant
@@ -169,6 +161,11 @@ class Difference(Summarised):
     def stderr(self) -> Array:
         """Standard error of `indirect_effect`, (rows, columns); NaN for a single sample."""
         return self._indirect_effect.stderr
+
+    @property
+    def margin(self) -> Array:
+        """Half the width of its 95 % interval."""
+        return self._indirect_effect.margin
 
     @property
     def significant(self) -> NDArray[np.bool_]:
@@ -186,6 +183,11 @@ class Difference(Summarised):
         return self._recovery.stderr
 
     @property
+    def recovery_margin(self) -> Array:
+        """Half the width of its 95 % interval."""
+        return self._recovery.margin
+
+    @property
     def recovery_significant(self) -> NDArray[np.bool_]:
         """Cells whose recoveries differ, (rows, columns); unlike `significant` if the total effects differ too."""
         return self._recovery.significant
@@ -195,11 +197,10 @@ class Difference(Summarised):
         """Difference of the total effects."""
         return self.first.total_effect - self.second.total_effect
 
-    @cached_property
+    @property
     def total_effect_stderr(self) -> float:
         """Standard error of `total_effect`; NaN for a single sample."""
-        one, other = (grid._total.samples for grid in (self.first, self.second))
-        return float(contrast(one, other, paired=self.paired).stderr)
+        return float(self._total_effect.stderr)
 
     @property
     def undefined_because(self) -> str:
@@ -212,12 +213,13 @@ class Difference(Summarised):
         """The settings in which the two sides differ, in words, one text per side."""
         sides: tuple[list[str], list[str]] = [], []
         settings = self.first.settings, self.second.settings
-        for pair, keys in ((settings, _NAMES), (tuple(each["corruption"] for each in settings), _DAMAGE)):
-            for key in keys:
-                one, other = (each.get(key) for each in pair)
-                if one != other:
-                    for side, value in zip(sides, (one, other), strict=True):
-                        side.append(_in_words(key, value))
+        for key in _NAMES:
+            one, other = (each.get(key) for each in settings)
+            if one != other:
+                for side, value in zip(sides, (one, other), strict=True):
+                    side.append(_in_words(key, value))
+        for side, name in zip(sides, corruption_names([each["corruption"] for each in settings]), strict=True):
+            side.extend([name] if name else [])
         one, other = (", ".join(side) for side in sides)
         return one or "the same", other or "the same"
 
@@ -231,6 +233,10 @@ class Difference(Summarised):
             "stderr": self.stderr,
             "recovery": self.recovery,
             "recovery_stderr": self.recovery_stderr,
+            "low": self.indirect_effect - self.margin,
+            "high": self.indirect_effect + self.margin,
+            "recovery_low": self.recovery - self.recovery_margin,
+            "recovery_high": self.recovery + self.recovery_margin,
             "significant": self.significant,
             "recovery_significant": self.recovery_significant,
         }
@@ -269,7 +275,7 @@ class Difference(Summarised):
 
         value = named("value", value, VALUES)
         shown = "indirect_effect" if value == "recovery" and self.undefined_because else value
-        compared: _Compared = getattr(self, f"_{shown}")
+        compared: Contrast = getattr(self, f"_{shown}")
         rows, columns = self.first._labels()
         drawn = plots.Map(
             values=compared.value,
@@ -277,34 +283,38 @@ class Difference(Summarised):
             title=f"{self.first._title()}\n{' − '.join(self.names)}",
             rows=rows,
             columns=columns,
-            dots=~compared.significant,
+            dots=~compared.significant & np.isfinite(compared.stderr),
         )
         return plots.draw(self.first._laid_out(drawn), ax, limit, cmap, marks=marks)
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _indirect_effect(self) -> _Compared:
+    def _total_effect(self) -> Contrast:
+        one, other = (grid._total.samples for grid in (self.first, self.second))
+        return contrast(one, other, paired=self.paired)
+
+    @cached_property
+    def _indirect_effect(self) -> Contrast:
         one, other = (grid._effects.samples for grid in (self.first, self.second))
         return self._compared(one, other, self.first.indirect_effect - self.second.indirect_effect, 1.0)
 
     @cached_property
-    def _recovery(self) -> _Compared:
+    def _recovery(self) -> Contrast:
         one, other = (recovery_samples(grid._total, grid._effects.samples) for grid in (self.first, self.second))
         least = min(abs(grid.total_effect) for grid in (self.first, self.second)) or np.inf
         return self._compared(one, other, self.first.recovery - self.second.recovery, least)
 
     @cached_property
-    def _score(self) -> _Compared:
+    def _score(self) -> Contrast:
         one, other = (_scores(grid) for grid in (self.first, self.second))
         return self._compared(one, other, self.first.scores - self.second.scores, 1.0)
 
     @quiet
-    def _compared(self, one: Array, other: Array, value: Array, unit: float) -> _Compared:
+    def _compared(self, one: Array, other: Array, value: Array, unit: float) -> Contrast:
         """The difference of two values, given their samples; `unit` is how much score one unit of the value is."""
-        compared = contrast(one, other, paired=self.paired)
-        rounding = ROUNDING * max(1.0, abs(self.first.clean), abs(self.second.clean)) / unit
-        return _Compared(value, compared.stderr, false_discovery(compared.p, 0.05) & (np.abs(value) > rounding))
+        least = rounding(max(abs(self.first.clean), abs(self.second.clean))) / unit
+        return replace(contrast(one, other, paired=self.paired, least=least), value=value)
 
     def _same(self, name: str) -> bool:
         return bool(self.first.settings.get(name) == self.second.settings.get(name))
@@ -312,7 +322,7 @@ class Difference(Summarised):
     def _facts(self) -> dict[str, str]:
         rows, columns = self.shape
         values = self.indirect_effect if self.undefined_because else self.recovery
-        stderr = self.stderr if self.undefined_because else self.recovery_stderr
+        margin = self.margin if self.undefined_because else self.recovery_margin
         which = self.significant if self.undefined_because else self.recovery_significant
         top = summaries.best(np.abs(values), 1)
         called = "indirect effect" if self.undefined_because else "recovery"
@@ -321,11 +331,11 @@ class Difference(Summarised):
             "of": " − ".join(self.names),
             "shape": f"{rows} {self.first._axes[0]}s × {columns} {self.first._axes[1]}s",
             "samples": "paired" if self.paired else "independent",
-            "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
+            "total effect": summaries.number(self.total_effect, float(self._total_effect.margin)),
             "no recovery": self.undefined_because,
             "differ": f"{int(which.sum())} of {rows * columns} cells",
             "largest": "".join(
-                f"{called} {summaries.number(values[at], stderr[at])} at {self.first._name(*at)}" for at in top
+                f"{called} {summaries.number(values[at], margin[at])} at {self.first._name(*at)}" for at in top
             ),
         }
 
@@ -359,6 +369,16 @@ def _scores(grid: Comparable) -> Array:
     if grid.settings["direction"] == "disrupt":
         return grid.clean - indirect
     return np.asarray(grid.corrupted[:, None, None] + indirect)
+
+
+def corruption_names(told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What sets corruptions apart: the kind, where there are several, and the settings that differ within one kind."""
+    kinds, names = {each["type"] for each in told}, []
+    for each in told:
+        like = [other for other in told if other["type"] == each["type"]]
+        apart = [_in_words(key, value) for key, value in each.items() if any(other.get(key) != value for other in like)]
+        names.append(", ".join(([each["type"]] if len(kinds) > 1 else []) + apart))
+    return names
 
 
 def _in_words(key: str, value: Any) -> str:

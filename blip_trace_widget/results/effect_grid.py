@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import Difference, difference
-from blip_trace_widget.results.statistics import ROUNDING, Effects, TotalEffect, effects, false_discovery, quiet, t_test
+from blip_trace_widget.results.intervals import margin
+from blip_trace_widget.results.numerics import quiet
+from blip_trace_widget.results.significance import differs, rounding
+from blip_trace_widget.results.statistics import Effects, TotalEffect, effects, unknown_error
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import VALUES, GridValue, asked_columns
 from blip_trace_widget.states import grid_title
@@ -39,9 +42,12 @@ class CellEffect(Summarised):
         stderr: standard error of the indirect effect.
         recovery: see `Effect`.
         recovery_stderr: standard error of the recovery.
+        margin: half the width of the indirect effect's 95 % interval, see `EffectGrid.margin`.
+        recovery_margin: half the width of the recovery's 95 % interval.
         significant: whether the indirect effect differs from 0, see `EffectGrid.significant`.
         index: the cell, (row, column).
         name: the cell in words.
+        error_unknown: why there is no error, or "", see `EffectGrid.error_unknown`.
     """
 
     score: float
@@ -49,17 +55,20 @@ class CellEffect(Summarised):
     stderr: float
     recovery: float
     recovery_stderr: float
+    margin: float
+    recovery_margin: float
     significant: bool
     index: tuple[int, int]
     name: str
+    error_unknown: str = ""
 
     def _facts(self) -> dict[str, str]:
         return {
             "cell": self.name,
-            "recovery": summaries.number(self.recovery, self.recovery_stderr),
-            "indirect effect": summaries.number(self.indirect_effect, self.stderr),
+            "recovery": summaries.number(self.recovery, self.recovery_margin),
+            "indirect effect": summaries.number(self.indirect_effect, self.margin),
             "score": summaries.number(self.score),
-            "differs from 0": "yes" if self.significant else "not distinguishable",
+            "differs from 0": self.error_unknown or ("yes" if self.significant else "not distinguishable"),
         }
 
 
@@ -72,12 +81,15 @@ class EffectGrid(Summarised):
         clean: score of the clean run.
         corrupted: scores of the corrupted runs, (samples,).
         settings: what was asked, as plain JSON: model, question, answer, metric, corruption, block, site, ...
+        known: which runs are computed, shaped as one sample, where whoever computed them said so: a score that is not a
+            number is one all the same.
     """
 
     samples: NDArray[np.float64] = field(repr=False)
     clean: float
     corrupted: NDArray[np.float64] = field(repr=False)
     settings: dict[str, Any]
+    known: NDArray[np.bool_] | None = field(default=None, repr=False, kw_only=True)
 
     #: What rows and columns are.
     _axes: ClassVar[tuple[str, str]] = "row", "column"
@@ -102,6 +114,7 @@ class EffectGrid(Summarised):
             significant=bool(self.significant[index]),
             index=index,
             name=self._name(row, column),
+            error_unknown=self.error_unknown,
         )
 
     def __sub__(self, other: object) -> Difference:
@@ -137,6 +150,37 @@ class EffectGrid(Summarised):
         """Standard error of the recovery (delta method), (rows, columns)."""
         return self._effects.recovery_stderr
 
+    @cached_property
+    def margin(self) -> NDArray[np.float64]:
+        """Half the width of the indirect effect's 95 % interval over noise samples, (rows, columns).
+
+        Symmetric bootstrap-t of paired samples (`blip_trace_widget.results.intervals`), each cell's own: of 100 cells
+        some five lie outside theirs. NaN for a single sample.
+        """
+        return margin(self._effects.samples)
+
+    @cached_property
+    def recovery_margin(self) -> NDArray[np.float64]:
+        """The same of the recovery, a ratio of means, (rows, columns)."""
+        if self.undefined_because:
+            return np.full(self.shape, np.nan)
+        return margin(self._effects.samples, self._total.samples)
+
+    @property
+    def interval(self) -> NDArray[np.float64]:
+        """Lower and upper end of the recovery's 95 % interval, (2, rows, columns); see `margin`."""
+        return np.stack([self.recovery - self.recovery_margin, self.recovery + self.recovery_margin])
+
+    @property
+    def effect_interval(self) -> NDArray[np.float64]:
+        """The same of the indirect effect."""
+        return np.stack([self.indirect_effect - self.margin, self.indirect_effect + self.margin])
+
+    @property
+    def error_unknown(self) -> str:
+        """Why there are no errors, intervals and tests, or "": a single sample, of noise or of what does not vary."""
+        return unknown_error(self.settings.get("corruption"), self.corrupted.size)
+
     @property
     def total_effect(self) -> float:
         """score(clean) - score(corrupted), mean over samples."""
@@ -152,18 +196,18 @@ class EffectGrid(Summarised):
         """Why there is no recovery, or ""."""
         return self._total.closed_because
 
-    @property
-    @quiet
+    @cached_property
     def significant(self) -> NDArray[np.bool_]:
         """Cells whose indirect effect differs from 0, (rows, columns).
 
-        Two-sided t tests on the paired differences of each cell (patched and base run of a sample share their noise, so
-        that most of the spread between samples cancels; means of about ten such differences are nearly normal), with
-        the false-discovery rate over the grid controlled at 5 % (Benjamini & Hochberg 1995). Effects within float32
-        rounding do not differ from 0. All False for a single sample.
+        The null: the state does nothing, so that a sample's difference (patched minus base run, which share their
+        noise) is as likely up as down. The signs of whole samples are flipped, in all ways up to 12 samples, else in
+        4,096 random ones, and a cell is compared with the largest |t| over the computed cells, step-down (Westfall &
+        Young 1993): the probability that any cell is wrongly found is at most 5 %. Not promised: that a mean is not 0
+        if differences are skewed, nor that what is not found does nothing. Effects within float32 rounding do not
+        differ from 0. Of fewer than 6 samples nothing can be found; all False.
         """
-        beyond = np.abs(self.indirect_effect) > ROUNDING * max(1.0, abs(self.clean))
-        return np.asarray(false_discovery(t_test(self._effects.samples), 0.05) & beyond)
+        return differs(self._effects.samples, rounding(self.clean))
 
     @property
     def complete(self) -> bool:
@@ -172,9 +216,9 @@ class EffectGrid(Summarised):
 
     @property
     def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (rows, columns): unless recorded, those whose score is a number."""
-        missing = np.isnan(self.samples).all(axis=0)
-        return np.asarray(~missing.reshape(*self.shape, -1).any(axis=-1))
+        """Which cells are computed, (rows, columns); unless `known`, those whose score is a number."""
+        known = ~np.isnan(self.samples).all(axis=0) if self.known is None else self.known
+        return np.asarray(known.reshape(*self.shape, -1).all(axis=-1))
 
     @cached_property
     def _total(self) -> TotalEffect:
@@ -198,6 +242,8 @@ class EffectGrid(Summarised):
             "stderr": self.stderr.ravel(),
             "recovery": self.recovery.ravel(),
             "recovery_stderr": self.recovery_stderr.ravel(),
+            **_ends(self.effect_interval),
+            **_ends(self.interval, "recovery_"),
             "significant": self.significant.ravel(),
             "computed": self.computed.ravel(),
         }
@@ -232,7 +278,7 @@ class EffectGrid(Summarised):
             title=self._title(),
             rows=rows,
             columns=columns,
-            dots=~self.significant,
+            dots=np.zeros(self.shape, np.bool_) if self.error_unknown else ~self.significant,
             ones=self.constructed,
             sequential=shown == "score",
         )
@@ -307,7 +353,8 @@ class EffectGrid(Summarised):
             "grid": self._title(),
             "shape": f"{rows} {self._axes[0]}s × {columns} {self._axes[1]}s",
             "computed": "" if done == rows * columns else f"{done} of {rows * columns} cells",
-            "total effect": summaries.number(self.total_effect, self.total_effect_stderr),
+            "total effect": summaries.number(self.total_effect, self._total.margin),
+            "error": self.error_unknown,
             "no recovery": closed,
             "best": "".join(
                 f"{'indirect effect' if closed else 'recovery'} {summaries.number(values[at])} at {self._name(*at)}"
@@ -326,8 +373,9 @@ class EffectGrid(Summarised):
         return ["largest", "recovery", "indirect effect", "score"], [
             [
                 self._name(*at),
-                number(self.recovery[at], self.recovery_stderr[at]),
-                number(self.indirect_effect[at], self.stderr[at]) + ("" if self.significant[at] else " •"),
+                number(self.recovery[at], self.recovery_margin[at]),
+                number(self.indirect_effect[at], self.margin[at])
+                + ("" if self.significant[at] or self.error_unknown else " •"),
                 number(self.scores[at]),
             ]
             for at in cells
@@ -335,4 +383,8 @@ class EffectGrid(Summarised):
 
 
 #: The numeric fields of a cell.
-_CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr")
+_CELL = ("score", "indirect_effect", "stderr", "recovery", "recovery_stderr", "margin", "recovery_margin")
+
+
+def _ends(interval: NDArray[np.float64], before: str = "") -> dict[str, NDArray[np.float64]]:
+    return {f"{before}{end}": values.ravel() for end, values in zip(("low", "high"), interval, strict=True)}

@@ -107,6 +107,12 @@ class _Stored(Mapping[str, "NDArray[Any]"]):
         self._file, self._size = file, size
 
     def __getitem__(self, name: str) -> NDArray[Any]:
+        """An array.
+
+        Raises:
+            KeyError: if there is none of that name.
+            ValueError: if its shape is larger than the file.
+        """
         if name not in self._file.keys():  # noqa: SIM118 - it is not a mapping
             raise KeyError(name)
         shape = self._file.get_slice(name).get_shape()

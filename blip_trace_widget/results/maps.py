@@ -8,6 +8,8 @@ drawing.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.results.effect_grid import EffectGrid
-from blip_trace_widget.results.statistics import Effects, indirect_effects, quiet, statistics
-from blip_trace_widget.states import site_label
+from blip_trace_widget.results.numerics import quiet
+from blip_trace_widget.results.statistics import Effects, indirect_effects, statistics
+from blip_trace_widget.states import attention_label
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: A grid of more image tokens than this takes minutes on a CPU, and cannot be read.
+MOST_COLUMNS = 100
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,7 +48,7 @@ class HeadTrace(EffectGrid):
     _axes = "layer", "head"
 
     def _title(self) -> str:
-        return f"{self.settings['block'].replace('_', ' ')}: heads of {site_label(self.settings['site'])}"
+        return f"{self.settings['block'].replace('_', ' ')}: heads of {attention_label(self.settings['site'])}"
 
     @cached_property
     @quiet
@@ -87,10 +94,34 @@ def squares(rows: int, columns: int, patch: int) -> tuple[tuple[int, int], list[
 
     Token 0 is the class token, which is in no square.
     """
-    shape = -(-rows // patch), -(-columns // patch)
+    shape = _squares(rows, columns, patch)
     tokens: NDArray[np.int_] = np.arange(rows * columns).reshape(rows, columns) + 1
     return shape, [
         tokens[row * patch : (row + 1) * patch, column * patch : (column + 1) * patch].ravel().tolist()
         for row in range(shape[0])
         for column in range(shape[1])
     ]
+
+
+def default_patch(rows: int, columns: int) -> int:
+    """Side of the squares with which a grid of the image encoder has few enough columns: 1, 2, 4, ..."""
+    patch = 1
+    while 1 + math.prod(_squares(rows, columns, patch)) > MOST_COLUMNS:
+        patch *= 2
+    return patch
+
+
+def square_names(rows: int, columns: int, patch: int) -> list[str]:
+    """The names of these squares, by the "row,column" of their patches: "0-3,4-7"."""
+    down, across = _squares(rows, columns, patch)
+    names = ([_span(at, count, patch) for at in range(many)] for many, count in ((down, rows), (across, columns)))
+    return [",".join(both) for both in itertools.product(*names)]
+
+
+def _squares(rows: int, columns: int, patch: int) -> tuple[int, int]:
+    return -(-rows // patch), -(-columns // patch)
+
+
+def _span(at: int, count: int, patch: int) -> str:
+    first, last = at * patch, min((at + 1) * patch, count) - 1
+    return str(first) if first == last else f"{first}-{last}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,7 @@ class Map:
         dots: (rows, columns): cells not distinguishable from 0, which get a dot.
         ones: cells (row, column) that are 1 by construction.
         words: a text for each cell, or none.
+        outlined: cells with a line around them.
         sequential: whether the values have no sign.
     """
 
@@ -60,6 +61,7 @@ class Map:
     ones: Sequence[tuple[int, int]] = ()
     words: Sequence[Sequence[str]] = ()
     sequential: bool = False
+    outlined: Sequence[tuple[int, int]] = ()
 
     @property
     def transposed(self) -> Map:
@@ -74,6 +76,7 @@ class Map:
             [(column, row) for row, column in self.ones],
             list(zip(*self.words, strict=True)),
             sequential=self.sequential,
+            outlined=[(column, row) for row, column in self.outlined],
         )
 
     def marks(self) -> dict[str, list[tuple[int, int]]]:
@@ -130,11 +133,10 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
     placed = {mark: cells for mark, cells in (picture.marks() if marks else {}).items() if cells}
     pyplot = _pyplot()
     if pyplot is None:
+        placed = {**placed, "□": list(picture.outlined)} if picture.outlined else placed
         return _bqplot_map(picture, picture.ends(limit), cmap, placed)
     if ax is None:
-        rows, columns = picture.values.shape
-        size = (3.0 + (0.75 if picture.words else 0.45) * min(columns, 24), 1.6 + 0.32 * min(rows, 24))
-        _, ax = pyplot.subplots(figsize=size)
+        _, ax = pyplot.subplots(figsize=_size(picture.values.shape, 0.75 if picture.words else 0.45))
     low, high = picture.ends(limit)
     image = ax.imshow(picture.values, cmap=cmap, vmin=low, vmax=high, aspect="auto")
     ax.set_facecolor(GREY)
@@ -147,6 +149,9 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
     width = ax.get_window_extent().width / ax.figure.dpi
     for mark, cells in placed.items():
         _matplotlib_marks(ax, image, mark, cells)
+    for row, column in picture.outlined:
+        box = pyplot.Rectangle((column - 0.45, row - 0.45), 0.9, 0.9, fill=False, edgecolor="black", linewidth=1.5)
+        ax.add_patch(box)
     if marks and len(picture.words):
         for row, texts in enumerate(picture.words):
             for column, text in enumerate(texts):
@@ -159,6 +164,21 @@ def draw(picture: Map, ax: Any = None, limit: float | None = None, cmap: Any = N
     _title(ax, picture.title)
     _color_bar(ax, image, picture.label)
     return ax
+
+
+def beside(shapes: Sequence[tuple[int, ...]]) -> list[Any]:
+    """Axes for maps of these (rows, columns), beside each other; None for each where matplotlib is not installed."""
+    pyplot = _pyplot()
+    if pyplot is None:
+        return [None] * len(shapes)
+    widths, heights = zip(*(_size(shape) for shape in shapes), strict=True)
+    _, axes = pyplot.subplots(1, len(shapes), figsize=(sum(widths), max(heights)), width_ratios=widths, squeeze=False)
+    return list(axes[0])
+
+
+def _size(shape: tuple[int, ...], cell: float = 0.45) -> tuple[float, float]:
+    """Inches of a map of (rows, columns)."""
+    return 3.0 + cell * min(shape[1], 24), 1.6 + 0.32 * min(shape[0], 24)
 
 
 def _color_bar(ax: Any, image: Any, label: str) -> None:
@@ -249,42 +269,35 @@ def _title(ax: Any, title: str) -> None:
     ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
 
 
-class Curve(Protocol):
-    """What drawing needs of a noise curve."""
+def curves(
+    table: pd.DataFrame, ax: Any = None, *, names: str, values: str, level: tuple[str, float] | None = None
+) -> Any:
+    """Draw values and their standard errors over the noise factor, a line for each name.
 
-    @property
-    def clean(self) -> float:
-        """Score of the clean run."""
+    Args:
+        table: with the columns ``factor`` and ``stderr``, and the two that follow.
+        ax: matplotlib axes to draw on.
+        names: the column that says of which line a row is.
+        values: the column of values.
+        level: a line across, by name and value.
 
-    @property
-    def factors(self) -> NDArray[np.float64]:
-        """Noise factors."""
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row per factor and run."""
-
-
-def curve(noise_curve: Curve, ax: Any = None) -> Any:
-    """Draw mean scores and their standard errors against the noise factor; returns as `draw`."""
+    Returns:
+        matplotlib axes; where matplotlib is not installed, a bqplot figure.
+    """
     pyplot = _pyplot()
     if pyplot is None:
-        return _bqplot_curve(noise_curve)
+        return _bqplot_curves(table, names, values)
     if ax is None:
         _, ax = pyplot.subplots(figsize=(5, 3), layout="constrained")
-    ax.axhline(noise_curve.clean, color="grey", linewidth=1, label="clean")
-    for name, table in noise_curve.to_dataframe().groupby("run", sort=False):
-        line = ax.plot(table["factor"], table["score"], label=name)[0]
-        band = table["stderr"].fillna(0.0)
-        ax.fill_between(
-            table["factor"],
-            table["score"] - band,
-            table["score"] + band,
-            color=line.get_color(),
-            alpha=0.2,
-            linewidth=0,
-        )
+    if level is not None:
+        ax.axhline(level[1], color="grey", linewidth=1, label=level[0])
+    for name, rows in table.groupby(names, sort=False):
+        line = ax.plot(rows["factor"], rows[values], label=name)[0]
+        band = rows["stderr"].fillna(0.0)
+        low, high = rows[values] - band, rows[values] + band
+        ax.fill_between(rows["factor"], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
     ax.set_xlabel("noise factor ν")
-    ax.set_ylabel("score")
+    ax.set_ylabel(values)
     ax.legend(frameon=False)
     return ax
 
@@ -345,21 +358,20 @@ def _bqplot_bars(x: Any, values: Any, name: str, label: str, title: str) -> Any:
     return bqplot.Figure(marks=marks, axes=axes, title=title)
 
 
-def _bqplot_curve(noise_curve: Curve) -> Any:
+def _bqplot_curves(table: pd.DataFrame, names: str, values: str) -> Any:
     import bqplot
 
     across, up = bqplot.LinearScale(), bqplot.LinearScale()
-    table = noise_curve.to_dataframe()
-    names = list(dict.fromkeys(table["run"]))
-    lines = bqplot.Lines(
-        x=noise_curve.factors,
-        y=np.stack([table.loc[table["run"] == name, "score"] for name in names]),
+    lines = {str(name): rows for name, rows in table.groupby(names, sort=False)}
+    drawn = bqplot.Lines(
+        x=next(iter(lines.values()))["factor"].to_numpy(),
+        y=np.stack([rows[values].to_numpy() for rows in lines.values()]),
         scales={"x": across, "y": up},
-        labels=names,
+        labels=list(lines),
         display_legend=True,
     )
     axes = [
         bqplot.Axis(scale=across, label="noise factor ν"),
-        bqplot.Axis(scale=up, orientation="vertical", label="score"),
+        bqplot.Axis(scale=up, orientation="vertical", label=values),
     ]
-    return bqplot.Figure(marks=[lines], axes=axes)
+    return bqplot.Figure(marks=[drawn], axes=axes)

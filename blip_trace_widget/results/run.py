@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import standard_error
+from blip_trace_widget.results.intervals import margin
+from blip_trace_widget.results.numerics import standard_error
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import State
 
@@ -47,7 +48,7 @@ class Run(Summarised):
     def _facts(self) -> dict[str, str]:
         return {
             "answer": repr(self.answer),
-            "score": summaries.number(self.score, self.stderr),
+            "score": summaries.number(self.score, float(margin(self.scores))),
             "samples": str(self.scores.size),
             "top": summaries.listed(self.top),
         }
@@ -65,7 +66,13 @@ class Effect(Summarised):
         stderr: standard error of the indirect effect over paired samples; NaN for a single sample.
         top: the likeliest words at the first answer position with their mean probability, best first.
         recovery_stderr: standard error of the recovery (delta method).
+        margin: half the width of the indirect effect's 95 % interval, see `EffectGrid.margin`; NaN for a single sample.
+        recovery_margin: half the width of the recovery's.
+        significant: whether the indirect effect differs from 0: the rule of `EffectGrid.significant` for this run
+            alone, one hypothesis. A cell of a grid has the grid's verdict, which asks more, as it was one of many.
         undefined_because: why there is no recovery, or "".
+        error_unknown: why there are no errors, intervals and tests, or "": a single sample, of noise or of what does
+            not vary.
         distribution: mean probability of every word at the first answer position, (vocabulary,).
         states: the states that were patched, if any.
         direction: ``"restore"`` or ``"disrupt"``.
@@ -79,16 +86,36 @@ class Effect(Summarised):
     stderr: float
     top: Top
     recovery_stderr: float
+    margin: float
+    recovery_margin: float
+    significant: bool
     undefined_because: str
+    error_unknown: str
     distribution: NDArray[np.float32] = field(repr=False)
     states: tuple[State, ...]
     direction: str
     image_tokens: tuple[int, ...] = ()
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The recovery's 95 % interval; NaN for a single sample, and where there is no recovery."""
+        return self.recovery - self.recovery_margin, self.recovery + self.recovery_margin
+
+    @property
+    def effect_interval(self) -> tuple[float, float]:
+        """The indirect effect's 95 % interval; NaN for a single sample."""
+        return self.indirect_effect - self.margin, self.indirect_effect + self.margin
+
+    @property
+    def negligible(self) -> bool:
+        """Whether it was tested, and cannot be told from 0."""
+        return not self.significant and not self.error_unknown
+
     def _facts(self) -> dict[str, str]:
         return {
-            "recovery": self.undefined_because or summaries.number(self.recovery, self.recovery_stderr),
-            "indirect effect": summaries.number(self.indirect_effect, self.stderr),
+            "recovery": self.undefined_because or summaries.number(self.recovery, self.recovery_margin),
+            "indirect effect": summaries.number(self.indirect_effect, self.margin),
+            "differs from 0": self.error_unknown or ("yes" if self.significant else "not distinguishable"),
             "score": summaries.number(self.score),
             "top": summaries.listed(self.top),
             self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",

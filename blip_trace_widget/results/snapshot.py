@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName
+from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName, completed
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -76,11 +76,23 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class CurveSummary:
-    """A summary of a noise curve: mean scores of the corrupted run against the noise factor, and the clean score."""
+    """A noise curve in short.
+
+    Attributes:
+        factors: noise factors.
+        scores: mean scores of the corrupted run at each.
+        clean: the clean score.
+        low: lower end of the interval of the factor that takes 90 % of the clean score; NaN where it is not known.
+        high: its upper end; infinite where no factor of the curve surely takes so much.
+        lost_at: the factor from which on all is lost, see `NoiseCurve.lost_at`.
+    """
 
     factors: tuple[float, ...]
     scores: tuple[float, ...]
     clean: float
+    low: float = np.nan
+    high: float = np.nan
+    lost_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +154,11 @@ class Snapshot:
     curve: CurveSummary | None = field(default=None, repr=False)
     average: Average | None = field(default=None, repr=False)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Word pieces of the question; none of an average over several."""
+        return () if self.average else self.block("question_encoder").tokens
+
     def block(self, name: str) -> Block:
         """The block of that name.
 
@@ -187,8 +204,10 @@ class Snapshot:
         Raises:
             ValueError: if the data do not have the expected shape.
         """
+        if isinstance(data, Mapping) and isinstance(data.get("curve"), Mapping):  # older ones know no interval
+            data = {**data, "curve": {"low": np.nan, "high": np.nan, "lost_at": None, **data["curve"]}}
         stored: _Stored = conforms("snapshot", data, _Stored)
-        curve, average = stored["curve"], stored["average"]
+        average = stored["average"]
         return cls(
             picture=checked_picture("picture", picture),
             other_picture=checked_picture("other_picture", other_picture),
@@ -211,7 +230,7 @@ class Snapshot:
             answer_tokens=tuple(stored["answer_tokens"]),
             unknown_words=tuple(stored["unknown_words"]),
             knows_a_word=stored["knows_a_word"],
-            curve=curve and CurveSummary(tuple(curve["factors"]), tuple(curve["scores"]), curve["clean"]),
+            curve=stored["curve"] and _curve(stored["curve"]),
             average=average and Average(**average),
         )
 
@@ -244,6 +263,9 @@ class _Curve(TypedDict):
     factors: list[float]
     scores: list[float]
     clean: float
+    low: float
+    high: float
+    lost_at: float | None
 
 
 class _Average(TypedDict):
@@ -278,7 +300,7 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are not those of one of the package's own corruptions.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    return dict(conforms("corruption", stored, CORRUPTIONS[name].settings))
+    return dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:
@@ -309,7 +331,11 @@ def _packed_run(run: RunSummary) -> _Run:
 
 
 def _packed_curve(curve: CurveSummary) -> _Curve:
-    return {"factors": list(curve.factors), "scores": list(curve.scores), "clean": curve.clean}
+    return {**vars(curve), "factors": list(curve.factors), "scores": list(curve.scores)}  # type: ignore[typeddict-item]
+
+
+def _curve(told: _Curve) -> CurveSummary:
+    return CurveSummary(**{**told, "factors": tuple(told["factors"]), "scores": tuple(told["scores"])})  # type: ignore[arg-type]
 
 
 def _run(stored: _Run) -> RunSummary:

@@ -65,9 +65,9 @@ def _short(value: str) -> str:
     return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
 
 
-def number(value: float, stderr: float = float("nan")) -> str:
-    """A number to three digits, and its standard error to two if there is one."""
-    error = "" if not np.isfinite(stderr) else f" ± {stderr:.2g}"
+def number(value: float, margin: float = float("nan")) -> str:
+    """A number to three digits, and half the width of its 95 % interval to two if that is known."""
+    error = "" if not np.isfinite(margin) else f" ± {margin:.2g}"
     return f"{value:.3g}{error}".replace("-", "−")
 
 

@@ -30,6 +30,7 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
         "site": (settings.get("site"), "object"),
         "head": (None if head == "all" else head, "Int64"),
         "window": (settings.get("window"), "Int64"),
+        "patch": (settings.get("patch"), "Int64"),
         "direction": (settings.get("direction"), "object"),
         "metric": (settings.get("metric"), "object"),
         "question": (settings.get("question"), "object"),

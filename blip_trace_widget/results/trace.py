@@ -13,16 +13,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.choices import completed, metric_properties
 from blip_trace_widget.results import files, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
+from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot, pack, picture_in, unpack
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of, window_layers
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,14 +38,13 @@ class Trace(EffectGrid):
 
     Attributes:
         samples: scores, (samples, layers, positions); NaN where not computed.
-        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column".
+        tokens: word pieces at the block's positions; of the image encoder, "[CLS]" and each patch's "row,column",
+            or each square's "rows,columns": "0-3,4-7".
         snapshot: what a widget shows beside it; None if the corruption or the metric is a user's own.
-        known: which cells are computed, (layers, positions), if recorded: the score of a computed cell may be NaN too.
     """
 
     tokens: tuple[str, ...]
     snapshot: Snapshot | None = field(default=None, repr=False)
-    known: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     _axes = "layer", "position"
 
@@ -64,27 +63,43 @@ class Trace(EffectGrid):
         return f"layer {row} “{self.tokens[column]}” ({column})"
 
     @property
-    def computed(self) -> NDArray[np.bool_]:
-        """Which cells are computed, (layers, positions); if not `known`, those whose score is a number."""
-        return super().computed if self.known is None else self.known
-
-    @property
     def constructed(self) -> list[tuple[int, int]]:
         """Cells (layer, position) whose recovery is 1 by construction: they patch all that the answer depends on."""
-        settings = self.settings
         layers, positions = self.samples.shape[1:]
-        scored = 1 if metric_properties(settings["metric"]).first_position else positions
-        # The last cross-attention's output, with its residual added, is all that the rest of that layer depends on.
-        complete = settings["site"] in ("block_output", "cross_attention") and settings.get("head") is None
-        if settings["block"] != "answer_decoder" or not complete or scored != 1:
+        first = metric_properties(self.settings["metric"]).first_position
+        if not is_single(self.settings["block"], positions, first_position=first):
             return []
-        return [(layer, 0) for layer in range(layers) if layers - 1 in window_layers(layer, settings["window"], layers)]
+        return [(layer, 0) for layer, is_whole in enumerate(self._spec.whole(layers)) if is_whole]
+
+    @property
+    def same_as(self) -> SameGrid | None:
+        """The grid that this one equals by construction, or None: its ``site``, and a ``shift`` of layers.
+
+        Layer l of this grid has the scores of layer l + shift of that one, of the same block, head, window and
+        direction. This holds of ``"cross_attention"`` and ``"block_output"``, of ``"block_input"`` and that of the
+        layer below, and, where a single position is scored, of ``"self_attention"`` too. As text it is a sentence.
+        None also where modules of the block are not BLIP's own: what equals what is then unknown.
+        """
+        settings = self.settings
+        if any(name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())):
+            return None
+        first = metric_properties(settings["metric"]).first_position
+        single = is_single(settings["block"], len(settings.get("answer_tokens") or ()), first_position=first)
+        return self._spec.same_as(self.samples.shape[1], single=single)
+
+    def _facts(self) -> dict[str, str]:
+        return {**super()._facts(), "note": str(self.same_as or "")}
+
+    @property
+    def _spec(self) -> GridSpec:
+        return GridSpec.of(self.settings)
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per cell: block, site, layer, position, token, numbers and settings.
 
-        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, significant, computed (a
-        NaN score is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
+        Numbers: clean, corrupted, score, indirect_effect, stderr, recovery, recovery_stderr, the ends of the 95 %
+        intervals (low and high of the indirect effect, recovery_low, recovery_high), significant, computed (a NaN score
+        is either not computed or not a number). Settings: head, window, direction, metric, question, answer,
         corruption, factor (ν), seed. Tables of several traces can be concatenated by `pandas.concat`.
         """
         layer, position = (axis.ravel() for axis in np.indices(self.samples.shape[1:]))
@@ -127,6 +142,8 @@ class Trace(EffectGrid):
     def packed(self, before: str = "") -> tuple[dict[str, Any], dict[str, Any]]:
         """The arrays, their names prefixed with `before`, and the rest as plain JSON, without the snapshot."""
         arrays = {"samples": self.samples, "corrupted": self.corrupted, "clean": self.clean}
+        if self.known is not None:
+            arrays["known"] = self.known
         described = {"tokens": self.tokens, "settings": self.settings}
         return {before + name: array for name, array in arrays.items()}, described
 
@@ -143,12 +160,18 @@ class Trace(EffectGrid):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
             raise ValueError("scores must be float64")
+        known = arrays.get(before + "known")  # the first files have none
+        if known is not None and (known.dtype != np.bool_ or known.shape != samples.shape[1:]):
+            raise ValueError(
+                f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
+            )
         one_of("block", settings["block"], BLOCKS)
         one_of("site", settings["site"], SITES)
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
-        _ = settings["metric"], settings["corruption"]
-        return cls(samples, float(clean[0]), corrupted, settings, tokens)
+        _ = settings["metric"]
+        settings["corruption"] = completed(settings["corruption"])
+        return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write safetensors with JSON metadata: numbers, settings, and the snapshot for `TraceWidget.from_trace`.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import ROUNDING, quiet
+from blip_trace_widget.results.numerics import ROUNDING, quiet
 from blip_trace_widget.results.summaries import Summarised
 
 if TYPE_CHECKING:

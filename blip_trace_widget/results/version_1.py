@@ -145,7 +145,7 @@ def _part(name: str, stored: Any, shape: Any) -> Any:
 
 def _block(stored: _Block) -> Block:
     name: Any = one_of("block", stored["name"], BLOCKS)
-    sites: Any = tuple(one_of("site", site, BLOCKS[name].sites) for site in stored["sites"])
+    sites: Any = tuple(one_of("site", site, BLOCKS[name].accepted) for site in stored["sites"])
     closed = "untraced" if "not traced" in stored["reason"] else "undamaged"
     tokens = tuple(stored["tokens"])
     return Block(name, stored["layers"], stored["heads"], tokens, sites, "" if stored["enabled"] else closed)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations
@@ -28,6 +29,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
 #: Tokens of the longest greedy answer if the model's generation settings do not say (transformers' default).
@@ -54,7 +56,9 @@ class CleanEncoding:
     @lazy
     def own_answer_ids(self, check: Check) -> list[int]:
         """Token ids of the model's own greedy answer, end token left out; may be empty."""
-        return Runner(self.model).greedy(self.activations(check).output, _longest_answer(self.model), check)[0]
+        encoded = self.activations(check).output
+        check_in_range(encoded, self.model, CLEAN)
+        return Runner(self.model).greedy(encoded, _longest_answer(self.model), check)[0]
 
 
 class CleanAnswer:
@@ -88,7 +92,9 @@ class CleanAnswer:
     def run(self, check: Check) -> BaseRun:
         """The clean run."""
         encoder = self.encoding.activations(check)
-        return Runner(self.model).base(self.text(check), encoder, self.encoding.image.clean(check), check)
+        run = Runner(self.model).base(self.text(check), encoder, self.encoding.image.clean(check), check)
+        check_in_range(run.logits, self.model, CLEAN)
+        return run
 
     @lazy
     def run_with_states(self, check: Check) -> BaseRun:
@@ -105,7 +111,9 @@ class CorruptedEncoding:
     """
 
     def __init__(self, clean: CleanEncoding, corruption: Corruption) -> None:
-        self.model, self.clean, self.corruption = clean.model, clean, corruption
+        self.model, self.clean = clean.model, clean
+        #: As it was given, and with words of this question turned into their positions.
+        self.given, self.corruption = corruption, corruption.located(clean.model.tokens(clean.question_ids))
 
     @lazy
     def whole(self, check: Check) -> tuple[Activations, ImageView]:
@@ -121,13 +129,22 @@ class CorruptedEncoding:
             with_states: whether to record the ViT's states.
             keep: see `ImageTokens.corrupted`.
         """
-        clean, runner = self.clean, Runner(self.model)
-        image_view = clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
-        question = clean.activations(check).inputs
-        ids = self.corruption.question_ids(clean.question_ids, self.model)
-        if ids != clean.question_ids:
-            question = runner.embed_question(ids)
-        return runner.encode(question, image_view, part.stop - part.start, check), image_view
+        image_view = self.clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
+        question = self._question(part, check)
+        return Runner(self.model).encode(question, image_view, part.stop - part.start, check), image_view
+
+    def _question(self, part: slice, check: Check) -> Tensor:
+        """What enters the question encoder, (samples of the part or 1, question tokens, width)."""
+        ids, corruption = self.clean.question_ids, self.corruption
+        asked = corruption.question_ids(ids, self.model)
+        question = self.clean.activations(check).inputs if asked == ids else Runner(self.model).embed_question(asked)
+        if corruption.at != "question_embeddings":
+            return question
+        delta = corruption.delta(question[0], self.model, part)
+        wide = question.to(torch.promote_types(question.dtype, delta.dtype))
+        damaged = torch.add(wide, delta, alpha=corruption.strength).to(question.dtype)
+        check_embeddings(damaged, self.model, corruption)
+        return damaged
 
 
 class BaseRuns:
@@ -150,7 +167,7 @@ class BaseRuns:
         self.model, self._answer, self._corrupted_encoding = answer.model, answer, corrupted
         self._encoding = answer.encoding
         self.image, self.question_ids = self._encoding.image, self._encoding.question_ids
-        self.corruption = corrupted.corruption
+        self.corruption = corrupted.given
 
     def changed(
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
@@ -202,7 +219,8 @@ class BaseRuns:
         for part in groups:
             run = self._group(part, check, with_states=with_states, keep=False)
             yield part, run
-            run.image_view.kv.forget()  # free it even if the consumer still refers to the run
+            if self.corruption.damages_image:  # else these are the clean run's
+                run.image_view.kv.forget()  # free it even if the consumer still refers to the run
             del run
 
     def prepare_states(self, check: Check = no_check) -> None:
@@ -213,15 +231,20 @@ class BaseRuns:
     @lazy
     def _whole(self, check: Check) -> BaseRun:
         """All samples in one group."""
-        return Runner(self.model).base(self._answer.text(check), *self._corrupted_encoding.whole(check), check)
+        return self._corrupted(self._corrupted_encoding.whole(check), check)
 
     @lazy
     def _whole_with_states(self, check: Check) -> BaseRun:
         return self._group(slice(0, self.corruption.samples), check, with_states=True, keep=True)
 
     def _group(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> BaseRun:
-        encoded = self._corrupted_encoding.of(part, check, with_states=with_states, keep=keep)
-        return Runner(self.model).base(self._answer.text(check), *encoded, check)
+        return self._corrupted(self._corrupted_encoding.of(part, check, with_states=with_states, keep=keep), check)
+
+    def _corrupted(self, encoded: tuple[Activations, ImageView], check: Check) -> BaseRun:
+        """A corrupted run from its question encoder on."""
+        run = Runner(self.model).base(self._answer.text(check), *encoded, check)
+        check_in_range(run.logits, self.model, cause_of(self.corruption), self._answer.run(check).logits[0])
+        return run
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_per_sample(check, with_states=with_states)
@@ -295,6 +318,7 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
         inputs = torch.cat([answers[at].text().decoder_input for at in indices])
         decoder = runner.decode(inputs, encoded.output[indices])
         logits = runner.logits(decoder.output)
+        check_in_range(logits, model, CLEAN)
         for row, at in enumerate(indices):
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])

@@ -1,31 +1,51 @@
 """Corruptions: ways to damage the model's input.
 
-For: the corrupted run. A corruption of the image adds ``strength * delta`` to its embeddings, one delta per sample.
-Keys and values are linear in the image tokens, so `delta` is projected once and `strength` then changes for free; that
-is why the two are separate. A corruption of the question gives other question tokens instead.
-Cost: `delta` holds samples x image tokens x width float32 numbers (BLIP base: 1.8 MB per sample); `ImageSwap` needs one
-ViT pass, noise on the patch embeddings one per sample and factor.
-Ends: at tokens; `blip_trace_widget.model.block` runs the model on them.
+For: the corrupted run. A corruption says which embeddings it damages (`at`): what enters the ViT, what leaves it, or
+what enters the question encoder. It adds ``strength * delta`` to these, one delta for each sample. Because keys and
+values are linear in the image tokens, whoever knows `delta` can project it once and then change `strength` for free;
+that is why the two are apart. One that asks other words instead adds nothing.
+Cost: `delta` holds samples x tokens x width float32 numbers (image tokens of BLIP base: 1.8 MB a sample); `ImageSwap`
+needs one ViT pass, whatever damages the patch embeddings one a sample and factor.
+Ends: at tokens; running the model on them is `blip_trace_widget.model.block`'s.
 
 Sources: multiplicative noise, Palit et al. 2023 (arXiv 2308.14179), section 3; additive noise scaled by the standard
 deviation of the embeddings, Meng et al. 2022 (ROME, arXiv 2202.05262), section 2.1; image and question pairs,
-Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1.
+Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320); mean ablation, Wang et al. 2022 (arXiv 2211.00593), section 2.1;
+scaled image tokens, the published attention notebook of Palit et al. 2023.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from blip_trace_widget.checks import named, one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, GOALS, NOISE_KINDS, PLACES, Goal, NoiseKind, Place
+from blip_trace_widget.choices import (
+    CORRUPTIONS,
+    FIELDS_AT,
+    GOALS,
+    IMAGE_PLACES,
+    NOISE_KINDS,
+    PLACES,
+    Goal,
+    ImagePlace,
+    NoiseKind,
+    Place,
+    means_something,
+)
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.summaries import region_size
 from blip_trace_widget.states import TEXT_BLOCKS
+from blip_trace_widget.tracing.damaged_tokens import (
+    checked_factor,
+    checked_positions,
+    checked_region,
+    token_mask,
+)
+from blip_trace_widget.tracing.positions import whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +55,6 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 MAX_SAMPLES = 10_000
-#: Beyond this, float32 overflows somewhere in the model.
-MAX_FACTOR = 1e6
 
 
 #: All samples.
@@ -54,10 +72,12 @@ class Corruption:
     """
 
     samples: int = 1
-    at: Place = "image_embeddings"
+    #: Which embeddings `delta` is added to, one of `PLACES`; None: to none, other words are asked (`question_ids`).
+    at: Place | None = "image_embeddings"
 
     def __repr__(self) -> str:
-        shown = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        names = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
+        shown = {name: getattr(self, name) for name in names if means_something(name, self.at)}
         texts = {name: repr(value) for name, value in shown.items()}
         if shown.get("region") is not None:
             texts["region"] = region_size(shown["region"])
@@ -84,26 +104,36 @@ class Corruption:
         """
         checked_region(getattr(self, "region", None), model.grid)
         self.question_ids(question, model)
+        self.located(model.tokens(question))
 
     @property
     def damages_image(self) -> bool:
         """Whether the corrupted run sees a different image."""
-        return True
+        return self.at in IMAGE_PLACES
 
     def reaches(self, block: str) -> bool:
         """Whether a block's states differ between the clean and the corrupted run."""
-        return block in TEXT_BLOCKS or (self.damages_image and self.at == "patch_embeddings")
+        return block in TEXT_BLOCKS or self.at == "patch_embeddings"
+
+    def located(self, tokens: Sequence[str]) -> Corruption:  # noqa: ARG002 - others damage words
+        """The same, with words of the question turned into their positions among its tokens.
+
+        Raises:
+            ValueError: if the question has not these words or positions.
+        """
+        return self
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:
         """What is added to the clean embeddings at strength 1.
 
         Args:
-            embeddings: the clean embeddings that `at` names, (image tokens, width); token 0 is the class token.
+            embeddings: the clean embeddings `at` which this corruption sits, (tokens, width); of an image, token 0 is
+                the class token.
             model: the model.
             part: which of the samples.
 
         Returns:
-            (samples of the part, image tokens, width), float32, on the device of `embeddings`.
+            (samples of the part, tokens, width), float32, on the device of `embeddings`.
 
         Raises:
             NotImplementedError: if a subclass does not override it.
@@ -119,13 +149,23 @@ class Corruption:
         return {"type": type(self).__name__}
 
 
+class OwnCorruption(Corruption):
+    """One of the package's own: a dataclass whose fields, all that are compared, are its settings."""
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that recreate it, as plain JSON; of a picture its hash."""
+        told = {each.name: _plain(getattr(self, each.name)) for each in fields(self) if each.compare}  # type: ignore[arg-type]
+        return {"type": type(self).__name__, **told}
+
+
 @dataclass(frozen=True, repr=False)
-class GaussianNoise(Corruption):
-    """Gaussian noise on the image tokens.
+class GaussianNoise(OwnCorruption):
+    """Gaussian noise on the image tokens, or on words of the question.
 
     ``multiplicative`` (Palit et al. 2023): e * (1 + factor * z). ``additive`` (ROME): e + factor * sigma * z, with
-    sigma the standard deviation of this image's clean embeddings over all tokens and widths. z is standard normal,
-    drawn on the CPU from `seed` alone, and therefore the same for every factor, run and device (common random numbers).
+    sigma the standard deviation of the clean embeddings of this image, or question, over all tokens and widths. z is
+    standard normal, (samples, tokens, width), drawn on the CPU from `seed` alone, and so the same for every factor, run
+    and device (common random numbers).
 
     Attributes:
         factor: the noise factor, 0 or more.
@@ -133,9 +173,13 @@ class GaussianNoise(Corruption):
         samples: independent noise samples, each one corrupted run.
         seed: seed of the noise bank.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
-            value. None: every token gets noise, the class token too.
-        at: ``"image_embeddings"``, the ViT's final output, as in the paper; or ``"patch_embeddings"``, the input of the
-            ViT's first layer (patches and class token with their positions), so that its states can be traced too.
+            value. None: every token is hit, the class token too. Not for a question.
+        at: ``"image_embeddings"``, the ViT's final output, as in the paper; ``"patch_embeddings"``, what enters the
+            ViT's first layer (patches and class token with their positions), so that its states can be traced too; or
+            ``"question_embeddings"``, what enters the question encoder's first layer (words with their positions), as
+            ROME does.
+        positions: of ``"question_embeddings"``: the question's tokens that are hit, one or several, by number or as
+            words. None: all of them, ``[CLS]`` and ``[SEP]`` too.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -147,6 +191,7 @@ class GaussianNoise(Corruption):
     seed: int = 0
     region: Sequence[Sequence[bool]] | None = None
     at: Place = "image_embeddings"
+    positions: int | str | Sequence[int | str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
@@ -155,6 +200,17 @@ class GaussianNoise(Corruption):
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", checked_region(self.region))
         object.__setattr__(self, "at", named("at", self.at, PLACES))
+        object.__setattr__(self, "positions", checked_positions(self.positions))
+        for name, places in FIELDS_AT.items():
+            if getattr(self, name) is not None and not means_something(name, self.at):
+                raise ValueError(
+                    f"{name}: only with at={' or '.join(map(repr, places))}, got {name} with at={self.at!r}"
+                )
+
+    @property
+    def _tokens(self) -> tuple[int | str, ...] | None:
+        """`positions` as they are kept."""
+        return cast("tuple[int | str, ...] | None", self.positions)
 
     @property
     def strength(self) -> float:
@@ -164,6 +220,13 @@ class GaussianNoise(Corruption):
     def unit(self) -> GaussianNoise:
         """The same noise at factor 1."""
         return replace(self, factor=1.0)
+
+    def located(self, tokens: Sequence[str]) -> GaussianNoise:
+        """See `Corruption.located`."""
+        if self.positions is None:
+            return self
+        found = whole_numbers("positions", self.positions, len(tokens), tokens)
+        return replace(self, positions=sorted(set(found)))
 
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
@@ -189,30 +252,56 @@ class GaussianNoise(Corruption):
         tokens, width = clean.shape
         noise = self.bank(tokens, width, part).to(clean.device, clean.dtype)
         noise *= clean if self.kind == "multiplicative" else clean.std()
-        return _within(self.region, noise)
-
-    def settings(self) -> dict[str, Any]:
-        """The arguments that recreate this noise, as plain JSON."""
-        return {
-            "type": "GaussianNoise",
-            "factor": self.factor,
-            "kind": self.kind,
-            "samples": self.samples,
-            "seed": self.seed,
-            "region": plain_region(self.region),
-            "at": self.at,
-        }
+        return _on(token_mask(tokens, self.region, self._tokens), noise)
 
 
 @dataclass(frozen=True, repr=False)
-class ImageSwap(Corruption):
+class Scale(OwnCorruption):
+    """Image tokens times a factor: no noise, and one corrupted run.
+
+    Attributes:
+        factor: 0 or more; 1 leaves the tokens as they are. The published attention notebook has 0.7691.
+        region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
+            value. None: every token is scaled.
+        at: ``"image_embeddings"``, the ViT's final output; or ``"patch_embeddings"``, what enters its first layer.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    factor: float = 0.7691
+    region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "factor", checked_factor("factor", self.factor))
+        object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
+
+    @property
+    def strength(self) -> float:
+        """By how much the factor differs from 1; below 0 where tokens get shorter."""
+        return self.factor - 1.0
+
+    def unit(self) -> Scale:
+        """The same at factor 2, which adds each token to itself once."""
+        return replace(self, factor=2.0)
+
+    def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
+        """See `Corruption.delta`."""
+        return _on(token_mask(len(embeddings), self.region), at_least_single(embeddings)[None])
+
+
+@dataclass(frozen=True, repr=False)
+class ImageSwap(OwnCorruption):
     """Another image's tokens instead of this one's (NOTICE's semantic pairs).
 
     Attributes:
         image: the other image, of any kind that `blip_trace_widget.Tracer` takes.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is swapped.
-        sha256: hash of the other image's size and pixels.
+        at: ``"image_embeddings"``, the ViT's output; or ``"patch_embeddings"``, the input of its first layer, so that
+            its states can be traced too.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -220,6 +309,7 @@ class ImageSwap(Corruption):
 
     image: Any = field(compare=False, repr=False)
     region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -227,30 +317,28 @@ class ImageSwap(Corruption):
         object.__setattr__(self, "image", picture)
         object.__setattr__(self, "sha256", picture_hash(picture))
         object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
 
     @cached_property
     def jpeg(self) -> bytes:
         """The other picture as JPEG bytes, shrunk for display."""
         return jpeg(self.image)
 
-    def within(self, region: Sequence[Sequence[bool]] | None) -> ImageSwap:
+    def within(self, region: Sequence[Sequence[bool]] | None, at: ImagePlace = "image_embeddings") -> ImageSwap:
         """The same picture, swapped in only within a region; it is not hashed again."""
         made = copy.copy(self)
         object.__setattr__(made, "region", checked_region(region))
+        object.__setattr__(made, "at", named("at", at, IMAGE_PLACES))
         return made
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
-        other = at_least_single(model.embed_image(self.image)) - at_least_single(embeddings)
-        return _within(self.region, other[None])
-
-    def settings(self) -> dict[str, Any]:
-        """The hash of the other image and the region, as plain JSON."""
-        return {"type": "ImageSwap", "sha256": self.sha256, "region": plain_region(self.region)}
+        other = (model.embed_patches if self.at == "patch_embeddings" else model.embed_image)(self.image)
+        return _on(token_mask(len(other), self.region), (at_least_single(other) - at_least_single(embeddings))[None])
 
 
 @dataclass(frozen=True, repr=False)
-class QuestionSwap(Corruption):
+class QuestionSwap(OwnCorruption):
     """Another question with the same number of tokens instead of this one; the image stays.
 
     Attributes:
@@ -258,6 +346,7 @@ class QuestionSwap(Corruption):
     """
 
     question: str
+    at = None
 
     def __post_init__(self) -> None:
         if isinstance(self.question, str):  # anything else is refused in `question_ids`
@@ -282,19 +371,17 @@ class QuestionSwap(Corruption):
             )
         return ids
 
-    def settings(self) -> dict[str, Any]:
-        """The arguments that recreate it, as plain JSON."""
-        return {"type": "QuestionSwap", "question": self.question}
-
 
 @dataclass(frozen=True, repr=False)
-class MeanAblation(Corruption):
+class MeanAblation(OwnCorruption):
     """Image tokens replaced by their mean over this image, or by zero.
 
     Attributes:
         to: ``"mean"`` or ``"zero"``.
         region: boolean (rows, columns) over image patches; tokens outside it, and the class token, keep their clean
             value. None: every token is replaced.
+        at: ``"image_embeddings"``, the ViT's output; or ``"patch_embeddings"``, the input of its first layer, so that
+            its states can be traced too.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -302,20 +389,18 @@ class MeanAblation(Corruption):
 
     to: Goal = "mean"
     region: Sequence[Sequence[bool]] | None = None
+    at: ImagePlace = "image_embeddings"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "to", named("to", self.to, GOALS))
         object.__setattr__(self, "region", checked_region(self.region))
+        object.__setattr__(self, "at", named("at", self.at, IMAGE_PLACES))
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
         clean = at_least_single(embeddings)
         goal = clean.mean(0) if self.to == "mean" else 0.0
-        return _within(self.region, (goal - clean)[None])
-
-    def settings(self) -> dict[str, Any]:
-        """The arguments that recreate it, as plain JSON."""
-        return {"type": "MeanAblation", "to": self.to, "region": plain_region(self.region)}
+        return _on(token_mask(len(clean), self.region), (goal - clean)[None])
 
 
 def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap]) -> Corruption:
@@ -330,19 +415,19 @@ def from_settings(settings: Mapping[str, Any], swapped: Callable[[], ImageSwap])
     """
     name = one_of("corruption", settings["type"], CORRUPTIONS)
     if name == "ImageSwap":
-        return swapped().within(settings["region"])
+        return swapped().within(settings["region"], settings["at"])
     return OWN[name](**{field: value for field, value in settings.items() if field != "type"})
 
 
 #: The package's own corruptions by name.
 OWN: dict[str, Callable[..., Corruption]] = {
-    made.__name__: made for made in (GaussianNoise, ImageSwap, QuestionSwap, MeanAblation)
+    made.__name__: made for made in (GaussianNoise, Scale, ImageSwap, QuestionSwap, MeanAblation)
 }
 
 
-def _within(region: Sequence[Sequence[bool]] | None, delta: torch.Tensor) -> torch.Tensor:
-    """A delta, (samples, image tokens, width), set to zero outside the region."""
-    return delta if region is None else delta * region_mask(region, delta.device)[:, None]
+def _on(mask: torch.Tensor | None, delta: torch.Tensor) -> torch.Tensor:
+    """A delta, (samples, tokens, width), with zeros at all other tokens."""
+    return delta if mask is None else delta * mask.to(delta.device)[:, None]
 
 
 def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:
@@ -352,65 +437,6 @@ def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:
     return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
 
-def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
-    """A region as plain JSON."""
-    return None if region is None else [list(row) for row in region]
-
-
-def checked_factor(name: str, value: object) -> float:
-    """Return a noise factor as float.
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is NaN, infinite, negative or too large.
-    """
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{name}: expected a number of 0 or more, got {type(value).__name__}: {error}") from error
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(f"{name}: expected a finite number of 0 or more, got {number}")
-    if number > MAX_FACTOR:
-        raise ValueError(f"{name}: expected a number from 0 to {MAX_FACTOR:g}, got {number}")
-    return number
-
-
-def region_mask(region: Sequence[Sequence[bool]], device: torch.device) -> torch.Tensor:
-    """The region as a mask over image tokens, (1 + rows * columns,) bool, False for the class token."""
-    import torch
-
-    patches = torch.tensor([cell for row in region for cell in row], dtype=torch.bool, device=device)
-    return torch.cat([patches.new_zeros(1), patches])
-
-
-def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tuple[bool, ...], ...] | None:
-    """A region as nested tuples, so that corruptions stay hashable.
-
-    Args:
-        value: a boolean (rows, columns) mask, or None.
-        grid: rows and columns that it must have, if known.
-
-    Raises:
-        ValueError: if it is not such a mask, is empty, or has another shape.
-    """
-    if value is None:
-        return None
-    import numpy as np
-
-    try:
-        mask = np.asarray(value)
-    except ValueError as error:
-        raise ValueError("region: expected a boolean (rows, columns) mask, got rows of unequal length") from error
-    if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
-        raise ValueError(
-            f"region: expected a boolean (rows, columns) mask, got an array of shape {mask.shape} and type {mask.dtype}"
-        )
-    if not mask.any():
-        raise ValueError("region: expected at least one patch, got an empty mask")
-    if grid is not None and mask.shape != grid:
-        raise ValueError(
-            f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
-        )
-    return tuple(tuple(bool(cell) for cell in row) for row in mask)
+def _plain(value: Any) -> Any:
+    """A field's value as JSON has it."""
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -11,9 +11,9 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.results.effect_grid import EffectGrid
+from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
@@ -28,10 +30,12 @@ from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
 
+Grid = TypeVar("Grid", bound=EffectGrid)
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a grid and the states that its run patches."""
+    """One cell of a grid and the states that its run patches; its position is a token, or a square of image tokens."""
 
     layer: int
     position: int
@@ -44,7 +48,12 @@ class Cell:
 
 
 def grid_cells(
-    question: Question, block: str, site: str = "block_output", head: int | None = None, window: int = 1
+    question: Question,
+    block: str,
+    site: str = "block_output",
+    head: int | None = None,
+    window: int = 1,
+    patch: int = 1,
 ) -> list[Cell]:
     """The cells of a grid, layer by layer, each with the states that it patches.
 
@@ -53,16 +62,24 @@ def grid_cells(
     """
     one_of("block", block, BLOCKS)
     question.check_block(block)
-    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].sites)
-    layers, positions = len(question.model.blocks[block].layers), len(question.tokens(block))
+    one_of(f"site (of {block})", one_of("site", site, SITES), BLOCKS[block].accepted)
+    layers, columns = len(question.model.blocks[block].layers), question.columns(block, patch)[1]
     window = whole_number("window", window, 1, layers)
     if head is not None:
         one_of("site (of a single head)", site, BLOCKS[block].heads)
         head = whole_number("head", head, 0, question.model.blocks[block].heads - 1)
     return [
-        Cell(layer, position, windowed(State(block, layer, position, site, head), window, layers))  # type: ignore[arg-type]
+        Cell(
+            layer,
+            column,
+            tuple(
+                state
+                for position in positions
+                for state in windowed(State(block, layer, position, site, head), window, layers)  # type: ignore[arg-type]
+            ),
+        )
         for layer in range(layers)
-        for position in range(positions)
+        for column, positions in enumerate(columns)
     ]
 
 
@@ -75,19 +92,30 @@ def trace(
     direction: str = "restore",
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
+    patch: int = 1,
 ) -> Trace:
     """See `Tracer.trace`."""
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
-    runs = [cell.states for cell in grid_cells(question, block, site, head, window)]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, samples.reshape(-1, *shape), block, site, head, window, direction)
+    runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+    trace = as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
+    return _knowing(trace, known.reshape(shaped.shape[1:]))
 
 
-def whole_trace(
-    question: Question, block: str, site: str, direction: str = "restore", cancel: Callable[[], bool] | Any = None
-) -> Trace:
-    """A complete grid: unlike in `trace`, cancelling raises.
+def whole_traces(
+    question: Question,
+    grids: Iterable[tuple[str, str]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> Iterator[Trace]:
+    """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
+
+    Args:
+        question: the question.
+        grids: block and site of each grid.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -95,10 +123,25 @@ def whole_trace(
         ModelChangedError: if somebody changed the model since the first chunk.
     """
     direction = named("direction", direction, DIRECTIONS)
-    runs = [cell.states for cell in grid_cells(question, block, site)]
-    scores = np.concatenate([some for _, some, _ in patched_scores(question, runs, direction, cancel)], axis=1)
-    shape = len(question.model.blocks[block].layers), len(question.tokens(block))
-    return as_trace(question, scores.reshape(-1, *shape), block, site, None, 1, direction)
+    known: dict[Hashable, NDArray[np.float64]] = {}
+    for block, site in grids:
+        cells = grid_cells(question, block, site)
+        causes = [_cause(question, cell) for cell in cells]
+        todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
+        scores = [found for _, found, _ in patched_scores(question, list(todo.values()), direction, cancel)]
+        if scores:
+            known |= zip(todo, np.concatenate(scores, axis=1).T, strict=True)
+        samples = np.stack([known[cause] for cause in causes], axis=1)
+        shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+        yield as_trace(question, shaped, GridSpec(block, site, direction=direction))
+
+
+def _cause(question: Question, cell: Cell) -> Hashable:
+    """What decides the score of a cell; of modules that are not BLIP's own no more is known than what is patched."""
+    block = cell.states[0].block
+    if question.model.changed[block]:
+        return cell.states
+    return block, cell.position, effective(cell.states, single=question.is_single(block))
 
 
 def trace_heads(
@@ -122,10 +165,11 @@ def trace_heads(
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    samples = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
-    return as_head_trace(question, shaped, block, site, window, direction, position)
+    trace = as_head_trace(question, shaped, block, site, window, direction, position)
+    return _knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
 
 
 def trace_image_tokens(
@@ -143,22 +187,17 @@ def trace_image_tokens(
     shape, groups = squares(rows, columns, patch)
     check = as_check(cancel)
     question.prepare(check)
-    samples = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
-    return as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    samples, known = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
+    trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
+    return _knowing(trace, known.reshape(shape))
 
 
-def as_trace(
-    question: Question,
-    samples: NDArray[np.float64],
-    block: str,
-    site: str,
-    head: int | None,
-    window: int,
-    direction: str,
-) -> Trace:
-    """A `Trace` from the scores of a grid's patched runs, (samples, layers, positions)."""
-    arguments = {"block": block, "site": site, "head": head, "window": window, "direction": direction}
-    return Trace(**_grid_fields(question, samples, **arguments), tokens=tuple(question.tokens(block)))
+def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
+    """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 
 
 def as_head_trace(
@@ -196,6 +235,11 @@ def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: 
     }
 
 
+def _knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
+    """The grid, told which of its runs are computed if its scores do not show that."""
+    return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
+
+
 def _prepared(
     question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
 ) -> tuple[str, str, str, Check]:
@@ -208,19 +252,24 @@ def _prepared(
     return block, site, direction, check
 
 
-def _fill(question: Question, count: int, chunks: Chunks, progress: bool | Progress | None) -> NDArray[np.float64]:
-    """Scores of `count` runs, (samples, runs); NaN where `Cancelled` or Ctrl-C came first."""
+def _fill(
+    question: Question, count: int, chunks: Chunks, progress: bool | Progress | None
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of `count` runs, (samples, runs), and which are computed; NaN where `Cancelled` or Ctrl-C came first."""
     report, close = as_progress(progress, count)
     samples = np.full((question.corruption.samples, count), np.nan)
+    there = np.zeros(samples.shape, np.bool_)  # a score that is not a number is computed all the same
     done = 0
 
     def how_far() -> str:
-        return f"{np.isfinite(samples).all(axis=0).sum()} of {count} cells"
+        return f"{there.all(axis=0).sum()} of {count} cells"
 
     with ended_early(how_far, close), Computing(question.model):
         for part, which, logits in chunks:
             samples[part, which] = question.score_logits(logits)
+            there[part, which] = True
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)
-    samples[:, np.isnan(samples).any(axis=0)] = np.nan  # a run that lacks some samples counts as not computed
-    return samples
+    known = np.asarray(there.all(axis=0))
+    samples[:, ~known] = np.nan  # a run that lacks some samples counts as not computed
+    return samples, known

@@ -26,6 +26,7 @@ from blip_trace_widget.pictures import jpeg, picture_hash
 from blip_trace_widget.tracing.corruption import ALL, Corruption
 from blip_trace_widget.tracing.lazy import Latest, lazy
 from blip_trace_widget.tracing.memory_budget import chunk_rows
+from blip_trace_widget.tracing.overflow import check_embeddings, check_keys_values, check_strength
 
 #: Samples whose noise `ImageTokens.damage` measures at a time.
 TOGETHER = 32
@@ -146,6 +147,7 @@ class ImageTokens:
         """
         if not corruption.damages_image:
             return self.clean()
+        check_strength(self.model, corruption)
         if corruption.at == "patch_embeddings":
             return self._through_the_vit(corruption, part, check, with_states=with_states)
         if keep:
@@ -153,7 +155,10 @@ class ImageTokens:
             noise = self._noise.get(key, lambda: self._project(corruption, part))
         else:
             noise = self._project(corruption, part)
-        return ImageView(self.clean().kv.plus(noise, corruption.strength))
+        kv = self.clean().kv.plus(noise, corruption.strength)
+        check_embeddings(kv.states(), self.model, corruption)
+        check_keys_values(kv, self.model, corruption)
+        return ImageView(kv)
 
     def damage(self, corruption: Corruption) -> NDArray[np.float64]:
         """Norm of what a corruption adds to each embedding, divided by the norm of the clean one, (image tokens,).
@@ -161,7 +166,7 @@ class ImageTokens:
         A root mean square over samples. Kept for other strengths of the same corruption.
         """
         key = self.model.version, corruption.unit()
-        return np.asarray(corruption.strength * self._damage.get(key, lambda: self._unit_damage(corruption)))
+        return np.asarray(abs(corruption.strength) * self._damage.get(key, lambda: self._unit_damage(corruption)))
 
     def _unit_damage(self, corruption: Corruption) -> NDArray[np.float64]:
         clean = (self.patch_embeddings if corruption.at == "patch_embeddings" else self.clean_tokens)()
@@ -182,6 +187,7 @@ class ImageTokens:
         clean = self.patch_embeddings()
         delta = corruption.delta(clean, self.model, part).to(clean.dtype)
         damaged = torch.add(clean, delta, alpha=corruption.strength)
+        check_embeddings(damaged, self.model, corruption)
         block = self.model.image_encoder
         states = None
         if with_states:

@@ -12,8 +12,8 @@ remaining weights sum to 1 again. A position with no edge left gets nothing from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,11 @@ from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.altered_run import AlteredRun
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
-from blip_trace_widget.states import TEXT_BLOCKS, grid_title, window_layers
+from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.tracing.question import Question
 
@@ -40,73 +41,16 @@ ATTENTIONS = ("cross_attention", "self_attention")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Knockout(Summarised):
-    """A clean run with some attention edges cut.
+class Knockout(AlteredRun):
+    """A clean run without some of its attention edges; what was cut is in `settings`."""
 
-    Attributes:
-        score: its score, in the units of the metric.
-        clean: score of the uncut clean run.
-        top: the likeliest words at the first answer position with their probability, best first.
-        distribution: probability of every word at that position, (vocabulary,).
-        settings: what was asked and which edges were cut, as plain JSON.
-    """
+    _altered: ClassVar[str] = "without these edges"
 
-    score: float
-    clean: float
-    top: list[tuple[str, float]]
-    distribution: NDArray[np.float32] = field(repr=False)
-    settings: dict[str, Any]
+    def _title(self) -> str:
+        return _title(self.settings)
 
-    @property
-    def loss(self) -> float:
-        """score(clean) - score."""
-        return self.clean - self.score
-
-    @property
-    def relative_loss(self) -> float:
-        """Loss / score(clean); NaN if the latter is 0."""
-        return self.loss / self.clean if self.clean else float("nan")
-
-    def plot(
-        self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None
-    ) -> Any:
-        """Draw the score with and without the edges.
-
-        Args:
-            ax: matplotlib axes to draw on.
-            value: ``"score"``.
-            limit: end of the axis; default the larger score.
-            cmap: a matplotlib colour map or its name.
-
-        Returns:
-            matplotlib axes; without matplotlib, a bqplot figure.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
-        """
-        from blip_trace_widget.results import plots
-
-        one_of("value", value, ("score",))
-        names, values = ["clean", "without these edges"], np.array([self.clean, self.score])
-        return plots.bars(values, names, "score", _title(self.settings), ax, limit, cmap)
-
-    def to_dataframe(self) -> pd.DataFrame:
-        """One row: clean, score, loss, relative_loss and the settings; see `Trace.to_dataframe`."""
-        import pandas as pd
-
-        numbers = {name: [getattr(self, name)] for name in ("clean", "score", "loss", "relative_loss")}
-        return pd.DataFrame({**numbers, **asked_columns(self.settings, 1)})
-
-    def _facts(self) -> dict[str, str]:
-        return {
-            **_cut(self.settings),
-            "score": f"{summaries.number(self.clean)} → {summaries.number(self.score)}",
-            "relative loss": summaries.number(self.relative_loss),
-            "top": summaries.listed(self.top),
-        }
-
-    def _asked(self) -> dict[str, str]:
-        return summaries.asked(self.settings)
+    def _what(self) -> dict[str, str]:
+        return _cut(self.settings)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -191,7 +135,7 @@ class KnockoutTrace(Summarised):
 
 def _title(settings: dict[str, Any]) -> str:
     head = "" if settings["head"] is None else f", head {settings['head']}"
-    return f"knockout, {grid_title(settings['block'], settings['site'])}{head}"
+    return f"knockout, {settings['block'].replace('_', ' ')}: {attention_label(settings['site'])}{head}"
 
 
 def _cut(settings: dict[str, Any]) -> dict[str, str]:

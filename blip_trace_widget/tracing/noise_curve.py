@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from blip_trace_widget.model.progress import Progress, as_check, as_progress
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS, NoiseCurve
 from blip_trace_widget.states import State, as_states, listed_states
-from blip_trace_widget.tracing.corruption import GaussianNoise, checked_factor
+from blip_trace_widget.tracing.corruption import GaussianNoise
+from blip_trace_widget.tracing.damaged_tokens import checked_factor
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.question import Question
 
@@ -34,12 +35,10 @@ def noise_curve(
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
     """
-    if not isinstance(question.corruption, GaussianNoise):
-        raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
+    values = checked_factors(question, factors)
     given = listed_states(states)
     for state in given:
         question.check_block(state.block)
-    values = _as_factors(DEFAULT_FACTORS if factors is None else factors)
     check = as_check(cancel)
     clean = question.clean_run(check).score  # computed now: the questions below share it
     chosen = as_states(question.located(given)) if given else ()
@@ -64,10 +63,18 @@ def noise_curve(
     )
 
 
-def _as_factors(factors: Any) -> NDArray[np.float64]:
-    if isinstance(factors, (str, bytes)) or not isinstance(factors, Iterable):
-        raise TypeError(f"factors: expected a sequence of numbers, got {type(factors).__name__} {factors!r}")
-    values = [checked_factor("factors", factor) for factor in factors]
+def checked_factors(question: Question, factors: Any) -> NDArray[np.float64]:
+    """The noise factors of a curve; None stands for the default ones.
+
+    Raises:
+        TypeError, ValueError: if they are none, or the question's corruption has no factor.
+    """
+    if not isinstance(question.corruption, GaussianNoise):
+        raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
+    given = DEFAULT_FACTORS if factors is None else factors
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise TypeError(f"factors: expected a sequence of numbers, got {type(given).__name__} {given!r}")
+    values = [checked_factor("factors", factor) for factor in given]
     if not values:
         raise ValueError("factors: expected at least one number, got none")
     return np.array(values)

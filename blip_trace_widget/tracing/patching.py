@@ -10,6 +10,7 @@ directions, Zhang & Nanda 2023 (arXiv 2309.16042).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named
 from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.progress import Check, as_check
+from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.run import Effect
-from blip_trace_widget.results.statistics import effects
+from blip_trace_widget.results.significance import differs, rounding
+from blip_trace_widget.results.statistics import effects, unknown_error
 from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states
 from blip_trace_widget.tracing.positions import Positions, image_tokens
-from blip_trace_widget.tracing.question import Question, distribution_sum
-from blip_trace_widget.tracing.runs import BaseRun, Chunks
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.runs import BaseRun, Chunks, distribution_sum
 
 #: The runs that are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
 Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]
@@ -210,7 +213,11 @@ def _as_effect(
         stderr=float(statistics.stderr),
         top=question.top_words(mean),
         recovery_stderr=float(statistics.recovery_stderr),
+        margin=float(margin(statistics.samples)),
+        recovery_margin=math.nan if total.closed_because else float(margin(statistics.samples, total.samples)),
+        significant=bool(differs(statistics.samples, rounding(total.clean))),
         undefined_because=total.closed_because,
+        error_unknown=unknown_error(question.corruption.settings(), scores.size),
         distribution=mean,
         states=states,
         direction=direction,

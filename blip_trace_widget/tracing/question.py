@@ -23,8 +23,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.choices import BEFORE_THE_VIT, metric_properties
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import as_image
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, is_single
+from blip_trace_widget.results.maps import square_names, squares
 from blip_trace_widget.results.run import Run, Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.results.verification import Verification
@@ -34,7 +37,8 @@ from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
-from blip_trace_widget.tracing.runs import BaseRun, Runner
+from blip_trace_widget.tracing.overflow import Cause, cause_of, check_in_range
+from blip_trace_widget.tracing.runs import BaseRun, Runner, distribution_sum
 
 #: Answers of corrupted runs longer than the clean answer by this many tokens are cut off with an ellipsis.
 EXTRA_ANSWER_TOKENS = 4
@@ -183,6 +187,36 @@ class Question:
             return self.question_tokens
         return self.model.tokens([self.model.start_id, *self.answer_ids()[:-1]])
 
+    def columns(self, block: str, patch: int = 1) -> tuple[list[str], list[list[int]]]:
+        """Names of a grid's columns, and the positions that each stands for.
+
+        Args:
+            block: its name.
+            patch: of the image encoder, the side of the squares of image tokens that are patched together; the class
+                token has a column of its own.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted.
+        """
+        tokens, (rows, columns) = self.tokens(block), self.model.grid
+        if whole_number("patch", patch, 1, max(rows, columns)) == 1:
+            return tokens, [[position] for position in range(len(tokens))]
+        if block != "image_encoder":
+            raise ValueError(
+                f"patch: only of the image encoder's tokens are squares patched, got {patch} with {block!r}"
+            )
+        names = square_names(rows, columns, patch)
+        return [tokens[0], *names], [[0], *squares(rows, columns, patch)[1]]
+
+    def is_single(self, block: str) -> bool:
+        """Whether a score depends on a block's first position alone."""
+        first = metric_properties(self.metric.name).first_position
+        return is_single(block, len(self.answer_ids()), first_position=first)
+
+    def states(self, spec: GridSpec, cells: Iterable[CellIndex]) -> tuple[State, ...]:
+        """The states that cells of a grid stand for, each once, layer by layer."""
+        return spec.states(cells, len(self.model.blocks[spec.block].layers), self.columns(spec.block, spec.patch)[1])
+
     def located(self, states: Iterable[State]) -> list[State]:
         """The states with word positions replaced by numbers.
 
@@ -191,10 +225,18 @@ class Question:
                 if the state does not differ between the clean and the corrupted run.
         """
         given = list(states)
-        blocks = {state.block for state in given}
-        for name in blocks:
+        for name in {state.block for state in given}:
             self.check_block(name)
-        tokens = {name: self.tokens(name) for name in blocks}
+        return self.numbered(given)
+
+    def numbered(self, states: Iterable[State]) -> list[State]:
+        """The same, whether or not they differ between the clean and the corrupted run.
+
+        Raises:
+            TypeError, ValueError: if the model or this question has no such state, or if the word occurs several times.
+        """
+        given = list(states)
+        tokens = {name: self.tokens(name) for name in {state.block for state in given}}
         numbered = []
         for state in given:
             block, block_tokens = self.model.blocks[state.block], tokens[state.block]
@@ -311,15 +353,22 @@ class Question:
 
     # --- scores ------------------------------------------------------------------------------------------------------
 
-    def score_logits(self, logits: Tensor) -> NDArray[np.float64]:
+    def score_logits(self, logits: Tensor, cause: Cause | None = None) -> NDArray[np.float64]:
         """Scores (...) of logits (..., answer positions, vocabulary).
 
+        Args:
+            logits: of runs.
+            cause: what is to blame if they are not finite; default the corruption.
+
         Raises:
+            BeyondRangeError: if the logits are not finite.
             ValueError: if a user's metric returns anything but a tensor of that shape.
         """
+        clean = self.bases.clean().logits[0]
+        check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
         device = logits.device
         foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
-        target = Target(torch.tensor(self.answer_ids(), device=device), foil, self.bases.clean().logits[0])
+        target = Target(torch.tensor(self.answer_ids(), device=device), foil, clean)
         scores = self.metric.score(logits, target)
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
             raise ValueError(
@@ -363,7 +412,7 @@ class Question:
             raise ValueError(
                 f"block: the states of 'image_encoder' are the same in the clean and the corrupted run, because "
                 f"{type(self.corruption).__name__} damages what the image encoder puts out, or nothing of the image; "
-                f"to trace them use GaussianNoise(at='patch_embeddings'), which damages what goes in"
+                f"to trace them damage what goes in, with at='patch_embeddings' of {', '.join(BEFORE_THE_VIT)}"
             )
 
     def check_damages_image(self) -> None:
@@ -374,8 +423,8 @@ class Question:
         """
         if not self.corruption.damages_image:
             raise ValueError(
-                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise; "
-                f"{type(self.corruption).__name__} leaves it as it is"
+                f"corruption: image tokens can be patched under one that damages the image, such as GaussianNoise(); "
+                f"{self.corruption!r} leaves it as it is"
             )
 
     def _check_foil(self, answer: list[int]) -> None:
@@ -384,11 +433,6 @@ class Question:
                 f"foil: expected as many tokens as the answer {self.model.tokens(answer)}, "
                 f"got {self.model.tokens(self._foil_ids)}"
             )
-
-
-def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
-    """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
-    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))
 
 
 def as_corruption(corruption: Any) -> Corruption:

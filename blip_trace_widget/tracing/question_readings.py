@@ -8,7 +8,7 @@ Ends: at results. Interventions are `blip_trace_widget.tracing.tracer`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.results.noise_curve import NoiseCurve
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.results.verification import Verification
-from blip_trace_widget.states import State, TextBlockName
+from blip_trace_widget.states import AttentionName, BlockName, State
 from blip_trace_widget.tracing import noise_curve, readings, verification
 from blip_trace_widget.tracing.question_view import QuestionView
 
@@ -30,13 +30,23 @@ class QuestionReadings(QuestionView):
     """A question about a picture, and what can be read of its runs."""
 
     @at_once
-    def attention(self, block: TextBlockName, layer: int, head: int | None = None) -> readings.Attention:
-        """Cross-attention weights, question to image or answer to question, in the clean and the corrupted runs.
+    def attention(
+        self,
+        block: BlockName,
+        layer: int,
+        head: int | None = None,
+        site: AttentionName | None = None,
+        minus: Literal["heads"] | None = None,
+    ) -> readings.Attention:
+        """Attention weights, in the clean and the corrupted runs.
 
         Args:
-            block: ``"question_encoder"`` (keys are image tokens) or ``"answer_decoder"`` (keys are question tokens).
+            block: ``"image_encoder"``, ``"question_encoder"`` or ``"answer_decoder"``.
             layer: 0-based.
             head: one head; None for the mean over heads.
+            site: ``"cross_attention"``, question to image or answer to question; or ``"self_attention"``, between the
+                tokens of the block itself. Default the former; of the image encoder the latter, the only one it has.
+            minus: ``"heads"``: what distinguishes the head, its weights minus the mean over the layer's heads.
 
         Returns:
             `Attention`: clean (queries, keys), corrupted (samples, queries, keys).
@@ -45,7 +55,7 @@ class QuestionReadings(QuestionView):
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             ModelChangedError: if somebody changed the model meanwhile.
         """
-        return readings.attention(self.case, block, layer, head)
+        return readings.attention(self.case, block, layer, head, site, minus)
 
     @at_once
     def logit_lens(self) -> readings.LogitLens:

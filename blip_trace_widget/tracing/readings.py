@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.choices import RunName
+from blip_trace_widget.model.block import Activations
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.cross_attention import AbsorbedKV
+from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV
 from blip_trace_widget.results import summaries
-from blip_trace_widget.results.statistics import quiet
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
-from blip_trace_widget.states import TEXT_BLOCKS, position_of
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, position_of
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import BaseRun
 
@@ -35,19 +36,27 @@ if TYPE_CHECKING:
 
 #: The weights to show: the clean run's, the mean of the corrupted runs, or corrupted - clean.
 RUNS = ("clean", "corrupted", "difference")
+#: What tokens look with; the image encoder has the last alone.
+ATTENTIONS = ("cross_attention", "self_attention")
+#: Whose tokens a block's cross-attention looks at.
+KEYS_OF = {"question_encoder": "image_encoder", "answer_decoder": "question_encoder"}
+#: What can be taken from a head's weights.
+MINUS = ("heads",)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Attention(Summarised):
-    """Cross-attention weights of a layer: question tokens to image tokens, or answer positions to question tokens.
+    """Attention weights of a layer: of tokens to the image, to the question, or to tokens of their own block.
 
     Attributes:
-        clean: (queries, keys); each row sums to 1.
-        corrupted: (samples, queries, keys).
-        queries: word pieces of the attending tokens; under `QuestionSwap` the clean question's, in both runs.
-        keys: names of the attended tokens; of the image, "[CLS]" and each patch's "row,column".
+        clean: (queries, keys); each row sums to 1, or less the mean over heads to 0.
+        corrupted: (samples, queries, keys); of the image encoder (1, queries, keys), the clean ones, where the
+            corruption does not reach it.
+        queries: names of the tokens that look: word pieces (under `QuestionSwap` the clean question's, in both runs),
+            of the image "[CLS]" and each patch's "row,column".
+        keys: names of the tokens looked at.
         grid: rows and columns of patches where the keys are image tokens, else None.
-        settings: block, layer and head, as plain JSON.
+        settings: block, site, layer, head and minus, as plain JSON.
     """
 
     clean: NDArray[np.float32] = field(repr=False)
@@ -58,10 +67,10 @@ class Attention(Summarised):
     settings: dict[str, Any]
 
     def image(self, position: int | str, run: RunName = "clean") -> NDArray[np.float32]:
-        """Attention of one question token to the image patches, (rows, columns), without the class token.
+        """Where one token looks, (rows, columns), the class token left out.
 
         Args:
-            position: the question token, by number or as a word.
+            position: the token that looks, by number or as a word.
             run: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
 
         Raises:
@@ -69,7 +78,11 @@ class Attention(Summarised):
             ValueError: if the keys are not image tokens, or an argument is out of range.
         """
         if self.grid is None:
-            raise ValueError("block: only the question encoder looks at the image, this is the answer decoder's")
+            block, site = self.settings["block"], self.settings["site"]
+            raise ValueError(
+                "block, site: only the question encoder's cross_attention and the image encoder look at the picture, "
+                f"this is the {site} of {block!r}"
+            )
         at = position_of("position", position, self.queries, self.settings["block"])
         return np.asarray(self._weights(run)[at, 1:].reshape(self.grid))
 
@@ -91,15 +104,15 @@ class Attention(Summarised):
         marks: bool = True,
         position: int | str | None = None,
     ) -> Any:
-        """Draw the weights, queries down and keys across; or one question token's over the picture.
+        """Draw the weights, queries down and keys across; or where one token looks in the picture.
 
         Args:
             ax: matplotlib axes to draw on.
             value: ``"clean"``, ``"corrupted"`` (mean over samples), or ``"difference"`` (corrupted - clean).
             limit: end of the colour scale; default the largest weight. Give several figures the same to compare them.
             cmap: a matplotlib colour map or its name.
-            marks: has no effect; accepted because all results are drawn alike.
-            position: a question token, by number or as a word: draw its weights over the picture's patches.
+            marks: there are none of attention; taken so that all results are drawn alike.
+            position: the token, by number or as a word, whose weights to draw as the picture lies.
 
         Returns:
             matplotlib axes; without matplotlib, a bqplot figure.
@@ -109,10 +122,9 @@ class Attention(Summarised):
         """
         from blip_trace_widget.results import plots
 
-        block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
-        title = f"{block}, layer {layer}".replace("_", " ") + ("" if head is None else f", head {head}")
+        block, title = self.settings["block"], self._title
         value = named("value", value, RUNS)
-        rows: Labels = ("", self.queries)
+        rows: Labels = ("", self.queries) if block != "image_encoder" else ("image token", range(len(self.queries)))
         columns: Labels = ("", self.keys) if self.grid is None else ("image token", range(len(self.keys)))
         if position is None:
             values = self._weights(value)
@@ -121,13 +133,21 @@ class Attention(Summarised):
             title += f": “{self.queries[position_of('position', position, self.queries, block)]}”"
             rows, columns = ("row", range(values.shape[0])), ("column", range(values.shape[1]))
         label = {"difference": "attention, corrupted − clean"}.get(value, f"attention, {value}")
-        drawn = plots.Map(values, label, title, rows, columns, sequential=value != "difference")
+        signed = value == "difference" or self.settings["minus"] is not None
+        drawn = plots.Map(values, label, title, rows, columns, sequential=not signed)
         return plots.draw(drawn, ax, limit, cmap, marks=marks)
 
+    @property
+    def _title(self) -> str:
+        block, site, layer, head = (self.settings[name] for name in ("block", "site", "layer", "head"))
+        which = "" if head is None else f", head {head}"
+        less = "" if self.settings["minus"] is None else " minus the mean of heads"
+        own = " to itself" if site == "self_attention" and block in TEXT_BLOCKS else ""
+        return f"{block}{own}, layer {layer}{which}{less}".replace("_", " ")
+
     def _facts(self) -> dict[str, str]:
-        block, layer, head = (self.settings[name] for name in ("block", "layer", "head"))
         return {
-            "of": f"{block} layer {layer}" + (", mean of heads" if head is None else f" head {head}"),
+            "of": self._title + (", mean of heads" if self.settings["head"] is None else ""),
             "shape": f"{len(self.queries)} queries × {len(self.keys)} keys",
             "samples": str(len(self.corrupted)),
         }
@@ -249,35 +269,63 @@ class LogitLens(Summarised):
         )
 
 
-def attention(question: Question, block: str, layer: int, head: int | None = None) -> Attention:
-    """See `Tracer.attention`."""
-    block = named("block (of cross-attention)", block, TEXT_BLOCKS)
+def attention(
+    question: Question,
+    block: str,
+    layer: int,
+    head: int | None = None,
+    site: str | None = None,
+    minus: str | None = None,
+) -> Attention:
+    """See `Tracer.attention`.
+
+    Raises:
+        ValueError: see there.
+    """
+    block = named("block", block, BLOCKS)
+    sites = ATTENTIONS if block in TEXT_BLOCKS else ATTENTIONS[1:]
+    site = sites[0] if site is None else named(f"site (of attention in {block})", site, sites)
     stack = question.model.blocks[block]
     whole_number("layer", layer, 0, len(stack.layers) - 1)
     if head is not None:
         whole_number("head", head, 0, stack.heads - 1)
-    attends_to_image = block == "question_encoder"
+    if minus is not None:
+        one_of("minus", minus, MINUS)
+        if head is None:
+            raise ValueError("minus: the mean over heads is taken from one head's weights: give head")
 
     def weights(run: BaseRun) -> NDArray[np.float32]:
         """(samples, queries, keys)."""
-        own = run.encoder if attends_to_image else run.decoder
-        kv = run.image_view.kv if attends_to_image else AbsorbedKV(stack.layers, run.encoder.output[:, None])
-        by_head = stack.cross_weights(layer, own, kv).float()
-        chosen = by_head.mean(1) if head is None else by_head[:, head]
+        found = stack.weights(site, layer, *_looking(question, block, run)).float()
+        mean = found.mean(1)
+        chosen = mean if head is None else found[:, head] - (mean if minus else 0.0)
         return np.asarray(chosen.cpu().numpy())
 
+    in_vit = block == "image_encoder"
     with Computing(question.model):
-        clean = weights(question.bases.clean())[0]
-        corrupted = np.concatenate([weights(run) for _, run in question.bases.corrupted()])
-    settings = question.settings() | {"block": block, "layer": layer, "head": head}
+        clean = weights(question.bases.clean(with_states=in_vit))
+        reached = question.corruption.reaches(block)
+        runs = question.bases.corrupted(with_states=in_vit) if reached else ()
+        corrupted = np.concatenate([weights(run) for _, run in runs]) if reached else clean
+    of_keys = block if site == "self_attention" else KEYS_OF[block]
     return Attention(
-        clean=clean,
+        clean=clean[0],
         corrupted=corrupted,
         queries=tuple(question.tokens(block)),
-        keys=tuple(question.tokens("image_encoder" if attends_to_image else "question_encoder")),
-        grid=question.model.grid if attends_to_image else None,
-        settings=settings,
+        keys=tuple(question.tokens(of_keys)),
+        grid=question.model.grid if of_keys == "image_encoder" else None,
+        settings=question.settings() | {"block": block, "site": site, "layer": layer, "head": head, "minus": minus},
     )
+
+
+def _looking(question: Question, block: str, run: BaseRun) -> tuple[Activations, CrossAttentionKV | None]:
+    """A block's part of a run, and what its cross-attention looks at."""
+    if block == "image_encoder":
+        assert run.image_view.activations is not None
+        return run.image_view.activations, None
+    if block == "question_encoder":
+        return run.encoder, run.image_view.kv
+    return run.decoder, AbsorbedKV(question.model.answer_decoder.layers, run.encoder.output[:, None])
 
 
 def logit_lens(question: Question) -> LogitLens:

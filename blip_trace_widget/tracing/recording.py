@@ -19,7 +19,7 @@ from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, SITES
 from blip_trace_widget.tracing.corruption import GaussianNoise
-from blip_trace_widget.tracing.grid import whole_trace
+from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.noise_curve import noise_curve
 from blip_trace_widget.tracing.question_view import QuestionView
 
@@ -54,8 +54,8 @@ def record(
         for variant in variants:
             assert variant.snapshot is not None  # the factor does not decide whether there is one
             snapshot = replace(variant.snapshot, curve=curve)
-            for block, site in grids:
-                traces.append(replace(whole_trace(variant.case, block, site, direction, cancel), snapshot=snapshot))
+            for trace in whole_traces(variant.case, grids, direction, cancel):
+                traces.append(replace(trace, snapshot=snapshot))
                 report(len(traces), len(grids) * len(variants))
     finally:
         close()
@@ -66,10 +66,15 @@ def _grids(tracer: QuestionView, blocks: Sequence[str] | None, sites: Sequence[s
     """Block and site of each grid: those asked for that exist."""
     if blocks is None:
         blocks = [block for block in BLOCKS if tracer.corruption.reaches(block)]
-    grids = [(block, site) for block in blocks for site in BLOCKS[block].sites if sites is None or site in sites]
+    grids = [(block, site) for block in blocks for site in _sites(block, sites)]
     if not grids:
         raise ValueError(f"blocks, sites: {list(blocks)} have none of {list(sites or [])}")
     return grids
+
+
+def _sites(block: str, sites: Sequence[str] | None) -> list[str]:
+    known = BLOCKS[block]
+    return list(known.sites) if sites is None else [site for site in known.accepted if site in sites]
 
 
 def _names(argument: str, given: str | Iterable[str] | None, known: Collection[str]) -> list[str] | None:
@@ -82,5 +87,4 @@ def _names(argument: str, given: str | Iterable[str] | None, known: Collection[s
 def _curve(tracer: QuestionView, cancel: Callable[[], bool] | Any) -> CurveSummary | None:
     if not isinstance(tracer.corruption, GaussianNoise):
         return None
-    curve = noise_curve(tracer.case, cancel=cancel)
-    return CurveSummary(tuple(curve.factors.tolist()), tuple(curve.scores.tolist()), curve.clean)
+    return noise_curve(tracer.case, cancel=cancel).summary

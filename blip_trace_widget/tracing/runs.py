@@ -12,13 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.model.blip import BlipVqa
-from blip_trace_widget.model.block import Activations, Patches, words_of
+from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
-from blip_trace_widget.model.progress import Check, no_check
+from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
@@ -123,15 +125,21 @@ class Runner:
         return BaseRun(image_view, encoder, decoder, self.logits(decoder.output))
 
     def greedy(
-        self, encoded: Tensor, longest: int, check: Check = no_check, first: Tensor | None = None
+        self,
+        encoded: Tensor,
+        longest: int,
+        check: Check = no_check,
+        first: Tensor | None = None,
+        edit: LayerEdit = as_it_is,
     ) -> list[list[int]]:
         """Greedy answers, one list of token ids per sample, without the end token.
 
         Args:
             encoded: the question encoder's output, (S, question tokens, width).
-            longest: the maximal number of tokens.
-            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
-            first: logits of the first token if already known, (S, vocabulary).
+            longest: at most so many tokens.
+            check: called once a layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            first: logits of the first token where they are known already, (S, vocabulary).
+            edit: of the decoder's states, see `Block.run`.
         """
         embeddings = words_of(self.model.embeddings("answer_decoder"))
         block = self.model.answer_decoder
@@ -141,7 +149,7 @@ class Runner:
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
         while chosen.shape[1] <= longest and not ended.all():
             if first is None or chosen.shape[1] > 1:
-                logits = self._last_logits(block.record(block.apply(embeddings, chosen), kv, check).output)
+                logits = self._last_logits(block.run(block.apply(embeddings, chosen), kv, check, edit))
             else:
                 logits = first
             words = logits.argmax(-1)
@@ -212,7 +220,7 @@ class Runner:
         samples = max(base.samples, source.samples)
         limits = self.model.limits
         rows = chunk_rows(self.model.device, base.encoder.inputs.shape[-1], limits)
-        together, size = chunk_shape(samples, count, positions, rows, limits.rows_a_sample)
+        together, size = chunk_shape(samples, count, positions, rows, limits.rows_per_sample)
         start = 0
         while start < count:
             part = slice(start, min(start + size, count))
@@ -284,3 +292,8 @@ class Runner:
 def _pieces(whole: slice, size: int) -> list[slice]:
     """A slice split into slices of at most `size`."""
     return [slice(at, min(at + size, whole.stop)) for at in range(whole.start, whole.stop, size)]
+
+
+def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
+    """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
+    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))

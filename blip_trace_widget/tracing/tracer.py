@@ -1,8 +1,9 @@
 """Tracer: the public interface for causal tracing of one image and question.
 
 For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
-`knockout`, `recording`. What was asked, and the clean and the corrupted run, come from
-`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`.
+`knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
+`blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
+compares several corruptions from `blip_trace_widget.tracing.several_corruptions`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -16,7 +17,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
-from blip_trace_widget.choices import MetricName
+from blip_trace_widget.choices import AblationName, MetricName
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import at_once
 from blip_trace_widget.model.model_of import as_model
@@ -25,17 +26,19 @@ from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
-from blip_trace_widget.states import AttentionName, BlockName, Direction, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import grid, knockout, patching
+from blip_trace_widget.states import AttentionName, BlockName, Direction, HeadSiteName, SiteName, State, TextBlockName
+from blip_trace_widget.tracing import ablation, grid, knockout, patching
+from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.question_readings import QuestionReadings
+from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionReadings):
+class Tracer(QuestionReadings, SeveralCorruptions):
     """Causal tracing of one image and question.
 
     Args:
@@ -134,6 +137,7 @@ class Tracer(QuestionReadings):
         progress: bool | Progress | None = ...,
         cancel: Callable[[], bool] | Any = ...,
         position: None = ...,
+        patch: int = ...,
     ) -> Trace: ...
     @overload
     def trace(
@@ -159,6 +163,7 @@ class Tracer(QuestionReadings):
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
         position: int | str | None = None,
+        patch: int = 1,
     ) -> Trace | HeadTrace:
         """Patch every state of a block, one at a time: one grid.
 
@@ -168,7 +173,10 @@ class Tracer(QuestionReadings):
         Args:
             block: ``"image_encoder"`` (only under a corruption of the patch embeddings), ``"question_encoder"`` or
                 ``"answer_decoder"``.
-            site: ``"block_output"``, ``"self_attention"``, ``"cross_attention"`` or ``"mlp"``.
+            site: ``"block_output"``; what a part of the layer adds, ``"self_attention_out"``,
+                ``"cross_attention_out"`` or ``"mlp"``; ``"block_input"``; or an attention with its residual, as
+                published, ``"self_attention"`` or ``"cross_attention"``. Some grids equal one another by construction,
+                see `Trace.same_as`.
             head: one head of an attention instead of all together; or ``"all"`` for a map of layers x heads.
             window: layers patched together around each layer.
             direction: ``"restore"`` or ``"disrupt"``.
@@ -178,9 +186,11 @@ class Tracer(QuestionReadings):
             cancel: a callable, or an object with ``is_set``, that says whether to stop; the cells whose samples have
                 all been computed by then are returned, with NaN in the others.
             position: with ``head="all"``: only this position, by number or as a word, instead of the sum over all.
+            patch: of the image encoder: side of the squares of image tokens that are patched together, each a column;
+                the class token has a column of its own. BLIP base has 577 columns of single tokens, and 37 at 4.
 
         Returns:
-            `Trace`, (layers, positions); with ``head="all"`` `HeadTrace`, (layers, heads).
+            `Trace`, (layers, positions or squares); with ``head="all"`` `HeadTrace`, (layers, heads).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
@@ -188,19 +198,21 @@ class Tracer(QuestionReadings):
             ModelChangedError: if somebody changed the model meanwhile.
         """
         if head == "all":
+            if patch != 1:
+                raise ValueError(f"patch: not with head='all', got {patch!r}")
             return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel)
+        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel, patch)
         return dataclasses.replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_heads(
         self,
         block: BlockName = "question_encoder",
-        site: AttentionName = "self_attention",
+        site: HeadSiteName = "self_attention",
         window: int = 1,
         direction: Direction = "restore",
         progress: bool | Progress | None = None,
@@ -214,7 +226,7 @@ class Tracer(QuestionReadings):
 
         Args:
             block: see `trace`.
-            site: ``"self_attention"`` or ``"cross_attention"``.
+            site: ``"self_attention"`` or ``"cross_attention"``; their ``_out`` sites have the same heads.
             window: see `trace`.
             direction: see `trace`.
             progress: see `trace`.
@@ -333,6 +345,33 @@ class Tracer(QuestionReadings):
             ModelChangedError: if somebody changed the model meanwhile.
         """
         return knockout.knock_out_by_layer(self.case, block, queries, keys, site, head, window, progress, cancel)
+
+    @at_once
+    def ablate(
+        self,
+        states: State | Iterable[State],
+        to: AblationName | float = "zero",
+        cancel: Callable[[], bool] | Any = None,
+    ) -> Ablation:
+        """Set states or heads of the clean run to zero or to their mean, or rescale them, all in one run.
+
+        Of any blocks and layers together; the image encoder's too, whatever the corruption is, which costs a pass of
+        the ViT. Else a text pass.
+
+        Args:
+            states: what to ablate; their positions by number or as words, ``State("question_encoder", 5, "circle")``.
+            to: ``"zero"``; ``"mean"``, the mean over the block's positions of that site, or head, in the clean run; or
+                a factor of 0 or more, by which what the state is in that run is multiplied, all that was ablated below
+                it included.
+            cancel: a callable, or an object with ``is_set``, that says whether to give up.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also where a block has one
+                position alone, which is its own mean, and where the model's numbers do not reach so far.
+            Cancelled: if `cancel` said so.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        return ablation.ablate(self.case, states, to, cancel)
 
     # --- files --------------------------------------------------------------------------------------------------------
 

@@ -22,8 +22,8 @@ from torch import Tensor
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.blip import BlipVqa
+from blip_trace_widget.model.block import LayerEdit
 from blip_trace_widget.model.computing import Computing, ModelChangedError
-from blip_trace_widget.model.hooked import LayerEdit
 from blip_trace_widget.model.loading import as_dtype
 from blip_trace_widget.model.patch_plan import stage_of
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress
@@ -43,6 +43,7 @@ from blip_trace_widget.tracing.question import Question
 _PLACES = {
     "patch_embeddings": "vision_model.embeddings",
     "image_embeddings": "vision_model.post_layernorm",
+    "question_embeddings": BLOCKS["question_encoder"].embeddings,
 }
 #: What a trace and a question must have in common.
 _SAME = ("weights", "image", "question", "answer", "foil", "metric", "corruption")
@@ -129,7 +130,7 @@ def verification(
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
-        grid=None if trace is None else {name: trace.settings[name] for name in GridSpec._fields},
+        grid=None if trace is None else GridSpec.of(trace.settings)._asdict(),
     )
     question.verification.keep(found)
     if trace is not None:
@@ -173,15 +174,15 @@ def _of_sample(name: str, question: Question, sample: int) -> str:
 
 def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Generator) -> list[_Run]:
     """Random cells of a grid, each in a random sample."""
-    asked = trace.settings
-    spec = (asked[name] for name in ("block", "site", "head", "window"))
-    known = [cell for cell in grid_cells(question, *spec) if trace.computed[cell.index]]
+    spec = GridSpec.of(trace.settings)
+    grid = grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
+    known = [cell for cell in grid if trace.computed[cell.index]]
     runs = []
     for at in random.permutation(len(known))[:count]:
         cell, sample = known[at], int(random.integers(question.corruption.samples))
         name = _of_sample(trace._name(*cell.index), question, sample)
         score, error = trace.samples[(sample, *cell.index)], trace.stderr[cell.index]
-        runs.append(_Run(name, sample, cell.states, asked["direction"], float(score), float(error)))
+        runs.append(_Run(name, sample, cell.states, spec.direction, float(score), float(error)))
     return runs
 
 
@@ -268,6 +269,7 @@ class _HookedQuestion:
 
     def __init__(self, question: Question, model: BlipVqa, check: Check) -> None:
         self._question, self._model, self._check = question, model, check
+        self._corruption = question.corruption.located(question.question_tokens)
         self._answer = question.answer_ids()
         pixels = model.processor.image_processor(images=question.image.image, return_tensors="pt")["pixel_values"]
         self._pixels = pixels.to(model.device, model.dtype)
@@ -303,7 +305,7 @@ class _HookedQuestion:
         Returns:
             logits, (answer positions, vocabulary), and the values of the states to record.
         """
-        model, corruption = self._model, self._question.corruption
+        model, corruption = self._model, self._corruption
         ids = self._question.bases.question_ids
         question = torch.tensor([ids if sample is None else corruption.question_ids(ids, model)], device=model.device)
         values: dict[State, Tensor] = {}
@@ -312,7 +314,7 @@ class _HookedQuestion:
         def keep_logits(_module: Any, _inputs: Any, output: Any) -> None:
             logits.append(output.logits[0])
 
-        damaged = None if sample is None or not corruption.damages_image else self._damaged(sample)
+        damaged = None if sample is None or corruption.at is None else self._damaged(sample)
 
         def damage(_module: Any, _inputs: Any, output: Tensor) -> Tensor | None:
             if output.ndim != 3:  # the last LayerNorm of the ViT is called on the class token alone too
@@ -322,7 +324,8 @@ class _HookedQuestion:
             return None if damaged is None else damaged[None]
 
         with Computing(model), exact_convolution(model.device), ExitStack() as stack:
-            stack.callback(model.hf.get_submodule(_PLACES[corruption.at]).register_forward_hook(damage).remove)
+            if corruption.at is not None:
+                stack.callback(model.hf.get_submodule(_PLACES[corruption.at]).register_forward_hook(damage).remove)
             edit = _edits(patches, record, values, model)
             for block in {state.block for state in (*patches, *record)}:
                 stack.enter_context(model.untouched[block].edited(self._check, edit(block)))
@@ -337,7 +340,7 @@ class _HookedQuestion:
 
     def _damaged(self, sample: int) -> Tensor:
         """The embeddings of a corrupted run, once the clean ones are known."""
-        clean, corruption = self._embeddings, self._question.corruption
+        clean, corruption = self._embeddings, self._corruption
         assert clean is not None
         with Computing(self._model):
             delta = corruption.delta(clean, self._model, slice(sample, sample + 1))

@@ -1,4 +1,5 @@
-"""The widget: traits, messages, jobs on the worker, undo, recordings that are played back.
+"""The widget: traits, messages, jobs on the worker, undo, playback of recordings.
 
-Ends: at traits and messages; nothing is computed here but by asking `blip_trace_widget.tracing`.
+For: figures in a notebook that respond while the model computes.
+Ends: at traits and messages; everything is computed by `blip_trace_widget.tracing`.
 """

@@ -1,11 +1,11 @@
-"""The cells of the grid in view: filling them, and the patched run of what is selected.
+"""The cells of the grid in view: filling them, and the patched run of the selection.
 
-For: clicks, which go first; "Trace all", which fills what is wanted, what is in sight first; and the slider, whose
-grid is computed along with an update where that is known to be quick.
-Cost: a patched run a cell and sample, see `blip_trace_widget.model.block`.
-Ends: at a `Presenter`. Which inputs are on show is `blip_trace_widget.widget.update_job`'s.
+For: clicks, which have priority; "Trace all", which fills the wanted cells, visible ones first; and the slider, whose
+grid is computed as part of an update if that is known to be quick.
+Cost: a patched run per cell and sample, see `blip_trace_widget.model.block`.
+Ends: at a `Presenter`; `blip_trace_widget.widget.update_job` decides which inputs are shown.
 
-Everything here happens under the lock, but for the computing itself.
+Everything here except the computations happens under the lock.
 """
 
 from __future__ import annotations
@@ -33,35 +33,35 @@ class CellsJob:
     """Computes cells of the grid in view.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in.
+        presenter: shows the results.
+        jobs: the queue to submit jobs to.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
         self._presenter, self._jobs = presenter, jobs
-        self._seconds: dict[str, float] = {}  # seconds a cell and sample of a block's grid took at last
-        self._patch_requests: dict[Selection, list[int]] = {}  # that wait for an answer
+        self._seconds: dict[str, float] = {}  # block -> seconds that a cell and sample last took
+        self._patch_requests: dict[Selection, list[int]] = {}  # unanswered request ids
         self._fill_request = 0
-        self._wanted_whole = False  # Trace all was asked for before there was a grid
-        self._in_sight: range | None = None
+        self._wanted_whole = False  # Trace all was requested before there was a grid
+        self._visible: range | None = None
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def select(self, request: int, *, again: bool) -> None:
-        """Patch what is chosen, all in one run.
+        """Patch the selection, all in one run.
 
         Args:
-            request: answered once that is done; 0 for none.
-            again: whether the same was chosen already.
+            request: id of the request to answer when done; 0 for none.
+            again: whether the selection is unchanged.
         """
         selected = self._presenter.inputs.selected
         again = again and self._jobs.pending(_patch_key(selected))
-        if request:  # several may ask for the same cells: one job answers them all
+        if request:  # one job answers all requests for the same cells
             self._patch_requests.setdefault(selected, []).append(request)
         if again:
             return
         self._jobs.cancel("patch a set")
-        for older in [each for each in self._patch_requests if not each.one and each != selected]:
+        for older in [pending for pending in self._patch_requests if not pending.one and pending != selected]:
             self._answer(older, stopped=True)
         if not selected:
             self._presenter.show_patched(None)
@@ -70,39 +70,39 @@ class CellsJob:
             self._patch(selected)
 
     def trace_all(self, request: int) -> None:
-        """Fill the grid in view, now or once there is one."""
+        """Fill the grid in view, now or as soon as there is one."""
         self._fill_request, self._wanted_whole = request, True
         if self._presenter.has_grid:
             self.want_whole()
             self._fill()
 
     def stop(self) -> None:
-        """Stop filling the grid; what is computed stays."""
+        """Stop filling the grid; computed cells stay."""
         filling, self._wanted_whole = self._wanted_whole, False
         if self._presenter.has_grid:
             cells = self._presenter.cells
             filling = filling or bool(cells.missing()) or self._jobs.pending("fill")
-            # Where the values belong to an older generation none of them stays.
+            # If the values belong to an older generation, none of them stays.
             cells.wanted &= cells.computed() if self._presenter.is_settled else set()
             self._jobs.cancel("fill")
         if filling:
             self._done(self._fill_request, stopped=True)
 
-    def see(self, positions: range | None) -> None:
-        """These positions of the grid are in sight: they are computed first."""
-        self._in_sight = positions
+    def set_visible(self, positions: range | None) -> None:
+        """Set the visible positions of the grid, which are computed first."""
+        self._visible = positions
         missing = {position for _, position in self._presenter.cells.missing()} if self._jobs.pending("fill") else set()
         if not missing.isdisjoint(positions or ()):
             self._fill()
 
     def forget(self) -> None:
-        """Other inputs are asked for: what was to be patched was for what there was before."""
+        """Drop requests for patches, which were made for earlier inputs."""
         self._patch_requests.clear()
 
-    # --- along with an update ----------------------------------------------------------------------------------------
+    # --- as part of an update ----------------------------------------------------------------------------------------
 
     def want_whole(self) -> None:
-        """Want every cell of the grid in view, if that was asked for before there was one."""
+        """Want every cell of the grid in view, if that was requested before there was one."""
         if self._wanted_whole:
             self._wanted_whole = False
             self._presenter.cells.want_all()
@@ -110,19 +110,19 @@ class CellsJob:
     def keep_up(
         self, tracer: Tracer, store: GridStore, spec: GridSpec, selected: Selection, job: Job
     ) -> Patched | None:
-        """Compute what is in view right away, if it is known to be quick; the patched run of the selected cells."""
+        """Compute the grid in view at once if that is known to be quick; returns the patched run of the selection."""
         if not store.has(spec.block) or spec.block not in self._seconds:
             return None
         cells = store.cells(spec)
-        there = bool(selected) and can_patch(selected, tracer, store, spec)
-        if selected.one and there:  # clicked since the last update
+        can_be_patched = bool(selected) and can_patch(selected, tracer, store, spec)
+        if selected.one and can_be_patched:  # clicked after the last update
             cells.wanted.update(selected.cells)
         missing = cells.missing()
         samples = tracer.corruption.samples
         if len(missing) * samples * self._seconds[spec.block] > self._jobs.pace.live:
             return None
         started = time.monotonic()
-        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
         todo = [cell for cell in grid if cell.index in missing]
         if todo:
             for part, scores, _ in patched_scores(
@@ -130,21 +130,21 @@ class CellsJob:
             ):
                 _write(cells, todo[part], scores)
             self._seconds[spec.block] = (time.monotonic() - started) / (len(todo) * samples)
-        return Patched(_patched(tracer, selected, spec, job), selected, spec) if there else None
+        return Patched(_patched(tracer, selected, spec, job), selected, spec) if can_be_patched else None
 
-    def go_on(self) -> None:
-        """Compute what is in view: the cells asked for one by one, then the grid."""
+    def fill_view(self) -> None:
+        """Queue jobs for what is in view: single requested cells, then the grid."""
         presenter = self._presenter
         selected = presenter.inputs.selected
         wanted = dict.fromkeys(self._patch_requests)
         if selected and not presenter.is_current(selected):
             wanted[selected] = None
-        for each in wanted:
-            if can_patch(each, presenter.tracer, presenter.store, presenter.spec):
-                self._patch(each)
+        for selection in wanted:
+            if can_patch(selection, presenter.tracer, presenter.store, presenter.spec):
+                self._patch(selection)
             else:
-                self._answer(each, stopped=True)
-        if presenter.cells.missing() - {each.cells[0] for each in wanted if each.one}:
+                self._answer(selection, stopped=True)
+        if presenter.cells.missing() - {selection.cells[0] for selection in wanted if selection.one}:
             self._fill()
 
     # --- jobs --------------------------------------------------------------------------------------------------------
@@ -167,8 +167,8 @@ class CellsJob:
             finally:
                 with self._jobs.lock:
                     if generation == self._presenter.computed and not job.cancelled.is_set():
-                        job.cancelled.set()  # a click that comes now is for a job of its own
-                        if effect is None:  # it failed: what is on screen may be of older inputs
+                        job.cancelled.set()  # a click from now on gets its own job
+                        if effect is None:  # it failed: the screen may show older inputs
                             self._presenter.show_grid()
                             if selected == self._presenter.inputs.selected:
                                 self._presenter.show_patched(None)
@@ -181,28 +181,28 @@ class CellsJob:
         selected, spec = patched.selected, patched.spec
         if selected.one:
             self._presenter.report(self._patch_requests.get(selected, [0])[-1], selected.cells, spec)
-            if not self._jobs.pending("fill"):  # else the grid is shown at its end
+            if not self._jobs.pending("fill"):  # else the fill job shows the grid when it ends
                 self._presenter.show_grid()
         if selected == self._presenter.inputs.selected:
             self._presenter.show_patched(patched)
 
     def _fill(self) -> None:
-        """Compute the wanted cells of the grid in view that are not there yet, those in sight first."""
+        """Queue a job for the wanted cells of the grid in view that are missing, visible ones first."""
         self._jobs.cancel("fill")
-        tracer, spec, request, in_sight = (
+        tracer, spec, request, visible = (
             self._presenter.tracer,
             self._presenter.spec,
             self._fill_request,
-            self._in_sight,
+            self._visible,
         )
         cells = self._presenter.cells
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window)
+            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
             todo = [cell for cell in grid if cell.index in missing]
-            if in_sight is not None:
-                todo.sort(key=lambda cell: cell.position not in in_sight)
+            if visible is not None:
+                todo.sort(key=lambda cell: cell.position not in visible)
             yield from self._fill_slices(job, tracer, todo, cells, spec, request)
 
         self._jobs.submit("fill", FILL, slices)
@@ -230,7 +230,7 @@ class CellsJob:
                         if fresh:
                             self._presenter.report(request, fresh, spec)
                             fresh = []
-                        # Of work, not of cells: all samples of a cell need not be done together.
+                        # Progress of the work, not of cells, whose samples need not be done together.
                         counted: dict[str, Any] = {"done": int(share * len(todo)), "total": len(todo)}
                         self._presenter.say(
                             "progress", request, **counted, left=formatting.seconds_left(taken * (1 - share))
@@ -244,42 +244,42 @@ class CellsJob:
                     and spec == self._presenter.spec
                 ):
                     self._presenter.show_grid()
-                    if not job.cancelled.is_set():  # who cancels says so
+                    if not job.cancelled.is_set():  # else whoever cancelled it answers
                         self._done(request, stopped=done < len(todo))
 
     def _answer(self, selected: Selection, *, stopped: bool) -> None:
-        """Say to all who asked for this that it is done."""
+        """Answer all requests for a selection."""
         for request in self._patch_requests.pop(selected, []):
             self._done(request, stopped=stopped)
 
     def _done(self, request: int, *, stopped: bool) -> None:
-        """Say that a request is done with: of the newest inputs, for it will not be answered of any others."""
+        """Answer a request, in the name of the newest generation: it will not be answered for another one."""
         self._presenter.say("done", request, generation=self._presenter.generation, stopped=stopped)
 
 
 def can_patch(selected: Selection, tracer: Tracer, store: GridStore, spec: GridSpec) -> bool:
-    """Whether what is chosen can be patched: the grid in view has these cells, the damage is done to the picture."""
-    layers, positions = store.shape(spec.block)
+    """Whether a selection can be patched: the grid has these cells, or the corruption damages the picture."""
+    layers, positions = store.shape(spec)
     fits = all(layer < layers and position < positions for layer, position in selected.cells)
     return fits and (not selected.patches or tracer.corruption.damages_image)
 
 
 def _patch_key(selected: Selection) -> Hashable:
-    """Every single cell clicked is computed, be the next click ever so quick; of sets only the latest."""
+    """The key of a patch job: every single clicked cell is computed, but of sets of cells only the latest."""
     return ("patch", selected) if selected.one else "patch a set"
 
 
 def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> Effect:
-    """The patched run of what is chosen."""
+    """The patched run of a selection."""
     if selected.patches:
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
         return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
+    states = tracer.case.states(spec, selected.cells)
     return tracer.patch(states, spec.direction, job.cancelled)  # type: ignore[arg-type]
 
 
 def _write(cells: GridScores, computed: Sequence[Cell], scores: NDArray[np.float64]) -> None:
-    """Put scores, (samples, cells), where they belong."""
+    """Store scores, (samples, cells), in their cells."""
     for cell, values in zip(computed, scores.T, strict=True):
         cells.put(cell.index, values)

@@ -1,8 +1,8 @@
-"""What is shown, as Python that computes it again.
+"""Python code that computes again what is shown.
 
 For: the page's "Copy as Python", and `TraceWidget.code`.
-Cost: the built-in pictures are looked through for the one that is shown.
-Ends: at text; nothing of it is run here.
+Cost: comparing the picture with the built-in ones.
+Ends: at text, which is not run here.
 """
 
 from __future__ import annotations
@@ -31,24 +31,30 @@ def python(
     selected: Selection | None = None,
     image: str | None = None,
     picture_map: tuple[str, int] | None = None,
+    strength: float = 1.0,
+    also_under: Corruption | None = None,
 ) -> str:
-    """Code that makes the trace in view again, the patched run of what is selected, and the map over the picture.
+    """Code for the trace in view, the patched run of the selection, and the map over the picture.
 
     Args:
-        tracer: what is shown.
-        spec: which grid.
-        selected: what is selected.
-        image: an expression that gives the picture, where one is known.
+        tracer: the tracer that is shown.
+        spec: the grid in view.
+        selected: the selection.
+        image: an expression for the picture, if known.
         picture_map: direction of a map of image tokens, and side of its squares.
+        strength: what the selected states are multiplied by in a clean run; 1 for no such run.
+        also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(spec._asdict())})"]
+    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
     if selected.cells:
         names.add("State")
-        states = spec.states(selected.cells, len(tracer.model.blocks[spec.block].layers))
-        lines += ["effect = tracer.patch(", "    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += [f"    direction={literal(spec.direction)},", ")"]
+        states = tracer.case.states(spec, selected.cells)
+        listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
+        lines += ["effect = tracer.patch(", *listed, f"    direction={literal(spec.direction)},", ")"]
+        if strength != 1:
+            lines += ["ablation = tracer.ablate(", *listed, f"    to={literal(strength)},", ")"]
     if selected.patches:
         mask = np.zeros(tracer.model.grid, dtype=bool)
         mask[tuple(zip(*selected.patches, strict=True))] = True
@@ -60,27 +66,32 @@ def python(
     shown = image or _picture(tracer.image, PICTURE)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]
-    corruption = _corruption(tracer.corruption)
+    corruption, other = _corruption(tracer.corruption), ""
+    if also_under is not None:
+        names.add(type(also_under).__name__)
+        other, made = _beside(also_under, tracer.corruption)
+        grid = _keywords(spec._asdict())
+        lines += ["", *made, "agreement = tracer.agreement(", f"    [tracer.corruption, {other}],", f"    {grid},", ")"]
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
     files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
-    if "examples()" in shown + corruption:
+    if "examples()" in shown + corruption + other:
         names.add("examples")
-    top = ["import numpy as np", ""] if before or selected.patches else []
+    top = ["import numpy as np", ""] if "np." in "".join([*before, *lines]) else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
     return "\n".join([*top, "tracer = Tracer(", "    model,", *(f"    {part}," for part in arguments), ")", *lines, ""])
 
 
 def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
-    """Code that makes two traces and their difference; what the first has loaded is not loaded again.
+    """Code for two traces and their difference; the second reuses what the first has loaded.
 
     Args:
-        kept: what `python` gave for the grid that is subtracted.
-        shown: the same for the one in view.
-        same_pictures: whether both are of the same picture, and swap in the same one; else those of the first have
-            other names than the Export menu saves them under.
+        kept: code by `python` for the grid that is subtracted.
+        shown: code by `python` for the grid in view.
+        same_pictures: whether both use the same picture, and swap in the same one; else the first one's pictures get
+            other names than those of the Export menu.
     """
     for name in () if same_pictures else (PICTURE, OTHER):
         kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
@@ -93,14 +104,14 @@ def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
 
 
 def playback(path: str | None) -> str:
-    """Code that shows a recording again."""
+    """Code that shows a recording."""
     shown = "trace" if path is None else literal(path)
     note = [] if path is not None else ["# trace: what the widget was handed"]
     return "\n".join(["from blip_trace_widget import TraceWidget", "", *note, f"TraceWidget.from_trace({shown})", ""])
 
 
 def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
-    """Lines that make a boolean mask again, a line for each rectangle of whole rows."""
+    """Lines that build a boolean mask, one for each rectangle of equal rows."""
     lines = [f"{name} = np.zeros({mask.shape}, dtype=bool)"]
     top = 0
     for bottom in range(1, mask.shape[0] + 1):
@@ -125,7 +136,7 @@ def _model(tracer: Tracer) -> list[str]:
 
 
 def _picture(image: Image.Image, otherwise: str) -> str:
-    """The expression that gives a picture: a built-in one, or a file that the Export menu saves."""
+    """An expression for a picture: a built-in one, or a file saved by the Export menu."""
     for index, example in enumerate(examples()):
         built_in = example.image
         if built_in.size == image.size and built_in.tobytes() == image.tobytes():
@@ -133,27 +144,45 @@ def _picture(image: Image.Image, otherwise: str) -> str:
     return literal(otherwise)
 
 
-def _corruption(corruption: Corruption) -> str:
-    """The expression that makes it again."""
+def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
+    """An expression for another corruption beside the present one, and the lines that must come before it."""
+    region, same = getattr(other, "region", None), getattr(present, "region", None)
+    picture = OTHER if getattr(other, "sha256", "") == getattr(present, "sha256", None) else f"kept_{OTHER}"
+    named = _corruption(other, "region" if region == same else "other_region", picture)
+    before = [] if region in (None, same) else _mask("other_region", np.array(region))
+    note = f"# {picture}: the picture that was swapped in"
+    return named, [note, *before] if literal(picture) in named and picture != OTHER else before
+
+
+def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:
+    """An expression for a corruption, given the names of its region and of its picture's file."""
     settings = corruption.settings()
-    where = "" if settings.pop("region", None) is None else "region=region"
-    first = f"{_picture(corruption.image, OTHER)}, " if isinstance(corruption, ImageSwap) else ""
+    where = "" if settings.pop("region", None) is None else f"region={region}"
+    first = f"{_picture(corruption.image, picture)}, " if isinstance(corruption, ImageSwap) else ""
     rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
     return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
 
 
 def literal(value: Any) -> str:
-    """A value as Python; texts in double quotes, as most people's formatters have them."""
+    """A value as a Python literal; texts in double quotes, as most formatters write them."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def literal_or_none(path: str | None) -> str | None:
-    """Python that gives a path, where there is one."""
+    """A path as a Python literal, or None."""
     return None if path is None else literal(path)
 
 
 def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
+
+
+def _asked(spec: GridSpec) -> dict[str, Any]:
+    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
+    asked = spec._asdict()
+    if spec.patch == 1:
+        del asked["patch"]
+    return asked
 
 
 def _state(state: State) -> str:

@@ -1,9 +1,9 @@
-"""DatasetWidget: a traced data set to look at, without a model.
+"""DatasetWidget: browsing a traced data set without a model.
 
-For: `TraceWidget.from_dataset`. The figure is `TraceWidget`'s: it plays the average grid, or the grids of the sample
-that is chosen in the list beside it.
-Cost: a page of small pictures; the average of a group once, when it is first looked at.
-Ends: at traits. Averages are `blip_trace_widget.dataset.averages`', playing is `blip_trace_widget.widget.replay`'s.
+For: `TraceWidget.from_dataset`. The figure is `TraceWidget`'s: it plays back the average grid, or the grids of the
+sample that is chosen in the list beside it.
+Cost: a page of small pictures; the average of a group once, when it is first shown.
+Ends: at traits; `blip_trace_widget.dataset.averages` averages, `blip_trace_widget.widget.replay` plays back.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.display import protocol
 
-#: The average, in the place of a sample's number.
+#: The value of `chosen` for the average.
 AVERAGE = -1
-#: Lines of a page of the list.
+#: Rows per page of the list.
 PAGE = 8
-#: How the list may be sorted: the column, and whether downwards.
+#: Orders of the list -> the column, and whether descending.
 ORDERS = {
     "as given": ("sample", False),
     "total effect, largest first": ("total_effect", True),
@@ -50,9 +50,9 @@ ORDERS = {
     "question": ("question", False),
     "answer": ("answer", False),
 }
-#: What is looked through.
+#: Columns that are searched.
 SEARCHED = ("id", "group", "question", "given_answer", "own_answer", "corrupted_answer", "reason", "why")
-#: The traits that say what is shown, and where they begin.
+#: The traits that choose what is shown, with their defaults.
 ASKED = {"group": "", "chosen": AVERAGE}
 
 _STATIC = files("blip_trace_widget") / "static"
@@ -63,7 +63,7 @@ class DatasetWidget(FigureWidget):
 
     Args:
         folder: see `TraceWidget.from_dataset`.
-        align: see there.
+        align: see `TraceWidget.from_dataset`.
 
     Raises:
         OSError, TypeError, ValueError, ImportError: see `TraceWidget.from_dataset`.
@@ -91,7 +91,7 @@ class DatasetWidget(FigureWidget):
         self._align = align
         self._averages: dict[str, list[Trace]] = {}
         self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what is shown
-        self._listed: dict[str, Any] = {}  # what was asked of the list
+        self._listed: dict[str, Any] = {}  # the shown search, order and first row
         self._begin(Replay(self._traces_of(AVERAGE, ""), self))
         self._list()
         self._act_on(["group", "chosen"], self._on_choice, lambda name: self._playing[name])
@@ -108,13 +108,13 @@ class DatasetWidget(FigureWidget):
 
     @property
     def mean(self) -> MeanTrace | None:
-        """The average in view; None while a sample is shown."""
+        """The average grid in view; None while a sample is shown."""
         trace = self.trace
         return trace.mean if isinstance(trace, AverageTrace) else None
 
     @property
     def code(self) -> str:
-        """Python that shows the same again."""
+        """Python code that shows the same again."""
         lines = [
             "from blip_trace_widget import TraceWidget",
             "",
@@ -127,7 +127,7 @@ class DatasetWidget(FigureWidget):
         ]
         return "\n".join([*lines, "widget", ""])
 
-    # --- what is chosen ----------------------------------------------------------------------------------------------
+    # --- choosing ----------------------------------------------------------------------------------------------------
 
     @traitlets.validate("group")
     def _check_group(self, proposal: Any) -> str:
@@ -167,7 +167,7 @@ class DatasetWidget(FigureWidget):
             self._on_listing(name)
 
     def _play(self, traces: list[Trace]) -> None:
-        """Show other traces, in the same view."""
+        """Show other traces in the same view."""
         before = self._session
         replay = Replay(traces, self, spec=self._inputs.spec)
         replay.lock, replay.generation = before.lock, before.generation
@@ -180,7 +180,7 @@ class DatasetWidget(FigureWidget):
             replay.begin()
 
     def _on_detail(self, _change: Any) -> None:
-        """The interval of the selected cell, in words."""
+        """Show the interval of the selected cell, in words."""
         mean, cells = self.mean, list(self.detail.get("cells", ()))
         self.show_traits(interval=interval(mean, cells[0]) if mean and len(cells) == 1 else "")
 
@@ -200,15 +200,15 @@ class DatasetWidget(FigureWidget):
         self._list(self.first if name == "first" else 0)
 
     def _list(self, first: int = 0) -> None:
-        found = self._found()
-        start = min(first, max(0, math.ceil(len(found) / PAGE) - 1) * PAGE)
+        matching = self._matching()
+        start = min(first, max(0, math.ceil(len(matching) / PAGE) - 1) * PAGE)
         self._listed = {"find": self.find, "order": self.order, "first": start}
         listing: protocol.Listing = {
             "title": self._data.summary,
-            "rows": [self._row(row) for _, row in found.iloc[start : start + PAGE].iterrows()],
+            "rows": [self._row(row) for _, row in matching.iloc[start : start + PAGE].iterrows()],
             "first": start,
-            "size": min(PAGE, len(self._data.samples)),  # of a small data set the list is no higher than it need be
-            "found": len(found),
+            "size": min(PAGE, len(self._data.samples)),  # no taller than necessary for a small data set
+            "found": len(matching),
             "groups": [name for name in self._data.groups if name],
             "orders": list(ORDERS),
         }
@@ -216,13 +216,13 @@ class DatasetWidget(FigureWidget):
 
     @cached_property
     def _texts(self) -> dict[int, str]:
-        """What is looked through, by the rows of the table."""
+        """The searched text of each row, by the table's index."""
         rows = self._data.samples[list(SEARCHED)].fillna("").to_numpy()
         return {
             index: " ".join(map(str, row)).lower() for index, row in zip(self._data.samples.index, rows, strict=True)
         }
 
-    def _found(self) -> pd.DataFrame:
+    def _matching(self) -> pd.DataFrame:
         table = self._data.samples
         if self.group:
             table = table[table["group"] == self.group]

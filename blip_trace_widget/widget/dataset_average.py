@@ -1,8 +1,8 @@
-"""A data set's average in the shape of a trace, with a snapshot beside it, so that a widget can play it.
+"""A data set's average as a trace with a snapshot, so that a widget can play it back.
 
 For: `blip_trace_widget.widget.dataset`.
 Cost: the average of each grid, and a sheet of nine small pictures.
-Ends: at traces. Averages are `blip_trace_widget.dataset.averages`'.
+Ends: at traces; `blip_trace_widget.dataset.averages` averages.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from PIL import Image, ImageOps
 from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import MIDDLE, Roles
 from blip_trace_widget.dataset.averages import MeanTrace
-from blip_trace_widget.display import formatting
+from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.numerics import standard_error
 from blip_trace_widget.results.snapshot import Average, RunSummary, Snapshot
-from blip_trace_widget.results.statistics import Effects, TotalEffect, standard_error
+from blip_trace_widget.results.statistics import ONE_PICTURE, Effects, TotalEffect
 from blip_trace_widget.results.trace import Trace
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.traced import DatasetTrace
 
-#: Pictures in a row of the picture that stands for all, and its side in pixels.
+#: Pictures per row of the contact sheet, and its side in pixels.
 ROW, SHEET = 3, 384
 
 
 @dataclass(frozen=True, eq=False)
 class AverageTrace(Trace):
-    """An average in the shape of a trace: its noise samples are the data set's samples.
+    """An average as a trace whose noise samples are the data set's samples.
 
     Attributes:
         mean: the average.
@@ -44,43 +45,65 @@ class AverageTrace(Trace):
     mean: MeanTrace = field(kw_only=True, repr=False)
 
     def __sub__(self, other: object) -> NoReturn:
-        """Refused: the samples of two averages are other questions, which nothing pairs.
+        """Not supported: the samples of two averages are different questions, which cannot be paired.
 
         Raises:
-            TypeError: always, with what to use instead.
+            TypeError: always, saying what to use instead.
         """
         raise TypeError("AverageTrace - other: averages are compared by DatasetTrace.compare(group_a, group_b)")
 
-    @property
+    @cached_property
     def significant(self) -> NDArray[np.bool_]:
         """Cells whose mean differs from 0, (layers, roles)."""
         return self.mean.significant
 
     @cached_property
+    def margin(self) -> NDArray[np.float64]:
+        """Half the width of each mean effect's interval, (layers, roles)."""
+        return self.mean.high - self.mean.indirect_effect
+
+    @cached_property
+    def recovery_margin(self) -> NDArray[np.float64]:
+        """Half the width of each recovery's interval, (layers, roles)."""
+        return self.mean.recovery_high - self.mean.recovery
+
+    @property
+    def undefined_because(self) -> str:
+        """Always "": each of these questions went through a gate of its own."""
+        return ""
+
+    @property
+    def error_unknown(self) -> str:
+        """Why there are no intervals, or ""."""
+        return "" if math.isfinite(self.mean.total_effect_low) else ONE_PICTURE
+
+    @cached_property
     def _effects(self) -> Effects:
         mean = self.mean
         of = mean.aligned
-        residuals = of.effects - mean.recovery * of.total[:, None, None]
+        stderr, recovery_stderr = averages.standard_error(of)
         # Of a role that some samples lack all is the mean of the others.
-        total, corrupted = (
-            np.nanmean(np.where(np.isfinite(of.effects), each[:, None, None], np.nan), axis=0)
-            for each in (of.total, self.corrupted)
-        )
+        corrupted = np.nanmean(np.where(np.isfinite(of.effects), self.corrupted[:, None, None], np.nan), axis=0)
         return Effects(
             samples=of.effects,
             score=corrupted + mean.indirect_effect,
             indirect_effect=mean.indirect_effect,
-            stderr=averages.standard_error(of, of.effects),
+            stderr=stderr,
             recovery=mean.recovery,
-            recovery_stderr=averages.standard_error(of, residuals) / np.abs(total),
+            recovery_stderr=recovery_stderr,
         )
 
 
 def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
-    """The average of each grid over a group, or all.
+    """The average of each grid over a group.
+
+    Args:
+        whole: the data set.
+        group: the group; "" for all samples.
+        align: see `DatasetTrace.mean`; None for the default of `TraceWidget.from_dataset`.
 
     Raises:
-        ValueError: if no sample was traced.
+        ValueError: if no sample was traced, or the metric is a user's own.
     """
     data = whole.select(group) if group else whole
     if data.traced.empty:
@@ -91,7 +114,7 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
     means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in data.grids}
     snapshot = _snapshot(data, group, model.snapshot, means)
     clean = data.traced["clean"].to_numpy()
-    # Each sample's scores are moved so that all have the mean clean score: effects stay as they are.
+    # Shift each sample's scores so that all have the mean clean score, which leaves effects unchanged.
     corrupted = clean.mean() - data.traced["total_effect"].to_numpy()
     return [
         AverageTrace(
@@ -111,7 +134,7 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
 
 
 def _align(data: DatasetTrace, block: str, site: str) -> str:
-    """Where all samples are of one length, every position is shown."""
+    """The default alignment: every position if all samples have the same length."""
     try:
         data.aligned("exact", block, site)
     except ValueError:
@@ -120,7 +143,7 @@ def _align(data: DatasetTrace, block: str, site: str) -> str:
 
 
 def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[tuple[str, str], MeanTrace]) -> Snapshot:
-    """What stands beside the average; what all samples have in common is taken from one."""
+    """The average's snapshot; what all samples share is taken from one of them."""
     table, mean = data.traced, next(iter(means.values()))
     roles = {block: mean.roles for (block, _), mean in means.items()}
     sites = {name: tuple(site for block, site in means if block == name) for name in roles}
@@ -153,13 +176,13 @@ def _run(scores: NDArray[np.float64]) -> RunSummary:
 
 
 def _sheet(data: DatasetTrace) -> bytes:
-    """Some of the pictures on one sheet."""
+    """A contact sheet of some of the pictures, JPEG."""
     numbers = data.traced["sample"].to_numpy()
-    some = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
-    columns = math.ceil(math.sqrt(len(some)))
+    chosen = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
+    columns = math.ceil(math.sqrt(len(chosen)))
     side = SHEET // columns
-    sheet = Image.new("RGB", (side * columns, side * math.ceil(len(some) / columns)), "grey")
-    for at, number in enumerate(some):
+    sheet = Image.new("RGB", (side * columns, side * math.ceil(len(chosen) / columns)), "grey")
+    for at, number in enumerate(chosen):
         row, column = divmod(at, columns)
         small = ImageOps.pad(as_image(data.picture(int(number))), (side - 4, side - 4), color="grey")
         sheet.paste(small, (column * side + 2, row * side + 2))
@@ -167,14 +190,17 @@ def _sheet(data: DatasetTrace) -> bytes:
 
 
 def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
-    """What is known of a cell, (layer, role), in a sentence."""
+    """A sentence about a cell, (layer, role), and its interval."""
     layer, role = cell
     count, share = int(mean.samples[role]), formatting.percent(mean.settings["confidence"])
     recovery, low, high = (
-        formatting.percent(float(each[layer, role])) for each in (mean.recovery, mean.recovery_low, mean.recovery_high)
+        formatting.percent(float(values[layer, role]))
+        for values in (mean.recovery, mean.recovery_low, mean.recovery_high)
     )
     pooled = " (all between the ends)" if mean.roles[role] == MIDDLE else ""
-    sure = f"{share} interval {low} to {high}, over {count} samples" if count > 1 else "one sample has no interval"
+    known = math.isfinite(mean.recovery_low[layer, role])
+    sure = f"{share} interval {low} to {high}, over {count} samples" if known else ONE_PICTURE
     # The interval is the cell's own; the dot in the grid asks more.
-    faint = "" if mean.significant[layer, role] else "; not told from 0 over the whole grid (5 % false discoveries)"
-    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}."
+    faint = f"; {labels.EXPLAIN['negligible']} over the whole grid" if known and not mean.significant[cell] else ""
+    careful = f" {formatting.capitalised(mean.warning)}." if mean.warning else ""
+    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}.{careful}"

@@ -1,7 +1,7 @@
-"""What a widget shows, as documents: files, a page, a still picture, words.
+"""What a widget shows as documents: files, a page, a still picture, text.
 
 For: `TraceWidget.export` and `save_html`, the page's Export menu, and hosts that cannot draw a widget.
-Ends: at text or bytes. How each is made is `blip_trace_widget.display.svg`'s, `export`'s and `page`'s.
+Ends: at text or bytes; `svg`, `export` and `page` in `blip_trace_widget.display` make them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from blip_trace_widget.widget.inputs import Picture
 if TYPE_CHECKING:
     from blip_trace_widget.widget.trait_view import TraitView
 
-#: The traits that are the host's.
+#: The host's traits.
 HOSTS = {*DOMWidget.class_trait_names(sync=True), "_esm", "_css", "_anywidget_id"}
-#: How long a still picture waits for what is being computed, and how large it may be.
+#: How long a still picture waits for running computations, and its maximal size.
 STILL_SECONDS, STILL_BYTES = 0.5, 150_000
-#: What to do about it that the widget itself is not there.
+#: What to do if the widget itself is missing.
 KEEP = (
     "To keep the widget in a saved notebook, turn on Settings, Save Widget State Automatically in JupyterLab; "
     "to bring it back, run the cell again."
@@ -36,7 +36,12 @@ _DRAWN = ("runs", "grid", "detail", "question", "show", "limit", "axes", "direct
 
 
 def content(widget: TraitView, name: str, theme: str) -> str | bytes:
-    """What is shown, in one of the formats that `TraceWidget.export` and the front end know."""
+    """What is shown, in one of the formats of `TraceWidget.export` and of the front end.
+
+    Raises:
+        ValueError: if it is the other picture, and none was chosen.
+        ImportError: for PNG and PDF, if the extra ``export`` is not installed.
+    """
     inputs, difference = widget._inputs, shown_difference(widget)
     makers: dict[str, Callable[[], str | bytes]] = {
         "svg": lambda: drawn(widget, theme),
@@ -56,12 +61,14 @@ def content(widget: TraitView, name: str, theme: str) -> str | bytes:
 def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str = "") -> str:
     """The figure as SVG."""
     with widget._session.lock:
-        differences = widget.compared.get("differences") if widget.difference else None
+        differences = widget.compared.get("differences")
+        beside = differences[0] if differences else None
         return svg.svg(
             **{name: getattr(widget, name) for name in _DRAWN},
-            difference=differences[0] if differences and differences[0]["values"] else None,
+            difference=beside if beside and beside["values"] and widget.difference else None,
+            agreement=beside,
             picture=payloads.thumbnail(widget.picture) if thumbnail else widget.picture,
-            settings_line=widget.runs.get("line", ""),
+            settings_line=payloads.noted(widget.runs.get("line", ""), widget.curve, widget.noise),
             marks=svg.Marks(
                 widget.picture_map, widget.opacity, widget.tracer.model.grid, marked(widget), widget.region
             ),
@@ -71,24 +78,24 @@ def drawn(widget: TraitView, theme: str, *, thumbnail: bool = False, note: str =
 
 
 def shown_difference(widget: TraitView) -> Difference | None:
-    """The difference that is shown in place of the grid in view, if any."""
+    """The difference that is shown instead of the grid in view, if any."""
     return widget._session.comparison.difference(widget.trace) if widget.difference else None
 
 
 def marked(widget: TraitView) -> list[CellIndex]:
-    """The patches that are selected, (row, column): of the picture, or in the image encoder's grid."""
+    """The selected patches, (row, column): of the picture, or in the image encoder's grid."""
     inputs = widget._inputs
     if inputs.block != "image_encoder" or inputs.patches:
         return list(inputs.patches)
-    # Position 0 is the class token, which is no part of the picture.
+    # Position 0 is the class token, which is not part of the picture.
     columns = widget.tracer.model.grid[1]
     return [divmod(position - 1, columns) for _, position in inputs.selection if position]
 
 
 def still(widget: TraitView, most: int = STILL_BYTES) -> dict[str, str]:
-    """A still picture of at most so many bytes, and words, by media type.
+    """A still picture of at most `most` bytes, and a text, by media type.
 
-    For where no widget can be drawn: previews of notebooks, terminals.
+    For hosts that cannot draw a widget: previews of notebooks, terminals.
     """
     widget._session.wait(STILL_SECONDS)
     made, picture = {"text/plain": f"{_text_of(widget)}\n{KEEP}"}, drawn(widget, "light", thumbnail=True, note=KEEP)
@@ -109,7 +116,7 @@ def _page(widget: TraitView) -> str:
 
 
 def _text_of(widget: TraitView) -> str:
-    """What the figure says, in a few lines."""
+    """The figure in a few lines of text."""
     with widget._session.lock:
         runs: Any = widget.runs
         lines = [repr(widget)]

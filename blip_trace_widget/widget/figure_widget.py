@@ -1,9 +1,9 @@
-"""FigureWidget: a figure that is shown, whether a session computes it or it is played back.
+"""FigureWidget: a figure, whether a session computes it or it is played back.
 
-For: what Python may do with a figure, and how its traits are wired: a trait that is set, or a picture that is given,
-become other inputs, which the session shows. What the page asks by message is `blip_trace_widget.widget.messages`'.
-Ends: before mathematics, the order of work, and torch; see `blip_trace_widget.widget.session`. What a trait
-accepts is `blip_trace_widget.widget.traits`', what changes with an input `blip_trace_widget.widget.inputs`'.
+For: the Python interface of a figure, and the wiring of its traits: setting a trait or a picture changes the inputs,
+which the session then shows.
+Ends: before computations, their order, and torch, see `blip_trace_widget.widget.session`. `messages` handles the page's
+messages, `traits` validates, and `inputs` says what changes with an input.
 """
 
 from __future__ import annotations
@@ -31,11 +31,24 @@ from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import on_worker
 
 if TYPE_CHECKING:
+    from blip_trace_widget.tracing.corruption import Corruption
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.session import Session
 
-#: The traits that results change.
-SHOWN = ("setup", "picture_map", "runs", "grid", "grids", "detail", "pinned", "compared", "curve", "generation")
+#: The traits that results set.
+SHOWN = (
+    "setup",
+    "picture_map",
+    "runs",
+    "grid",
+    "grids",
+    "detail",
+    "pinned",
+    "ablation",
+    "compared",
+    "curve",
+    "generation",
+)
 
 _STATIC = files("blip_trace_widget") / "static"
 
@@ -43,15 +56,15 @@ _STATIC = files("blip_trace_widget") / "static"
 class FigureWidget(TraitView):
     """A figure.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; the help of
-    each says what it accepts.
+    Its traits can be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; each trait's
+    help says what it accepts.
     """
 
     # Strings, not paths: with a path anywidget keeps every instance alive.
     _esm = (_STATIC / "widget.js").read_text("utf-8")
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
-    # Set by the kernel alone; the shapes are those of `blip_trace_widget.display.protocol`.
+    # Public names that are not for users; see `Surface`.
     _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
 
     def _begin(self, session: Session | Replay) -> None:
@@ -72,16 +85,21 @@ class FigureWidget(TraitView):
     def __repr__(self) -> str:
         return f"TraceWidget({self.question!r})"
 
-    # --- what Python may ask -----------------------------------------------------------------------------------------
+    # --- the Python interface ----------------------------------------------------------------------------------------
 
     @property
     def tracer(self) -> Tracer:
-        """The tracer of what is shown; after a change of inputs the new one is there once it is computed (`wait`)."""
+        """The tracer that is shown; after a change of inputs, the new one is available once computed (`wait`)."""
         return self._session.tracer
 
     @property
     def image(self) -> Image.Image:
-        """The picture, RGB; may be set to whatever `Tracer` takes."""
+        """The picture, RGB; can be set to anything that `Tracer` takes.
+
+        Raises:
+            TypeError, ValueError, OSError: on setting, if it cannot be read, or the figure is a recording.
+            RuntimeError: on setting, if the widget is closed.
+        """
         return self._inputs.picture.image
 
     @image.setter
@@ -91,7 +109,12 @@ class FigureWidget(TraitView):
 
     @property
     def answer(self) -> str:
-        """The answer that is scored: the given one, else the model's own. None lets a given one go."""
+        """The scored answer: the given one, or the model's own. Set it to None to use the model's own.
+
+        Raises:
+            TypeError, ValueError: on setting, if the model cannot read it, or the figure is a recording.
+            RuntimeError: on setting, if the widget is closed.
+        """
         answer = self._inputs.answer
         return self.tracer.answer if answer is None else answer
 
@@ -109,18 +132,20 @@ class FigureWidget(TraitView):
 
     @property
     def code(self) -> str:
-        """Python that computes what is shown again: the grid in view and the patched run of the selected cells.
+        """Python code that computes what is shown: the grid in view and the patched run of the selected cells.
 
-        Of a recording: that shows it again.
+        For a recording, code that shows it again.
         """
         if isinstance(self._session, Replay):
             return code.playback(self._inputs.picture.path)
         with self._session.lock:
             tracer, inputs = self.tracer, self._inputs
             picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
-            kept = self._session.comparison.code
+            kept, under = self._session.comparison.code, self._session.comparison.corruption
+        if under is not None and self._session.comparison.agreement(self.trace) is None:
+            under = None
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, inputs.strength, under)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made
@@ -134,26 +159,34 @@ class FigureWidget(TraitView):
         """The grid of a block as computed so far, with the site, head, direction and window in view.
 
         Returns:
-            None where that block cannot be traced now or has no such site, and before the two runs are computed.
+            None if that block cannot be traced now or has no such site, and before the two runs are computed.
 
         Raises:
-            ValueError: if there is no such block.
+            TypeError, ValueError: if there is no such block.
         """
         return self._session.trace_of(one_of("block", block, BLOCKS))
 
     @property
     def head_map(self) -> HeadTrace | None:
-        """The heads of the block and site in view as computed so far (`trace_heads`); None where it has no heads."""
+        """The heads of the block and site in view as computed so far (`trace_heads`); None if it has no heads."""
         with self._session.lock:
             return self._session.heads.trace
 
     def trace_all(self) -> None:
-        """Fill the grid in view, in the background."""
+        """Fill the grid in view, in the background.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
         self._session.trace_all()
 
     def trace_heads(self) -> None:
-        """Fill `head_map`, in the background; the trait `heads` says how far it is."""
+        """Fill `head_map`, in the background; the trait `heads` has the progress.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
         with self._session.lock:
             self._session.heads.fill()
@@ -170,7 +203,11 @@ class FigureWidget(TraitView):
         self._session.verify()
 
     def stop(self) -> None:
-        """Stop filling the grid, the map over the picture and the map of heads; what is computed stays."""
+        """Stop filling the grid, the map over the picture and the map of heads; computed values stay.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
         with self._session.lock:
             self._session.stop()
@@ -184,7 +221,7 @@ class FigureWidget(TraitView):
 
         Raises:
             ImportError: if bqplot is not installed.
-            RuntimeError: in marimo, which cannot show bqplot.
+            RuntimeError: in marimo, which cannot show bqplot, or if the widget is closed.
         """
         self._needs_open()
         from blip_trace_widget import charts
@@ -192,29 +229,42 @@ class FigureWidget(TraitView):
         return charts.panel(self)
 
     def undo(self) -> None:
-        """Take back what was asked last; nothing happens where there is nothing to take back."""
+        """Undo the last change of inputs, if there is one.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
-        self._step(back=True)
+        self._undo_or_redo(back=True)
 
     def redo(self) -> None:
-        """Ask again what was taken back."""
+        """Redo what was undone, if there is anything.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
-        self._step(back=False)
+        self._undo_or_redo(back=False)
 
     def pin(self, on: bool = True) -> None:
-        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        """Pin the patched run of the selected cells beside the next ones, or unpin it.
+
+        Raises:
+            RuntimeError: if the widget is closed.
+        """
         self._needs_open()
         self._session.pin(on)
 
     def compare(self, on: bool = True) -> None:
-        """Keep the grid in view and show others as the difference from it, or let it go.
+        """Keep the grid in view and show others as the difference from it, or stop comparing.
 
-        What is shown then, written by `export` and copied is ``trace - kept`` (see `Difference`), as long as the trait
-        `difference` says so and the two can be compared: of one block, of the same tokens, scored by the same metric.
-        Else the values are shown, and `compared` says why. Cells that either grid lacks are NaN.
+        The figure, `export` and copies then contain ``trace - kept`` (see `Difference`), as long as the trait
+        `difference` is True and the two can be compared: same block, same tokens, same metric. Otherwise the values are
+        shown, and `compared` says why. Cells that either grid lacks are NaN.
 
         Raises:
             ValueError: if nothing of the grid in view is computed.
+            RuntimeError: if the widget is closed.
         """
         self._needs_open()
         live = on and not isinstance(self._session, Replay)
@@ -227,32 +277,51 @@ class FigureWidget(TraitView):
             if on:
                 self.difference = True
 
-    def save_html(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as a web page of one file, which needs no kernel and no network.
+    def also_under(self, corruption: Corruption | str) -> None:
+        """Compute the grid in view under another corruption too, in the background, and keep that to compare with.
 
-        All grids that are computed for the inputs on show can be looked at in it; of a recording, all that is recorded.
-        Where nothing of the grid in view is computed, it is traced first.
+        The trait `compared` says how alike the two rank the cells, and on which they disagree (see `Agreement`). The
+        grid that is kept stays what it is when other inputs are asked; `compare(False)` lets it go.
+
+        Args:
+            corruption: another corruption; or the name of one that is made of the present one, as under More: "other
+                seed", "half the noise", "additive noise", "ablation", … (`widget.setup["choices"]["also"]`).
 
         Raises:
-            TypeError: if the path is none.
+            TypeError, ValueError: naming what was given and what is accepted; also of a recording.
+        """
+        self._needs_model("also_under")
+        assert not isinstance(self._session, Replay)
+        self._session.also_under(self._inputs.other_damage(corruption))
+
+    def save_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the figure as a single-file web page that needs no kernel and no network.
+
+        It contains all grids that are computed for the inputs shown; for a recording, everything that is recorded. If
+        nothing of the grid in view is computed, it is traced first.
+
+        Raises:
+            TypeError: if it is not a path.
             OSError: if the file cannot be written.
+            RuntimeError: if the widget is closed.
         """
         self._needs_open()
         self._trace_first()
         export.write(path, lambda: documents.content(self, "html", "light"))
 
     def export(self, path: str | os.PathLike[str], theme: str = "light") -> None:
-        """Write what is shown, in the format that the path ends with; traced first where nothing of it is computed.
+        """Write what is shown, in the format given by the path's extension; if nothing is computed, trace first.
 
         Args:
             path: ends with ``.svg``, ``.png``, ``.pdf`` (the figure), ``.html`` (a page, as `save_html`), ``.csv`` or
                 ``.json`` (the computed cells of the grid in view).
-            theme: of the figure, ``"light"`` or ``"dark"``.
+            theme: the figure's theme, ``"light"`` or ``"dark"``.
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             ImportError: for PNG and PDF, if the extra ``export`` is not installed.
             OSError: if the file cannot be written.
+            RuntimeError: if the widget is closed.
         """
         self._needs_open()
         one_of("theme", theme, svg.THEMES)
@@ -261,7 +330,7 @@ class FigureWidget(TraitView):
         export.write(path, lambda: documents.content(self, name, theme))
 
     def _trace_first(self) -> None:
-        """A figure of nothing is no figure: where no cell of the grid in view is there, the grid is filled."""
+        """Fill the grid in view if none of its cells is computed, since an empty figure is useless."""
         session = self._session
         if not isinstance(session, Replay) and not on_worker():
             self.wait()
@@ -270,10 +339,14 @@ class FigureWidget(TraitView):
                 self.wait()
 
     def wait(self, timeout: float | None = None) -> None:
-        """Block until all that was asked so far is computed, shown, and said to whoever keeps the widget's state.
+        """Block until everything asked for so far is computed, shown, and sent to whatever stores the widget's state.
+
+        Args:
+            timeout: in seconds; None to wait without limit.
 
         Raises:
             TimeoutError: after `timeout` seconds.
+            RuntimeError: if the widget is closed, or on the worker's own thread.
         """
         self._needs_open()
         started = time.monotonic()
@@ -283,22 +356,23 @@ class FigureWidget(TraitView):
                 raise TimeoutError(f"the widget was still computing after {timeout} s")
             if not self._observers.waiting:
                 break
-            self._observers.deliver()  # they may ask for more
-        with self._session.lock:  # programs that run a notebook and keep its widgets hear only what a cell says
+            self._observers.deliver()  # observers may ask for more
+        # Programs that execute a notebook and store its widgets only see messages of a running cell.
+        with self._session.lock:
             self.send_state(SHOWN)
 
     def close(self) -> None:
-        """Drop all work and leave the page."""
-        if "_session" in self.__dict__:  # not where the constructor refused its arguments
+        """Drop all work and remove the widget from the page."""
+        if "_session" in self.__dict__:  # not if the constructor refused its arguments
             self._session.close()
             self._observers.forget()
         super().close()
         self._gone = True
 
-    # --- what the front end asks -------------------------------------------------------------------------------------
+    # --- the front end's requests ------------------------------------------------------------------------------------
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take traits from the front end; refuse one by one, in words, and send the last good value back."""
+        """Take traits from the front end; refused ones are reported, and their last good values sent back."""
         with self._session.lock:
             for name, value in sync_data.items():
                 try:
@@ -316,7 +390,7 @@ class FigureWidget(TraitView):
             self.show_traits(error=payloads.complaint(error))
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        """With a still picture and words for where no widget can be drawn: previews of notebooks, terminals."""
+        """Add a still picture and text for hosts that cannot draw a widget: previews of notebooks, terminals."""
         bundle = super()._repr_mimebundle_(**options)
         if bundle is None:
             return None
@@ -325,5 +399,5 @@ class FigureWidget(TraitView):
 
 
 def path_of(given: Any) -> str | None:
-    """The path that was given, if it is one."""
+    """The given path as text, or None if it is not a path."""
     return os.fspath(given) if isinstance(given, (str, os.PathLike)) else None

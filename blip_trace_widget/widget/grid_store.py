@@ -1,20 +1,21 @@
-"""The grids that were asked for under one set of inputs.
+"""The grids that were viewed under one set of inputs.
 
-For: keeping every grid's scores, and which of its cells are wanted, while one looks at others.
-Cost: eight bytes a sample and cell.
-Ends: at arrays. Who fills them and when is `blip_trace_widget.widget.session`'s.
+For: keeping every grid's scores and wanted cells while others are viewed. Grids that are equal by construction share
+one array, possibly a layer apart in it, so that no cell is computed twice.
+Cost: eight bytes per sample and cell.
+Ends: at arrays; `blip_trace_widget.widget.cells_job` fills them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, SameGrid
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
@@ -26,88 +27,133 @@ class GridScores:
 
     Attributes:
         samples: scores, (samples, layers, positions), NaN where not computed.
-        wanted: cells to compute, now and again when the inputs change.
-        there: which cells are computed; a score that is NaN is one all the same.
+        known: which cells are computed, (layers, positions) bool; a computed score may be NaN too.
+        wanted: cells to compute, now and whenever the inputs change.
     """
 
     samples: NDArray[np.float64]
+    known: NDArray[np.bool_]
     wanted: set[CellIndex] = field(default_factory=set)
-    there: NDArray[np.bool_] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.there = np.zeros(self.samples.shape[1:], dtype=bool)
+    @classmethod
+    def empty(cls, samples: int, shape: tuple[int, int]) -> GridScores:
+        """Scores of which none is computed."""
+        return cls(np.full((samples, *shape), np.nan), np.zeros(shape, dtype=bool))
 
     def computed(self) -> set[CellIndex]:
-        """Cells that are there."""
-        return {(int(layer), int(position)) for layer, position in np.argwhere(self.there)}
+        """The computed cells."""
+        return {(int(layer), int(position)) for layer, position in np.argwhere(self.known)}
 
     def missing(self) -> set[CellIndex]:
-        """Wanted cells that are not there."""
+        """The wanted cells that are not computed."""
         return self.wanted - self.computed()
 
     def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
-        """Keep the scores of a cell, (samples,)."""
+        """Store the scores of a cell, (samples,)."""
         self.samples[:, cell[0], cell[1]] = scores
-        self.there[cell] = True
+        self.known[cell] = True
 
     def want_all(self) -> None:
         """Want every cell."""
         self.wanted.update(np.ndindex(self.samples.shape[1:]))
 
 
+@dataclass(frozen=True)
+class BlockShape:
+    """What the grids of a block have in common.
+
+    Attributes:
+        layers: number of layers.
+        columns: number of columns of a grid, given its `GridSpec.patch`.
+        plain: whether all modules of the block are BLIP's own.
+        single: whether a score depends only on its first position.
+    """
+
+    layers: int
+    columns: Callable[[int], int]
+    plain: bool = True
+    single: bool = False
+
+    def same_as(self, spec: GridSpec) -> SameGrid | None:
+        """The grid that another one equals by construction, if any."""
+        return spec.same_as(self.layers, single=self.single) if self.plain else None
+
+
 class GridStore:
     """All grids of one set of inputs.
 
     Args:
-        samples: noise samples.
-        shapes: of each block that can be traced, (layers, positions).
+        samples: number of noise samples.
+        shapes: block -> the shape of its grids, for each block that can be traced.
     """
 
-    def __init__(self, samples: int, shapes: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, samples: int, shapes: Mapping[str, BlockShape]) -> None:
         self._samples, self._shapes = samples, shapes
         self._grids: dict[GridSpec, GridScores] = {}
+        #: Arrays of grids that equal no other, a layer longer: the row before the first layer is what enters it.
+        self._arrays: dict[GridSpec, tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes that the scores take."""
-        return sum(cells.samples.nbytes for cells in self._grids.values())
+        return sum(samples.nbytes for samples, _ in self._arrays.values())
 
     def has(self, block: str) -> bool:
         """Whether a block's states can be traced under these inputs."""
         return block in self._shapes
 
-    def shape(self, block: str) -> tuple[int, int]:
-        """Layers and positions of a block."""
-        return self._shapes[block]
+    def shape(self, spec: GridSpec) -> tuple[int, int]:
+        """Layers and columns of a grid."""
+        shape = self._shapes[spec.block]
+        return shape.layers, shape.columns(spec.patch)
 
     def cells(self, spec: GridSpec) -> GridScores:
-        """The cells of a grid, made at the first call."""
+        """The cells of a grid, created at the first call."""
         if spec not in self._grids:
-            self._grids[spec] = GridScores(np.full((self._samples, *self.shape(spec.block)), np.nan))
+            self._grids[spec] = self._create(spec)
         return self._grids[spec]
 
+    def _create(self, spec: GridSpec) -> GridScores:
+        kept, shift = self._kept(spec)
+        if not shift and kept != spec:
+            return self.cells(kept)
+        layers, columns = self.shape(spec)
+        if kept not in self._arrays:
+            shape = layers + 1, columns
+            self._arrays[kept] = np.full((self._samples, *shape), np.nan), np.zeros(shape, dtype=bool)
+        samples, known = self._arrays[kept]
+        part = slice(1 + shift, 1 + shift + layers)
+        return GridScores(samples[:, part], known[part])
+
+    def _kept(self, spec: GridSpec) -> tuple[GridSpec, int]:
+        """The grid whose array a grid is in, and how many layers apart."""
+        same, shift = self._shapes[spec.block].same_as(spec), 0
+        while same is not None:
+            spec, shift = spec._replace(site=same.site), shift + same.shift
+            same = self._shapes[spec.block].same_as(spec)
+        return spec, shift
+
     def computed(self) -> dict[GridSpec, GridScores]:
-        """The grids of which something is there."""
+        """The viewed grids with computed cells."""
         return {spec: cells for spec, cells in self._grids.items() if cells.computed()}
 
     def known(self, spec: GridSpec) -> GridScores | None:
-        """The cells of a grid that was looked at, or None."""
-        return self._grids.get(spec)
+        """The cells of a grid if it, or one that equals it, was viewed; else None."""
+        return self.cells(spec) if self._kept(spec)[0] in self._arrays else None
 
     def want_as(self, other: GridStore, *, same_words: bool) -> None:
-        """Want what is wanted of the same grids under other inputs; of other words only whole grids mean the same."""
+        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over."""
         for spec, theirs in other._grids.items():
             if not (theirs.wanted and self.has(spec.block)):
                 continue
-            shape = self.shape(spec.block)
             if len(theirs.wanted) == theirs.samples[0].size:
                 self.cells(spec).want_all()
-            elif same_words and shape == other.shape(spec.block):
+            elif same_words and self.shape(spec) == other.shape(spec):
                 self.cells(spec).wanted |= theirs.wanted
 
 
 def inputs_of(tracer: Tracer) -> tuple[Hashable, ...]:
-    """All that the numbers depend on, the corruption last."""
+    """Everything that the numbers depend on, the corruption last."""
     given = tuple(tracer.given.values())
     version = tracer.model.version
     return version, tracer.case.image.sha256(), tracer.question, given, tracer.metric.name, tracer.corruption

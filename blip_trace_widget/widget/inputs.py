@@ -1,7 +1,7 @@
-"""Inputs: all that is asked of a figure, as one frozen value, and what must change with a change.
+"""Inputs: everything that a figure is asked for, as one frozen value, and the consequences of changes.
 
-For: the one holder of what is asked. Traits mirror it, undo keeps it, a session compares it with what came before.
-Ends: at values. What a trait accepts is `blip_trace_widget.widget.traits`', what is computed `session`'s.
+For: the single source of what is asked. Traits mirror it, undo stores it, a session compares it with the previous one.
+Ends: at values; `blip_trace_widget.widget.traits` validates traits, `blip_trace_widget.widget.session` computes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.choices import CORRUPTIONS, means_something
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.maps import default_patch
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
@@ -25,13 +28,27 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 #: The fields that make up a corruption, and the ones that make up a view; traits have the same names.
-DAMAGE = ("corruption", "noise", "kind", "at", "samples", "seed", "other_question", "to", "region")
+DAMAGE = (
+    "corruption",
+    "noise",
+    "kind",
+    "at",
+    "samples",
+    "seed",
+    "other_question",
+    "to",
+    "region",
+    "scale",
+    "positions",
+)
 VIEW = GridSpec._fields
-#: What is patched: cells of the grid, or patches of the picture; choosing one lets the other go.
+#: What is patched: cells of the grid, or patches of the picture; choosing one clears the other.
 SELECTED = ("selection", "patches")
-#: The traits that mirror inputs, in an order in which each may be set: a metric may need the foil before it.
-TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "example")
-#: A tracer's arguments, and the fields that each is made of.
+#: The traits that mirror inputs, in an order in which they can be set: a metric may need the foil first.
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "strength", "example")
+#: Those that sliders move.
+SLIDERS = ("noise", "scale", "strength")
+#: A tracer's arguments -> the fields that each is made from.
 ARGUMENTS = {
     "image": ("picture",),
     "question": ("question",),
@@ -44,13 +61,13 @@ ARGUMENTS = {
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is asked about, or swapped in; like no other one, whatever it shows.
+    """A picture that is asked about, or swapped in; compared by identity, not by content.
 
     Attributes:
         image: RGB.
-        path: where it came from, or None.
-        by_chance: whether nobody chose it.
-        shown: what the page shows of it, JPEG, where that is known already.
+        path: the path that it was read from, or None.
+        by_chance: whether it was chosen automatically.
+        shown: the picture as the page shows it, JPEG, if already known.
     """
 
     image: Image.Image
@@ -60,27 +77,28 @@ class Picture:
 
     @cached_property
     def jpeg(self) -> bytes:
-        """What the page shows of it."""
+        """The picture as the page shows it, JPEG."""
         return jpeg(self.image) if self.shown is None else self.shown
 
     @cached_property
     def swap(self) -> ImageSwap:
-        """The corruption that swaps it in; it is hashed once."""
+        """The corruption that swaps it in; cached, so that it is hashed once."""
         return ImageSwap(self.image)
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that is asked: of which picture, under which damage, which grid, and what of it is patched.
+    """Everything that is asked: the question about a picture, the corruption, the grid in view, and the selection.
 
     Attributes:
-        picture: what is asked about.
+        picture: the picture.
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
-        corruption: its kind; the fields of each kind follow.
+        corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window: the grid in view.
+        block, site, head, direction, window, patch: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
+        strength: what the selected states are times in a clean run; 1 for no such run.
         example: index of the built-in example that is shown, or -1.
     """
 
@@ -98,37 +116,42 @@ class Inputs:
     other_question: str = ""
     to: str = payloads.BEGINNING["to"]
     region: list[list[bool]] | None = None
+    scale: float = payloads.BEGINNING["scale"]
+    positions: list[int] | None = None
     other: Picture | None = None
     block: str = GridSpec().block
     site: str = GridSpec().site
     head: int | None = None
     direction: str = GridSpec().direction
     window: int = 1
+    patch: int = 1
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
+    strength: float = 1.0
     example: int = -1
 
     @classmethod
     def of(cls, tracer: Any, picture: Picture, spec: GridSpec, example: int = -1) -> Inputs:
-        """What a tracer stands for."""
-        swap = tracer.corruption if isinstance(tracer.corruption, ImageSwap) else None
-        asked = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, tracer.corruption.settings())
+        """The inputs that a tracer was made from."""
+        corruption = tracer.corruption.located(tracer.tokens("question_encoder"))
+        swap = corruption if isinstance(corruption, ImageSwap) else None
+        traits = payloads.asked(tracer.question, tracer.given["foil"], tracer.metric.name, corruption.settings())
         return cls(
             picture=picture,
             answer=tracer.given["answer"],
             other=None if swap is None else Picture(swap.image),
             example=example,
-            **asked,
+            **traits,
             **spec._asdict(),
         )
 
     @property
     def traits(self) -> dict[str, Any]:
-        """The traits that mirror this."""
+        """The mirroring traits and their values."""
         return {name: self.trait(name) for name in TRAITS}
 
     def trait(self, name: str) -> Any:
-        """What one of them says."""
+        """The value of a mirroring trait."""
         value = getattr(self, name)
         return list(value) if name in SELECTED else value
 
@@ -139,7 +162,7 @@ class Inputs:
 
     @property
     def selected(self) -> Selection:
-        """What is patched."""
+        """The selection that is patched."""
         return Selection(self.selection, self.patches)
 
     @property
@@ -147,11 +170,25 @@ class Inputs:
         """The corruption."""
         known = CORRUPTIONS[self.corruption]
         settings = {field: getattr(self, trait) for trait, field in known.fields.items()}
-        region = {"region": self.region} if known.has_region else {}
-        return from_settings({"type": self.corruption, **settings, **region}, self._swap)
+        settings |= {"region": self.region} if known.has_region else {}
+        at = settings.get("at")
+        there = {name: value if means_something(name, at) else None for name, value in settings.items()}
+        return from_settings({"type": self.corruption, **there}, self._swap)
+
+    def other_damage(self, given: Any) -> Corruption:
+        """Another corruption, or the one that a name of `alternatives` makes of the present one.
+
+        Raises:
+            TypeError, ValueError: if it is neither, or of one's own, which the page could not name.
+        """
+        if isinstance(given, Corruption):
+            one_of("corruption", type(given).__name__, CORRUPTIONS)
+            return given
+        known = alternatives(self.damage.settings())
+        return from_settings(known[one_of("corruption", given, known)], self._swap)
 
     def arguments(self, names: Iterable[str]) -> dict[str, Any]:
-        """These arguments of a tracer."""
+        """The named arguments of a tracer."""
         made: dict[str, Callable[[], Any]] = {
             "image": lambda: self.picture.image,
             "question": lambda: self.question,
@@ -163,25 +200,25 @@ class Inputs:
         return {name: made[name]() for name in names}
 
     def differing(self, other: Inputs) -> frozenset[str]:
-        """Which arguments of a tracer differ between these inputs and others."""
+        """The names of a tracer's arguments that differ between these inputs and others."""
         return frozenset(
             name
             for name, fields in ARGUMENTS.items()
-            if any(getattr(self, each) != getattr(other, each) for each in fields)
+            if any(getattr(self, field_name) != getattr(other, field_name) for field_name in fields)
         )
 
     def taking(self, names: Collection[str], other: Inputs) -> Inputs:
-        """These inputs with some of a tracer's arguments as others have them."""
-        fields = [each for name in names for each in ARGUMENTS[name]]
+        """These inputs with the named arguments of a tracer taken from others."""
+        fields = [field_name for name in names for field_name in ARGUMENTS[name]]
         fields += ["example"] if {"image", "question"} & set(names) else []
         return replace(self, **{name: getattr(other, name) for name in fields})
 
     def changed(self, model: BlipVqa, **changes: Any) -> Inputs:
-        """These inputs with fields changed, and with what must change with them.
+        """These inputs with fields changed, and with everything that must change as a consequence.
 
         Args:
-            model: what it is asked of.
-            changes: fields, of values that are accepted.
+            model: the model.
+            changes: fields with valid values.
         """
         if changes.get("example", -1) >= 0:
             shown = examples()[changes["example"]]
@@ -197,47 +234,69 @@ class Inputs:
             now = replace(now, metric=payloads.BEGINNING["metric"])
         if subject or "corruption" in changes:
             now = now._with_partner(model)
+        places = CORRUPTIONS[now.corruption].places
+        if places and now.at not in places:  # not every corruption damages words
+            now = replace(now, at=payloads.BEGINNING["at"])
+        if now.block != self.block and "patch" not in changes:
+            now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
-        if now.block != self.block:  # its cells are others
+        if (now.block, now.patch) != (self.block, self.patch):  # its cells are different
             now = replace(now, selection=())
-        if now.corruption == "QuestionSwap":  # the picture is the same in both runs
+        if not now.damage.damages_image:  # the picture is the same in both runs
             now = replace(now, patches=())
         if now.selection and now.selection != self.selection:
             return replace(now, patches=())
         return replace(now, selection=()) if now.patches and now.patches != self.patches else now
 
+    def in_block(self, block: str, patches: tuple[int, int]) -> Inputs:
+        """With another block in view; of one with very many tokens squares of them are patched together.
+
+        Args:
+            block: its name.
+            patches: rows and columns of the model's image patches.
+        """
+        return self if block == self.block else replace(self, block=block, patch=_patch_of(block, patches))
+
     def fitted(self, model: BlipVqa) -> Inputs:
-        """With the nearest grid that there is: not every block has every site, nor every site heads."""
+        """These inputs with the nearest existing grid: not every block has every site, nor every site heads."""
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
-        site = self.site if self.site in BLOCKS[block].sites else GridSpec().site
-        there = model.blocks[block]
+        site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
+        site = GridSpec(block, site).by_present_name.site
+        layout = model.blocks[block]
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
             self,
             block=block,
             site=site,
-            head=head if head is None else min(head, there.heads - 1),
-            window=min(self.window, len(there.layers)),
+            head=head if head is None else min(head, layout.heads - 1),
+            window=min(self.window, len(layout.layers)),
+            patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
         )
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
-        """What of these inputs another model can take, and the names of what it cannot.
+        """The inputs as far as another model can take them, and the names of those dropped.
+
+        Args:
+            model: the other model.
+            before: the current model.
 
         Raises:
-            ValueError: if the question is longer than it takes.
+            ValueError: if the question is too long for it.
         """
-        asked = len(model.question_ids(self.question))
+        length = len(model.question_ids(self.question))
         layers, grid = len(model.blocks[self.block].layers), model.grid
         fits = {
             "answer": self.answer is None or _taken(lambda: model.answer_ids("answer", self.answer or "")),
             "foil": not self.foil or _taken(lambda: model.answer_ids("foil", self.foil)),
             "region": self.region is None or grid == before.grid,
+            "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
-            or _taken(lambda: len(model.question_ids(self.other_question)) == asked),
+            or _taken(lambda: len(model.question_ids(self.other_question)) == length),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
+        instead |= {"positions": None}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -245,18 +304,18 @@ class Inputs:
         return replace(now, example=now.example if model.built_in else -1).fitted(model), dropped
 
     def _about_another(self, subject: Collection[str], changes: Collection[str]) -> Inputs:
-        """Another picture or question has an answer of its own; a foil was for the old one, and so were places."""
-        none: dict[str, Any] = {"answer": None, "foil": "", "example": -1}
+        """Reset what belonged to the previous picture or question: answer, foil, selection, region."""
+        reset: dict[str, Any] = {"answer": None, "foil": "", "example": -1}
         if "image" in subject:
-            none |= {"patches": (), "region": None}
-            none |= {"selection": ()} if self.block == "image_encoder" else {}
-            none |= {"other": None} if self.other and self.other.by_chance else {}
+            reset |= {"patches": (), "region": None}
+            reset |= {"selection": ()} if self.block == "image_encoder" else {}
+            reset |= {"other": None} if self.other and self.other.by_chance else {}
         if "question" in subject:
-            none["selection"] = ()
-        return replace(self, **{name: value for name, value in none.items() if name not in changes})
+            reset |= {"selection": (), "positions": None}
+        return replace(self, **{name: value for name, value in reset.items() if name not in changes})
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
-        """Another question must have as many tokens as this one; where no other picture is chosen one is found."""
+        """Make a swap valid: a question with as many tokens, or some other picture if none is chosen."""
         if self.corruption == "QuestionSwap":
             other = model.question_ids(self.other_question) if self.other_question else []
             if len(other) != len(model.question_ids(self.question)):
@@ -265,13 +324,22 @@ class Inputs:
             return replace(self, other=Picture(_another(model, self.picture.image), by_chance=True))
         return self
 
+    def _words(self, model: BlipVqa) -> list[str]:
+        """Word pieces of the question, as a model reads it."""
+        return model.tokens(model.question_ids(self.question))
+
     def _swap(self) -> ImageSwap:
-        assert self.other is not None  # found where none was chosen
+        assert self.other is not None  # `_with_partner` provides one
         return self.other.swap
 
 
+def _patch_of(block: str, patches: tuple[int, int]) -> int:
+    """Side of the squares of tokens that are patched together where nobody chose one."""
+    return default_patch(*patches) if block == "image_encoder" else 1
+
+
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
-    """A picture to begin with: of the built-in model another example's, else plain grey."""
+    """A default picture to swap in: another example's for the built-in model, else plain grey."""
     if model.built_in:
         pictures = (example.image for example in examples())
         return next(picture for picture in pictures if picture.tobytes() != image.tobytes())
@@ -279,7 +347,7 @@ def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
 
 
 def _taken(check: Callable[[], Any]) -> bool:
-    """Whether a check lets something pass."""
+    """Whether a check passes."""
     try:
         return check() is not False
     except (ValueError, TypeError):

@@ -1,7 +1,7 @@
-"""One widget's jobs on its model's worker, and the order in which they go.
+"""One widget's jobs on its model's worker, and their priorities.
 
-For: whoever computes for a view: the session, and what it has beside the grid.
-Ends: at jobs. What they compute is their own.
+For: everything that computes for a view: the session and its jobs.
+Ends: at queueing; the jobs compute.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import Job, Slices, Worker
 
-#: What goes first: a new question or noise, then clicks, then what is read off the runs, then the rest of the grid,
-#: then maps that were asked for, then the noise curve.
+#: Priorities, the most urgent first: a new question or noise, clicks, readings of the runs, the rest of the grid,
+#: requested maps, the noise curve.
 UPDATE, PATCH, GLANCE, FILL, MAP, CURVE = range(6)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a session takes its time for.
+    """How long a session takes for what it does in the background.
 
     Attributes:
-        report: seconds between two reports about something that is being filled.
-        live: a grid that takes no more seconds is computed before the corrupted run is shown, and shown with it.
+        report: seconds between two progress reports.
+        live: a grid that takes at most this many seconds is computed before the corrupted run is shown, and shown with
+            it.
         curve: the factors of the noise curve behind the slider.
     """
 
@@ -38,10 +39,10 @@ class JobQueue:
 
     Args:
         worker: the model's worker.
-        failed: told of an exception, on the worker's thread.
-        lock: held by whoever changes what is shown.
-        outdated: asked on the worker's thread before a job that is no update; where it says yes the job is dropped.
-        pace: what the jobs take their time for.
+        failed: called with an exception, on the worker's thread.
+        lock: guards what is shown.
+        outdated: called on the worker's thread before every job except updates; if it returns True, the job is dropped.
+        pace: how long jobs may take for what.
     """
 
     def __init__(
@@ -66,18 +67,18 @@ class JobQueue:
         self._worker.submit(self._owner, key, slices if priority == UPDATE else if_current, self._failed, priority)
 
     def cancel(self, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
-        """Drop the jobs, or those with that key, or all but `keep`."""
+        """Drop all jobs, those with a key, or all but those in `keep`."""
         self._worker.cancel(self._owner, key, keep)
 
     def pending(self, key: Hashable) -> bool:
-        """Whether such a job waits or runs, and is still wanted."""
+        """Whether a job with this key is queued or running, and not cancelled."""
         return self._worker.pending(self._owner, key)
 
     @property
     def busy(self) -> bool:
-        """Whether any job waits or runs."""
+        """Whether any job is queued or running."""
         return self._worker.busy(self._owner)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until no job is left; False if the time ran out."""
+        """Block until no job is left; False after `timeout` seconds."""
         return self._worker.wait(self._owner, timeout)

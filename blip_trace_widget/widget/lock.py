@@ -1,7 +1,7 @@
-"""A lock that reports when it has been released.
+"""A lock that calls a function after its release.
 
-For: doing something that must not happen under the lock, such as calling a user's function, as soon as whoever held it
-is through, and on that thread.
+For: doing something that must not happen under the lock, such as calling a user's function, as soon as it is released,
+on the same thread.
 Ends: at calling `then`.
 """
 
@@ -19,7 +19,7 @@ class Lock:
     """A reentrant lock.
 
     Attributes:
-        then: called without the lock by the thread that has let it go altogether.
+        then: called without the lock by the thread that has released it completely.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,9 @@ class Lock:
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         self._depth -= 1
-        let_go = self._depth == 0
-        if let_go:
+        released = self._depth == 0
+        if released:
             self._owner = None
         self._lock.release()
-        if let_go:
+        if released:
             self.then()

@@ -1,8 +1,8 @@
-"""What was computed for other inputs, kept as long as there is room.
+"""A cache bounded in bytes, for values computed for other inputs.
 
-For: returning at once to a question, a noise factor or a metric that was looked at before.
-Cost: at most the given number of bytes, however much is put there; what was not used for longest goes first.
-Ends: at keeping. It knows neither what a key nor what a value means.
+For: returning at once to a question, a noise factor or a metric that was viewed before.
+Cost: at most the given number of bytes; the least recently used values are dropped first.
+Ends: at caching, for any keys and values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 class LruCache(Generic[T]):
-    """Values by key, within a bound.
+    """A least-recently-used cache.
 
     Args:
-        room: bytes.
-        size: how many bytes a value takes now; it may grow while it lies here.
+        room: maximal size, in bytes.
+        size: the current size of a value in bytes; values may grow while cached.
     """
 
     def __init__(self, room: int, size: Callable[[T], int]) -> None:
@@ -31,7 +31,7 @@ class LruCache(Generic[T]):
         return len(self._values)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of a key, made if there is none; the one that was asked for last always stays."""
+        """The value of a key, made if there is none; the last requested one always stays."""
         if key not in self._values:
             self._values[key] = make()
         self._values.move_to_end(key)

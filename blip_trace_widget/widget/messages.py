@@ -1,7 +1,7 @@
-"""What the page asks of a widget, by message: a table of handlers.
+"""Handlers of the page's messages to a widget.
 
-For: requests that are no trait: clicks, files, maps, undo. Each is checked against `blip_trace_widget.display.protocol`
-first.
+For: requests that are not traits: clicks, files, maps, undo. Each is first checked against
+`blip_trace_widget.display.protocol`.
 Ends: at the widget's session.
 """
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> None:
-    """Acknowledge a message and do what it asks.
+    """Acknowledge a message and handle it.
 
     Raises:
-        TypeError, ValueError: if it is no request, naming what is wrong with it.
+        TypeError, ValueError: if it is not a valid request, naming what is wrong with it.
     """
     request: Any = protocol.parse_request(content)
     widget.say({"type": "taken", "id": request["id"], "generation": widget.generation})
@@ -35,7 +35,7 @@ def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> No
 
 
 def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -> None:
-    """Its receipt says that there is a kernel; its version is checked with its shape."""
+    """The acknowledgement shows that there is a kernel; the version is checked with the message's shape."""
 
 
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
@@ -55,7 +55,7 @@ def _fill_overlay(widget: TraitView, request: protocol.FillOverlayRequest, _buff
     overlay_job = widget._session.overlay_job
     with widget._session.lock:
         if request["on"]:
-            overlay_job.go_on()
+            overlay_job.resume()
         else:
             overlay_job.stop()
 
@@ -71,7 +71,7 @@ def _set_region(widget: TraitView, request: protocol.SetRegionRequest, _buffers:
 def _attention(widget: TraitView, request: protocol.AttentionRequest, _buffers: Any) -> None:
     layer = whole_number("layer", request["layer"], 0, len(widget.tracer.model.blocks["question_encoder"].layers) - 1)
     with widget._session.lock:
-        widget._session.overlay_job.attend(layer, request["id"])
+        widget._session.overlay_job.send_attention(layer, request["id"])
 
 
 def _image(widget: TraitView, _request: Any, buffers: Any) -> None:
@@ -84,7 +84,7 @@ def _other_image(widget: TraitView, _request: Any, buffers: Any) -> None:
 
     def swap_in() -> None:
         other = Picture(as_image(content))
-        _ = other.jpeg, other.swap  # not under the lock, for which a handler may wait
+        _ = other.jpeg, other.swap  # not under the lock, which a handler may be waiting for
         widget._change(other=other, corruption="ImageSwap")
 
     widget._session.later(swap_in, "other picture")
@@ -96,6 +96,10 @@ def _pin(widget: TraitView, request: protocol.PinRequest, _buffers: Any) -> None
 
 def _compare(widget: TraitView, request: protocol.CompareRequest, _buffers: Any) -> None:
     widget.compare(request["on"])
+
+
+def _also_under(widget: TraitView, request: protocol.AlsoUnderRequest, _buffers: Any) -> None:
+    widget.also_under(request["under"])
 
 
 def _verify(widget: TraitView, request: protocol.VerifyRequest, _buffers: Any) -> None:
@@ -111,7 +115,7 @@ def _redo(widget: TraitView, _request: Any, _buffers: Any) -> None:
 
 
 def _visible_range(widget: TraitView, request: protocol.VisibleRangeRequest, _buffers: Any) -> None:
-    widget._session.look(request["first"], request["last"])
+    widget._session.set_visible_range(request["first"], request["last"])
 
 
 def _export(widget: TraitView, request: protocol.ExportRequest, _buffers: Any) -> None:
@@ -121,8 +125,8 @@ def _export(widget: TraitView, request: protocol.ExportRequest, _buffers: Any) -
     def make() -> None:
         made = documents.content(widget, name, request["theme"])
         content = made if isinstance(made, bytes) else made.encode()
-        said = {"type": "exported", "id": request["id"], "generation": generation, "format": name}
-        widget.say({**said, "name": file, "media": media}, [content])
+        header = {"type": "exported", "id": request["id"], "generation": generation, "format": name}
+        widget.say({**header, "name": file, "media": media}, [content])
 
     widget._session.later(make)
 
@@ -137,7 +141,7 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
     return bytes(buffers[0])
 
 
-#: What does what a message of each type asks.
+#: Type of message -> its handler.
 HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "hello": _hello,
     "patch": _patch,
@@ -150,6 +154,7 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "other_image": _other_image,
     "pin": _pin,
     "compare": _compare,
+    "also_under": _also_under,
     "verify": _verify,
     "undo": _undo,
     "redo": _redo,

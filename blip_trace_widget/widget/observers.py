@@ -1,17 +1,17 @@
-"""Users' own functions that observe a widget: when they are called, on which thread, and where their output goes.
+"""Calling users' functions that observe a widget: when, on which thread, and where their output goes.
 
-For: an observer that may do anything: set what it likes, print, draw, raise.
-- When: never amid a change of ours. Notifications that fall due while the widget's lock is held wait for its release.
-- Where, as traitlets does, on the thread that set the trait; but for results, which the model's worker sets. Output
-  from there is lost, because a host shows only what arrives while it waits for an answer. So in a kernel the page is
-  asked to call back, and observers are called while that message is handled, as those of ipywidgets are: ``with out:``
-  works, and what they print goes to the cell that registered them. Where no page answers the kernel's event loop calls
-  them. `TraceWidget.wait`, which holds that loop up, calls them itself. The page gets results at once all the same.
-- How often: while a function is not called yet, later changes of the same trait are merged into the first, as under
+For: observers that may do anything: set traits, print, draw, raise.
+- When: never in the middle of a change by the widget. Notifications due while its lock is held wait for its release.
+- Where: as in traitlets, on the thread that set the trait; except for results, which the model's worker sets. Output
+  from that thread is lost, because a host shows only what arrives while it waits for an answer. So in a kernel the page
+  is asked to call back, and observers are called while that message is handled, as those of ipywidgets are: ``with
+  out:`` works, and printed output goes to the cell that registered them. If no page answers, the kernel's event loop
+  calls them. `TraceWidget.wait`, which blocks that loop, calls them itself. The page gets results at once in any case.
+- How often: until a function is called, later changes of the same trait are merged into the first, as under
   `hold_trait_notifications`.
-- An exception ends here: its traceback is shown as that of ipywidgets' callbacks is, and nothing of ours is undone.
+- Exceptions end here: the traceback is shown as for ipywidgets' callbacks, and the widget is not affected.
 
-Ends: at calling functions. It knows nothing of what is observed.
+Ends: at calling functions, whatever they observe.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from traitlets import Bunch, EventHandler
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import on_worker
 
-#: Seconds that a page has to call back.
+#: Seconds that a page has for calling back.
 PATIENCE = 0.5
 
 
 @dataclass
 class Observer:
-    """A function as traitlets knows it; equal to every other one of the same function.
+    """A function as registered with traitlets; equal to any other for the same function.
 
     Attributes:
         handler: the function.
-        observers: who calls it.
-        widget: whose trait it observes.
-        cell: the request of the cell that registered it; None outside of one.
+        observers: calls it.
+        widget: the widget whose traits it observes.
+        cell: the request of the cell that registered it; None outside a cell.
     """
 
     handler: Any
@@ -51,26 +51,27 @@ class Observer:
     cell: dict[str, Any] | None = field(compare=False, repr=False)
 
     def __call__(self, change: Bunch) -> None:
-        """The trait has changed."""
-        self.observers.tell(self, change)
+        """Notify the function of a change; called by traitlets."""
+        self.observers.notify(self, change)
 
     def call(self, change: Bunch) -> None:
         """Call the function."""
         handler = self.handler
-        if isinstance(handler, EventHandler) and handler.name is not None:  # a method that `traitlets.observe` marks
+        if isinstance(handler, EventHandler) and handler.name is not None:  # a method marked by `traitlets.observe`
             handler = getattr(self.widget, handler.name)
         handler(change)
 
 
 class Observers:
-    """All of one widget.
+    """All observers of one widget.
 
     Args:
-        call: asks the page to call back (`deliver`).
-        failed: told of a function's exception: the function, the change, the exception.
+        call: asks the page to call back, which calls `deliver`.
+        failed: called with a function, a change and the exception that it raised.
+        lock: see below.
 
     Attributes:
-        lock: under which the widget changes; None until it has one.
+        lock: guards the widget's changes; None until it has one.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Observers:
         self._called = False
 
     def of(self, handler: Any, widget: Any) -> Observer:
-        """What traitlets is to call in a function's place."""
+        """The object to register with traitlets instead of a function."""
         return Observer(handler, self, widget, _cell())
 
     @property
@@ -91,10 +92,10 @@ class Observers:
         """Whether a notification is pending."""
         return bool(self._waiting)
 
-    def tell(self, observer: Observer, change: Bunch) -> None:
-        """Tell a function of a change, now or as soon as it may be called."""
+    def notify(self, observer: Observer, change: Bunch) -> None:
+        """Notify a function of a change, now or as soon as it may be called."""
         ours = self.lock is not None and self.lock.held
-        if not ours and not on_worker():  # as traitlets does: an exception goes to whoever set the trait
+        if not ours and not on_worker():  # as in traitlets: exceptions go to whoever set the trait
             observer.call(change)
             return
         with self._mutex:
@@ -108,7 +109,7 @@ class Observers:
             self.settle()
 
     def settle(self) -> None:
-        """Have pending notifications delivered; the lock has been released."""
+        """Arrange for the delivery of pending notifications; called after the lock is released."""
         if not self._waiting:
             return
         kernel = getattr(get_ipython(), "kernel", None) if on_worker() else None
@@ -122,10 +123,10 @@ class Observers:
             kernel.io_loop.add_callback(kernel.io_loop.call_later, PATIENCE, self._deliver_alone)
 
     def deliver(self, *, alone: bool = False) -> None:
-        """Call the functions that wait, on this thread.
+        """Deliver the pending notifications on this thread.
 
         Args:
-            alone: no message of the page is being handled, nor a cell run.
+            alone: whether neither a message of the page nor a cell is being handled.
         """
         while True:
             with self._mutex:
@@ -136,14 +137,14 @@ class Observers:
             with _output_in(observer.cell, alone=alone):
                 try:
                     observer.call(change)
-                except Exception as error:  # noqa: BLE001 - a user's, which must not end what is ours
+                except Exception as error:  # noqa: BLE001 - a user's exception must not affect the widget
                     _show(error)
                     self._failed(observer.handler, change, error)
 
     def forget(self, handler: Any = None) -> None:
         """Drop the pending notifications of a function, or all."""
         with self._mutex:
-            kept = [each for each in self._waiting if handler is not None and each[0].handler != handler]
+            kept = [entry for entry in self._waiting if handler is not None and entry[0].handler != handler]
             self._waiting[:] = kept
 
     def _deliver_alone(self) -> None:
@@ -151,16 +152,16 @@ class Observers:
 
 
 def _cell() -> dict[str, Any] | None:
-    """The request of the cell that is being run."""
+    """The request of the running cell, if any."""
     request: dict[str, Any] = getattr(get_ipython(), "get_parent", dict)()
     return request if request and request["header"]["msg_type"] == "execute_request" else None
 
 
 @contextmanager
 def _output_in(cell: dict[str, Any] | None, *, alone: bool) -> Iterator[None]:
-    """Let output go to a cell, unless another is being run.
+    """Send output to a cell, unless another one is running.
 
-    While a message is handled the shell keeps it as what is answered: ``with out:`` looks for it there.
+    While a message is handled, the shell's parent stays that message: ``with out:`` looks for it there.
     """
     shell = get_ipython()
     if cell is None or not hasattr(shell, "set_parent") or (_cell() is not None and not alone):
@@ -186,7 +187,7 @@ def _output_in(cell: dict[str, Any] | None, *, alone: bool) -> Iterator[None]:
 
 
 def _show(error: Exception) -> None:
-    """Show a traceback where the function's output goes."""
+    """Show a traceback where the function's output would go."""
     shell = get_ipython()
     if shell is None:
         traceback.print_exception(error)

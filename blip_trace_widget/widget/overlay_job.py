@@ -1,15 +1,16 @@
-"""What lies over the picture: which map is asked for, what of it is there, and when the rest is computed.
+"""The overlay on the picture: which map is requested, what of it is computed, and when the rest is.
 
-For: keeping the overlay in step with the runs on show, the grid's selection, and the hand that points at the grid.
-Cost: maps of image tokens, a text pass a square and sample, are filled in the background and kept within
-`KEPT_BYTES`; attention and the strength of the damage are read off the runs.
-Ends: at a `View`. What a map looks like is `blip_trace_widget.display.overlays`'s.
+For: keeping the overlay consistent with the runs shown, the grid's selection, and the layer that the mouse points at.
+Cost: maps of image tokens, a text pass per square and sample, are filled in the background and kept within
+`KEPT_BYTES`; attention and the strength of the corruption are read from the runs.
+Ends: at a `View`; `blip_trace_widget.display.overlays` makes the payloads.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,18 +31,18 @@ from blip_trace_widget.widget.worker import Job, Slices
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
 
-#: Room for the maps of other inputs.
+#: Bytes for the maps of other inputs.
 KEPT_BYTES = 16 * 2**20
-#: Said of a map that has not begun.
+#: The note on a map that has not begun.
 WAITING = "waiting"
 
 
 class OverlayJob:
-    """Puts a map over the picture.
+    """Shows a map over the picture.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in.
+        presenter: shows the results.
+        jobs: the queue to submit jobs to.
         square: side of the squares of a map of image tokens, in patches.
     """
 
@@ -50,41 +51,41 @@ class OverlayJob:
         self._presenter, self._jobs = presenter, jobs
         self._kept: LruCache[GridScores] = LruCache(KEPT_BYTES, lambda cells: cells.samples.nbytes)
         self._stopped = False
-        self._shown: tuple[object, object] | None = None  # overlay and square of what is on screen
+        self._shown: tuple[object, object] | None = None  # overlay and square on screen
 
     def choose(self, overlay: str, square: int) -> None:
-        """Show this overlay."""
+        """Show an overlay, with squares of this side."""
         self.overlay, self.square, self._stopped = overlay, square, False
         self.follow()
 
     def stop(self) -> None:
-        """Fill no more; what is computed stays."""
+        """Stop filling; computed squares stay."""
         if self.overlay in maps.EFFECTS:
             self._stopped = True
             self.follow()
 
-    def go_on(self) -> None:
-        """Fill what is left."""
+    def resume(self) -> None:
+        """Fill the rest."""
         self._stopped = False
         self.follow()
 
-    def look_at(self) -> None:
-        """Other cells are selected, or another grid is in view."""
+    def follow_view(self) -> None:
+        """Follow a change of the selection or of the grid in view."""
         if self.overlay in maps.ATTENTIONS:
             self.follow()
 
     def follow(self) -> None:
-        """Show the overlay for the runs on show, as soon as it is there."""
+        """Show the overlay for the runs shown, as soon as it is computed."""
         self._jobs.cancel("overlay")
         presenter = self._presenter
         if presenter.computed is None:
             return
         if self.overlay in maps.EFFECTS:
             if not presenter.tracer.corruption.damages_image:
-                why = labels.OVERLAYS["unhurt"]
+                why = labels.OVERLAYS["undamaged"]
                 self._show(maps.nothing(self.overlay, presenter.computed, why))
             elif self._missing().size and not self._stopped:
-                if self._shown != (self.overlay, self.square):  # else what there was stays until there is something new
+                if self._shown != (self.overlay, self.square):  # else keep the old map until there is a new one
                     self._show_effects(WAITING)
                 self._jobs.submit("overlay", MAP, self._fill)
             else:
@@ -94,7 +95,7 @@ class OverlayJob:
         else:
             self._jobs.submit("overlay", GLANCE, self._glance)
 
-    # --- attention, and how strongly the picture is hit ---------------------------------------------------------------
+    # --- attention, and the strength of the corruption ----------------------------------------------------------------
 
     def _glance(self, job: Job) -> Slices:
         with self._jobs.lock:
@@ -108,26 +109,26 @@ class OverlayJob:
         elif tracer.corruption.damages_image:
             shown = maps.strength(tracer.corruption_strength(), generation)
         else:
-            shown = maps.nothing(overlay, generation, labels.OVERLAYS["unhurt"])
+            shown = maps.nothing(overlay, generation, labels.OVERLAYS["undamaged"])
         with self._jobs.lock:
             if not job.cancelled.is_set():
                 self._show(shown)
         yield
 
-    def attend(self, layer: int, request: int) -> None:
-        """Say where each question token looks in a layer of the clean run, to a hand that points at it."""
+    def send_attention(self, layer: int, request: int) -> None:
+        """Send each question token's attention to the image in a layer of the clean run, when the mouse is over it."""
 
         def slices(job: Job) -> Slices:
             with self._jobs.lock:
                 tracer, generation = self._presenter.tracer, self._presenter.computed
                 head = maps.head_of(self._presenter.spec)
-            found = tracer.attention("question_encoder", layer, head)
-            weights = np.stack([found.image(at).ravel() for at in range(len(found.queries))])
+            attention = tracer.attention("question_encoder", layer, head)
+            weights = np.stack([attention.image(at).ravel() for at in range(len(attention.queries))])
             with self._jobs.lock:
                 if not job.cancelled.is_set() and generation == self._presenter.computed:
                     rows, columns = tracer.model.grid
-                    said = {"layer": layer, "head": head, "rows": rows, "columns": columns}
-                    self._presenter.say("attention", request, [weights.astype("<f4").tobytes()], **said)
+                    header = {"layer": layer, "head": head, "rows": rows, "columns": columns}
+                    self._presenter.say("attention", request, [weights.astype("<f4").tobytes()], **header)
             yield
 
         self._jobs.cancel("attend")
@@ -136,14 +137,14 @@ class OverlayJob:
     # --- maps of image tokens ----------------------------------------------------------------------------------------
 
     def _squares(self) -> GridScores:
-        """The squares of the map that is asked for."""
+        """The squares of the requested map."""
         tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
         key = (*inputs_of(tracer), self.overlay, self.square)
-        return self._kept.get(key, lambda: GridScores(np.full((tracer.corruption.samples, *shape), np.nan)))
+        return self._kept.get(key, lambda: GridScores.empty(tracer.corruption.samples, shape))
 
     def _missing(self) -> NDArray[np.int_]:
-        return np.flatnonzero(~self._squares().there)
+        return np.flatnonzero(~self._squares().known)
 
     def _fill(self, job: Job) -> Slices:
         with self._jobs.lock:
@@ -161,7 +162,7 @@ class OverlayJob:
                     if job.cancelled.is_set():
                         return
                     flat[:, todo[part]] = scores
-                    kept.there.flat[todo[part]] = True
+                    kept.known.flat[todo[part]] = True
                     now = time.monotonic()
                     if share < 1 and now - reported >= self._jobs.pace.report:
                         reported = now
@@ -169,14 +170,14 @@ class OverlayJob:
                 yield
         finally:
             with self._jobs.lock:
-                if not job.cancelled.is_set():  # else whoever cancelled it shows something
+                if not job.cancelled.is_set():  # else whoever cancelled it updates the map
                     self._show_effects()
 
     def _show_effects(self, left: str = "") -> None:
-        tracer, generation, samples = self._presenter.tracer, self._presenter.computed, self._squares().samples
+        tracer, generation, cells = self._presenter.tracer, self._presenter.computed, self._squares()
         assert generation is not None
-        trace = as_image_token_trace(tracer.case, samples.copy(), self.square, maps.EFFECTS[self.overlay])
-        self._show(maps.effects(trace, self.overlay, generation, left))
+        trace = as_image_token_trace(tracer.case, cells.samples.copy(), self.square, maps.EFFECTS[self.overlay])
+        self._show(maps.effects(replace(trace, known=cells.known.copy()), self.overlay, generation, left))
 
     def _show(self, shown: Mapping[str, Any]) -> None:
         self._shown = (shown.get("overlay"), shown.get("square"))
@@ -186,16 +187,18 @@ class OverlayJob:
 def _attention(
     tracer: Tracer, overlay: str, cells: Sequence[CellIndex], spec: GridSpec, generation: int
 ) -> protocol.PictureMap:
-    """Where the selected tokens look, the mean over the selected cells of the question encoder."""
-    if spec.block != "question_encoder" or not cells:
+    """The map of the selected tokens' attention, the mean over the selected cells of an encoder."""
+    if spec.block == "answer_decoder" or not cells:
         return maps.nothing(overlay, generation, labels.OVERLAYS["attention"])
-    head = maps.head_of(spec)
+    head, minus = maps.head_of(spec), "heads" if overlay in maps.MINUS_HEADS else None
+    if minus and head is None:
+        return maps.nothing(overlay, generation, labels.OVERLAYS["heads"])
     weights = np.zeros(tracer.model.grid)
     for layer in sorted({layer for layer, _ in cells}):
-        found = tracer.attention("question_encoder", layer, head)
+        attention = tracer.attention(spec.block, layer, head, minus=minus)  # type: ignore[arg-type]
         for position in [position for at, position in cells if at == layer]:
-            weights += found.image(position, maps.ATTENTIONS[overlay])
+            weights += attention.image(position, maps.ATTENTIONS[overlay])
     layer, position = cells[0]
-    who = f"“{tracer.question_tokens[position]}” looks in layer {layer}"
+    who = f"“{tracer.tokens(spec.block)[position]}” looks in layer {layer}"
     who = who if len(cells) == 1 else f"these {len(cells)} states look"
     return maps.attention(weights / len(cells), overlay, who, head, generation)

@@ -1,10 +1,10 @@
-"""What is on show: one tracer, the grid of it that is in view, the selected cells' patched run, and a pinned one.
+"""What is shown: one tracer, its grid in view, the selected cells' patched run, and a pinned one.
 
-For: turning results into what a view shows, in one place, so that grid, bars and sentence always speak of the same
+For: turning results into what a view shows, in one place, so that grid, bars and sentence always belong to the same
 inputs.
-Cost: NumPy on one grid for each thing that is shown.
-Ends: at a `View`. What is computed and when is `blip_trace_widget.widget.session`'s; it calls everything here under
-its lock.
+Cost: NumPy on one grid for each thing shown.
+Ends: at a `View`. `blip_trace_widget.widget.session` decides what is computed when; it calls everything here under its
+lock.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Patched(NamedTuple):
-    """A patched run of what was chosen."""
+    """The patched run of a selection in a grid."""
 
     effect: Effect
     selected: Selection
@@ -39,7 +37,7 @@ class Patched(NamedTuple):
 
 
 class Spelled(NamedTuple):
-    """A run with its words: `blip_trace_widget.display.payloads.Words` of the whole vocabulary."""
+    """A run with its words: `blip_trace_widget.display.payloads.Words` over the entire vocabulary."""
 
     run: Run | Effect
     ids: Callable[[Sequence[str]], Sequence[int]]
@@ -50,19 +48,19 @@ class Spelled(NamedTuple):
         return self.run.top
 
     def shares(self, words: Sequence[str]) -> list[float]:
-        """Probability of each of these words."""
+        """Probability of each word."""
         return [float(self.run.distribution[index]) for index in self.ids(words)]
 
 
 class Presenter:
-    """What is on show.
+    """Shows the results of one tracer in a view.
 
     Args:
-        tracer: what to begin with.
-        view: where to show it.
-        inputs: what is asked, and which grid is in view.
-        comparison: what grids are compared with.
-        generation: where to count from.
+        tracer: the first tracer.
+        view: the view to show it in.
+        inputs: what is asked, including the grid in view.
+        comparison: the kept grid, if any.
+        generation: the first generation.
     """
 
     def __init__(self, tracer: Tracer, view: View, inputs: Inputs, comparison: Comparison, generation: int = 0) -> None:
@@ -70,25 +68,25 @@ class Presenter:
         self.inputs = inputs
         self._comparison = comparison
         self.store = GridStore(0, {})
-        #: Counts the inputs that are asked.
+        #: Counts changes of the inputs.
         self.generation = generation
-        #: The generation of `tracer`, once its runs are there.
+        #: The generation of `tracer`, once its runs are computed.
         self.computed: int | None = None
-        #: The generation for which the selection was made.
+        #: The generation in which the selection was made.
         self.selected_for = 0
         #: The model's version then, see `BlipVqa.version`.
         self.version: int | None = None
         self.view = view
         self._patched: Patched | None = None
-        self._shown_with: int | None = None  # the generation with which `_patched` was shown
-        self._shown: dict[str, Any] = {}  # what is said of `_patched`
+        self._shown_with: int | None = None  # the generation in which `_patched` was shown
+        self._shown: dict[str, Any] = {}  # the payload of `_patched`
         self._pinned: Patched | None = None
 
     @property
     def snapshot(self) -> Snapshot:
-        """What stands beside the grids."""
+        """The tracer's snapshot."""
         snapshot = self.tracer.snapshot
-        assert snapshot is not None  # a widget takes no corruption and no metric of one's own
+        assert snapshot is not None  # a widget takes no corruption or metric of a user's own
         return snapshot
 
     @property
@@ -98,12 +96,12 @@ class Presenter:
 
     @property
     def has_grid(self) -> bool:
-        """Whether the states of the block in view can be traced under the inputs on show."""
+        """Whether the block in view can be traced under the inputs shown."""
         return self.store.has(self.spec.block)
 
     @property
     def is_settled(self) -> bool:
-        """Whether what is on show is what is asked, the block in view included."""
+        """Whether the results shown are up to date with what is asked, including the block in view."""
         return self.computed == self.generation and self.has_grid
 
     @property
@@ -112,49 +110,49 @@ class Presenter:
         return self.store.cells(self.spec)
 
     def is_current(self, selected: Selection) -> bool:
-        """Whether the patched run of what is chosen is on show, with these inputs."""
+        """Whether the patched run of a selection is shown, for the current inputs."""
         shown = self._patched is not None and (self._patched.spec, self._patched.selected) == (self.spec, selected)
         return shown and self._shown_with == self.computed
 
     def ask(self, inputs: Inputs, *, mended: bool = False) -> None:
-        """Let this be what is asked."""
+        """Set what is asked."""
         self.inputs = inputs
         self.view.show_inputs(inputs, mended=mended)
 
     def begin_generation(self, *, keep_error: bool = False) -> None:
-        """Something else is asked than what is on show."""
+        """Count a change of what is asked."""
         self.generation += 1
         self.view.show_traits(generation=self.generation, **({} if keep_error else {"error": ""}))
 
     def adopt(self, tracer: Tracer, store: GridStore, generation: int, version: int) -> None:
-        """This tracer is on show from now on."""
+        """Show this tracer from now on."""
         self.tracer, self.store, self.computed, self.version = tracer, store, generation, version
 
     def unselect(self) -> None:
-        """Let go what is selected."""
+        """Clear the selection."""
         self.inputs = replace(self.inputs, selection=(), patches=())
         self.view.show_inputs(self.inputs, unselected=True)
         self.show_patched(None)
 
     def show_setup(self) -> None:
-        """What can be asked of the tracer."""
+        """Show what can be asked of the tracer."""
         self.view.show_traits(setup=payloads.setup(self.snapshot, chooser=self.tracer.model.built_in))
 
     def show_runs(self) -> None:
-        """The clean and the corrupted run."""
+        """Show the clean and the corrupted run."""
         assert self.computed is not None
         bars = self._bars(None) if self._pinned else None
         self.view.show_traits(runs=payloads.runs(self.snapshot, self.computed, bars))
 
     def show_patched(self, patched: Patched | None) -> None:
-        """The patched run of the selected cells, or none; of the present inputs."""
+        """Show the patched run of the selected cells, or none, for the current inputs."""
         self._patched, self._shown_with, self._shown = patched, self.computed, self._detail(patched)
         self.view.show_traits(detail=self._shown)
 
     def pin(self, on: bool) -> None:
-        """Keep the patched run that is on show beside the next ones, or let it go.
+        """Pin the patched run shown beside the next ones, or unpin it.
 
-        What is on show may still be of older inputs: it is kept with what was said of it then.
+        It may still belong to older inputs; it is pinned with the payload shown then.
         """
         self._pinned = self._patched if on else None
         with self.view.together():
@@ -166,46 +164,60 @@ class Presenter:
                 self.view.show_traits(detail=self._shown)
 
     def unpin(self) -> None:
-        """Let what was pinned go, before other runs are shown."""
+        """Unpin the pinned run, before other runs are shown."""
         self._pinned = None
         self.view.show_traits(pinned={})
 
     def show_grid(self) -> None:
-        """The grid in view, and how it differs from the one that is kept."""
+        """Show the grid in view, and its difference from the kept one."""
         assert self.computed is not None
         trace = trace_of(self.tracer, self.cells, self.spec)
         with self.view.together():
             self.view.show_traits(grid=payloads.grid(trace, self.computed))
+            self._judge(trace)
             self.view.show_traits(compared=self._comparison.payload([trace], self.computed))
 
+    def _judge(self, trace: Trace) -> None:
+        """Let what is said of a single state have the verdict of the grid in view, as its cell has."""
+        patched = self._patched
+        if patched is None or not patched.selected.one or not self.is_current(patched.selected):
+            return
+        negligible = verdict(trace, patched.selected.cells[0])
+        if negligible is not None and negligible != self._shown["negligible"]:
+            self._shown = self._shown | {"negligible": negligible}
+            self.view.show_traits(detail=self._shown)
+
     def show_others(self) -> None:
-        """The grids that were left for the one in view; nothing where they are of older inputs."""
+        """Show the computed grids of these inputs that are not in view."""
         assert self.computed is not None
         self.view.show_traits(grids=payloads.other_grids(self.traces(), self.spec, self.computed))
 
     def traces(self) -> list[Trace]:
-        """All grids of these inputs of which something is computed."""
+        """All grids of these inputs with computed cells."""
         return [trace_of(self.tracer, cells, spec) for spec, cells in self.store.computed().items()]
 
     def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
         """Single cells of a grid."""
-        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec))
-        layers, positions = (list(axis) for axis in zip(*cells, strict=True))
-        picked = np.ascontiguousarray(values[:, layers, positions]).tobytes()
-        self.say("cells", request, [picked], cells=list(cells), **spec._asdict())
+        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec), cells)
+        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec._asdict())
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
-        """Something that goes by."""
+        """Send a transient message."""
         self.view.say({"type": kind, "id": request, "generation": self.computed, **content}, buffers)
 
     def _detail(self, patched: Patched | None) -> dict[str, Any]:
         if patched is None or self.computed is None:
             return {}
         effect, selected, spec = patched
-        return dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
+        shown = dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
+        known = self.store.known(spec) if selected.one else None
+        if known is not None:
+            negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
+            shown["negligible"] = shown["negligible"] if negligible is None else negligible
+        return shown
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
-        """The words of all runs: a patched one may raise some that a snapshot does not have."""
+        """The words of all runs: a patched one may raise words that the snapshot lacks."""
         clean, corrupted = (self._spelled(run) for run in (self.tracer.clean, self.tracer.corrupted))
         return payloads.bars_of(clean, corrupted, None if effect is None else self._spelled(effect), self._pinned_words)
 
@@ -217,7 +229,14 @@ class Presenter:
         return Spelled(run, self.tracer.model.token_ids)
 
 
+def verdict(trace: Trace, cell: CellIndex) -> bool | None:
+    """Whether a cell cannot be told from 0 within its grid; None where it is not in it, or nothing is tested."""
+    if trace.error_unknown or not trace.computed[cell]:
+        return None
+    return not trace.significant[cell]
+
+
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
-    """The grid in view as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), spec.block, spec.site, spec.head, spec.window, spec.direction)
-    return replace(trace, known=cells.there.copy())
+    """A grid as a trace."""
+    trace = as_trace(tracer.case, cells.samples.copy(), spec)
+    return replace(trace, known=cells.known.copy())

@@ -1,8 +1,8 @@
 """Playing back a recording: a figure without a model.
 
-For: `TraceWidget.from_trace`. `Replay` stands where `blip_trace_widget.widget.session.Session` stands, and answers
-every request from traces; what was not recorded is refused in words.
-Ends: at a `View`. Nothing is computed here but means and standard errors of recorded scores.
+For: `TraceWidget.from_trace`. `Replay` takes the place of `blip_trace_widget.widget.session.Session`, and answers every
+request from traces; what was not recorded is refused with a message.
+Ends: at a `View`. Only means and standard errors of recorded scores are computed here.
 """
 
 from __future__ import annotations
@@ -29,21 +29,26 @@ from blip_trace_widget.widget.inputs import Inputs, Picture
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.view import View
 
-#: Why something cannot be asked.
+#: Why a request is refused.
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
-#: The same for the widget, in few words.
+#: The same for the widget, in short.
 HINT = "a recording: what is in it can be looked at"
 
 
 class RecordedBlock(NamedTuple):
-    """The shape of a block."""
+    """The shape of a block.
+
+    Attributes:
+        layers: its layers.
+        heads: number of attention heads.
+    """
 
     layers: range
     heads: int
 
 
 class RecordedModel:
-    """What is known of the model that a recording was made with."""
+    """What a recording knows about its model."""
 
     built_in = False
 
@@ -54,13 +59,21 @@ class RecordedModel:
         self._known = {asked[name].strip() for name in ("question", "other_question", "foil")}
 
     def question_ids(self, question: str) -> list[int]:
-        """Refuse every question but the recorded ones; of those nothing is known."""
+        """Accept only the recorded questions; their token ids are not recorded.
+
+        Raises:
+            ValueError: for any other question.
+        """
         if question.strip() not in self._known:
             raise ValueError(f"question: {CLOSED}")
         return []
 
     def answer_ids(self, name: str, answer: str) -> list[int]:
-        """Refuse every answer but the recorded ones."""
+        """Accept only the recorded answers; their token ids are not recorded.
+
+        Raises:
+            ValueError: for any other answer.
+        """
         if answer.strip() not in self._known:
             raise ValueError(f"{name}: {CLOSED}")
         return []
@@ -71,7 +84,11 @@ class _Named(NamedTuple):
 
 
 class RecordedTracer:
-    """What is known of a tracer: what was asked, and of whom. It computes nothing."""
+    """What a recording knows about its tracer: the question and the model. It computes nothing.
+
+    Raises:
+        AttributeError: for everything else that a tracer has.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -91,28 +108,37 @@ class RecordedTracer:
 
 
 class _Nothing:
-    """Stands where maps are painted: none was recorded."""
+    """Takes the place of the overlay's and the head map's jobs: no maps are recorded."""
 
     trace = None
 
-    def choose(self, *_: Any) -> None: ...
-    def attend(self, *_: Any) -> None: ...
-    def fill(self) -> None: ...
-    def go_on(self) -> None: ...
-    def stop(self) -> None: ...
+    def choose(self, *_: Any) -> None:
+        """Do nothing."""
+
+    def send_attention(self, *_: Any) -> None:
+        """Do nothing."""
+
+    def fill(self) -> None:
+        """Do nothing."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+    def stop(self) -> None:
+        """Do nothing."""
 
 
 class Replay:
     """Shows recorded traces in a view; its methods are the session's.
 
     Args:
-        traces: of one picture and question, each with its snapshot.
-        view: where to show them.
-        path: the file that they are from, if any.
-        view: the grid to begin with, if it was recorded; default that of the first trace.
+        traces: traces of one picture and question, each with its snapshot.
+        view: the view to show them in.
+        path: the file that they were read from, if any.
+        spec: the first grid to show, if it was recorded; default that of the first trace.
 
     Raises:
-        TypeError, ValueError: if they are no such traces.
+        TypeError, ValueError: if they are not such traces.
     """
 
     def __init__(
@@ -146,12 +172,12 @@ class Replay:
         self._show()
 
     def change(self, request: int = 0, **changes: Any) -> None:
-        """Change some of the inputs, and what must change with them."""
+        """Change some of the inputs, and everything that must change as a consequence."""
         with self.lock:
             self.ask(self.inputs.changed(self.tracer.model, **changes), request)
 
     def ask(self, inputs: Inputs, request: int = 0) -> None:
-        """Show another grid, a cell, or the noise factor that is nearest of those recorded; all else is refused."""
+        """Show another grid, a cell, or the nearest recorded noise factor; everything else is refused."""
         with self.lock:
             before = self.inputs
             noise = replace(inputs, noise=before.noise)
@@ -159,9 +185,9 @@ class Replay:
                 self._view.show_traits(error=CLOSED)
                 self._view.show_inputs(before, mended=True)
                 return
-            self._snapshot = min(self._snapshots, key=lambda each: abs(payloads.noise(each) - inputs.noise))
+            self._snapshot = min(self._snapshots, key=lambda snapshot: abs(payloads.noise(snapshot) - inputs.noise))
             shown = payloads.noise(self._snapshot)
-            self.inputs = replace(inputs, noise=shown, patches=())
+            self.inputs = replace(inputs, noise=shown, patches=(), strength=1.0)
             if shown != before.noise or inputs.noise != shown:
                 self.tracer = RecordedTracer(self._snapshot)
             self._view.show_inputs(self.inputs)
@@ -173,73 +199,83 @@ class Replay:
             self._view.show_traits(error=self._refused(inputs))
 
     def _refused(self, inputs: Inputs) -> str:
-        """What of these inputs was not recorded."""
+        """A message about which of these inputs were not recorded, or ""."""
         if inputs.noise != self.inputs.noise:
-            there = ", ".join(f"{each:g}" for each in self._factors())
-            shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {there}"
+            factors = ", ".join(f"{factor:g}" for factor in self._factors())
+            shown = f"{self.inputs.noise:g} is shown, which is nearest; there are {factors}"
             return f"noise: {inputs.noise:g} was not recorded, {shown}"
+        if inputs.strength != 1:
+            return f"strength: {CLOSED}"
         if inputs.patches:
             return f"Patches of the picture: {CLOSED}"
         return f"Several states together: {CLOSED}" if len(inputs.selection) > 1 else ""
 
     def pin(self, on: bool) -> None:
-        """Keep the result of the selected cell beside the next one, or let it go."""
+        """Pin the result of the selected cell beside the next one, or unpin it."""
         with self.lock:
             self._view.show_traits(pinned=self._detail if on else {})
 
     def compare(self, on: bool, code: str = "") -> None:
-        """Keep the grid in view to compare others with, or let it go."""
+        """Keep the grid in view to compare others with it, or stop comparing.
+
+        Raises:
+            ValueError: if the grid cannot be compared.
+        """
         with self.lock:
             if on:
                 self.comparison.keep(self.trace, code)
             else:
-                self.comparison.let_go()
+                self.comparison.clear()
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
     def verify(self, request: int = 0) -> None:  # noqa: ARG002
-        """There is no model to compute with."""
+        """Refuse, as there is no model to compute with.
+
+        Raises:
+            ValueError: always.
+        """
         raise ValueError(f"verify: {CLOSED}")
 
     def trace_all(self, request: int = 0) -> None:
-        """There is nothing to compute."""
+        """Answer the request: there is nothing to compute."""
         self._done(request)
 
-    def look(self, first: int, last: int) -> None:
-        """Nothing is computed, so nothing goes first."""
+    def set_visible_range(self, first: int, last: int) -> None:
+        """Do nothing: nothing is computed."""
 
     def stop(self) -> None:
-        """Nothing runs."""
+        """Do nothing: nothing runs."""
 
     def close(self) -> None:
-        """Nothing runs."""
+        """Do nothing: nothing runs."""
 
     def wait(self, _timeout: float | None) -> bool:
-        """Everything is there."""
+        """True: nothing is pending."""
         return True
 
     def later(self, work: Callable[[], None], _key: Hashable = None) -> None:
-        """At once: nothing is computed meanwhile."""
+        """Do the work at once, since nothing runs."""
         work()
 
     @property
     def trace(self) -> Trace:
         """The grid in view; NaN where it was not recorded."""
         found = self.trace_of(self.spec.block)
-        assert found is not None  # the view has been fitted
+        assert found is not None  # `fitted` chose an existing block
         return found
 
     @property
     def traces(self) -> list[Trace]:
-        """All that is recorded."""
+        """All recorded traces."""
         return list(self._grids.values())
 
     def trace_of(self, block: str) -> Trace | None:
-        """The grid of a block, otherwise as the one in view; None where there is no such block."""
-        spec = self.spec._replace(block=block)
+        """The grid of a block, otherwise like the one in view; None if the block was not traced."""
+        spec = self.inputs.in_block(block, self._snapshot.patches).spec
         found = self._grids.get((id(self._snapshot), spec))
         if found is not None:
             return found
-        tokens = tuple(self.tracer.tokens(block))
+        tokens = tuple(payloads.columns_of(self._snapshot, spec))
         if not tokens:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
@@ -247,9 +283,9 @@ class Replay:
         settings = first.settings | spec._asdict()
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
 
-    def positions(self, block: str) -> int:
-        """How many positions a block has."""
-        return len(self.tracer.tokens(block))
+    def columns(self, block: str, patch: int) -> int:
+        """Number of columns of a block's grid."""
+        return len(payloads.columns_of(self._snapshot, GridSpec(block, patch=patch)))
 
     def _show(self) -> None:
         with self.lock, self._view.together():
@@ -285,7 +321,7 @@ class Replay:
 
 
 def _snapshots(traces: Sequence[Trace]) -> list[Snapshot]:
-    """The snapshots, by noise factor.
+    """The snapshots, sorted by noise factor.
 
     Raises:
         TypeError, ValueError: see `Replay`.
@@ -295,14 +331,14 @@ def _snapshots(traces: Sequence[Trace]) -> list[Snapshot]:
     for trace in traces:
         if not isinstance(trace, Trace):
             raise TypeError(f"trace: expected Trace, a list of them, or a path, got {type(trace).__name__}")
-    found = {id(snapshot): snapshot for snapshot in map(snapshot_of, traces)}
-    if len({_subject(snapshot) for snapshot in found.values()}) > 1:
+    by_id = {id(snapshot): snapshot for snapshot in map(snapshot_of, traces)}
+    if len({_subject(snapshot) for snapshot in by_id.values()}) > 1:
         raise ValueError("trace: all must be of one picture, question, metric and corruption but for its factor")
-    return sorted(found.values(), key=payloads.noise)
+    return sorted(by_id.values(), key=payloads.noise)
 
 
 def _subject(snapshot: Snapshot) -> str:
-    """What was asked, whatever the noise factor."""
+    """Everything that was asked except the noise factor, as text for comparing."""
     asked = payloads.asked_of(snapshot) | {"noise": 0.0, "answer": snapshot.given_answer}
     return json.dumps([asked, hashlib.sha256(snapshot.picture).hexdigest()])
 
@@ -315,7 +351,7 @@ def _opened(picture: bytes) -> Image.Image:
 
 
 def _effect(trace: Trace, cell: CellIndex) -> Effect:
-    """The patched run of a cell; of its words nothing is recorded."""
+    """The patched run of a cell; its words are not recorded."""
     return Effect(
         score=float(trace.scores[cell]),
         scores=trace.samples[:, cell[0], cell[1]],
@@ -324,7 +360,11 @@ def _effect(trace: Trace, cell: CellIndex) -> Effect:
         stderr=float(trace.stderr[cell]),
         top=[],
         recovery_stderr=float(trace.recovery_stderr[cell]),
+        margin=float(trace.margin[cell]),
+        recovery_margin=float(trace.recovery_margin[cell]),
+        significant=bool(trace.significant[cell]),
         undefined_because=trace.undefined_because,
+        error_unknown=trace.error_unknown,
         distribution=np.empty(0, np.float32),
         states=(),
         direction=trace.settings["direction"],

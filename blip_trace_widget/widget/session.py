@@ -1,13 +1,13 @@
 """What is computed when: from requests to jobs on the worker, and from results to the view.
 
-For: keeping what is shown in step with what is asked. Whatever changes what the model sees begins a new generation:
-jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view
-before: the selected cells, the cells of the grid, the noise curve. While only the damage moves, an update that has
-begun is let finish.
-Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end. What an update
-does is `blip_trace_widget.widget.update_job`'s, what is done for cells `blip_trace_widget.widget.cells_job`'s.
+For: keeping what is shown consistent with what is asked. Every change of the model's input begins a new generation:
+jobs of the older one are dropped, an update derives a tracer and shows its two runs, and then queues what was in view:
+the selected cells, the cells of the grid, the noise curve. While only the corruption changes, a running update is
+allowed to finish.
+Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end.
+`blip_trace_widget.widget.update_job` does updates, `blip_trace_widget.widget.cells_job` computes cells.
 
-Everything here happens under `lock`, but for the computing itself.
+Everything here except the computations happens under `lock`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from blip_trace_widget.model.computing import Computing, ModelChangedError, with
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.widget.ablation_job import AblationJob
+from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
@@ -44,17 +47,18 @@ class Session:
     """Computes for one view.
 
     Args:
-        tracer: what to begin with.
-        view: where to show it.
-        inputs: what the tracer stands for, and what is in view.
+        tracer: the first tracer.
+        view: the view to show it in.
+        inputs: the tracer's inputs, and what is in view.
         square: side of the squares of a map over the picture, in patches.
-        before: whose place it takes in that view.
-        pace: what it takes its time for; default the usual, or that of the session whose place it takes.
+        before: the session that it replaces in that view.
+        pace: how long its jobs take for what; default that of the session that it replaces, or `Pace()`.
 
     Attributes:
-        overlay_job: what lies over the picture.
+        lock: guards the session and its view.
+        overlay_job: the overlay on the picture.
         heads: the map of heads.
-        comparison: what grids are compared with.
+        comparison: the kept grid, if any.
     """
 
     def __init__(
@@ -73,17 +77,19 @@ class Session:
         self._presenter = Presenter(tracer, view, inputs, self.comparison, generation)
         worker = worker_of(tracer.model.hf, around=without_glances)
         self._jobs: JobQueue = JobQueue(worker, self._failed, self.lock, self._outdated, pace)
-        self._errands = JobQueue(worker, self._failed, self.lock)
+        self._errands = JobQueue(worker, self._failed, self.lock, pace=pace)
         self._cells = CellsJob(self._presenter, self._jobs)
         self._update = UpdateJob(self._presenter, self._jobs, self._cells, self._follow)
         self.overlay_job = OverlayJob(self._presenter, self._jobs, square)
         self.heads = HeadMapJob(self._presenter, self._jobs)
+        self._ablation = AblationJob(self._presenter, self._jobs)
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
+        self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
-        """The tracer that is on show."""
+        """The tracer that is shown."""
         return self._presenter.tracer
 
     @property
@@ -93,7 +99,7 @@ class Session:
 
     @property
     def generation(self) -> int:
-        """Counts the inputs that are asked."""
+        """Counts changes of the inputs."""
         return self._presenter.generation
 
     # --- requests ----------------------------------------------------------------------------------------------------
@@ -103,12 +109,17 @@ class Session:
         self._update.begin()
 
     def change(self, request: int = 0, **changes: Any) -> None:
-        """Change some of the inputs, and what must change with them; `request` is answered once it is done."""
+        """Change some of the inputs, and everything that must change as a consequence.
+
+        Args:
+            request: id of the request to answer when done; 0 for none.
+            changes: fields of `Inputs`.
+        """
         with self.lock:
             self.ask(self.inputs.changed(self.tracer.model, **changes), request)
 
     def ask(self, inputs: Inputs, request: int = 0) -> None:
-        """Ask something else: whatever differs from what was asked before is computed and shown."""
+        """Set the inputs: whatever differs from the previous ones is computed and shown."""
         with self.lock:
             before = self.inputs
             self._presenter.ask(inputs)
@@ -116,59 +127,75 @@ class Session:
             if names:
                 self._update.ask(Request(names, inputs))
             if inputs.spec != before.spec:
-                self._look_at(before.spec)
+                self._show_grid(before.spec)
             if inputs.selected != before.selected or request:
                 self._presenter.selected_for = self.generation
                 self._presenter.view.show_traits(error="")
                 self._cells.select(request, again=inputs.selected == before.selected)
-                self.overlay_job.look_at()
+                self.overlay_job.follow_view()
+            if inputs.strength != before.strength:
+                self._presenter.view.show_traits(error="")
+            if (inputs.strength, inputs.selected, inputs.spec) != (before.strength, before.selected, before.spec):
+                self._ablation.follow()
 
-    def _look_at(self, before: GridSpec) -> None:
+    def _show_grid(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
         self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
         if self.inputs.block != before.block:
-            self._cells.see(None)
-        if self._presenter.has_grid:  # else it will be, after the update
-            self._update.look_at()
+            self._cells.set_visible(None)
+        if self._presenter.has_grid:  # else the update shows it
+            self._update.follow_view()
             self._presenter.show_grid()
             self._presenter.show_others()
-        if self._presenter.is_settled:  # else the update that is waiting goes on from here
-            self._update.go_on()
-            self.overlay_job.look_at()
+        if self._presenter.is_settled:  # else the pending update continues from here
+            self._update.fill_view()
+            self.overlay_job.follow_view()
             self.heads.follow()
 
     def _follow(self) -> None:
-        """Other runs are on show."""
+        """Let the other jobs follow a change of the runs."""
         self.overlay_job.follow()
         self.heads.follow()
         self._noise_curve.follow()
+        self._ablation.follow()
 
     def pin(self, on: bool) -> None:
-        """Keep the patched run of the selected cells beside the next ones, or let it go."""
+        """Pin the patched run of the selected cells beside the next ones, or unpin it."""
         with self.lock:
             self._presenter.pin(on)
 
     def compare(self, on: bool, code: str = "") -> None:
-        """Keep the grid in view to compare others with, or let it go; see `Comparison.keep`."""
+        """Keep the grid in view to compare others with it, or stop comparing; see `Comparison.keep`.
+
+        Raises:
+            ValueError: if the grid is not computed, or cannot be compared.
+        """
         with self.lock:
             presenter = self._presenter
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                self.comparison.keep(
-                    as_trace(self.tracer.case, presenter.cells.samples, **self.inputs.spec._asdict()), code
-                )
+                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
+                self.comparison.keep(trace, code, self.tracer.corruption)
+                self._also_under.stop()
             else:
-                self.comparison.let_go()
+                self._also_under.stop()
+                self.comparison.clear()
             if presenter.has_grid:
                 presenter.show_grid()
             else:
                 presenter.view.show_traits(compared={})
 
-    def look(self, first: int, last: int) -> None:
-        """Which positions of the grid are in sight: they are computed first."""
+    def also_under(self, other: Corruption) -> None:
+        """Fill the grid in view, compute it under another corruption, and keep that one to compare with."""
         with self.lock:
-            self._cells.see(range(first, last + 1))
+            self._also_under.begin(other)
+            self._cells.trace_all(0)
+
+    def set_visible_range(self, first: int, last: int) -> None:
+        """Set the first and last visible position of the grid: visible ones are computed first."""
+        with self.lock:
+            self._cells.set_visible(range(first, last + 1))
 
     def trace_all(self, request: int = 0) -> None:
         """Fill the grid in view."""
@@ -179,19 +206,24 @@ class Session:
         """Compute random cells of the grid in view again by plain hooks.
 
         Raises:
-            ValueError: if nothing of it is computed.
+            ValueError: if none of its cells is computed.
         """
         with self.lock:
             self._verify.start(request)
 
     def stop(self) -> None:
-        """Stop filling the grid, or verifying it; what is computed stays."""
+        """Stop filling the grid, or verifying it; computed cells stay."""
         with self.lock:
             self._cells.stop()
+            self._also_under.stop()
             self._verify.stop()
 
     def wait(self, timeout: float | None) -> bool:
-        """Block until nothing is left to do; False if the time ran out."""
+        """Block until nothing is left to do; False after `timeout` seconds.
+
+        Raises:
+            RuntimeError: on the worker's own thread.
+        """
         started = time.monotonic()
         while self._errands.wait(_left(timeout, started)):  # an errand may ask for more
             if not self._jobs.wait(_left(timeout, started)):
@@ -207,7 +239,7 @@ class Session:
 
     @property
     def computed(self) -> bool:
-        """Whether any cell of the grid in view is."""
+        """Whether any cell of the grid in view is computed."""
         with self.lock:
             return self._presenter.has_grid and bool(self._presenter.cells.computed())
 
@@ -218,38 +250,42 @@ class Session:
 
     @property
     def traces(self) -> list[Trace]:
-        """All that is computed for the inputs on show, the grid in view first."""
+        """All computed grids of the inputs shown, the grid in view first."""
         tracer = self.tracer
-        tracer.prepare()  # not under our lock, for which a handler may wait
+        tracer.prepare()  # not under our lock, which a handler may be waiting for
         snapshot, store = tracer.snapshot, self._update.store_of(tracer)
         with self.lock:
             spec = self.inputs.spec
-            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block)
+            spec = spec if store.has(spec.block) else spec._replace(block=GridSpec().block, patch=1)
             if snapshot is not None and tracer is self.tracer:
                 snapshot = replace(snapshot, curve=self._noise_curve.shown)
             specs = dict.fromkeys([spec, *store.computed()])
-            return [replace(trace_of(tracer, store.cells(each), each), snapshot=snapshot) for each in specs]
+            return [
+                replace(trace_of(tracer, store.cells(known_spec), known_spec), snapshot=snapshot)
+                for known_spec in specs
+            ]
 
     def trace_of(self, block: str) -> Trace | None:
-        """The grid of a block, otherwise as the one in view; None where there is none, or before the runs are there."""
+        """The grid of a block, otherwise like the one in view; None if there is none or the runs are not computed."""
         with self.lock:
-            spec = self.inputs.spec._replace(block=block)
-            store, site = self._presenter.store, BLOCKS[block].sites if spec.head is None else BLOCKS[block].heads
-            if not store.has(block) or spec.site not in site:
+            spec = self.inputs.in_block(block, self.tracer.model.grid).spec
+            store = self._presenter.store
+            sites = BLOCKS[block].accepted if spec.head is None else BLOCKS[block].heads
+            if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
 
-    def positions(self, block: str) -> int | None:
-        """How many positions a block has; None while that is not known without computing."""
+    def columns(self, block: str, patch: int) -> int | None:
+        """Number of columns of a block's grid; None while unknown without computing."""
         known = self._presenter.computed == self.generation and self._presenter.store.has(block)
-        return self._presenter.store.shape(block)[1] if known else None
+        return self._presenter.store.shape(GridSpec(block, patch=patch))[1] if known else None
 
     def later(self, work: Callable[[], None], key: Hashable = None) -> None:
-        """Do something on the worker's thread that might hold up a handler; no change of inputs drops it.
+        """Do something on the worker's thread that would block a handler; changes of inputs do not drop it.
 
         Args:
             work: what to do.
-            key: of those with the same key only the latest is done.
+            key: only the latest work with the same key is done.
         """
 
         def slices(_job: Job) -> Slices:
@@ -263,7 +299,7 @@ class Session:
     # --- jobs --------------------------------------------------------------------------------------------------------
 
     def _outdated(self) -> bool:
-        """Whether somebody changed the model since what is on show was computed: then all of it is computed anew."""
+        """Whether somebody changed the model since the results shown were computed; if so, queues an update."""
         model = self.tracer.model
         with Computing(model):
             version = model.version
@@ -282,5 +318,5 @@ class Session:
 
 
 def _left(timeout: float | None, started: float) -> float | None:
-    """Seconds that are left of a timeout."""
+    """Remaining seconds of a timeout."""
     return None if timeout is None else max(0.0, timeout - (time.monotonic() - started))

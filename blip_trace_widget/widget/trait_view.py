@@ -1,8 +1,8 @@
-"""What a widget shows: results as traits, and who is notified of them.
+"""The traits that show results, and the notification of observers.
 
-For: the session's view. Results and inputs become traits, which the page and users' functions follow; an input that
-is shown is distinguished from one that is asked for by its value, whoever sets it and when.
-Ends: at traits and messages. What an input asks for is `blip_trace_widget.widget.inputs`'.
+For: the session's view. Results and inputs become traits, which the page and users' functions follow; a shown input is
+told from a requested one by its value, whoever sets it and when.
+Ends: at traits and messages; `blip_trace_widget.widget.inputs` says what an input asks for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets
 from anywidget import AnyWidget
 
-from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.inputs import SLIDERS, Inputs
 from blip_trace_widget.widget.observers import Observers
 from blip_trace_widget.widget.replay import CLOSED, Replay
 from blip_trace_widget.widget.traits import Refused, TraceTraits
@@ -24,12 +24,12 @@ from blip_trace_widget.widget.undo import UndoStack
 if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
-#: The traits that are results: after one of them, an observer's exception is over.
+#: The traits that are results: the next one clears the message about an observer's exception.
 RESULTS = {"runs", "grid", "detail", "picture_map"}
 
 
 class TraitView(TraceTraits):
-    """Traits that the kernel alone sets; the shapes are those of `blip_trace_widget.display.protocol`."""
+    """Traits that only the kernel sets; their types are in `blip_trace_widget.display.protocol`."""
 
     look = traitlets.Dict(help="Colours and words of the front end.").tag(sync=True, result=True)
     setup = traitlets.Dict(help="What the model and the inputs are, and what may be chosen.").tag(
@@ -45,6 +45,9 @@ class TraitView(TraceTraits):
     )
     detail = traitlets.Dict(help="The patched run of what is selected.").tag(sync=True, result=True)
     pinned = traitlets.Dict(help="The patched run that was pinned.").tag(sync=True, result=True)
+    ablation = traitlets.Dict(help="The clean run in which the selected states are times `strength`.").tag(
+        sync=True, result=True
+    )
     compared = traitlets.Dict(help="The grid that is kept, and how the one in view differs from it.").tag(
         sync=True, result=True
     )
@@ -60,11 +63,11 @@ class TraitView(TraceTraits):
 
     _session: Session | Replay
     _undo: UndoStack[Inputs]
-    #: The inputs that the traits say, but for what somebody is setting just now.
+    #: The inputs that the traits mirror, except for a trait that is being set right now.
     _mirrored: Inputs | None = None
     #: The message about a user's function that failed.
     _blamed = ""
-    #: Whether it was closed.
+    #: Whether the widget is closed.
     _gone = False
 
     @traitlets.validate("difference")
@@ -98,14 +101,15 @@ class TraitView(TraceTraits):
             )
 
     def _change(self, request: int = 0, **changes: Any) -> None:
-        """Ask for other inputs, and remember them."""
+        """Change inputs, and add a step to the undo stack."""
         with self._session.lock:
             try:
                 self._session.change(request, **changes)
-            finally:  # what was refused, or came out as something else, does not stay
+            finally:  # a refused or adjusted value must not stay in the trait
                 self._mirror(self._inputs, again=changes)
-            # The slider is moved, everything else is set.
-            self._undo.add(self._inputs, "noise" if set(changes) == {"noise"} else None)
+            # Moves of a slider are merged into one step.
+            moved = next(iter(changes), None)
+            self._undo.add(self._inputs, moved if len(changes) == 1 and moved in SLIDERS else None)
             self._show_steps()
 
     def _on_input(self, name: str) -> None:
@@ -115,38 +119,38 @@ class TraitView(TraceTraits):
         self._session.overlay_job.choose(self.overlay, self.square)
 
     def _positions(self) -> int | None:
-        return self._session.positions(self.block)
+        return self._session.columns(self.block, self.patch)
 
-    def _step(self, *, back: bool) -> None:
+    def _undo_or_redo(self, *, back: bool) -> None:
         with self._session.lock:
-            asked = self._undo.undo() if back else self._undo.redo()
-            if asked is not None:
-                self._session.ask(asked)
+            inputs = self._undo.undo() if back else self._undo.redo()
+            if inputs is not None:
+                self._session.ask(inputs)
 
     # --- observers ---------------------------------------------------------------------------------------------------
 
     def observe(self, handler: Any, names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002
         """Call a function when traits change, see `traitlets.HasTraits.observe`.
 
-        It may set what it likes. It is notified of results where its output goes to the cell that registered it. An
-        exception of it is shown, and changes nothing here.
+        The function may set any trait. It is notified of results so that its output goes to the cell that registered
+        it. If it raises, the exception is shown and the widget is not affected.
         """
-        super().observe(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
+        super().observe(handler if _is_framework_handler(handler) else self._observers.of(handler, self), names, type)
 
     def unobserve(self, handler: Any, names: Any = traitlets.All, type: Any = "change") -> None:  # noqa: A002
-        """Call a function no more, see `traitlets.HasTraits.unobserve`."""
-        super().unobserve(handler if _of_the_house(handler) else self._observers.of(handler, self), names, type)
+        """Stop calling a function, see `traitlets.HasTraits.unobserve`."""
+        super().unobserve(handler if _is_framework_handler(handler) else self._observers.of(handler, self), names, type)
         self._observers.forget(handler)
 
     def _follow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
-        """Call a function of ours at once, under the lock, on the thread that changes a trait."""
+        """Call one of our own functions at once, under the lock, on the thread that changes a trait."""
         super().observe(handler, list(names))
 
     def _unfollow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
         super().unobserve(handler, list(names))
 
     def _act_on(self, names: Sequence[str], act: Callable[[str], None], known: Callable[[str], Any]) -> None:
-        """Do what is asked where a trait says something else than what is known; by whom and when it was set is one."""
+        """Call `act` when a trait is set to another value than `known` returns, whoever sets it and when."""
 
         def changed(change: Any) -> None:
             name = change["name"]
@@ -159,16 +163,16 @@ class TraitView(TraceTraits):
 
     @property
     def _observers(self) -> Observers:
-        """Users' functions; made when it is first asked for, which a subclass may do before there is anything else."""
-        if "_told" not in self.__dict__:
-            self._told = Observers(self._call_page, self._blame)
-        return self._told
+        """Users' functions; created at the first use, which may be a subclass's before everything else."""
+        if "_user_observers" not in self.__dict__:
+            self._user_observers = Observers(self._call_page, self._blame)
+        return self._user_observers
 
     def _call_page(self) -> None:
         self.say({"type": "call", "id": 0, "generation": self.generation})
 
     def _blame(self, handler: Any, change: Any, error: Exception) -> None:
-        """Say that a user's function failed, until the next result."""
+        """Show that a user's function failed, until the next result."""
         name = getattr(handler, "__qualname__", None) or repr(handler)
         with self._session.lock:
             if change["name"] == "error" or self.error not in ("", self._blamed):
@@ -190,7 +194,7 @@ class TraitView(TraceTraits):
                 self.set_trait(name, value)
 
     def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
-        """Let the traits say what is asked, see `View.show_inputs`."""
+        """Mirror the inputs in the traits, see `View.show_inputs`."""
         with self.together():
             self._mirror(inputs)
             if mended:
@@ -200,9 +204,9 @@ class TraitView(TraceTraits):
             self._show_steps()
 
     def _mirror(self, inputs: Inputs, again: Collection[str] = ()) -> None:
-        """Set the traits in which inputs differ from those shown before, and some again.
+        """Set the traits whose inputs have changed since they were last mirrored, and those in `again`.
 
-        No others: a trait that somebody is setting just now, and of which nobody was told yet, is left alone.
+        No others: a trait that is being set right now, before any notification, must be left alone.
         """
         before, self._mirrored = self._mirrored, inputs
         with self.together():
@@ -217,7 +221,7 @@ class TraitView(TraceTraits):
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is shown inside reaches the front end in one message."""
+        """Send everything shown inside to the front end in one message."""
         with self._session.lock, self.hold_sync():
             yield
 
@@ -227,11 +231,11 @@ class TraitView(TraceTraits):
             self.send(content, buffers)
 
 
-def _of_the_house(handler: Any) -> bool:
-    """Whether it is a method of ipywidgets' or anywidget's, not of a user's subclass."""
+def _is_framework_handler(handler: Any) -> bool:
+    """Whether a handler is a method of ipywidgets or anywidget, not of a user's subclass."""
     return isinstance(handler, traitlets.EventHandler) and issubclass(AnyWidget, handler.this_class or object)
 
 
 def _plain(value: Any) -> Any:
-    """A trait's value for comparing: whether pairs are lists or tuples is one."""
-    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+    """A trait's value for comparing, with tuples as lists."""
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,8 +1,8 @@
-"""The widget's traits: what may be set, and what each accepts.
+"""The widget's input traits and their validation.
 
-For: the two doors through which one asks, Python and the front end. Inputs are traits that both sides may set; a value
-that is not accepted is refused in words, and the last good one stays.
-Ends: at good values. What happens when one changes is `blip_trace_widget.widget.widget`'s.
+For: setting inputs from Python and from the front end. A value that is not accepted is refused with a message, and the
+last good one stays.
+Ends: at valid values; `blip_trace_widget.widget.figure_widget` acts on changes.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import anywidget
 import traitlets
 
 from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.protocol import MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import CellIndex
-from blip_trace_widget.tracing.corruption import checked_factor, checked_region, plain_region
+from blip_trace_widget.tracing.damaged_tokens import checked_factor, checked_region, plain_region
+from blip_trace_widget.tracing.positions import whole_numbers
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.widget.inputs import TRAITS, Inputs
 from blip_trace_widget.widget.surface import Surface
@@ -29,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
-    """A trait was given a value that is not accepted.
+    """A trait was set to a value that is not accepted.
 
-    A TraitError, for that alone makes traitlets keep the last good value; a ValueError, for that is what users expect.
+    A TraitError, since only that makes traitlets keep the last good value; a ValueError, since users expect one.
     """
 
 
 def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Make a validator refuse in traitlets' way.
+    """Decorates a validator: its ValueError or TypeError becomes `Refused`.
 
-    What is asked already was checked then: it is shown while the tracer on show may be one of older inputs.
+    A value that is already asked for is not checked again, since the tracer may still belong to older inputs.
     """
 
     @functools.wraps(check)
@@ -57,20 +59,21 @@ def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 def _either(names: Sequence[str]) -> str:
-    """Names, for a sentence."""
+    """Names joined by commas and "or"."""
     *others, last = (f'"{name}"' for name in names)
     return f"{', '.join(others)} or {last}"
 
 
 class _Text(traitlets.Unicode[str, str | None]):
-    """A text; None is none."""
+    """A text; None becomes ""."""
 
     def validate(self, obj: Any, value: Any) -> str:
+        """See `traitlets.TraitType.validate`."""
         return str(super().validate(obj, "" if value is None else value))
 
 
 class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
-    """Traits that both sides may set; the help of each says what it accepts."""
+    """Traits that both Python and the front end can set; each trait's help says what it accepts."""
 
     question = traitlets.Unicode(help="The question: as many tokens as the model takes.").tag(sync=True)
     corruption = traitlets.Unicode(
@@ -82,8 +85,15 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         sync=True
     )
     at = traitlets.Unicode(
-        "image_embeddings", help=f"Where GaussianNoise begins: {_either(payloads.CHOICES['at'])}."
+        "image_embeddings", help=f"Which embeddings are damaged: {_either(payloads.CHOICES['at'])}."
     ).tag(sync=True)
+    positions = traitlets.Any(
+        None,
+        allow_none=True,
+        help="Which tokens of the question GaussianNoise hits at question_embeddings: a list of positions or words; "
+        "None for all.",
+    ).tag(sync=True)
+    scale = traitlets.Float(0.7691, help="The factor of Scale: a number from 0.").tag(sync=True)
     samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
     seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
     other_question = traitlets.Unicode(
@@ -98,7 +108,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
     block = traitlets.Unicode(
-        "question_encoder", help=f"Block of the grid in spec: {_either(payloads.CHOICES['block'])}."
+        "question_encoder", help=f"Block of the grid in view: {_either(payloads.CHOICES['block'])}."
     ).tag(sync=True)
     site = traitlets.Unicode(
         "block_output", help=f"What is patched in a layer: {_either(payloads.CHOICES['site'])}."
@@ -110,6 +120,11 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         "restore", help=f"Which way is patched: {_either(payloads.CHOICES['direction'])}."
     ).tag(sync=True)
     window = traitlets.Int(1, help="How many neighbouring layers are patched together: from 1.").tag(sync=True)
+    patch = traitlets.Int(
+        1,
+        help="Of the image encoder: side of the squares of image tokens that are patched together, from 1. Set anew "
+        "whenever that block comes into view: larger where single tokens would take minutes.",
+    ).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List(
         help="Cells of the grid that are patched together: a list of (layer, position)."
     ).tag(sync=True)
@@ -120,6 +135,9 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     patches: traitlets.List[Any] = traitlets.List(
         help="Or patches of the picture that are patched together: a list of (row, column)."
+    ).tag(sync=True)
+    strength = traitlets.Float(
+        1.0, help="What the selected states are multiplied by in a clean run: a number from 0; 1 for no such run."
     ).tag(sync=True)
     overlay = traitlets.Unicode(
         "none", help=f"What lies over the picture: {_either(payloads.CHOICES['overlay'])}."
@@ -139,12 +157,16 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
 
     instead = "make another: TraceWidget.from_tracer(widget.tracer)"
 
-    #: Why nothing can be computed; "" where it can.
+    #: Why nothing can be computed, or "".
     _closed = ""
 
     @property
     def tracer(self) -> Tracer:
-        """The tracer of what is shown."""
+        """The tracer that is shown.
+
+        Raises:
+            NotImplementedError: if a subclass does not override it.
+        """
         raise NotImplementedError
 
     @property
@@ -157,10 +179,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("question", "other_question")
     @_refusing
     def _valid_question(self, proposal: Any) -> str:
-        asked = proposal["value"]
-        if asked or proposal["trait"].name == "question":  # the other one may be left empty
-            self.tracer.model.question_ids(asked)
-        return str(asked).strip()
+        question = proposal["value"]
+        if question or proposal["trait"].name == "question":  # the other one may be left empty
+            self.tracer.model.question_ids(question)
+        return str(question).strip()
 
     @traitlets.validate("foil")
     @_refusing
@@ -170,15 +192,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             self.tracer.model.answer_ids("foil", foil)
         return foil
 
-    @traitlets.validate("noise")
+    @traitlets.validate("noise", "scale", "strength", "limit")
     @_refusing
-    def _valid_noise(self, proposal: Any) -> float:
-        return checked_factor("noise", proposal["value"])
-
-    @traitlets.validate("limit")
-    @_refusing
-    def _valid_limit(self, proposal: Any) -> float:
-        return checked_factor("limit", proposal["value"])
+    def _valid_factor(self, proposal: Any) -> float:
+        return checked_factor(proposal["trait"].name, proposal["value"])
 
     @traitlets.validate(
         "corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes", "overlay"
@@ -189,11 +206,29 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         one_of(name, value, payloads.CHOICES[name])
         if name == "overlay" and value != "none" and self._closed:
             raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
+        if name == "at":
+            self._check_place(value)
         if value == "logit_difference" and not self.foil:
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and not self._inputs.damage.reaches(value):
             raise ValueError(f"block: {value!r} cannot be traced now. {payloads.CLOSED['undamaged']}")
         return str(value)
+
+    def _check_place(self, at: str) -> None:
+        places = CORRUPTIONS[self._inputs.corruption].places
+        if places:  # else it is kept for another corruption
+            one_of(f"at (of {self._inputs.corruption})", at, places)
+
+    @traitlets.validate("positions")
+    @_refusing
+    def _valid_positions(self, proposal: Any) -> list[int] | None:
+        if proposal["value"] is None:
+            return None
+        if self._closed:
+            raise ValueError(f"positions: {self._closed}")
+        model = self.tracer.model
+        tokens = model.tokens(model.question_ids(self._inputs.question))
+        return sorted(set(whole_numbers("positions", proposal["value"], len(tokens), tokens)))
 
     @traitlets.validate("opacity")
     @_refusing
@@ -211,11 +246,13 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("patches")
     @_refusing
     def _valid_patches(self, proposal: Any) -> list[CellIndex]:
-        if proposal["value"] and self.corruption == "QuestionSwap":
-            raise ValueError("patches: they are the same in both runs, for QuestionSwap leaves the picture alone")
+        if proposal["value"] and not self._inputs.damage.damages_image:
+            raise ValueError(
+                f"patches: they are the same in both runs, for {self._inputs.damage!r} leaves the picture alone"
+            )
         return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
 
-    @traitlets.validate("samples", "seed", "window", "example", "square")
+    @traitlets.validate("samples", "seed", "window", "example", "square", "patch")
     @_refusing
     def _valid_number(self, proposal: Any) -> int:
         name = proposal["trait"].name
@@ -225,6 +262,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             "window": (1, len(self.tracer.model.blocks[self.block].layers)),
             "example": (-1, len(examples()) - 1),
             "square": (1, max(self.tracer.model.grid)),
+            "patch": (1, max(self.tracer.model.grid) if self.block == "image_encoder" else 1),
         }[name]
         return whole_number(name, proposal["value"], low, high)
 
@@ -241,21 +279,21 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return self._cells_in_view(proposal["value"])
 
     def _cells_in_view(self, cells: Any) -> list[CellIndex]:
-        """Cells that the grid in view has.
+        """Return cells if the grid in view has all of them.
 
         Raises:
-            ValueError: if it has not all of them.
+            TypeError, ValueError: if it does not.
         """
         shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
         return _places("selection", cells, ("layer", "position"), shape)
 
     def _positions(self) -> int | None:
-        """How many positions the block in view has; None while that is not known without computing."""
+        """Number of positions of the block in view; None while unknown without computing."""
         raise NotImplementedError
 
 
 def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
-    """A list of pairs within a shape, of which an axis may not be known yet."""
+    """A checked list of pairs within a shape; None for an axis of unknown size."""
     places = []
     for place in value:
         if not isinstance(place, (list, tuple)) or len(place) != 2:

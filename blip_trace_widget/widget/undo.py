@@ -1,8 +1,8 @@
-"""What was asked, step by step, so that it can be taken back and asked again.
+"""Undo and redo of a frozen dataclass.
 
-For: undo and redo of a frozen dataclass. Steps of the same gesture (a slider on the move) that follow each other
-closely are one.
-Ends: at remembering. Who changes something because of a step taken back is `blip_trace_widget.widget.widget`.
+For: stepping back and forth through what was asked. Steps of the same gesture (a moving slider) in quick succession are
+merged into one.
+Ends: at the stack; `blip_trace_widget.widget.trait_view` acts on it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Callable, Hashable
 from dataclasses import fields, replace
 from typing import Any, Generic, TypeVar
 
-#: Steps that are remembered.
+#: Most steps on the stack.
 LONGEST = 100
-#: Seconds within which steps of one gesture are one.
+#: Seconds within which steps of one gesture are merged.
 GESTURE_SECONDS = 1.0
 
-#: All that was asked: a frozen dataclass.
+#: Everything that was asked: a frozen dataclass.
 Step = TypeVar("Step")
 
 
 class UndoStack(Generic[Step]):
-    """Steps, and where we are among them.
+    """Steps, and the current position among them.
 
     Args:
-        first: what there is to begin with.
-        clock: seconds, from any beginning.
+        first: the first step.
+        clock: a clock in seconds.
     """
 
     def __init__(self, first: Step, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,7 +38,7 @@ class UndoStack(Generic[Step]):
 
     @property
     def present(self) -> Step:
-        """The step at which we are."""
+        """The current step."""
         return self._steps[self._at]
 
     @property
@@ -48,22 +48,22 @@ class UndoStack(Generic[Step]):
 
     @property
     def can_redo(self) -> bool:
-        """Whether a step was taken back."""
+        """Whether a step was undone."""
         return self._at < len(self._steps) - 1
 
     def add(self, step: Step, gesture: Hashable = None) -> None:
-        """Go on to a step; what was taken back is forgotten. A step like the present one is none.
+        """Add a step and drop undone ones; a step equal to the current one is ignored.
 
         Args:
-            step: all that was asked.
-            gesture: what moved; None for a step of its own.
+            step: everything that is asked now.
+            gesture: identifies the gesture; None for a step that is never merged.
         """
         if step == self.present:
             return
         now = self._clock()
-        going_on = gesture is not None and gesture == self._gesture and now - self._moved < GESTURE_SECONDS
+        merges = gesture is not None and gesture == self._gesture and now - self._moved < GESTURE_SECONDS
         del self._steps[self._at + 1 :]
-        if going_on and self.can_undo:
+        if merges and self.can_undo:
             self._steps[-1] = step
         else:
             self._steps.append(step)
@@ -72,15 +72,15 @@ class UndoStack(Generic[Step]):
         self._gesture, self._moved = gesture, now
 
     def undo(self) -> Step | None:
-        """The step before this one; None where there is none."""
+        """Go back to the previous step and return it; None if there is none."""
         return self._go(-1)
 
     def redo(self) -> Step | None:
-        """The step that was taken back; None where there is none."""
+        """Go forward to the undone step and return it; None if there is none."""
         return self._go(1)
 
     def amend(self, now: Step) -> None:
-        """The present step turned out as this; if that is nothing new it is gone. Earlier ones were as they asked."""
+        """Replace the current step by what it turned out to be; drop it if it equals the previous one."""
         self._steps[self._at] = now
         if self.can_undo and self._steps[self._at - 1] == now:
             del self._steps[self._at]
@@ -88,12 +88,12 @@ class UndoStack(Generic[Step]):
         self._gesture = None
 
     def mend(self, now: Step) -> None:
-        """What the present step asked could not be computed: this is there instead.
+        """Replace the current step, which could not be computed, by the state that is shown instead.
 
-        The steps just before it that asked the same are mended too; those that then say nothing new are gone.
+        Preceding steps that asked for the same are mended too; those that then equal their predecessor are dropped.
         """
-        asked = {each.name: getattr(self.present, each.name) for each in fields(now)}  # type: ignore[arg-type]
-        wrong = {name: value for name, value in asked.items() if value != getattr(now, name)}
+        requested = {entry.name: getattr(self.present, entry.name) for entry in fields(now)}  # type: ignore[arg-type]
+        wrong = {name: value for name, value in requested.items() if value != getattr(now, name)}
         mended: dict[str, Any] = {name: getattr(now, name) for name in wrong}
         at = self._at
         while wrong and at >= 0 and all(getattr(self._steps[at], name) == value for name, value in wrong.items()):

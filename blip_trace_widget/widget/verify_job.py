@@ -1,9 +1,9 @@
-"""Numbers on show computed again by plain hooks, when somebody asks for it.
+"""Shown numbers computed again by plain hooks, on request.
 
-For: "Check these numbers". Random cells of the grid in view and the two base runs, by `Tracer.verify` one run at a
-time, so that clicks are answered in between.
-Cost: two whole forwards of the model a run; see `blip_trace_widget.tracing.verification`.
-Ends: at the grid's notes, and at reporting how far it is.
+For: "Check these numbers". Random cells of the grid in view and the two base runs, as `Tracer.verify` does, one run at
+a time, so that clicks are answered in between.
+Cost: two full forward passes of the model per run; see `blip_trace_widget.tracing.verification`.
+Ends: at the grid's notes, and at progress reports.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class VerifyJob:
     """The check of the grid in view.
 
     Args:
-        presenter: what is on show.
-        jobs: where jobs are handed in.
+        presenter: shows the results.
+        jobs: the queue to submit jobs to.
     """
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
@@ -33,7 +33,7 @@ class VerifyJob:
         """Check the grid in view; `request` is answered once that is done.
 
         Raises:
-            ValueError: if nothing of it is computed.
+            ValueError: if none of its cells is computed.
         """
         if not self._presenter.is_settled or not self._presenter.cells.computed():
             raise ValueError("verify: nothing of the grid in view is computed yet; trace it first")
@@ -42,7 +42,7 @@ class VerifyJob:
         self._jobs.submit("verify", MAP, lambda job: self._slices(job, request, seed))
 
     def stop(self) -> None:
-        """Check no more."""
+        """Stop checking."""
         self._jobs.cancel("verify")
 
     def _slices(self, job: Job, request: int, seed: int) -> Slices:

@@ -1,8 +1,8 @@
-"""View: where results are shown, whoever computes or plays them.
+"""View: the protocol for showing results, whether computed or played back.
 
-For: `blip_trace_widget.widget.presenter`, which shows what is computed, and `blip_trace_widget.widget.replay`, which
-shows what was.
-Ends: at a protocol; the widget is one.
+For: `blip_trace_widget.widget.presenter`, which shows computed results, and `blip_trace_widget.widget.replay`, which
+shows recorded ones.
+Ends: at a protocol; the widget implements it.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from blip_trace_widget.widget.inputs import Inputs
 
 
 class View(Protocol):
-    """Where results are shown; called under the session's lock, from any thread."""
+    """Shows results; called under the session's lock, from any thread."""
 
     def show_traits(self, **state: Any) -> None:
         """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""
 
     def together(self) -> AbstractContextManager[Any]:
-        """What is shown inside appears at once."""
+        """Show everything set inside at once."""
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
-        """Pass on what goes by: cells, progress, the end of a request."""
+        """Send a transient message: cells, progress, the end of a request."""
 
     def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
         """Show what is asked.
 
         Args:
             inputs: what is asked.
-            mended: some of what was asked was refused.
-            unselected: what was selected is not there under what was asked last.
+            mended: whether some of the inputs were refused and reverted.
+            unselected: whether the selection was cleared because it no longer exists.
         """

@@ -1,9 +1,9 @@
-"""TraceWidget: a figure that is computed, made anew or from a tracer, and one that is played back.
+"""TraceWidget: a figure that is computed, anew or from a tracer, or played back.
 
-For: the doors to a figure, and going on with another model.
-Cost: a model that is named is loaded first; all that touches the model runs on the model's worker. A figure that is
-played back needs neither a model nor torch, which is therefore imported where a session is made.
-Ends: at constructors. What can be done with a figure is `blip_trace_widget.widget.figure_widget`'s.
+For: the constructors of a figure, and changing its model.
+Cost: a named model is loaded first; everything that uses the model runs on the model's worker. Playback needs neither a
+model nor torch, which is therefore imported only where a session is made.
+Ends: at constructors; `blip_trace_widget.widget.figure_widget` is the interface of a figure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
     from blip_trace_widget.widget.dataset import DatasetWidget
 
-#: What is shown of a model that has computed nothing yet.
+#: The result traits of a model that has computed nothing yet.
 NOTHING: dict[str, Any] = {
     **{name: {} for name in ("runs", "grid", "detail", "pinned", "curve", "picture_map", "heads")},
     "grids": [],
@@ -42,7 +42,7 @@ NOTHING: dict[str, Any] = {
 
 
 class TraceWidget(FigureWidget):
-    """Causal tracing of one image and question, by hand.
+    """Interactive causal tracing of one image and question.
 
     Args:
         image: see `blip_trace_widget.Tracer`; default the built-in example.
@@ -52,8 +52,8 @@ class TraceWidget(FigureWidget):
             `blip_trace_widget.widget.job_queue.Pace`.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
 
-    Its traits may be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; the help of
-    each says what it accepts. `image`, `answer` and `model` may be set too.
+    Its traits can be observed and linked, and those of `blip_trace_widget.widget.traits.TraceTraits` set; each trait's
+    help says what it accepts. `image`, `answer` and `model` can be set too.
 
     Raises:
         TypeError, ValueError, OSError: naming the argument, what was given and what is accepted.
@@ -93,12 +93,12 @@ class TraceWidget(FigureWidget):
 
     @classmethod
     def from_tracer(cls, tracer: Tracer) -> TraceWidget:
-        """A widget that goes on from a tracer; shares all that it has computed.
+        """A widget that continues from a tracer and shares what it has computed.
 
         Raises:
-            TypeError: if it is no tracer.
-            ValueError: if its corruption or metric is of one's own, or has more than 200 samples, which the
-                front end could not show.
+            TypeError: if it is not a tracer.
+            ValueError: if its corruption or metric is a user's own, or it has more than 200 samples, which the front
+                end cannot show.
         """
         from blip_trace_widget.tracing.tracer import Tracer
 
@@ -110,17 +110,17 @@ class TraceWidget(FigureWidget):
 
     @classmethod
     def from_trace(cls, trace: Trace | Sequence[Trace] | str | os.PathLike[str]) -> TraceWidget:
-        """A widget that shows what was recorded, without a model.
+        """A widget that shows recorded traces without a model.
 
-        Cells that were recorded can be clicked; blocks, sites and noise factors that were recorded can be chosen. What
-        was not is not computed, and nothing else can be asked.
+        Recorded cells can be clicked; recorded blocks, sites and noise factors can be chosen. Nothing else is computed
+        or can be asked.
 
         Args:
-            trace: what `Tracer.trace` gave, or several of one question; or the path of what `Trace.save` or
-                `Tracer.record` wrote.
+            trace: a trace by `Tracer.trace`, or several of one question; or the path of a file by `Trace.save` or
+                `Tracer.record`.
 
         Raises:
-            OSError: if the file cannot be opened.
+            FileNotFoundError, OSError: if the file cannot be opened.
             TypeError, ValueError: if it is damaged, of another kind or of a newer format, if a trace has no snapshot
                 (`Trace.snapshot`), or if the traces are not of one picture and question.
         """
@@ -135,16 +135,16 @@ class TraceWidget(FigureWidget):
 
     @staticmethod
     def from_dataset(folder: DatasetTrace | str | os.PathLike[str], align: str | Roles | None = None) -> DatasetWidget:
-        """A widget that shows a traced data set, without a model: the average grid, and beside it the samples.
+        """A widget that shows a traced data set without a model: the average grid, and beside it the samples.
 
         Args:
-            folder: what `trace_dataset` wrote, or the `DatasetTrace` that it gave (or a selection of it).
-            align: how different questions are brought together, see `DatasetTrace.mean`; default ``"exact"`` where all
-                have one length, else ``"ends"``.
+            folder: a folder by `trace_dataset`, or a `DatasetTrace` (or a selection of one).
+            align: how to align different questions, see `DatasetTrace.mean`; default ``"exact"`` if all have the same
+                length, else ``"ends"``.
 
         Raises:
-            OSError: if there is no such folder.
-            TypeError, ValueError: if it is none of ours, damaged, or no sample in it was traced.
+            FileNotFoundError, OSError: if there is no such folder.
+            TypeError, ValueError: if `trace_dataset` did not write it, it is damaged, or no sample in it was traced.
             ImportError: if the extra ``data`` is not installed.
         """
         from blip_trace_widget.widget.dataset import DatasetWidget
@@ -165,7 +165,13 @@ class TraceWidget(FigureWidget):
 
     @property
     def model(self) -> BlipVqa:
-        """The model. Another one (a `BlipVqa`, a hub id or a folder) keeps what fits it, and says what it does not."""
+        """The model; can be set to a `BlipVqa`, a hub id or a folder. Inputs that do not fit it are dropped and named.
+
+        Raises:
+            TypeError, ValueError, OSError: on setting, if it cannot be loaded, the question is too long for it, or the
+                figure is a recording.
+            RuntimeError: on setting, if the widget is closed.
+        """
         return self.tracer.model
 
     @model.setter
@@ -179,14 +185,14 @@ class TraceWidget(FigureWidget):
                 self._use_model(given)
 
     def _use_model(self, model: BlipVqa) -> None:
-        """Go on with another model, and let go what it cannot take."""
+        """Continue with another model, and drop the inputs that it cannot take."""
         from blip_trace_widget.tracing.tracer import Tracer
         from blip_trace_widget.widget.session import Session
 
         before = self._session
         assert isinstance(before, Session)
         wanted, dropped = before.inputs.for_model(model, self.model)
-        # Whether a foil has as many tokens as the answer is known once that is computed.
+        # Whether a foil has as many tokens as the answer is known only once the answer is computed.
         inputs = replace(wanted, foil="", metric=payloads.BEGINNING["metric"]) if wanted.foil else wanted
         arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))
         after = Session(Tracer(model, **arguments), self, inputs, min(self.square, max(model.grid)), before)

@@ -1,9 +1,9 @@
-"""One background thread for each model, for work that must not hold up a notebook.
+"""One background thread per model, for work that must not block a notebook.
 
 For: running jobs of several owners (widgets) one slice at a time. A job is a generator; between two of its slices a
-more urgent job may go first, so a click does not wait for a whole grid. An owner drops jobs it no longer wants, pending
-or running: the latest wins.
-Ends: at calling functions. It knows neither torch nor widgets.
+more urgent job may run, so a click does not wait for a complete grid. Owners cancel jobs that they no longer want,
+queued or running.
+Ends: at calling functions; independent of torch and widgets.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ class Job:
     """Work in slices.
 
     Attributes:
-        priority: lower goes first; among equals, the earlier submitted.
+        priority: lower runs first; among equals, the earlier submitted.
         number: order of submission.
-        owner: whose job it is; its jobs are cancelled and waited for together.
-        key: two jobs of one owner with equal keys are the same work: the second is not queued while the first waits.
-        slices: makes the generator; each step of it is one slice, run on the worker's thread.
-        failed: told of an exception, on the worker's thread.
-        cancelled: set when nobody wants the result any more; slices should look at it often.
+        owner: whose job it is; an owner's jobs are cancelled and waited for together.
+        key: jobs of one owner with equal keys are the same work: the second is not queued while the first is.
+        slices: makes the generator; each of its steps is one slice, run on the worker's thread.
+        failed: called with an exception, on the worker's thread.
+        cancelled: set when the result is no longer wanted; slices should check it often.
+        running: the generator, once the job has begun.
     """
 
     priority: int
@@ -55,9 +56,9 @@ class Worker:
     """Runs jobs on one thread, the most urgent first.
 
     Args:
-        name: of the thread.
-        around: every slice is run inside of one.
-        idle: seconds without work after which the thread ends; the next job starts another.
+        name: the thread's name.
+        around: makes a context manager in which every slice runs.
+        idle: seconds without work after which the thread ends; the next job starts a new one.
     """
 
     def __init__(
@@ -80,7 +81,15 @@ class Worker:
         failed: Callable[[BaseException], None],
         priority: int = 0,
     ) -> None:
-        """Queue a job; returns at once. A job that waits under that key already becomes as urgent as this one."""
+        """Queue a job, and return at once; a queued job with the same key becomes at least as urgent instead.
+
+        Args:
+            owner: see `Job`.
+            key: see `Job`.
+            slices: see `Job`.
+            failed: see `Job`.
+            priority: see `Job`.
+        """
         with self._changed:
             for job in self._jobs:
                 same = job.owner == owner and job.key == key
@@ -95,7 +104,7 @@ class Worker:
             self._changed.notify_all()
 
     def cancel(self, owner: Hashable, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
-        """Drop an owner's jobs (or those with that key, or all but `keep`); its event stops a running one."""
+        """Cancel an owner's jobs: all, those with a key, or all but `keep`; a running one is stopped by its event."""
         with self._changed:
             for job in self._jobs:
                 if job.owner == owner and (key is None or job.key == key) and job.key not in keep:
@@ -103,17 +112,17 @@ class Worker:
             self._changed.notify_all()
 
     def pending(self, owner: Hashable, key: Hashable) -> bool:
-        """Whether such a job waits or runs, and is still wanted."""
+        """Whether such a job is queued or running, and not cancelled."""
         with self._changed:
             return any(job.owner == owner and job.key == key and not job.cancelled.is_set() for job in self._jobs)
 
     def busy(self, owner: Hashable) -> bool:
-        """Whether an owner has jobs that wait or run."""
+        """Whether an owner has queued or running jobs."""
         with self._changed:
             return any(job.owner == owner for job in self._jobs)
 
     def wait(self, owner: Hashable, timeout: float | None = None) -> bool:
-        """Block until an owner has no jobs left; False if the time ran out.
+        """Block until an owner has no jobs left; False after `timeout` seconds.
 
         Raises:
             RuntimeError: on the worker's own thread, which would wait for itself.
@@ -140,7 +149,7 @@ class Worker:
             del job  # an idle thread must not keep the last owner alive
 
     def _step(self, job: Job) -> bool:
-        """Run one slice; False when the job is over."""
+        """Run one slice; False if the job has ended."""
         try:
             if job.running is None:
                 if job.cancelled.is_set():
@@ -153,7 +162,7 @@ class Worker:
                 next(job.running)
         except StopIteration:
             return False
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it must be shown and must not end the thread
+        except BaseException as error:  # noqa: BLE001 - any exception must be shown and must not end the thread
             try:
                 job.failed(error)
             except BaseException:  # noqa: BLE001
@@ -162,7 +171,7 @@ class Worker:
         return True
 
     def end(self, timeout: float) -> None:
-        """Drop everything and wait a little for the thread."""
+        """Cancel everything and wait at most `timeout` seconds for the thread."""
         with self._changed:
             for job in self._jobs:
                 job.cancelled.set()
@@ -173,13 +182,13 @@ class Worker:
 
 
 def on_worker() -> bool:
-    """Whether this thread is a worker's."""
+    """Whether the current thread is a worker's."""
     return getattr(_HERE, "working", False)
 
 
 @atexit.register
 def _end_all() -> None:
-    """An interpreter that ends while a thread is deep in a matrix product may abort."""
+    """End all workers: an interpreter that exits while a thread is inside a matrix product may abort."""
     for worker in list(_WORKERS.values()):
         worker.end(5.0)
 
@@ -187,7 +196,7 @@ def _end_all() -> None:
 def worker_of(
     model: object, name: str = "blip-trace", around: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Worker:
-    """The worker of a model, made at the first call and gone with the model."""
+    """The worker of a model, created at the first call and dropped with the model."""
     with _WORKERS_LOCK:
         worker = _WORKERS.get(model)
         if worker is None:

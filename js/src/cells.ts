@@ -1,4 +1,4 @@
-// The cells of the grid in view: what the `grid` trait holds, overlaid with single cells that arrived since.
+// The cells of the grid in view: what the `grid` trait holds, overlaid with single cells that have arrived since.
 // Pure functions; which cell is old is decided by its generation alone.
 
 import { toFloats } from "./binary";
@@ -12,27 +12,53 @@ import type { Axes, CellIndex, Show } from "./traits";
 
 export type CellState = "empty" | "waiting" | "value" | "old";
 
-/** The values of one cell, by the kernel's names; NaN = not computed, or not a number. */
+/** The values of one cell, by the kernel's names; NaN = not computed, or undefined. */
 export type CellValues = Readonly<
 	Record<(typeof CELL_FIELDS)[number], number> & {
 		/** Of a difference. */
-		score_stderr?: number;
+		score_margin?: number;
 	}
 >;
 
-/** Which states are patched, and how: values of another view mean something else. */
+/** Which states are patched, and how: values of another grid mean something else. */
 export interface ViewOf {
 	readonly block: string;
 	readonly site: string;
 	readonly head: number | null;
 	readonly direction: string;
 	readonly window: number;
+	/** Side of the squares of image tokens that are patched together. */
+	readonly patch: number;
 }
 
+const VIEW = [
+	"block",
+	"site",
+	"head",
+	"direction",
+	"window",
+	"patch",
+] as const satisfies readonly (keyof ViewOf)[];
+
 export function sameView(a: ViewOf, b: ViewOf): boolean {
-	return (["block", "site", "head", "direction", "window"] as const).every(
-		(name) => a[name] === b[name],
-	);
+	return VIEW.every((name) => a[name] === b[name]);
+}
+
+/** Names of the columns of a grid: tokens, or squares of image tokens by the "row,column" of their patches. */
+export function columnNames(
+	tokens: readonly string[],
+	patch: number,
+	[rows, columns]: readonly [number, number],
+): readonly string[] {
+	if (patch <= 1) return tokens;
+	const spans = (count: number) =>
+		Array.from({ length: Math.ceil(count / patch) }, (_, at) => {
+			const [first, last] = [at * patch, Math.min((at + 1) * patch, count) - 1];
+			return first === last ? `${first}` : `${first}-${last}`;
+		});
+	const across = spans(columns);
+	const names = spans(rows).flatMap((r) => across.map((c) => `${r},${c}`));
+	return [...tokens.slice(0, 1), ...names];
 }
 
 export interface FreshCell {
@@ -42,7 +68,7 @@ export interface FreshCell {
 	readonly values: CellValues;
 }
 
-/** Cells beside the trait, by `key`: those that arrived as messages, and older ones that the trait does not hold any more. */
+/** Cells beside the trait, by `key`: those that arrived as messages, and older ones that the trait no longer holds. */
 export type Fresh = ReadonlyMap<string, FreshCell>;
 
 export interface Cell {
@@ -54,8 +80,10 @@ export interface Cell {
 	readonly negligible: boolean;
 	/** 1 by construction. */
 	readonly constructed: boolean;
-	/** Computed, and its score is not a number. */
+	/** Computed, but its score is NaN. */
 	readonly nan: boolean;
+	/** The grid that is kept, under another corruption, says otherwise. */
+	readonly apart: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -66,7 +94,7 @@ export interface GridFrame extends ViewOf {
 }
 
 export interface GridView extends GridFrame {
-	/** Of a difference: what sets the two grids apart. */
+	/** For a difference: how the two grids differ. */
 	readonly between?: string;
 	/** What there is to know of all cells. */
 	readonly notes: readonly string[];
@@ -101,17 +129,17 @@ function readFields<T extends string>(
 	return Object.fromEntries(values);
 }
 
-/** One cell out of float32 (fields, count): the layout of both the trait and the messages. */
+/** One cell of a float32 array (fields, count): the layout of both the trait and the messages. */
 export const readCell = (
 	floats: ArrayLike<number>,
 	count: number,
 	index: number,
 ): CellValues => readFields(CELL_FIELDS, floats, count, index);
 
-/** What is known of a cell that is not computed. */
+/** The values of a cell that is not computed. */
 export const NOTHING = readCell([], 0, 0);
 
-/** Whether the trait holds values of the grid in view, and of its shape. */
+/** Whether the trait holds the grid in view, in the right shape. */
 export function fits(
 	grid: Grid | null,
 	frame: Omit<GridFrame, "axes">,
@@ -130,6 +158,7 @@ export function viewCells(
 	fresh: Fresh,
 	generation: number,
 	isWaiting: (layer: number, position: number) => boolean,
+	disagreed: readonly CellIndex[] = [],
 ): GridView {
 	const { layers, tokens } = frame;
 	const count = layers * tokens.length;
@@ -138,6 +167,7 @@ export function viewCells(
 	const usable = floats?.length === count * CELL_FIELDS.length ? floats : null;
 	const constructed = keys(trait?.constructed);
 	const nan = keys(trait?.nan);
+	const apart = keys(disagreed);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
@@ -165,10 +195,10 @@ export function viewCells(
 			position,
 			state,
 			values,
-			negligible:
-				known && (values.significant === 0 || values.indirect_effect === 0),
+			negligible: known && values.significant === 0,
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
+			apart: apart.has(key(layer, position)),
 		};
 	};
 
@@ -185,27 +215,27 @@ export function viewCells(
 	};
 }
 
-/** A grid less the one that is kept, in place of its values; null where the two cannot be compared. */
+/** The grid with its difference from the kept one instead of its values; null if the two cannot be compared. */
 export function differenceOf(
 	view: GridView,
-	told: GridDifference,
+	difference: GridDifference,
 	show: Show,
 	generation: number,
 ): GridView | null {
 	const count = view.layers * view.tokens.length;
-	const floats = toFloats(told.values);
+	const floats = toFloats(difference.values);
 	if (floats?.length !== count * DIFFERENCE_FIELDS.length) return null;
 	const test =
 		show === "indirect_effect"
 			? "significant"
 			: (`${show}_significant` as const);
 	const cell = (plain: Cell): Cell => {
-		const { layer, position, nan } = plain;
+		const { layer, position, nan, apart } = plain;
 		const index = layer * view.tokens.length + position;
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
 		if (nan || !Number.isNaN(values.score))
-			state = told.generation < generation ? "old" : "value";
+			state = difference.generation < generation ? "old" : "value";
 		return {
 			layer,
 			position,
@@ -214,17 +244,18 @@ export function differenceOf(
 			negligible: values[test] === 0,
 			constructed: false,
 			nan,
+			apart,
 		};
 	};
 	return {
 		...view,
-		between: told.text,
+		between: difference.text,
 		notes: [],
 		rows: view.rows.map((row) => row.map(cell)),
 	};
 }
 
-/** The cells beside a new trait: what the older one knew stays, as old, until it is replaced cell by cell. */
+/** The cells beside a new trait: values of the older one stay, marked as old, until they are replaced cell by cell. */
 export function carryOver(
 	fresh: Fresh,
 	before: Grid | null,
@@ -254,11 +285,12 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 		a.state === b?.state &&
 		a.constructed === b.constructed &&
 		a.negligible === b.negligible &&
+		a.apart === b.apart &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }
 
-/** The same view with the rows of the previous one where nothing changed, so that they need not be drawn again. */
+/** The same view, reusing unchanged rows of the previous one so that they need not be drawn again. */
 export function reuseRows(view: GridView, previous: GridView | null): GridView {
 	const rows = view.rows.map((row, index) => {
 		const before =
@@ -276,7 +308,7 @@ export function shownValue(values: CellValues, show: Show): number {
 	return values[show];
 }
 
-/** The means of the shown quantity over the computed cells of each row and column on screen; NaN where there are none. */
+/** The means of the shown quantity over the computed cells of each row and column on screen; NaN if there are none. */
 export function meansOf(view: GridView | null, show: Show) {
 	const rows = view?.rows ?? [];
 	const mean = (cells: readonly (Cell | undefined)[]) => {

@@ -1,4 +1,4 @@
-// Exports of one view: the kernel makes the file, and every view hears of it; only the one that asked takes it.
+// Exports of one view: the kernel makes the file, and every view receives it; only the one that requested it uses it.
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import { copy, download, rasterize } from "./files";
@@ -18,21 +18,21 @@ export type Format =
 
 export interface Exports {
 	ask(format: Format, theme: Theme): void;
-	/** What was just done, for a moment. */
-	readonly said: ReadonlySignal<string>;
+	/** A short notice of what was just done. */
+	readonly notice: ReadonlySignal<string>;
 	dispose(): void;
 }
 
 export function createExports(session: Session, el: HTMLElement): Exports {
 	const asked = new Map<number, Format>();
-	const said = signal("");
+	const notice = signal("");
 
-	let saying: ReturnType<typeof setTimeout> | undefined;
-	function say(text: string): void {
-		said.value = text;
-		clearTimeout(saying);
-		saying = setTimeout(() => {
-			said.value = "";
+	let timer: ReturnType<typeof setTimeout> | undefined;
+	function show(text: string): void {
+		notice.value = text;
+		clearTimeout(timer);
+		timer = setTimeout(() => {
+			notice.value = "";
 		}, 1500);
 	}
 
@@ -45,7 +45,7 @@ export function createExports(session: Session, el: HTMLElement): Exports {
 				const blob = new Blob([bytes], { type: media });
 				if (format === "python" || format === "cells") {
 					await copy(new TextDecoder().decode(bytes), el);
-					say("Copied");
+					show("Copied");
 				} else if (wanted === "png")
 					download(name.replace("svg", "png"), await rasterize(blob));
 				else download(name, blob);
@@ -64,9 +64,9 @@ export function createExports(session: Session, el: HTMLElement): Exports {
 			});
 			if (id !== null) asked.set(id, format);
 		},
-		said,
+		notice,
 		dispose() {
-			clearTimeout(saying);
+			clearTimeout(timer);
 			stopListening();
 		},
 	};

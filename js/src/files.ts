@@ -10,7 +10,7 @@ export function download(name: string, blob: Blob): void {
 	setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** Pages that are not served over https have no clipboard of their own, but may still copy what is selected. */
+/** Pages not served over https have no clipboard API, but may still copy a selection. */
 export async function copy(text: string, page: HTMLElement): Promise<void> {
 	if (navigator.clipboard) return navigator.clipboard.writeText(text);
 	const field = document.createElement("textarea");
@@ -23,7 +23,7 @@ export async function copy(text: string, page: HTMLElement): Promise<void> {
 	if (!done) throw new Error("this page may not use the clipboard");
 }
 
-/** An SVG drawing as PNG, twice as many pixels each way. */
+/** An SVG drawing as PNG, at twice its size. */
 export async function rasterize(svg: Blob): Promise<Blob> {
 	const url = URL.createObjectURL(svg);
 	try {

@@ -1,11 +1,11 @@
-// Numbers as a person reads them: rounded to what the standard error allows, with a true minus sign.
+// Numbers as a person reads them: rounded to what the interval allows, with a true minus sign.
 
 const MINUS = "−";
 
-/** Decimals that show the standard error with one significant digit. */
-function decimalsFor(stderr: number, most: number): number {
+/** Decimals that show the margin with one significant digit. */
+function decimalsFor(margin: number, most: number): number {
 	// Rounding may carry 0.096 to 0.1: the digit shown decides.
-	const rounded = Number(stderr.toPrecision(1));
+	const rounded = Number(margin.toPrecision(1));
 	return Math.min(most, Math.max(0, -Math.floor(Math.log10(rounded))));
 }
 
@@ -16,16 +16,16 @@ export function fixed(value: number, decimals: number): string {
 
 function withError(
 	value: number | null,
-	stderr: number | null,
+	margin: number | null,
 	scale: number,
 	fallback: number,
-	most: number,
+	maxDecimals: number,
 	unit: string,
 ): string {
 	if (value === null || !Number.isFinite(value)) return "–";
-	const error = (stderr ?? 0) * scale;
+	const error = (margin ?? 0) * scale;
 	const known = error > 0 && Number.isFinite(error);
-	const decimals = known ? decimalsFor(error, most) : fallback;
+	const decimals = known ? decimalsFor(error, maxDecimals) : fallback;
 	const shown = fixed(value * scale, decimals) + unit;
 	const errorShown = known ? fixed(error, decimals) : "0";
 	// An error too small for the decimals on show would read "± 0".
@@ -33,14 +33,14 @@ function withError(
 }
 
 /** A share: "58 % ± 4 %". */
-export function percent(value: number | null, stderr: number | null = null) {
+export function percent(value: number | null, margin: number | null = null) {
 	const small = value !== null && value !== 0 && Math.abs(value) < 0.01;
-	return withError(value, stderr, 100, small ? 1 : 0, 2, " %");
+	return withError(value, margin, 100, small ? 1 : 0, 2, " %");
 }
 
 /** A plain number: "0.47 ± 0.03". */
-export function plain(value: number | null, stderr: number | null = null) {
-	return withError(value, stderr, 1, 2, 4, "");
+export function plain(value: number | null, margin: number | null = null) {
+	return withError(value, margin, 1, 2, 4, "");
 }
 
 function isShare(metric: string): boolean {
@@ -51,30 +51,30 @@ function isShare(metric: string): boolean {
 export function score(
 	metric: string,
 	value: number | null,
-	stderr: number | null = null,
+	margin: number | null = null,
 ): string {
-	return isShare(metric) ? percent(value, stderr) : plain(value, stderr);
+	return isShare(metric) ? percent(value, margin) : plain(value, margin);
 }
 
 /** A difference of two scores; of two percentages it is in points. */
 export function points(
 	metric: string,
 	value: number | null,
-	stderr: number | null = null,
+	margin: number | null = null,
 ): string {
-	if (!isShare(metric)) return plain(value, stderr);
+	if (!isShare(metric)) return plain(value, margin);
 	const small = value !== null && value !== 0 && Math.abs(value) < 0.01;
-	return `${withError(value, stderr, 100, small ? 1 : 0, 2, "")} points`;
+	return `${withError(value, margin, 100, small ? 1 : 0, 2, "")} points`;
 }
 
-/** An end of a scale, with the decimals that it has. */
+/** A limit of a scale, with all its decimals. */
 export function limit(value: number): string {
 	const [digits = "", power = 0] = String(value).split("e");
 	const decimals = (digits.split(".")[1]?.length ?? 0) - Number(power);
 	return fixed(value, Math.max(0, decimals));
 }
 
-/** An answer, in quotation marks where they are given; a model may answer with nothing. */
-export function said(answer = "", open = "", close = ""): string {
+/** An answer, in quotation marks if given; a model may give an empty answer. */
+export function answerText(answer = "", open = "", close = ""): string {
 	return answer === "" ? "none: it says nothing" : open + answer + close;
 }

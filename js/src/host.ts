@@ -1,4 +1,4 @@
-// What the front end needs of the host: the part of anywidget's model that it uses, and nothing more.
+// What the front end needs of the host: the part of anywidget's model that it uses.
 
 export type ChangeListener = () => void;
 export type MessageListener = (content: unknown, buffers: unknown) => void;

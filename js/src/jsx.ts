@@ -1,3 +1,3 @@
-// What JSX is made into, for the bundle (build.mjs).
+// The JSX factory of the bundle (build.mjs).
 
 export { Fragment, h } from "preact";

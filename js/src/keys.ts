@@ -1,10 +1,10 @@
-// What the figure keeps of the keys and clicks that happen in it: notebooks have shortcuts of their own, which listen
-// further out. What it has no use for, such as Ctrl+S or the context menu, is theirs.
+// Which keys and clicks the figure keeps from the notebook, whose own shortcuts listen further out. Those it has no use
+// for, such as Ctrl+S or the context menu, are passed on.
 
-/** What edits a text while Ctrl or Cmd is held; notebooks would undo or paste cells. */
+/** Keys that edit text while Ctrl or Cmd is held; notebooks would undo or paste cells. */
 const EDITING = /^([acvxyzZ]|Arrow.*|Backspace|Delete|Home|End)$/;
 
-/** What chooses, moves and copies in the grid then. */
+/** Keys that select, move and copy in the grid while Ctrl or Cmd is held. */
 const MOVING = /^([c ]|Enter|Arrow.*|Home|End)$/;
 
 export function isHeld(event: KeyboardEvent): boolean {
@@ -26,8 +26,8 @@ function keepKey(event: KeyboardEvent): void {
 }
 
 /**
- * Hosts that take a key before it comes here, as Notebook 7 does, are told by an attribute whose it is: of what has the
- * focus, for that is what their shortcuts are bound to.
+ * For hosts that handle a key before it arrives here, as Notebook 7 does: an attribute on the focused element, which their
+ * shortcuts check, marks the key as the figure's.
  */
 export function claimKeys(el: HTMLElement): () => void {
 	const claim = (event: KeyboardEvent) => {
@@ -44,7 +44,7 @@ function keepClick(event: MouseEvent): void {
 	if (!event.button) event.stopPropagation();
 }
 
-/** For the root of what is drawn. */
+/** For the root element of a view. */
 export const OWN = {
 	onKeyDown: keepKey,
 	onMouseDown: keepClick,

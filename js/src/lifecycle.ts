@@ -1,12 +1,12 @@
-// The life of a widget as hosts run it: the module's function is called once a model, what it gives is initialized with
-// the model and ends with it, and is rendered for each view. The model objects of these calls may differ (anywidget and
-// marimo hand out proxies), so that what the views share is kept here.
+// The life of a widget as hosts run it: the module's function is called once per model; its result is initialized and
+// disposed of with the model, and rendered for each view. The model objects of these calls may differ (anywidget and
+// marimo hand out proxies), so the state that views share is kept here.
 
 import type { HostModel, InitializeProps, RenderProps } from "./host";
 
 /**
- * @param begin what the views of a model share; a host that does not initialize has it begun by its first view.
- * @param draw draws a view, and hands back how to take it away.
+ * @param begin creates the state that a model's views share; without `initialize`, the first view creates it.
+ * @param draw draws a view, and returns a function that removes it.
  */
 export function widgetOf<Shared extends { dispose(): void }>(
 	begin: (host: HostModel) => Shared,

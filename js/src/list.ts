@@ -1,15 +1,15 @@
-// What the list of samples shares with the kernel beside the figure's own state: each trait as a signal, read through a
-// parser as the others are.
+// The synced state of the list of samples, beside the figure's own: each trait as a signal, read through a parser like
+// the others.
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { HostModel } from "./host";
 import type { Listing } from "./protocol";
 import { number, shaped, text } from "./traits";
 
-/** In the place of a sample's number. */
+/** Used in place of a sample's number. */
 export const AVERAGE = -1;
 
-/** What a person changes. */
+/** What the user changes. */
 interface Choices {
 	/** "" = all groups. */
 	group: string;
@@ -17,14 +17,14 @@ interface Choices {
 	chosen: number;
 	find: string;
 	order: string;
-	/** How many of the samples found lie before those in sight. */
+	/** How many of the samples found precede the visible ones. */
 	first: number;
 }
 
 interface Traits extends Choices {
 	/** Null = not there yet. */
 	listing: Listing | null;
-	/** Of the selected cell, in words. */
+	/** Result for the selected cell, in words. */
 	interval: string;
 }
 

@@ -1,6 +1,6 @@
-// What all views of a widget share: each trait as a signal, what passes by (single cells, progress, what is awaited),
-// and what is derived from these. Nothing is kept twice: setting a trait goes to the host, and comes back as its change
-// event. What a hand does in one view alone is viewModel.ts's.
+// What all views of a widget share: each trait as a signal, transient state (single cells, progress, pending
+// requests), and what is derived from these. Nothing is stored twice: setting a trait goes to the host, and comes back as
+// its change event. The state of a single view is in viewModel.ts.
 
 import {
 	batch,
@@ -12,6 +12,7 @@ import {
 } from "@preact/signals-core";
 import {
 	carryOver,
+	columnNames,
 	differenceOf,
 	type Fresh,
 	fits,
@@ -34,7 +35,7 @@ import {
 } from "./traits";
 import { type Words, wordsOf } from "./words";
 
-/** Milliseconds that nothing is said of what is done within them. */
+/** Milliseconds of work before it is reported on screen. */
 const SOON = 300;
 
 type Traits = Inputs & Outputs;
@@ -44,7 +45,7 @@ type Signals<T> = { readonly [K in keyof T]: ReadonlySignal<T[K]> };
 export interface Running {
 	readonly id: number;
 	readonly done: number;
-	/** 0 until the kernel has said how many. */
+	/** 0 until the kernel states how many. */
 	readonly total: number;
 	readonly left: string;
 }
@@ -62,25 +63,25 @@ export interface Model extends Signals<Traits> {
 	readonly running: Signal<Running | null>;
 	/** Cells asked for one by one, by the id of the request. */
 	readonly waiting: Signal<ReadonlyMap<number, readonly CellIndex[]>>;
-	/** What was selected here and the kernel has not confirmed: shown in place of the traits until then. */
+	/** Selected here and not yet confirmed by the kernel: shown instead of the traits until then. */
 	readonly unconfirmed: Signal<Selection | null>;
-	/** What the traits say is selected. */
+	/** The selection according to the traits. */
 	readonly saved: Signals<Selection>;
-	/** The last request found no kernel, or has had no answer for long. */
+	/** The last request found no kernel, or has been unanswered for too long. */
 	readonly offline: Signal<boolean>;
-	/** What is being done until the two runs are there, and for how long; "" for nothing that takes long. */
+	/** What the kernel is doing until the two runs are available, and for how long; "" if it does not take long. */
 	readonly working: ReadonlySignal<string>;
-	/** Why nothing can be asked now, "" where it can. */
+	/** Why nothing can be requested now, else "". */
 	readonly closed: ReadonlySignal<string>;
 
 	readonly words: ReadonlySignal<Words>;
 	readonly blockInfo: ReadonlySignal<BlockInfo | null>;
 	readonly view: ReadonlySignal<GridView | null>;
-	/** What the kernel says of the grid in view beside the one that is kept, if it does. */
-	readonly told: ReadonlySignal<GridDifference | null>;
-	/** The same grid with differences in place of its values, where they are wanted and there are any. */
+	/** The kernel's difference of the grid in view from the kept one, if there is one. */
+	readonly gridDifference: ReadonlySignal<GridDifference | null>;
+	/** The same grid with differences instead of its values, if they are to be shown and available. */
 	readonly differing: ReadonlySignal<GridView | null>;
-	/** Which grid of which inputs is asked: what was under way for another is not answered any more. */
+	/** Which grid of which inputs is requested: pending requests for another are no longer answered. */
 	readonly asked: ReadonlySignal<unknown>;
 
 	dispose(): void;
@@ -134,6 +135,7 @@ export function createModel(host: HostModel): Model {
 		head: traits.head.value,
 		direction: traits.direction.value,
 		window: traits.window.value,
+		patch: traits.patch.value,
 	}));
 	const asked = computed(() => ({
 		generation: traits.generation.value,
@@ -148,16 +150,28 @@ export function createModel(host: HostModel): Model {
 			info === null && traits.setup.value === null ? grid : inView.value;
 		const known = info ?? (of === grid ? grid : null);
 		if (of === null || known === null || known.tokens.length === 0) return null;
-		const { block, site, head, direction, window } = of;
-		const { layers, tokens } = known;
-		return { block, site, head, direction, window, layers, tokens, axes };
+		const { block, site, head, direction, window, patch } = of;
+		const { layers } = known;
+		const patches = traits.setup.value?.patches;
+		const tokens =
+			known === grid || !patches
+				? known.tokens
+				: columnNames(known.tokens, patch, patches);
+		const view = { block, site, head, direction, window, patch };
+		return { ...view, layers, tokens, axes };
 	});
-	// While this stays the same, values of two generations may stand side by side.
+	// While this stays the same, values of two generations may be shown side by side.
 	const meaning = computed(() =>
 		JSON.stringify([{ ...frame.value, axes: "" }, traits.metric.value]),
 	);
 	let lastMeaning = meaning.peek();
 	let lastGrid = traits.grid.peek();
+	const gridDifference = computed(
+		() =>
+			traits.compared.value?.differences.find(
+				(each) => frame.value !== null && sameView(each, frame.value),
+			) ?? null,
+	);
 	let previous: GridView | null = null;
 	const view = computed(() => {
 		if (frame.value === null) return null;
@@ -173,23 +187,24 @@ export function createModel(host: HostModel): Model {
 			fresh.value,
 			traits.generation.value,
 			(layer, position) => filling || awaited.has(key(layer, position)),
+			gridDifference.value?.apart,
 		);
 		previous = reuseRows(next, previous);
 		return previous;
 	});
 
-	const told = computed(
-		() =>
-			traits.compared.value?.differences.find(
-				(each) => frame.value !== null && sameView(each, frame.value),
-			) ?? null,
-	);
 	let differed: GridView | null = null;
 	const differing = computed(() => {
-		if (!traits.difference.value || !told.value || !view.value) return null;
+		if (!traits.difference.value || !gridDifference.value || !view.value)
+			return null;
 		const { value: show } = traits.show;
 		const { value: generation } = traits.generation;
-		const next = differenceOf(view.value, told.value, show, generation);
+		const next = differenceOf(
+			view.value,
+			gridDifference.value,
+			show,
+			generation,
+		);
 		differed = next && reuseRows(next, differed);
 		return differed;
 	});
@@ -202,20 +217,20 @@ export function createModel(host: HostModel): Model {
 			const what = traits.doing.value || "computing";
 			const started = Date.now();
 			let timer: ReturnType<typeof setTimeout>;
-			const tell = () => {
+			const report = () => {
 				const seconds = Math.round((Date.now() - started) / 1000);
 				working.value = `${what} …${seconds ? ` ${seconds} s` : ""}`;
-				timer = setTimeout(tell, 1000);
+				timer = setTimeout(report, 1000);
 			};
 			if (!late || closed.value || traits.error.value) working.value = "";
-			// The next step follows at once on one that was told.
-			else if (working.peek()) tell();
-			else timer = setTimeout(tell, SOON);
+			// The next step is reported at once if one is already shown.
+			else if (working.peek()) report();
+			else timer = setTimeout(report, SOON);
 			return () => clearTimeout(timer);
 		}),
 	);
 
-	// What was under way for other inputs will not be answered any more.
+	// Pending requests for other inputs are no longer answered.
 	disposers.push(
 		effect(() => {
 			asked.value;
@@ -259,7 +274,7 @@ export function createModel(host: HostModel): Model {
 		words,
 		blockInfo,
 		view,
-		told,
+		gridDifference,
 		differing,
 		asked,
 		dispose() {

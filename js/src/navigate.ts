@@ -6,7 +6,7 @@ import type { CellIndex } from "./traits";
 
 export type Place = readonly [row: number, column: number];
 
-/** Where a key leads from a place; null where the key does not move. */
+/** The place that a key leads to; null if the key does not move. */
 export function move(
 	[row, column]: Place,
 	key: string,
@@ -55,7 +55,7 @@ export function clamp([row, column]: Place, rows: number, columns: number) {
 	] as const;
 }
 
-/** A set with some places added; where it has all of them already, without them. */
+/** A set with some places added, or removed if it already has all of them. */
 export function joined(
 	set: readonly CellIndex[],
 	more: readonly CellIndex[],

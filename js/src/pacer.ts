@@ -1,16 +1,16 @@
-// A hand on a slider speaks often: pass on at most one value an interval, none while the last one waits to be answered
-// (with some patience), and the last one always.
+// Throttle for a slider that is dragged: pass on at most one value per interval, none while the last one is unanswered
+// (up to a timeout), and always the last one.
 
 export interface Pacer<T> {
 	push(value: T): void;
-	/** What was passed on last has been answered. */
+	/** The value passed on last has been answered. */
 	answered(): void;
-	/** Pass on what is held back now. */
+	/** Pass on the value held back now. */
 	flush(): void;
 	cancel(): void;
 }
 
-/** `patience`: milliseconds after which no answer is awaited any more; not more than the interval: none ever is. */
+/** `patience`: milliseconds to wait for an answer; if not above the interval, answers are never awaited. */
 export function pacer<T>(
 	act: (value: T) => void,
 	interval: number,

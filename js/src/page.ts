@@ -1,5 +1,5 @@
-// A page without a kernel: stands where the host's model stands, over what was written into the page, and plays it.
-// Built for itself, as page.js; the widget is the same that notebooks draw.
+// A page without a kernel: takes the place of the host's model and replays what was written into the page.
+// Built separately, as page.js; the widget is the same as in notebooks.
 
 import type { ChangeListener, HostModel, MessageListener } from "./host";
 

@@ -8,7 +8,7 @@ export type Shade = readonly [fill: string, mark: string];
 
 const NOTHING: Shade = ["transparent", "currentColor"];
 
-/** The colour at a place between the left (0) and the right (1) end; what lies outside takes the end's colour. */
+/** The colour at a place between the left (0) and the right (1) end; values outside take the end's colour. */
 export function shadeAt(
 	palette: Palette | undefined,
 	name: keyof Palette,

@@ -1,8 +1,9 @@
-// The picture's patches: which of them lie between two corners, the outline of a set of them, and what is known of one.
+// The picture's patches: which of them lie between two corners, the outline of a set of them, and the values of one.
 // Pure functions; a place is (row, column).
 
 import { key } from "./cells";
 import { percent, plain } from "./format";
+import { between } from "./navigate";
 import type { PictureMap } from "./protocol";
 import type { CellIndex } from "./traits";
 
@@ -21,7 +22,7 @@ export interface PatchMap
 		| "text"
 		| "generation"
 	> {
-	/** (3, rows, columns): value, standard error, significant. */
+	/** (3, rows, columns): value, margin, significant. */
 	readonly floats: ArrayLike<number>;
 }
 
@@ -41,6 +42,29 @@ export function outline(places: readonly CellIndex[]): string {
 		.join("");
 }
 
+type Size = readonly [rows: number, columns: number];
+
+/** The patches that a column of the image encoder's grid stands for: a square of them; none is the class token, 0. */
+export function patchesOf(at: number, side: number, size: Size): CellIndex[] {
+	const across = Math.ceil(size[1] / side);
+	const first = [
+		Math.floor((at - 1) / across) * side,
+		((at - 1) % across) * side,
+	];
+	const [top = 0, left = 0] = first;
+	if (at < 1) return [];
+	return between(
+		[top, left],
+		[Math.min(top + side, size[0]) - 1, Math.min(left + side, size[1]) - 1],
+	);
+}
+
+/** The column that a patch is in. */
+export function columnOf([row, column]: CellIndex, side: number, size: Size) {
+	const across = Math.ceil(size[1] / side);
+	return 1 + Math.floor(row / side) * across + Math.floor(column / side);
+}
+
 /** The patches of a mask that are marked. */
 export function placesIn(
 	mask: readonly (readonly boolean[])[] | null,
@@ -50,15 +74,15 @@ export function placesIn(
 	);
 }
 
-/** Value, standard error and mark of the square that a patch lies in. */
+/** Value, margin and mark of the square that a patch lies in. */
 function valuesAt(map: PatchMap, [row, column]: CellIndex): number[] {
 	const { rows, columns, square, floats } = map;
 	const at = Math.floor(row / square) * columns + Math.floor(column / square);
 	return [0, 1, 2].map((field) => floats[field * rows * columns + at] ?? NaN);
 }
 
-/** What a map says of a patch, in words; "" where it says nothing. */
-export function saidOf(map: PatchMap | null, place: CellIndex): string {
+/** The value of a map at a patch, in words; "" if there is none. */
+export function valueText(map: PatchMap | null, place: CellIndex): string {
 	const [value = NaN, error = NaN, significant] = map
 		? valuesAt(map, place)
 		: [];
@@ -71,7 +95,7 @@ export function saidOf(map: PatchMap | null, place: CellIndex): string {
 	return `${number} ${map.unit}${doubt}`;
 }
 
-/** The middles of the squares whose value cannot be told from 0. */
+/** The centres of the squares whose value is not distinguishable from 0. */
 export function doubtful(map: PatchMap | null): CellIndex[] {
 	if (map === null) return [];
 	const { rows, columns, square, floats } = map;
@@ -84,7 +108,7 @@ export function doubtful(map: PatchMap | null): CellIndex[] {
 		]);
 }
 
-/** Draw a map, a pixel a square: the more of a colour the larger the value, nothing for 0, a veil where it is not computed. */
+/** Draw a map, one pixel per square: more opaque for larger values, transparent for 0, a veil if not computed. */
 export function drawMap(
 	canvas: HTMLCanvasElement,
 	{ rows, columns, limit, floats }: PatchMap,

@@ -1,10 +1,10 @@
 // From a chosen, dropped or pasted file to the bytes that are sent to the kernel.
 
-/** Messages to the kernel pass through a websocket that refuses 10 MB. */
+/** Messages to the kernel pass through a websocket that rejects 10 MB. */
 const MOST_BYTES = 8 * 2 ** 20;
 const SHRUNK_SIDE = 2048;
 
-/** The picture among what was dropped or pasted, else any file: a wrong one is answered with a reason. */
+/** The picture among the dropped or pasted files, else any file: the kernel answers a wrong one with a reason. */
 export function fileIn(data: DataTransfer | null): File | null {
 	const files = [...(data?.files ?? [])];
 	return (

@@ -1,12 +1,12 @@
-// An address for a picture's bytes while they are shown, taken back when they are not.
+// An object URL for a picture's bytes, revoked when they are no longer shown.
 
 import { useLayoutEffect, useState } from "preact/hooks";
 import { toBytes } from "./binary";
 
-/** Null where there are no bytes. */
+/** Null if there are no bytes. */
 export function usePictureUrl(bytes: unknown): string | null {
 	const [url, setUrl] = useState<string | null>(null);
-	// Before anything is painted: no text stands beside the picture of another for a moment.
+	// Before anything is painted, so that no text appears beside another's picture even for a moment.
 	useLayoutEffect(() => {
 		const data = toBytes(bytes);
 		if (data === null || data.byteLength === 0) {

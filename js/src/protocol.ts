@@ -1,36 +1,37 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 5;
+export const PROTOCOL_VERSION = 6;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
+export const MAX_SCALE = 2;
 export const CELL_FIELDS = [
 	"score",
 	"indirect_effect",
-	"stderr",
+	"margin",
 	"recovery",
-	"recovery_stderr",
+	"recovery_margin",
 	"significant",
 ] as const;
 export const DIFFERENCE_FIELDS = [
 	"score",
-	"score_stderr",
+	"score_margin",
 	"score_significant",
 	"indirect_effect",
-	"stderr",
+	"margin",
 	"significant",
 	"recovery",
-	"recovery_stderr",
+	"recovery_margin",
 	"recovery_significant",
 ] as const;
 
-/** Colours at even steps from the left to the right end, each with a mark's colour that can be seen on it. */
+/** Colours at even steps from the left to the right end, each with the colour of a legible mark on it. */
 export interface Palette {
 	diverging: [string, string][];
 	sequential: [string, string][];
 }
 
-/** What does not depend on what is asked: words and colours. */
+/** Words and colours, which do not depend on what is asked. */
 export interface Look {
 	labels: Record<string, string>;
 	explain: Record<string, string>;
@@ -38,7 +39,7 @@ export interface Look {
 	palettes: Record<string, Palette>;
 }
 
-/** One block of the model: the rows and columns of its grid. */
+/** One block of the model, with the rows and columns of its grid. */
 export interface BlockInfo {
 	name: string;
 	layers: number;
@@ -63,12 +64,14 @@ export interface Setup {
 	blocks: BlockInfo[];
 	head_sites: string[];
 	choices: Record<string, string[]>;
+	places: Record<string, string[]>;
+	words: string[];
 	patches: [number, number];
 	examples: ExampleInfo[];
 	answer_tokens: string[];
 }
 
-/** A run in two numbers; None stands for NaN. */
+/** A summary of a run; None stands for NaN. */
 export interface RunInfo {
 	answer: string;
 	score: number | null;
@@ -76,7 +79,7 @@ export interface RunInfo {
 	share: number;
 }
 
-/** Probabilities of the same words at the first answer position; empty where there is no such run. */
+/** Probabilities of the same words at the first answer position in each run; empty if there is no such run. */
 export interface Bars {
 	words: string[];
 	clean: (number | null)[];
@@ -85,7 +88,7 @@ export interface Bars {
 	pinned: (number | null)[];
 }
 
-/** Whether the total effect is large enough for recovery to mean something, and the same in words. */
+/** Whether the total effect is large enough for recovery to be meaningful, also in words. */
 export interface Gate {
 	open: boolean;
 	text: string;
@@ -94,7 +97,7 @@ export interface Gate {
 /** The clean and the corrupted run. */
 export interface Runs {
 	generation: number;
-	culprit: string;
+	cause: string;
 	damage: string;
 	line: string;
 	metric: string;
@@ -102,7 +105,8 @@ export interface Runs {
 	clean: RunInfo;
 	corrupted: RunInfo;
 	total_effect: number | null;
-	total_effect_stderr: number | null;
+	total_effect_margin: number | null;
+	error: string;
 	gate: Gate;
 	bars: Bars;
 }
@@ -115,6 +119,7 @@ export interface Grid {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
@@ -124,7 +129,7 @@ export interface Grid {
 	values: DataView;
 }
 
-/** A grid less the one that is kept. */
+/** A grid minus the kept one. */
 export interface GridDifference {
 	generation: number;
 	block: string;
@@ -132,18 +137,21 @@ export interface GridDifference {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	text: string;
 	undefined: string;
 	values: DataView;
+	agreement: string;
+	apart: [number, number][];
 }
 
-/** The grid that is kept to compare others with. */
+/** The grid that others are compared with. */
 export interface Comparison {
 	kept: string;
 	differences: GridDifference[];
 }
 
-/** The patched run of the selected cells, or of those that were pinned. */
+/** The patched run of the selected cells, or of the pinned ones. */
 export interface Detail {
 	generation: number;
 	block: string;
@@ -152,22 +160,38 @@ export interface Detail {
 	tokens: string[];
 	layers: number;
 	damage: string;
-	culprit: string;
+	cause: string;
 	metric: string;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
-	stderr: number | null;
 	indirect_effect: number | null;
+	margin: number | null;
 	recovery: number | null;
-	recovery_stderr: number | null;
+	recovery_margin: number | null;
 	negligible: boolean;
+	error: string;
 	bars: Bars;
 }
 
-/** What a person sets of the question, the score and the damage; each is a trait. */
+/** The clean run in which the selected states are times a factor. */
+export interface Ablation {
+	generation: number;
+	block: string;
+	site: string;
+	head: number | null;
+	window: number;
+	cells: [number, number][];
+	strength: number;
+	answer: string;
+	score: number | null;
+	text: string;
+}
+
+/** What users set of the question, the score and the corruption; each is a trait. */
 export interface Inputs {
 	question: string;
 	foil: string;
@@ -181,9 +205,11 @@ export interface Inputs {
 	other_question: string;
 	to: string;
 	region: boolean[][] | null;
+	scale: number;
+	positions: number[] | null;
 }
 
-/** What lies over the picture. */
+/** An overlay on the picture. */
 export interface PictureMap {
 	generation: number;
 	overlay: string;
@@ -201,18 +227,22 @@ export interface PictureMap {
 	values: DataView;
 }
 
-/** Whether there is something to take back, and something taken back. */
+/** Whether there is something to undo, and something to redo. */
 export interface Steps {
 	undo: boolean;
 	redo: boolean;
 }
 
-/** The noise curve: mean score of the corrupted run over the noise factor. */
+/** The noise curve: mean score of the corrupted run against the noise factor. */
 export interface Curve {
 	generation: number;
 	factors: number[];
 	scores: (number | null)[];
 	clean: number | null;
+	low: number | null;
+	high: number | null;
+	lost_at: number | null;
+	lost: string;
 }
 
 /** One line of a data set's list. */
@@ -226,7 +256,7 @@ export interface ListedSample {
 	note: string;
 }
 
-/** The samples of a data set that are in sight. */
+/** The visible part of a data set's list. */
 export interface Listing {
 	title: string;
 	rows: ListedSample[];
@@ -237,14 +267,14 @@ export interface Listing {
 	orders: string[];
 }
 
-/** The first message of a view: which protocol it speaks. */
+/** The first message of a view: its protocol version. */
 export interface HelloRequest {
 	type: "hello";
 	id: number;
 	version: number;
 }
 
-/** Select these states of the grid in view and patch them, all in one run; none: nothing is selected. */
+/** Select these cells of the grid in view and patch them, all in one run; an empty list clears the selection. */
 export interface PatchRequest {
 	type: "patch";
 	id: number;
@@ -257,43 +287,50 @@ export interface TraceRequest {
 	id: number;
 }
 
-/** Stop filling the grid; what is computed stays. */
+/** Stop filling the grid; computed cells stay. */
 export interface StopRequest {
 	type: "stop";
 	id: number;
 }
 
-/** Fill what is left of the map over the picture, or stop filling it. */
+/** Fill the rest of the map over the picture, or stop filling it. */
 export interface FillOverlayRequest {
 	type: "fill_overlay";
 	id: number;
 	on: boolean;
 }
 
-/** Use the picture in the message's one buffer. */
+/** Use the picture in the message's only buffer. */
 export interface ImageRequest {
 	type: "image";
 	id: number;
 }
 
-/** Swap in the picture in the message's one buffer. */
+/** Swap in the picture in the message's only buffer. */
 export interface OtherImageRequest {
 	type: "other_image";
 	id: number;
 }
 
-/** Keep the patched run of the selected cells beside the next ones, or let it go. */
+/** Pin the patched run of the selected cells beside the next ones, or unpin it. */
 export interface PinRequest {
 	type: "pin";
 	id: number;
 	on: boolean;
 }
 
-/** Keep the grid in view to compare others with, or let it go. */
+/** Keep the grid in view to compare others with it, or stop comparing. */
 export interface CompareRequest {
 	type: "compare";
 	id: number;
 	on: boolean;
+}
+
+/** Compute the grid in view under another corruption too, one of `Setup.choices`' "also", and keep that. */
+export interface AlsoUnderRequest {
+	type: "also_under";
+	id: number;
+	under: string;
 }
 
 /** Compute random cells of the grid in view again by plain hooks. */
@@ -302,19 +339,19 @@ export interface VerifyRequest {
 	id: number;
 }
 
-/** Take back what was asked last. */
+/** Undo the last change of inputs. */
 export interface UndoRequest {
 	type: "undo";
 	id: number;
 }
 
-/** Ask again what was taken back. */
+/** Redo what was undone. */
 export interface RedoRequest {
 	type: "redo";
 	id: number;
 }
 
-/** Which positions of the grid are visible, first and last: they are computed first. */
+/** The first and last visible position of the grid: visible ones are computed first. */
 export interface VisibleRangeRequest {
 	type: "visible_range";
 	id: number;
@@ -322,21 +359,21 @@ export interface VisibleRangeRequest {
 	last: number;
 }
 
-/** Damage the picture only in the patches that are marked, only in the others, or everywhere. */
+/** Corrupt only the marked patches of the picture, only the others, or all. */
 export interface SetRegionRequest {
 	type: "set_region";
 	id: number;
 	to: "marked" | "others" | "all";
 }
 
-/** Say where the question's tokens attend to in a layer. */
+/** Ask what the question's tokens attend to in a layer. */
 export interface AttentionRequest {
 	type: "attention";
 	id: number;
 	layer: number;
 }
 
-/** Make a file or a text of what is shown. */
+/** Export what is shown as a file or text. */
 export interface ExportRequest {
 	type: "export";
 	id: number;
@@ -360,10 +397,11 @@ export interface CellsEvent {
 	head: number | null;
 	direction: string;
 	window: number;
+	patch: number;
 	cells: [number, number][];
 }
 
-/** Where the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns). */
+/** What the question's tokens attend to in a layer; the message's buffer is float32 (tokens, rows, columns). */
 export interface AttentionEvent {
 	type: "attention";
 	id: number;
@@ -374,7 +412,7 @@ export interface AttentionEvent {
 	columns: number;
 }
 
-/** How far the grid is; sent at most ten times a second. */
+/** Progress of the grid; sent at most ten times a second. */
 export interface ProgressEvent {
 	type: "progress";
 	id: number;
@@ -392,14 +430,14 @@ export interface DoneEvent {
 	stopped: boolean;
 }
 
-/** The kernel has heard the request; what it asks for may take a while. */
+/** The kernel has received the request, which may take a while. */
 export interface TakenEvent {
 	type: "taken";
 	id: number;
 	generation: number;
 }
 
-/** What was asked to be exported; the message's buffer is the file. */
+/** An export; the message's buffer is the file. */
 export interface ExportedEvent {
 	type: "exported";
 	id: number;
@@ -409,7 +447,7 @@ export interface ExportedEvent {
 	media: string;
 }
 
-/** Call back: what users' functions print is shown only while a message of the page is handled. */
+/** Ask for a `called`: output of users' functions is shown only while a message of the page is handled. */
 export interface CallEvent {
 	type: "call";
 	id: number;
@@ -426,6 +464,7 @@ export type Request =
 	| OtherImageRequest
 	| PinRequest
 	| CompareRequest
+	| AlsoUnderRequest
 	| VerifyRequest
 	| UndoRequest
 	| RedoRequest

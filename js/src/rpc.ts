@@ -1,5 +1,5 @@
-// Messages: requests go out with an id of their own, events come in checked. What is misshapen, or belongs to an older
-// generation of the inputs, ends here without a sound.
+// Messages: requests go out with their own id, events come in validated. Malformed events, and those of an older
+// generation of the inputs, are silently dropped here.
 
 import { toBytes, toFloats } from "./binary";
 import type { HostModel } from "./host";
@@ -16,11 +16,11 @@ import type {
 import { CELL_FIELDS } from "./protocol";
 import { isCell } from "./traits";
 
-/** A request as the caller writes it: the id is put in here. */
+/** A request as the caller writes it: the id is added here. */
 export type Draft<R = Request> = R extends Request ? Omit<R, "id"> : never;
 
 export interface Rpc {
-	/** Sends a request; its id, or null where no kernel listens. */
+	/** Sends a request; returns its id, or null if no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
 	dispose(): void;
 }
@@ -37,7 +37,7 @@ export interface Listener {
 
 type Fields = Record<string, unknown>;
 
-/** What each kind of event has beside its id and generation: of each field a value of its type. */
+/** The fields of each kind of event beside its id and generation: an example value of each field's type. */
 const SHAPES: Record<TraceEvent["type"], Fields> = {
 	cells: { block: "", site: "", cells: [] },
 	progress: { done: 0, total: 0, left: "" },
@@ -48,7 +48,7 @@ const SHAPES: Record<TraceEvent["type"], Fields> = {
 	exported: { format: "", name: "", media: "" },
 };
 
-/** The event in a message, or null where it is none of ours. */
+/** The event in a message, or null if it is not one of this protocol. */
 export function parseEvent(content: unknown): TraceEvent | null {
 	const fields = Object(content) as Fields;
 	const type = String(fields["type"]) as TraceEvent["type"];
@@ -74,7 +74,7 @@ export function createRpc(
 		const event = parseEvent(content);
 		if (event === null) return;
 		if (event.type === "taken") listener.taken(event);
-		// A file is what was asked for, and a call is answered, whatever has been asked since.
+		// An export and the answer to a call stay valid, whatever has been requested since.
 		if (event.type === "call") listener.call();
 		else if (event.type !== "exported" && event.generation < generation())
 			return;

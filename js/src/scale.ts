@@ -20,14 +20,14 @@ const STEPS = [1, 1.5, 2, 3, 4, 5, 6, 8, 10];
 export function roundUp(value: number): number {
 	if (!(value > 0) || !Number.isFinite(value)) return 0;
 	const power = 10 ** Math.floor(Math.log10(value));
-	// Float32 is exact to a hair's breadth: 0.6 must not be pushed to 0.8 by its last bit.
+	// Tolerance for float32: the last bit of 0.6 must not push the limit to 0.8.
 	const step = STEPS.find((s) => s * power >= value * (1 - 1e-6)) ?? 10;
 	return Number((step * power).toPrecision(3));
 }
 
 function shownValues(view: GridView | null, show: Show): number[] {
 	if (view === null) return [];
-	// What is 1 by construction says nothing of the others, and would make them pale.
+	// Cells that are 1 by construction would make all others pale.
 	return view.rows
 		.flat()
 		.filter(({ constructed }) => !constructed)
@@ -35,7 +35,7 @@ function shownValues(view: GridView | null, show: Show): number[] {
 		.filter(Number.isFinite);
 }
 
-/** A difference has a scale of its own. `falling`: a score that rises with the damage, so that a negative effect restores; `fixed`: limits to keep to, 0 = none. */
+/** A difference has a scale of its own. `falling`: a score that rises with the damage, so that a negative effect restores; `fixed`: limit set by the user, 0 = automatic. */
 export function fitScale(
 	view: GridView | null,
 	show: Show,
@@ -80,7 +80,7 @@ export function colorOf(
 	return colorAt(scale, palette, span === 0 ? 0 : (value - scale.left) / span);
 }
 
-/** The colour of a cell, neutral where the shown quantity is not defined; null where nothing is known of it. */
+/** The colour of a cell, neutral where the shown quantity is not defined; null if nothing is known about it. */
 export function cellColor(
 	values: CellValues,
 	show: Show,

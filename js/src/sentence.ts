@@ -1,4 +1,4 @@
-// What the selected states say, as a sentence: pieces of text, some of them bold, and the words for one cell.
+// The result for the selected states as a sentence: pieces of text, some of them bold; and the description of one cell.
 
 import type { Cell } from "./cells";
 import { percent, plain, points, score } from "./format";
@@ -14,7 +14,7 @@ export interface Piece {
 const bold = (text: string): Piece => ({ text, bold: true });
 const light = (text: string): Piece => ({ text });
 
-/** A token in quotation marks, with its place where the same word occurs twice. */
+/** A token in quotation marks, with its place if the same word occurs twice. */
 export function tokenName(tokens: readonly string[], position: number): string {
 	const token = tokens[position] ?? "";
 	const twice = tokens.indexOf(token) !== tokens.lastIndexOf(token);
@@ -34,7 +34,7 @@ export function layersName(layer: number, window: number, layers: number) {
 /** What is patched. */
 export interface Asked {
 	readonly cells: readonly CellIndex[];
-	/** Of the picture, where no cells are. */
+	/** Of the picture, if no cells are patched. */
 	readonly patches: readonly CellIndex[];
 	readonly direction: string;
 	readonly window: number;
@@ -43,18 +43,29 @@ export interface Asked {
 	readonly tokens: readonly string[];
 	readonly layers: number;
 	readonly metric: string;
-	/** What took the answer away, in a word. */
-	readonly culprit: string;
+	/** What caused the loss of the answer, in a word. */
+	readonly cause: string;
 }
 
-/** What was patched and how it came out, whether it was patched alone or is read off the grid. */
+/** What was patched and the result, from its own patched run or read off the grid. */
 export interface Outcome extends Asked {
 	readonly indirect_effect: number | null;
-	readonly stderr: number | null;
+	readonly margin: number | null;
 	readonly recovery: number | null;
-	readonly recovery_stderr: number | null;
+	readonly recovery_margin: number | null;
 	/** Not distinguishable from 0. */
 	readonly negligible: boolean;
+	/** Why there is no margin, or "". */
+	readonly error: string;
+}
+
+/** What is patched in a layer: one of its sites, or a head of an attention. */
+export function siteName(
+	site: string,
+	head: number | null,
+	label: Words["label"],
+): string {
+	return head === null ? label(site) : `${label(`${site} head`)} ${head}`;
 }
 
 /** What was patched: "layer 10 at “circle”". */
@@ -74,8 +85,8 @@ function subject(asked: Asked, { label }: Words): Piece[] {
 	if (first === undefined || cells.length !== 1)
 		return [bold(`these ${cells.length} states`)];
 	const [layer, position] = first;
-	const one = head === null ? "" : ` head ${head}`;
-	const part = site === "block_output" ? "" : ` (${label(site)}${one})`;
+	const part =
+		site === "block_output" ? "" : ` (${siteName(site, head, label)})`;
 	return [
 		bold(layersName(layer, window, layers) + part),
 		light(" at "),
@@ -87,7 +98,7 @@ function verb(direction: string): string {
 	return direction === "disrupt" ? "Damaging " : "Restoring ";
 }
 
-/** What is not defined is NaN in the grid, and null in what the kernel sends of a patched run. */
+/** Undefined values are NaN in the grid, and null in the kernel's patched run. */
 function isUndefined(value: number | null): value is null {
 	return value === null || Number.isNaN(value);
 }
@@ -97,15 +108,17 @@ export function outcomeSentence(
 	gate: Gate | undefined,
 	words: Words,
 ): Piece[] {
-	const { direction, negligible, metric, culprit } = outcome;
-	const { stderr, recovery } = outcome;
+	const { direction, negligible, metric, cause } = outcome;
+	const { margin, recovery } = outcome;
 	const effect = outcome.indirect_effect;
 	const start = [light(verb(direction)), ...subject(outcome, words)];
 	if (isUndefined(effect))
 		return [...start, light(": the score is not a number.")];
 	const doubt = negligible ? ", not distinguishable from 0." : ".";
+	const { error } = outcome;
+	const alone = error && ` ${error[0]?.toUpperCase()}${error.slice(1)}.`;
 	if (isUndefined(recovery)) {
-		// The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
+		// The effect of damage is counted as a loss, so its sign is reversed in "changes the score by".
 		const change = direction === "disrupt" && effect !== 0 ? -effect : effect;
 		const reason =
 			gate?.open === false
@@ -114,26 +127,31 @@ export function outcomeSentence(
 		return [
 			...start,
 			light(" changes the score by "),
-			bold(points(metric, change, stderr)),
-			light(`${doubt} ${reason}`),
+			bold(points(metric, change, margin)),
+			light(`${doubt} ${reason}${alone}`),
 		];
 	}
-	// What would be shown as 0 takes nothing away.
+	// What would be shown as 0 removes nothing.
 	const against = recovery < -5e-4 && !negligible;
 	const amount = bold(
-		percent(against ? -recovery : recovery, outcome.recovery_stderr),
+		percent(against ? -recovery : recovery, outcome.recovery_margin),
 	);
 	const ends =
 		direction === "disrupt"
 			? [against ? " adds " : " costs ", " of the total effect"]
 			: [
 					against ? " takes away a further " : " brings back ",
-					` of what the ${culprit} took`,
+					` of what the ${cause} took`,
 				];
-	return [...start, light(ends[0] ?? ""), amount, light(ends[1] + doubt)];
+	return [
+		...start,
+		light(ends[0] ?? ""),
+		amount,
+		light(ends[1] + doubt + alone),
+	];
 }
 
-/** While the numbers are on their way: only what is being asked. */
+/** While the numbers are pending: only what is being computed. */
 export function pendingSentence(asked: Asked, words: Words): Piece[] {
 	return [light(verb(asked.direction)), ...subject(asked, words), light(" …")];
 }
@@ -154,19 +172,19 @@ export function cellValues(
 		return [
 			[
 				"recovery",
-				points("probability", values.recovery, values.recovery_stderr),
+				points("probability", values.recovery, values.recovery_margin),
 			],
-			["indirect effect", plain(values.indirect_effect, values.stderr)],
-			["score", points(metric, values.score, values.score_stderr)],
+			["indirect effect", plain(values.indirect_effect, values.margin)],
+			["score", points(metric, values.score, values.score_margin)],
 		];
 	return [
-		["recovery", percent(values.recovery, values.recovery_stderr)],
-		["indirect effect", plain(values.indirect_effect, values.stderr)],
+		["recovery", percent(values.recovery, values.recovery_margin)],
+		["indirect effect", plain(values.indirect_effect, values.margin)],
 		["score", score(metric, values.score)],
 	];
 }
 
-/** What there is to say about one cell beside its values; of a difference, of which grids it is. */
+/** Notes on one cell beside its values; for a difference, which grids it compares. */
 export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 	const { state } = cell;
 	let special = cell.negligible ? "negligible" : "";
@@ -176,10 +194,11 @@ export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 		between,
 		explain(between && state === "empty" ? "lacking" : state),
 		explain(special),
+		cell.apart ? explain("apart") : "",
 	].filter((note) => note !== "");
 }
 
-/** What a screen reader says of a cell: where it is, the shown value, and what is special. */
+/** The screen reader's text for a cell: its place, the shown value, and its notes. */
 export function cellLabel(
 	cell: Cell,
 	tokens: readonly string[],
@@ -191,6 +210,6 @@ export function cellLabel(
 	const place = `layer ${cell.layer}, ${tokens[cell.position] ?? ""}`;
 	const named = cellValues(cell, metric, between)[SHOWN.indexOf(show)];
 	const value = named?.join(" ") ?? "";
-	const told = [place, value].filter((part) => part !== "").join(": ");
-	return [told, ...cellNotes(cell, words, between)].join("; ");
+	const placeAndValue = [place, value].filter((part) => part !== "").join(": ");
+	return [placeAndValue, ...cellNotes(cell, words, between)].join("; ");
 }

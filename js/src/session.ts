@@ -1,4 +1,4 @@
-// What a widget asks of the kernel, and what it makes of the answers that pass by: one a model, whatever the number of
+// What a widget requests from the kernel, and how it handles the answers: one session per model, whatever the number of
 // its views.
 
 import { batch, effect } from "@preact/signals-core";
@@ -6,25 +6,26 @@ import { key, readCell } from "./cells";
 import type { HostModel } from "./host";
 import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
+import { columnOf } from "./patches";
 import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
 
-/** Milliseconds without an answer after which it is said that there is none. */
+/** Milliseconds without an answer after which the kernel counts as offline. */
 const PATIENCE = 10_000;
 /** The same for the first message: a saved figure has no kernel. */
 const GREETING = 3000;
-/** What ipywidgets says when a kernel restarts, dies or is lost; its widgets never get another. */
+/** The statuses of a kernel that restarts, dies or is lost; its widgets never get another. */
 const LOST = "comm_live_update";
-/** Milliseconds between two requests of a hand that moves: none is faster, and a kernel keeps up with it. */
+/** Minimum milliseconds between two requests while the pointer moves, so that the kernel can keep up. */
 export const INTERVAL = 40;
 
-/** What a view alone can make sense of: answers to what it asked, by their id. */
+/** Events that only one view can handle: answers to its own requests, by their id. */
 export type Answers = Partial<Pick<Listener, "attention" | "exported">>;
 
 export interface Session {
 	readonly model: Model;
-	/** A view says which protocol it speaks. */
+	/** A view states its protocol version. */
 	hello(): void;
 	select(cells: readonly CellIndex[]): void;
 	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
@@ -32,11 +33,11 @@ export interface Session {
 	traceAll(): void;
 	verify(): void;
 	stop(): void;
-	/** A request that traits answer: null where no kernel listens. */
+	/** A request that is answered through traits; null if no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
-	/** A request that is answered with events. Some hosts without a kernel take it and say nothing. */
+	/** A request that is answered with events. Some hosts without a kernel accept it silently. */
 	ask(request: Draft): number | null;
-	/** Hear every answer, until what this gives is called. */
+	/** Listen to every answer, until the returned function is called. */
 	listen(answers: Answers): () => void;
 	dispose(): void;
 }
@@ -55,7 +56,7 @@ export function createSession(host: HostModel): Session {
 		clearTimeout(patience);
 		model.offline.value = mute;
 	};
-	// What is dropped for newer inputs is never answered.
+	// Requests dropped because of newer inputs are never answered.
 	const disposers: (() => void)[] = [];
 	const follow = (act: () => void) => disposers.push(effect(act));
 	follow(() => {
@@ -133,14 +134,14 @@ export function createSession(host: HostModel): Session {
 		return id;
 	}
 
-	/** A request that takes its time: how far it is is shown. */
+	/** A long request: its progress is shown. */
 	function start(request: Draft) {
 		const id = ask(request);
 		if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
 	}
 
-	// A selection goes to the kernel as a request alone, and comes back as a trait. Until then it is shown as it was
-	// asked: traits that arrive before the kernel has taken the request are of what was selected earlier.
+	// A selection goes to the kernel only as a request, and comes back as a trait. Until then it is shown as it was
+	// asked: traits that arrive before the kernel has received the request belong to an earlier selection.
 	let untaken: number | "held back" | null = null;
 	const expect = (selection: Selection | null) => {
 		model.unconfirmed.value = selection;
@@ -152,7 +153,7 @@ export function createSession(host: HostModel): Session {
 		if (untaken === null) model.unconfirmed.value = null;
 	});
 	follow(() => {
-		// What was refused is not selected.
+		// A rejected selection is dropped.
 		if (model.error.value && !model.offline.peek()) expect(null);
 	});
 
@@ -162,7 +163,7 @@ export function createSession(host: HostModel): Session {
 			cells: chosen.map(([layer, position]) => [layer, position]),
 		});
 		untaken = id;
-		// Without a kernel, what is known of them can be looked at.
+		// Without a kernel, the known values can still be viewed.
 		if (id === null)
 			batch(() => {
 				model.set("patches", []);
@@ -173,7 +174,7 @@ export function createSession(host: HostModel): Session {
 		else if (!model.offline.value && chosen.length === 1)
 			waiting.value = new Map(waiting.value).set(id, chosen);
 	}, INTERVAL);
-	// Cells are meant in the block in which they were chosen.
+	// Cells refer to the block in which they were chosen.
 	follow(() => {
 		model.block.value;
 		patch.cancel();
@@ -199,11 +200,14 @@ export function createSession(host: HostModel): Session {
 		) {
 			const [cell] = model.selection.value;
 			const layer = Math.min(cell?.[0] ?? info.layers, info.layers - 1);
-			const columns = model.setup.value?.patches[1] ?? 1;
-			select(patches.map(([r, c]) => [layer, 1 + r * columns + c]));
+			const size = model.setup.value?.patches ?? [1, 1];
+			const columns = patches.map((at) =>
+				columnOf(at, model.patch.value, size),
+			);
+			select([...new Set(columns)].map((column) => [layer, column]));
 		} else if (!model.closed.value) {
 			model.set("patches", patches);
-			// Of the two the kernel lets one go.
+			// The kernel drops one of the two.
 			expect(none ? null : { selection: [], patches });
 		}
 	}

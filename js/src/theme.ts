@@ -1,4 +1,4 @@
-// Whether the page is dark: what the host says, or what the system prefers where no host says anything.
+// Whether the page is dark: the host's theme, or the system's preference if the host states none.
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { Theme } from "./palette";
@@ -9,7 +9,7 @@ const DARK =
 	"[data-jp-theme-light=false], .vscode-dark, .vscode-high-contrast:not(.vscode-light), [theme=dark], .dark-theme";
 
 function readTheme(root: Element, prefersDark: boolean): Theme {
-	// A view may be drawn before it is put into the page, or inside a shadow root.
+	// A view may be drawn before it is attached to the page, or inside a shadow root.
 	const host = root.closest(HOSTS) ?? document.body.closest(HOSTS);
 	if (host === null) return prefersDark ? "dark" : "light";
 	return host.matches(DARK) ? "dark" : "light";

@@ -1,7 +1,8 @@
-// The synced state as the front end sees it. Every value is read through a parser that turns what is missing, empty or
-// misshapen into "not there yet", so that nothing further in has to ask.
+// The synced state as the front end sees it. Every value is read through a parser that turns missing, empty or
+// malformed values into "not there yet", so that no other code has to check.
 
 import {
+	type Ablation,
 	type Comparison,
 	type Curve,
 	type Detail,
@@ -20,19 +21,21 @@ export type Direction = "restore" | "disrupt";
 /** What the grid's rows are. */
 export type Axes = "tokens" | "layers";
 
-/** What a person changes: set here, saved to the kernel, and set by the kernel too. */
+/** What the user changes: set here, saved to the kernel, and also set by the kernel. */
 export interface Inputs {
 	question: string;
 	noise: number;
 	block: string;
 	site: string;
-	/** Of an attention; null = all heads together. */
+	/** Attention head; null = all heads together. */
 	head: number | null;
 	metric: string;
-	/** Another answer to compare with; "" = none. */
+	/** Alternative answer to compare with; "" = none. */
 	foil: string;
 	direction: Direction;
 	window: number;
+	/** Of the image encoder: side of the squares of tokens that are patched together. */
+	patch: number;
 	corruption: string;
 	kind: string;
 	at: string;
@@ -40,45 +43,51 @@ export interface Inputs {
 	seed: number;
 	otherQuestion: string;
 	to: string;
+	scale: number;
+	/** The question's tokens that are damaged; null = all. */
+	positions: readonly number[] | null;
+	/** What the selected states are multiplied by in a clean run; 1 = no such run. */
+	strength: number;
 	show: Show;
 	axes: Axes;
-	/** Where the colours end; 0 = automatic. */
+	/** Limit of the colour scale; 0 = automatic. */
 	limit: number;
 	selection: readonly CellIndex[];
-	/** Where the picture is damaged; null = everywhere. */
+	/** Region of the picture that is damaged; null = everywhere. */
 	region: readonly (readonly boolean[])[] | null;
 	/** Patches of the picture, (row, column), patched together. */
 	patches: readonly CellIndex[];
 	overlay: string;
 	square: number;
 	opacity: number;
-	/** Whether the difference from the grid that is kept is shown in place of the values. */
+	/** Whether the difference from the kept grid is shown instead of the values. */
 	difference: boolean;
 	error: string;
-	/** Index of the built-in example on show, -1 = none. */
+	/** Index of the built-in example that is shown, -1 = none. */
 	example: number;
 }
 
-/** What the kernel alone sets; null = not computed yet. */
+/** What only the kernel sets; null = not computed yet. */
 export interface Outputs {
 	look: Look | null;
 	setup: Setup | null;
-	/** The protocol of the kernel, where it is not ours: then nothing else of `setup` may be relied on. */
+	/** The kernel's protocol version if it differs from this one: then nothing else in `setup` can be relied on. */
 	foreignVersion: number | null;
 	picture: unknown;
 	otherPicture: unknown;
 	pictureMap: PictureMap | null;
 	runs: Runs | null;
 	grid: Grid | null;
-	/** Those that were computed for the same inputs, beside the one in view. */
+	/** The other grids computed for the same inputs. */
 	grids: readonly Grid[];
 	detail: Detail | null;
 	pinned: Detail | null;
+	ablation: Ablation | null;
 	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
 	generation: number;
-	/** What the kernel does until the two runs are there, in words. */
+	/** What the kernel is doing until the two runs are available, in words. */
 	doing: string;
 }
 
@@ -133,11 +142,13 @@ const readSetup = shaped<Setup>(
 	"blocks",
 	"head_sites",
 	"choices",
+	"places",
+	"words",
 	"patches",
 	"examples",
 );
 
-/** How the raw value of each is read. */
+/** How the raw value of each trait is parsed. */
 export const PARSERS: {
 	[K in keyof Inputs | keyof Outputs]: (
 		value: unknown,
@@ -152,6 +163,7 @@ export const PARSERS: {
 	foil: text,
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number,
+	patch: (value) => number(value) || 1,
 	corruption: text,
 	kind: text,
 	at: text,
@@ -159,6 +171,9 @@ export const PARSERS: {
 	seed: number,
 	otherQuestion: text,
 	to: text,
+	scale: number,
+	positions: (value) => (Array.isArray(value) ? value.filter(isIndex) : null),
+	strength: number,
 	show: oneOf<Show>("recovery", "indirect_effect", "score"),
 	axes: oneOf<Axes>("tokens", "layers"),
 	limit: number,
@@ -188,6 +203,7 @@ export const PARSERS: {
 		(Array.isArray(value) ? value : []).map(readGrid).filter((g) => g !== null),
 	detail: shaped<Detail>("cells", "bars", "tokens"),
 	pinned: shaped<Detail>("cells", "bars", "tokens"),
+	ablation: shaped<Ablation>("cells"),
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
@@ -195,7 +211,7 @@ export const PARSERS: {
 	doing: text,
 };
 
-/** The trait a signal is read from. */
+/** The trait that a signal mirrors. */
 export function traitOf(name: string): string {
 	if (name === "foreignVersion") return "setup";
 	return name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`);

@@ -1,4 +1,4 @@
-// One view of a session: draws a root component into an element, and hands back how to take it away again.
+// One view of a session: renders a root component into an element, and returns a function that removes it.
 
 import { effect, type ReadonlySignal } from "@preact/signals-core";
 import { type ComponentType, render as draw } from "preact";
@@ -9,7 +9,7 @@ import type { Session } from "./session";
 import { watchTheme } from "./theme";
 import { createViewModel, type ViewModel } from "./viewModel";
 
-/** What every root component is given. */
+/** The props of every root component. */
 export interface Shown {
 	model: ViewModel;
 	session: Session;
@@ -18,9 +18,8 @@ export interface Shown {
 }
 
 /**
- * Do something, and do it again when a signal changes that was read meanwhile: once, whatever changes together. What is
- * shown or not is therefore decided by signals alone: a component that draws itself again, for a state of its own, must
- * not read new ones.
+ * Run `act`, and run it again when a signal that it read changes: once per batch of changes. Only signals read during
+ * `act` are tracked: a component that renders again because of its own state must not read new ones.
  */
 function follow(act: () => void): () => void {
 	let stop = () => {};
@@ -29,7 +28,7 @@ function follow(act: () => void): () => void {
 		stop();
 		let done = false;
 		stop = effect(() => {
-			// The second time nothing is read, so that there is no third.
+			// The second run reads nothing, so that there is no third.
 			if (done) queueMicrotask(() => stopped || again());
 			else
 				try {

@@ -1,5 +1,5 @@
-// What one view of a widget knows beside what it shares with the others: what is being drawn out in it, what the hand in
-// it points at, and what follows from these. Nothing of it is saved.
+// The state of one view of a widget, beside what it shares with the others: the selection being dragged, what is under
+// the pointer, and what is derived from these. None of it is saved.
 
 import {
 	batch,
@@ -14,22 +14,22 @@ import { sameCells, sameView } from "./cells";
 import { percent } from "./format";
 import type { Model } from "./model";
 import { pacer } from "./pacer";
-import type { PatchMap } from "./patches";
+import { type PatchMap, patchesOf } from "./patches";
 import type { AttentionEvent, Detail } from "./protocol";
 import { INTERVAL, type Session } from "./session";
 import type { CellIndex } from "./traits";
 
-/** Where the question's tokens attend to in a layer, as the kernel told it to a hand that points. */
+/** Where the question's tokens attend to in a layer, as requested when the pointer moves. */
 interface Attention extends AttentionEvent {
 	/** (tokens, rows, columns). */
 	readonly floats: Float32Array;
 }
 
 export interface ViewModel extends Model {
-	/** A selection that is still being drawn out, before anything is asked for it. */
+	/** A selection that is still being dragged, before anything is requested for it. */
 	readonly drawing: Signal<readonly CellIndex[] | null>;
 
-	/** What the hand points at: a cell of the grid, a patch of the picture. */
+	/** What is under the pointer: a cell of the grid, a patch of the picture. */
 	readonly pointedCell: Signal<CellIndex | null>;
 	readonly pointedPatch: Signal<CellIndex | null>;
 
@@ -37,11 +37,11 @@ export interface ViewModel extends Model {
 	readonly selected: ReadonlySignal<readonly CellIndex[]>;
 	/** The patches that are selected: of the picture, or of the image encoder's grid. */
 	readonly marked: ReadonlySignal<readonly CellIndex[]>;
-	/** What lies over the picture: where the token that is pointed at attends to, or the overlay. */
+	/** The map over the picture: where the token under the pointer attends to, or the overlay. */
 	readonly shownMap: ReadonlySignal<PatchMap | null>;
-	/** How much each token attends to the patch that is pointed at, of the most that any does; empty for none. */
+	/** How much each token attends to the patch under the pointer, relative to the largest; empty for none. */
 	readonly attentionToPatch: ReadonlySignal<readonly number[]>;
-	/** The detail, where it belongs to the selection in the grid in view. */
+	/** The detail, if it belongs to the selection in the grid in view. */
 	readonly shownDetail: ReadonlySignal<Detail | null>;
 }
 
@@ -59,14 +59,12 @@ export function createViewModel(session: Session): ViewModel {
 		);
 	});
 	const marked = computed(() => {
-		const columns = model.setup.value?.patches[1] ?? 1;
+		const size = model.setup.value?.patches ?? [1, 1];
 		const patches = model.patches.value;
-		if (model.view.value?.block !== "image_encoder" || patches.length > 0)
-			return patches;
-		// Position 0 is the class token, which is no part of the picture.
-		return [...new Set(selected.value.map(([, position]) => position - 1))]
-			.filter((p) => p >= 0)
-			.map((p) => [Math.floor(p / columns), p % columns] as const);
+		const view = model.view.value;
+		if (view?.block !== "image_encoder" || patches.length > 0) return patches;
+		const columns = new Set(selected.value.map(([, column]) => column));
+		return [...columns].flatMap((at) => patchesOf(at, view.patch, size));
 	});
 	const shownDetail = computed(() => {
 		const detail = model.detail.value;
@@ -82,11 +80,12 @@ export function createViewModel(session: Session): ViewModel {
 		return belongs ? detail : null;
 	});
 
-	/** The layer in which the hand asks where tokens attend to; null where it does not. */
+	/** The layer whose attention the pointer requests; null for none. */
 	const attentionLayer = computed(() => {
 		const { block = "", site, layers = 1 } = model.view.value ?? {};
 		const attends =
-			site === "cross_attention" || model.overlay.value.startsWith("att");
+			site?.startsWith("cross_attention") ||
+			model.overlay.value.startsWith("att");
 		if (block !== "question_encoder" || !attends) return null;
 		if (pointedCell.value !== null) return pointedCell.value[0];
 		if (pointedPatch.value === null) return null;
@@ -105,8 +104,8 @@ export function createViewModel(session: Session): ViewModel {
 			{ length: floats.length / (rows * columns) },
 			(_, token) => Math.abs(floats[token * rows * columns + at] ?? 0),
 		);
-		const most = Math.max(...weights) || 1;
-		return weights.map((weight) => weight / most);
+		const largest = Math.max(...weights) || 1;
+		return weights.map((weight) => weight / largest);
 	});
 	const shownMap = computed<PatchMap | null>(() => {
 		const known = attentionNow.value;

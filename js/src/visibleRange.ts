@@ -1,11 +1,11 @@
-// What is visible of a grid with so many rows or columns that it scrolls: told to the kernel, which computes that first,
-// and to the person; and what is selected is brought into view. The grid's own box is scrolled, never the page.
+// The visible range of a grid with so many rows or columns that it scrolls: sent to the kernel, which computes it first,
+// and shown to the user; selected cells are scrolled into view. Only the grid's own box scrolls, never the page.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { GridView } from "./cells";
 import { pacer } from "./pacer";
 
-/** By what the rows are: along which side of the box the tokens run, and what stays in place at its two ends. */
+/** By the meaning of the rows: along which side of the box the tokens run, and what stays fixed at its two ends. */
 const SIDES = {
 	tokens: ["Top", "Height", ".bt-heads", ".bt-profile"],
 	layers: ["Left", "Width", ".bt-corner", ".bt-unit"],
@@ -27,7 +27,7 @@ function along(box: HTMLElement, axes: keyof typeof SIDES) {
 	};
 }
 
-/** Scroll to the first of the selected cells, where nothing of any is visible. */
+/** Scroll to the first selected cell if no selected cell is visible. */
 function reveal(box: HTMLElement): void {
 	const cells = [...box.querySelectorAll<HTMLElement>("[aria-selected=true]")];
 	for (const axes of ["tokens", "layers"] as const) {
@@ -47,8 +47,8 @@ function reveal(box: HTMLElement): void {
 /**
  * For the box that scrolls a grid.
  *
- * @param tell is told which positions are visible, about: the first and the last.
- * @returns the box, what to call when it scrolls, and how many tokens have room in it.
+ * @param tell called with the first and the last visible position, approximately.
+ * @returns the box, what to call when it scrolls, and how many tokens fit in it.
  */
 export function useVisibleRange(
 	view: GridView | null,

@@ -1,4 +1,4 @@
-// The words of the interface: the kernel sends what its names are called on screen, and the explanation behind each.
+// The words of the interface: the kernel sends the on-screen label and the explanation of each of its names.
 
 import type { Look } from "./protocol";
 import type { Show } from "./traits";
@@ -6,7 +6,7 @@ import type { Show } from "./traits";
 export const SHOWN: readonly Show[] = ["recovery", "indirect_effect", "score"];
 
 export interface Words {
-	/** What a name of the kernel's is called on screen. */
+	/** The on-screen label of one of the kernel's names. */
 	label(name: string): string;
 	/** What a control does, by the name of its trait. */
 	explain(name: string): string;

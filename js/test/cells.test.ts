@@ -51,7 +51,7 @@ describe("the grid in view", () => {
 		const view = viewCells(FRAME, grid, NONE, 3, nobody);
 		expect(view.rows).toHaveLength(TOKENS.length);
 		expect(view.rows[2]?.[1]?.values.recovery).toBeCloseTo(1.2);
-		expect(view.rows[2]?.[1]?.values.recovery_stderr).toBeCloseTo(0.03);
+		expect(view.rows[2]?.[1]?.values.recovery_margin).toBeCloseTo(0.03);
 		expect(view.rows[2]?.[1]?.state).toBe("value");
 	});
 
@@ -182,7 +182,7 @@ describe("the grid in view", () => {
 		expect(negligible(0, 0.4)).toBe(true);
 		expect(negligible(1, 0.001)).toBe(false);
 		expect(negligible(Number.NaN, 0.001)).toBe(false);
-		expect(negligible(Number.NaN, 0)).toBe(true);
+		expect(negligible(Number.NaN, 0)).toBe(false);
 		const empty = viewCells(FRAME, null, NONE, 4, nobody);
 		expect(cellOf(empty, [1, 2])?.negligible).toBe(false);
 	});

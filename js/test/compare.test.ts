@@ -10,6 +10,7 @@ const SETTINGS = {
 	head: null,
 	direction: "restore",
 	window: 1,
+	patch: 1,
 };
 const NAN = Number.NaN;
 
@@ -22,13 +23,13 @@ function told(more: object = {}) {
 		cells.map((layer) => (Number.isNaN(layer) ? NAN : number));
 	const fields: Record<(typeof DIFFERENCE_FIELDS)[number], number[]> = {
 		score: cells.map((layer) => -0.2 * layer),
-		score_stderr: known(0.01),
+		score_margin: known(0.01),
 		score_significant: known(1),
 		indirect_effect: cells.map((layer) => 0.2 * layer),
-		stderr: known(0.02),
+		margin: known(0.02),
 		significant: known(0),
 		recovery: cells.map((layer) => 0.25 * layer),
-		recovery_stderr: known(0.03),
+		recovery_margin: known(0.03),
 		recovery_significant: cells.map((layer) =>
 			Number.isNaN(layer) ? NAN : Number(layer > 0),
 		),
@@ -39,6 +40,8 @@ function told(more: object = {}) {
 		text: "ν 5 − ν 3",
 		undefined: "",
 		values: unaligned(DIFFERENCE_FIELDS.flatMap((name) => fields[name])),
+		agreement: "",
+		apart: [],
 		...more,
 	};
 }
@@ -168,4 +171,49 @@ it("cannot be asked for without a kernel, but looked at", async () => {
 	view.get("difference").click();
 	await settle();
 	expect(view.cell(2, 0).dataset["value"]).toBe("0.4");
+});
+
+const AGREEMENT =
+	"Also under ν 3: rank correlation 0.5 · 1 of 12 cells disagrees";
+const also = () => told({ agreement: AGREEMENT, apart: [[1, 2]] });
+
+it("asks for the grid under another corruption under More", async () => {
+	view = await open();
+	view.get("more").click();
+	await settle();
+	const menu = view.get<HTMLSelectElement>("also");
+	expect([...menu.options].slice(1).map(({ value }) => value)).toEqual([
+		"other seed",
+		"ablation",
+	]);
+	const before = view.host.sent.length;
+	await type(menu, "ablation", "change");
+	expect(view.host.sent.slice(before)).toMatchObject([
+		{ type: "also_under", under: "ablation" },
+	]);
+	expect(menu.selectedIndex).toBe(0);
+	view.host.lose();
+	await settle();
+	expect(menu.closest("fieldset[disabled]")).not.toBeNull();
+});
+
+it("outlines the cells that disagree, on values and on differences, and says so", async () => {
+	view = await open({ ...compared(also()), difference: false });
+	const outlined = () =>
+		[...view.el.querySelectorAll<HTMLElement>("[data-apart]")].map(
+			({ dataset }) => [dataset["layer"], dataset["position"]],
+		);
+	expect(text("compared")).toContain(AGREEMENT);
+	expect(text("compared")).not.toContain("ν 5 − ν 3");
+	expect(outlined()).toEqual([["1", "2"]]);
+	expect(view.cell(1, 2).getAttribute("aria-label")).toContain(
+		"not so under the other damage",
+	);
+	view.get("difference").click();
+	await settle();
+	expect(text("compared")).toContain(`ν 5 − ν 3 · ${AGREEMENT}`);
+	expect(outlined()).toEqual([["1", "2"]]);
+	view.host.put("compared", compared(told()).compared);
+	await settle();
+	expect(outlined()).toEqual([]);
 });

@@ -4,7 +4,7 @@
 import puppeteer from "puppeteer-core";
 
 const [executablePath, saved, notebook] = process.argv.slice(2);
-const PATIENCE = 60_000;
+const PATIENCE = 120_000;
 /** Everything that a hand may lie on. */
 const REGIONS = {
 	head: ".bt-title",
@@ -22,6 +22,8 @@ const browser = await puppeteer.launch({
 	browser: "firefox",
 	executablePath,
 	headless: true,
+	timeout: PATIENCE,
+	protocolTimeout: PATIENCE,
 	defaultViewport: { width: 1100, height: 500 },
 });
 
@@ -65,7 +67,7 @@ async function dead(page, scroller) {
 		await page.mouse.wheel({ deltaY: 90 });
 		const scrolled = page.waitForFunction(
 			(where, from) => document.querySelector(where).scrollTop > from,
-			{ timeout: 3000 },
+			{ timeout: PATIENCE / 4 },
 			scroller,
 			before,
 		);

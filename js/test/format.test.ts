@@ -1,14 +1,14 @@
 import { expect, it } from "vitest";
 import { limit, percent, plain, points, score } from "../src/format";
 
-it("rounds a share to what its standard error allows", () => {
+it("rounds a share to what its margin allows", () => {
 	expect(percent(0.5832, 0.0413)).toBe("58 % ± 4 %");
 	expect(percent(0.5832, 0.0041)).toBe("58.3 % ± 0.4 %");
 	expect(percent(0.5832, 0.123)).toBe("58 % ± 12 %");
 	expect(percent(0.5832, 0.00096)).toBe("58.3 % ± 0.1 %");
 });
 
-it("leaves out a standard error that is unknown, 0 or too small to show", () => {
+it("leaves out a margin that is unknown, 0 or too small to show", () => {
 	expect(percent(0.5832)).toBe("58 %");
 	expect(percent(0.5832, 0)).toBe("58 %");
 	expect(percent(0.5832, Number.NaN)).toBe("58 %");

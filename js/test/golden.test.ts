@@ -1,13 +1,18 @@
 // The front end's formatting of numbers, colours and sentences against the file that pytest holds Python's against
 // (tests/helpers/golden.py writes it).
 import { expect, it } from "vitest";
-import { type CellValues, type GridView, viewCells } from "../src/cells";
 import {
+	type CellValues,
+	columnNames,
+	type GridView,
+	viewCells,
+} from "../src/cells";
+import {
+	answerText,
 	limit,
 	percent,
 	plain,
 	points,
-	said,
 	score as scoreText,
 } from "../src/format";
 import { cellColor, fitScale, roundUp } from "../src/scale";
@@ -40,9 +45,9 @@ function viewOf(values: readonly number[], show: Show): GridView {
 }
 
 it.each(golden.numbers)(
-	"$value ± $stderr",
-	({ value, stderr, percent: share, plain: bare, score, points: distance }) => {
-		const known = [or(value), or(stderr)] as const;
+	"$value ± $margin",
+	({ value, margin, percent: share, plain: bare, score, points: distance }) => {
+		const known = [or(value), or(margin)] as const;
 		expect(percent(...known)).toBe(share);
 		expect(plain(...known)).toBe(bare);
 		for (const [metric, text] of Object.entries(score))
@@ -104,6 +109,18 @@ it.each(golden.sentences)("$text", ({ detail, gate, text }) => {
 	expect(marked.join("")).toBe(text);
 });
 
+it.each(golden.columns)(
+	"names the columns of squares of $side in $patches",
+	({ patches, side, names }) => {
+		const size = [patches[0] ?? 0, patches[1] ?? 0] as const;
+		const tokens = golden.columns[0]?.names.slice(0, 1) ?? [];
+		const single = Array.from({ length: size[0] * size[1] }, (_, at) =>
+			[Math.floor(at / size[1]), at % size[1]].join(),
+		);
+		expect(columnNames([...tokens, ...single], side, size)).toEqual(names);
+	},
+);
+
 it("names tokens, layers, answers and captions", () => {
 	const tokens = golden.sentences[0]?.detail.tokens ?? [];
 	for (const { position, name } of golden.tokens)
@@ -111,7 +128,7 @@ it("names tokens, layers, answers and captions", () => {
 	for (const { layer, window, name } of golden.windows)
 		expect(layersName(layer, window, 12)).toBe(name);
 	for (const { answer, text } of golden.answers)
-		expect(said(answer, "“", "”")).toBe(text);
+		expect(answerText(answer, "“", "”")).toBe(text);
 	for (const { show, direction, text } of golden.captions)
 		expect(words.caption(show, direction)).toBe(text);
 	// Those that are just their own words need not be sent.

@@ -29,6 +29,7 @@ const arrive = (more: object, values = [0.5, 0.4, 0.02, 0.45, 0.03, 1]) =>
 			head: null,
 			direction: "restore",
 			window: 1,
+			patch: 1,
 			cells: [[1, 3]],
 			...more,
 		},
@@ -76,6 +77,19 @@ describe("the cells", () => {
 		await settle();
 		expect(cell(2, 0).textContent).toBe("=");
 		expect(cell(2, 0).getAttribute("aria-label")).toContain("by construction");
+	});
+
+	it("are named above by what is patched, where that is not the layer's output", async () => {
+		expect(view.find("site-in-view")).toBeNull();
+		host().put("site", "mlp");
+		await settle();
+		expect(view.get("site-in-view").textContent).toBe(" · MLP");
+		host().put("site", "self_attention");
+		host().put("head", 2);
+		await settle();
+		expect(view.get("site-in-view").textContent).toBe(
+			" · self-attention head 2",
+		);
 	});
 
 	it("become old with a new generation, and new one by one", async () => {
@@ -655,7 +669,7 @@ describe("pinning", () => {
 	it("outlives the block and the corruption", async () => {
 		host().put("pinned", DETAIL);
 		host().put("block", "answer_decoder");
-		host().put("runs", { ...RUNS, culprit: "other picture" });
+		host().put("runs", { ...RUNS, cause: "other picture" });
 		await settle();
 		expect(view.get("pinned").textContent).toContain("layer 2 at “what”");
 		expect(view.get("pinned").textContent).toContain("what the noise took");

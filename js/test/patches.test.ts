@@ -7,9 +7,9 @@ import {
 	outline,
 	type PatchMap,
 	placesIn,
-	saidOf,
+	valueText,
 } from "../src/patches";
-import { RUNS, SETUP, unaligned } from "./host";
+import { RUNS, SETUP, TOKENS, unaligned } from "./host";
 import { key, open, point, settle, type View } from "./view";
 
 const MAP: PatchMap = {
@@ -93,14 +93,14 @@ describe("a set of patches", () => {
 
 describe("a map", () => {
 	it("says of each patch what its square says, and what is in doubt", () => {
-		expect(saidOf(MAP, [1, 1])).toBe("40 % ± 3 % of the total effect");
-		expect(saidOf(MAP, [0, 3])).toBe("−10 % ± 2 % of the total effect");
-		expect(saidOf(MAP, [3, 0])).toBe("");
-		expect(saidOf(MAP, [3, 3])).toBe(
+		expect(valueText(MAP, [1, 1])).toBe("40 % ± 3 % of the total effect");
+		expect(valueText(MAP, [0, 3])).toBe("−10 % ± 2 % of the total effect");
+		expect(valueText(MAP, [3, 0])).toBe("");
+		expect(valueText(MAP, [3, 3])).toBe(
 			"2 % ± 5 % of the total effect, not distinguishable from 0",
 		);
-		expect(saidOf(null, [0, 0])).toBe("");
-		expect(saidOf({ ...MAP, percent: false, unit: "times" }, [0, 0])).toBe(
+		expect(valueText(null, [0, 0])).toBe("");
+		expect(valueText({ ...MAP, percent: false, unit: "times" }, [0, 0])).toBe(
 			"0.40 ± 0.03 times",
 		);
 	});
@@ -144,6 +144,8 @@ describe("the picture", () => {
 			clientY: 10 * row + 5,
 			...more,
 		});
+	const marked = () =>
+		view.el.querySelector(".bt-marked")?.getAttribute("d") ?? "";
 	const drag = (from: number[], to: number[], more = {}) => {
 		at("pointerdown", from[0] ?? 0, from[1] ?? 0, more);
 		at("pointermove", to[0] ?? 0, to[1] ?? 0, more);
@@ -219,6 +221,32 @@ describe("the picture", () => {
 		await settle();
 		await drag([3, 3], [3, 3]);
 		expect(sent("patch").at(-1)?.["cells"]).toEqual([[0, 16]]);
+	});
+
+	it("patches squares of tokens where the grid is of squares", async () => {
+		const blocks = SETUP.blocks.map((block) =>
+			block.name === "image_encoder"
+				? { ...block, enabled: true, tokens: TOKENS }
+				: block,
+		);
+		view.host.put("setup", { ...SETUP, blocks });
+		view.host.put("patch", 3);
+		view.host.put("block", "image_encoder");
+		await settle();
+		expect(view.get("squares").textContent).toBe(" · squares of 3 × 3 tokens");
+		expect(view.el.querySelectorAll(".bt-grid .bt-row").length).toBe(1 + 5);
+		await drag([1, 0], [1, 3]);
+		expect(sent("patch").at(-1)?.["cells"]).toEqual([
+			[1, 1],
+			[1, 2],
+		]);
+		view.host.confirm();
+		view.host.put("selection", [[0, 4]]);
+		await settle();
+		expect(marked()).toBe("M3 3h1M3 4h1M3 3v1M4 3v1");
+		view.host.put("selection", [[0, 0]]);
+		await settle();
+		expect(marked()).toBe("");
 	});
 
 	it("offers to damage only what is marked, or all else, or everything again", async () => {

@@ -11,6 +11,7 @@ const CELLS = {
 	head: null,
 	direction: "restore",
 	window: 1,
+	patch: 1,
 	cells: [[0, 1]],
 };
 const PROGRESS = {

@@ -25,12 +25,13 @@ const OUTCOME: Outcome = {
 	tokens: TOKENS,
 	layers: LAYERS,
 	metric: "probability",
-	culprit: "noise",
+	cause: "noise",
 	indirect_effect: 0.47,
-	stderr: 0.03,
+	margin: 0.03,
 	recovery: 0.58,
-	recovery_stderr: 0.04,
+	recovery_margin: 0.04,
 	negligible: false,
+	error: "",
 };
 
 const say = (change: Partial<Outcome>, gate?: Gate) =>
@@ -83,7 +84,7 @@ describe("the sentence", () => {
 			"brings back −1 % ± 4 %",
 		);
 		// What would be shown as 0 takes nothing away.
-		expect(say({ recovery: -1e-5, recovery_stderr: null })).toContain(
+		expect(say({ recovery: -1e-5, recovery_margin: null })).toContain(
 			"brings back 0.0 %",
 		);
 	});
@@ -121,7 +122,7 @@ describe("the sentence", () => {
 	});
 
 	it("names what took the answer away", () => {
-		expect(say({ culprit: "other picture" })).toContain(
+		expect(say({ cause: "other picture" })).toContain(
 			"of what the other picture took.",
 		);
 	});

@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { TOKENS } from "./host";
 import { key, open, settle, type, type View } from "./view";
 
 let view: View;
@@ -67,6 +68,15 @@ describe("the settings", () => {
 		await type(view.get<HTMLInputElement>("window"), "9");
 		await key(view.get("window"), "Enter");
 		expect(trait("window")).toBe(3);
+	});
+
+	it("set the squares of the image encoder's tokens, which no other block has", async () => {
+		await more();
+		expect(view.find("patch")).toBeNull();
+		await put("block", "image_encoder");
+		await type(view.get<HTMLInputElement>("patch"), "9");
+		await key(view.get("patch"), "Enter");
+		expect(trait("patch")).toBe(4);
 	});
 
 	it("choose a block, but not one that cannot be traced", () => {
@@ -151,6 +161,7 @@ describe("the foil", () => {
 describe("the corruption", () => {
 	const PARTS = [
 		"noise-slider",
+		"scale-slider",
 		"choose-other-picture",
 		"other-question",
 		"to",
@@ -158,6 +169,7 @@ describe("the corruption", () => {
 
 	it.each([
 		["GaussianNoise", "noise-slider"],
+		["Scale", "scale-slider"],
 		["ImageSwap", "choose-other-picture"],
 		["QuestionSwap", "other-question"],
 		["MeanAblation", "to"],
@@ -167,8 +179,50 @@ describe("the corruption", () => {
 		expect(PARTS.filter((testid) => view.find(testid) !== null)).toEqual([
 			part,
 		]);
-		for (const testid of ["kind", "at", "samples", "seed"])
+		for (const testid of ["kind", "samples", "seed"])
 			expect(view.find(testid) !== null).toBe(name === "GaussianNoise");
+	});
+
+	it.each([
+		["GaussianNoise", 3],
+		["Scale", 2],
+		["ImageSwap", 2],
+		["QuestionSwap", 0],
+		["MeanAblation", 2],
+	])("%s is done where it can be done", async (name, places) => {
+		await more();
+		await put("corruption", name);
+		expect(view.find("at") === null ? [] : options("at")).toHaveLength(places);
+	});
+
+	it("takes a factor, beyond the slider's end too", async () => {
+		await put("corruption", "Scale");
+		const field = view.get<HTMLInputElement>("scale-number");
+		expect(field.value).toBe("0.7691");
+		await type(field, "3.5");
+		await key(field, "Enter");
+		expect(trait("scale")).toBe(3.5);
+	});
+
+	it("takes words of the question, all of them where none is left", async () => {
+		await more();
+		expect(view.find("positions")).toBeNull();
+		await put("at", "question_embeddings");
+		const chips = () => [...view.get("positions").querySelectorAll("button")];
+		const pressed = () =>
+			chips().map((chip) => chip.getAttribute("aria-pressed") === "true");
+		expect(chips().map((chip) => chip.textContent)).toEqual(TOKENS);
+		expect(pressed()).not.toContain(false);
+		chips()[1]?.click();
+		await settle();
+		const rest = [...TOKENS.keys()].filter((at) => at !== 1);
+		expect(trait("positions")).toEqual(rest);
+		expect(pressed()[1]).toBe(false);
+		await put("positions", [2]);
+		chips()[2]?.click();
+		await settle();
+		expect(trait("positions")).toBeNull();
+		expect(view.find("damage-marked")).toBeNull();
 	});
 
 	it("takes another question when it is asked with Enter", async () => {
@@ -196,6 +250,38 @@ describe("the corruption", () => {
 		const [own, other] = view.el.querySelectorAll("img");
 		expect(own?.alt).toBe("What is asked about");
 		expect(other?.alt).toBe("other picture");
+	});
+});
+
+describe("the strength of what is selected", () => {
+	it("needs a cell, and says what the clean run answers then", async () => {
+		await more();
+		const slider = () => view.get<HTMLInputElement>("strength-slider");
+		expect(slider().disabled).toBe(true);
+		expect(view.get("ablation").textContent).toBe("Select a cell first.");
+		await put("selection", [[2, 1]]);
+		expect(slider().disabled).toBe(false);
+		slider().value = "0.5";
+		slider().dispatchEvent(new Event("input", { bubbles: true }));
+		await settle();
+		expect(trait("strength")).toBe(0.5);
+		const found = {
+			generation: 3,
+			block: "question_encoder",
+			site: "block_output",
+			head: null,
+			window: 1,
+			cells: [[2, 1]],
+			strength: 0.5,
+			answer: "blue",
+			score: 0.4,
+			text: "“blue”, 40 % (untouched 93 %)",
+		};
+		await put("ablation", found);
+		expect(view.get("ablation").textContent).toBe(found.text);
+		expect(view.get("ablation").className).not.toContain("bt-old");
+		await put("strength", 2);
+		expect(view.get("ablation").className).toContain("bt-old");
 	});
 });
 

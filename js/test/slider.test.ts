@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { curvePoints, heightAt } from "../src/components/NoiseCurve";
+import { curveBand, curvePoints, heightAt } from "../src/components/NoiseCurve";
 import { RUNS } from "./host";
 import { key, open, settle, type, type View } from "./view";
 
@@ -112,6 +112,10 @@ describe("the noise curve", () => {
 		factors: [0, 2, 4, 6],
 		scores: [0.9, 0.5, null, 0.1],
 		clean: 1,
+		low: null,
+		high: null,
+		lost_at: null,
+		lost: "",
 	};
 
 	it("leaves out what is not computed and puts the clean score on top", () => {
@@ -131,11 +135,44 @@ describe("the noise curve", () => {
 		expect(heightAt([], 1)).toBeNull();
 	});
 
+	it("has a band between the ends of the interval, open where there is no upper one", () => {
+		expect(curveBand(curve)).toBeNull();
+		expect(curveBand({ ...curve, low: 2, high: 4.5 })).toEqual([2, 4.5]);
+		expect(curveBand({ ...curve, low: 2 })).toEqual([2, 10]);
+		expect(curveBand({ ...curve, low: 9, high: 30 })).toEqual([9, 10]);
+		expect(curveBand({ ...curve, low: 20, high: 30 })).toBeNull();
+	});
+
 	it("draws from scores below 0 as well", () => {
 		const logs = { ...curve, scores: [-0.1, -1, -2, -4], clean: -0.05 };
 		for (const [, y] of curvePoints(logs)) {
 			expect(y).toBeGreaterThanOrEqual(0);
 			expect(y).toBeLessThanOrEqual(100);
 		}
+	});
+});
+
+describe("what the curve says of so much noise", () => {
+	const said = () => view.get("lost").textContent;
+
+	it("is there from the factor on at which all is lost, while the thumb moves too", async () => {
+		view.host.put("noise", 5.9);
+		await settle();
+		const band = view.get("curve-band");
+		expect(band.getAttribute("x")).toBe("2");
+		expect(band.getAttribute("width")).toBe("2.5");
+		expect(said()).toBe("");
+		await type(slider(), "6");
+		expect(said()).toBe("From ν = 6 on all is lost");
+		await type(slider(), "5");
+		expect(said()).toBe("");
+	});
+
+	it("is nothing where there is no curve", async () => {
+		view.host.put("noise", 9);
+		view.host.put("curve", {});
+		await settle();
+		expect(view.find("curve-band")).toBeNull();
+		expect(said()).toBe("");
 	});
 });

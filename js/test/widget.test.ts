@@ -56,7 +56,7 @@ describe("a view", () => {
 
 	it("says what else took the answer away", async () => {
 		const { el, get } = await show({
-			runs: { ...RUNS, culprit: "other picture" },
+			runs: { ...RUNS, cause: "other picture" },
 		});
 		expect(get("noisy-answer").textContent).toBe("“blue”");
 		expect(el.querySelector(".bt-answers")?.textContent).not.toContain("noisy");
@@ -373,7 +373,7 @@ describe("axes and errors", () => {
 		expect(ends(".bt-curve")).toHaveLength(4);
 		expect(ends(".bt-unit")[0]).toBe("0");
 		expect(ends(".bt-profile .bt-token")[1]).toBe("0");
-		expect(el.textContent?.split("± one standard error")).toHaveLength(2);
+		expect(el.textContent?.split("± 95 % interval")).toHaveLength(2);
 	});
 });
 

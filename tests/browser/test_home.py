@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import nbformat
 import pytest
-from playwright.sync_api import TimeoutError as InVain
 from playwright.sync_api import expect
 
-from helpers.lab_widget import BEYOND, CUT, new_widget
+from helpers.lab_widget import BEYOND, CUT, has_nothing, leaves_shortcuts, new_widget
+from helpers.waiting import DRAWN, until
 
 #: Everything that a hand may lie on.
 REGIONS = {
@@ -40,6 +40,14 @@ STILL = f"""async () => {{
         last = now;
     }}
 }}"""
+#: Whether it has scrolled beyond a place before many frames are drawn.
+SCROLLED = f"""async least => {{
+    for (let frame = 0; frame < 90; frame += 1) {{
+        if (({PLACE})() > least) return true;
+        await new Promise(requestAnimationFrame);
+    }}
+    return false;
+}}"""
 #: How far a hand moves.
 FAR = 90
 
@@ -60,18 +68,18 @@ def left_as_found(shared):
 
 @contextmanager
 def wheel(page):
-    """Turns the wheel at a place."""
+    """How to turn the wheel at a place, and nothing to let go of."""
 
     def turn(x, y):
         page.mouse.move(x, y)
         page.mouse.wheel(0, FAR)
 
-    yield turn
+    yield turn, lambda: None
 
 
 @contextmanager
 def finger(page):
-    """Moves a finger up from a place."""
+    """How to move a finger up from a place, and to lift it."""
     session = page.context.new_cdp_session(page)
 
     def touch(kind, *points):
@@ -79,49 +87,45 @@ def finger(page):
 
     def swipe(x, y):
         touch("touchStart", (x, y))
-        for step in range(1, 7):
-            touch("touchMove", (x, y - step * FAR / 6))
-        page.wait_for_timeout(100)  # lifted from its motion it would leave some swing
-        touch("touchMove", (x, y - FAR))
-        touch("touchEnd")
+        for step in range(1, 4):
+            page.evaluate(DRAWN)  # else the moves come as one
+            touch("touchMove", (x, y - step * FAR / 3))
 
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    yield swipe
+    yield swipe, lambda: touch("touchEnd")
     session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
     session.detach()
 
 
-def scrolls(page, region, act):
-    """Whether the page scrolls when a hand acts over a region; again where the last scrolling swallowed it."""
-    for _ in range(3):
-        region.evaluate(CENTER)
-        page.evaluate(STILL)
-        box = region.bounding_box()
-        before = page.evaluate(PLACE)
-        act(box["x"] + box["width"] / 2, box["y"] + min(box["height"] / 2, 60))
-        try:
-            page.wait_for_function(f"before => ({PLACE})() > before + 20", arg=before, timeout=1500)
-        except InVain:
-            continue
-        return True
-    return False
+def scrolls(page, region, act, let_go):
+    """Whether the page scrolls when a hand acts over a region."""
+    region.evaluate(CENTER)
+    page.evaluate(STILL)
+    box = region.bounding_box()
+    before = page.evaluate(PLACE)
+    act(box["x"] + box["width"] / 2, box["y"] + min(box["height"] / 2, 60))
+    scrolled = page.evaluate(SCROLLED, before + 20)
+    let_go()
+    return scrolled
 
 
-def held(root):
-    """The regions over which a hand is dead."""
-    dead = []
+def scroll_everywhere(root):
+    """Wait until a hand over each region scrolls the page: the last scrolling may swallow the next."""
+    page = root.page
     for hand in (wheel, finger):
-        with hand(root.page) as act:
+        with hand(page) as acts:
             root.get_by_test_id("noise-number").focus()
-            regions = {name: root.locator(selector).first for name, selector in REGIONS.items()}
-            dead += [(hand.__name__, name) for name, region in regions.items() if not scrolls(root.page, region, act)]
-    return dead
+            for name, selector in REGIONS.items():
+                region = root.locator(selector).first
+                until(
+                    page, lambda region=region, acts=acts: scrolls(page, region, *acts), f"{hand.__name__} over {name}"
+                )
 
 
 def test_wheel_and_finger_scroll_the_notebook(notebook):
     notebook.size(1100, 420)
     try:
-        assert held(notebook.root) == []
+        scroll_everywhere(notebook.root)
         assert notebook.ask("[widget.noise, widget.selection, widget.patches]") == [5.0, [], []]
         expect(notebook.root.get_by_test_id("noise-slider")).to_have_value("5")
     finally:
@@ -137,54 +141,32 @@ def test_wheel_and_finger_scroll_a_saved_page(chromium, filled_widget, tmp_path)
     page.add_style_tag(content="body { padding-block: 400px; }")
     root = page.get_by_test_id("blip-trace")
     expect(root.get_by_test_id("clean-score")).to_have_text(re.compile(r"\d"))
-    assert held(root) == []
+    scroll_everywhere(root)
     page.close()
 
 
 def test_shortcuts_and_menu_are_the_notebooks(notebook):
     page, root = notebook.page, notebook.root
-    count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
-    cells = page.evaluate(count)
-    page.evaluate(
-        """() => {
-            const {saveState} = window.jupyterapp.shell.currentWidget.context;
-            window.saves = 0;
-            saveState.connect((_, state) => { window.saves += state === 'started'; });
-        }"""
-    )
-    for saved, focused in enumerate(
-        (notebook.cell(4, 2), *map(root.get_by_test_id, ("question", "noise-number", "noise-slider")))
-    ):
-        before = page.evaluate("() => window.saves")
-
-        def saves(focused=focused, before=before):
-            focused.press("Control+s")  # again while the last save is under way: JupyterLab leaves it out
-            page.wait_for_timeout(100)
-            return page.evaluate("() => window.saves") > before
-
-        notebook.until(saves, f"it is saved from place {saved}")
+    leaves_shortcuts(page)
+    page.keyboard.press("ArrowDown")
+    expect(notebook.cell(0, 1)).to_be_focused()
     question = root.get_by_test_id("question")
     question.fill("")
     question.press_sequentially("add xbm")
     expect(question).to_have_value("add xbm")
     question.press("Control+z")
     question.press("Escape")
-    notebook.cell(4, 2).focus()
-    for key in "ddabxm":
-        page.keyboard.press(key)
-    page.keyboard.press("ArrowDown")
-    expect(notebook.cell(4, 3)).to_be_focused()
-    assert page.evaluate(count) == cells
     for focused in (notebook.cell(4, 2), question):
         focused.focus()
         page.keyboard.press("Control+Shift+C")
         palette = page.locator(".lm-CommandPalette-input").first
-        expect(palette).to_be_visible()
+        expect(palette).to_be_focused()
         page.keyboard.press("Escape")
         expect(palette).not_to_be_visible()
         focused.click(button="right")
         menu = page.locator(".lm-Menu").first
         expect(menu).to_contain_text("Copy Cell")
+        expect(menu).to_be_focused()
         page.keyboard.press("Escape")
         expect(menu).to_have_count(0)
 
@@ -193,16 +175,19 @@ SAVE_STATE = "@jupyter-widgets/jupyterlab-manager:saveWidgetState"
 SETTING = "Settings, Save Widget State Automatically"
 
 
-def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(open_notebook, lab):
+def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(shared, open_notebook, lab):
     """Where it is not trusted, as a fresh clone is; where it is, JupyterLab shows nothing but that it has no widget."""
-    source = "from blip_trace_widget import TraceWidget\nTraceWidget()"
-    notebook = open_notebook(source, name="default.ipynb")
-    expect(notebook.root.get_by_test_id("answer")).to_have_text("green")
-    notebook.command(SAVE_STATE)  # the fixture turns it on
-    notebook.command("docmanager:save")
-    notebook.command(SAVE_STATE)
+    forget = "() => window.jupyterapp.shell.currentWidget.model.deleteMetadata('widgets')"
+    saves_state = "name => window.jupyterapp.commands.isToggled(name)"
+    with new_widget(shared) as notebook:
+        notebook.page.evaluate(forget)  # what was saved earlier
+        for on in (False, True):  # the fixture turns it on
+            notebook.command(SAVE_STATE)
+            notebook.until(lambda on=on: notebook.page.evaluate(saves_state, SAVE_STATE) == on, "it is switched")
+            if not on:
+                notebook.command("docmanager:save")
     folder = lab[1]
-    saved = nbformat.read(folder / "default.ipynb", 4)
+    saved = nbformat.read(folder / "shared.ipynb", 4)
     assert "widgets" not in saved.metadata
     data = saved.cells[0].outputs[0]["data"]
     assert SETTING in data["text/plain"]
@@ -212,7 +197,8 @@ def test_a_notebook_saved_with_the_default_settings_shows_the_still_picture(open
     cloned = open_notebook(name="cloned.ipynb", run=False)
     picture = cloned.page.locator(".jp-OutputArea-output img").first
     expect(picture).to_be_visible()
-    assert picture.evaluate("({naturalWidth, naturalHeight}) => Math.min(naturalWidth, naturalHeight)") > 400
+    size = "({naturalWidth, naturalHeight}) => Math.min(naturalWidth, naturalHeight)"
+    cloned.until(lambda: picture.evaluate(size) > 400, "the picture is there")
 
 
 ROW = """
@@ -225,6 +211,10 @@ row
 """
 
 
+#: Pixels that an element has more than what is in it.
+SPARE = "({scrollWidth, clientWidth}) => clientWidth - scrollWidth"
+
+
 def test_two_in_a_row_share_the_room(shared):
     with new_widget(shared, ROW) as notebook:
         views = notebook.page.get_by_test_id("blip-trace")
@@ -232,11 +222,15 @@ def test_two_in_a_row_share_the_room(shared):
         for width in (1280, 700):
             notebook.size(width)
             row = notebook.page.locator(".widget-hbox")
-            boxes = [view.bounding_box() for view in views.all()]
-            assert row.evaluate("({scrollWidth, clientWidth}) => scrollWidth - clientWidth") <= 0
-            assert boxes[0]["width"] == pytest.approx(boxes[1]["width"], abs=2)
+            notebook.until(lambda row=row: row.evaluate(SPARE) >= 0, "the row has room")
+
+            def alike():
+                first, second = (view.bounding_box()["width"] for view in views.all())
+                return abs(first - second) < 2
+
+            notebook.until(alike, "they are of one width")
             for view in views.all():
-                assert view.evaluate(BEYOND) == []
+                has_nothing(view, BEYOND)
         notebook.size()
         notebook.python("row.close(); other.close()")  # a row without its children would keep a reloaded page waiting
 
@@ -249,8 +243,8 @@ def test_little_room_is_enough(notebook):
     for width in (320, 240, 200):
         notebook.python(f"widget.layout.width = '{width}px'")
         notebook.until(lambda width=width: abs(root.bounding_box()["width"] - width) < 2, "it is as wide as it is told")
-        assert root.evaluate(BEYOND) == [], width
-        assert root.locator(".bt-blocks").evaluate(CUT) == [], width
+        has_nothing(root, BEYOND)
+        has_nothing(root.locator(".bt-blocks"), CUT)
     notebook.python("widget.layout.height = '300px'")
     frame = root.locator("..")
     notebook.until(lambda: frame.bounding_box()["height"] == 300, "it is as high as it is told")
@@ -267,12 +261,15 @@ def test_a_hand_meets_what_it_points_at_on_a_scaled_page(notebook, scaled):
     root.evaluate(f"root => {{ root.parentElement.style.cssText = '{scaled}'; }}")
     cell = notebook.cell(3, 3)
     cell.hover()
-    tip, box = root.locator(".bt-tooltip").bounding_box(), cell.bounding_box()
     scale = root.evaluate("root => root.getBoundingClientRect().width / root.offsetWidth")
-    middle = [side["x"] + side["width"] / 2 for side in (tip, box)]
-    assert middle[0] == pytest.approx(middle[1], abs=3)
-    gap = max(tip["y"] - (box["y"] + box["height"]), box["y"] - (tip["y"] + tip["height"]))
-    assert gap == pytest.approx(8 * scale, abs=3)
+
+    def tip_is_beside_the_cell():
+        tip, box = root.locator(".bt-tooltip").bounding_box(), cell.bounding_box()
+        middles = [side["x"] + side["width"] / 2 for side in (tip, box)]
+        gap = max(tip["y"] - (box["y"] + box["height"]), box["y"] - (tip["y"] + tip["height"]))
+        return [middles[0], gap] == pytest.approx([middles[1], 8 * scale], abs=3)
+
+    notebook.until(tip_is_beside_the_cell, "the tip is beside its cell")
 
     patches = root.get_by_test_id("patches")
     patches.evaluate(CENTER)
@@ -309,7 +306,7 @@ def test_an_error_covers_nothing(notebook):
             .filter(([, box]) => box.left < right && box.right > left && box.top < bottom && box.bottom > top)
             .map(([name]) => name);
     }"""
-    assert error.evaluate(covered) == []
+    has_nothing(error, covered)
 
 
 DROP = """(box, given) => {
@@ -367,6 +364,7 @@ def test_what_is_disabled_looks_so_in_a_saved_page(chromium, filled_widget, tmp_
     root = page.get_by_test_id("blip-trace")
     look = "element => Number(getComputedStyle(element).opacity)"
     names = ("question", "noise-slider", "noise-number", "choose-picture", "overlay", "export", "trace-all")
-    assert [name for name in names if root.get_by_test_id(name).evaluate(look) > 0.7] == []
+    for name in names:
+        until(page, lambda name=name: root.get_by_test_id(name).evaluate(look) <= 0.7, f"{name} looks disabled")
     assert [name for name in ("site", "show", "more") if root.get_by_test_id(name).evaluate(look) < 1] == []
     page.close()

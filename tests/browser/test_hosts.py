@@ -5,29 +5,21 @@ servers.
 """
 
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import anywidget
-import nbformat
 import pytest
 from playwright.sync_api import expect
 
 from blip_trace_widget import GaussianNoise, Tracer, examples
-from helpers.lab_widget import SCREENSHOTS
+from helpers.lab_widget import CELL, SCREENSHOTS, SHOWN, leaves_shortcuts
 from helpers.node import npm
+from helpers.notebooks import LOADED, OPENED, write_notebook
+from helpers.servers import TOKEN, Server
+from helpers.waiting import PATIENCE, until
 
-TOKEN = "browser-tests"
-CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
 #: With functions of a user's that observe a result: one prints, the other into an output widget.
 OBSERVED = (
     CELL
@@ -53,10 +45,8 @@ for block in ("answer_decoder", "question_encoder"):
     widget.wait()
 widget
 """
-#: Milliseconds for a kernel to start and to import torch, on a machine that does other work too.
-STARTING = 120_000
-#: What is on screen has four decimals, and was float32 on its way.
-SHOWN = 1e-4
+#: Milliseconds for four hosts and their kernels to start side by side.
+STARTING = 3 * PATIENCE
 
 MARIMO = """
 import marimo
@@ -85,17 +75,6 @@ if __name__ == "__main__":
     app.run()
 """
 MARIMO_SETTINGS = "[runtime]\nauto_instantiate = true\n[ai]\nenabled = false\n"
-
-#: Wait until Jupyter Notebook has a kernel, and run all cells.
-RUN_ALL = """async () => {
-    const app = window.jupyterapp;
-    await app.restored;
-    const widget = app.shell.currentWidget;
-    await widget.revealed;
-    await widget.sessionContext.ready;
-    await widget.sessionContext.session.kernel.info;
-    await app.commands.execute('notebook:run-all-cells');
-}"""
 
 #: What runs, beside `python -m`; all of them start at once.
 COMMANDS = {
@@ -156,82 +135,23 @@ def guarded(chromium):
     page.close()
 
 
-class Host:
+def start(name, folder):
     """A command that serves the figure, or writes a page with it, in a folder of its own."""
-
-    def __init__(self, name, folder):
-        self.folder = folder
-        self._log = folder / "log.txt"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        home = folder / "home"
-        (home / "xdg" / "marimo").mkdir(parents=True)
-        (home / "xdg" / "marimo" / "marimo.toml").write_text(MARIMO_SETTINGS)
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        code = nbformat.v4.new_code_cell(FILLED if name == "nbconvert" else OBSERVED)
-        nbformat.write(nbformat.v4.new_notebook(cells=[code], metadata=kernel), folder / "figure.ipynb")
-        (folder / "figure.py").write_text(MARIMO, "utf-8")
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
-            "HOME": str(home),
-            "JUPYTER_TOKEN": TOKEN,
-            "JUPYTER_CONFIG_DIR": str(home / "config"),
-            "JUPYTER_DATA_DIR": str(home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-            "IPYTHONDIR": str(home / "ipython"),
-            "XDG_CONFIG_HOME": str(home / "xdg"),
-            "OMP_NUM_THREADS": "1",  # the models are tiny: more threads only wait for each other
-            # Whatever would be asked of the network goes nowhere.
-            **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"),
-            **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
-        }
-        command = [sys.executable, "-m", *(argument.format(port=port) for argument in COMMANDS[name])]
-        with self._log.open("w") as log:
-            self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
-
-    @contextmanager
-    def logged(self):
-        """Where something fails, the log is shown."""
-        try:
-            yield self
-        except BaseException:
-            print(self._log.read_text())
-            raise
-
-    @contextmanager
-    def serving(self):
-        """The address, as soon as there is an answer from it."""
-        with self.logged():
-            end = time.monotonic() + STARTING / 1000
-            while True:
-                try:
-                    urllib.request.urlopen(self.address, timeout=5).close()
-                    break
-                except urllib.error.HTTPError:
-                    break  # it wants the token
-                except OSError:
-                    assert self.process.poll() is None, "the server has ended"
-                    assert time.monotonic() < end, "the server does not answer"
-                    time.sleep(0.1)
-            yield self.address
-
-    def end(self):
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    home = folder / "home"
+    (home / "xdg" / "marimo").mkdir(parents=True)
+    (home / "xdg" / "marimo" / "marimo.toml").write_text(MARIMO_SETTINGS)
+    write_notebook(folder / "figure.ipynb", FILLED if name == "nbconvert" else OBSERVED)
+    (folder / "figure.py").write_text(MARIMO, "utf-8")
+    return Server(COMMANDS[name], folder, home)
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory):
-    """All hosts, each on its own port; they start side by side."""
+    """All hosts; they start side by side."""
     started = {}
     try:
         for name in COMMANDS:
-            started[name] = Host(name, tmp_path_factory.mktemp(name))
+            started[name] = start(name, tmp_path_factory.mktemp(name))
         yield started
     finally:
         for host in started.values():
@@ -270,7 +190,8 @@ def is_complete(root, tracer, recovery):
     for cell in cells:
         exact = recovery[int(cell["layer"])][int(cell["position"])]
         assert float(cell["value"]) == pytest.approx(exact, abs=SHOWN), cell
-    assert root.locator("img").first.evaluate("image => image.complete && image.naturalWidth > 0")
+    picture = root.locator("img").first
+    until(root.page, lambda: picture.evaluate("({naturalWidth}) => naturalWidth > 0"), "the picture is there")
 
 
 def takes_a_hand(page, computed):
@@ -300,34 +221,6 @@ def takes_a_hand(page, computed):
     return root
 
 
-def leaves_shortcuts(page):
-    """Ctrl+S saves from all of the widget; letters typed over its cells are no commands to the notebook's."""
-    page.evaluate(
-        """() => {
-            const {saveState} = window.jupyterapp.shell.currentWidget.context;
-            window.saves = 0;
-            saveState.connect((_, state) => { window.saves += state === 'started'; });
-        }"""
-    )
-    count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
-    root, cells = page.get_by_test_id("blip-trace").first, page.evaluate(count)
-    cell = root.get_by_role("gridcell").first
-    for focused in (cell, *map(root.get_by_test_id, ("question", "noise-number", "noise-slider"))):
-        before = page.evaluate("() => window.saves")
-        for _ in range(50):  # again while the last save is under way: that one is left out
-            focused.press("Control+s")
-            page.wait_for_timeout(100)
-            if page.evaluate("() => window.saves") > before:
-                break
-        else:
-            pytest.fail("it is not saved")
-    cell.focus()
-    for key in "ddabxm":
-        page.keyboard.press(key)
-    expect(cell).to_be_focused()
-    assert page.evaluate(count) == cells
-
-
 def photograph(page, name):
     SCREENSHOTS.mkdir(exist_ok=True)
     page.mouse.move(0, 0)
@@ -338,8 +231,9 @@ def photograph(page, name):
 def test_jupyter_notebook(guarded, hosts, computed):
     with hosts["notebook"].serving() as address:
         guarded.page.goto(f"{address}/notebooks/figure.ipynb?token={TOKEN}", timeout=STARTING)
-        guarded.page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.sessionContext")
-        guarded.page.evaluate(RUN_ALL)
+        guarded.page.wait_for_function(OPENED)
+        guarded.page.evaluate(LOADED)
+        guarded.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
         takes_a_hand(guarded.page, computed)
         expect(guarded.page.locator(".taken")).to_contain_text("within ν 3.0")
         expect(guarded.page.locator(".jp-OutputArea-output", has_text="printed ν 3.0").last).to_be_visible()

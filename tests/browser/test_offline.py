@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from blip_trace_widget import TraceWidget
+from helpers.waiting import until
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def percent(value):
     return f"{100 * value:.0f} %"
 
 
+def shows(root, layer, position, value):
+    """Wait until a cell shows a value."""
+    close, one = pytest.approx(value, abs=1e-3), cell(root, layer, position)
+    until(root.page, lambda: float(one.get_attribute("data-value") or "nan") == close, f"{value} is shown")
+
+
 @pytest.mark.browser
 def test_a_page_shows_all_that_was_computed(open_page, filled_widget, tracer, tmp_path):
     filled_widget.save_html(tmp_path / "page.html")
@@ -50,16 +57,14 @@ def test_a_page_shows_all_that_was_computed(open_page, filled_widget, tracer, tm
     expect(root.get_by_role("img", name="What is asked about")).to_be_visible()
     recovery = tracer.trace().recovery
     for layer, position in ((0, 0), (5, 3), (5, 5)):
-        shown = float(cell(root, layer, position).get_attribute("data-value"))
-        assert shown == pytest.approx(recovery[layer, position], abs=1e-3)
+        shows(root, layer, position, recovery[layer, position])
     cell(root, 5, 5).click()
     expect(cell(root, 5, 5)).to_have_attribute("aria-selected", "true")
     expect(root.get_by_test_id("sentence")).to_contain_text("brings back")
     expect(root.locator(".bt-tooltip")).to_contain_text("layer 5")
 
     root.get_by_test_id("block-answer_decoder").click()
-    shown = float(cell(root, 4, 0).get_attribute("data-value"))
-    assert shown == pytest.approx(tracer.trace("answer_decoder").recovery[4, 0], abs=1e-3)
+    shows(root, 4, 0, tracer.trace("answer_decoder").recovery[4, 0])
     root.get_by_test_id("site").select_option("mlp")
     expect(cell(root, 4, 0)).to_have_attribute("data-state", "empty")
 
@@ -90,5 +95,4 @@ def test_a_recording_plays_its_factors(open_page, tracer, tmp_path):
         exact = tracer.with_corruption(factor=factor)
         expect(root.get_by_test_id("corrupted-score")).to_have_text(percent(exact.corrupted.score))
         expect(root.get_by_test_id("noise-slider")).to_have_value(f"{factor:g}")
-        shown = float(cell(root, 5, 5).get_attribute("data-value"))
-        assert shown == pytest.approx(exact.trace().recovery[5, 5], abs=1e-3)
+        shows(root, 5, 5, exact.trace().recovery[5, 5])

@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from helpers.lab_widget import new_widget
+
 CELLS = (
     """
 import ipywidgets
@@ -25,9 +27,14 @@ widget.observe(careless, "detail")""",
 )
 
 
-@pytest.mark.slow
-def test_output_of_observers_is_seen_where_they_were_registered(open_notebook):
-    notebook = open_notebook(*CELLS, name="output.ipynb")
+@pytest.fixture
+def notebook(shared):
+    with new_widget(shared, *CELLS) as ready:
+        yield ready
+        ready.python("out.close()")
+
+
+def test_output_of_observers_is_seen_where_they_were_registered(notebook):
     page, root = notebook.page, notebook.root
     number = root.get_by_test_id("noise-number")
     expect(number).to_have_value("5.0")
@@ -40,7 +47,7 @@ def test_output_of_observers_is_seen_where_they_were_registered(open_notebook):
     expect(second).to_contain_text("ZeroDivisionError: mine")
     expect(root.get_by_role("alert")).to_contain_text("careless, a function of your own")
     expect(page.locator(".jp-Notebook-cell").nth(2)).not_to_contain_text("printed")
-    assert notebook.ask("len(widget.detail)") > 0
+    notebook.until(lambda: notebook.ask("len(widget.detail)") > 0, "it goes on")
     number.fill("2")
     number.press("Enter")
     expect(page.locator(".taken")).to_contain_text("within ν 2.0")

@@ -5,6 +5,7 @@ Most tests share one notebook, and begin with a widget of their own in it.
 
 import itertools
 import os
+import re
 import signal
 import statistics
 
@@ -19,6 +20,7 @@ from helpers.lab_widget import (
     IMPORTS,
     SHOWN,
     figure,
+    has_nothing,
     is_ready,
     new_widget,
     shares,
@@ -28,13 +30,12 @@ from helpers.lab_widget import (
 
 #: Slider and click events in one storm.
 EVENTS = 2000
-#: Milliseconds in which an echo is answered also on a machine with other work: far more than it takes, and less than
-#: where a storm of messages queues up.
-PROMPT = 2000
+#: Milliseconds between two requests of one kind: js/src/session.ts.
+INTERVAL = 40
 #: What a storm may leave: bytes of the kernel, then what the page counts.
 LEFT = {"rss": 12e6, "JSHeapUsedSize": 2e6, "Nodes": 200, "JSEventListeners": 100}
 #: Widgets opened at once, and how often.
-MANY, ROUNDS = 10, 5
+MANY, ROUNDS = 10, 4
 NO_ANSWER = "no answer from the kernel: after a restart, run the cell again"
 
 #: Sends messages to a second widget of the kernel, each when the one before is answered, until told to stop. Of each:
@@ -68,8 +69,14 @@ ECHO = """async () => {
     window.stopEchoes = () => { on = false; return all; };
 }"""
 
-#: Slider and click events in turn, as fast as the page takes them; the slider ends at `last`.
-STORM = """async (root, [events, last]) => {
+#: Slider and click events in turn, as fast as the page takes them; the slider ends at `last`. Hands back the last cell
+#: clicked, the milliseconds it took, and how many messages the widget sent.
+STORM = """async (root, [events, last, comm]) => {
+    const {kernel} = window.jupyterapp.shell.currentWidget.sessionContext.session;
+    let sent = 0;
+    const count = (_, {msg, direction}) => { sent += direction === 'send' && msg.content.comm_id === comm; };
+    kernel.anyMessage.connect(count);
+    const began = performance.now();
     const slider = root.querySelector('[data-testid=noise-slider]');
     const cells = [...root.querySelectorAll('[role=gridcell]')];
     let chosen;
@@ -81,7 +88,9 @@ STORM = """async (root, [events, last]) => {
         if (event % 8 === 0) await new Promise(resolve => setTimeout(resolve));
     }
     slider.dispatchEvent(new Event('change', {bubbles: true}));
-    return [Number(chosen.dataset.layer), Number(chosen.dataset.position)];
+    const took = performance.now() - began;
+    kernel.anyMessage.disconnect(count);
+    return [[Number(chosen.dataset.layer), Number(chosen.dataset.position)], took, sent];
 }"""
 
 
@@ -101,7 +110,7 @@ from blip_trace_widget.tracing.runs import Runner
 free, held, late, quick = threading.Event(), [], [], Runner.patched
 def hold(*arguments):
     held.append(1)
-    late.extend([] if free.wait(20) else [1])
+    late.extend([] if free.wait(600) else [1])
     held.pop()
     yield from quick(*arguments)
 Runner.patched = hold
@@ -157,14 +166,14 @@ def notebook(shared):
         yield ready
 
 
-def storm(notebook, last):
+def storm(notebook, last, events=EVENTS):
     """A storm of events that leaves the noise at `last`.
 
     Returns:
-        The last cell clicked, and of every echo the milliseconds until the kernel answered, and until the page had it.
+        The last cell clicked.
     """
     notebook.page.evaluate(ECHO)
-    cell = notebook.root.evaluate(STORM, [EVENTS, last])
+    cell, took, sent = notebook.root.evaluate(STORM, [events, last, notebook.ask("widget.model_id")])
     notebook.until(lambda: notebook.ask("widget.noise") == last, "the kernel has the last noise")
     notebook.until(lambda: notebook.ask("widget.selection") == [cell], "the kernel has the last click")
     notebook.python("widget.wait()")
@@ -172,7 +181,10 @@ def storm(notebook, last):
     for name, part in zip(("kernel", "page"), zip(*times, strict=True), strict=True):
         figures = statistics.median(part), statistics.quantiles(part, n=20)[-1], max(part)
         print(f"{len(part)} echoes, until the {name} had answered: median, 95 %, max {figures} ms")
-    return cell, times
+    # Noise and selection, each at its pace, and each once more at its end: no queue grows in the kernel.
+    print(f"{sent} messages in {took} ms")
+    assert 2 < sent <= 2 * (took / INTERVAL + 2)
+    return cell
 
 
 def held(notebook):
@@ -185,19 +197,19 @@ def held(notebook):
 def test_widgets_opened_and_closed_leave_nothing_in_page_and_kernel(notebook):
     # The first of the tests: what others leave to the garbage collector would blur the counts.
     views = notebook.page.get_by_test_id("blip-trace")
-    notebook.python("import gc, threading, weakref; gone = []")
+    notebook.python(f"import gc, threading, weakref; {IMPORTS}; gone = []")
     counts = []
     for _ in range(ROUNDS):
         notebook.page.evaluate(
             SHOW,
             f"""
-            several = [TraceWidget() for _ in range({MANY})]
+            several = [TraceWidget(corruption=GaussianNoise(samples=2)) for _ in range({MANY})]
             gone += map(weakref.ref, several)
             display(*several)
             """,
         )
         expect(views).to_have_count(1 + MANY)
-        expect(views.last.get_by_test_id("corrupted-score")).to_have_text("3 %")
+        expect(views.last.get_by_test_id("corrupted-score")).to_have_text(re.compile(r"\d"))
         notebook.python("for each in several: each.close()\ndel several, each")
         expect(views).to_have_count(1)
         notebook.page.evaluate(SHOW, "")
@@ -216,28 +228,35 @@ def test_widgets_opened_and_closed_leave_nothing_in_page_and_kernel(notebook):
 
 @pytest.mark.slow
 def test_a_storm_of_events_ends_in_the_last_and_leaves_nothing(notebook):
-    storm(notebook, 4.3)
+    storm(notebook, 4.3, EVENTS // 4)  # what the first one leaves is there to stay
     before = held(notebook)
-    cell, times = storm(notebook, 6.2)
-    after = held(notebook)
-    print({name: after[name] - before[name] for name in LEFT})
-    assert max(kernel for kernel, page in times) < PROMPT
+    cell = storm(notebook, 6.2)
+
+    def left():
+        after = held(notebook)
+        return {name: after[name] - before[name] for name in LEFT if after[name] - before[name] > LEFT[name]}
 
     expect(notebook.cell(*cell)).to_have_attribute("data-state", "value")
     expect(notebook.cell(*cell)).to_have_attribute("aria-selected", "true")
     expect(notebook.cells("waiting")).to_have_count(0)
     for part in ("noise-slider", "noise-number"):
-        assert float(notebook.root.get_by_test_id(part).input_value()) == 6.2
+        field = notebook.root.get_by_test_id(part)
+        notebook.until(lambda field=field: float(field.input_value()) == 6.2, f"{part} is at the last")
     notebook.python(f"{IMPORTS}; fresh = {FRESH}")
     assert notebook.ask("fresh.corruption.factor") == 6.2
-    (shown,) = shares([notebook.root.get_by_test_id("corrupted-score").text_content()])
-    assert shown == pytest.approx(notebook.ask("fresh.corrupted.score"), abs=0.006)
+    score = notebook.root.get_by_test_id("corrupted-score")
+    close = pytest.approx([notebook.ask("fresh.corrupted.score")], abs=0.006)
+    notebook.until(lambda: shares([score.text_content()]) == close, "the last score is shown")
     recovery = notebook.ask("fresh.trace().recovery.tolist()")
-    shown = {at: value for at, value in values(notebook).items() if value == value}
-    assert tuple(cell) in shown
-    for (layer, position), value in shown.items():
-        assert value == pytest.approx(recovery[layer][position], abs=SHOWN)
-    assert {name: after[name] - before[name] for name in LEFT if after[name] - before[name] > LEFT[name]} == {}
+
+    def is_last():
+        shown = {at: value for at, value in values(notebook).items() if value == value}
+        return tuple(cell) in shown and all(
+            value == pytest.approx(recovery[layer][position], abs=SHOWN) for (layer, position), value in shown.items()
+        )
+
+    notebook.until(is_last, "the last values are shown")
+    notebook.until(lambda: not left(), left)
 
 
 def test_the_kernel_answers_while_it_computes(notebook):
@@ -277,7 +296,7 @@ def test_without_its_kernel_the_figure_stays_and_says_so(notebook, end):
         os.kill(notebook.ask("__import__('os').getpid()"), signal.SIGKILL)
         notebook.page.locator(".jp-Dialog").get_by_role("button", name="Ok").click()
     expect(notebook.root.get_by_text(NO_ANSWER).first).to_be_visible()
-    assert figure(notebook) == before
+    notebook.until(lambda: figure(notebook) == before, "the figure is as before")
     notebook.page.wait_for_function(IS_IDLE)
 
     notebook.cell(3, 3).click()
@@ -313,19 +332,19 @@ def test_axe_finds_nothing(js, notebook, dark):
         root = notebook.root
         expect(root).to_have_attribute("data-theme", "dark" if dark else "light")
         notebook.page.evaluate((js / "node_modules" / "axe-core" / "axe.min.js").read_text("utf-8"))
-        assert root.evaluate(AXE) == []
+        has_nothing(root, AXE)
         notebook.cell(4, 2).click()
         expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
         root.get_by_test_id("more").click()
-        assert root.evaluate(AXE) == []
+        has_nothing(root, AXE)
         trace_all(notebook, root.get_by_role("gridcell").count())
         notebook.cell(4, 3).focus()
-        assert root.evaluate(AXE) == []
+        has_nothing(root, AXE)
         notebook.python("widget.error = 'boom'")
         expect(root.get_by_test_id("error")).to_be_visible()
         root.get_by_test_id("block-answer_decoder").click()
         expect(root.get_by_role("grid").get_by_role("rowheader")).to_have_count(1)
-        assert root.evaluate(AXE) == []
+        has_nothing(root, AXE)
     finally:
         notebook.dark(False)
 
@@ -399,9 +418,7 @@ def test_zoomed_or_narrow_nothing_is_cut_or_lies_beyond(notebook, width):
         notebook.cell(4, 2).click()
         expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
         page.mouse.move(0, 0)
-        assert root.evaluate(BEYOND) == []
-        assert root.evaluate(CUT) == []
-        assert root.evaluate(CUT_CHOICES) == []
+        has_nothing(root, BEYOND, CUT, CUT_CHOICES)
         token = root.get_by_role("rowheader").nth(2)
         before = token.bounding_box()
         root.locator(".bt-scroll").evaluate("box => { box.scrollLeft = 10000; }")

@@ -1,15 +1,11 @@
 """A data set's widget in a real JupyterLab: the average, the list beside it, a sample's own grid."""
 
-import time
-
 import numpy as np
 import pytest
 from playwright.sync_api import expect
 
 from blip_trace_widget import TraceWidget
-
-#: Seconds to wait for anything: far more than it takes.
-PATIENCE = 30
+from helpers.waiting import until
 
 
 def values(root):
@@ -30,10 +26,7 @@ def equal(root, grid):
 
 def shows(page, root, grid, what):
     """Wait until a grid, (layers, positions), is on screen whole."""
-    end = time.monotonic() + PATIENCE
-    while not equal(root, grid):
-        assert time.monotonic() < end, f"waited in vain: {what}"
-        page.wait_for_timeout(50)
+    until(page, lambda: equal(root, grid), what)
 
 
 @pytest.mark.browser
@@ -50,12 +43,17 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
     expect(listed.get_by_test_id("summary")).to_have_text(dataset.summary)
     expect(rows).to_have_count(8)
     shows(shared.page, figure, mean.recovery, "the average is shown")
-    place, beside = figure.bounding_box(), listed.bounding_box()
-    assert beside["x"] >= place["x"] + place["width"]
-    assert abs(beside["y"] - place["y"]) < 2
-    assert abs(beside["height"] - place["height"]) < 2, "no empty room below one of them"
-    last = figure.locator(".bt-detail").bounding_box()
-    assert place["y"] + place["height"] - (last["y"] + last["height"]) < 40, "nor within the figure"
+
+    def fits():
+        """They lie side by side, and there is no empty room below one of them, nor within the figure."""
+        place, beside, last = (each.bounding_box() for each in (figure, listed, figure.locator(".bt-detail")))
+        return (
+            beside["x"] >= place["x"] + place["width"]
+            and [beside["y"], beside["height"]] == pytest.approx([place["y"], place["height"]], abs=2)
+            and place["y"] + place["height"] - (last["y"] + last["height"]) < 40
+        )
+
+    shared.until(fits, "the list beside the figure")
 
     shared.cell(5, 6, figure).click()
     expect(listed.get_by_test_id("interval")).to_contain_text("95 % interval")

@@ -95,7 +95,8 @@ def test_every_cell_is_what_a_tracer_and_plain_hooks_give(tmp_path, corruption):
         Sample(pictures[0], questions[0], "light blue"),
     ]
     asked = {"corruption": corruption, "metric": "log_probability"}
-    grids = {"blocks": ("question_encoder", "answer_decoder"), "sites": ("block_output", "mlp")}
+    sites = ("block_output", "mlp", "cross_attention", "block_input")  # of which some are the others' over again
+    grids = {"blocks": ("question_encoder", "answer_decoder"), "sites": sites}
     found = trace_dataset(samples, model, tmp_path / "out", **grids, **asked, progress=False)
     assert found.counts["traced"] >= 3, found.samples[["reason", "why"]]
     for number, sample in enumerate(samples):

@@ -176,7 +176,9 @@ def test_what_a_function_cannot_make_is_skipped_and_what_is_no_corruption_ends_t
 def test_a_grid_that_a_corruption_does_not_reach_is_refused_first(tmp_path, demo, given):
     asked = []
     samples = (asked.append(each) or each for each in demo_samples(4, pairs="image"))
-    with pytest.raises(ValueError, match="blocks: 'image_encoder' can be traced under GaussianNoise"):
+    with pytest.raises(
+        ValueError, match="blocks: 'image_encoder' can be traced under a corruption at='patch_embeddings' alone"
+    ):
         trace_dataset(samples, demo, tmp_path / "out", "image_encoder", corruption=given, progress=False)
     assert bool(asked) == (given is masked)  # what a function gives is known from the first sample on
     assert not list(tmp_path.rglob("*.parquet"))

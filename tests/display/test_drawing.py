@@ -20,13 +20,14 @@ TOKENS = ["[CLS]", "what", "color", "is", "the", "circle", "?", "[SEP]", "!"]
 LAYERS = 12
 
 
-def grid_of(recovery, /, *, stderr=0.01, constructed=(), nan=(), fields=protocol.CELL_FIELDS, **values):
+def grid_of(recovery, /, *, margin=0.01, constructed=(), nan=(), fields=protocol.CELL_FIELDS, **values):
     """A grid of 12 layers and 9 tokens with the given recovery, half of it as effect, and a score of 0.1 more."""
     recovery = np.broadcast_to(np.asarray(recovery, dtype=float), (LAYERS, len(TOKENS)))
     known = {"recovery": recovery, "indirect_effect": recovery / 2, "score": recovery / 2 + 0.1}
     known |= {
-        "stderr": np.where(np.isnan(recovery), np.nan, stderr),
-        "recovery_stderr": known["score"] * 0 + 2 * stderr,
+        "margin": np.where(np.isnan(recovery), np.nan, margin),
+        "recovery_margin": known["score"] * 0 + 2 * margin,
+        "significant": np.where(np.isnan(recovery), np.nan, np.abs(recovery) > 4 * margin),
     }
     known |= values
     array = np.stack([np.broadcast_to(known.get(name, np.nan), recovery.shape) for name in fields])
@@ -116,7 +117,7 @@ def test_the_figure_of_the_built_in_model_shows_what_was_sent(draw, shown, trace
     told = drawn[5, 5].find(f"{NS}title").text.split("\n")
     assert told[0] == "layer 5 · “circle”"
     assert f"score {formatting.percent(effect.score)}" in told
-    assert f"recovery {formatting.percent(effect.recovery, effect.recovery_stderr)}" in told
+    assert f"recovery {formatting.percent(effect.recovery, effect.recovery_margin)}" in told
 
 
 @pytest.mark.parametrize("axes", ["tokens", "layers"])
@@ -174,7 +175,7 @@ def test_marks_say_what_colour_cannot(draw):
     recovery[11, 0] = 1
     root = draw(grid=grid_of(recovery, constructed=[(11, 0)]), detail={})
     assert marks(root) == (4, ["="])
-    assert {"not different from 0", "1 by construction"} <= set(said(root))
+    assert {"not distinguishable from 0", "1 by construction"} <= set(said(root))
     assert "not distinguishable from 0" in cells(root)[2, 3].find(f"{NS}title").text
     undefined = draw(grid=grid_of(recovery, recovery=np.nan), detail={})
     assert marks(undefined) == (0, ["–"] * (LAYERS * len(TOKENS)))
@@ -189,7 +190,7 @@ def test_significance_that_the_kernel_sent_decides(draw):
     recovery[1:3, 0] = 0.03
     grid = grid_of(recovery, fields=protocol.CELL_FIELDS, significant=significant)
     root = draw(grid=grid)
-    assert marks(root) == (3, [])
+    assert marks(root) == (2, [])  # where nothing is said, as of a single sample, there is no dot
     assert "not distinguishable" not in cells(root)[2, 0].find(f"{NS}title").text
     assert "of what the noise took, not distinguishable from 0." in "".join(said(root))
 
@@ -300,7 +301,7 @@ def test_the_sentence_is_the_front_ends(draw, shown):
         assert lines in root.find(f"{NS}desc").text
         return lines
 
-    known = {"recovery": 0.5832, "recovery_stderr": 0.0413, "indirect_effect": 0.47, "stderr": 0.03}
+    known = {"recovery": 0.5832, "recovery_margin": 0.0413, "indirect_effect": 0.47, "margin": 0.03}
     assert sentence(**known) == "Restoring layer 5 at “circle” brings back 58 % ± 4 % of what the noise took."
     known["cells"] = [(0, 1), (1, 1), (2, 1)]
     assert sentence(**known).startswith("Restoring these 3 states brings back 58 %")

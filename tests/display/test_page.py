@@ -208,7 +208,9 @@ def test_large_grids_are_kept_only_where_there_is_room(tracer):
 
     small, other = of(12, 9, "mlp"), of(12, 9, "self_attention")
     base = of(12, 577, "block_output")  # the image encoder of BLIP base
+
     view = payloads.spec_of
+
     assert [grid["site"] for grid in payloads.other_grids([base, other, small], view(small), 3)] == ["self_attention"]
     assert payloads.other_grids([small, other, base], view(base), 3) == []
     shown = TraceWidget(photo(600), tracer.question, model=tracer.model)

@@ -11,7 +11,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer
 from blip_trace_widget.tracing.grid import grid_cells
 from helpers.random_models import random_hf_model, words
-from helpers.reference import Hooked, noise
+from helpers.reference import Hooked, damaged
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 QUESTION, ANSWER = "what is red circle", "red square"
@@ -46,7 +46,7 @@ def slow(tracer):
         c.at,
     )
     clean = hooked.embeddings()
-    return hooked, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
+    return hooked, clean, damaged(clean, c, None)
 
 
 def exact(tracer):
@@ -74,6 +74,9 @@ def assert_as_hooks(model, atol=1e-4):
         [State("question_encoder", 1, 3, "cross_attention", 1)],
         [State("question_encoder", 0, 1, "mlp"), State("answer_decoder", 1, 1, "self_attention")],
         [State("answer_decoder", 0, 0, "cross_attention", 0), State("answer_decoder", 0, 1, "self_attention", 1)],
+        [State("question_encoder", 1, 2, "block_input"), State("answer_decoder", 1, 0, "cross_attention_out")],
+        [State("question_encoder", 1, 1, "self_attention_out"), State("question_encoder", 0, 3, "cross_attention_out")],
+        [State("answer_decoder", 1, 0, "block_input")],
     ]
     for direction in ("restore", "disrupt"):
         exact = np.log(hooked.patched_scores(sets, clean, corrupted, direction))
@@ -95,6 +98,12 @@ def assert_as_hooks(model, atol=1e-4):
     weights = tracer.attention("question_encoder", 1)
     seen = hooked.run(clean, weights=model.hf.text_encoder.encoder.layer[1].crossattention)[1]["weights"]
     np.testing.assert_allclose(weights.clean, seen.mean(0), atol=1e-5)
+    own = tracer.attention("question_encoder", 1, 0, "self_attention")
+    seen = hooked.run(clean, weights=model.hf.text_encoder.encoder.layer[1].attention)[1]["weights"]
+    np.testing.assert_allclose(own.clean, seen[0], atol=1e-5)
+    on_words = tracer.with_corruption(noisy(at="question_embeddings", positions=[2]))
+    worded, _, noisy_words = slow(on_words)
+    np.testing.assert_allclose(on_words.corrupted.scores, [score(worded, each) for each in noisy_words], atol=atol)
     edges = torch.zeros(model.heads, len(tracer.question_tokens), model.image_token_count, dtype=torch.bool)
     edges[:, 3, 1:3] = True
     attention = model.hf.text_encoder.encoder.layer[1].crossattention
@@ -110,9 +119,14 @@ def assert_vision_as_hooks(model, atol=1e-4):
     sets = [
         [State("image_encoder", 0, 1)],
         [State("image_encoder", 1, 2, "self_attention", 1), State("image_encoder", 0, 0, "mlp")],
+        [State("image_encoder", 0, 2, "block_input"), State("image_encoder", 1, 1, "self_attention_out")],
+        [State("image_encoder", 1, 0, "block_input"), State("image_encoder", 0, 1, "self_attention")],
     ]
     exact = np.log(hooked.patched_scores(sets, clean, corrupted, "restore"))
     np.testing.assert_allclose(np.transpose([tracer.patch(each).scores for each in sets]), exact, atol=atol)
+    weights = tracer.attention("image_encoder", 1, 1)
+    seen = hooked.run(corrupted[1], weights=model.hf.vision_model.encoder.layers[1].self_attn)[1]["weights"]
+    np.testing.assert_allclose(weights.corrupted[1], seen[1], atol=1e-5)
 
 
 def layer(hf, at=1):

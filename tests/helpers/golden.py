@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from blip_trace_widget.display import colors, formatting, labels
+from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.statistics import NO_NOISE, ONE_SAMPLE
 
 PATH = Path(__file__).parents[2] / "js" / "test" / "golden.json"
 
 NAN, INF = math.nan, math.inf
-#: Value and standard error: of every size and sign, at the edge of rounding, and none.
+#: Value and margin: of every size and sign, at the edge of rounding, and none.
 NUMBERS = [
     (None, None),
     (NAN, None),
@@ -87,16 +89,19 @@ DETAIL = {
     "tokens": TOKENS,
     "layers": 12,
     "metric": "probability",
-    "culprit": "noise",
+    "cause": "noise",
     "indirect_effect": 0.47,
-    "stderr": 0.03,
+    "margin": 0.03,
     "recovery": 0.5832,
-    "recovery_stderr": 0.0413,
+    "recovery_margin": 0.0413,
     "negligible": False,
+    "error": "",
 }
 CLOSED = {"open": False, "text": "the noise did not break the answer"}
-NONE = {"recovery": None, "recovery_stderr": None}
-NAMES = ("mlp", "self_attention", "block_output", "log_probability")
+NONE = {"recovery": None, "recovery_margin": None}
+NAMES = ("mlp", "self_attention", "self_attention head", "block_output", "log_probability")
+#: Rows and columns of patches, and the side of the squares.
+SQUARES = [((2, 3), 1), ((4, 4), 4), ((3, 5), 2), ((7, 7), 3)]
 #: What differs from `DETAIL`, and the gate where it is told.
 SENTENCES = [
     ({}, None),
@@ -104,14 +109,16 @@ SENTENCES = [
     ({"cells": [[11, 5]], "window": 4, "site": "self_attention", "head": 0}, None),
     ({"cells": [[0, 1], [1, 1], [2, 1]]}, None),
     ({"cells": [], "patches": [[2, 3]]}, None),
-    ({"cells": [], "patches": [[2, 3], [2, 4]], "culprit": "other picture"}, None),
+    ({"cells": [], "patches": [[2, 3], [2, 4]], "cause": "other picture"}, None),
     ({"direction": "disrupt"}, None),
     ({"direction": "disrupt", "recovery": -0.2, "indirect_effect": -0.2}, None),
     ({"recovery": -0.2, "indirect_effect": -0.2}, None),
     ({"recovery": -0.2, "negligible": True}, None),
-    ({"recovery": -1e-5, "recovery_stderr": None}, None),
-    ({"recovery": 1.25, "recovery_stderr": 0.004}, None),
+    ({"recovery": -1e-5, "recovery_margin": None}, None),
+    ({"recovery": 1.25, "recovery_margin": 0.004}, None),
     ({"recovery": 0.0, "indirect_effect": 0.0, "negligible": True}, None),
+    ({"margin": None, "recovery_margin": None, "error": ONE_SAMPLE}, None),
+    ({**NONE, "margin": None, "direction": "disrupt", "error": NO_NOISE}, CLOSED),
     (NONE, None),
     (NONE, CLOSED),
     ({**NONE, "direction": "disrupt", "metric": "logit_difference", "indirect_effect": 1.5}, CLOSED),
@@ -126,13 +133,13 @@ def cases() -> dict[str, list]:
         "numbers": [
             {
                 "value": value,
-                "stderr": stderr,
-                "percent": formatting.percent(value, stderr),
-                "plain": formatting.plain(value, stderr),
-                "score": {metric: formatting.score(metric, value, stderr) for metric in METRICS},
-                "points": {metric: formatting.points(metric, value, stderr) for metric in METRICS},
+                "margin": margin,
+                "percent": formatting.percent(value, margin),
+                "plain": formatting.plain(value, margin),
+                "score": {metric: formatting.score(metric, value, margin) for metric in METRICS},
+                "points": {metric: formatting.points(metric, value, margin) for metric in METRICS},
             }
-            for value, stderr in NUMBERS
+            for value, margin in NUMBERS
         ],
         "limits": [{"value": value, "text": formatting.limit(value)} for value in LIMITS],
         "rounded_up": [{"value": value, "up": colors.round_up(value)} for value in ROUNDED_UP],
@@ -151,11 +158,14 @@ def cases() -> dict[str, list]:
             for show in SHOWS
             for direction in ("restore", "disrupt")
         ],
-        "labels": [
-            {"name": name, "text": labels.label(name)}
-            for name in ("mlp", "self_attention", "block_output", "log_probability")
-        ],
+        "labels": [{"name": name, "text": labels.label(name)} for name in NAMES],
+        "columns": [{"patches": size, "side": side, "names": _columns(size, side)} for size, side in SQUARES],
     }
+
+
+def _columns(size: tuple[int, int], side: int) -> list[str]:
+    """The class token, and single patches or squares."""
+    return ["[CLS]", *square_names(*size, side)]
 
 
 def _scale(values: list[float], falling: bool, limit: float, show: str) -> dict:

@@ -2,10 +2,13 @@
 
 import re
 from contextlib import contextmanager
+from math import nan
 
+import pytest
 from playwright.sync_api import expect
 
 from helpers.paths import ROOT
+from helpers.waiting import until
 
 CELL = "from blip_trace_widget import TraceWidget\nwidget = TraceWidget()\nwidget"
 IMPORTS = "from blip_trace_widget import GaussianNoise, State, Tracer"
@@ -46,9 +49,17 @@ BEYOND = """root => {
 }"""
 
 
+#: Counts the notebook's saves from now on.
+COUNT_SAVES = """() => {
+    const {saveState} = window.jupyterapp.shell.currentWidget.context;
+    window.saves = 0;
+    saveState.connect((_, state) => { window.saves += state === 'started'; });
+}"""
+
+
 @contextmanager
 def new_widget(shared, *cells):
-    """A notebook of two cells with a new widget in it, whose two runs are computed; its page must log no error."""
+    """The shared notebook with a new widget in it, whose two runs are computed; its page must log no error."""
     shared.command("notebook:clear-all-cell-outputs")
     expect(shared.page.get_by_test_id("blip-trace")).to_have_count(0)
     del shared.errors[:]
@@ -57,7 +68,7 @@ def new_widget(shared, *cells):
     is_ready(shared)
     yield shared
     shared.python("widget.close()")
-    assert shared.errors == []
+    assert shared.errors == [], shared.errors
 
 
 def is_ready(notebook):
@@ -88,15 +99,69 @@ def figure(notebook, root=None):
 def in_words(sentence):
     """The share in a sentence and half a unit of its last digit: "brings back 2.6 % ± 0.1 %" is (0.026, 0.0005)."""
     found = re.search(r"(brings back|takes away a further) (−?)(\d+(?:\.(\d+))?) %", sentence)
-    assert found, sentence
+    if not found:
+        return nan, 0.0
     verb, minus, number, decimals = found.groups()
     sign = -1 if minus or verb.startswith("takes") else 1
     return sign * float(number) / 100, 0.5 * 10.0 ** -(2 + len(decimals or ""))
 
 
-def is_said(sentence, recovery):
-    value, rounding = in_words(sentence)
-    return abs(value - recovery) <= rounding * 1.001
+def says(notebook, recovery):
+    """Wait until the sentence says this recovery, in its own rounding."""
+
+    def is_said():
+        value, rounding = in_words(notebook.root.get_by_test_id("sentence").text_content())
+        return abs(value - recovery) <= rounding * 1.001
+
+    notebook.until(is_said, f"the sentence says {recovery}")
+
+
+def shows(notebook, grid, root=None):
+    """Wait until the cells show a grid, a list of layers, whole."""
+    expected = {(layer, position): value for layer, row in enumerate(grid) for position, value in enumerate(row)}
+    close = pytest.approx(expected, abs=SHOWN, nan_ok=True)
+    notebook.until(lambda: values(notebook, root) == close, "the kernel's values are shown")
+
+
+def selects(notebook, cells):
+    """Wait until these cells, (layer, position), are selected in the page."""
+
+    def selected():
+        marked = notebook.root.locator("[aria-selected=true]")
+        return marked.evaluate_all("all => all.map(({dataset: d}) => [Number(d.layer), Number(d.position)])")
+
+    expected = sorted(map(list, cells))
+    notebook.until(lambda: sorted(selected()) == expected, f"selected: {expected}")
+
+
+def has_nothing(root, *scripts):
+    """Wait until each of the scripts that look for faults finds none: after a change of size some need a moment."""
+
+    def faults():
+        return [fault for script in scripts for fault in root.evaluate(script)]
+
+    until(root.page, lambda: not faults(), faults)
+
+
+def leaves_shortcuts(page):
+    """Ctrl+S saves from all of the widget; letters typed over its cells are no commands to the notebook's."""
+    page.evaluate(COUNT_SAVES)
+    count = "() => window.jupyterapp.shell.currentWidget.content.widgets.length"
+    root, cells = page.get_by_test_id("blip-trace").first, page.evaluate(count)
+    cell = root.get_by_role("gridcell").first
+    for focused in (cell, *map(root.get_by_test_id, ("question", "noise-number", "noise-slider"))):
+        before = page.evaluate("() => window.saves")
+
+        def saves(focused=focused, before=before):
+            focused.press("Control+s")  # again while the last save is under way: JupyterLab leaves it out
+            return page.evaluate("() => window.saves") > before
+
+        until(page, saves, f"it is saved from {focused}")
+    cell.focus()
+    for key in "ddabxm":
+        page.keyboard.press(key)
+    expect(cell).to_be_focused()
+    assert page.evaluate(count) == cells
 
 
 def shares(texts):
@@ -105,9 +170,10 @@ def shares(texts):
 
 
 def trace_all(notebook, count):
+    """Have the grid in view filled; in the kernel it is filled too."""
     notebook.root.get_by_test_id("trace-all").click()
+    expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()  # Stop is there meanwhile
     expect(notebook.cells("value")).to_have_count(count)
-    expect(notebook.root.get_by_test_id("trace-all")).to_be_visible()
 
 
 def states(*cells, block="question_encoder"):

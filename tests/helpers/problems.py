@@ -4,10 +4,11 @@ import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, Tracer
+from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, Scale, Tracer
+from blip_trace_widget.choices import PLACES
 from blip_trace_widget.model.limits import Limits
 from helpers.random_models import random_model
-from helpers.reference import Hooked, noise
+from helpers.reference import Hooked, damaged
 
 WORDS = ["red", "blue", "circle", "square", "what", "is", "the", "left", "two", "many"]
 #: Each example is many whole runs of a model: a quarter of the usual number, the same ones every time; all of them, and
@@ -22,8 +23,8 @@ EXAMPLES = settings(
 
 
 @st.composite
-def problems(draw, vision_layers=1):
-    """A random small model, question, answer and noise."""
+def problems(draw, vision_layers=1, corruptions=None):
+    """A random small model, question, answer and noise; or a corruption of one's own, drawn for a grid and a text."""
     heads = draw(st.sampled_from([1, 2, 4]))
     model = random_model(
         seed=draw(st.integers(0, 10_000)),
@@ -49,6 +50,8 @@ def problems(draw, vision_layers=1):
         seed=draw(st.integers(0, 2**40)),
         region=region,
     )
+    if corruptions is not None:
+        corruption = draw(corruptions(model.grid, len(model.question_ids(question))))
     tracer = Tracer(model, image, question, answer=answer, corruption=corruption)
     model.limits = Limits(rows=draw(st.sampled_from([1, 7, 40, 1024])))
     return tracer
@@ -56,11 +59,44 @@ def problems(draw, vision_layers=1):
 
 def hooked(tracer):
     """The slow tracer of the same problem, its clean and its corrupted embeddings."""
-    pixels = tracer.model.processor.image_processor(images=tracer.image, return_tensors="pt")["pixel_values"]
+
+    def looking_at(image):
+        pixels = tracer.model.processor.image_processor(images=image, return_tensors="pt")["pixel_values"]
+        return Hooked(tracer.model.hf, pixels, tracer.case.bases.question_ids, tracer.case.answer_ids(), c.at)
+
     c = tracer.corruption
-    slow = Hooked(tracer.model.hf, pixels, tracer.case.bases.question_ids, tracer.case.answer_ids(), c.at)
+    slow = looking_at(tracer.image)
     clean = slow.embeddings()
-    return slow, clean, noise(clean, c.factor, c.kind, c.samples, c.seed, c.region)
+    return slow, clean, damaged(clean, c, lambda: looking_at(c.image).embeddings())
+
+
+@st.composite
+def every_corruption(draw, grid, tokens, places=PLACES):
+    """Any corruption at any place, in a region or on some of the question's tokens."""
+    at = draw(st.sampled_from(places))
+    region = positions = None
+    if at == "question_embeddings":
+        positions = draw(st.none() | st.lists(st.integers(0, tokens - 1), min_size=1))
+    elif draw(st.booleans()):
+        region = draw(st.lists(st.booleans(), min_size=grid[0] * grid[1], max_size=grid[0] * grid[1]).filter(any))
+        region = np.array(region).reshape(grid)
+    if at == "question_embeddings" or draw(st.booleans()):
+        kind = draw(st.sampled_from(["multiplicative", "additive"]))
+        factor, samples = draw(st.sampled_from([0.3, 1.0, 5.0])), draw(st.integers(1, 3))
+        return GaussianNoise(factor, kind, samples, draw(st.integers(0, 2**40)), region, at, positions)
+    other = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    return draw(
+        st.sampled_from(
+            [
+                Scale(0.0, region, at),
+                Scale(0.7691, region, at),
+                Scale(2.5, region, at),
+                MeanAblation("mean", region, at),
+                MeanAblation("zero", region, at),
+                ImageSwap(other, region, at),
+            ]
+        )
+    )
 
 
 def assert_close(ours, exact):

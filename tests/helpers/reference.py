@@ -18,16 +18,21 @@ MODULES = {
     "self_attention": lambda layer: layer.attention,
     "cross_attention": lambda layer: layer.crossattention,
     "mlp": lambda layer: layer.output.dense,
+    "self_attention_out": lambda layer: layer.attention.output.dense,
+    "cross_attention_out": lambda layer: layer.crossattention.output.dense,
+    "block_input": lambda layer: layer,
 }
 IMAGE_MODULES = {
     "block_output": lambda layer: layer,
     "self_attention": lambda layer: layer.self_attn,
     "mlp": lambda layer: layer.mlp,
+    "self_attention_out": lambda layer: layer.self_attn,
+    "block_input": lambda layer: layer,
 }
 
 
-def noise(embeddings, factor, kind, samples, seed, region=None):
-    """Corrupted image embeddings, one (tokens, width) a sample, from clean ones (tokens, width)."""
+def noise(embeddings, factor, kind, samples, seed, region=None, positions=None):
+    """Corrupted embeddings, one (tokens, width) a sample, from clean ones (tokens, width)."""
     bank = torch.randn((samples, *embeddings.shape), generator=torch.Generator("cpu").manual_seed(seed))
     damaged = []
     for z in bank:
@@ -35,14 +40,31 @@ def noise(embeddings, factor, kind, samples, seed, region=None):
             noisy = embeddings * (1 + factor * z)
         else:
             noisy = embeddings + factor * embeddings.std() * z
-        if region is not None:
-            noisy = noisy.clone()
-            noisy[0] = embeddings[0]
-            for token, hit in enumerate(torch.as_tensor(region).flatten().tolist(), start=1):
-                if not hit:
-                    noisy[token] = embeddings[token]
-        damaged.append(noisy)
+        damaged.append(spared(noisy, embeddings, region, positions))
     return damaged
+
+
+def spared(damaged, clean, region=None, positions=None):
+    """Damaged embeddings in which all but the patches of a region, or all but some positions, are clean again."""
+    damaged = damaged.clone()
+    for token in range(len(clean)):
+        inside = region is None or (token > 0 and torch.as_tensor(region).flatten()[token - 1])
+        if not inside or (positions is not None and token not in positions):
+            damaged[token] = clean[token]
+    return damaged
+
+
+def damaged(clean, corruption, other):
+    """What each corruption makes of embeddings: one (tokens, width) a sample; `other()` gives another picture's."""
+    c = corruption
+    if type(c).__name__ == "GaussianNoise":
+        return noise(clean, c.factor, c.kind, c.samples, c.seed, c.region, c.positions)
+    goals = {
+        "Scale": lambda: clean * c.factor,
+        "ImageSwap": other,
+        "MeanAblation": lambda: clean.mean(0).expand_as(clean) if c.to == "mean" else torch.zeros_like(clean),
+    }
+    return [spared(goals[type(c).__name__](), clean, c.region)]
 
 
 def without(probs, cut):
@@ -55,8 +77,9 @@ def without(probs, cut):
 class Hooked:
     """The model under hooks.
 
-    `embeddings` replaces the ViT's output (with `at="patch_embeddings"` its first layer's input), `patches` maps a
-    state to its new value, `cuts` removes attention edges.
+    `embeddings` replaces the ViT's output (with `at="patch_embeddings"` its first layer's input, with
+    `at="question_embeddings"` the question encoder's), `patches` maps a state to its new value or to a function of its
+    present one, `cuts` removes attention edges.
     """
 
     def __init__(self, hf, pixel_values, question_ids, answer_ids, at="image_embeddings"):
@@ -70,6 +93,8 @@ class Hooked:
         with torch.no_grad():
             if self.at == "patch_embeddings":
                 return self.hf.vision_model.embeddings(self.pixels)[0]
+            if self.at == "question_embeddings":
+                return self.hf.text_encoder.embeddings(input_ids=self.question)[0]
             return self.hf.vision_model(pixel_values=self.pixels).last_hidden_state[0]
 
     def run(self, embeddings=None, patches=(), record=(), cuts=(), weights=None):
@@ -90,14 +115,18 @@ class Hooked:
                 def replace_embeddings(_module, _inputs, output):
                     return embeddings[None].to(output.dtype) if output.ndim == 3 else output
 
-                vision = self.hf.vision_model
-                before = self.at == "patch_embeddings"
-                hook(vision.embeddings if before else vision.post_layernorm, replace_embeddings)
+                places = {
+                    "patch_embeddings": self.hf.vision_model.embeddings,
+                    "image_embeddings": self.hf.vision_model.post_layernorm,
+                    "question_embeddings": self.hf.text_encoder.embeddings,
+                }
+                hook(places[self.at], replace_embeddings)
 
             for attention, cut in cuts:
                 hook(attention.self.dropout, lambda _module, _inputs, probs, cut=cut: without(probs, cut))
             if weights is not None:
-                hook(weights.self.dropout, lambda _module, inputs: seen.update(weights=inputs[0][0]), before=True)
+                dropout = getattr(weights, "self", weights).dropout
+                hook(dropout, lambda _module, inputs: seen.update(weights=inputs[0][0]), before=True)
 
             patches = dict(patches)
             for state in {*patches, *record}:
@@ -125,14 +154,15 @@ class Hooked:
                 seen[state] = tensor[0, state.position, part].clone()
             if state in patches:
                 tensor = tensor.clone()
-                tensor[0, state.position, part] = patches[state]
+                new = patches[state]
+                tensor[0, state.position, part] = new(tensor[0, state.position, part]) if callable(new) else new
             return tensor
 
         if state.head is not None and in_vit:
             hook(layer.self_attn.projection, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
             return
         if state.head is not None:
-            attention = layer.attention if state.site == "self_attention" else layer.crossattention
+            attention = layer.attention if state.site.startswith("self") else layer.crossattention
             hook(attention.output.dense, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
             return
 
@@ -141,7 +171,11 @@ class Hooked:
                 return (edit(output[0]), *output[1:])
             return edit(output)
 
-        hook((IMAGE_MODULES if in_vit else MODULES)[state.site](layer), on_output)
+        module = (IMAGE_MODULES if in_vit else MODULES)[state.site](layer)
+        if state.site == "block_input":
+            hook(module, lambda _m, inputs: (edit(inputs[0]), *inputs[1:]), before=True)
+        else:
+            hook(module, on_output)
 
     def patched_scores(self, sets, clean, corrupted, direction):
         """Probabilities of patched runs, (samples, sets of states); the source is run once for all sets of a sample."""

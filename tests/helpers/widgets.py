@@ -12,7 +12,7 @@ from blip_trace_widget.widget.job_queue import Pace
 #: Every report is said. The noise curve is drawn behind every widget, and longer than what is tested: five factors.
 PACE = Pace(report=0.0, curve=DEFAULT_FACTORS[::5])
 #: So few rows of the built-in model that much can happen between two chunks.
-SMALL_CHUNKS = {"rows": 168, "rows_a_sample": 1}
+SMALL_CHUNKS = {"rows": 168, "rows_per_sample": 1}
 
 
 def quick_widget(*arguments, **keywords):

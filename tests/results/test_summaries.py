@@ -65,6 +65,8 @@ def results(tracer, trace):
         tracer.patch(State("question_encoder", 5, "circle")),
         tracer.patch_image_tokens([1, 2]),
         tracer.noise_curve([0.0, 5.0], State("question_encoder", 5, 5)),
+        tracer.recovery_curve(factors=[0.0, 5.0]),
+        tracer.agreement([GaussianNoise(2.0), GaussianNoise(region=region)]),
         tracer.attention("question_encoder", 1),
         tracer.logit_lens(),
         tracer.knockout("question_encoder", 1, "circle", None),
@@ -301,9 +303,10 @@ def test_a_widget_does_not_mind_seterr(tracer):
 
 def test_completion_offers_the_contract_and_no_internals(tracer):
     offered = {name for name in dir(tracer) if not name.startswith("_")}
-    contract = """answer answer_tokens attention clean corrupted corruption corruption_strength foil image knockout
-    logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record replace tokens
-    total_effect trace trace_heads trace_image_tokens trace_knockout unknown_words with_corruption"""
+    contract = """ablate agreement answer answer_tokens attention clean corrupted corruption corruption_strength foil
+    image knockout logit_lens metric model noise_curve patch patch_image_tokens prepare question question_tokens record
+    recovery_curve replace tokens total_effect trace trace_heads trace_image_tokens trace_knockout unknown_words
+    verify with_corruption"""
     beside = {"case", "given", "instead", "snapshot"}
     assert offered == set(contract.split()) | beside
 

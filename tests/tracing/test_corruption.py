@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, examples
+from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, Scale, State, Tracer, examples
 from blip_trace_widget.choices import CORRUPTIONS, CorruptionName
 from blip_trace_widget.results.snapshot import checked_corruption
 from blip_trace_widget.tracing.corruption import from_settings
+from helpers.problems import hooked
 from helpers.reference import Hooked, noise
 
 
@@ -79,6 +80,10 @@ def test_settings_make_it_again():
         ({"region": [[1, 0]]}, ValueError, "region.*boolean"),
         ({"region": [True, False]}, ValueError, "region.*shape"),
         ({"region": [[False, False]]}, ValueError, "region.*empty"),
+        ({"region": [[True]], "at": "question_embeddings"}, ValueError, "region: only with at='patch_embeddings' or"),
+        ({"positions": [1]}, ValueError, "positions: only with at='question_embeddings', got .*'image_embeddings'"),
+        ({"positions": [], "at": "question_embeddings"}, ValueError, "positions.*at least one"),
+        ({"positions": [1.5], "at": "question_embeddings"}, TypeError, "positions.*float 1.5"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, error, message):
@@ -86,9 +91,84 @@ def test_wrong_arguments_are_named(wrong, error, message):
         GaussianNoise(**wrong)
 
 
-def test_a_region_of_another_grid_is_refused():
+@pytest.mark.parametrize("corruption", [GaussianNoise, Scale, MeanAblation], ids=lambda kind: kind.__name__)
+def test_a_region_of_another_grid_is_refused(corruption):
     with pytest.raises(ValueError, match=r"region: expected 2 x 2 patches.*got 1 x 2"):
-        GaussianNoise(region=[[True, False]]).check(SimpleNamespace(grid=(2, 2)), [])
+        corruption(region=[[True, False]]).check(SimpleNamespace(grid=(2, 2)), [])
+
+
+@pytest.mark.parametrize("corruption", [Scale, MeanAblation], ids=lambda kind: kind.__name__)
+def test_what_is_done_to_the_picture_cannot_be_done_to_words(corruption):
+    with pytest.raises(ValueError, match=r"at: expected one of .*, got 'question_embeddings'"):
+        corruption(at="question_embeddings")
+
+
+# --- noise on words ---------------------------------------------------------------------------------------------------
+
+
+def on_words(tracer, *positions, **options):
+    return tracer.with_corruption(GaussianNoise(at="question_embeddings", positions=positions or None, **options))
+
+
+def test_words_are_found_in_each_question(tracer):
+    circle = tracer.question_tokens.index("circle")
+    by_word, by_number = on_words(tracer, "Circle"), on_words(tracer, circle)
+    np.testing.assert_array_equal(by_word.corrupted.scores, by_number.corrupted.scores)
+    assert by_word.corruption.settings()["positions"] == ["Circle"]
+    assert by_word.total_effect.value > 0.1
+    longer = by_word.replace(question="what is the color of the circle?")
+    again = longer.with_corruption(positions=longer.question_tokens.index("circle"))
+    np.testing.assert_array_equal(longer.corrupted.scores, again.corrupted.scores)
+    everything = on_words(tracer, *range(len(tracer.question_tokens)))
+    np.testing.assert_array_equal(everything.corrupted.scores, on_words(tracer).corrupted.scores)
+
+
+def test_words_that_the_question_has_not_are_refused(tracer):
+    with pytest.raises(ValueError, match="positions: there is no token 'triangle'"):
+        on_words(tracer, "triangle")
+    with pytest.raises(ValueError, match="positions: expected from 0 to 7, got 9"):
+        on_words(tracer, 9)
+    with pytest.raises(ValueError, match="positions: there is no token 'circle'"):
+        on_words(tracer, "circle").replace(question="what is there?")
+
+
+def test_the_picture_is_the_same_in_both_runs_under_noise_on_words(tracer):
+    words = on_words(tracer)
+    for asking in (
+        lambda: words.trace("image_encoder"),
+        lambda: words.trace_image_tokens(),
+        lambda: words.patch_image_tokens([1]),
+        lambda: words.corruption_strength(),
+    ):
+        with pytest.raises(
+            ValueError, match=r"block: the states of 'image_encoder' are the same|corruption: image tok"
+        ):
+            asking()
+
+
+def test_everything_follows_noise_on_words(tracer):
+    """Curves, grids, maps and readings are of the corrupted runs that hooks give; see also `test_forward`."""
+    words = on_words(tracer, 5, samples=3)
+    curve = words.noise_curve([0.0, 1.0, 5.0])
+    assert curve.scores[0] == pytest.approx(words.clean.score, abs=1e-6)
+    np.testing.assert_allclose(curve.corrupted[:, 2], words.corrupted.scores, atol=1e-6)
+    slow, clean, noisy = hooked(words)
+    trace = words.trace("answer_decoder", "cross_attention")
+    states = [[State("answer_decoder", layer, 0, "cross_attention")] for layer in range(6)]
+    np.testing.assert_allclose(trace.samples[:, :, 0], slow.patched_scores(states, clean, noisy, "restore"), atol=1e-5)
+    module = slow.hf.text_encoder.encoder.layer[2].crossattention
+    weights = [slow.run(e, weights=module)[1]["weights"].mean(0) for e in noisy]
+    np.testing.assert_allclose(words.attention("question_encoder", 2).corrupted, torch.stack(weights), atol=1e-5)
+
+
+def test_scaling_by_one_changes_nothing_and_shares_what_is_projected(tracer):
+    scaled = tracer.with_corruption(Scale(1.0))
+    np.testing.assert_allclose(scaled.corrupted.scores, [tracer.clean.score], atol=1e-6)
+    other = scaled.with_corruption(factor=0.2)
+    assert scaled.corruption.unit() == other.corruption.unit()
+    np.testing.assert_allclose(other.corruption_strength(), 0.8, rtol=1e-5)  # a length, whichever way
+    zero = tracer.with_corruption(MeanAblation("zero")).corrupted.scores
+    np.testing.assert_allclose(scaled.with_corruption(factor=0).corrupted.scores, zero, atol=1e-6)
 
 
 def slow_tracer(tracer):
@@ -127,7 +207,11 @@ def test_a_swapped_question_equals_hooks(demo, example):
     other = slow_tracer(Tracer(demo, example.image, corruption.question, answer=example.answer))
     assert tracer.corrupted.score == pytest.approx(slow.probability(other.run()[0]), abs=1e-5)
     assert tracer.corrupted.answer == Tracer(demo, example.image, corruption.question).answer
-    for state in (State("question_encoder", 2, 5), State("answer_decoder", 3, 0, "mlp")):
+    for state in (
+        State("question_encoder", 2, 5),
+        State("answer_decoder", 3, 0, "mlp"),
+        State("question_encoder", 0, 5, "block_input"),  # other words are embedded there
+    ):
         _, clean = slow.run(record=[state])
         exact = slow.probability(other.run(patches=clean)[0])
         assert tracer.patch(state).score == pytest.approx(exact, abs=1e-5)
@@ -160,10 +244,20 @@ def test_a_noise_curve_needs_a_factor(demo, example):
 
 OWN_ONES = [
     GaussianNoise(3.0, "additive", 2, 1, [[True, False]], "patch_embeddings"),
-    ImageSwap(np.zeros((4, 4, 3), np.uint8), [[True, False]]),
+    GaussianNoise(3.0, at="question_embeddings", positions=["circle", 3]),
+    Scale(0.5, [[True, False]], "patch_embeddings"),
+    ImageSwap(np.zeros((4, 4, 3), np.uint8), [[True, False]], "patch_embeddings"),
     QuestionSwap("what shape is it?"),
-    MeanAblation("zero"),
+    MeanAblation("zero", at="patch_embeddings"),
 ]
+
+
+@pytest.mark.parametrize("corruption", OWN_ONES, ids=lambda each: type(each).__name__)
+def test_settings_of_earlier_versions_are_read(corruption):
+    settings = corruption.settings()
+    added = CORRUPTIONS[settings["type"]].added
+    old = {name: value for name, value in settings.items() if name not in added}
+    assert checked_corruption(old) == settings | added
 
 
 @pytest.mark.parametrize("corruption", OWN_ONES, ids=lambda each: type(each).__name__)

@@ -12,6 +12,7 @@ from blip_trace_widget import (
     MeanAblation,
     QuestionSwap,
     Sample,
+    Scale,
     State,
     Tracer,
     trace_dataset,
@@ -47,6 +48,12 @@ COMPUTATIONS = {
     "another picture": under(ImageSwap(PICTURE.rotate(90), region=REGION)),
     "another question": under(QuestionSwap("what is blue circle")),
     "the mean": under(MeanAblation()),
+    "a factor": under(Scale(0.5, REGION)),
+    "noise on words": under(GaussianNoise(samples=2, at="question_embeddings", positions=[1, 2])),
+    "another picture before the ViT": under(ImageSwap(PICTURE.rotate(90), at="patch_embeddings")),
+    "states at their mean": lambda tracer: tracer.ablate([State("image_encoder", 0, 1), STATES[0]], "mean").score,
+    "states at zero": lambda tracer: tracer.ablate(STATES, "zero").score,
+    "states times a factor": lambda tracer: tracer.ablate(STATES, 0.5).score,
     "patch embeddings": under(GaussianNoise(samples=2, at="patch_embeddings")),
     "image encoder": lambda tracer: (
         tracer.with_corruption(GaussianNoise(samples=2, at="patch_embeddings")).trace("image_encoder").samples
@@ -54,10 +61,16 @@ COMPUTATIONS = {
     "image tokens": lambda tracer: tracer.trace_image_tokens().samples,
     "some image tokens": lambda tracer: tracer.patch_image_tokens(REGION, "disrupt").scores,
     "noise curve": lambda tracer: tracer.noise_curve([0, 1, 2], STATES[:1]).patched,
+    "recovery curve": lambda tracer: tracer.recovery_curve(factors=[1, 2]).patched,
+    "agreement": lambda tracer: tracer.agreement([NOISE, MeanAblation()]).traces[1].samples,
     "knockout": lambda tracer: tracer.knockout("question_encoder", None, 1, REGION).score,
     "knockout by layer": lambda tracer: tracer.trace_knockout("answer_decoder").scores,
     "knockout of a head": lambda tracer: tracer.trace_knockout("question_encoder", 1, 0, "self_attention", 1).scores,
     "attention to the picture": lambda tracer: tracer.attention("question_encoder", 1).corrupted,
+    "attention in the picture": lambda tracer: (
+        tracer.with_corruption(GaussianNoise(samples=2, at="patch_embeddings")).attention("image_encoder", 0).corrupted
+    ),
+    "attention among words": lambda tracer: tracer.attention("answer_decoder", 0, 1, "self_attention", "heads").clean,
     "attention to the question": lambda tracer: tracer.attention("answer_decoder", 0, 1).corrupted,
     "logit lens": lambda tracer: tracer.logit_lens().corrupted_answer,
     "strength": lambda tracer: tracer.corruption_strength(),

@@ -11,24 +11,33 @@ from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.random_models import random_model
 from helpers.reference import Hooked, noise
 from helpers.scarce import fail_where
 
-SITES = ["block_output", "self_attention", "cross_attention", "mlp"]
+SITES = [
+    "block_output",
+    "self_attention_out",
+    "cross_attention_out",
+    "mlp",
+    "block_input",
+    "self_attention",
+    "cross_attention",
+]
+HEAD_SITES = [site for site in SITES if "attention" in site]
 
 
 def states(tracer, draw):
     block = draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = draw(st.sampled_from(SITES))
-    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     layer = draw(st.integers(0, tracer.model.layers - 1))
     return State(block, layer, draw(st.integers(0, len(tracer.tokens(block)) - 1)), site, head)
 
 
 @EXAMPLES
-@given(problems())
+@given(problems(corruptions=every_corruption))
 def test_clean_and_corrupted_runs_equal_the_model(tracer):
     slow, clean, corrupted = hooked(tracer)
     assert_close(tracer.clean.score, slow.probability(slow.run()[0]))
@@ -40,7 +49,7 @@ def test_clean_and_corrupted_runs_equal_the_model(tracer):
 
 
 @EXAMPLES
-@given(problems(), st.data())
+@given(problems(corruptions=every_corruption), st.data())
 def test_patching_any_set_of_states_equals_hooks(tracer, data):
     chosen = [states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 4)))]
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
@@ -59,7 +68,7 @@ def test_patching_any_set_of_states_equals_hooks(tracer, data):
 def test_every_cell_of_a_trace_equals_hooks(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     site = data.draw(st.sampled_from(SITES))
-    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site.endswith("attention") else None
+    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1)) if site in HEAD_SITES else None
     window = data.draw(st.integers(1, tracer.model.layers))
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     trace = tracer.trace(block, site, head, window, direction)

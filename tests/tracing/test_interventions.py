@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from blip_trace_widget.model.layers import ImageBlock, TextBlock
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import patched_scores
-from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.reference import LAYERS
 from helpers.scarce import fail_where
+
+#: The last one is an older name of the second.
+IMAGE_SITES = ["block_output", "self_attention_out", "mlp", "block_input", "self_attention"]
 
 
 def before_the_vit(tracer):
@@ -25,18 +29,20 @@ def before_the_vit(tracer):
     return tracer.with_corruption(at="patch_embeddings")
 
 
+BEFORE_THE_VIT = partial(every_corruption, places=["patch_embeddings"])
+
+
 def image_states(tracer, draw):
-    site = draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = draw(st.sampled_from(IMAGE_SITES))
     block = tracer.model.image_encoder
-    head = draw(st.none() | st.integers(0, block.heads - 1)) if site == "self_attention" else None
+    head = draw(st.none() | st.integers(0, block.heads - 1)) if "attention" in site else None
     layer = draw(st.integers(0, len(block.layers) - 1))
     return State("image_encoder", layer, draw(st.integers(0, tracer.model.image_token_count - 1)), site, head)
 
 
 @EXAMPLES
-@given(problems(vision_layers=2), st.data())
+@given(problems(vision_layers=2, corruptions=BEFORE_THE_VIT), st.data())
 def test_states_of_the_image_encoder_equal_hooks(tracer, data):
-    tracer = before_the_vit(tracer)
     chosen = [image_states(tracer, data.draw) for _ in range(data.draw(st.integers(1, 3)))]
     if data.draw(st.booleans()):
         block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
@@ -52,7 +58,7 @@ def test_states_of_the_image_encoder_equal_hooks(tracer, data):
 @given(problems(vision_layers=2), st.data())
 def test_a_trace_of_the_image_encoder_is_its_patches(tracer, data):
     tracer = before_the_vit(tracer)
-    site = data.draw(st.sampled_from(["block_output", "self_attention", "mlp"]))
+    site = data.draw(st.sampled_from(IMAGE_SITES))
     trace = tracer.trace("image_encoder", site)
     assert trace.samples.shape[1:] == (2, tracer.model.image_token_count)
     layer = data.draw(st.integers(0, 1))
@@ -140,7 +146,9 @@ def vit_output(slow, patch_embeddings):
 @given(problems(), st.data())
 def test_a_map_of_heads_is_its_patches(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
-    site = data.draw(st.sampled_from(["self_attention", "cross_attention"]))
+    site = data.draw(
+        st.sampled_from(["self_attention", "cross_attention", "self_attention_out", "cross_attention_out"])
+    )
     direction = data.draw(st.sampled_from(["restore", "disrupt"]))
     count = len(tracer.tokens(block))
     position = data.draw(st.none() | st.integers(0, count - 1))
@@ -199,24 +207,35 @@ def test_cut_edges_equal_hooks_on_the_attention_weights(tracer, data):
 
 
 @EXAMPLES
-@given(problems(), st.data())
+@given(problems(vision_layers=2, corruptions=every_corruption), st.data())
 def test_attention_equals_the_weights_inside_the_model(tracer, data):
-    block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
-    layer = data.draw(st.integers(0, tracer.model.layers - 1))
-    head = data.draw(st.none() | st.integers(0, tracer.model.heads - 1))
-    found = tracer.attention(block, layer, head)
+    block = data.draw(st.sampled_from(list(LAYERS)))
+    stack = tracer.model.blocks[block]
+    layer = data.draw(st.integers(0, len(stack.layers) - 1))
+    head = data.draw(st.none() | st.integers(0, stack.heads - 1))
+    minus = data.draw(st.sampled_from([None, "heads"])) if head is not None else None
+    site = data.draw(st.sampled_from(["self_attention", "cross_attention"][: 1 if block == "image_encoder" else 2]))
+    found = tracer.attention(block, layer, head, site, minus)
     slow, _, corrupted = hooked(tracer)
-    module = LAYERS[block](slow.hf)[layer].crossattention
+    if not tracer.corruption.reaches(block):
+        corrupted = [None]
+    module = LAYERS[block](slow.hf)[layer]
+    name = {
+        "self_attention": "self_attn" if block == "image_encoder" else "attention",
+        "cross_attention": "crossattention",
+    }
+    module = getattr(module, name[site])
 
     def weights(embeddings=None):
         seen = slow.run(embeddings, weights=module)[1]["weights"]
-        return (seen.mean(0) if head is None else seen[head]).numpy()
+        mean = seen.mean(0)
+        return (mean if head is None else seen[head] - mean if minus else seen[head]).numpy()
 
     # A weight's relative error is its logit's absolute one, and strong noise makes large logits.
     close = {"atol": 1e-5, "rtol": 1e-4}
     np.testing.assert_allclose(found.clean, weights(), **close)
     np.testing.assert_allclose(found.corrupted, [weights(e) for e in corrupted], **close)
-    if block == "question_encoder":
+    if block == "image_encoder" or (block, site) == ("question_encoder", "cross_attention"):
         assert found.image(1).shape == tracer.model.grid
         np.testing.assert_allclose(found.image(1).ravel(), found.clean[1, 1:])
         np.testing.assert_allclose(
@@ -363,7 +382,18 @@ def test_progress_and_cancel_of_maps(tracer):
         (lambda t: t.knockout("question_encoder", 0, 0, 0, "mlp"), ValueError, "site .of a knockout."),
         (lambda t: t.knockout("question_encoder", 0, 0, 0, head=99), ValueError, "head"),
         (lambda t: t.trace_knockout("answer_decoder", window=9), ValueError, "window"),
-        (lambda t: t.attention("image_encoder", 0), ValueError, "block .of cross-attention."),
+        (
+            lambda t: t.attention("image_encoder", 0, site="cross_attention"),
+            ValueError,
+            "site .of attention in image_encoder.: .*self_attention.*got 'cross_attention'",
+        ),
+        (lambda t: t.attention("question_encoder", 0, minus="heads"), ValueError, "minus: .* give head"),
+        (lambda t: t.attention("question_encoder", 0, 1, minus="mean"), ValueError, "minus: expected one of"),
+        (
+            lambda t: t.attention("question_encoder", 0, site="self_attention").image(0),
+            ValueError,
+            "look at the picture, this is the self_attention of 'question_encoder'",
+        ),
         (lambda t: t.attention("answer_decoder", 6), ValueError, "layer: expected from 0 to 5"),
         (lambda t: t.attention("answer_decoder", 0).image(0), ValueError, "only the question encoder"),
         (lambda t: t.attention("question_encoder", 0).image(0, "loud"), ValueError, "run: expected one of"),

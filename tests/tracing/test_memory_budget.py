@@ -60,7 +60,7 @@ def test_what_a_model_is_told_goes_before_what_its_device_has():
     [
         ({"memory": 0}, ValueError, "memory: expected 1 or more, got 0"),
         ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
-        ({"rows_a_sample": None}, TypeError, "rows_a_sample: expected an integer, got NoneType None"),
+        ({"rows_per_sample": None}, TypeError, "rows_per_sample: expected an integer, got NoneType None"),
         ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
     ],
 )

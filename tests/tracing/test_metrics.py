@@ -1,18 +1,19 @@
 """Scores and what follows from them, against the definitions written out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from blip_trace_widget import Trace, Tracer, examples
 from blip_trace_widget.choices import METRIC_NAMES, METRIC_PROPERTIES
-from blip_trace_widget.display.formatting import is_negligible
-from blip_trace_widget.results.statistics import TotalEffect, effects, false_discovery, standard_error, t_test
+from blip_trace_widget.results.numerics import standard_error
+from blip_trace_widget.results.statistics import TotalEffect, effects
 from blip_trace_widget.tracing.metrics import METRICS, Target, as_metric
 
 SCORES = st.floats(-5, 5, allow_subnormal=False)
@@ -69,6 +70,11 @@ def test_an_unknown_metric_is_refused(metric, error):
         as_metric(metric)
 
 
+#: Student's two-sided 5 % quantile, by degrees of freedom, from a printed table.
+STUDENT = {1: 12.7062047, 2: 4.3026527, 3: 3.1824463, 4: 2.7764451, 5: 2.5705818}
+
+
+@settings(deadline=None)
 @given(SCORES, arrays(np.float64, st.integers(2, 6), elements=SCORES), st.data())
 def test_effects_are_ratios_of_means_over_paired_samples(clean, corrupted, data):
     patched = data.draw(arrays(np.float64, (corrupted.size, 2, 3), elements=SCORES))
@@ -87,10 +93,12 @@ def test_effects_are_ratios_of_means_over_paired_samples(clean, corrupted, data)
             assert ours.stderr[cell] == pytest.approx(spread, abs=1e-9)
             lost = [clean - c for c in corrupted]
             average = sum(lost) / len(lost)
-            error = math.sqrt(sum((i - average) ** 2 for i in lost) / (len(lost) - 1) / len(lost))
-            assume(abs(abs(average) - 2 * error) > 1e-9)  # on the very edge, rounding decides
+            reach = STUDENT[len(lost) - 1] * math.sqrt(
+                sum((each - average) ** 2 for each in lost) / (len(lost) - 1) / len(lost)
+            )
+            assume(abs(abs(average) - reach) > 1e-6)  # on the very edge, rounding decides
             assume(abs(abs(average) - 1e-3) > 1e-9)
-            if abs(average) < 1e-3 or abs(average) <= 2 * error:
+            if abs(average) < 1e-3 or abs(average) <= reach:
                 assert math.isnan(ours.recovery[cell])
                 assert total.closed_because
             else:
@@ -101,7 +109,7 @@ def test_recovery_error_follows_the_spread_of_the_ratio():
     """Against many repetitions of the experiment."""
     generator = np.random.default_rng(0)
     repeated = []
-    for _ in range(4000):
+    for _ in range(1000):
         corrupted = generator.normal(0.2, 0.1, 12)
         patched = corrupted + 0.5 * (0.9 - corrupted) + generator.normal(0, 0.05, 12)
         ours = effects(TotalEffect(0.9, corrupted), patched[:, None], "restore")
@@ -121,7 +129,7 @@ def test_a_single_sample_has_no_standard_error():
 
 @pytest.mark.parametrize(
     ("corrupted", "reason"),
-    [([0.9, 0.9], "smaller than"), ([0.2, 1.3], "within 2 standard errors"), ([math.nan, 0.1], "not a finite")],
+    [([0.9, 0.9], "smaller than"), ([0.2, 1.3], "is not distinguishable from 0"), ([math.nan, 0.1], "not a finite")],
 )
 def test_the_gate_says_why_it_is_closed(corrupted, reason):
     assert reason in TotalEffect(0.9, np.array(corrupted)).closed_because
@@ -132,52 +140,15 @@ def test_restoring_what_kl_divergence_lost_is_a_positive_recovery():
     assert effects(total, np.array([[0.0], [0.0]]), "restore").recovery[0] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 10, 11])
-def test_t_test_equals_the_integral_of_students_density(count):
-    samples = np.random.default_rng(count).normal(0.5, 1, (count, 6))
-    degrees = count - 1
-    scale = math.gamma((degrees + 1) / 2) / math.sqrt(degrees * math.pi) / math.gamma(degrees / 2)
-    for column, p in zip(samples.T, t_test(samples), strict=True):
-        t = abs(column.mean()) / (column.std(ddof=1) / math.sqrt(count))
-        x = np.linspace(0, t, 200_001)
-        inside = np.trapezoid(scale * (1 + x**2 / degrees) ** (-(degrees + 1) / 2), x)
-        assert p == pytest.approx(1 - 2 * inside, abs=1e-8)
-
-
-def test_t_test_of_constants_and_single_samples():
-    np.testing.assert_array_equal(t_test(np.array([[0.0, 1.0], [0.0, 1.0]])), [1.0, 0.0])
-    assert np.isnan(t_test(np.array([[0.3]]))).all()
-
-
-@given(arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)))
-def test_false_discovery_equals_the_definition(p):
-    ordered = sorted(p)
-    ranks = [rank for rank, value in enumerate(ordered, start=1) if value <= 0.05 * rank / len(p)]
-    limit = ordered[max(ranks) - 1] if ranks else -1
-    np.testing.assert_array_equal(false_discovery(p, 0.05), p <= limit)
-
-
-def test_false_discoveries_stay_below_the_rate():
-    """Of 100 true nulls and 20 effects, repeated: the share of false ones among those found."""
-    generator = np.random.default_rng(1)
-    shares = []
-    for _ in range(300):
-        samples = generator.normal(0, 1, (10, 120))
-        samples[:, :20] += 1.5
-        found = false_discovery(t_test(samples), 0.05)
-        shares.append(found[20:].sum() / max(found.sum(), 1))
-    assert np.mean(shares) < 0.055
-
-
 def test_what_is_not_computed_is_not_significant(demo):
     opening = examples()[0]
     trace = Tracer(demo, opening.image, opening.question).trace()
     assert trace.significant.shape == trace.scores.shape
     assert trace.significant[-1].all()
     assert not trace.significant[0].any()
-    p = t_test(trace.samples - trace.corrupted[:, None, None])
-    np.testing.assert_array_equal(trace.significant, false_discovery(p, 0.05))
-    assert not false_discovery(np.array([np.nan, 0.9]), 0.05).any()
+    part = replace(trace, samples=np.where(np.arange(6)[:, None] < 5, np.nan, trace.samples), known=None)
+    assert part.significant[-1].all()
+    assert not part.significant[:-1].any()
 
 
 def test_what_is_rounding_does_not_differ_from_0_however_alike_it_is():
@@ -186,4 +157,3 @@ def test_what_is_rounding_does_not_differ_from_0_however_alike_it_is():
     samples = corrupted[:, None, None] + np.array([[2e-8, 0.0, 1e-4]])
     trace = Trace(samples, 0.9, corrupted, settings, ("a", "b", "c"))
     assert trace.significant.tolist() == [[False, False, True]]
-    assert is_negligible(np.array([2e-8, 0.0, 1e-4]), np.zeros(3)).tolist() == [True, True, False]

@@ -99,6 +99,8 @@ def test_moving_the_noise_projects_nothing(monkeypatch, demo, example):
     )
     moved = tracer.with_corruption(factor=7.0)
     moved.trace()
+    tracer.recovery_curve(factors=[1.0, 2.0])
+    tracer.agreement([GaussianNoise(1.0), GaussianNoise(2.0)])
     assert projected == []
     tracer.with_corruption(seed=5).trace()
     assert projected == list(range(6))

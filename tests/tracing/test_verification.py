@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, Tracer, load_trace
+from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, Scale, Tracer, load_trace
+from blip_trace_widget.choices import PLACES
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.results.verification import Verification
 from helpers.changed_models import ask, plain_hf, wrap
@@ -18,9 +19,10 @@ from helpers.random_models import random_model
 
 
 @settings(EXAMPLES, max_examples=8)
-@given(problems(vision_layers=2), st.sampled_from(["image_embeddings", "patch_embeddings"]), st.integers(0, 99))
+@given(problems(vision_layers=2), st.sampled_from(PLACES), st.integers(0, 99))
 def test_what_is_computed_again_equals_hooks_of_another_hand(tracer, place, seed):
-    tracer = tracer.with_corruption(at=place)
+    on_words = {"region": None, "positions": [1]} if place == "question_embeddings" else {}
+    tracer = tracer.with_corruption(at=place, **on_words)
     found = tracer.verify(cells=6, seed=seed)
     assert found.agrees
     slow, clean, corrupted = hooked(tracer)
@@ -40,6 +42,8 @@ def test_what_is_computed_again_equals_hooks_of_another_hand(tracer, place, seed
     [
         lambda _picture: GaussianNoise(factor=2, samples=3, kind="additive"),
         lambda picture: ImageSwap(picture.rotate(90)),
+        lambda picture: ImageSwap(picture.rotate(90), at="patch_embeddings"),
+        lambda _picture: Scale(0.5),
         lambda _picture: QuestionSwap("what color is the square?"),
         lambda _picture: MeanAblation(to="zero"),
     ],

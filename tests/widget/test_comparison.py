@@ -9,6 +9,7 @@ import pytest
 
 from blip_trace_widget import GaussianNoise, Tracer, TraceWidget
 from blip_trace_widget.display import protocol
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
 from helpers.front_end import take
@@ -54,7 +55,7 @@ def shows(widget, difference):
     for name, shown in values(widget).items():
         exact = np.asarray(getattr(difference, "scores" if name == "score" else name), dtype=float)
         if name.endswith("significant"):  # where there is nothing to test, nothing is said
-            exact[np.isnan(getattr(difference, f"{name.removesuffix('significant')}stderr"))] = np.nan
+            exact[np.isnan(getattr(difference, f"{name.removesuffix('significant')}margin"))] = np.nan
         np.testing.assert_allclose(shown, exact, rtol=1e-5, atol=1e-6)
     return True
 
@@ -203,27 +204,27 @@ def test_the_page_may_ask_for_it_too(widget):
 
 
 def test_files_hold_the_difference_and_name_both(widget, exact, tmp_path):
-    at_noise(widget, 1.0)
-    difference = exact(1.0) - exact(5.0)
+    at_noise(widget, 2.0)
+    difference = exact(2.0) - exact(5.0)
     for ending in ("svg", "csv", "json", "html"):
         widget.export(tmp_path / f"figure.{ending}")
     table = pd.read_csv(tmp_path / "figure.csv")
     np.testing.assert_allclose(table["recovery"], difference.recovery.ravel(), rtol=1e-5, atol=1e-6)
-    assert set(table["factor"]) == {1.0}
+    assert set(table["factor"]) == {2.0}
     assert set(table["other_factor"]) == {5.0}
     held = json.loads((tmp_path / "figure.json").read_text("utf-8"))
-    assert held["settings"]["corruption"]["factor"] == 1.0
+    assert held["settings"]["corruption"]["factor"] == 2.0
     assert held["other_settings"]["corruption"]["factor"] == 5.0
     assert len(held["cells"]) == difference.recovery.size
 
     root = ET.parse(tmp_path / "figure.svg").getroot()
     text = "".join(root.itertext())
-    assert "Difference of recovery: ν 1 − ν 5" in text
+    assert "Difference of recovery: ν 2 − ν 5" in text
     dots = [each for each in root.iter() if each.tag.endswith("circle") and each.get("r") == "1.8"]
     assert len(dots) == (~difference.recovery_significant).sum()
     boxes = [each for each in root.iter() if each.get("class") == "bt-cell"]
     first = "".join(boxes[0].itertext())
-    assert "ν 1 − ν 5" in first
+    assert "ν 2 − ν 5" in first
     assert "points" in first
     widget.difference = False
     widget.export(tmp_path / "values.svg")
@@ -303,10 +304,10 @@ def test_what_is_kept_goes_on_being_filled_without_being_told(tracer):
     rest = samples[:, 3:].copy()
     samples[:, 3:] = np.nan
     comparison = Comparison()
-    comparison.keep(as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore"))
+    comparison.keep(as_trace(tracer.case, samples, GridSpec()))
     other = tracer.with_corruption(factor=1.0).trace()
     assert np.isnan(comparison.difference(other).scores[3:]).all()
     samples[:, 3:] = rest
     assert np.isfinite(comparison.difference(other).scores).all()
-    comparison.let_go()
+    comparison.clear()
     assert comparison.payload([other], 1) == {}

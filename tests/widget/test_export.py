@@ -14,6 +14,7 @@ from blip_trace_widget import (
     ImageSwap,
     MeanAblation,
     QuestionSwap,
+    Scale,
     Tracer,
     TraceWidget,
     examples,
@@ -43,6 +44,9 @@ REGION = np.eye(8, dtype=bool)
         (ImageSwap(examples()[3].image), GridSpec("question_encoder", "cross_attention", 1, "disrupt", 2), {}),
         (ImageSwap(Image.new("RGB", (31, 47), "teal"), REGION), GridSpec("answer_decoder"), {}),
         (QuestionSwap("what color is the square?"), GridSpec(window=3), {"metric": "logit_difference", "foil": "blue"}),
+        (GaussianNoise(samples=2, at="question_embeddings", positions=["circle", 1]), GridSpec(), {}),
+        (Scale(0.7691, REGION, "patch_embeddings"), GridSpec("image_encoder", "mlp"), {}),
+        (ImageSwap(examples()[3].image, at="patch_embeddings"), GridSpec("answer_decoder"), {}),
         (MeanAblation("zero"), GridSpec("answer_decoder", "self_attention", 0), {"metric": "kl_divergence"}),
     ],
     ids=lambda value: type(value).__name__,
@@ -53,13 +57,14 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     cells = [(0, 0), (2, min(3, positions - 1))]
     if isinstance(corruption, ImageSwap):
         (tmp_path / export.OTHER).write_bytes(export.picture(corruption.image))
-    made = run(code.python(tracer, view, Selection(tuple(cells))), tmp_path, monkeypatch)
+    made = run(code.python(tracer, view, Selection(tuple(cells)), strength=0.5), tmp_path, monkeypatch)
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
         np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
     grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
     states = [state for cell in grid if (cell.layer, cell.position) in cells for state in cell.states]
     np.testing.assert_array_equal(made["effect"].scores, tracer.patch(states, view.direction).scores)
+    assert made["ablation"].score == tracer.ablate(states, 0.5).score
 
 
 def test_copied_python_of_ones_own_picture_and_of_a_path(picture, demo, tmp_path, monkeypatch):
@@ -94,7 +99,7 @@ def test_copied_python_names_model_revision_and_type(demo, example, monkeypatch)
 def partial(tracer):
     samples = tracer.trace().samples.copy()
     samples[:, 2:, 3] = np.nan
-    return as_trace(tracer.case, samples, "question_encoder", "block_output", None, 1, "restore")
+    return as_trace(tracer.case, samples, GridSpec())
 
 
 def test_numbers_keep_every_digit_and_only_what_is_computed(tracer):

@@ -38,6 +38,17 @@ def test_it_is_the_tracers_and_leaves_each_heads_grid(session, screen, monkeypat
     assert not np.isnan(np.frombuffer(grid["values"], "<f4").reshape(6, -1)[0]).any()
 
 
+def test_the_heads_of_an_attention_are_the_same_at_either_of_its_sites(session, screen):
+    session.change(**GridSpec(site="self_attention")._asdict())
+    fill(session)
+    found = session.heads.trace
+    session.change(**GridSpec(site="self_attention_out")._asdict())
+    assert session.wait(30)
+    assert screen.state["heads"] == {"done": 192, "total": 192}
+    np.testing.assert_array_equal(session.heads.trace.samples, found.samples)
+    assert session.heads.trace.settings["site"] == "self_attention_out"
+
+
 def test_where_there_are_no_heads_there_is_no_map(session, screen):
     assert session.heads.trace is None
     fill(session)

@@ -8,12 +8,12 @@ import pytest
 from blip_trace_widget.display import overlays
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.tracing.corruption import plain_region
+from blip_trace_widget.tracing.damaged_tokens import plain_region
 from blip_trace_widget.tracing.runs import Runner
 
 
 def shown(screen):
-    """The map on screen, (3, rows, columns): value, standard error, significant."""
+    """The map on screen, (3, rows, columns): value, margin of its 95 % interval, significant."""
     picture = screen.state["picture_map"]
     return np.frombuffer(picture["values"], "<f4").reshape(3, picture["rows"], picture["columns"])
 
@@ -24,7 +24,7 @@ def test_a_map_of_image_tokens_is_the_tracers(session, screen, direction):
     assert session.wait(60)
     exact = session.tracer.trace_image_tokens(2, direction)
     np.testing.assert_allclose(shown(screen)[0], exact.recovery, atol=1e-5)
-    np.testing.assert_allclose(shown(screen)[1], exact.recovery_stderr, atol=1e-5)
+    np.testing.assert_allclose(shown(screen)[1], exact.recovery_margin, atol=1e-5)
     assert (shown(screen)[2] == exact.significant).all()
     picture = screen.state["picture_map"]
     assert (picture["square"], picture["done"], picture["left"]) == (2, 16, "")
@@ -47,7 +47,7 @@ def test_where_recovery_is_not_defined_the_map_shows_the_effect(session, screen)
 
 
 def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(demo, session, screen, monkeypatch):
-    monkeypatch.setattr(demo, "limits", Limits(rows=12, rows_a_sample=1))
+    monkeypatch.setattr(demo, "limits", Limits(rows=12, rows_per_sample=1))
     some, whole, held = threading.Event(), Runner.swapped, threading.Event()
 
     def slow(runner, *arguments):
@@ -76,7 +76,7 @@ def test_a_map_comes_square_by_square_can_be_stopped_and_gone_on_with(demo, sess
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == first["done"]
     with session.lock:
-        session.overlay_job.go_on()
+        session.overlay_job.resume()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 16
     exact = session.tracer.trace_image_tokens(2, "disrupt")
@@ -147,7 +147,7 @@ def test_another_question_leaves_the_picture_as_it_is(session, screen, name):
 
 def test_who_points_at_a_layer_is_told_where_its_tokens_look(session, screen):
     session.change(**GridSpec(site="cross_attention", head=1)._asdict())
-    session.overlay_job.attend(4, 9)
+    session.overlay_job.send_attention(4, 9)
     assert session.wait(60)
     (told,) = screen.said("attention")
     assert (told["id"], told["layer"], told["head"], told["rows"], told["columns"]) == (9, 4, 1, 8, 8)
@@ -197,7 +197,7 @@ def test_a_map_that_fails_says_why_and_can_be_gone_on_with(session, screen, monk
         assert session.wait(60)
     assert "out of luck" in screen.state["error"]
     assert screen.state["picture_map"]["left"] == ""
-    session.overlay_job.go_on()
+    session.overlay_job.resume()
     assert session.wait(60)
     assert screen.state["picture_map"]["done"] == 4
 

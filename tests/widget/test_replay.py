@@ -15,12 +15,14 @@ from blip_trace_widget import (
     ImageSwap,
     MeanAblation,
     QuestionSwap,
+    Scale,
     State,
     Tracer,
     TraceWidget,
     load_trace,
 )
 from blip_trace_widget.display import payloads
+from blip_trace_widget.display.damage import damage_line
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results import recording
@@ -119,7 +121,7 @@ def test_a_cell_says_what_a_patch_of_it_would(effect, widget):
     widget.noise = 5.0
     widget.selection = [(5, 5)]
     detail = widget.detail
-    for name in ("score", "stderr", "indirect_effect", "recovery", "recovery_stderr"):
+    for name in ("score", "margin", "indirect_effect", "recovery", "recovery_margin"):
         assert detail[name] == pytest.approx(getattr(effect, name), abs=1e-6), name
     assert detail["cells"] == [(5, 5)]
     widget.selection = [(5, 5), (5, 4)]
@@ -194,11 +196,13 @@ def test_the_answer_that_was_scored_is_known(demo, example, answer):
     [
         GaussianNoise(2.0, "additive", samples=3, seed=2, region=np.eye(8, dtype=bool)),
         GaussianNoise(1.0, samples=2, at="patch_embeddings"),
-        MeanAblation("zero"),
+        GaussianNoise(1.0, samples=2, at="question_embeddings", positions=[5]),
+        Scale(0.7691, at="patch_embeddings"),
+        MeanAblation("zero", at="patch_embeddings"),
         QuestionSwap("what color is the square?"),
         "swap",
     ],
-    ids=["region", "before the ViT", "ablation", "question", "picture"],
+    ids=["region", "before the ViT", "words", "scaling", "ablation", "question", "picture"],
 )
 def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_path):
     if corruption == "swap":
@@ -214,7 +218,7 @@ def test_every_corruption_can_be_saved_and_shown(demo, example, corruption, tmp_
     widget = TraceWidget.from_trace(tmp_path / "trace")
     asked = payloads.asked_of(tracer.snapshot)
     assert {name: getattr(widget, name) for name in asked} == asked
-    assert widget.runs["line"] == payloads.damage_line(tracer.corruption.settings())
+    assert widget.runs["line"] == damage_line(tracer.corruption.settings(), words=tracer.question_tokens)
     widget.close()
 
 
@@ -293,7 +297,7 @@ def test_wrong_arguments_are_named(tracer, tmp_path):
 def test_progress_counts_grids(tracer, tmp_path):
     told = []
     tracer.record(tmp_path / "some", blocks="answer_decoder", progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(done, 7) for done in range(1, 8)]
 
 
 # --- files that are not what they should be ------------------------------------------------------------------------

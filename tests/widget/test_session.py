@@ -189,7 +189,7 @@ def test_what_is_asked_before_the_first_runs_waits_for_nothing_and_is_done(demo,
     session.change(**GridSpec("answer_decoder")._asdict())
     session.change(1, selection=[(5, 0)])
     session.trace_all(2)
-    assert session.positions("answer_decoder") is None
+    assert session.columns("answer_decoder", 1) is None
     assert time.perf_counter() - started < 5  # it would be 20 if it waited
     release.set()
     assert session.wait(60)
@@ -339,7 +339,7 @@ def test_a_click_during_an_update_is_computed_with_the_new_inputs(session, scree
 
 @pytest.mark.usefixtures("small_chunks")
 def test_cells_in_sight_are_computed_first(session, screen):
-    session.look(4, 5)
+    session.set_visible_range(4, 5)
     session.trace_all()
     assert session.wait(60)
     order = [cell for content in screen.said("cells") for cell in content["cells"]]

@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, State, Tracer, TraceWidget, examples
+from blip_trace_widget import (
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Scale,
+    State,
+    Tracer,
+    TraceWidget,
+    examples,
+)
 from blip_trace_widget.display import protocol
 from blip_trace_widget.tracing.runs import Runner
 from helpers.front_end import set_traits, take
@@ -56,7 +66,7 @@ def test_a_patch_message_fills_the_cell_and_the_detail(widget, tracer):
     effect = tracer.patch(State("question_encoder", 5, 5))
     (event, buffers) = widget.comm.events("cells")[-1]
     assert (event["id"], event["cells"], event["generation"]) == (7, [(5, 5)], widget.generation)
-    exact = [effect.score, effect.indirect_effect, effect.stderr, effect.recovery, effect.recovery_stderr, 1.0]
+    exact = [effect.score, effect.indirect_effect, effect.margin, effect.recovery, effect.recovery_margin, 1.0]
     np.testing.assert_allclose(np.frombuffer(buffers[0], "<f4"), exact, atol=1e-6)
     np.testing.assert_allclose(values(widget)[:, 5, 5], exact, atol=1e-6)
     assert np.isnan(values(widget)).sum() == values(widget).size - len(protocol.CELL_FIELDS)
@@ -266,6 +276,9 @@ def test_an_example_and_a_picture_of_the_front_end(widget, demo, picture):
         ("foil", "red " * 600, "foil"),
         ("other_question", "red " * 600, "question: expected at most"),
         ("at", "pixels", "at: expected one of"),
+        ("scale", -1, "scale: expected a finite number of 0 or more"),
+        ("strength", float("inf"), "strength: expected a finite number of 0 or more"),
+        ("positions", [], "positions: expected at least one"),
         ("site", "residual", "site: expected one of"),
         ("metric", "logit_difference", "needs a foil"),
         ("samples", 0, "samples: expected from 1 to 200"),
@@ -509,6 +522,7 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
         "ImageSwap": (ImageSwap(examples()[3].image), ["swap", "other picture"]),
         "QuestionSwap": (QuestionSwap("what color is the square?"), ["swap", "other question"]),
         "MeanAblation": (MeanAblation("zero"), ["ablation", "ablation"]),
+        "Scale": (Scale(0.25, at="patch_embeddings"), ["scaling", "tokens × 0.25"]),
         "GaussianNoise": (GaussianNoise(5.0, at="patch_embeddings"), ["noise", "ν 5.0"]),
     }
     file = io.BytesIO()
@@ -528,14 +542,74 @@ def test_every_corruption_can_be_chosen_by_hand(widget, demo, example):
             set_traits(widget, other_question="what color is the square?")
         if name == "MeanAblation":
             set_traits(widget, to="zero")
-        if name == "GaussianNoise":
+        if name == "Scale":
+            set_traits(widget, scale=0.25)
+        if name in ("Scale", "GaussianNoise"):
             set_traits(widget, at="patch_embeddings")
         widget.wait(30)
         assert widget.error == "" or name == "QuestionSwap"
         assert widget.tracer.corruption == corruption
-        assert [widget.runs["culprit"], widget.runs["damage"]] == said
+        assert [widget.runs["cause"], widget.runs["damage"]] == said
         same_grid(widget, Tracer(demo, example.image, example.question, corruption=corruption))
     assert widget.curve
+
+
+def test_noise_goes_to_words_that_are_checked(widget, demo, example):
+    widget.patches = [(0, 0)]
+    widget.wait(30)
+    set_traits(widget, at="question_embeddings")
+    assert widget.patches == []  # the picture is the same in both runs
+    widget.wait(30)
+    assert widget.error == ""
+    assert widget.runs["line"].endswith("on every word")
+    widget.positions = ["circle"]
+    assert widget.positions == [5]
+    widget.region = np.eye(8, dtype=bool)  # kept for another place
+    widget.trace_all()
+    widget.wait(30)
+    noise = GaussianNoise(at="question_embeddings", positions=[5])
+    assert widget.tracer.corruption == noise
+    assert widget.runs["line"].endswith("on “circle”")
+    same_grid(widget, Tracer(demo, example.image, example.question, corruption=noise))
+    assert widget.curve["scores"][0] == pytest.approx(widget.tracer.clean.score, abs=1e-6)
+    assert "positions=[5]" in widget.code
+    with pytest.raises(ValueError, match="positions: there is no token 'square'"):
+        widget.positions = ["square"]
+    set_traits(widget, positions=[99])
+    assert "positions: expected from 0 to 7, got 99" in widget.error
+    widget.undo()
+    widget.undo()
+    assert widget.positions is None
+    widget.redo()
+    assert widget.positions == [5]
+    widget.redo()
+    widget.question = "what is there?"  # other words
+    widget.wait(30)
+    assert (widget.positions, widget.error) == (None, "")
+    widget.at = "patch_embeddings"
+    widget.wait(30)
+    assert widget.tracer.corruption.region is not None
+
+
+def test_a_corruption_that_has_no_words_goes_back_to_the_picture(widget):
+    widget.at = "question_embeddings"
+    widget.corruption = "MeanAblation"
+    assert widget.at == "image_embeddings"
+    with pytest.raises(ValueError, match=r"at .of MeanAblation.: expected one of"):
+        widget.at = "question_embeddings"
+    widget.wait(30)
+    assert widget.tracer.corruption == MeanAblation()
+
+
+def test_words_that_were_given_are_shown_as_their_positions(demo, example):
+    noise = GaussianNoise(samples=2, at="question_embeddings", positions="circle")
+    widget = TraceWidget(example.image, example.question, model=demo, corruption=noise)
+    widget.wait(30)
+    assert widget.positions == [5]
+    widget.noise = 2.0
+    widget.wait(30)
+    assert widget.tracer.corruption == GaussianNoise(2.0, samples=2, at="question_embeddings", positions=[5])
+    widget.close()
 
 
 def test_the_image_encoder_opens_with_noise_before_it_and_closes_with_noise_behind_it(widget, demo, example):
@@ -885,7 +959,7 @@ def test_patches_go_where_the_picture_is_not_damaged_or_another(widget):
     widget.corruption = "QuestionSwap"
     widget.wait(30)
     assert (widget.patches, widget.detail, widget.error) == ([], {}, "")
-    with pytest.raises(ValueError, match=r"patches: .*QuestionSwap leaves the picture alone"):
+    with pytest.raises(ValueError, match=r"patches: .*QuestionSwap\(.* leaves the picture alone"):
         widget.patches = [(0, 0)]
     widget.corruption = "GaussianNoise"
     widget.patches, widget.region = [(0, 0)], square()

@@ -1,1 +1,5 @@
-"""What made the built-in model and its pictures; nothing of it is needed to use them."""
+"""How the built-in model and its pictures were made.
+
+For: making them again, and measuring the model.
+Ends: at the folders of model and pictures; using them needs nothing of this.
+"""

@@ -1,7 +1,7 @@
-"""The model card, filled in with what was measured.
+"""The model card, filled in with measured figures.
 
-For: `train.py` writes it beside the weights, so that no number in it can be older than they are.
-Ends: it states the figures it is given and measures none.
+For: `train.py`, which writes it with the weights, so that its figures are never older than they are.
+Ends: at Markdown; `evaluate.py` measures.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ MIT, as the package.
 
 
 class Recipe(NamedTuple):
-    """What the training was given, for the card."""
+    """The parameters of the training, for the card."""
 
     steps: int
     seed: int
@@ -99,7 +99,13 @@ class Recipe(NamedTuple):
 
 
 def text(recipe: Recipe, rows: Iterable[Row], place: Localisation) -> str:
-    """The model card as Markdown. `rows` must end with the row of all kinds together."""
+    """The model card as Markdown.
+
+    Args:
+        recipe: the parameters of the training.
+        rows: the measured table, which must end with the row for all kinds.
+        place: where the damage of noise lies.
+    """
     listed = list(rows)
     return _TEXT.format(
         **recipe._asdict(),

@@ -1,9 +1,8 @@
-"""How good the demo model is, and whether noise and patches do in it what they do in BLIP.
+"""Measuring how good the demo model is, and whether noise and patches act in it as in BLIP.
 
 For: the table of the model card, and the tests.
-Cost: about 0.1 s a sample, most of it drawing
-at 384 px, so that pictures take the way through the processor that a user's picture takes.
-Ends: it measures the untouched transformers model and nothing of the rest of the package.
+Cost: about 0.1 s per sample, mostly drawing at 384 px, so that pictures go through the processor like users' pictures.
+Ends: at figures of the untouched transformers model, independent of the rest of the package.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _BATCH = 50
 
 
 class Row(NamedTuple):
-    """One line of the table: the share of whole answers right, and mean probabilities of the right answer."""
+    """One row of the table: the share of exactly right answers, and mean probabilities of the right answer."""
 
     kind: str
     samples: int
@@ -41,10 +40,13 @@ class Row(NamedTuple):
 
 
 class Localisation(NamedTuple):
-    """Where the damage of colour questions sits.
+    """Where noise does its damage to colour questions.
 
-    `region_cost`: what noise on the named object alone costs, as a share of the total effect. `token_share`: the share
-    of all single tokens' damage that falls on the object's tokens; `picture_share`: the object's share of the tokens.
+    Attributes:
+        questions: number of questions.
+        region_cost: loss from noise on only the named object, as a share of the total effect.
+        token_share: share of the summed loss from noise on single tokens that falls on the object's tokens.
+        picture_share: share of the tokens that are the object's.
     """
 
     questions: int
@@ -54,10 +56,15 @@ class Localisation(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """Questions as tensors. `image`: clean image tokens (n, 1 + patches, width); the rest is the text's, (n, length).
+    """Questions as tensors.
 
-    `answer_in` and `answer_out` are the decoder's input and what it should say, the end token included; padding is
-    -100 in `answer_out`. `ends` marks the end tokens.
+    Attributes:
+        image: clean image tokens, (n, 1 + patches, width).
+        ids: the question's token ids, (n, length).
+        mask: its attention mask, (n, length).
+        answer_in: the decoder's input, (n, length).
+        answer_out: the decoder's target with the end token, (n, length); padding is -100.
+        ends: which targets are end tokens, (n, length).
     """
 
     image: torch.Tensor
@@ -69,7 +76,7 @@ class Asked(NamedTuple):
 
 
 def held_out(count: int, seed: int) -> list[Sample]:
-    """Fresh samples, the kinds in turn, of a stream that training never draws from."""
+    """Fresh samples, alternating between the kinds, from a random stream that training never uses."""
     rng = random.Random(f"held out {seed}")  # noqa: S311  (scenes, not secrets)
     return [sample(rng, KINDS[index % len(KINDS)]) for index in range(count)]
 
@@ -102,11 +109,14 @@ def prepare(
 def score(
     model: BlipForQuestionAnswering, asked: Asked, image: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Score the right answers with these image tokens: their probabilities, and whether greedy decoding gives them.
+    """Score the right answers given image tokens: their probabilities, and whether greedy decoding gives them.
 
-    The end token is left out of the probability. Greedy decoding gives the right answer exactly when the likeliest
-    token is the right one at every position, the end included. Questions of one length run together, without
-    padding: the decoder of transformers 5 would attend to it.
+    The end token is left out of the probability. Greedy decoding gives the right answer if and only if the likeliest
+    token is right at every position, the end included. Questions of equal length run together, without padding, which
+    the decoder of transformers 5 would attend to.
+
+    Returns:
+        probabilities, (n,), and whether greedy decoding is right, (n,).
     """
     probability = np.empty(len(image))
     right = np.empty(len(image), dtype=np.bool_)
@@ -135,7 +145,7 @@ def damage(image: torch.Tensor, factor: float, generator: torch.Generator) -> to
 def table(
     model: BlipForQuestionAnswering, processor: BlipProcessor, count: int, seed: int, noises: int = 3
 ) -> list[Row]:
-    """Measure `count` held-out samples: one row a kind, and "all" last."""
+    """Measure `count` held-out samples: one row per kind, and "all" last."""
     samples = held_out(count, seed)
     generator = torch.Generator("cpu").manual_seed(seed)
     clean, noisy, right = [], [], []
@@ -159,7 +169,7 @@ def table(
 def localise(
     model: BlipForQuestionAnswering, processor: BlipProcessor, count: int, seed: int, noises: int = 5
 ) -> Localisation:
-    """Damage the named object's region alone, then every image token alone, for `count` colour questions."""
+    """Put noise on only the named object's region, then on each image token alone, for `count` colour questions."""
     rng = random.Random(f"localisation {seed}")  # noqa: S311  (scenes, not secrets)
     generator = torch.Generator("cpu").manual_seed(seed)
     total, regional = [], []

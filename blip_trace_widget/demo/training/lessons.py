@@ -1,8 +1,8 @@
-"""Training batches as plain arrays: pictures, questions, and what lies under every image patch.
+"""Training batches as plain arrays: pictures, questions, and what every image patch shows.
 
-For: a helper process draws lessons ahead while `train.py` computes; torch is not needed here.
-Cost: about 2 ms a picture.
-Ends: tokens, targets and losses are in `train.py`.
+For: a worker process, which draws lessons ahead while `train.py` computes; torch is not needed here.
+Cost: about 2 ms per picture.
+Ends: at arrays; `teaching.py` has tokens, targets and losses.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 IMAGES_A_LESSON = 32
 QUESTIONS_AN_IMAGE = 3
-KIND_SHARES = (0.20, 0.22, 0.33, 0.25)  # of color, object, number, location: counting is the slowest to be learned
+KIND_SHARES = (0.20, 0.22, 0.33, 0.25)  # of color, object, number, location: counting is learned most slowly
 FILLED = 0.4  # a patch shows an object whose box covers at least this share of it
 IGNORED = -100  # a patch on an object's rim: neither object nor background
 _AHEAD = 8  # lessons drawn ahead of the one in use
@@ -38,11 +38,14 @@ PROPERTIES: tuple[tuple[str, ...], ...] = (SHAPES, tuple(COLORS), PLACE_NAMES)
 
 @dataclass(frozen=True)
 class Lesson:
-    """One step's material.
+    """The batch of one training step.
 
-    `pixels`: uint8 (images, size, size, 3). `patches`: int64 (images, properties, rows * columns), classes or IGNORED.
-    `questions`: `QUESTIONS_AN_IMAGE` for each image, image by image. What a question names, as booleans:
-    `named` (questions, rows * columns), the patches of its objects; `places` (questions, places), their places.
+    Attributes:
+        pixels: uint8, (images, size, size, 3).
+        patches: classes or IGNORED, int64, (images, properties, rows * columns).
+        questions: `QUESTIONS_AN_IMAGE` for each image, image by image.
+        named: patches of the objects that a question names, (questions, rows * columns) bool.
+        places: places of these objects, (questions, places) bool.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,9 +56,9 @@ class Lesson:
 
 
 def lessons(seed: int, first: int, count: int, size: int, grid: int) -> Iterator[Lesson]:
-    """Yield `count` lessons of `size` px pictures, from number `first` on, drawn ahead by one helper process.
+    """Yield `count` lessons of `size` px pictures, from number `first` on, drawn ahead by a worker process.
 
-    What is in a lesson depends on `seed` and its number alone.
+    A lesson's content depends only on `seed` and its number.
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as helper:
         waiting: deque[Future[Lesson]] = deque()
@@ -70,7 +73,7 @@ def lessons(seed: int, first: int, count: int, size: int, grid: int) -> Iterator
 
 
 def draw_lesson(seed: int, index: int, size: int, grid: int) -> Lesson:
-    """Draw lesson `index` of the training that `seed` stands for."""
+    """Draw lesson number `index` of a training with this seed."""
     rng = random.Random(f"lesson {seed} {index}")  # noqa: S311  (scenes, not secrets)
     pixels = np.empty((IMAGES_A_LESSON, size, size, 3), dtype=np.uint8)
     patches = np.empty((IMAGES_A_LESSON, len(PROPERTIES), grid * grid), dtype=np.int64)

@@ -1,8 +1,8 @@
 """The demo's network: a real `transformers.BlipForQuestionAnswering`, a thousandth of BLIP-base's size.
 
-For: `build` makes the untrained model and its processor, `save` and `load` write and read the model folder.
+For: building the untrained model and its processor, and writing and reading the model folder.
 Cost: about 1.2 million weights, 5 MB in float32.
-Ends: training is in `train.py`.
+Ends: at an untrained model; `train.py` trains it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADS = 4
 IMAGE_SIZE = 64  # pixels
 PATCH_SIZE = 8  # pixels: 8 x 8 image tokens and the class token
 GRID = IMAGE_SIZE // PATCH_SIZE
-START_TOKEN = "[DEC]"  # noqa: S105  (a word piece, no secret)
+START_TOKEN = "[DEC]"  # noqa: S105  (a word piece, not a secret)
 MAX_QUESTION = 64  # word pieces
 
 
@@ -53,7 +53,7 @@ def build_model(processor: BlipProcessor, seed: int) -> BlipForQuestionAnswering
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "max_position_embeddings": MAX_QUESTION,
-        # The default, 0.02, is meant for width 768: at width 64 the network would hardly pass a signal on.
+        # The default, 0.02, is meant for width 768: at width 64 signals would vanish.
         "initializer_range": 0.08,
         "bos_token_id": tokenizer.bos_token_id,  # the decoder's start
         "sep_token_id": tokenizer.sep_token_id,  # the end of an answer
@@ -80,15 +80,15 @@ def build_model(processor: BlipProcessor, seed: int) -> BlipForQuestionAnswering
     )
     model = BlipForQuestionAnswering(config)
     with torch.no_grad():
-        # Rows and columns can be told apart from the first step on; otherwise the row is learned late or never.
+        # Rows and columns are distinguishable from the first step; otherwise rows are learned late or never.
         model.vision_model.embeddings.position_embedding[0, 1:] = _grid_waves() * 0.3
     return model
 
 
 def save(model: BlipForQuestionAnswering, processor: BlipProcessor, folder: Path) -> None:
-    """Write weights, configuration and processor into `folder`, one finished file at a time.
+    """Write weights, configuration and processor into `folder`.
 
-    Each file is complete before it replaces an older one, so that a reader never finds half a file.
+    Each file is complete before it replaces an older one, so that a reader never sees a partial file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".model-") as scratch:
@@ -101,7 +101,11 @@ def save(model: BlipForQuestionAnswering, processor: BlipProcessor, folder: Path
 
 
 def load(folder: Path) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
-    """Read a model folder, in evaluation mode, without asking the network. Raises OSError when files are missing."""
+    """Read a model folder, in evaluation mode, without network access.
+
+    Raises:
+        OSError: if files are missing.
+    """
     model = BlipForQuestionAnswering.from_pretrained(folder, local_files_only=True)
     tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     images = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)

@@ -1,8 +1,8 @@
-"""The curated example scenes, and the writing of them as PNG files with one `examples.json`.
+"""The curated example scenes, and writing them as PNG files with an `examples.json`.
 
-For: `train.py` calls `write` so that pictures and model are made by one command.
+For: `train.py`, so that one command makes pictures and model.
 Cost: about a second.
-Ends: reading the examples is `blip_trace_widget.demo.examples`.
+Ends: at files; `blip_trace_widget.demo.examples` reads them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _STONE = (0.78, 0.75, 0.70)
 
 
 class Curated(NamedTuple):
-    """An example before it is written: its slug, its scene, the question and the right answer."""
+    """An example to be written: its slug, scene, question, right answer and kind."""
 
     name: str
     scene: Scene
@@ -38,7 +38,7 @@ class Curated(NamedTuple):
 
 
 def _opening(circle: str) -> Scene:
-    """The picture that the widget opens with; other circle colours make pairs that differ in one thing alone."""
+    """The picture that the widget opens with; other circle colours make pairs that differ only in that."""
     return Scene(
         (
             object_at("circle", circle, (0.29, 0.34), 0.32),
@@ -50,7 +50,7 @@ def _opening(circle: str) -> Scene:
 
 
 def curated() -> tuple[Curated, ...]:
-    """All examples, in the order in which the widget lists them."""
+    """All examples, in the widget's order."""
     night_sky = Scene(
         (
             object_at("star", "light blue", (0.24, 0.26), 0.30, 8),

@@ -1,11 +1,11 @@
-"""What the demo model is taught by: soft targets for its answers, and three aids that act during training alone.
+"""The demo model's training losses: soft targets for its answers, and three auxiliary losses used only in training.
 
 For: the terms of the loss in `train.py`.
-Cost: little beside the model's own passes.
-Ends: the aids' own parameters are thrown away; a trained model bears no trace of this module.
+Cost: little compared with the model's own passes.
+Ends: at losses; the auxiliary parameters are discarded after training.
 
-Without the aids a network this small answers at random for thousands of steps: it does not learn to look, and it does
-not learn which of the objects it sees a question means.
+Without the auxiliary losses a network this small answers at random for thousands of steps: it learns neither to
+recognise objects nor which of them a question means.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
     from transformers import BlipForQuestionAnswering, BlipProcessor, PreTrainedTokenizerBase
 
-LABEL_SMOOTHING = 0.1  # keeps the clean probabilities off 1, where they would tell nothing
+LABEL_SMOOTHING = 0.1  # keeps the clean probabilities below 1, where they would be uninformative
 BACKGROUND_WEIGHT, OBJECT_WEIGHT = 0.2, 4.2  # most patches show background
-POINTING_LAYERS = slice(2, 4)  # of the question encoder: its words have met, and time is left to read what was found
+POINTING_LAYERS = slice(2, 4)  # of the question encoder: after its words have interacted, before its last layers
 
 
 class Encoded(NamedTuple):
-    """Questions as the encoder gives them, and what they should have shown on the way.
+    """Encoded questions, and auxiliary losses of their encoding.
 
-    `hidden`: (questions, length, width). `mask`: (questions, length). `pointing`: a loss, small when the
-    cross-attention looks at the objects that the question names. `placing`: a loss, small when their places can be
-    read off the words.
+    Attributes:
+        hidden: the encoder's output, (questions, length, width).
+        mask: the attention mask, (questions, length).
+        pointing: a loss that is small if the cross-attention attends to the objects that a question names.
+        placing: a loss that is small if their places can be read from the words.
     """
 
     hidden: torch.Tensor
@@ -46,10 +48,10 @@ class Encoded(NamedTuple):
 
 
 class AnswerKey:
-    """Every possible answer as tensors: decoder inputs (answers, length) and soft targets (answers, length, pieces).
+    """All possible answers as tensors: decoder inputs (answers, length) and soft targets (answers, length, pieces).
 
-    A target gives `LABEL_SMOOTHING` to all that answers of the same kind can say at that position, so that what the
-    model is unsure between are colours for a colour. Rows past an answer's end are zero and do not count.
+    A target spreads `LABEL_SMOOTHING` over all tokens that answers of the same kind have at that position, so that an
+    unsure model chooses among colours for a colour question. Rows after an answer's end are zero and do not count.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -73,16 +75,16 @@ class AnswerKey:
                 self._targets[row, position, token] += 1 - LABEL_SMOOTHING
 
     def look_up(self, questions: Sequence[Question]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The decoder's inputs and the targets of these questions' answers."""
+        """The decoder's inputs and targets for the questions' answers."""
         rows = torch.tensor([self._row[question.kind, question.answer] for question in questions])
         return self._inputs[rows], self._targets[rows]
 
 
 class PatchReader:
-    """The auxiliary task: every image token tells the shape, colour and place of what its patch shows (`PROPERTIES`).
+    """An auxiliary task: every image token encodes the shape, colour and place of what its patch shows (`PROPERTIES`).
 
-    It tells them in fixed orthonormal directions, one for each class. Learned directions would be content with faint
-    traces; these ask for properties so large and so well apart that the question encoder's attention finds them soon.
+    They are read along fixed orthonormal directions, one per class. Learned directions would settle for weak signals;
+    fixed ones enforce properties so large and well separated that the question encoder's attention finds them soon.
     """
 
     def __init__(self) -> None:
@@ -101,17 +103,17 @@ class PatchReader:
 
 
 def hide_padding(model: BlipForQuestionAnswering) -> list[RemovableHandle]:
-    """Make the answer decoder's cross-attention heed its mask, so that padded questions count as if they were not.
+    """Make the answer decoder's cross-attention apply its mask, so that padding is ignored.
 
-    transformers 5 hands the mask to the cross-attention under a name that it does not read there. A model trained
-    so learns to keep answers in the padding, and fails on a question that has none. Remove the hooks when done.
+    transformers 5 passes the mask to the cross-attention under a name that it does not read. A model trained that way
+    learns to store answers in the padding, and fails on questions without it. Remove the returned hooks when done.
     """
 
-    def heed(_: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def apply_mask(_: nn.Module, given: tuple[torch.Tensor, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return given, {**named, "encoder_attention_mask": named.get("attention_mask")}
 
     return [
-        module.register_forward_pre_hook(heed, with_kwargs=True)
+        module.register_forward_pre_hook(apply_mask, with_kwargs=True)
         for name, module in model.text_decoder.named_modules()
         if name.endswith("crossattention.self")
     ]
@@ -131,18 +133,25 @@ def encode_questions(
     image: torch.Tensor,
     placer: nn.Linear,
 ) -> Encoded:
-    """Encode the lesson's questions with clean image tokens (images, 1 + patches, width); `placer` reads the places.
+    """Encode the lesson's questions with clean image tokens, (images, 1 + patches, width).
 
-    The questions of one image travel as one row, each blind to the others: the keys and values of the
-    cross-attention, the costly part, are then computed once an image. The numbers are those of separate rows.
+    The questions of one image are concatenated into one row, masked from each other, so that the keys and values of
+    the cross-attention, the costly part, are computed once per image. The numbers equal those of separate rows.
+
+    Args:
+        model: the model.
+        processor: its processor.
+        lesson: the questions.
+        image: the image tokens.
+        placer: reads the places from the mean over words.
     """
     text = processor.tokenizer([question.text for question in lesson.questions], padding=True, return_tensors="pt")
-    images, each, length = len(image), QUESTIONS_AN_IMAGE, text.input_ids.shape[1]
-    owner = torch.arange(each).repeat_interleave(length)
-    visible = (owner[:, None] == owner) & text.attention_mask.view(images, 1, 1, each * length).bool()
+    images, questions, length = len(image), QUESTIONS_AN_IMAGE, text.input_ids.shape[1]
+    owner = torch.arange(questions).repeat_interleave(length)
+    visible = (owner[:, None] == owner) & text.attention_mask.view(images, 1, 1, questions * length).bool()
     encoded = model.text_encoder(
-        input_ids=text.input_ids.view(images, each * length),
-        position_ids=torch.arange(length).repeat(each)[None],
+        input_ids=text.input_ids.view(images, questions * length),
+        position_ids=torch.arange(length).repeat(questions)[None],
         attention_mask=torch.zeros(visible.shape).masked_fill(~visible, -1e9),
         encoder_hidden_states=image,
         output_attentions=True,
@@ -151,15 +160,15 @@ def encode_questions(
     looks = torch.stack(encoded.cross_attentions[POINTING_LAYERS])[..., 1:]
     on_named = torch.einsum(
         "nihjlp,ijp->nhijl",
-        looks.view(*looks.shape[:3], each, length, -1),
-        torch.from_numpy(lesson.named).float().view(images, each, -1),
+        looks.view(*looks.shape[:3], questions, length, -1),
+        torch.from_numpy(lesson.named).float().view(images, questions, -1),
     )
     missed = -torch.log(on_named.flatten(2, 3) + 1e-3).mean(dim=(0, 1))
     pointing = (missed * text.attention_mask).sum() / text.attention_mask.sum()
-    # One layer before the last, the mean over the words tells every place that holds a named object: the last layer
-    # and the decoder then have something to count.
-    told = encoded.hidden_states[-2].view(images * each, length, WIDTH) * text.attention_mask[..., None]
-    mean = told.sum(1) / text.attention_mask.sum(1, keepdim=True)
+    # One layer before the last, the mean over the words must encode every place of a named object, so that the last
+    # layer and the decoder have something to count.
+    masked = encoded.hidden_states[-2].view(images * questions, length, WIDTH) * text.attention_mask[..., None]
+    mean = masked.sum(1) / text.attention_mask.sum(1, keepdim=True)
     placing = binary_cross_entropy_with_logits(placer(mean), torch.from_numpy(lesson.places).float())
-    hidden = encoded.last_hidden_state.view(images * each, length, WIDTH)
+    hidden = encoded.last_hidden_state.view(images * questions, length, WIDTH)
     return Encoded(hidden, text.attention_mask, pointing, placing)

@@ -2,10 +2,8 @@
 
 For: `python -m blip_trace_widget.demo.training.train` makes everything in `model/` and `pictures/`; with
 `--evaluate` it measures the shipped weights instead.
-Cost: under 40 minutes on two quiet CPU cores; same seed
-and thread count, same weights.
-Ends: no data is read and nothing is downloaded; the losses are in
-`teaching.py`.
+Cost: under 40 minutes on two idle CPU cores; the same seed and thread count give the same weights.
+Ends: at those folders; no data is read and nothing is downloaded. `teaching.py` has the losses.
 """
 
 from __future__ import annotations
@@ -53,10 +51,18 @@ Report = Callable[[str], None]
 
 
 def train(steps: int, seed: int, report: Report) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
-    """Train for `steps` steps from the weights and the scenes that `seed` stands for; give the model and its processor.
+    """Train a model for `steps` steps; returns it with its processor.
 
-    The first fifth trains the image encoder alone to see, the rest trains everything to answer. `report` gets a line of
-    progress now and then. Raises ValueError when `steps` is below 2.
+    The first fifth of the steps trains only the image encoder, to recognise objects; the rest trains the entire model
+    to answer.
+
+    Args:
+        steps: number of steps.
+        seed: seed of the weights and the scenes.
+        report: called with a line of progress now and then.
+
+    Raises:
+        ValueError: if `steps` is below 2.
     """
     if steps < 2:
         raise ValueError(f"steps: got {steps}; accepted are whole numbers from 2")
@@ -81,7 +87,7 @@ def _learn_to_see(
     steps: int,
     report: Report,
 ) -> None:
-    """Train the image encoder to tell what every patch shows: a third of the cost of a step of answering."""
+    """Train the image encoder to encode what every patch shows; a step costs a third of one of answering."""
     step_down = _descent(list(model.vision_model.parameters()), SEEING_RATE, steps)
     began = time.monotonic()
     for step, lesson in enumerate(material, start=1):
@@ -100,7 +106,7 @@ def _learn_to_answer(
     steps: int,
     report: Report,
 ) -> None:
-    """Train the whole model to answer, and go on asking it what it sees and where it looks."""
+    """Train the entire model to answer, keeping the auxiliary losses."""
     key = AnswerKey(processor.tokenizer)
     placer = nn.Linear(WIDTH, len(PLACE_NAMES))
     step_down = _descent([*model.parameters(), *placer.parameters()], ANSWERING_RATE, steps)
@@ -136,7 +142,7 @@ def _learn_to_answer(
 
 
 def _descent(weights: list[nn.Parameter], peak: float, steps: int) -> Callable[[torch.Tensor], None]:
-    """A function that takes one optimizer step down a loss, with a one-cycle rate over `steps` steps."""
+    """A function that takes one optimizer step on a loss, with a one-cycle learning rate over `steps` steps."""
     optimizer = torch.optim.AdamW(weights, lr=peak, weight_decay=0.01, fused=True)
     # The scheduler cannot divide ten steps or fewer into its phases.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=max(steps, 20), pct_start=WARM_UP)
@@ -152,7 +158,14 @@ def _descent(weights: list[nn.Parameter], peak: float, steps: int) -> Callable[[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Args:
+        arguments: those after the program's name; default `sys.argv`.
+
+    Raises:
+        SystemExit: with code 2, for arguments that cannot be used.
+    """
     parser = argparse.ArgumentParser(prog="python -m blip_trace_widget.demo.training.train", description=__doc__)
     parser.add_argument("--evaluate", action="store_true", help="measure the weights in --model, train nothing")
     parser.add_argument(
@@ -185,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write_card(given: argparse.Namespace, model: BlipForQuestionAnswering, processor: BlipProcessor) -> None:
-    """Measure the model, print the figures, and write them with the recipe as the folder's README.md."""
+    """Measure the model, print the figures, and write them with the recipe to the folder's README.md."""
     rows = table(model, processor, given.samples, given.seed)
     place = localise(model, processor, LOCALISED, given.seed)
     print(as_text(rows), place, sep="\n\n")

@@ -1,7 +1,7 @@
-"""The demo's own WordPiece vocabulary: a few hundred pieces, every single letter among them.
+"""The demo's own WordPiece vocabulary: a few hundred pieces, including every single letter.
 
-For: any English question falls into known pieces, rare words letter by letter, as in BERT's own vocabulary.
-Ends: pieces only; `network.py` makes the tokenizer.
+For: splitting any English question into known pieces, rare words letter by letter, as in BERT's own vocabulary.
+Ends: at pieces; `network.py` makes the tokenizer.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _STARTS = "re un in con de ex pre pro com dis be st tr th sh ch ph wh qu sp br g
 
 
 def pieces() -> list[str]:
-    """Give the vocabulary in the order of its ids: specials, words, beginnings, endings, characters."""
+    """The vocabulary in the order of its ids: special tokens, words, beginnings, endings, characters."""
     letters = string.ascii_lowercase + string.digits
     listed = [
         *SPECIAL,

@@ -1,8 +1,8 @@
-"""The figure as a standalone SVG, drawn from what the widget sends to its front end.
+"""The figure as a standalone SVG, drawn from the payloads that the widget sends to its front end.
 
 For: saving the figure from a notebook, and a still picture of it where no JavaScript runs.
-Cost: 10 ms and 50 kB, most of it the picture, for 50 cells; a second and 2 MB for an image encoder of 577 × 12.
-Ends: at a string of valid XML, without scripts or references to anything outside it. Asks nothing of the model.
+Cost: 10 ms and 50 kB, most of it the picture, for 50 cells; a second and 2 MB for an image encoder of 577 × 12 cells.
+Ends: at a string of valid XML, without scripts or external references.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.checks import one_of
@@ -27,9 +28,9 @@ __all__ = ["THEMES", "Marks", "svg"]
 Payload = Mapping[str, Any]
 
 WIDTH = 960
-#: The two columns and the line between them.
+#: The two columns and the line between them, in pixels.
 LEFT, LEFT_WIDTH, DIVIDE, RIGHT, RIGHT_WIDTH = 16, 256, 288, 304, 640
-#: The bars' columns.
+#: The columns of bars: run -> heading.
 RUNS = (("clean", "clean"), ("corrupted", "with {}"), ("pinned", "pinned"), ("patched", "patched"))
 
 
@@ -49,43 +50,50 @@ def svg(
     marks: Marks | None = None,
     theme: str = "light",
     difference: Payload | None = None,
+    agreement: Payload | None = None,
     note: str = "",
 ) -> str:
     """Draw the figure.
 
     Args:
-        runs: `blip_trace_widget.display.protocol.Runs`; where this or one of the next two is empty, its part is left
-        out.
+        runs: `blip_trace_widget.display.protocol.Runs`; if this or one of the next two is empty, its part is omitted.
         grid: `blip_trace_widget.display.protocol.Grid`.
-        detail: `blip_trace_widget.display.protocol.Detail`; its cells are outlined if they lie in this grid.
-        question: what was asked.
+        detail: `blip_trace_widget.display.protocol.Detail`; its cells are outlined if they belong to this grid.
+        question: the question.
         picture: JPEG; may be empty.
         show: what the colour shows: ``"recovery"``, ``"indirect_effect"`` or ``"score"``.
-        limit: the largest absolute value on the colour scale; 0 takes it from the values.
-        axes: what runs down: ``"tokens"`` or ``"layers"``.
+        limit: end of the colour scale; 0 to take it from the values.
+        axes: the rows: ``"tokens"`` or ``"layers"``.
         direction: ``"restore"`` or ``"disrupt"``.
         window: how many neighbouring layers are patched together.
-        settings_line: how the input was damaged, in a few words.
-        marks: what lies over the picture.
+        settings_line: how the input was corrupted, in a few words.
+        marks: overlays on the picture.
         theme: ``"light"`` or ``"dark"``.
-        difference: `blip_trace_widget.display.protocol.GridDifference` of the grid, drawn in place of its values.
-        note: what else there is to say, at the foot of the left column.
+        difference: `blip_trace_widget.display.protocol.GridDifference` of the grid, drawn instead of its values.
+        agreement: the same; states how far the two agree, and outlines the cells on which they disagree.
+        note: a note at the foot of the left column.
+
+    Returns:
+        the SVG's source.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
     _check(show, axes, direction, theme, limit)
     runs, detail, cells = runs or {}, detail or {}, read(grid) if grid else None
-    said = _sentence(runs, detail, cells)
+    sentence = _sentence(runs, detail, cells)
     caption = labels.caption(show, direction)
     if grid and difference:
         cells = read_difference(grid, difference, show)
         caption = f"{cells.shown(show).capitalize()}: {cells.text}"
+    if cells and agreement and agreement["agreement"]:
+        cells = replace(cells, apart=frozenset((layer, at) for layer, at in agreement["apart"]))
+        caption += f". {agreement['agreement']}"
     canvas = Canvas(theme, WIDTH)
     canvas.add("title", None, f"Causal trace: {question}")
     heading = _heading(cells.grid, window) if cells else ""
-    gate, told = runs["gate"]["text"] if runs else "", "".join(text for text, _ in said)
-    described = [heading and f"{heading}: {caption}", gate, told, settings_line]
+    gate, sentence_text = runs["gate"]["text"] if runs else "", "".join(text for text, _ in sentence)
+    described = [heading and f"{heading}: {caption}", gate, sentence_text, settings_line]
     canvas.add("desc", None, "\n".join(filter(None, described)))
     frame = canvas.rect(0.5, 0.5, WIDTH - 1, 0, "ground", stroke="line", rx=8)
     divide = canvas.rect(DIVIDE, 1, 1, 0, "line")
@@ -96,7 +104,7 @@ def svg(
     y = 16.0
     if cells is not None:
         y = _grid(canvas, cells, runs, detail, (heading, caption), (show, direction, axes, limit))
-    y = _answers(canvas, said, runs, detail, y, divided=cells is not None)
+    y = _answers(canvas, sentence, runs, detail, y, divided=cells is not None)
     height = math.ceil(max(bottom, y)) + 16
     canvas.root.set("height", str(height))
     canvas.root.set("viewBox", f"0 0 {WIDTH} {height}")
@@ -122,10 +130,10 @@ def _grid(
     runs: Payload,
     detail: Payload,
     words: tuple[str, str],
-    asked: tuple[str, str, str, float],
+    view: tuple[str, str, str, float],
 ) -> float:
-    """The heatmap under its heading and caption, with its legend; where it ends."""
-    (heading, caption), (show, direction, axes, limit) = words, asked
+    """Draw the heatmap under its heading and caption, with its legend; returns its bottom."""
+    (heading, caption), (show, direction, axes, limit) = words, view
     old = _is_old(cells.grid, runs)
     canvas.text(RIGHT, 30, heading, font_weight="600")
     caption += ", for earlier settings" if old else ""
@@ -133,33 +141,34 @@ def _grid(
     scale = cells.scale(show, falling=(runs.get("total_effect") or 0) < 0, limit=limit)
     metric = runs.get("metric", "probability")
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
-    end = heatmap.legend(heatmap.draw(cells.of(detail) if detail else [], pale=old) + 14, direction)
+    end = heatmap.draw(cells.of(detail) if detail else [], pale=old)
+    end = heatmap.legend(end + 14, direction, runs.get("error", ""))
     for note in [] if old or cells.text else cells.grid["notes"]:
         end = canvas.paragraph(RIGHT, end + 14, [(note, False)], RIGHT_WIDTH, 12, "muted") - 8
     return end
 
 
 def _answers(
-    canvas: Canvas, said: list[tuple[str, bool]], runs: Payload, detail: Payload, y: float, *, divided: bool
+    canvas: Canvas, sentence: list[tuple[str, bool]], runs: Payload, detail: Payload, y: float, *, divided: bool
 ) -> float:
-    """The sentence and the bars below the grid; where they end."""
+    """Draw the sentence and the bars below the grid; returns their bottom."""
     bars = detail.get("bars") or runs.get("bars") or {}
     bars = bars if bars.get("words") else {}  # an average has no words
-    if divided and (said or bars):
+    if divided and (sentence or bars):
         canvas.rect(RIGHT, y, RIGHT_WIDTH, 1, "line")
         y += 12
-    if said:
-        y = canvas.paragraph(RIGHT, y + 14, said, RIGHT_WIDTH) - 6
-    return _bars(canvas, bars, runs.get("culprit", "noise"), y) if bars else y
+    if sentence:
+        y = canvas.paragraph(RIGHT, y + 14, sentence, RIGHT_WIDTH) - 6
+    return _bars(canvas, bars, runs.get("cause", "noise"), y) if bars else y
 
 
 def _is_old(payload: Payload, runs: Payload) -> bool:
-    """Computed for settings before those of the runs on show."""
+    """Whether a payload was computed for earlier settings than the shown runs."""
     return bool(payload.get("generation", 0) < runs.get("generation", 0))
 
 
 def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece]:
-    """What the selected states say; of a single one, with the mark that it has in the grid, so that the two agree."""
+    """The sentence about the selected states; for a single one, consistent with its mark in the grid."""
     if not detail:
         return []
     negligible = detail["negligible"]
@@ -167,15 +176,15 @@ def _sentence(runs: Payload, detail: Payload, cells: Cells | None) -> list[Piece
         here = cells.of(detail)
         if len(here) == len(detail["cells"]) == 1 and cells.known(here[0]):
             negligible = bool(cells.negligible[here[0]])
-    said = formatting.sentence(detail, runs, negligible=negligible)
-    return [*said, (" Computed for earlier settings.", False)] if _is_old(detail, runs) else said
+    pieces = formatting.sentence(detail, runs, negligible=negligible)
+    return [*pieces, (" Computed for earlier settings.", False)] if _is_old(detail, runs) else pieces
 
 
 def _heading(grid: Payload, window: int) -> str:
-    """Which states the grid shows."""
-    parts = [labels.label(grid["block"]).capitalize(), labels.label(grid["site"])]
-    if grid.get("head") is not None:
-        parts.append(f"head {grid['head']}")
+    """The states that the grid shows."""
+    parts = [labels.label(grid["block"]).capitalize(), labels.site_and_head(grid["site"], grid.get("head"))]
+    if grid.get("patch", 1) > 1:
+        parts.append(f"squares of {grid['patch']} × {grid['patch']} tokens")
     if window > 1:
         parts.append(f"{window} layers together")
     return " · ".join(parts)
@@ -184,7 +193,7 @@ def _heading(grid: Payload, window: int) -> str:
 def _asked(
     canvas: Canvas, runs: Payload, question: str, picture: bytes, settings_line: str, marks: Marks | None
 ) -> float:
-    """The left column; returns where it ends."""
+    """Draw the left column; returns its bottom."""
     y = 16.0
     if picture:
         pane.draw(canvas, picture, LEFT, y, LEFT_WIDTH, marks)
@@ -198,8 +207,8 @@ def _asked(
     box.set("height", str(end - y - 1))
     y = end + 16
     if runs:
-        for name, told in (("clean", "clean"), ("corrupted", "noisy" if runs["culprit"] == "noise" else "damaged")):
-            canvas.text(LEFT, y + 9, told)
+        for name, name_shown in (("clean", "clean"), ("corrupted", "noisy" if runs["cause"] == "noise" else "damaged")):
+            canvas.text(LEFT, y + 9, name_shown)
             canvas.bar(LEFT + 64, y, 136, runs[name]["share"], name, "trough")
             value = formatting.score(runs["metric"], runs[name]["score"])
             canvas.text(LEFT + LEFT_WIDTH, y + 9, value, anchor="end")
@@ -219,24 +228,24 @@ def _asked(
             []
             if noisy == answer or runs["given"]
             else [
-                (f" · {'noisy' if runs['culprit'] == 'noise' else 'damaged'} answer ", False),
+                (f" · {'noisy' if runs['cause'] == 'noise' else 'damaged'} answer ", False),
                 (formatting.answer_text(noisy, "“{}”"), True),
             ]
         )
         y = canvas.paragraph(LEFT, y + 13, [(runs["gate"]["text"], False), *differs], LEFT_WIDTH, 13, "muted") - 9
         canvas.text(
-            LEFT, y + 15, f"Noise {runs['damage']}" if runs["culprit"] == "noise" else runs["damage"].capitalize()
+            LEFT, y + 15, f"Noise {runs['damage']}" if runs["cause"] == "noise" else runs["damage"].capitalize()
         )
         y += 20
     return canvas.paragraph(LEFT, y + 14, [(settings_line, False)], LEFT_WIDTH, 12, "muted") - 14
 
 
-def _bars(canvas: Canvas, bars: Payload, culprit: str, y: float) -> float:
-    """The same words in the clean, the corrupted and the patched run; returns where they end."""
-    runs = [(name, told.format(culprit)) for name, told in RUNS if bars[name]]
+def _bars(canvas: Canvas, bars: Payload, cause: str, y: float) -> float:
+    """Draw the words' probabilities in the clean, the corrupted and the patched run; returns the bottom."""
+    runs = [(name, heading.format(cause)) for name, heading in RUNS if bars[name]]
     left, pitch = RIGHT + 80, (RIGHT_WIDTH - 80 + 16) / len(runs)
-    for column, (_, told) in enumerate(runs):
-        canvas.text(left + column * pitch, y + 14, told, 12, "muted")
+    for column, (_, heading) in enumerate(runs):
+        canvas.text(left + column * pitch, y + 14, heading, 12, "muted")
     y += 22
     for row, word in enumerate(bars["words"]):
         canvas.text(left - 12, y + 15, word, anchor="end", room=68)

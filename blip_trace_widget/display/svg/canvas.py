@@ -1,8 +1,8 @@
-"""An SVG under way: shapes, bars, cut and wrapped text, in the colours of a theme.
+"""An SVG under construction: shapes, bars, truncated and wrapped text, in the colours of a theme.
 
 For: drawing without a browser. Everything goes through an XML tree, so that no text can become markup.
-Ends: at elements. What they mean is `blip_trace_widget.display.svg`'s. There is nothing to measure text with:
-widths of letters are estimates on the wide side.
+Ends: at elements; `blip_trace_widget.display.svg` gives them meaning. Text cannot be measured here: widths of letters
+are generous estimates.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ _THEMES = {
     "light": {"ground": "#ffffff", "text": "#1f1f24", "line": "#e2e2e8", "patched": "#592b9f", "corrupted": "#b96a13"},
     "dark": {"ground": "#1c1c20", "text": "#e9e9ee", "line": "#3a3a42", "patched": "#c3abf5", "corrupted": "#d0842c"},
 }
-#: Colours between text and ground, by the text's share.
+#: Mixtures of text and background colour, by the text's share.
 _BETWEEN = {"muted": 0.74, "clean": 0.68, "hatch": 0.24, "trough": 0.11, "faint": 0.05}
-#: What XML 1.0 has no way to write.
+#: Characters that XML 1.0 cannot represent.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-#: Widths of letters in ems: a monospaced one, and of others narrow, broad and capital ones and the rest.
+#: Widths of letters in ems: monospaced; and proportional narrow, broad, capital and other ones.
 _FIXED, _NARROW, _BROAD, _CAPITAL, _OTHER = 0.61, 0.42, 1.0, 0.74, 0.645
 _NARROW_LETTERS, _BROAD_LETTERS = frozenset(" .,:;'|!()[]fijlrtI·•"), frozenset("mwMW@%…—→")
 _BOLD = 1.12
 
 
 class Canvas:
-    """An SVG of a given width. Colours are named: "text", "ground", "muted", ...; others are written as in CSS.
+    """An SVG of a given width. Colours have names, "text", "ground", "muted", ..., or are written as in CSS.
+
+    Args:
+        theme: ``"light"`` or ``"dark"``.
+        width: in pixels.
 
     Attributes:
         theme: ``"light"`` or ``"dark"``.
-        root: its element.
+        root: the root element.
     """
 
     def __init__(self, theme: str, width: float) -> None:
@@ -49,17 +53,19 @@ class Canvas:
         self._colors = named | between
         self.root = ET.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "width": _text(width), "role": "img"})
         self.root.set("font-family", "system-ui, sans-serif")
-        # As wide as it is drawn, and no wider than the page that it is put into.
+        # At its natural width, but no wider than the page that contains it.
         self.root.set("style", "max-width: 100%; height: auto; font-variant-numeric: tabular-nums")
 
-    def add(self, tag: str, inside: ET.Element | None = None, said: str | None = None, /, **more: object) -> ET.Element:
+    def add(
+        self, tag: str, inside: ET.Element | None = None, content: str | None = None, /, **more: object
+    ) -> ET.Element:
         """Add an element.
 
         Args:
             tag: its name.
-            inside: the element that holds it; default the root.
-            said: its text.
-            more: attributes, with `_` for `-`; those that are None are left out.
+            inside: its parent; default the root.
+            content: its text.
+            more: attributes, with `_` for `-`; None is omitted.
         """
         made = ET.SubElement(self.root if inside is None else inside, tag)
         for name, value in more.items():
@@ -67,7 +73,7 @@ class Canvas:
                 made.set(
                     name.replace("_", "-"), self._colors.get(value, value) if isinstance(value, str) else _text(value)
                 )
-        made.text = None if said is None else _UNWRITABLE.sub("\ufffd", said)
+        made.text = None if content is None else _UNWRITABLE.sub("\ufffd", content)
         return made
 
     def rect(
@@ -87,7 +93,7 @@ class Canvas:
         self,
         x: float,
         y: float,
-        said: str,
+        content: str,
         size: float = 13,
         fill: str = "text",
         anchor: str | None = None,
@@ -96,52 +102,54 @@ class Canvas:
         mono: bool = False,
         **more: object,
     ) -> ET.Element:
-        """Add a line of text with its baseline at y; what is cut to have room is whole on hover."""
-        short = cut(said, room, size, mono=mono)
+        """Add a line of text with its baseline at y; text truncated to `room` is shown completely on hover."""
+        short = cut(content, room, size, mono=mono)
         font = MONO if mono else None
         place: dict[str, Any] = {"x": x, "y": y, "font_size": size, "text_anchor": anchor, "font_family": font}
         element = self.add("text", None, short, fill=fill, **place, **more)
-        if short != said:
-            self.add("title", element, said)
+        if short != content:
+            self.add("title", element, content)
         return element
 
     def paragraph(
         self, x: float, y: float, pieces: Sequence[Piece], width: float, size: float = 13, fill: str = "text"
     ) -> float:
-        """Add wrapped text with its first baseline at y; returns where the next one would be."""
+        """Add wrapped text with its first baseline at y; returns the next baseline."""
         for line in wrap(pieces, width, size):
             element = self.text(x, y, "", size, fill)
-            for said, bold in line:
-                self.add("tspan", element, said, **({"font_weight": "600", "fill": "text"} if bold else {}))
+            for content, bold in line:
+                self.add("tspan", element, content, **({"font_weight": "600", "fill": "text"} if bold else {}))
             y += 20
         return y
 
     def bar(self, x: float, y: float, width: float, share: float, fill: str, trough: str) -> None:
-        """Add a bar of which a share is filled."""
+        """Add a bar that is filled to a share."""
         self.rect(x, y, width, 10, trough, rx=3)
         filled = width * min(1.0, max(0.0, share))
         if filled:
             self.rect(x, y, filled, 10, fill, rx=min(3, filled / 2))
 
 
-def breadth(said: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
-    """About how wide a text is, in pixels; rather more than less."""
-    return size * (_BOLD if bold else 1) * sum(_ems(letter, mono) for letter in said)
+def breadth(content: str, size: float, *, mono: bool = False, bold: bool = False) -> float:
+    """A generous estimate of a text's width, in pixels."""
+    return size * (_BOLD if bold else 1) * sum(_ems(letter, mono) for letter in content)
 
 
-def cut(said: str, width: float, size: float, *, mono: bool = False) -> str:
-    """A text that fits, with an ellipsis where it was cut."""
-    if breadth(said, size, mono=mono) <= width:
-        return said
-    kept = next((end for end in range(len(said), 0, -1) if breadth(said[:end] + "…", size, mono=mono) <= width), 0)
-    return said[:kept] + "…"
+def cut(content: str, width: float, size: float, *, mono: bool = False) -> str:
+    """A text truncated to a width in pixels, with an ellipsis if it was cut."""
+    if breadth(content, size, mono=mono) <= width:
+        return content
+    kept = next(
+        (end for end in range(len(content), 0, -1) if breadth(content[:end] + "…", size, mono=mono) <= width), 0
+    )
+    return content[:kept] + "…"
 
 
 def wrap(pieces: Sequence[Piece], width: float, size: float) -> list[list[Piece]]:
-    """Lines of pieces, broken after white space, and inside words that are longer than a line."""
+    """Pieces broken into lines after white space, and inside words that are longer than a line."""
     lines: list[list[Piece]] = [[]]
     used = 0.0
-    for letter, bold in ((letter, bold) for said, bold in pieces for letter in said):
+    for letter, bold in ((letter, bold) for content, bold in pieces for letter in content):
         line = lines[-1]
         line.append((letter, bold))
         used += breadth(letter, size, bold=bold)

@@ -1,8 +1,8 @@
-"""The grid of effects as a drawing: cells with their marks, labels, means along both sides, and a legend.
+"""Drawing the grid of effects: cells with their marks, labels, means along both sides, and a legend.
 
-For: the heart of `blip_trace_widget.display.svg`, from the `Grid` that the widget sends to its front end.
-Cost: 0.1 ms and 300 bytes a cell, a rectangle with its values in words.
-Ends: at elements on a `Canvas`. No numbers are made here but means over rows and columns.
+For: the main part of `blip_trace_widget.display.svg`, from the `Grid` that the widget sends to its front end.
+Cost: 0.1 ms and 300 bytes per cell: a rectangle with its values in words.
+Ends: at elements on a `Canvas`. The only numbers computed here are means over rows and columns.
 """
 
 from __future__ import annotations
@@ -23,58 +23,60 @@ from blip_trace_widget.display.svg.canvas import Canvas, breadth
 Array = NDArray[np.float64]
 Cell = tuple[int, int]
 
-#: A row of cells, smaller where the grid would be higher than this, and room for a label.
+#: Height of a row, smaller if the grid would exceed the second value; and room for a label; in pixels.
 ROW, GRID_HEIGHT, LABEL = 29.0, 3400.0, 104.0
-#: Room for bars of means, which are not drawn larger where they span less than this share of the colour scale.
+#: Room for bars of means, in pixels, and the least share of the colour scale that this room represents.
 PROFILE, LEAST_MEANS = 36.0, 0.1
 _STRIDES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _SHOWN = {"recovery": "recovery", "indirect_effect": "indirect effect", "score": "patched score"}
-_NOTES = {"•": "not different from 0", "=": "1 by construction", "–": "not defined", "×": labels.EXPLAIN["nan"]}
+_NOTES = {"•": labels.EXPLAIN["negligible"], "=": "1 by construction", "–": "not defined", "×": labels.EXPLAIN["nan"]}
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The grid and its values by name; arrays are (layers, positions)."""
+    """A grid payload with its values by name; arrays are (layers, positions)."""
 
     grid: Mapping[str, Any]
     values: dict[str, Array]
     negligible: NDArray[np.bool_]
     constructed: NDArray[np.bool_]
     nan: NDArray[np.bool_]
-    #: Of a difference: what sets the two grids apart.
+    #: For a difference: how the two grids differ.
     text: str = ""
+    #: Those on which the grid that is kept, under another corruption, says otherwise.
+    apart: frozenset[Cell] = frozenset()
 
     def known(self, cell: Cell) -> bool:
         """Whether a cell is computed."""
         return bool(self.nan[cell]) or not math.isnan(self.values["score"][cell])
 
     def of(self, detail: Mapping[str, Any]) -> list[Cell]:
-        """The detail's cells, if they are of this grid."""
+        """The detail's cells, if they belong to this grid."""
         if any(detail.get(name) != self.grid.get(name) for name in ("block", "site", "head", "direction", "window")):
             return []
         layers, positions = self.constructed.shape
         return [(layer, at) for layer, at in detail["cells"] if 0 <= layer < layers and 0 <= at < positions]
 
     def scale(self, show: str, *, falling: bool, limit: float) -> Scale:
-        """The colour scale, which what is 1 by construction does not stretch: it says nothing of the others.
+        """The colour scale; cells that are 1 by construction do not stretch it, as they say nothing about the others.
 
-        A difference has one of its own: more at the right, whatever is shown.
+        A difference has its own scale, with larger values on the right, whatever is shown.
         """
         if self.text:
             return fit_scale(self.values[show], "indirect_effect" if show == "score" else show)
         return fit_scale(np.where(self.constructed, np.nan, self.values[show]), show, falling=falling, limit=limit)
 
     def ends(self, show: str, direction: str) -> list[str]:
-        """What the ends of the scale are called."""
+        """The names of the ends of the scale."""
         shown = "difference" if self.text else f"{show} {direction}"
         return [labels.CAPTIONS[f"{end} {shown}"] for end in ("low", "high")]
 
     def shown(self, show: str) -> str:
-        """What the numbers are."""
+        """The name of the shown quantity."""
         return f"difference of {_SHOWN[show]}" if self.text else _SHOWN[show]
 
     def mark(self, cell: Cell, show: str) -> str:
-        """The mark for 1 by construction, not different from 0, no number, or a quantity that is not defined."""
+        """A cell's mark: 1 by construction, not different from 0, not a number, or undefined; "" for none."""
         if not self.known(cell):
             return ""
         if self.nan[cell]:
@@ -86,7 +88,7 @@ class Cells:
         return "•" if self.negligible[cell] else ""
 
     def description(self, cell: Cell, metric: str) -> str:
-        """All there is to know of a cell, one line each."""
+        """All values of a cell in words, one per line."""
         layer, position = cell
         lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}"]
         if not self.known(cell):
@@ -95,8 +97,8 @@ class Cells:
             return "\n".join([*lines, labels.EXPLAIN["nan"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
         lines.append(f"score {formatting.score(metric, value['score'])}")
-        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {formatting.percent(value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['margin'])}")
+        lines.append(f"recovery {formatting.percent(value['recovery'], value['recovery_margin'])}")
         if self.constructed[cell]:
             lines.append(labels.EXPLAIN["constructed"])
         elif self.negligible[cell]:
@@ -106,25 +108,25 @@ class Cells:
 
 @dataclass(frozen=True)
 class Differences(Cells):
-    """The same of a grid less another."""
+    """The cells of a difference of two grids."""
 
     def description(self, cell: Cell, metric: str) -> str:
-        """All there is to know of a cell, one line each."""
+        """All values of a cell in words, one per line."""
         layer, position = cell
         lines = [f"layer {layer} · {formatting.token_name(self.grid['tokens'], position)}", self.text]
         if not self.known(cell):
             return "\n".join([*lines, labels.EXPLAIN["lacking"]])
         value = {name: float(array[cell]) for name, array in self.values.items()}
-        lines.append(f"score {formatting.points(metric, value['score'], value['score_stderr'])}")
-        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['stderr'])}")
-        lines.append(f"recovery {formatting.points('probability', value['recovery'], value['recovery_stderr'])}")
+        lines.append(f"score {formatting.points(metric, value['score'], value['score_margin'])}")
+        lines.append(f"indirect effect {formatting.plain(value['indirect_effect'], value['margin'])}")
+        lines.append(f"recovery {formatting.points('probability', value['recovery'], value['recovery_margin'])}")
         if self.negligible[cell]:
             lines.append(labels.EXPLAIN["negligible"])
         return "\n".join(lines)
 
 
 def read_difference(grid: Mapping[str, Any], difference: Mapping[str, Any], show: str) -> Differences:
-    """The cells of a `blip_trace_widget.display.protocol.GridDifference` of that grid, marked by what is shown of it.
+    """The cells of a grid's `blip_trace_widget.display.protocol.GridDifference`, marked by the shown quantity's test.
 
     Raises:
         ValueError: if its values do not have the grid's shape.
@@ -152,9 +154,7 @@ def read(grid: Mapping[str, Any]) -> Cells:
     if not floats.size or floats.size % math.prod(shape):
         raise ValueError(f"grid: values must be float32 (fields, {shape[0]}, {shape[1]}), got {floats.size} numbers")
     values: dict[str, Array] = dict(zip(protocol.CELL_FIELDS, floats.reshape(-1, *shape), strict=False))
-    significant = values.get("significant", np.full(shape, np.nan))
-    small = formatting.is_negligible(values["indirect_effect"], values["stderr"])
-    negligible = np.where(np.isnan(significant), small, significant == 0) & ~np.isnan(values["score"])
+    negligible = (values["significant"] == 0) & ~np.isnan(values["score"])
     constructed, nan = (np.zeros(shape, dtype=np.bool_) for _ in range(2))
     for marked, name in ((constructed, "constructed"), (nan, "nan")):
         for layer, position in grid[name]:
@@ -166,13 +166,13 @@ class Heatmap:
     """Cells, labels, means and legend of one grid.
 
     Args:
-        canvas: where they are drawn.
-        cells: what is drawn.
+        canvas: the canvas to draw on.
+        cells: the cells to draw.
         scale: from values to colours.
         show: the quantity that the colour shows.
-        metric: what a run is scored by.
-        axes: what runs down, ``"tokens"`` or ``"layers"``.
-        place: x, y and width.
+        metric: how runs are scored.
+        axes: the rows, ``"tokens"`` or ``"layers"``.
+        place: x, y and width, in pixels.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Heatmap:
         self.bottom = self.top + len(self.rows) * self.down
 
     def draw(self, outlined: Sequence[Cell], *, pale: bool) -> float:
-        """Draw everything but the legend; returns where it ends."""
+        """Draw everything but the legend; returns its bottom."""
         self._labels()
         self._cells(pale=pale)
         self._outlines(outlined)
@@ -249,9 +249,15 @@ class Heatmap:
                 x, y, self.wide, self.high, fill, boxes, rx=min(3.0, self.wide / 4, self.high / 4), **names
             )
             canvas.add("title", box, self.cells.description(cell, self.metric))
-            if mark := self.cells.mark(cell, self.show):
-                color = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
-                _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), color)
+            mark, apart = self.cells.mark(cell, self.show), cell in self.cells.apart
+            if not (mark or apart):
+                continue
+            ink = "muted" if pale or self.cells.nan[cell] else mark_on(fill)
+            if mark:
+                _mark(canvas, marks, mark, x + self.wide / 2, y + self.high / 2, min(self.wide, self.high), ink)
+            if apart and min(self.wide, self.high) > 6:
+                dashed: dict[str, Any] = {"class": "bt-apart", "stroke_width": 2, "stroke_dasharray": "4 3"}
+                canvas.rect(x + 2, y + 2, self.wide - 4, self.high - 4, "none", marks, stroke=ink, rx=2, **dashed)
 
     def _outlines(self, outlined: Sequence[Cell]) -> None:
         line = min(2.0, self.high / 5, self.wide / 5)
@@ -264,7 +270,7 @@ class Heatmap:
                 box.set("pointer-events", "none")
 
     def _profiles(self) -> None:
-        """Means of the columns below and of the rows at the right, all on one scale."""
+        """Draw means of the columns below and of the rows at the right, all on one scale."""
         shown = self.shown.T if self.upright else self.shown
         below, beside = _means(shown, 0), _means(shown, 1)
         sign = -1 if self.scale.right < self.scale.left else 1
@@ -286,7 +292,7 @@ class Heatmap:
             self._bar(x + min(size, 0), start + 0.2 * self.high, abs(size), 0.6 * self.high, mean, self.rows[at])
 
     def _bar(self, x: float, y: float, width: float, height: float, mean: float, label: str) -> None:
-        """A mean as a bar. Its length says how much; its colour, of middling depth, only on which side of 0."""
+        """Draw a mean as a bar; its colour, of medium depth, shows only the sign."""
         if math.isnan(mean):
             return
         scale = self.scale
@@ -294,8 +300,11 @@ class Heatmap:
         bar = self.canvas.rect(x, y, width, height, scale.at(self.canvas.theme, float(place)), rx=min(2.0, height / 2))
         self.canvas.add("title", bar, f"mean of {label}: {formatting.plain(mean)}")
 
-    def legend(self, y: float, direction: str) -> float:
-        """What the colours mean, between which limits, and what the marks mean that occur; returns where it ends."""
+    def legend(self, y: float, direction: str, error: str) -> float:
+        """What the colours mean, between which limits, what the marks mean, and what ± is or why there is none.
+
+        Returns where it ends.
+        """
         canvas, scale, name = self.canvas, self.scale, f"bt-scale-{self.canvas.theme}-{self.scale.diverging}"
         gradient = canvas.add("linearGradient", canvas.add("defs"), id=name)
         for stop in range(17):
@@ -306,8 +315,8 @@ class Heatmap:
         canvas.rect(x, y, 168, 10, f"url(#{name})", rx=2)
         limits = f"{formatting.limit(scale.left)} … {formatting.limit(scale.right)}"
         metric = labels.label(self.metric)
-        said = f"{ends[1]}    {limits}    {self.cells.shown(self.show)} ({metric})"
-        canvas.text(x + 176, y + 9, said.replace(" " * 4, "\u2003"), 12, "muted")
+        text = f"{ends[1]}    {limits}    {self.cells.shown(self.show)} ({metric})"
+        canvas.text(x + 176, y + 9, text.replace(" " * 4, "\u2003"), 12, "muted")
         known = [cell for cell in np.ndindex(self.shown.shape) if self.cells.known(cell)]
         marks = {self.cells.mark(cell, self.show) for cell in known}
         notes = [(mark, note) for mark, note in _NOTES.items() if mark in marks]
@@ -315,12 +324,13 @@ class Heatmap:
             notes.append(("", "not computed"))
         x = self.x
         for mark, note in notes:
-            if not mark:
+            if note == "not computed":
                 canvas.rect(x, y + 20, 16, 10, _hatch(canvas), rx=2)
             canvas.text(x + 20, y + 29, note, 12, "muted")
             canvas.text(x + 8, y + 29, mark, 12, "muted", "middle")
             x += 40 + breadth(note, 12)
-        return y + (42 if notes else 22)
+        canvas.text(x, y + 29, error or labels.EXPLAIN["margin"], 12, "muted")
+        return y + 42
 
 
 def _means(shown: Array, axis: int) -> Array:
@@ -331,12 +341,12 @@ def _means(shown: Array, axis: int) -> Array:
 
 
 def _stride(pitch: float, room: float) -> int:
-    """Every how many-th label has room."""
+    """The smallest stride at which labels fit."""
     return next((stride for stride in _STRIDES if stride * pitch >= room), 1000)
 
 
 def _hatch(canvas: Canvas) -> str:
-    """The fill of what is not computed."""
+    """The fill of cells that are not computed."""
     name = f"bt-hatch-{canvas.theme}"
     if canvas.root.find(f".//pattern[@id='{name}']") is None:
         turned = {"patternTransform": "rotate(-45)", "patternUnits": "userSpaceOnUse"}

@@ -1,6 +1,6 @@
-"""The picture of a figure with what lies over it: a map, the region that is damaged, the patches that are marked.
+"""Drawing a figure's picture with its overlays: a map, the corrupted region, the marked patches.
 
-For: the drawn figure's left column, as js/src/components/Patches.tsx has it on screen.
+For: the drawn figure's left column; the twin of js/src/components/Patches.tsx.
 Ends: at elements of a `Canvas`.
 """
 
@@ -22,14 +22,14 @@ Place = tuple[int, int]
 
 
 class Marks(NamedTuple):
-    """What lies over a picture.
+    """Overlays on a picture.
 
     Attributes:
         picture_map: `blip_trace_widget.display.protocol.PictureMap`; may be empty.
-        opacity: of the map.
+        opacity: opacity of the map.
         shape: rows and columns of patches.
-        patches: those that are marked.
-        region: where the damage is done, a boolean (rows, columns) mask; None for everywhere.
+        patches: the marked patches.
+        region: the corrupted region, a boolean (rows, columns) mask; None for everything.
     """
 
     picture_map: Mapping[str, Any]
@@ -40,15 +40,15 @@ class Marks(NamedTuple):
 
 
 def draw(canvas: Canvas, picture: bytes, x: float, y: float, side: float, marks: Marks | None) -> None:
-    """Draw a picture into a square box, with what lies over it.
+    """Draw a picture into a square box, with its overlays.
 
     Args:
-        canvas: where.
+        canvas: the canvas to draw on.
         picture: JPEG.
-        x: of the box.
-        y: of the box.
-        side: of the box.
-        marks: what lies over it.
+        x: left edge of the box.
+        y: top edge of the box.
+        side: side of the box.
+        marks: the overlays.
     """
     defs = canvas.add("defs")
     corners = canvas.add("clipPath", defs, id="bt-corners")
@@ -103,12 +103,12 @@ def outline(places: Iterable[Place], origin: tuple[float, float], unit: tuple[fl
 
 
 def _map(canvas: Canvas, marks: Marks, origin: tuple[float, float], unit: tuple[float, float]) -> None:
-    """The squares of a map, the stronger the larger their value; a dot in those that cannot be distinguished from 0."""
+    """Draw a map's squares, more opaque the larger their value; a dot marks those not distinguishable from 0."""
     shown, (rows, columns) = marks.picture_map, marks.shape
     values = np.frombuffer(shown["values"], "<f4").reshape(3, shown["rows"], shown["columns"])
     square = shown["square"]
     for (row, column), value in np.ndenumerate(values[0]):
-        # At the right and lower edge squares may be smaller.
+        # Squares at the right and lower edges may be smaller.
         wide = (min((column + 1) * square, columns) - column * square) * unit[0]
         high = (min((row + 1) * square, rows) - row * square) * unit[1]
         x, y = origin[0] + column * square * unit[0], origin[1] + row * square * unit[1]

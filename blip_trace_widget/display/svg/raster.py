@@ -1,10 +1,10 @@
-"""The drawn figure as PNG and as a PDF of pixels, by Pillow alone.
+"""The drawn figure as PNG and as a bitmap PDF, using only Pillow.
 
-For: hosts that show no SVG: LaTeX, and previews of notebooks that nobody trusts yet. What is drawn is what
-`blip_trace_widget.display.svg.svg` made, element by element, so that there is one figure.
+For: hosts that cannot show SVG: LaTeX, and previews of untrusted notebooks. It draws the SVG that
+`blip_trace_widget.display.svg.svg` made, element by element, so that there is only one figure.
 Cost: a tenth of a second; a palette keeps it below `MOST_BYTES`.
-Ends: at what a `Canvas` is made of. It is no renderer of other SVG: there are no curves but rounded corners, and dashes
-are lines.
+Ends: at the elements that a `Canvas` makes. It does not render other SVGs: the only curves are rounded corners, and
+dashed lines are solid.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-#: Larger than this it is drawn again, smaller or in fewer colours.
+#: If a PNG is larger than this, it is drawn again, smaller or with fewer colours.
 MOST_BYTES = 60_000
-#: Pixels for a pixel of the figure, and colours; the first that is small enough is taken.
+#: Scale and number of colours; the first that is small enough is used.
 _TRIES = ((1.5, 96), (1.0, 64), (1.0, 16), (0.5, 8))
-#: Colours of the figure's own that are kept exactly.
+#: Most of the figure's own colours that are kept exactly.
 _OWN = 128
-#: Points, of a page of PDF.
+#: Width of a PDF page, in points.
 PAGE_WIDTH = 480
-#: How near in each of red, green and blue another one is the same.
+#: Colours that differ by less than this in each channel are merged.
 NEAR = 10
 _SVG = "{http://www.w3.org/2000/svg}"
-#: Letters that Pillow's own font lacks.
+#: Replacements of characters that Pillow's built-in font lacks.
 _PLAIN = str.maketrans(
     {"ν": "v", "×": "x", "−": "-", "—": "-", "–": "-", "•": "·", "→": ">", "✓": "", "✗": "", "\u2003": "  "}
 )
@@ -45,33 +45,33 @@ _CORNER = 5
 
 
 def png(svg: str, *, own_font: bool = False) -> bytes:
-    """An SVG of ours as PNG on white.
+    """An SVG made by this package as PNG on white.
 
     Args:
         svg: what `blip_trace_widget.display.svg.svg` made.
-        own_font: write with Pillow's own font even where there are better ones.
+        own_font: write with Pillow's built-in font even if there are better ones.
     """
-    root = ET.fromstring(svg)  # noqa: S314 - our own
-    own, made = _colors(root), b""
+    root = ET.fromstring(svg)  # noqa: S314 - our own SVG
+    own, content = _colors(root), b""
     fonts = None if own_font else _matplotlibs_fonts()
     for scale, colors in _TRIES:
         drawn = _Raster(root, scale, fonts).image
-        found = np.array(drawn.quantize(colors, Image.Quantize.FASTOCTREE).getpalette()).reshape(-1, 3)
-        near = (np.abs(found[:, None] - own[None]).max(2) < NEAR).any(1)  # white is to stay white
+        adaptive = np.array(drawn.quantize(colors, Image.Quantize.FASTOCTREE).getpalette()).reshape(-1, 3)
+        close = (np.abs(adaptive[:, None] - own[None]).max(2) < NEAR).any(1)  # white must stay white
         palette = Image.new("P", (1, 1))
-        palette.putpalette(np.concatenate([own, found[~near]]).ravel().tolist())
+        palette.putpalette(np.concatenate([own, adaptive[~close]]).ravel().tolist())
         file = io.BytesIO()
         drawn.quantize(palette=palette, dither=Image.Dither.NONE).save(file, "PNG")
-        made = file.getvalue()
-        if len(made) <= MOST_BYTES:
+        content = file.getvalue()
+        if len(content) <= MOST_BYTES:
             break
-    return made
+    return content
 
 
 def pdf(drawn: bytes) -> bytes:
-    """What `png` made as a PDF of one page: the same compressed pixels in another wrapping.
+    """A PNG made by `png` as a one-page PDF: the same compressed pixels in another container.
 
-    For nbconvert, which wants Inkscape for an SVG that has no PDF beside it.
+    For nbconvert, which needs Inkscape for an SVG without a PDF beside it.
     """
     chunks: dict[bytes, bytes] = {}
     at = 8
@@ -110,23 +110,23 @@ def pdf(drawn: bytes) -> bytes:
 
 
 def _colors(root: ET.Element) -> NDArray[np.int_]:
-    """The figure's own colours, those of its scale first; a grid may have more than there is room for."""
-    stops = [each.get("stop-color", "") for each in root.iter(f"{_SVG}stop")]
-    used = Counter(each.get(name, "") for each in root.iter() for name in ("fill", "stroke"))
+    """The figure's own colours, its scale's first; at most `_OWN`, as a grid may have more."""
+    stops = [element.get("stop-color", "") for element in root.iter(f"{_SVG}stop")]
+    used = Counter(element.get(name, "") for element in root.iter() for name in ("fill", "stroke"))
     names = dict.fromkeys([*stops, *(name for name, _ in used.most_common())])
     kept = [name for name in names if name.startswith("#")][:_OWN]
     return np.array([ImageColor.getrgb(name)[:3] for name in kept])
 
 
 class _Raster:
-    """An image under way."""
+    """An image under construction, drawn from an SVG's elements."""
 
     def __init__(self, root: ET.Element, scale: float, fonts: Path | None) -> None:
         self.scale, self._fonts = scale, fonts
         size = (self._px(root.get("width", "0")), self._px(root.get("height", "0")))
         self.image = Image.new("RGB", (max(1, size[0]), max(1, size[1])), "#ffffff")
         self._draw = ImageDraw.Draw(self.image, "RGBA")
-        self._named = {each.get("id"): each for each in root.iter() if each.get("id")}
+        self._named = {element.get("id"): element for element in root.iter() if element.get("id")}
         self._inside(root, 1.0)
 
     def _px(self, value: str | float) -> int:
@@ -163,16 +163,16 @@ class _Raster:
         )
 
     def _fill_with(self, filling: ET.Element, box: tuple[float, float, float, float]) -> None:
-        """A gradient from left to right, or hatching."""
+        """Fill a box with a horizontal gradient or hatching."""
         left, top, right, bottom = (round(edge) for edge in box)
         if filling.tag.endswith("linearGradient"):
-            stops = [(float(each.get("offset", 0)), each.get("stop-color", "#000000")) for each in filling]
+            stops = [(float(part.get("offset", 0)), part.get("stop-color", "#000000")) for part in filling]
             for x in range(left, right + 1):
                 at = (x - left) / max(1, right - left)
                 color = min(stops, key=lambda stop: abs(stop[0] - at))[1]
                 self._draw.line((x, top, x, bottom), fill=color)
             return
-        ground, line = (each.get("fill", "#000000") for each in filling)
+        ground, line = (part.get("fill", "#000000") for part in filling)
         tile = Image.new("RGB", (right - left + 1, bottom - top + 1), ground)
         pen = ImageDraw.Draw(tile)
         step = max(3, round(5 * math.sqrt(2) * self.scale))
@@ -190,7 +190,7 @@ class _Raster:
         )
 
     def _path(self, element: ET.Element, opacity: float) -> None:
-        """Straight edges."""
+        """Draw a path of horizontal and vertical edges."""
         color = self._color(element.get("stroke", "#000000"), opacity)
         thick = max(1, self._px(element.get("stroke-width", "1")))
         for x, y, way, by in re.findall(r"M(\S+) (\S+?)([hv])([\d.]+)", element.get("d", "")):
@@ -203,28 +203,29 @@ class _Raster:
         mono = "monospace" in element.get("font-family", "")
         fill = element.get("fill", "#000000")
         runs = [(element.text or "", element.get("font-weight"), fill)]
-        spans = (each for each in element if each.tag.endswith("tspan"))
-        runs += [(each.text or "", each.get("font-weight"), each.get("fill", fill)) for each in spans]
+        spans = (span for span in element if span.tag.endswith("tspan"))
+        runs += [(span.text or "", span.get("font-weight"), span.get("fill", fill)) for span in spans]
         x, y = float(element.get("x", 0)) * self.scale, float(element.get("y", 0)) * self.scale
         if turn := re.match(r"rotate\((\S+) ", element.get("transform", "")):
             self._slanted(runs[0][0], (x, y), size, mono, self._color(fill, opacity), -float(turn[1]))
             return
-        for said, weight, color in runs:
-            if said:
-                font, written = _font(self._fonts, round(size), mono, weight is not None), _written(self._fonts, said)
+        for content, weight, color in runs:
+            if content:
+                font = _font(self._fonts, round(size), mono, weight is not None)
+                written = _written(self._fonts, content)
                 self._draw.text((x, y), written, font=font, fill=self._color(color, opacity), anchor=anchor)
                 x += font.getlength(written)
 
     def _slanted(
         self,
-        said: str,
+        content: str,
         at: tuple[float, float],
         size: float,
         mono: bool,
         color: tuple[int, int, int, int],
         angle: float,
     ) -> None:
-        font, written = _font(self._fonts, round(size), mono, False), _written(self._fonts, said)
+        font, written = _font(self._fonts, round(size), mono, False), _written(self._fonts, content)
         side = 2 * (round(font.getlength(written)) + round(size) + 2)
         label = Image.new("RGBA", (side, side), (*color[:3], 0))
         ImageDraw.Draw(label).text((side / 2, side / 2), written, font=font, fill=color, anchor="ls")
@@ -249,9 +250,9 @@ class _Raster:
 
 @cache
 def _matplotlibs_fonts() -> Path | None:
-    """Where matplotlib keeps its fonts, if it is installed; it is not loaded."""
-    found = find_spec("matplotlib")
-    folder = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" if found and found.origin else None
+    """The folder of matplotlib's fonts, if it is installed; it is not imported."""
+    spec = find_spec("matplotlib")
+    folder = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" if spec and spec.origin else None
     return folder if folder is not None and (folder / "DejaVuSans.ttf").is_file() else None
 
 
@@ -264,11 +265,11 @@ def _font(folder: Path | None, size: int, mono: bool, bold: bool) -> Any:
     return ImageFont.truetype(folder / name, round(size * 0.94))  # it is broader than a page's font
 
 
-def _written(folder: Path | None, said: str) -> str:
-    """A text in letters that the font has."""
+def _written(folder: Path | None, content: str) -> str:
+    """A text in characters that the font has."""
     if folder is not None:
-        return said
-    plain = unicodedata.normalize("NFKD", said.translate(_PLAIN))
+        return content
+    plain = unicodedata.normalize("NFKD", content.translate(_PLAIN))
     return "".join(
         letter if letter.isascii() or letter in "±·…“”‘’" else "?"
         for letter in plain

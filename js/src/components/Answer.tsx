@@ -1,6 +1,6 @@
 // The answer, how sure the model is of it with and without noise, and whether the noise did enough to be traced.
 
-import { said, score } from "../format";
+import { answerText, score } from "../format";
 import type { Runs } from "../protocol";
 import type { Words } from "../words";
 
@@ -9,7 +9,7 @@ interface Props {
 	words: Words;
 	/** Computed for earlier settings. */
 	old: boolean;
-	/** What is done until they are there. */
+	/** What the kernel is doing until they are available. */
 	working: string;
 }
 
@@ -31,13 +31,13 @@ export function Answer({ runs, words, old, working }: Props) {
 		</div>
 	);
 	const noisy = runs?.corrupted.answer;
-	const noun = (runs?.culprit ?? "noise") === "noise" ? "noisy" : "damaged";
+	const noun = (runs?.cause ?? "noise") === "noise" ? "noisy" : "damaged";
 	return (
 		<div class={old ? "bt-answers bt-old" : "bt-answers"}>
 			{bar("clean", "clean")}
 			{bar("corrupted", noun)}
 			<p class="bt-answer">
-				<b data-testid="answer">{runs ? said(runs.clean.answer) : ""}</b>
+				<b data-testid="answer">{runs ? answerText(runs.clean.answer) : ""}</b>
 				{runs?.given && " (given)"}
 				{runs === null ? (
 					<span class="bt-muted">{working}</span>
@@ -48,7 +48,7 @@ export function Answer({ runs, words, old, working }: Props) {
 						{noisy !== runs.clean.answer && !runs.given && (
 							<span>
 								{` · ${noun} answer `}
-								<b data-testid="noisy-answer">{said(noisy, "“", "”")}</b>
+								<b data-testid="noisy-answer">{answerText(noisy, "“", "”")}</b>
 							</span>
 						)}
 					</span>

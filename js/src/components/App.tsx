@@ -1,4 +1,4 @@
-// The whole figure: joins the state to the parts, which know nothing of where it comes from.
+// The whole figure: connects the state to the components, which do not know where it comes from.
 
 import { signal } from "@preact/signals-core";
 import { useState } from "preact/hooks";
@@ -32,7 +32,7 @@ export function App(shown: Shown) {
 
 	function paste(event: ClipboardEvent): void {
 		const file = fileIn(event.clipboardData);
-		// A text belongs into a field.
+		// Pasted text belongs in a text field.
 		if (file === null && event.target instanceof HTMLInputElement) return;
 		event.preventDefault();
 		event.stopPropagation();

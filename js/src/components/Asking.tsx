@@ -1,4 +1,4 @@
-// Controls that need a kernel and a model: where there is none they cannot be used, and say why.
+// Controls that need a kernel and a model: without one they are disabled, and say why.
 
 import type { ComponentChildren } from "preact";
 

@@ -5,12 +5,12 @@ import type { Bars as Columns } from "../protocol";
 
 interface Props {
 	runs: Columns | null;
-	/** With a patched column, where something is selected. */
+	/** With a patched column if something is selected. */
 	detail: Columns | null;
-	/** What to do for a patched column. */
+	/** How to get a patched column. */
 	hint: string;
-	/** What took the answer away, in a word. */
-	culprit: string;
+	/** What caused the loss of the answer, in a word. */
+	cause: string;
 	/** Computed for earlier settings. */
 	old: boolean;
 }
@@ -18,12 +18,12 @@ interface Props {
 /** Empty rows while nothing is known, so that little moves when it is. */
 const AWAITED = ["", "", "", ""];
 
-export function Bars({ runs, detail, hint, culprit, old }: Props) {
+export function Bars({ runs, detail, hint, cause, old }: Props) {
 	const bars = detail ?? runs;
 	const pinned = bars !== null && bars.pinned.length > 0;
 	const heads = [
 		["clean", "clean"] as const,
-		["corrupted", `with ${culprit}`] as const,
+		["corrupted", `with ${cause}`] as const,
 		...(pinned ? [["pinned", "pinned"] as const] : []),
 		["patched", "patched"] as const,
 	];

@@ -1,4 +1,4 @@
-// The blocks of the model as one group of choices. A block that cannot be traced stays reachable, so that its reason can
+// The blocks of the model as one group of choices. A block that cannot be traced stays focusable, so that the reason can
 // be read, but cannot be chosen.
 
 import { useRef } from "preact/hooks";
@@ -13,7 +13,7 @@ interface Props {
 	onChoose: (name: string) => void;
 }
 
-/** Drawn while the kernel has not said which there are, so that nothing moves when it does. */
+/** Drawn until the kernel states which blocks there are, so that nothing moves when it does. */
 const EXPECTED = ["image_encoder", "question_encoder", "answer_decoder"];
 
 export function Blocks({ blocks, value, words, onChoose }: Props) {

@@ -1,5 +1,5 @@
-// What the grid in view is compared with: what sets the two apart, whether the difference is shown, and a way to let the
-// kept one go. There is nothing of it before a grid is kept (under More).
+// What the grid in view is compared with: how the two differ, whether the difference is shown, and a button to drop the
+// kept one. Empty until a grid is kept (under More).
 
 import type { Model } from "../model";
 import type { Session } from "../session";
@@ -13,13 +13,16 @@ export function Compared({
 	session: Session;
 }) {
 	const compared = model.compared.value;
-	const { text, undefined: why } = model.told.value ?? {};
+	const { text, undefined: why, agreement } = model.gridDifference.value ?? {};
+	const apart = model.difference.value || !agreement;
 	if (compared === null) return null;
 	return (
 		<div class="bt-compared bt-muted" data-testid="compared">
 			<p aria-live="polite">
-				{text ?? `Kept to compare with: ${compared.kept}`}
-				{why && ` · ${why}`}
+				{apart && (text ?? `Kept to compare with: ${compared.kept}`)}
+				{apart && why && ` · ${why}`}
+				{apart && agreement && " · "}
+				<span data-testid="agreement">{agreement}</span>
 			</p>
 			<button
 				type="button"

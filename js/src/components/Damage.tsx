@@ -1,10 +1,12 @@
-// What is done to the input: the noise slider, or for the other corruptions the one thing that each of them asks for.
+// What is done to the input: the noise slider, or the one input that each of the other corruptions needs.
 
 import type { ComponentChildren } from "preact";
 import type { Model } from "../model";
+import { MAX_SCALE } from "../protocol";
 import { Noise } from "./Noise";
 import { Picture } from "./Picture";
 import { Select } from "./Select";
+import { Slider } from "./Slider";
 import { TextField } from "./TextField";
 
 interface Props {
@@ -15,8 +17,12 @@ interface Props {
 export function Damage({ model, onOtherPicture }: Props) {
 	const { otherQuestion, to } = model;
 	const { explain, label } = model.words.value;
+	const own: Record<string, string> = {
+		ImageSwap: " bt-swap",
+		scale: " bt-scale",
+	};
 	const asking = (name: string, control: ComponentChildren) => (
-		<div class={name === "ImageSwap" ? "bt-damage bt-swap" : "bt-damage"}>
+		<div class={`bt-damage${own[name] ?? ""}`}>
 			<span
 				class="bt-label"
 				title={explain(name === "ImageSwap" ? "corruption" : name)}
@@ -49,6 +55,25 @@ export function Damage({ model, onOtherPicture }: Props) {
 					explain={explain("other_question")}
 					onCommit={(asked) => model.set("otherQuestion", asked)}
 				/>,
+			);
+		case "Scale":
+			return asking(
+				"scale",
+				<>
+					<Slider
+						label={label("scale")}
+						name="scale"
+						value={model.scale.value}
+						explain={explain("scale")}
+						max={MAX_SCALE}
+						step={0.01}
+						decimals={4}
+						beyond
+						answered={model.runs.value?.generation ?? 0}
+						onChange={(factor) => model.set("scale", factor)}
+					/>
+					<span class="bt-muted">{model.runs.value?.line ?? "\u00a0"}</span>
+				</>,
 			);
 		case "MeanAblation":
 			return asking(

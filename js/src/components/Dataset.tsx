@@ -1,4 +1,4 @@
-// A data set: the figure as it is everywhere, and the list beside it.
+// A data set: the usual figure with the list of samples beside it.
 
 import type { List } from "../list";
 import type { Shown } from "../view";

@@ -1,4 +1,4 @@
-// An error in place: lies over the grid's caption, so that nothing below it moves.
+// The error message: lies over the grid's caption, so that nothing below it moves.
 
 interface Props {
 	text: string;

@@ -1,6 +1,6 @@
 // The grid. One place at a time can be tabbed to; keys move between cells and headers; Enter, Space or a click patches a
-// cell, or a whole row or column by its header. A drag, or Shift with arrows, draws out a set, which is patched when it is
-// let go; with Ctrl a click adds a cell to the set or takes it out.
+// cell, or a whole row or column by its header. A drag, or Shift with arrows, draws out a set, which is patched on
+// release; with Ctrl a click adds a cell to the set or takes it out.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Cell, cellOf, type GridView, key } from "../cells";
@@ -132,7 +132,7 @@ export function Grid(props: Props) {
 		else anchor.current = start;
 		const controller = new AbortController();
 		letGo.current = controller;
-		// The pointer may be let go anywhere in the page.
+		// The pointer may be released anywhere on the page.
 		for (const name of ["pointerup", "pointercancel"])
 			window.addEventListener(
 				name,
@@ -187,7 +187,7 @@ export function Grid(props: Props) {
 			onClick={(event) => {
 				const element = placeAt(event.target);
 				if (element === null || event.shiftKey) return;
-				// A drag ends with a click where it began and ended in the same cell alone.
+				// A drag ends with a click only if it began and ended in the same cell.
 				choose(placeOf(element), event.ctrlKey || event.metaKey);
 			}}
 			onPointerDown={pointerDown}

@@ -18,7 +18,7 @@ interface Props {
 	show: Show;
 	metric: string;
 	words: Words;
-	/** Of a difference: what sets the two grids apart. */
+	/** For a difference: how the two grids differ. */
 	between: string | undefined;
 	color: (cell: Cell) => Shade | null;
 	/** "1" for each selected cell of this row, "0" for the others. */
@@ -26,16 +26,16 @@ interface Props {
 	/** The column that can be tabbed to, −1 the header; −2 for none. */
 	focused: number;
 	mean: Bar | undefined;
-	/** How much its token attends to the patch that is pointed at, from 0 to 1. */
+	/** How much its token attends to the patch under the pointer, from 0 to 1. */
 	attention: number;
 }
 
-/** The style of a header whose token attends to what is pointed at. */
+/** The style of a header whose token attends to the patch under the pointer. */
 export function glow(attention: number | undefined) {
 	return attention ? { "--bt-attention": attention } : undefined;
 }
 
-/** "=" 1 by construction, a dot for what cannot be told from 0, a cross for no number, a dash for what is not defined. */
+/** "=" 1 by construction, a dot for not distinguishable from 0, a cross for NaN, a dash for undefined. */
 function markOf(cell: Cell, value: number): string {
 	if (cell.state === "empty" || cell.state === "waiting") return "";
 	if (cell.nan) return "×";
@@ -80,6 +80,7 @@ function drawRow(props: Props) {
 						data-position={cell.position}
 						data-state={cell.state}
 						data-nan={cell.nan || undefined}
+						data-apart={cell.apart || undefined}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}
@@ -115,7 +116,7 @@ function drawRow(props: Props) {
 
 /** Draws its row only when something in it changed: a grid of image tokens has hundreds of rows. */
 export function GridRow(props: Props) {
-	// A mean is made anew for every view; what is drawn of it seldom changes.
+	// Every view makes new mean objects; how they are drawn seldom changes.
 	const { mean, ...rest } = props;
 	return useMemo(
 		() => drawRow(props),

@@ -1,4 +1,4 @@
-// The head of the figure: which block, which site, what the colour shows; taking back, and taking away.
+// The head of the figure: block, site, what the colour shows; undo, redo and export.
 
 import type { Signal } from "@preact/signals-core";
 import type { Exports, Format } from "../exports";
@@ -20,7 +20,7 @@ interface Props {
 	more: Signal<boolean>;
 }
 
-/** What can be taken away now. */
+/** What can be exported now. */
 function exportsOf(model: ViewModel): Format[] {
 	const formats: Format[] = ["png", "svg", "csv", "json", "picture"];
 	if (model.corruption.value === "ImageSwap") formats.push("other");
@@ -97,7 +97,7 @@ export function Header({ model, session, exports, theme, more }: Props) {
 						options={exportsOf(model)}
 						name={(format) =>
 							format === ""
-								? exports.said.value || "Export"
+								? exports.notice.value || "Export"
 								: words.label(`export_${format}`)
 						}
 						onChoose={(format) => exports.ask(format as Format, theme)}

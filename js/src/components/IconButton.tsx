@@ -1,9 +1,9 @@
-// A button that is a sign: it keeps the focus, and says so, when it can do nothing now.
+// An icon button: while disabled it keeps the focus and is announced as disabled.
 
 interface Props {
 	label: string;
 	sign: string;
-	/** Not known is no. */
+	/** Undefined means disabled. */
 	possible: boolean | undefined;
 	onClick: () => void;
 }

@@ -1,4 +1,4 @@
-// What the colours mean, and between which limits: as wide as the values need, or fixed, to compare one grid with another.
+// What the colours mean, and between which limits: automatic, or fixed to compare one grid with another.
 
 import { limit as written } from "../format";
 import type { Palette } from "../protocol";
@@ -13,11 +13,16 @@ interface Props {
 	/** What the left and the right end are called. */
 	ends: readonly string[];
 	palette: Palette | undefined;
-	/** The shown quantity has no value at present, whatever is computed. */
+	/** The shown quantity is undefined at present, whatever has been computed. */
 	isUndefined: boolean;
+	/** Why there are no margins, or "". */
+	error: string;
+	/** What a margin is, and what a dot means. */
+	margin: string;
+	doubt: string;
 	/** 0 = automatic. */
 	limit: number;
-	/** Null where they cannot be fixed. */
+	/** Null if they cannot be fixed. */
 	onLimit: ((limit: number) => void) | null;
 }
 
@@ -70,8 +75,8 @@ export function Legend(props: Props) {
 					fixed
 				</button>
 			)}
-			<span>• not different from 0</span>
-			<span>± one standard error</span>
+			{props.error === "" && <span>• {props.doubt}</span>}
+			<span>{props.error || props.margin}</span>
 			{props.isUndefined && <span>– not defined</span>}
 		</div>
 	);

@@ -1,5 +1,5 @@
-// The settings that a first look does not need, in three groups. Each says what it means while it is pointed at or has
-// the focus, in one line that is always there.
+// The advanced settings, in three groups. One line, always present, explains the setting under the pointer or with the
+// focus.
 
 import type { ComponentChildren } from "preact";
 import { useState } from "preact/hooks";
@@ -10,7 +10,9 @@ import type { Inputs } from "../traits";
 import { Asking } from "./Asking";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
+import { Strength } from "./Strength";
 import { TextField } from "./TextField";
+import { WordChips } from "./WordChips";
 
 /** The names of the traits whose values are of a kind. */
 type Of<T> = {
@@ -24,6 +26,7 @@ export function More({ model, session }: { model: Model; session: Session }) {
 	const block = model.blockInfo.value;
 	const { explain, label: called } = model.words.value;
 	const noisy = model.corruption.value === "GaussianNoise";
+	const places = setup?.places[model.corruption.value] ?? [];
 
 	const field = (name: string, label: string, control: ComponentChildren) => (
 		<span
@@ -37,7 +40,11 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			{control}
 		</span>
 	);
-	const choice = (name: Of<string>, label: string = name) =>
+	const choice = (
+		name: Of<string>,
+		label: string = name,
+		options = setup?.choices[name] ?? [],
+	) =>
 		field(
 			name,
 			label,
@@ -45,18 +52,24 @@ export function More({ model, session }: { model: Model; session: Session }) {
 				label={label}
 				testid={name}
 				value={model[name].value}
-				options={setup?.choices[name] ?? []}
+				options={options}
 				name={called}
 				explain={explain(name)}
 				onChoose={(option) => model.set(name, option as never)}
 			/>,
 		);
-	const count = (name: Of<number>, min: number, max?: number) =>
+	const count = (
+		name: Of<number>,
+		min: number,
+		max?: number,
+		label: string = name,
+	) =>
 		field(
 			name,
-			name,
+			label,
 			<NumberField
-				label={name}
+				label={label}
+				testid={name}
 				value={model[name].value}
 				min={min}
 				{...(max === undefined ? {} : { max })}
@@ -67,6 +80,8 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			/>,
 		);
 	const ALL = "all";
+	const CHOOSE = "another damage…";
+	const others = setup?.choices["also"] ?? [];
 	const heads = setup?.head_sites.includes(model.site.value) ? block?.heads : 0;
 
 	return (
@@ -74,6 +89,8 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			<fieldset aria-label="what is patched">
 				{choice("direction")}
 				{count("window", 1, block?.layers)}
+				{block?.name === "image_encoder" &&
+					count("patch", 1, Math.max(...(setup?.patches ?? [1])), "square")}
 				{field(
 					"head",
 					"head",
@@ -107,6 +124,25 @@ export function More({ model, session }: { model: Model; session: Session }) {
 						</button>
 					</Asking>,
 				)}
+				{others.length > 0 &&
+					field(
+						"also",
+						"also under",
+						<Asking closed={model.closed.value}>
+							<Select
+								label="also under"
+								testid="also"
+								value={CHOOSE}
+								options={others}
+								name={called}
+								explain={explain("also")}
+								onChoose={(under) => {
+									if (under !== CHOOSE)
+										session.send({ type: "also_under", under });
+								}}
+							/>
+						</Asking>,
+					)}
 				{field(
 					"verify",
 					"",
@@ -140,9 +176,23 @@ export function More({ model, session }: { model: Model; session: Session }) {
 			<fieldset aria-label="what is damaged" disabled={closed}>
 				{choice("corruption", "damage")}
 				{noisy && choice("kind")}
-				{noisy && choice("at")}
+				{places.length > 0 && choice("at", "at", places)}
 				{noisy && count("samples", 1, MAX_SAMPLES)}
 				{noisy && count("seed", 0)}
+				{noisy &&
+					model.at.value === "question_embeddings" &&
+					field(
+						"positions",
+						"words",
+						<WordChips
+							words={setup?.words ?? []}
+							chosen={model.positions.value}
+							onChoose={(positions) => model.set("positions", positions)}
+						/>,
+					)}
+			</fieldset>
+			<fieldset aria-label="what is ablated" disabled={closed}>
+				{field("ablation", "strength", <Strength model={model} />)}
 			</fieldset>
 			<p class="bt-explain" aria-hidden="true">
 				{explain(explained ?? "more")}

@@ -1,4 +1,5 @@
-// The noise curve Γ(ν): the score of the corrupted run as the noise grows, and where on it we are.
+// The noise curve Γ(ν): the score of the corrupted run as the noise grows, with the present noise marked on it, and the
+// factor from which nearly all of the score is lost, as far as the noise samples tell.
 
 import { score } from "../format";
 import { type Curve, MAX_NOISE } from "../protocol";
@@ -50,15 +51,30 @@ export function heightAt(points: readonly Point[], noise: number) {
 	return left[1] + t * (right[1] - left[1]);
 }
 
+/** Where the noise takes nearly all of the score; up to the right edge where there is no upper end. */
+export function curveBand({ low, high }: Curve): Point | null {
+	if (typeof low !== "number" || low > MAX_NOISE) return null;
+	return [low, Math.min(high ?? MAX_NOISE, MAX_NOISE)];
+}
+
 export function NoiseCurve({ curve, noise, metric }: Props) {
 	const points = curve === null ? [] : curvePoints(curve);
 	const height = heightAt(points, noise);
 	const ends = curve === null ? [] : curveEnds(curve);
+	const band = curve && curveBand(curve);
 	const line = points.map(([x, y]) => `${x},${y}`).join(" ");
 	return (
 		<div class="bt-curve" aria-hidden="true">
 			<svg viewBox={`0 0 ${MAX_NOISE} ${HEIGHT}`} preserveAspectRatio="none">
 				<title>noise curve</title>
+				{band && (
+					<rect
+						data-testid="curve-band"
+						x={band[0]}
+						width={band[1] - band[0]}
+						height={HEIGHT}
+					/>
+				)}
 				{points.length > 1 && (
 					<>
 						<polygon

@@ -12,6 +12,7 @@ interface Props {
 	/** Where it is not the label. */
 	testid?: string;
 	explain?: string;
+	disabled?: boolean | undefined;
 	onCommit: (value: number) => void;
 }
 
@@ -35,6 +36,7 @@ export function NumberField(props: Props) {
 			data-testid={testid ?? label}
 			aria-label={label}
 			aria-description={explain}
+			disabled={props.disabled}
 			min={min}
 			max={max}
 			step={step}
@@ -42,7 +44,7 @@ export function NumberField(props: Props) {
 			onInput={(event) => setDraft(event.currentTarget.value)}
 			onChange={(event) => commit(event.currentTarget.value)}
 			onBlur={(event) => draft !== null && commit(event.currentTarget.value)}
-			// With the focus it would take the wheel for itself.
+			// With the focus, the field would capture the wheel.
 			onWheel={(event) => event.currentTarget.blur()}
 			onKeyDown={(event) => {
 				if (event.key === "Enter" && draft !== null)

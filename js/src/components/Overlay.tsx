@@ -1,8 +1,8 @@
-// What lies over the picture: which map, how strongly it covers the picture, what its colours mean, and what it says of
-// the patch that is pointed at.
+// What lies over the picture: which map, how strongly it covers the picture, what its colours mean, and its value at
+// the patch under the pointer.
 
 import type { Shade } from "../palette";
-import { saidOf } from "../patches";
+import { valueText } from "../patches";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { NumberField } from "./NumberField";
@@ -20,7 +20,7 @@ export function Overlay({ model, session, ends }: Props) {
 	const { done, left, columns, rows } = model.pictureMap.value ?? {};
 	if (model.overlay.value === "none" && map === null) return null;
 	const pointed = model.pointedPatch.value;
-	const said = pointed === null ? "" : saidOf(map, pointed);
+	const text = pointed === null ? "" : valueText(map, pointed);
 	const all = (rows ?? 0) * (columns ?? 0);
 	return (
 		<div class="bt-overlay bt-muted" data-testid="overlay-legend">
@@ -54,9 +54,9 @@ export function Overlay({ model, session, ends }: Props) {
 				/>
 			</div>
 			<p data-testid="overlay-text">
-				{said === ""
+				{text === ""
 					? (map ?? model.pictureMap.value)?.text
-					: `Patch ${pointed}: ${said}`}
+					: `Patch ${pointed}: ${text}`}
 			</p>
 			{typeof done === "number" && (
 				<div class="bt-line">

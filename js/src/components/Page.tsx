@@ -1,5 +1,5 @@
-// A page of the list, as high as a full one whatever is in it. The hand and the keys move through its rows; a sample that
-// was skipped can be read, but not chosen.
+// A page of the list, always as high as a full one. Mouse and keys move through its rows; a skipped sample can be read,
+// but not chosen.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isHeld } from "../keys";
@@ -10,7 +10,7 @@ interface Props {
 	rows: readonly ListedSample[];
 	/** Rows of a full page. */
 	size: number;
-	/** Said in the place of rows where there are none. */
+	/** Shown instead of rows if there are none. */
 	empty: string;
 	/** Number of the sample that the figure shows. */
 	chosen: number;
@@ -37,7 +37,7 @@ export function Page(props: Props) {
 			.at(Math.max(0, Math.min(row, rows.length - 1)))
 			?.focus();
 
-	// A shorter page has lost the row that had the focus; the keys should go on from the nearest.
+	// A shorter page has lost the row that had the focus: continue from the nearest.
 	useLayoutEffect(() => {
 		const row = turned.current;
 		turned.current = null;

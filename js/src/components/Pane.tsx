@@ -1,8 +1,8 @@
-// The picture that is asked about, with all that can be seen and done on it.
+// The picture that is asked about, with the overlays and controls on it.
 
 import type { ComponentChildren } from "preact";
 import { type Shade, shadeAt, type Theme } from "../palette";
-import { placesIn, saidOf } from "../patches";
+import { placesIn, valueText } from "../patches";
 import type { Session } from "../session";
 import type { CellIndex } from "../traits";
 import type { ViewModel } from "../viewModel";
@@ -28,7 +28,9 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 	const marked = model.marked.value;
 	const region = placesIn(model.region.value);
 	const damaged =
-		model.corruption.value !== "QuestionSwap" && !model.closed.value;
+		model.corruption.value !== "QuestionSwap" &&
+		model.at.value !== "question_embeddings" &&
+		!model.closed.value;
 	const chip = (to: "marked" | "others" | "all", text: string) => (
 		<button
 			type="button"
@@ -41,7 +43,7 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 		</button>
 	);
 	const describe = (place: CellIndex) =>
-		[`patch ${place}`, saidOf(map, place)].filter(Boolean).join(": ");
+		[`patch ${place}`, valueText(map, place)].filter(Boolean).join(": ");
 	const all = shape === null ? 0 : shape[0] * shape[1];
 	const some = marked.length > 0 && marked.length < all;
 

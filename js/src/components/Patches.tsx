@@ -1,4 +1,4 @@
-// The picture's patches, over the picture: a map of them, what is marked, and the hand and the keys that mark. A click
+// The picture's patches, over the picture: a map of them, the marked ones, and marking by mouse and keys. A click
 // marks a patch, a drag a rectangle; with Shift they are added to what is marked, or a patch is taken out again.
 
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -10,14 +10,14 @@ interface Props {
 	/** Rows and columns. */
 	shape: CellIndex;
 	marked: readonly CellIndex[];
-	/** Where the damage is done; none for everywhere. */
+	/** The damaged region; none for everywhere. */
 	region: readonly CellIndex[];
 	map: PatchMap | null;
 	/** Below 0, above 0, not computed. */
 	colors: readonly string[];
 	opacity: number;
 	old: boolean;
-	/** What is said of a patch. */
+	/** The description of a patch. */
 	describe: (place: CellIndex) => string;
 	onMark: (places: readonly CellIndex[]) => void;
 	onPoint: (place: CellIndex | null) => void;

@@ -1,4 +1,4 @@
-// The picture in a square box, never distorted; another one can be dropped here or chosen.
+// The picture in a square box, undistorted; a new one can be dropped here or chosen.
 
 import type { ComponentChildren } from "preact";
 import { useRef, useState } from "preact/hooks";
@@ -11,12 +11,12 @@ interface Props {
 	what: string;
 	testid: string;
 	explain: string;
-	/** How much of its colour is taken away, from 0 to 1. */
+	/** How far it is desaturated, from 0 to 1. */
 	grey?: number;
-	/** What lies over it, and what stands below it. */
+	/** What is drawn over it, and what below it. */
 	children?: ComponentChildren;
 	foot?: ComponentChildren;
-	/** Null: what was dropped is no file. */
+	/** Null if what was dropped is not a file. */
 	onPicture: (file: File | null) => void;
 }
 
@@ -89,7 +89,7 @@ export function Picture(props: Props) {
 				onChange={(event) => {
 					const file = event.currentTarget.files?.[0];
 					if (file !== undefined) onPicture(file);
-					// So that choosing the same file again is a change too.
+					// So that choosing the same file again fires a change event too.
 					event.currentTarget.value = "";
 				}}
 			/>

@@ -1,5 +1,5 @@
-// The means of the shown quantity: of each column under it, and of each row beside it (drawn by the row). Each of the two
-// has a scale of its own, said in the corner; its line of 0 stays where it is, whatever arrives.
+// The means of the shown quantity: of each column below it, and of each row beside it (drawn by the row). Each of the two
+// has its own scale, stated in the corner; its zero line does not move as values arrive.
 
 import { type GridView, meansOf } from "../cells";
 import { limit, plain } from "../format";
@@ -9,9 +9,9 @@ import type { Show } from "../traits";
 /** A mean as a bar. */
 export interface Bar {
 	readonly mean: number;
-	/** In percent of the room. */
+	/** In percent of the available length. */
 	readonly size: number;
-	/** On which side of the line of 0. */
+	/** On which side of the zero line. */
 	readonly below: boolean;
 	readonly text: string;
 }
@@ -27,7 +27,7 @@ export interface Marginals {
 	readonly columns: Bars;
 }
 
-/** The share of the room above the line of 0. */
+/** The share of the length above the zero line. */
 const ABOVE = 0.7;
 const ZERO = 100 * (1 - ABOVE);
 
@@ -60,7 +60,7 @@ export function marginalsOf(
 	return { rows: barsOf(rows, sign), columns: barsOf(columns, sign) };
 }
 
-/** The style of a bar that grows from the line of 0 to one side of the room, or to the other. */
+/** The style of a bar that grows from the zero line to either side. */
 export function barStyle(
 	{ size, below }: Bar,
 	length: "width" | "height",
@@ -74,7 +74,7 @@ export function barStyle(
 
 interface Props {
 	view: GridView;
-	/** What is shown, in a word. */
+	/** The shown quantity, in a word. */
 	what: string;
 	/** What a bar of full length is. */
 	explain: string;
@@ -87,14 +87,14 @@ export function Profile({ view, what, explain, marginals }: Props) {
 	const { rows, columns } = marginals;
 	const name = (column: number) =>
 		view.axes === "tokens" ? `layer ${column}` : `“${view.tokens[column]}”`;
-	const said = columns.bars.map(
+	const labels = columns.bars.map(
 		({ text }, column) => `${name(column)} ${text}`,
 	);
 	return (
 		<div
 			class="bt-row bt-profile"
 			role="img"
-			aria-label={`mean ${what}: ${said.join(", ")}`}
+			aria-label={`mean ${what}: ${labels.join(", ")}`}
 		>
 			<div class="bt-token" title={explain}>
 				mean

@@ -1,4 +1,4 @@
-// Trace all, and in its place Stop while the grid is being filled.
+// The button Trace all, replaced by Stop while the grid is being filled.
 
 import type { GridView } from "../cells";
 import type { Running } from "../model";
@@ -6,7 +6,7 @@ import type { Running } from "../model";
 interface Props {
 	running: Running | null;
 	view: GridView | null;
-	/** What is done before the grid can be filled. */
+	/** What the kernel is doing before the grid can be filled. */
 	working: string | null;
 	/** Why nothing can be asked, else "". */
 	closed: string;

@@ -1,6 +1,6 @@
-// One row of the list: the picture, what was asked, what was answered, and what the damage did; or why it was skipped.
+// One row of the list: the picture, the question, the answers, and the effect of the damage; or why it was skipped.
 
-import { said } from "../format";
+import { answerText } from "../format";
 import { isHeld } from "../keys";
 import { usePictureUrl } from "../pictureUrl";
 import type { ListedSample } from "../protocol";
@@ -9,7 +9,7 @@ interface Props {
 	sample: ListedSample;
 	/** Whether the figure shows it. */
 	chosen: boolean;
-	/** Why none can be chosen, else "". */
+	/** Why no sample can be chosen, else "". */
 	closed: string;
 	/** Whether Tab leads here. */
 	stop: boolean;
@@ -21,7 +21,7 @@ export function Sample(props: Props) {
 	const { picture, question, answers, effect, note, number } = props.sample;
 	const { chosen, closed, stop, onFocus, onChoose } = props;
 	const url = usePictureUrl(picture);
-	const told = answers.map((answer) => answer.join(" ")).join(" · ");
+	const answersText = answers.map((answer) => answer.join(" ")).join(" · ");
 	return (
 		<div
 			class={note === "" ? "bt-sample" : "bt-sample bt-skipped"}
@@ -31,8 +31,10 @@ export function Sample(props: Props) {
 			aria-selected={chosen}
 			aria-disabled={closed !== "" || note !== ""}
 			tabIndex={stop ? 0 : -1}
-			// What has no room in the row stands here.
-			title={[question, told, effect, note, closed].filter(Boolean).join("\n")}
+			// What does not fit in the row is shown here.
+			title={[question, answersText, effect, note, closed]
+				.filter(Boolean)
+				.join("\n")}
 			onFocus={onFocus}
 			onClick={onChoose}
 			onKeyDown={(event) => {
@@ -51,7 +53,7 @@ export function Sample(props: Props) {
 					{answers.map(([who, answer], place) => (
 						<>
 							{place > 0 && " · "}
-							<span class="bt-label">{who}</span> {said(answer)}
+							<span class="bt-label">{who}</span> {answerText(answer)}
 						</>
 					))}
 				</span>

@@ -16,7 +16,7 @@ interface Props {
 	list: List;
 }
 
-/** Lines of a page while the kernel has not said how many, so that nothing moves when it does. */
+/** Rows of a page until the kernel states how many, so that nothing moves when it does. */
 const EXPECTED = 8;
 
 export function Samples({ model, theme, list }: Props) {
@@ -25,7 +25,7 @@ export function Samples({ model, theme, list }: Props) {
 	const { first: start = 0, size = EXPECTED, found = 0 } = listing ?? {};
 	const first = list.first.value;
 	const chosen = list.chosen.value;
-	// There is never a model; the list needs a kernel alone.
+	// The list needs only a kernel, never a model.
 	const closed = model.offline.value ? model.closed.value : "";
 
 	const after = first + size < found;

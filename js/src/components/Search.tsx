@@ -1,4 +1,4 @@
-// A search field: finds shortly after something is typed, at once with Enter; Escape empties it.
+// A search field: searches shortly after typing stops, at once with Enter; Escape empties it.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -10,7 +10,7 @@ interface Props {
 	onFind: (value: string) => void;
 }
 
-/** Milliseconds without a key after which a word is thought to be complete. */
+/** Milliseconds without a key press after which the search starts. */
 const PAUSE = 250;
 
 export function Search(props: Props) {
@@ -19,7 +19,7 @@ export function Search(props: Props) {
 	const sent = useRef(value);
 	const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
 
-	// What comes from elsewhere replaces what was typed; what comes back of that does not, as more may have been typed.
+	// A value set elsewhere replaces what was typed; the echo of a search does not, as more may have been typed since.
 	useEffect(() => {
 		if (value === sent.current) return;
 		clearTimeout(timer.current);

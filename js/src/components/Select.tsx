@@ -8,7 +8,7 @@ interface Props {
 	/** Where it is not the label. */
 	testid?: string;
 	explain?: string;
-	/** As wide as there is room. */
+	/** Takes the full width available. */
 	wide?: boolean;
 	onChoose: (option: string) => void;
 }
@@ -26,7 +26,7 @@ export function Select(props: Props) {
 				value={value}
 				onChange={({ currentTarget }) => {
 					const chosen = currentTarget.value;
-					// It shows what the kernel has, also where that does not change.
+					// It shows the kernel's value, even if that does not change.
 					currentTarget.value = value;
 					onChoose(chosen);
 				}}

@@ -1,5 +1,5 @@
-// What the selected states say, in one sentence, and what the pinned ones said; the first is also announced to screen
-// readers when it changes.
+// The result for the selected states in one sentence, and the one for the pinned states; the first is also announced to
+// screen readers when it changes.
 
 import { cellOf } from "../cells";
 import {
@@ -13,7 +13,7 @@ import {
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 
-/** One cell that the grid already knows says the same as a patch of it would. */
+/** A single cell already computed in the grid gives the same result as patching it again. */
 function outcomeFromGrid(
 	model: ViewModel,
 	asked: Asked,
@@ -28,6 +28,7 @@ function outcomeFromGrid(
 		...asked,
 		...known.values,
 		negligible: known.negligible,
+		error: model.runs.value?.error ?? "",
 		old: known.state === "old",
 	};
 }
@@ -45,7 +46,7 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 	const window = model.window.value;
 	const runs = model.runs.value;
 	const metric = runs?.metric ?? model.metric.value;
-	const culprit = runs?.culprit ?? "noise";
+	const cause = runs?.cause ?? "noise";
 	const asked = {
 		cells,
 		patches,
@@ -56,7 +57,7 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 		tokens,
 		layers,
 		metric,
-		culprit,
+		cause,
 	};
 	const gate = runs?.gate;
 	const words = model.words.value;

@@ -1,5 +1,5 @@
-// A line of text: Enter commits, Escape takes back what was typed. A field without a hint that Enter is needed commits when
-// it is left, too. What the kernel refuses stays in the field, to be mended.
+// A line of text: Enter commits, Escape discards what was typed. A field without a hint that Enter is needed commits when
+// it is left, too. What the kernel rejects stays in the field for correction.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isHeld } from "../keys";
@@ -13,7 +13,7 @@ interface Props {
 	explain?: string;
 	/** Shown while something is typed that is not committed yet. */
 	hint?: string;
-	/** What was wrong with what was asked last, else "". */
+	/** What was wrong with the last committed text, else "". */
 	error: string;
 	onCommit: (value: string) => void;
 }
@@ -21,7 +21,7 @@ interface Props {
 export function TextField(props: Props) {
 	const { label, value, testid, placeholder, explain, hint } = props;
 	const [draft, setDraft] = useState<string | null>(null);
-	/** What was committed, the value that it replaced, and the one before: the kernel may have refused that first. */
+	/** What was committed, the value that it replaced, and the one before: the kernel may have rejected it first. */
 	const asked = useRef<string[]>([]);
 	// A new value from elsewhere (an example, the kernel) replaces one that was typed but never committed; at once, so that
 	// what is typed next stays.
@@ -59,7 +59,7 @@ export function TextField(props: Props) {
 					if (enters && !event.isComposing) commit();
 				}}
 				onBlur={() => {
-					// What was refused is not asked again by leaving it.
+					// Leaving the field does not commit a rejected text again.
 					const refused = props.error && draft?.trim() === asked.current[0];
 					if (!hint && !refused) commit();
 				}}

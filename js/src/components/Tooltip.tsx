@@ -1,4 +1,4 @@
-// All there is to know of the cell that is pointed at or has the focus. It lies inside the figure, so that it never makes
+// All that is known about the cell under the pointer or with the focus. It lies inside the figure, so that it never makes
 // the page scroll.
 
 import type { ReadonlySignal } from "@preact/signals-core";

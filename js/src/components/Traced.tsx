@@ -6,6 +6,7 @@ import type { Cell, GridView } from "../cells";
 import type { Exports } from "../exports";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
+import { siteName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { useVisibleRange } from "../visibleRange";
@@ -72,6 +73,16 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{!differing && view && view.site !== "block_output" && (
+						<span data-testid="site-in-view">
+							{` · ${siteName(view.site, view.head, words.label)}`}
+						</span>
+					)}
+					{view && view.patch > 1 && (
+						<span data-testid="squares">
+							{` · ${words.explain("squares").replaceAll("#", `${view.patch}`)}`}
+						</span>
+					)}
 					{visible.count < all && (
 						<span data-testid="visible-range">
 							{` · ${visible.count} of ${all} ${lines} in view${words.explain(`rows ${view?.block}`)}`}
@@ -142,11 +153,15 @@ export function Traced({ model, session, exports, theme }: Props) {
 						: words.caption(`${end} ${show}`, model.direction.value),
 				)}
 				palette={palette}
+				error={model.runs.value?.error ?? ""}
+				margin={words.explain("margin")}
+				doubt={words.explain("negligible")}
 				limit={limit}
 				onLimit={differing ? null : (limit) => model.set("limit", limit)}
 				isUndefined={
 					show === "recovery" &&
-					(gate?.open === false || !!(differing && model.told.value?.undefined))
+					(gate?.open === false ||
+						!!(differing && model.gridDifference.value?.undefined))
 				}
 			/>
 			<Notes lines={view?.notes ?? []} />
@@ -164,7 +179,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 				<Bars
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
-					culprit={model.runs.value?.culprit ?? "noise"}
+					cause={model.runs.value?.cause ?? "noise"}
 					hint={
 						model.selected.value.length + model.patches.value.length === 0
 							? " · click a cell"
@@ -183,7 +198,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 	);
 }
 
-/** What there is to know of all cells. */
+/** Notes on all cells. */
 function Notes({ lines }: { lines: readonly string[] }) {
 	return (
 		<div class="bt-notes bt-muted" aria-live="polite" data-testid="notes">
@@ -194,14 +209,14 @@ function Notes({ lines }: { lines: readonly string[] }) {
 	);
 }
 
-/** Room for the longest token, within reason: longer ones are cut and shown whole on hover. */
+/** Width for the longest token, up to a maximum: longer ones are cut off and shown in full on hover. */
 function tokenWidth({ axes, tokens }: GridView): number {
 	if (axes === "layers") return 5;
 	const longest = Math.max(...tokens.map((token) => token.length), 5);
 	return Math.min(longest, 14);
 }
 
-/** In the frame's own pixels: a page that is scaled, as slides are, has others. */
+/** In the frame's own pixels, which differ from the screen's on a scaled page such as a slide. */
 function placeIn(frame: HTMLElement, element: HTMLElement) {
 	const outer = frame.getBoundingClientRect();
 	const inner = element.getBoundingClientRect();
