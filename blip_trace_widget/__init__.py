@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+    from blip_trace_widget.dataset.json_questions import read_gqa, read_vqa
+    from blip_trace_widget.dataset.pair_files import read_folders, read_mit_states, read_svo_probes
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
     from blip_trace_widget.dataset.samples import Sample, demo_samples
+    from blip_trace_widget.dataset.shards import read_webdataset
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model.blip import BlipVqa
@@ -91,7 +94,13 @@ _HOMES = {
     "load_trace": "results.trace",
     "read_clevr": "dataset.question_files",
     "read_coco_qa": "dataset.question_files",
+    "read_folders": "dataset.pair_files",
+    "read_gqa": "dataset.json_questions",
+    "read_mit_states": "dataset.pair_files",
     "read_questions": "dataset.question_files",
+    "read_svo_probes": "dataset.pair_files",
+    "read_vqa": "dataset.json_questions",
+    "read_webdataset": "dataset.shards",
     "trace_dataset": "dataset.run",
 }
 
@@ -132,6 +141,12 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "Sample",
     "read_coco_qa",
     "read_clevr",
+    "read_vqa",
+    "read_gqa",
+    "read_svo_probes",
+    "read_mit_states",
+    "read_folders",
+    "read_webdataset",
     "read_questions",
     "demo_samples",
 ]

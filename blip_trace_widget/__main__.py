@@ -18,11 +18,15 @@ from typing import Any
 
 from blip_trace_widget.choices import NOISE_KINDS, PLACES, PUBLISHED_PLACE
 from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.corruptions import Given
+from blip_trace_widget.dataset.json_questions import read_gqa, read_vqa
+from blip_trace_widget.dataset.pair_files import read_folders, read_mit_states
 from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
+from blip_trace_widget.dataset.shards import read_webdataset
 from blip_trace_widget.model import checkpoint
 from blip_trace_widget.states import BLOCKS, SITES
-from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise, Scale
+from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap, Scale
 from blip_trace_widget.tracing.metrics import METRICS
 
 EXAMPLES = """\
@@ -32,6 +36,8 @@ examples:
   COCO-QA, as Palit et al. publish it, with BLIP:
     python -m blip_trace_widget trace color_coco_qa.csv --images train2017 --out results \\
         --model Salesforce/blip-vqa-base --only-correct
+  pairs of pictures in folders "adjective noun", as MIT-States has them:
+    python -m blip_trace_widget trace release_dataset/images --format mit_states --corruption ImageSwap --out results
   then, in a notebook:
     from blip_trace_widget import TraceWidget
     TraceWidget.from_dataset("results")
@@ -39,6 +45,22 @@ examples:
 A run that is ended in any way goes on where it was when the same command is given again.
 Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted.
 """
+
+#: Formats of questions by name; a table tells by its columns which one it is.
+READERS: dict[str, Callable[[Any], Any]] = {
+    "table": lambda asked: read_questions(asked.questions, asked.images, asked.missing, asked.limit),
+    "vqa": lambda asked: read_vqa(
+        asked.questions, asked.annotations, asked.images, missing=asked.missing, limit=asked.limit
+    ),
+    "gqa": lambda asked: read_gqa(asked.questions, asked.images, missing=asked.missing, limit=asked.limit),
+    "mit_states": lambda asked: read_mit_states(asked.questions, limit=asked.limit),
+    "folders": lambda asked: read_folders(asked.questions, asked.question, limit=asked.limit),
+    "webdataset": lambda asked: read_webdataset(asked.questions, asked.limit),
+}
+#: Those whose pictures are there with the questions.
+WITH_PICTURES = ("mit_states", "folders", "webdataset")
+#: Corruptions by name: the pairs of drawn scenes that each needs.
+SWAPS = {"ImageSwap": "image", "QuestionSwap": "question"}
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -52,8 +74,8 @@ FLAGS = {
     r"\bgrids (?=was )": "--blocks and --sites ",
     r"\bonly_correct (?=was )": "--only-correct ",
     r"(?<!\S)(model|dtype|metric) (?=was )": r"--\1 ",
-    r"^(images|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
-    r"^(csv|samples):": "questions:",
+    r"^(images|annotations|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
+    r"^(csv|samples|shards):": "questions:",
     r"^factor:": "--noise:",
     r"^positions:": "--words:",
     r"^client:": "--scheduler:",
@@ -91,8 +113,16 @@ def _add_files(add: Callable[..., Any]) -> None:
     """What is asked, and where the results go."""
     add(
         "questions",
-        help="a CSV file with the columns image, question (and answer, foil, id, group), or in COCO-QA's "
-        "or CLEVR's published format; or the word demo for scenes of the built-in model",
+        help="a CSV file with the columns image, question (and answer, foil, id, group, other_image, other_question, "
+        "region), or in COCO-QA's, CLEVR's or SVO-Probes' published format; a file or folder of another --format; or "
+        "the word demo for scenes of the built-in model",
+    )
+    add("--format", choices=list(READERS), default="table", help="format of the questions (default %(default)s)")
+    add("--annotations", metavar="FILE", help="with --format vqa: the answers")
+    add(
+        "--question",
+        metavar="TEXT",
+        help="with --format folders: what is asked, such as 'is this person feeling {first} or {second}?'",
     )
     add("--images", metavar="DIR", help="the folder of the pictures that the file names")
     add("--out", metavar="DIR", required=True, help="the folder for the results; to go on, the one of before")
@@ -111,7 +141,13 @@ def _add_model(add: Callable[..., Any]) -> None:
 
 
 def _add_noise(add: Callable[..., Any]) -> None:
-    """How the image is corrupted."""
+    """How the image or question is corrupted."""
+    add(
+        "--corruption",
+        choices=["GaussianNoise", *SWAPS],
+        default="GaussianNoise",
+        help="noise, or the question's own partner: other_image, other_question (default %(default)s)",
+    )
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
     add("--scale", type=float, metavar="FACTOR", help="instead of noise, image tokens times a factor")
     add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
@@ -180,13 +216,23 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     if asked.limit is not None and asked.limit < 1:
         parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
-    if asked.questions != "demo" and asked.images is None:
+    if asked.questions != "demo" and asked.images is None and asked.format not in WITH_PICTURES:
         parser().error("the following arguments are required: --images (where the pictures of the file are)")
+    if (asked.format == "folders") != (asked.question is not None):
+        parser().error("argument --question: --format folders needs it, and no other has it")
+    if asked.annotations is not None and asked.format != "vqa":
+        parser().error("argument --annotations: only with --format vqa")
     if asked.scheduler and asked.device:
         parser().error("argument --device: the workers behind --scheduler use the devices that they have")
-    if "image_encoder" in asked.blocks and asked.at != "patch_embeddings":
+    if asked.corruption in SWAPS:
+        for option, given in (("--scale", asked.scale), ("--words", asked.words)):
+            if given is not None:
+                parser().error(f"argument {option}: not with --corruption {asked.corruption}")
+        if asked.at != PUBLISHED_PLACE:
+            parser().error(f"argument --at: {asked.corruption} has no other place than {PUBLISHED_PLACE} here")
+    if "image_encoder" in asked.blocks and (asked.at != "patch_embeddings" or asked.corruption in SWAPS):
         parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
-    if asked.questions == "demo" and asked.metric == "logit_difference":
+    if asked.questions == "demo" and asked.corruption not in SWAPS and asked.metric == "logit_difference":
         parser().error("argument --metric: logit_difference needs a foil, and the drawn scenes have none")
     try:
         with warnings.catch_warnings():
@@ -249,7 +295,7 @@ def _trace(asked: Any) -> None:
     print(f"results: {Path(asked.out).absolute()}")
 
 
-def _corruption(asked: Any) -> Corruption:
+def _corruption(asked: Any) -> Given:
     try:
         if asked.scale is not None:
             return Scale(asked.scale, at=asked.at)
@@ -257,13 +303,18 @@ def _corruption(asked: Any) -> Corruption:
     except (TypeError, ValueError) as error:
         # Here `samples` is the number of noise samples; everywhere else, the questions.
         raise ValueError(re.sub(r"^samples: ", "--samples: ", str(error))) from error
-    return noise
+    return {"ImageSwap": ImageSwap, "QuestionSwap": QuestionSwap}.get(asked.corruption, noise)
 
 
 def _samples(asked: Any) -> Any:
     if asked.questions == "demo":
-        return demo_samples(asked.limit or 200)
-    return read_questions(asked.questions, asked.images, asked.missing, asked.limit)
+        return demo_samples(asked.limit or 200, pairs=SWAPS.get(asked.corruption))  # type: ignore[arg-type]
+    try:
+        return READERS[asked.format](asked)
+    except (TypeError, ValueError, OSError) as error:
+        if asked.format not in WITH_PICTURES:
+            raise
+        raise type(error)(re.sub(r"^images:", "questions:", str(error))) from error
 
 
 def _client(address: str | None) -> Any:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from blip_trace_widget import GaussianNoise, ImageSwap, Tracer, trace_dataset
-from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, trace_batch
-from blip_trace_widget.dataset.samples import Sample, as_samples
+from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
+from blip_trace_widget.dataset.samples import NamedPicture, Sample, as_samples
 from blip_trace_widget.pictures import as_image
 from helpers.front_end import take
 from helpers.widgets import quick_widget

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 
 import pytest
 
@@ -48,6 +49,49 @@ def test_a_file_is_traced_with_progress_and_counts(questions, tmp_path, capsys):
     assert "Traceback" not in told
 
 
+@pytest.mark.parametrize(("name", "pairs"), [("ImageSwap", "image"), ("QuestionSwap", "question")])
+def test_drawn_pairs_are_traced_with_their_partners(tmp_path, capsys, name, pairs):
+    asked = ["--limit", "2", "--corruption", name, "--metric", "logit_difference", "--blocks", "answer_decoder"]
+    assert main(["trace", "demo", "--out", str(tmp_path), *asked]) == 0
+    assert "2 samples: " in capsys.readouterr().out
+    found = DatasetTrace.load(tmp_path)
+    assert found.settings["corruption"]["type"] == name
+    assert list(found.samples["foil"]) == [sample.foil for sample in demo_samples(2, pairs=pairs)]
+
+
+def test_every_format_can_be_named(tmp_path, capsys):
+    (sample,) = demo_samples(1)
+    for folder in ("old car", "new car"):
+        (tmp_path / "pictures" / folder).mkdir(parents=True)
+        sample.image.save(tmp_path / "pictures" / folder / "1.png")
+    sample.image.save(tmp_path / "000000000009.jpg")
+    one = {"question_id": 1, "image_id": 9, "question": sample.question}
+    files = {
+        "q": {"questions": [one]},
+        "a": {"annotations": [one | {"answers": [{"answer": "red"}] * 10}]},
+        "g": {"1": {"imageId": "000000000009", "question": sample.question}},
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    with tarfile.open(tmp_path / "s.tar", "w") as shard:
+        shard.add(tmp_path / "000000000009.jpg", "1.jpg")
+        shard.add(tmp_path / "g.json", "1.question.txt")
+    here, pictures = ["--images", str(tmp_path)], str(tmp_path / "pictures")
+    asked = {
+        "vqa": [str(tmp_path / "q.json"), *here, "--annotations", str(tmp_path / "a.json")],
+        "gqa": [str(tmp_path / "g.json"), *here],
+        "mit_states": [pictures],
+        "folders": [pictures, "--question", "is it {first} or {second}?"],
+        "webdataset": [str(tmp_path / "s.tar")],
+    }
+    for name, arguments in asked.items():
+        out = ["--out", str(tmp_path / name), "--format", name, "--limit", "1"]
+        assert main(["trace", *arguments, *out, *FEW]) == 0, capsys.readouterr().err
+        assert len(DatasetTrace.load(tmp_path / name)) == 1
+    assert main(["trace", str(tmp_path / "nowhere"), "--format", "mit_states", "--out", str(tmp_path / "x")]) == 1
+    assert "error: questions: no such folder: " in capsys.readouterr().err
+
+
 def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
@@ -71,6 +115,13 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
         (["trace", "demo", "--out", "out", "--dtype", "int32"], "--dtype: invalid choice"),
         (["trace", "demo", "--out", "out", "--blocks", "image_encoder"], "--blocks: image_encoder"),
         (["trace", "demo", "--out", "out", "--metric", "logit_difference"], "--metric: logit_difference needs a foil"),
+        (["trace", "q.json", "--out", "out", "--format", "folders"], "--question: --format folders needs it"),
+        (["trace", "q.csv", "--images", ".", "--out", "out", "--question", "a"], "--question: --format folders"),
+        (["trace", "q.csv", "--images", ".", "--out", "out", "--annotations", "a"], "--annotations: only with"),
+        (["trace", "q.json", "--out", "out", "--format", "vqa"], "--images"),
+        (["trace", "demo", "--out", "out", "--corruption", "MeanAblation"], "invalid choice: 'MeanAblation'"),
+        (["trace", "demo", "--out", "out", "--corruption", "ImageSwap", "--scale", "0.5"], "--scale: not with"),
+        (["trace", "demo", "--out", "out", "--corruption", "ImageSwap", "--at", "patch_embeddings"], "--at: ImageSwap"),
         (["trace", "demo", "--out", "out", "--scheduler", "tcp://a:1", "--device", "cpu"], "--device: the workers"),
     ],
 )

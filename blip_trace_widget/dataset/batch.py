@@ -5,33 +5,31 @@ Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` al
 equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
 Ends: at rows. A skipped sample has a row too, with the reason.
 
-Every sample has its own noise (`own_noise`). If all shared one draw, its variance would not shrink with more questions,
-and the intervals over questions would not include it.
+Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
+more questions, and the intervals over questions would not include it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.checks import named, one_of
-from blip_trace_widget.choices import CORRUPTIONS, MetricName, metric_properties
-from blip_trace_widget.dataset import answers, store
+from blip_trace_widget.checks import named
+from blip_trace_widget.choices import MetricName, metric_properties
+from blip_trace_widget.dataset import answers, fingerprints, store
 from blip_trace_widget.dataset.cells import shown
-from blip_trace_widget.dataset.samples import Sample
+from blip_trace_widget.dataset.corruptions import SAME_ANSWER, Given, SkippedError, Source, as_source, is_pair
+from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
-from blip_trace_widget.tracing.corruption import Corruption, GaussianNoise
-from blip_trace_widget.tracing.damaged_tokens import checked_region
+from blip_trace_widget.tracing.damaged_tokens import checked_region, plain_region
 from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.tracer import Tracer
@@ -42,10 +40,11 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.trace import Trace
 
-#: The reasons for skipping a sample, which are counted.
-UNREADABLE, UNUSABLE, UNANSWERED, WRONG, UNBROKEN = (
+#: The reasons for skipping a sample, which are counted, beside those of `corruptions`.
+UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the picture cannot be read",
     "the question or answer cannot be used",
+    "the region does not fit the model",
     "there is no answer to hold the model's against",
     "the model's answer is wrong",
     "the noise does not break the answer",
@@ -78,13 +77,13 @@ class Plan:
 
     Attributes:
         grids: block and site of each grid.
-        corruption: the corruption; its noise is drawn anew for every sample, see `own_noise`.
+        corruption: the source of each sample's corruption.
         metric: a name, or a user's callable.
         only_correct: whether to skip samples that the model does not answer correctly.
     """
 
     grids: tuple[tuple[str, str], ...]
-    corruption: Corruption
+    corruption: Source
     metric: MetricName | Callable[..., Any]
     only_correct: bool
 
@@ -93,7 +92,7 @@ class Plan:
         cls,
         blocks: Sequence[BlockName] | BlockName,
         sites: Sequence[SiteName] | SiteName,
-        corruption: Corruption | None,
+        corruption: Given,
         metric: MetricName | Callable[..., Any],
         only_correct: bool,
     ) -> Plan:
@@ -102,23 +101,17 @@ class Plan:
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
         """
-        damage = GaussianNoise() if corruption is None else corruption
-        if not isinstance(damage, Corruption):
-            raise TypeError(f"corruption: expected one such as GaussianNoise, got {type(damage).__name__}")
-        one_of("corruption", type(damage).__name__, CORRUPTIONS)
+        source = as_source(corruption)
         if not isinstance(only_correct, bool):
             raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
         as_metric(metric)
         block_names, site_names = _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES)
         for block in block_names:
-            if not damage.reaches(block):
-                raise ValueError(
-                    f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {damage!r}"
-                )
+            _check_reach(source, block, corruption)
         grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].accepted]
         if not grids:
             raise ValueError(f"blocks, sites: {block_names} have none of {site_names}")
-        return cls(tuple(dict.fromkeys(grids)), damage, metric, only_correct)
+        return cls(tuple(dict.fromkeys(grids)), source, metric, only_correct)
 
     def settings(self, model: BlipVqa) -> Row:
         """Everything that the numbers depend on, as plain JSON.
@@ -126,7 +119,6 @@ class Plan:
         Raises:
             ValueError: if the corruption does not fit the model.
         """
-        checked_region(getattr(self.corruption, "region", None), model.grid)
         provenance = model.provenance
         return {
             "model": model.name,
@@ -136,41 +128,25 @@ class Plan:
                 if name in provenance
             },
             "grids": [list(grid) for grid in self.grids],
-            "corruption": self.corruption.settings(),
+            "corruption": self.corruption.settings(model),
             "metric": as_metric(self.metric).name
-            + ("" if isinstance(self.metric, str) else f" {_fingerprint(self.metric)}"),
+            + ("" if isinstance(self.metric, str) else f" {fingerprints.of_callable(self.metric)}"),
             "only_correct": self.only_correct,
         }
+
+
+def _check_reach(source: Any, block: str, given: Any) -> None:
+    if not source.reaches(block):
+        shown_ = given.__name__ if isinstance(given, type) else repr(given)
+        raise ValueError(
+            f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {shown_}"
+        )
 
 
 def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
     if not isinstance(given, Iterable):
         raise TypeError(f"{argument}: expected some of {list(known)}, got {type(given).__name__}")
     return [named(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
-
-
-def _fingerprint(metric: Any) -> str:
-    """A fingerprint of a user's metric by its code, to distinguish it from others of the same name if possible."""
-    code = getattr(metric, "__code__", None)
-    parts = [metric.__module__, metric.__qualname__, _of_code(code), metric.__defaults__] if code else [type(metric)]
-    parts += [cell.cell_contents for cell in getattr(metric, "__closure__", None) or ()]
-    return f"{zlib.crc32(repr(parts).encode('utf-8', 'backslashreplace')):08x}"
-
-
-def _of_code(code: Any) -> Any:
-    inner = [_of_code(constant) if hasattr(constant, "co_code") else constant for constant in code.co_consts]
-    return code.co_code, code.co_names, inner
-
-
-def own_noise(corruption: Corruption, name: str) -> Corruption:
-    """A sample's corruption: its seed is the given one plus the sample's id if that is a whole number, else its CRC-32.
-
-    So the noise depends only on the sample, not on its place in the list or the other samples.
-    """
-    if not isinstance(corruption, GaussianNoise):
-        return corruption
-    step = int(name) if re.fullmatch(r"\d{1,15}", name, re.ASCII) else zlib.crc32(name.encode("utf-8", "surrogatepass"))
-    return replace(corruption, seed=(corruption.seed + step) % 2**63)
 
 
 def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
@@ -198,9 +174,20 @@ def identity(sample: Sample) -> Row:
         "question": shown(sample.question),
         "given_answer": answers.table_text(sample.answer),
         "foil": None if sample.foil is None else shown(sample.foil),
+        "other_image": None if sample.other_image is None else image_name(sample.other_image),
+        "other_question": None if sample.other_question is None else shown(sample.other_question),
     }
     # File names may contain what is not valid text.
-    return {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
+    valid = {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
+    return valid | {"region": _region(sample.region)}
+
+
+def _region(given: Any) -> list[list[bool]] | None:
+    """A region for the table; None also if it is not a valid one."""
+    try:
+        return plain_region(checked_region(given))
+    except ValueError:
+        return None
 
 
 def image_name(image: Any) -> str:
@@ -215,21 +202,6 @@ def image_name(image: Any) -> str:
         return ""
 
 
-@dataclass(frozen=True)
-class NamedPicture:
-    """A picture file for workers that cannot access it.
-
-    Attributes:
-        name: its path.
-        content: its bytes; None if it cannot be read.
-        problem: why it cannot be read.
-    """
-
-    name: str
-    content: bytes | None
-    problem: str = ""
-
-
 def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
     """Yield a tracer for each usable sample; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
@@ -241,29 +213,49 @@ def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Samp
             _skip(row, UNREADABLE, error)
             continue
         try:
-            arguments: dict[str, Any] = {
-                "question": sample.question,
-                "answer": answers.scored(answers.read(sample.answer)),
-                "foil": answers.bare(sample.foil) if isinstance(sample.foil, str) else sample.foil,
-                "corruption": own_noise(plan.corruption, sample.id),
-            }
+            _check_region(sample, model)
+            corruption = plan.corruption.of(sample, model)
+        except SkippedError as skipped:
+            _skip(row, skipped.reason, skipped)
+            continue
+        for block, _ in plan.grids:
+            _check_reach(corruption, block, corruption)
+        try:
+            arguments = _arguments(plan, sample) | {"corruption": corruption}
             if row["image"] in known:
                 tracer = known[row["image"]].replace(**arguments)
             else:
                 tracer = Tracer(model, image, **arguments, metric=plan.metric)
                 known[row["image"]] = tracer
+            plan.corruption.check(tracer)
+        except SkippedError as skipped:
+            _skip(row, skipped.reason, skipped)
+            continue
         except (TypeError, ValueError) as error:
             _skip(row, UNUSABLE, error)
             continue
         yield at, tracer
 
 
+def _arguments(plan: Plan, sample: Sample) -> dict[str, Any]:
+    # A foil with another number of tokens than the answer does not matter to metrics that do not use it.
+    foil = sample.foil if as_metric(plan.metric).needs_foil else None
+    return {
+        "question": sample.question,
+        "answer": answers.scored(answers.read(sample.answer)),
+        "foil": answers.bare(foil) if isinstance(foil, str) else foil,
+    }
+
+
+def _check_region(sample: Sample, model: BlipVqa) -> None:
+    try:
+        checked_region(sample.region, model.grid)
+    except ValueError as error:
+        raise SkippedError(UNFIT, error) from error
+
+
 def _picture(image: Any) -> Any:
-    if not isinstance(image, NamedPicture):
-        return as_image(image)
-    if image.content is None:
-        raise OSError(image.problem)
-    return as_image({"bytes": image.content, "path": image.name})
+    return image.opened() if isinstance(image, NamedPicture) else as_image(image)
 
 
 def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
@@ -293,6 +285,10 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "total_effect": total.value,
         "total_effect_stderr": total.stderr,
     }
+    row["corrupted_answer"] = said = tracer.corrupted.answer
+    if is_pair(plan.corruption, tracer.corruption) and answers.normalised(said) == answers.normalised(own):
+        _skip(row, SAME_ANSWER, f"it says {own!r} to both")
+        return
     unbroken = _unbroken(total.value, tracer.metric)
     if unbroken:
         _skip(row, UNBROKEN, unbroken)
@@ -300,7 +296,6 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
     snapshot = tracer.snapshot
     row |= {
         "traced": True,
-        "corrupted_answer": tracer.corrupted.answer,
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
         "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),

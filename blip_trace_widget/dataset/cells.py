@@ -7,8 +7,10 @@ Ends: at texts. Values that cannot be read as text are returned unchanged, for t
 
 from __future__ import annotations
 
+import json
 import numbers
 import re
+from contextlib import suppress
 from typing import Any
 
 
@@ -49,6 +51,31 @@ def name(value: Any, otherwise: str) -> str:
     if isinstance(value, str):
         return re.sub(r"(?<=\d)\.0+\Z", "", value) if re.fullmatch(r"-?\d+\.0+", value, re.ASCII) else value
     return shown(value)
+
+
+def mask(value: Any) -> Any:
+    """A region as nested tuples, from an array, lists, or lists as JSON, of true and false or 1 and 0; None if empty.
+
+    What is none stays as it is, for the row to say so.
+    """
+    given = value
+    if isinstance(value, str):
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value.lower())  # Python writes True
+    if is_absent(value):
+        return None
+    if getattr(value, "shape", None) and callable(getattr(value, "tolist", None)):
+        value = value.tolist()
+    if not isinstance(value, (list, tuple)):
+        return given
+    rows = [row.tolist() if callable(getattr(row, "tolist", None)) else row for row in value]
+    if not rows or not all(isinstance(row, (list, tuple)) and all(map(_is_bit, row)) for row in rows):
+        return given
+    return tuple(tuple(bool(cell) for cell in row) for row in rows)
+
+
+def _is_bit(value: Any) -> bool:
+    return isinstance(value, (bool, int)) and value in (0, 1)
 
 
 def shown(value: Any) -> str:

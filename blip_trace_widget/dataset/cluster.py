@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from blip_trace_widget._version import __version__
-from blip_trace_widget.dataset.batch import Batch, NamedPicture, Plan, Tables, image_name, trace_batch
-from blip_trace_widget.dataset.samples import Sample
+from blip_trace_widget.dataset.batch import Batch, Plan, Tables, image_name, trace_batch
+from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.display.export import picture
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.pictures import as_image, opened
@@ -186,7 +186,7 @@ class Cluster:
             self._client.cancel(list(in_flight))
 
     def _task(self, batch: Batch) -> tuple[Any, ...]:
-        samples = [_with_its_picture(sample) for sample in batch.samples]
+        samples = [_with_its_pictures(sample) for sample in batch.samples]
         return self._loader, self._plan, self.settings, batch._replace(samples=samples)
 
 
@@ -208,13 +208,18 @@ def _result(future: Any) -> Tables:
     return tables
 
 
-def _with_its_picture(sample: Sample) -> Sample:
-    """A sample with its picture as a small file, which workers need no access to."""
-    name = image_name(sample.image)
+def _with_its_pictures(sample: Sample) -> Sample:
+    """A sample with its pictures as small files, which workers need no access to."""
+    other = None if sample.other_image is None else _file_of(sample.other_image)
+    return sample._replace(image=_file_of(sample.image), other_image=other)
+
+
+def _file_of(image: Any) -> NamedPicture:
+    name = image_name(image)
     try:
-        if isinstance(sample.image, (str, os.PathLike)):
-            with opened(sample.image) as file:
-                return sample._replace(image=NamedPicture(name, file.read()))
-        return sample._replace(image=NamedPicture(name, picture(as_image(sample.image))))
+        if isinstance(image, (str, os.PathLike)):
+            with opened(image) as file:
+                return NamedPicture(name, file.read())
+        return NamedPicture(name, picture(as_image(image)))
     except (TypeError, ValueError, OSError) as error:
-        return sample._replace(image=NamedPicture(name, None, str(error)))
+        return NamedPicture(name, None, str(error))

@@ -13,12 +13,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
+from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.model.blip import BlipVqa
@@ -26,9 +27,6 @@ from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, SiteName
-
-if TYPE_CHECKING:
-    from blip_trace_widget.tracing.corruption import Corruption
 
 #: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
@@ -40,7 +38,7 @@ def trace_dataset(
     out: PathLike,
     blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
     sites: Sequence[SiteName] | SiteName = ("block_output",),
-    corruption: Corruption | None = None,
+    corruption: Given = None,
     metric: MetricName | Callable[..., Any] = "probability",
     client: Any = None,
     progress: bool | Callable[[int, int], object] | None = True,
@@ -60,19 +58,27 @@ def trace_dataset(
     a seed that differs by more than the number of samples.)
 
     A sample is skipped if its picture cannot be read, its question or answer cannot be used (True and 2.5 are not
-    answers), or the noise does not break the answer: it raises the score, or lowers it by less than 0.001. All others
-    are traced and averaged. Pictures are identified by file name; unreadable ones are tried again in the next call.
+    answers), its region has other patches than the model, or the noise does not break the answer: it raises the score,
+    or lowers it by less than 0.001. With a partner, a sample is also skipped if the partner is missing, cannot be read,
+    equals the original, has a question of another number of tokens (it is never padded), or gets the same answer from
+    the model. (Pictures of any two sizes are a pair: they have the same number of image tokens.) All others are traced
+    and averaged. Pictures are identified by file name; unreadable ones are tried again in the next call.
 
     Args:
-        samples: an iterable of (image, question[, answer, foil, id, group]) or of mappings with these names, a pandas
-            DataFrame or Hugging Face data set with such columns, or the result of `read_coco_qa`, `read_clevr` or
-            `demo_samples`. Names are compared without case and spaces; similar names are refused, others are listed in
-            a warning. Without an answer the model's own is scored; of several (VQA's ten), the most frequent one.
+        samples: an iterable of (image, question[, answer, foil, id, group, other_image, other_question, region]) or of
+            mappings with these names (see `Sample`), a pandas DataFrame or Hugging Face data set with such columns, or
+            the result of a reader (`read_coco_qa`, `read_vqa`, ...) or `demo_samples`. Names are compared without case
+            and spaces; similar names are refused, others are listed in a warning. Without an answer the model's own is
+            scored; of several (VQA's ten), the most frequent one.
         model: a `BlipVqa`, a hub id or a folder.
         out: the folder for the results; created if necessary.
         blocks: blocks to trace.
         sites: sites to trace.
-        corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``.
+        corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``. Any `Corruption`, also one of your own
+            class (with a cluster, one that can be pickled); or the class `ImageSwap` or `QuestionSwap` itself: each
+            sample's own partner, `other_image` or `other_question`, as a whole; or a function of the sample that
+            returns a `Corruption`: ``lambda sample: ImageSwap(sample.other_image, region=sample.region)``. The results
+            of a function, and instances of your own class, are used unchanged, seeds included.
         metric: as in `Tracer`.
         client: a ``dask.distributed.Client``, whose workers trace. They load the model themselves, so it must be a hub
             id, a folder that they can access, or a `BlipVqa` made from one. The pictures are sent to them.
@@ -199,9 +205,10 @@ def _unfinished(folder: store.Store, samples: Iterator[Sample], size: int, count
 def _readable_now(batch: Batch, stored: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a picture that could not be read can be read now."""
     for sample, row in zip(batch.samples, stored, strict=True):
-        if row["reason"] == UNREADABLE:
+        picture = {UNREADABLE: sample.image, UNREADABLE_PARTNER: sample.other_image}.get(row["reason"])
+        if picture is not None:
             try:
-                as_image(sample.image)
+                as_image(picture)
             except (TypeError, ValueError, OSError):
                 continue
             return True
@@ -219,7 +226,8 @@ def _check_same(folder: store.Store, batch: Batch, stored: Sequence[Mapping[str,
         raise _more(folder.folder, stored[-1]["sample"] + 1, batch.first + len(batch.samples))
     for sample, row in zip(batch.samples, stored, strict=False):
         for name, value in identity(sample).items():
-            was, now = (Path(text).name if name == "image" else text for text in (row[name], value))
+            is_path = name.endswith("image") and None not in (row[name], value)
+            was, now = (Path(each).name if is_path else each for each in (row[name], value))
             if was != now:
                 raise ValueError(
                     f"samples: the folder {os.fspath(folder.folder)!r} was begun with others: number {row['sample']} "

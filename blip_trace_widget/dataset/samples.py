@@ -12,19 +12,27 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import answers, cells, columns
 from blip_trace_widget.dataset.cells import shown
+from blip_trace_widget.pictures import as_image
 
 if TYPE_CHECKING:
     import pandas as pd
+    from PIL import Image
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 
 #: Required columns.
 NEEDED = ("image", "question")
+#: Columns that make a pair of a sample, which every published format may have too.
+PAIRED = ("foil", "other_image", "other_question", "region")
+#: What the pairs of drawn scenes differ in.
+PAIRS = ("image", "question")
+#: A sample as a tuple, for messages.
+TUPLE = "(image, question[, answer, foil, id, group, other_image, other_question, region])"
 #: Side of a drawn picture, in pixels.
 DRAWN = 128
 
@@ -40,6 +48,11 @@ class Sample(NamedTuple):
         foil: another answer with the same number of tokens, for ``metric="logit_difference"``.
         id: its name; "" for its number.
         group: the group that it is averaged with, for instance the kind of question.
+        other_image: the partner picture, for ``corruption=ImageSwap``; of any kind that `image` may be.
+        other_question: the partner question, of as many tokens, for ``corruption=QuestionSwap``.
+        region: where the object is that the question is about: boolean (rows, columns) over image patches. It is stored
+            with the results; a corruption is limited to it by a function, ``lambda sample: ImageSwap(
+            sample.other_image, region=sample.region)``.
     """
 
     image: Any
@@ -48,6 +61,34 @@ class Sample(NamedTuple):
     foil: str | None = None
     id: str = ""
     group: str = ""
+    other_image: Any = None
+    other_question: str | None = None
+    region: Any = None
+
+
+@dataclass(frozen=True)
+class NamedPicture:
+    """A picture file for workers that cannot access it.
+
+    Attributes:
+        name: its path.
+        content: its bytes; None if it cannot be read.
+        problem: why it cannot be read.
+    """
+
+    name: str
+    content: bytes | None
+    problem: str = ""
+
+    def opened(self) -> Image.Image:
+        """The picture.
+
+        Raises:
+            OSError, ValueError: if it cannot be read.
+        """
+        if self.content is None:
+            raise OSError(self.problem)
+        return as_image({"bytes": self.content, "path": self.name})
 
 
 def as_samples(samples: Any) -> Iterator[Sample]:
@@ -62,8 +103,8 @@ def as_samples(samples: Any) -> Iterator[Sample]:
     if isinstance(samples, (str, bytes, Mapping, Sample)) or not isinstance(samples, Iterable):
         splits = f", or one of its values {list(map(shown, samples))}" if isinstance(samples, Mapping) else ""
         raise TypeError(
-            f"samples: expected an iterable of (image, question[, answer, foil, id, group]) or of mappings with these "
-            f"names, a pandas DataFrame, a Hugging Face data set, or what a reader such as read_coco_qa gives{splits}; "
+            f"samples: expected an iterable of {TUPLE} or of mappings with these names, a pandas DataFrame, a Hugging "
+            f"Face data set, or what a reader such as read_coco_qa gives{splits}; "
             f"got {type(samples).__name__}"
         )
     if hasattr(samples, "columns") and hasattr(samples, "to_dict"):
@@ -91,7 +132,7 @@ def _undecoded(samples: Any) -> Any:
 
 
 def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
-    """Yield samples with questions, answers and names normalised to texts."""
+    """Yield samples with questions, answers and names normalised to texts, and regions to masks."""
     for number, sample in enumerate(samples):
         answer = sample.answer
         with suppress(TypeError, ValueError):  # keep an invalid answer, to be reported in its row
@@ -102,6 +143,9 @@ def cleaned(samples: Iterable[Sample]) -> Iterator[Sample]:
             foil=cells.text(sample.foil),
             id=cells.name(sample.id, str(number)),
             group=cells.name(sample.group, ""),
+            other_image=None if cells.is_absent(sample.other_image) else sample.other_image,
+            other_question=cells.text(sample.other_question),
+            region=cells.mask(sample.region),
         )
 
 
@@ -126,10 +170,8 @@ class _Rows:
             places = self.places(names, f"samples: number {number}")
             return Sample(**{field: self._value(names[at], given[names[at]]) for field, at in places.items()})
         if not isinstance(given, (tuple, list)) or not 2 <= len(given) <= len(Sample._fields):
-            raise TypeError(
-                f"samples: number {number} should be (image, question[, answer, foil, id, group]), "
-                f"got {type(given).__name__}" + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
-            )
+            many = f" of {len(given)}" if isinstance(given, (tuple, list)) else ""
+            raise TypeError(f"samples: number {number} should be {TUPLE}, got {type(given).__name__}{many}")
         return Sample(*given)
 
     def places(self, names: tuple[Any, ...], where: str) -> dict[str, int]:
@@ -172,6 +214,7 @@ class DrawnSamples:
 
     n: int
     seed: int
+    pairs: str | None = None
 
     def __len__(self) -> int:
         return self.n
@@ -182,16 +225,40 @@ class DrawnSamples:
 
         for number in range(self.n):
             kind = KINDS[number % len(KINDS)]
-            drawn = sample(random.Random(f"{self.seed}/{number}"), kind)  # noqa: S311 - not for secrets
-            yield Sample(draw(drawn.scene, DRAWN), drawn.question, drawn.answer, None, str(number), kind)
+            rng = random.Random(f"{self.seed}/{number}")  # noqa: S311 - not for secrets
+            if self.pairs is None:
+                drawn = sample(rng, kind)
+                yield Sample(draw(drawn.scene, DRAWN), drawn.question, drawn.answer, None, str(number), kind)
+            else:
+                yield self._pair(rng, kind)._replace(id=str(number), group=kind)
+
+    def _pair(self, rng: random.Random, kind: str) -> Sample:
+        from blip_trace_widget.demo.pairs import image_pair, question_pair
+        from blip_trace_widget.demo.scenes import draw
+
+        pair = (image_pair if self.pairs == "image" else question_pair)(rng, kind)
+        return Sample(
+            draw(pair.scene, DRAWN),
+            pair.question,
+            pair.answer,
+            pair.foil,
+            other_image=None if pair.other_scene is None else draw(pair.other_scene, DRAWN),
+            other_question=pair.other_question,
+            region=pair.region,
+        )
 
 
-def demo_samples(n: int, seed: int = 0) -> DrawnSamples:
+def demo_samples(n: int, seed: int = 0, pairs: Literal["image", "question"] | None = None) -> DrawnSamples:
     """Unseen scenes like those that the built-in model was trained on, each with a question.
 
     Args:
         n: number of samples; each is drawn when it is reached, so any number is fine.
         seed: seed of scenes and questions; with the same seed, the first ones are the same for every `n`.
+        pairs: semantic minimal pairs. ``"image"``: each sample has an `other_image` in which one attribute of an object
+            that the question is about differs: its colour, shape or place. ``"question"``: an `other_question` in which
+            one word differs, the name of a shape or colour. The partner's right answer, of as many tokens as the
+            answer, is the `foil`; `region` is where the object is in the picture, over the built-in model's 8 x 8
+            patches (for a model with others: ``sample._replace(region=None)``).
 
     Returns:
         samples with the right answers, alternating between the groups ``color``, ``object``, ``number`` and
@@ -199,5 +266,8 @@ def demo_samples(n: int, seed: int = 0) -> DrawnSamples:
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
+
+    Source: semantic minimal pairs and symmetric token replacement, Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320).
     """
-    return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0))
+    asked = None if pairs is None else one_of("pairs", pairs, PAIRS)
+    return DrawnSamples(whole_number("n", n, 1), whole_number("seed", seed, 0), asked)

@@ -37,8 +37,14 @@ SETTINGS = "dataset.json"
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
 
+#: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
+USERS = ("class", "function")
+
 #: The columns that identify a sample, and say what became of it.
-IDENTITY = ("sample", "id", "group", "image", "question", "given_answer", "foil", "traced", "reason")
+IDENTITY = (
+    *("sample", "id", "group", "image", "question", "given_answer", "foil", "other_image", "other_question", "region"),
+    *("traced", "reason"),
+)
 
 #: Table -> column -> type; the README explains them.
 COLUMNS = {
@@ -50,6 +56,9 @@ COLUMNS = {
         "question": "string",
         "given_answer": "string",
         "foil": "string",
+        "other_image": "string",
+        "other_question": "string",
+        "region": "mask",
         "traced": "bool",
         "reason": "string",
         "why": "string",
@@ -89,7 +98,7 @@ COLUMNS = {
 }
 
 #: Columns that folders of earlier versions lack, read as null.
-ADDED = ("accuracy", "unknown_words", "snapshot")
+ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
 #: Version 1's column instead of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
@@ -114,6 +123,7 @@ def schema(table: str) -> pa.Schema:
     types = {
         "list": arrow_.list_(arrow_.float64()),
         "strings": arrow_.list_(arrow_.string()),
+        "mask": arrow_.list_(arrow_.list_(arrow_.bool_())),
         "name": arrow_.dictionary(arrow_.int32(), arrow_.string()),
         "bool": arrow_.bool_(),
         "double": arrow_.float64(),
@@ -320,7 +330,7 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
     whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
+    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
     for block, site in settings["grids"]:
         one_of("site", site, BLOCKS[block].accepted)
     if not settings["grids"]:

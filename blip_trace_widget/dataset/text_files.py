@@ -31,6 +31,8 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+#: No file is read that is larger, in bytes; those of VQA v2 and GQA are smaller.
+LARGEST = 2 << 30
 REMEDY = "save it as UTF-8 (in a spreadsheet: “CSV UTF-8”)"
 
 
@@ -61,11 +63,7 @@ def read(argument: str, file: PathLike, known: Sequence[str]) -> Table:
         FileNotFoundError, OSError: if the file cannot be read.
         ValueError: if it is not such a table.
     """
-    path = as_path(argument, file, "file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{argument}: no such file: {os.fspath(file)!r}")
-    called = f"{argument}: {os.fspath(file)!r}"
-    text = _decoded(path.read_bytes(), called)
+    called, text = content(argument, file)
     if not text.strip():
         raise ValueError(f"{called} is empty; expected a line of column names, and a row for each question")
     declared = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)  # written by Excel
@@ -86,6 +84,23 @@ def read(argument: str, file: PathLike, known: Sequence[str]) -> Table:
                 f"{delimiter!r} in it needs quotes: {row}"
             )
     return Table(called, columns, [row for _, row in rows])
+
+
+def content(argument: str, file: PathLike) -> tuple[str, str]:
+    """What a file is called in errors, and its text.
+
+    Raises:
+        TypeError: if it is no path.
+        FileNotFoundError, OSError: if the file cannot be read.
+        ValueError: if it is too large, or no text.
+    """
+    path = as_path(argument, file, "file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{argument}: no such file: {os.fspath(file)!r}")
+    called, size = f"{argument}: {os.fspath(file)!r}", path.stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"{called} has {size >> 20} MB, expected at most {LARGEST >> 20}: split it")
+    return called, _decoded(path.read_bytes(), called)
 
 
 def as_path(argument: str, given: Any, what: str) -> Path:

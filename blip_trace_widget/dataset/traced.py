@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
 
 #: Columns that are read one sample at a time.
-HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture")
+HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture", "region")
 #: Default number of bootstrap resamples.
 RESAMPLES = 2000
 
@@ -175,8 +175,10 @@ class DatasetTrace:
         row = store.read(store.part(self.folder, "samples", batch), columns, filters).to_pylist()[0]
         cells = store.read(store.part(self.folder, "cells", batch), filters=filters)
         with _undamaged(number):
-            traces = [_trace(row, cells, block, site) for block, site in self.grids]
-            snapshot = _snapshot(row, traces[0])
+            own = self.settings["corruption"]["type"] in CORRUPTIONS
+            traces = [_trace(row, cells, block, site, own=own) for block, site in self.grids]
+            # Words for another corruption than the package's own there are none, nor for what many functions may give.
+            snapshot = _snapshot(row, traces[0]) if own else None
             return [replace(trace, snapshot=snapshot) for trace in traces]
 
     def picture(self, sample: int) -> bytes:
@@ -413,7 +415,7 @@ def _undamaged(sample: int) -> Iterator[None]:
         raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
 
 
-def _trace(row: dict[str, Any], cells: Any, block: str, site: str) -> Trace:
+def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool) -> Trace:
     table = cells.to_pandas()
     grid = table[(table["block"] == block) & (table["site"] == site)].sort_values(["layer", "position"])
     depth, tokens = int(grid["layer"].max()) + 1, tuple(grid["token"][grid["layer"] == 0])
@@ -425,8 +427,10 @@ def _trace(row: dict[str, Any], cells: Any, block: str, site: str) -> Trace:
     if corrupted.shape != scores.shape[:1]:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
     settings = json.loads(row["settings"])
-    _ = settings["metric"], one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
-    settings["corruption"] = completed(settings["corruption"])
+    _, kind = settings["metric"], settings["corruption"]["type"]
+    if own:
+        one_of("corruption", kind, CORRUPTIONS)
+        settings["corruption"] = completed(settings["corruption"])
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),

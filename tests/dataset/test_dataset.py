@@ -33,7 +33,8 @@ from blip_trace_widget import (
     trace_dataset,
 )
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG, own_noise
+from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRONG
+from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.base_runs import clean_together
@@ -66,6 +67,12 @@ def processes():
 def small_run(tmp_path_factory):
     """Twelve questions in three batches."""
     return trace(tmp_path_factory.mktemp("small") / "out", 12, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def small_pairs(tmp_path_factory):
+    """Twelve pairs of pictures in three batches."""
+    return trace(tmp_path_factory.mktemp("pairs") / "out", 12, batch_size=4, pairs="image")
 
 
 # --- exact -----------------------------------------------------------------------------------------------------------
@@ -379,6 +386,15 @@ def test_a_run_killed_at_any_point_goes_on(tmp_path, processes, small_run, point
     same_tables(trace(tmp_path / "out", 12, batch_size=4), small_run)
 
 
+def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, small_pairs):
+    point = "in the middle of a batch"
+    killed = processes.Process(target=trace_and_die, args=(tmp_path / "out", 12, 4, point, 7, "image"))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    same_tables(trace(tmp_path / "out", 12, batch_size=4, pairs="image"), small_pairs)
+
+
 def test_what_is_finished_is_not_computed_again(tmp_path, demo, monkeypatch):
     done = []
     first = trace(tmp_path / "out", 6, batch_size=4, progress=lambda *told: done.append(told))
@@ -668,6 +684,24 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
     assert done[-1] == (24, 24)
     assert next(iter(workers.values())) not in client.run(os.getpid).values()
     same_tables(found, trace(tmp_path / "alone", 24, batch_size=2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corruption", [ImageSwap, lambda sample: ImageSwap(sample.other_image, sample.region)])
+def test_a_cluster_swaps_pictures_that_its_workers_do_not_see(tmp_path, client, corruption):
+    samples = []
+    for number, sample in enumerate(demo_samples(4, pairs="image")):
+        paths = [tmp_path / f"{number}{name}.png" for name in "ab"]
+        for path, picture in zip(paths, (sample.image, sample.other_image), strict=True):
+            picture.save(path)
+        samples.append(sample._replace(image=paths[0], other_image=paths[1] if number else tmp_path / "nowhere.png"))
+    demo, options = BlipVqa.demo(), {"corruption": corruption, "progress": False}
+    found = trace_dataset(samples, demo, tmp_path / "out", client=client, **options)
+    alone = trace_dataset(samples, demo, tmp_path / "alone", **options)
+    assert found.counts == alone.counts
+    assert found.counts["traced"] == 3
+    for number in (1, 2, 3):
+        np.testing.assert_allclose(found.trace(number).samples, alone.trace(number).samples, atol=1e-5)
 
 
 @pytest.mark.slow

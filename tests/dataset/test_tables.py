@@ -92,6 +92,22 @@ def test_a_column_is_known_without_case_and_spaces(folder, read, name):
 
 
 @every_shape
+def test_a_pair_is_read_from_every_table(folder, read):
+    pair = {
+        "Other_Image": "a.png",
+        "other question": " who? ",
+        "foil": "blue",
+        "REGION": [[True, False], [False, True]],
+    }
+    (sample,) = read({"image": "a.png", "question": "what?", **pair}, folder)
+    assert str(sample.other_image).endswith("a.png")
+    assert (sample.other_question, sample.foil) == ("who?", "blue")
+    assert sample.region == ((True, False), (False, True))
+    with pytest.raises(ValueError, match="'other_images' is nearly 'other_image'"):
+        read({"image": "a.png", "question": "what?", "other_images": "a.png"}, folder)
+
+
+@every_shape
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
@@ -178,7 +194,7 @@ def test_published_columns_are_known_without_case_too(folder):
             (sample,) = reader(path, folder)
         assert ["was read as cp1252" in str(each.message) for each in told] == [True, False]
         assert "not used: ['']" in str(told[1].message)
-        assert sample[1:] == ("what, and why?", "größer", None, "color/0", "color")
+        assert sample[1:6] == ("what, and why?", "größer", None, "color/0", "color")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import torch
 
-from blip_trace_widget import BlipVqa, GaussianNoise, demo_samples, trace_dataset
+from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, QuestionSwap, demo_samples, trace_dataset
 from blip_trace_widget.dataset import batch, store
 
 NOISE = GaussianNoise(samples=2)
 
 
-def trace(folder, samples, batch_size=16, **options):
-    """Trace scenes of the built-in model."""
+def trace(folder, samples, batch_size=16, pairs=None, **options):
+    """Trace scenes of the built-in model, or pairs of them."""
     torch.set_num_threads(1)
-    options = {"corruption": NOISE, "progress": False, **options}
-    return trace_dataset(demo_samples(samples), BlipVqa.demo(), folder, batch_size=batch_size, **options)
+    damage = {None: NOISE, "image": ImageSwap, "question": QuestionSwap}[pairs]
+    options = {"corruption": damage, "progress": False, **options}
+    return trace_dataset(demo_samples(samples, pairs=pairs), BlipVqa.demo(), folder, batch_size=batch_size, **options)
 
 
-def trace_and_die(folder, samples, batch_size, point, after):
+def trace_and_die(folder, samples, batch_size, point, after, pairs=None):
     """The same, killed when that point is reached for so many times."""
     count = itertools.count(1)
 
@@ -46,4 +47,4 @@ def trace_and_die(folder, samples, batch_size, point, after):
         return whole(*arguments)
 
     setattr(owner, name, trapped)
-    trace(folder, samples, batch_size)
+    trace(folder, samples, batch_size, pairs)
