@@ -178,7 +178,7 @@ def test_a_message_of_older_settings_changes_nothing(notebook):
             import numpy
             cells = {{"type": "cells", "id": 1, "generation": {generation}, "cells": [{cell}]}}
             values = numpy.full(6, 0.25, "<f4").tobytes()
-            view = {{name: getattr(widget, name) for name in ("block", "site", "head", "direction", "window")}}
+            view = {{name: getattr(widget, name) for name in ("block", "site", "head", "direction", "window", "patch")}}
             widget.send({{**cells, **view}}, [values])
             """
         )

@@ -43,7 +43,7 @@ def percent(value):
 
 def shows(root, layer, position, value):
     """Wait until a cell shows a value."""
-    close, one = pytest.approx(value, abs=1e-3), cell(root, layer, position)
+    close, one = pytest.approx(value, abs=1e-3, nan_ok=True), cell(root, layer, position)
     until(root.page, lambda: float(one.get_attribute("data-value") or "nan") == close, f"{value} is shown")
 
 

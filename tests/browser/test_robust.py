@@ -352,6 +352,8 @@ def test_axe_finds_nothing(js, notebook, dark):
 def test_tab_reaches_every_control_shows_where_it_is_and_leaves(notebook):
     root, keyboard = notebook.root, notebook.page.keyboard
     root.get_by_test_id("more").click()
+    notebook.cell(4, 2).click()  # of nothing that is selected there is no strength
+    expect(root.get_by_test_id("strength-slider")).to_be_enabled()
     notebook.python("widget.error = 'boom'")
     expect(root.get_by_test_id("error")).to_be_visible()
     controls = root.evaluate(CONTROLS)
