@@ -12,14 +12,27 @@ from typing import Any
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 
+#: Of a cell of a grid in which rounding was seen to be a tenth of a score, or of its error bar.
+ROUNDING_MATTERS = "rounding reaches a tenth of such a score or of its error: see below the grid"
+
 
 def grid_notes(trace: Trace) -> list[str]:
     """The lines below a grid."""
     same, verified = trace.same_as, trace.settings.get("verified")
     lines = [] if same is None else [f"{str(same)[0].upper()}{str(same)[1:]}"]
-    if verified and verified["grid"] and GridSpec.of(verified["grid"]) == GridSpec.of(trace.settings):
+    if verified and _is_of(verified, GridSpec.of(trace.settings)):
         lines.append(verified_note(verified))
     return lines
+
+
+def rounding_note(verified: Mapping[str, Any] | None, spec: GridSpec) -> str:
+    """What to add to a sentence about a cell of a grid in which rounding was found to matter, else ""."""
+    return ROUNDING_MATTERS if verified and _is_of(verified, spec) and verified["coarse"] else ""
+
+
+def _is_of(verified: Mapping[str, Any], spec: GridSpec) -> bool:
+    """Whether the cells that were checked are of this grid."""
+    return verified["grid"] is not None and GridSpec.of(verified["grid"]) == spec
 
 
 def verified_note(verified: Mapping[str, Any]) -> str:

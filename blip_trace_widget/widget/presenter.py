@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blip_trace_widget.display import payloads, protocol
+from blip_trace_widget.display.notes import rounding_note
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot
@@ -187,6 +188,13 @@ class Presenter:
             self._shown = self._shown | {"negligible": negligible}
             self.view.show_traits(detail=self._shown)
 
+    def show_verified(self) -> None:
+        """The grid in view and the sentence below it, once its numbers were checked."""
+        with self.view.together():
+            self.show_grid()
+            if self._patched is not None and self._shown_with == self.computed:
+                self.show_patched(self._patched)
+
     def show_others(self) -> None:
         """Show the computed grids of these inputs that are not in view."""
         assert self.computed is not None
@@ -214,6 +222,9 @@ class Presenter:
         if known is not None:
             negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
             shown["negligible"] = shown["negligible"] if negligible is None else negligible
+        verification = self.tracer.case.verification.known
+        if verification is not None:
+            shown["error"] = shown["error"] or rounding_note(verification.as_settings(), spec)
         return shown
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:

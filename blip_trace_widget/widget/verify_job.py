@@ -59,7 +59,7 @@ class VerifyJob:
                 yield
             with self._jobs.lock:
                 if generation == presenter.computed and presenter.has_grid:
-                    presenter.show_grid()
+                    presenter.show_verified()
         finally:
             with self._jobs.lock:
                 presenter.say("done", request, generation=presenter.generation, stopped=job.cancelled.is_set())

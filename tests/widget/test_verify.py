@@ -1,10 +1,12 @@
 """Checking the numbers on show: asked for by message, told below the grid, kept in settings, and never out of date."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from blip_trace_widget import TraceWidget, load_trace
-from blip_trace_widget.display.notes import verified_note
+from blip_trace_widget.display.notes import ROUNDING_MATTERS, verified_note
 
 CHECKED = "Checked: 10 runs computed again by plain hooks"
 
@@ -73,8 +75,6 @@ def test_a_wrong_number_on_show_is_found(session, screen):
 
 
 def _raised(run):
-    import dataclasses
-
     return dataclasses.replace(run, score=run.score + 0.01)
 
 
@@ -110,3 +110,21 @@ def test_it_is_in_files_figures_and_recordings(tracer, tmp_path):
 def test_the_words(changes, text):
     found = {"runs": 10, "agrees": True, "dtype": "float32", "difference": 2.1e-6, "exact_dtype": "float64"}
     assert text in verified_note({**found, "rounding": 1.2e-6, "coarse": 0, **changes})
+
+
+def test_where_rounding_matters_the_sentence_says_so(session, screen):
+    session.trace_all()
+    session.change(selection=[(5, 3)])
+    assert session.wait(30)
+    verify(session)
+    assert screen.state["detail"]["error"] == ""
+    found = session.tracer.case.verification.known
+    rough = dataclasses.replace(found, hooked=found.exact * 1.2, scores=found.exact * 1.2)
+    assert rough.coarse.all()
+    session.tracer.case.verification.keep(rough)
+    session.change(selection=[(5, 4)])
+    assert session.wait(30)
+    assert screen.state["detail"]["error"] == ROUNDING_MATTERS
+    session.change(site="mlp", selection=[(5, 4)])  # of which nothing was checked
+    assert session.wait(30)
+    assert screen.state["detail"]["error"] == ""
