@@ -26,7 +26,7 @@ from blip_trace_widget.model.block import Activations
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.tracing.corruption import Corruption
-from blip_trace_widget.tracing.damaged_tokens import checked_delta
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups

@@ -15,9 +15,6 @@ from blip_trace_widget.checks import whole_number
 if TYPE_CHECKING:
     import torch
 
-    from blip_trace_widget.model.blip import BlipVqa
-    from blip_trace_widget.tracing.corruption import Corruption
-
 #: Beyond this, float32 overflows somewhere in the model.
 MAX_FACTOR = 1e6
 
@@ -115,23 +112,3 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
             f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
         )
     return tuple(tuple(bool(cell) for cell in row) for row in mask)
-
-
-def checked_delta(corruption: Corruption, embeddings: torch.Tensor, model: BlipVqa, part: slice) -> torch.Tensor:
-    """`Corruption.delta` of some samples, held to its contract: a user's own may give anything.
-
-    Raises:
-        TypeError: if it is no tensor of floating point numbers.
-        ValueError: if it is not (samples of the part, tokens, width).
-    """
-    import torch
-
-    delta: object = corruption.delta(embeddings, model, part)
-    expected = (len(range(*part.indices(corruption.samples))), *embeddings.shape)
-    what = f"corruption: {type(corruption).__name__}.delta should give a tensor of shape {expected}"
-    if not isinstance(delta, torch.Tensor) or not delta.is_floating_point():
-        kind = f"a tensor of {delta.dtype}" if isinstance(delta, torch.Tensor) else type(delta).__name__
-        raise TypeError(f"{what}, in floating point, got {kind}")
-    if tuple(delta.shape) != expected:
-        raise ValueError(f"{what} (samples of the part, tokens, width), got {tuple(delta.shape)}")
-    return delta.to(embeddings.device)

@@ -24,7 +24,7 @@ from blip_trace_widget.model.cross_attention import ImageKV, Projections
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import jpeg, picture_hash
 from blip_trace_widget.tracing.corruption import ALL, Corruption
-from blip_trace_widget.tracing.damaged_tokens import checked_delta
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.lazy import Latest, lazy
 from blip_trace_widget.tracing.memory_budget import chunk_rows
 from blip_trace_widget.tracing.overflow import check_embeddings, check_keys_values, check_strength

@@ -34,7 +34,7 @@ from blip_trace_widget.results.summaries import called
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
-from blip_trace_widget.tracing.damaged_tokens import checked_delta
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
