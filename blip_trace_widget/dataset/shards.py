@@ -113,7 +113,11 @@ def _files(path: Path, called: str) -> Iterator[tuple[str, str, bytes]]:
             raw.seek(0)
             stream: Any = _Bounded(gzip.GzipFile(fileobj=raw) if packed else raw)
             with tarfile.open(fileobj=stream, mode="r:") as archive:
+                read = -1
                 while (member := archive.next()) is not None:
+                    if member.size < 0 or archive.offset <= read:  # `tarfile` would go back, and round for ever
+                        raise tarfile.ReadError("a header in it is damaged")
+                    read = archive.offset
                     archive.members = []  # type: ignore[attr-defined]  # else it keeps all that it has met
                     before, end = _split(member.name)
                     kind = _kind(end)
@@ -153,19 +157,17 @@ class _Told:
 
     def sample(self, called: str, name: str, files: Mapping[str, bytes]) -> Sample:
         fields: dict[str, Any] = self._described(called, files["json"]) if "json" in files else {}
+        # What JSON has under the names of pictures is no picture: no file is opened by a name in a shard.
+        fields |= {"image": None, "other_image": None}
         for end, content in files.items():
             if _kind(end) == "picture":
                 field = "other_image" if end.startswith("other_image.") else "image"
-                if isinstance(fields.get(field), dict) and "bytes" in fields[field]:
+                if fields[field] is not None:
                     raise ValueError(f"{called} has two pictures for {field!r}")
                 fields[field] = {"bytes": content, "path": f"{name}.{end}"}
             elif end != "json":
                 fields[end.removesuffix(".txt")] = _text(called, end, content)
-        # What JSON has under the names of pictures is no picture: no file is opened by a name in a shard.
-        for field in ("image", "other_image"):
-            if not (isinstance(fields.get(field), dict) and "bytes" in fields[field]):
-                fields[field] = None
-        return Sample(**{"image": None, "question": None, "id": name} | fields)
+        return Sample(**{"question": None, "id": name} | fields)
 
     def _described(self, called: str, content: bytes) -> dict[str, Any]:
         try:

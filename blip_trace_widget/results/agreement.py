@@ -56,9 +56,16 @@ class Agreement(Summarised):
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each corruption is called: its kind where these differ, and what sets it apart from others of it."""
+        """What each corruption is called: its kind where these differ, and what sets it apart from others of it.
+
+        Equal ones are numbered.
+        """
         told = [trace.settings["corruption"] for trace in self.traces]
-        return tuple(name or each["type"] for name, each in zip(corruption_names(told), told, strict=True))
+        names = [name or each["type"] for name, each in zip(corruption_names(told), told, strict=True)]
+        return tuple(
+            f"{name} ({names[: at + 1].count(name)})" if names.count(name) > 1 else name
+            for at, name in enumerate(names)
+        )
 
     @cached_property
     def rank_correlation(self) -> NDArray[np.float64]:
@@ -167,8 +174,9 @@ class Agreement(Summarised):
 def not_alike(one: Trace, other: Trace) -> str:
     """The first setting beside the corruption in which two grids differ, or ""."""
     names = dict.fromkeys([*one.settings, *other.settings])
-    apart = [name for name in names if name != "corruption" and one.settings.get(name) != other.settings.get(name)]
-    return next(iter(apart), "")
+    names.pop("corruption", None)
+    names.pop("verified", None)  # whether numbers were checked, and how that went, is no setting of the grid
+    return next((name for name in names if one.settings.get(name) != other.settings.get(name)), "")
 
 
 @quiet

@@ -376,7 +376,12 @@ def corruption_names(told: Sequence[Mapping[str, Any]]) -> list[str]:
     kinds, names = {each["type"] for each in told}, []
     for each in told:
         like = [other for other in told if other["type"] == each["type"]]
-        apart = [_in_words(key, value) for key, value in each.items() if any(other.get(key) != value for other in like)]
+        own = {"factor": "scale"} if each["type"] == "Scale" else {}
+        apart = [
+            _in_words(own.get(key, key), value)
+            for key, value in each.items()
+            if any(other.get(key) != value for other in like)
+        ]
         names.append(", ".join(([each["type"]] if len(kinds) > 1 else []) + apart))
     return names
 
@@ -387,6 +392,8 @@ def _in_words(key: str, value: Any) -> str:
         return "whole picture" if value is None else f"region {region_size(value)}"
     if key == "factor":
         return "no ν" if value is None else f"ν {value:g}"
+    if key == "scale":
+        return f"× {value:g}"
     if key in ("image", "sha256"):
         return "no picture" if value is None else f"picture {str(value)[:6]}"
     if key == "head":

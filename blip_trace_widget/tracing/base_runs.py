@@ -26,6 +26,7 @@ from blip_trace_widget.model.block import Activations
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.tracing.corruption import Corruption
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
 from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
@@ -140,7 +141,7 @@ class CorruptedEncoding:
         question = self.clean.activations(check).inputs if asked == ids else Runner(self.model).embed_question(asked)
         if corruption.at != "question_embeddings":
             return question
-        delta = corruption.delta(question[0], self.model, part)
+        delta = checked_delta(corruption, question[0], self.model, part)
         wide = question.to(torch.promote_types(question.dtype, delta.dtype))
         damaged = torch.add(wide, delta, alpha=corruption.strength).to(question.dtype)
         check_embeddings(damaged, self.model, corruption)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -76,7 +76,8 @@ class Corruption:
     at: Place | None = "image_embeddings"
 
     def __repr__(self) -> str:
-        names = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]
+        own: tuple[Field[Any], ...] = fields(self) if is_dataclass(self) else ()
+        names = [each.name for each in own if each.repr]
         shown = {name: getattr(self, name) for name in names if means_something(name, self.at)}
         texts = {name: repr(value) for name, value in shown.items()}
         if shown.get("region") is not None:

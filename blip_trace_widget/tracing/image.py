@@ -24,6 +24,7 @@ from blip_trace_widget.model.cross_attention import ImageKV, Projections
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.pictures import jpeg, picture_hash
 from blip_trace_widget.tracing.corruption import ALL, Corruption
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.lazy import Latest, lazy
 from blip_trace_widget.tracing.memory_budget import chunk_rows
 from blip_trace_widget.tracing.overflow import check_embeddings, check_keys_values, check_strength
@@ -173,19 +174,19 @@ class ImageTokens:
         clean = clean.float()
         squares = np.zeros(clean.shape[0])
         for start in range(0, corruption.samples, TOGETHER):
-            delta = corruption.delta(clean, self.model, slice(start, start + TOGETHER))
+            delta = checked_delta(corruption, clean, self.model, slice(start, start + TOGETHER))
             squares += on_cpu(delta.square().sum(-1)).sum(0)
         length = on_cpu(clean.square().sum(-1))
         return np.asarray(np.sqrt(squares / corruption.samples / np.maximum(length, 1e-60)))
 
     def _project(self, corruption: Corruption, part: slice) -> Projections:
         clean = self.clean_tokens()
-        delta = corruption.delta(clean, self.model, part)
+        delta = checked_delta(corruption, clean, self.model, part)
         return Projections(self._layers, delta.to(clean.dtype), bias=False)
 
     def _through_the_vit(self, corruption: Corruption, part: slice, check: Check, *, with_states: bool) -> ImageView:
         clean = self.patch_embeddings()
-        delta = corruption.delta(clean, self.model, part).to(clean.dtype)
+        delta = checked_delta(corruption, clean, self.model, part).to(clean.dtype)
         damaged = torch.add(clean, delta, alpha=corruption.strength)
         check_embeddings(damaged, self.model, corruption)
         block = self.model.image_encoder

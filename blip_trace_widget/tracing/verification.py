@@ -34,7 +34,9 @@ from blip_trace_widget.results.summaries import called
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
+from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.question import Question
@@ -116,7 +118,7 @@ def verification(
         models = [question.model] + ([] if exact_dtype is None else [_copied(question.model, exact_dtype)])
     scores = np.full((2, len(runs)), np.nan)
     for row, model in enumerate(models):
-        for at, score in enumerate(_HookedQuestion(question, model, as_check(cancel)).scores(runs)):
+        for at, score in enumerate(_scores(question, model, as_check(cancel), runs)):
             if question.model.version != version:
                 raise ModelChangedError
             scores[row, at] = score
@@ -152,6 +154,25 @@ def _chosen(
         _Run(_of_sample("corrupted run", question, first), first, (), "restore", float(corrupted)),
         *some,
     ]
+
+
+def _scores(question: Question, model: BlipVqa, check: Check, runs: Sequence[_Run]) -> Iterator[float]:
+    """The score of each run in a model.
+
+    Raises:
+        ValueError: if it is a copy in another type, and something in it is not in that type.
+    """
+    scores = _HookedQuestion(question, model, check).scores(runs)
+    try:
+        yield from scores
+    except (RuntimeError, TypeError) as error:
+        memory = isinstance(error, RuntimeError) and is_out_of_memory(error)
+        if model is question.model or memory or isinstance(error, ModelChangedError):
+            raise
+        raise ValueError(
+            f"dtype: a hook or a module of this model does not run in {_name(model.dtype)} ({error}); dtype=None "
+            f"compares in {_name(question.model.dtype)} alone"
+        ) from error
 
 
 def _check_trace(question: Question, trace: Any) -> None:
@@ -343,5 +364,5 @@ class _HookedQuestion:
         clean, corruption = self._embeddings, self._corruption
         assert clean is not None
         with Computing(self._model):
-            delta = corruption.delta(clean, self._model, slice(sample, sample + 1))
+            delta = checked_delta(corruption, clean, self._model, slice(sample, sample + 1))
             return clean + corruption.strength * delta[0].to(clean.dtype)

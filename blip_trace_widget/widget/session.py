@@ -189,6 +189,7 @@ class Session:
     def also_under(self, other: Corruption) -> None:
         """Fill the grid in view, compute it under another corruption, and keep that one to compare with."""
         with self.lock:
+            self._presenter.view.show_traits(error="")
             self._also_under.begin(other)
             self._cells.trace_all(0)
 
@@ -210,6 +211,7 @@ class Session:
         """
         with self.lock:
             self._verify.start(request)
+            self._presenter.view.show_traits(error="")
 
     def stop(self) -> None:
         """Stop filling the grid, or verifying it; computed cells stay."""

@@ -568,3 +568,23 @@ def test_what_is_missing_in_a_file_or_shard_is_skipped_and_counted(tmp_path, dem
     shards = read_webdataset(shard(tmp_path / "a.tar", files))
     found = trace_dataset(shards, demo, tmp_path / "shards", corruption=GaussianNoise(samples=2), **few)
     assert found.counts == {"given": 4, "traced": 1, f"skipped: {UNREADABLE}": 2, f"skipped: {UNUSABLE}": 1}
+
+
+def test_json_in_a_shard_opens_no_file_by_its_path(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "secret.png")
+    for picture in ({"bytes": None, "path": str(tmp_path / "secret.png")}, str(tmp_path / "secret.png")):
+        content = json.dumps({"question": "what?", "image": picture, "other_image": picture}).encode()
+        [sample] = read_webdataset(shard(tmp_path / "a.tar", [("a.json", content)]))
+        assert sample.image is None
+        assert sample.other_image is None
+
+
+def test_a_header_that_leads_back_is_refused(tmp_path):
+    path = shard(tmp_path / "a.tar", [("a.xyz", b""), ("b.xyz", b""), ("c.xyz", b"")])
+    content = bytearray(path.read_bytes())
+    content[1024 + 124 : 1024 + 136] = b"\xff" * 10 + b"\xfc\x00"  # -1024 bytes, in GNU's base 256
+    checksum = sum(content[1024:1172]) + 8 * 32 + sum(content[1180:1536])
+    content[1172:1180] = f"{checksum:06o}\0 ".encode()
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="damaged"):
+        list(read_webdataset(path))

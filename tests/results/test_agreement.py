@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import Agreement, Trace
+from blip_trace_widget import Agreement, MeanAblation, Scale, Trace
 from blip_trace_widget.results.agreement import rank_correlation
 
 NOISE = {"type": "GaussianNoise", "factor": 5.0, "kind": "multiplicative", "samples": 6, "seed": 0, "region": None}
@@ -160,3 +160,17 @@ def test_bqplot_stands_in(monkeypatch):
     figures = Agreement((made([0.3, 0, 0, 0]), made([0, 0, 0, 0], seed=1))).plot()
     assert [type(figure).__module__.partition(".")[0] for figure in figures] == ["bqplot"] * 2
     assert any(list(mark.text) == ["□"] for mark in figures[0].marks[1:])
+
+
+def test_that_numbers_were_checked_is_no_difference(tracer):
+    quick = tracer.with_corruption(samples=3)
+    one, other = (quick.with_corruption(seed=seed).trace("answer_decoder") for seed in (1, 2))
+    quick.with_corruption(seed=1).verify(cells=2, dtype=None, trace=one)
+    assert "verified" in one.settings
+    assert Agreement((one, other)).names == ("seed 1", "seed 2")
+
+
+def test_equal_corruptions_are_numbered_and_factors_of_scaling_are_no_noise(tracer):
+    found = tracer.agreement([Scale(0.3), Scale(0.6), MeanAblation(), MeanAblation()], "answer_decoder")
+    assert found.names == ("Scale, × 0.3", "Scale, × 0.6", "MeanAblation (1)", "MeanAblation (2)")
+    assert found.to_dataframe()["under"].nunique() == 4

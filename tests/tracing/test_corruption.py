@@ -9,7 +9,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, Scale, State, Tracer, examples
+from blip_trace_widget import (
+    Corruption,
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Scale,
+    State,
+    Tracer,
+    examples,
+)
 from blip_trace_widget.choices import CORRUPTIONS, CorruptionName
 from blip_trace_widget.results.snapshot import checked_corruption
 from blip_trace_widget.tracing.corruption import from_settings
@@ -272,3 +282,41 @@ def test_every_corruption_of_ours_stands_in_the_one_table(corruption):
 
 def test_every_name_of_a_corruption_is_one_of_ours():
     assert set(CORRUPTIONS) == set(get_args(CorruptionName)) == {type(each).__name__ for each in OWN_ONES}
+
+
+def own(given, samples=6):
+    """A corruption of one's own that gives something as its delta."""
+
+    class Own(Corruption):
+        def delta(self, embeddings, model, part=slice(None)):
+            return given(embeddings, len(range(*part.indices(samples))))
+
+    made = Own()
+    made.samples = samples
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        (lambda e, _n: (e.flip(1) - e)[None], ValueError, r"shape \(6, .*got \(1, "),
+        (lambda e, n: (e.flip(1) - e).expand(n + 1, -1, -1), ValueError, r"got \(7, "),
+        (lambda e, n: e[:1].expand(n, 1, -1), ValueError, "samples of the part, tokens, width"),
+        (lambda e, _n: e, ValueError, "shape"),
+        (lambda e, n: e.expand(n, -1, -1).numpy(), TypeError, "got ndarray"),
+        (lambda e, n: e.expand(n, -1, -1).long(), TypeError, "torch.int64"),
+        (lambda _e, _n: None, TypeError, "got NoneType"),
+    ],
+)
+def test_a_delta_of_ones_own_that_is_none_is_refused(small, picture, given, error, text):
+    tracer = Tracer(small, picture, "what is red?", "blue", corruption=own(given))
+    assert "Own" in repr(tracer)
+    for use in (lambda: tracer.corrupted, tracer.trace, tracer.corruption_strength):
+        with pytest.raises(error, match=text):
+            use()
+
+
+def test_a_right_delta_of_ones_own_is_taken(small, picture):
+    tracer = Tracer(small, picture, "what is red?", "blue", corruption=own(lambda e, n: -e.expand(n, -1, -1)))
+    assert tracer.corrupted.scores.size == 6
+    assert tracer.corrupted.score == pytest.approx(tracer.with_corruption(MeanAblation(to="zero")).corrupted.score)

@@ -165,3 +165,19 @@ def test_progress_and_cancel(tracer):
     assert steps == [(done, 10) for done in range(1, 11)]
     with pytest.raises(Cancelled):
         tracer.verify(cells=3, cancel=lambda: True)
+
+
+def test_what_does_not_run_in_another_type_says_how_to_do_without(picture):
+    hf = plain_hf()
+    outside = torch.nn.Linear(16, 16)
+    hf.get_submodule("text_encoder.encoder.layer.0").register_forward_hook(
+        lambda _module, _inputs, output: (
+            (output[0] + 0.1 * outside(output[0]), *output[1:])
+            if isinstance(output, tuple)
+            else output + 0.1 * outside(output)
+        )
+    )
+    tracer = ask(wrap(hf))
+    with pytest.raises(ValueError, match=r"does not run in float64 .*dtype=None"):
+        tracer.verify(cells=2)
+    assert tracer.verify(cells=2, dtype=None).agrees

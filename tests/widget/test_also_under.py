@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from blip_trace_widget import Agreement, Corruption, GaussianNoise, ImageSwap, MeanAblation, TraceWidget
+from blip_trace_widget import Agreement, Corruption, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, TraceWidget
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.tracing.corruption import from_settings
 from helpers.front_end import take
@@ -208,3 +208,18 @@ def test_a_recording_cannot_compute_it_but_compares_what_was_recorded(tracer, tm
     pair = [GaussianNoise(5.0), GaussianNoise(2.0)]
     assert agrees(shown, tracer.agreement(pair, site="mlp"))
     shown.close()
+
+
+def test_it_lasts_when_the_numbers_are_checked_and_forgets_what_failed_before(widget):
+    widget.trace_all()
+    widget.wait(60)
+    widget.also_under(QuestionSwap("is this"))
+    widget.wait(60)
+    assert "QuestionSwap" in widget.error
+    widget.also_under(MeanAblation())
+    widget.wait(60)
+    assert widget.error == ""
+    [before] = [each["text"] for each in widget.compared["differences"]]
+    widget.verify()
+    widget.wait(60)
+    assert [each["text"] for each in widget.compared["differences"]] == [before]
