@@ -39,7 +39,11 @@ export function Noise(props: Props) {
 				below={(noise) => (
 					<>
 						<span class="bt-muted">{props.line}</span>
-						<span class="bt-muted" data-testid="lost" aria-live="polite">
+						<span
+							class="bt-lost bt-muted"
+							data-testid="lost"
+							aria-live="polite"
+						>
 							{lostAt !== null && noise >= lostAt ? lost : ""}
 						</span>
 					</>
