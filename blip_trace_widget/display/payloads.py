@@ -33,7 +33,7 @@ from blip_trace_widget.display import gate, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.damage import CAUSES, damage, damage_line
-from blip_trace_widget.display.notes import grid_notes
+from blip_trace_widget.display.notes import grid_notes, rounding_note
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
@@ -312,8 +312,9 @@ def detail(
     spec: GridSpec,
     generation: int,
     bars: protocol.Bars,
+    verified: Mapping[str, Any] | None = None,
 ) -> protocol.Detail:
-    """The payload of the patched run of what is selected."""
+    """The payload of the patched run of what is selected; `verified` is the last check of numbers, of whatever grid."""
     block = snapshot.block(spec.block)
     return {
         "generation": generation,
@@ -336,7 +337,7 @@ def detail(
         "recovery": number(effect.recovery),
         "recovery_margin": number(effect.recovery_margin),
         "negligible": effect.negligible,
-        "error": effect.error_unknown,
+        "error": effect.error_unknown or rounding_note(verified, spec),
         "bars": bars,
     }
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import corruption_names
-from blip_trace_widget.results.numerics import ROUNDING, quiet
+from blip_trace_widget.results.numerics import quiet
+from blip_trace_widget.results.significance import rounding
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.trace import Trace
 
@@ -211,7 +212,7 @@ def _says(trace: Trace, claimed: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(trace.samples) > 1:
         return claimed
     effect = trace.indirect_effect
-    return np.where(np.abs(effect) > ROUNDING * max(1.0, abs(trace.clean)), np.sign(effect), 0.0)
+    return np.where(np.abs(effect) > rounding(trace.clean), np.sign(effect), 0.0)
 
 
 def _places(cells: NDArray[np.bool_]) -> list[tuple[int, int]]:

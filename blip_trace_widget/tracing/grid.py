@@ -26,7 +26,7 @@ from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
-from blip_trace_widget.tracing.patching import patched, patched_scores, swapped
+from blip_trace_widget.tracing.patching import all_patched_scores, patched, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
 
@@ -128,9 +128,7 @@ def whole_traces(
         cells = grid_cells(question, block, site)
         causes = [_cause(question, cell) for cell in cells]
         todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
-        scores = [found for _, found, _ in patched_scores(question, list(todo.values()), direction, cancel)]
-        if scores:
-            known |= zip(todo, np.concatenate(scores, axis=1).T, strict=True)
+        known |= zip(todo, all_patched_scores(question, list(todo.values()), direction, cancel).T, strict=True)
         samples = np.stack([known[cause] for cause in causes], axis=1)
         shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
         yield as_trace(question, shaped, GridSpec(block, site, direction=direction))

@@ -18,7 +18,7 @@ from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS, NoiseCurve
 from blip_trace_widget.states import State, as_states, listed_states
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.tracing.damaged_tokens import checked_factor
-from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.patching import all_patched_scores
 from blip_trace_widget.tracing.question import Question
 
 
@@ -49,8 +49,7 @@ def noise_curve(
         for done, factor in enumerate(values, 1):
             noisier = question.with_corruption(factor=float(factor))
             corrupted.append(noisier.corrupted_scores(check))
-            found = [scores for _, scores, _ in patched_scores(noisier, runs, "restore", cancel)]
-            patched.append(np.concatenate(found, axis=1) if found else np.empty((corrupted[-1].size, 0)))
+            patched.append(all_patched_scores(noisier, runs, "restore", cancel))
             report(done, values.size)
     finally:
         close()

@@ -94,6 +94,17 @@ def patched_scores(
     return _complete_runs(question, patched(question, located, direction, check), len(runs))
 
 
+def all_patched_scores(
+    question: Question,
+    runs: Sequence[Sequence[State]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> NDArray[np.float64]:
+    """Scores of many patched runs at once, (samples, runs); arguments and errors as in `patched_scores`."""
+    found = [scores for _, scores, _ in patched_scores(question, runs, direction, cancel)]
+    return np.concatenate([np.empty((question.corruption.samples, 0)), *found], axis=1)
+
+
 def image_token_scores(
     question: Question,
     groups: Sequence[Sequence[int]],

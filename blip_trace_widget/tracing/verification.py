@@ -38,7 +38,7 @@ from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
-from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.patching import all_patched_scores
 from blip_trace_widget.tracing.question import Question
 
 #: The module whose output a corruption of these embeddings damages.
@@ -224,8 +224,7 @@ def _any_cells(
     runs = []
     for direction, states in drawn.items():
         asked = [(state,) for state in states]
-        chunks = [scores for _, scores, _ in patched_scores(question, asked, direction, cancel)]
-        scores = np.concatenate(chunks, axis=1) if chunks else np.empty((question.corruption.samples, 0))
+        scores = all_patched_scores(question, asked, direction, cancel)
         errors = effects(question.total_effect, scores, direction).stderr
         for state, values, error in zip(states, scores.T, errors, strict=True):
             sample = int(random.integers(values.size))

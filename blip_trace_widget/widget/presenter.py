@@ -14,7 +14,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blip_trace_widget.display import payloads, protocol
-from blip_trace_widget.display.notes import rounding_note
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot
@@ -217,14 +216,15 @@ class Presenter:
         if patched is None or self.computed is None:
             return {}
         effect, selected, spec = patched
-        shown = dict(payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect)))
+        verification = self.tracer.case.verification.known
+        verified = None if verification is None else verification.as_settings()
+        shown = dict(
+            payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified)
+        )
         known = self.store.known(spec) if selected.one else None
         if known is not None:
             negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
             shown["negligible"] = shown["negligible"] if negligible is None else negligible
-        verification = self.tracer.case.verification.known
-        if verification is not None:
-            shown["error"] = shown["error"] or rounding_note(verification.as_settings(), spec)
         return shown
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:

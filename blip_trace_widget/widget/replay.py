@@ -17,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget.display import payloads
-from blip_trace_widget.display.notes import rounding_note
 from blip_trace_widget.display.still import snapshot_of
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
@@ -314,9 +313,8 @@ class Replay:
         if selected.one and np.isfinite(trace.scores[selected.cells[0]]):
             effect, snapshot = _effect(trace, selected.cells[0]), self._snapshot
             bars = payloads.bars_of(snapshot.clean, snapshot.corrupted)
-            self._detail = dict(payloads.detail(snapshot, effect, selected, self.spec, self.generation, bars))
-            rounding = rounding_note(trace.settings.get("verified"), self.spec)
-            self._detail["error"] = self._detail["error"] or rounding
+            verified = trace.settings.get("verified")
+            self._detail = dict(payloads.detail(snapshot, effect, selected, self.spec, self.generation, bars, verified))
         self._view.show_traits(detail=self._detail)
 
     def _done(self, request: int) -> None:
