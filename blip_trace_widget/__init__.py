@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+    from blip_trace_widget.dataset.edges import Edges
     from blip_trace_widget.dataset.json_questions import read_gqa, read_vqa
     from blip_trace_widget.dataset.pair_files import read_folders, read_mit_states, read_svo_probes
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
@@ -64,6 +65,7 @@ _HOMES = {
     "DatasetTrace": "dataset.traced",
     "Difference": "results.differences",
     "Direction": "states",
+    "Edges": "dataset.edges",
     "Effect": "results.run",
     "GaussianNoise": "tracing.corruption",
     "HeadTrace": "results.maps",
@@ -135,6 +137,7 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "examples",
     "load_trace",
     "trace_dataset",
+    "Edges",
     "DatasetTrace",
     "MeanTrace",
     "Comparison",

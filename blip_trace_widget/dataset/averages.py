@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.results import summaries
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.intervals import cluster_error, cluster_margin, cluster_parts, studentized
 from blip_trace_widget.results.numerics import false_discovery, p_values, quiet
 from blip_trace_widget.results.significance import LEAST, differs
@@ -86,7 +87,7 @@ class MeanTrace(Summarised):
     _columns: ClassVar[str] = "roles"
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per cell: block, site, layer, role, samples, effect and recovery with intervals, significant."""
+        """One row per cell: the grid, layer, role, samples, effect and recovery with intervals, significant."""
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
@@ -243,18 +244,24 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _title(settings: dict[str, Any]) -> str:
-    return grid_title(settings["block"], settings["site"])
+    spec = GridSpec.of(settings)
+    return (
+        grid_title(spec.block, spec.site)
+        + ("" if spec.head is None else f", head {spec.head}")
+        + ("" if spec.window == 1 else f", window {spec.window}")
+        + ("" if spec.direction == "restore" else f", {spec.direction}")
+    )
 
 
 def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
     import pandas as pd
 
-    first = getattr(result, names[0])
+    first, spec = getattr(result, names[0]), GridSpec.of(result.settings)
     layer, role = (axis.ravel() for axis in np.indices(first.shape))
     return pd.DataFrame(
         {
-            "block": result.settings["block"],
-            "site": result.settings["site"],
+            **{name: getattr(spec, name) for name in ("block", "site", "head", "direction", "window")},
+            "metric": result.settings.get("metric"),
             "layer": layer,
             "role": [result.roles[index] for index in role],
             **more,

@@ -13,20 +13,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from blip_trace_widget.checks import whole_number
-from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
+from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Tables, trace_batch
 from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
+from blip_trace_widget.dataset.edges import Edges
+from blip_trace_widget.dataset.plan import OneMetric, Plan
+from blip_trace_widget.dataset.rows import identity
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.states import BlockName, SiteName
+from blip_trace_widget.states import BlockName, Direction, SiteName
 
 #: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
@@ -39,10 +41,15 @@ def trace_dataset(
     blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
     sites: Sequence[SiteName] | SiteName = ("block_output",),
     corruption: Given = None,
-    metric: MetricName | Callable[..., Any] = "probability",
+    metric: OneMetric | Sequence[OneMetric] = "probability",
     client: Any = None,
     progress: bool | Callable[[int, int], object] | None = True,
     *,
+    head: int | Literal["all"] | Sequence[int | Literal["all"] | None] | None = None,
+    window: int | Sequence[int] = 1,
+    direction: Direction | Sequence[Direction] = "restore",
+    image_map: int | None = None,
+    knockout: Mapping[str, Edges] | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
 ) -> DatasetTrace:
@@ -72,18 +79,30 @@ def trace_dataset(
             scored; of several (VQA's ten), the most frequent one.
         model: a `BlipVqa`, a hub id or a folder.
         out: the folder for the results; created if necessary.
-        blocks: blocks to trace.
+        blocks: blocks to trace. All that is listed of blocks, sites, heads, windows and directions is combined: there
+            is a grid of each combination that exists. Of what occurs in none, a head of sites without heads or a window
+            larger than any block, the call is refused.
         sites: sites to trace.
         corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``. Any `Corruption`, also one of your own
             class (with a cluster, one that can be pickled); or the class `ImageSwap` or `QuestionSwap` itself: each
             sample's own partner, `other_image` or `other_question`, as a whole; or a function of the sample that
             returns a `Corruption`: ``lambda sample: ImageSwap(sample.other_image, region=sample.region)``. The results
             of a function, and instances of your own class, are used unchanged, seeds included.
-        metric: as in `Tracer`.
+        metric: as in `Tracer`, one or several. Runs are computed once and scored by each. A sample has cells of a
+            metric if the corruption breaks its answer under that metric; it is skipped if it does under none, with the
+            reason of the first. The samples' table has the first one's scores, and those of the others in the column
+            ``metrics``.
         client: a ``dask.distributed.Client``, whose workers trace. They load the model themselves, so it must be a hub
             id, a folder that they can access, or a `BlipVqa` made from one. The pictures are sent to them.
         progress: True for a bar and the counts in words, or a callable on (samples done, samples in total; None if
             unknown).
+        head: one head of an attention, several, or ``"all"`` for each head of a block; None for the whole site.
+        window: layers patched together around each layer; one or several.
+        direction: ``"restore"``, ``"disrupt"`` or both.
+        image_map: side of the squares of image tokens that are patched one at a time, as in
+            `Tracer.trace_image_tokens`, in each direction; None for no map.
+        knockout: attention edges by name, which are cut in each window of layers in turn, as in
+            `Tracer.trace_knockout`: ``{"object": Edges("question_encoder", keys="object")}``, see `Edges`.
         only_correct: whether to skip samples that the model does not answer correctly, and those without an answer.
             Answers are compared as in the VQA evaluation (case, punctuation, articles, number words); with several, an
             answer is right from an accuracy of 0.5: two of ten people gave it.
@@ -102,7 +121,8 @@ def trace_dataset(
     store.arrow()
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
-    plan = Plan.of(blocks, sites, corruption, metric, only_correct)
+    listed = {"head": head, "window": window, "direction": direction, "image_map": image_map, "knockout": knockout}
+    plan = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
     size = whole_number("batch_size", batch_size, 1)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None

@@ -17,11 +17,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, completed
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.dataset.settings import FORMAT, SETTINGS, VERSION, read_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,16 +28,9 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.samples import PathLike
 
-FORMAT, VERSION = "blip_trace_widget.dataset", 2
-#: Versions of the format that can be read and continued.
-READABLE = (1, 2)
-SETTINGS = "dataset.json"
 #: File with the numbers of samples given, traced, and skipped for each reason, as of the last finished run.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
-
-#: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
-USERS = ("class", "function")
 
 #: The columns that identify a sample, and say what became of it.
 IDENTITY = (
@@ -78,13 +70,19 @@ COLUMNS = {
         "snapshot": "string",
         "picture": "binary",
         "other_picture": "binary",
+        "metrics": "scored",
     },
     "cells": {
         "sample": "int64",
         "id": "name",
         "group": "name",
+        "intervention": "name",
         "block": "name",
         "site": "name",
+        "head": "int16",
+        "window": "int16",
+        "direction": "name",
+        "metric": "name",
         "layer": "int16",
         "position": "int16",
         "token": "name",
@@ -97,8 +95,26 @@ COLUMNS = {
     },
 }
 
-#: Columns that folders of earlier versions lack, read as null.
-ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
+#: Of a run with several metrics, what a sample has under each but the first.
+SCORED = {
+    "metric": "string",
+    "clean": "double",
+    "corrupted": "double",
+    "corrupted_scores": "list",
+    "total_effect": "double",
+    "total_effect_stderr": "double",
+    "why": "string",
+}
+
+#: Columns that folders of earlier versions lack, and what they are read as; `metric` is the one in the settings.
+ADDED: dict[str, Any] = {
+    **dict.fromkeys(("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region", "metrics")),
+    "intervention": "patch",
+    "head": None,
+    "window": 1,
+    "direction": "restore",
+    "metric": None,
+}
 #: Version 1's column instead of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
@@ -111,6 +127,7 @@ def arrow() -> Any:
     """
     try:
         import_module("pyarrow.parquet")
+        import_module("pyarrow.compute")
         pa = import_module("pyarrow")
     except ImportError as error:
         raise ImportError('a data set needs pyarrow: pip install "blip_trace_widget[data]"') from error
@@ -127,7 +144,9 @@ def schema(table: str) -> pa.Schema:
         "name": arrow_.dictionary(arrow_.int32(), arrow_.string()),
         "bool": arrow_.bool_(),
         "double": arrow_.float64(),
+        "string": arrow_.string(),
     }
+    types["scored"] = arrow_.list_(arrow_.struct([(name, types[kind]) for name, kind in SCORED.items()]))
     return arrow_.schema(
         [(name, types[kind] if kind in types else getattr(arrow_, kind)()) for name, kind in COLUMNS[table].items()]
     )
@@ -136,6 +155,33 @@ def schema(table: str) -> pa.Schema:
 def as_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as a table; missing values are null."""
     return arrow().Table.from_pylist(list(rows), schema=schema(table))
+
+
+def cells_table(count: int, columns: Mapping[str, Any]) -> pa.Table:
+    """A table of cells from its columns.
+
+    Args:
+        count: number of cells.
+        columns: an array or list of each column's values, a single value that all cells have, or None for null; of
+            `scores` an array (cells, runs). Columns that are missing are null.
+    """
+    arrow_, found = arrow(), []
+    for field in schema("cells"):
+        value: Any = columns.get(field.name)
+        if field.name == "scores":
+            ends = np.arange(count + 1, dtype=np.int32) * value.shape[1]
+            found.append(arrow_.ListArray.from_arrays(ends, np.ascontiguousarray(value, np.float64).ravel()))
+        elif value is None:
+            found.append(arrow_.nulls(count, field.type))
+        else:
+            several = isinstance(value, (np.ndarray, list))
+            found.append(arrow_.array(value if several else [value] * count, type=field.type))
+    return arrow_.Table.from_arrays(found, schema=schema("cells"))
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of cells as one."""
+    return arrow().concat_tables([as_table("cells", []), *tables]).unify_dictionaries()
 
 
 def check_place(folder: PathLike) -> None:
@@ -296,65 +342,40 @@ def parts(folder: Path, table: str) -> Iterator[Path]:
             yield folder / table / path.name
 
 
-def read_settings(folder: PathLike) -> dict[str, Any]:
-    """The settings that a folder was computed with.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if `trace_dataset` did not write it, or it has a newer format.
-    """
-    path = Path(folder) / SETTINGS
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"folder: no such folder: {os.fspath(folder)!r}")
-    if not path.is_file():
-        raise ValueError(f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: it has no {SETTINGS}")
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        if stored["format"] != FORMAT:
-            raise ValueError(f"its format is {stored['format']!r}")
-        version, settings = stored["version"], dict(stored["settings"])
-        if version in READABLE:
-            _check_settings(settings)
-            settings["corruption"] = completed(settings["corruption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
-        ) from error
-    if version not in READABLE:
-        raise ValueError(
-            f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads up to {VERSION}"
-        )
-    return settings
-
-
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
-    whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
-    for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].accepted)
-    if not settings["grids"]:
-        raise ValueError("there is no grid in it")
-
-
-def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+def read(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+    added: Mapping[str, Any] | None = None,
+) -> pa.Table:
     """Read a part.
+
+    Args:
+        path: the file.
+        columns: default all.
+        where: only rows with these values in these columns; None for null.
+        added: what columns that the file lacks are read as, beside `ADDED`.
 
     Raises:
         ValueError: if it is damaged, with a remedy.
         OSError: if it cannot be opened.
     """
     arrow_ = arrow()
-    table = path.parent.name
+    table, values = path.parent.name, {**ADDED, SCENE: None, **(added or {})}
     known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
     wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
     try:
-        lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
+        lacking = set(values) - set(arrow_.parquet.read_schema(path).names)
+        asked = dict(where or {})
+        others = [name for name in lacking & set(asked) if values[name] != asked.pop(name)]
         present = [field.name for field in wanted if field.name not in lacking]
-        read_ = arrow_.parquet.read_table(path, columns=present, filters=filters)
+        read_ = arrow_.parquet.read_table(path, columns=present, filters=_condition(asked))
+        if others:  # no row is as asked
+            read_ = read_.slice(0, 0)
         for field in wanted:
             if field.name in lacking:
-                read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
+                value = [values[field.name]] * read_.num_rows
+                read_ = read_.append_column(field, arrow_.array(value, type=field.type))
         return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
     except (arrow_.ArrowException, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
@@ -363,3 +384,12 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
             f"folder: {os.fspath(path)!r} is damaged ({str(error).splitlines()[0]}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error
+
+
+def _condition(where: Mapping[str, Any]) -> Any:
+    """A condition on columns of a file, for pyarrow; None for none."""
+    column, condition = arrow().compute.field, None
+    for name, value in where.items():
+        one = column(name).is_null() if value is None else column(name) == value
+        condition = one if condition is None else condition & one
+    return condition
