@@ -17,6 +17,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.dataset import answers, rows, store
 from blip_trace_widget.dataset.corruptions import SAME_ANSWER, SkippedError, is_pair
@@ -31,6 +33,7 @@ from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
 from blip_trace_widget.tracing.knockout import knocked_out_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.region_attention import region_attention
 from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -214,7 +217,11 @@ def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[p
     row |= _described(_first(broken)) | {"traced": True, "why": first.why or None}
     if first.reason:  # what a widget shows is of the first metric
         row |= {"snapshot": None, "other_picture": None}
-    yield from _cells(plan, [each.case for each in broken if isinstance(each, Tracer)], row, sample)
+    cases = [each.case for each in broken if isinstance(each, Tracer)]
+    region = checked_region(sample.region)
+    if region is not None and plan.has_image_heads:
+        row["attention"] = region_attention(cases[0], np.array(region)).tolist()
+    yield from _cells(plan, cases, row, sample)
 
 
 def _outcome(tracer: Tracer | SkippedError) -> Outcome:

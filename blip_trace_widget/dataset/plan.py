@@ -103,6 +103,14 @@ class Plan:
         """``"restore"``, ``"disrupt"`` or both."""
         return self.listed["direction"]
 
+    @property
+    def has_image_heads(self) -> bool:
+        """Whether heads are traced that look at the picture, so that where they look is of interest."""
+        heads, sites = self.listed["head"], self.listed["sites"]
+        return (
+            "question_encoder" in self.blocks and heads != (None,) and any("cross_attention" in site for site in sites)
+        )
+
     def specs(self, model: BlipVqa) -> list[GridSpec]:
         """The grids that a model has, those of a site's heads one after another.
 

@@ -51,6 +51,7 @@ COLUMNS = {
         "other_image": "string",
         "other_question": "string",
         "region": "mask",
+        "attention": "maps",
         "traced": "bool",
         "reason": "string",
         "why": "string",
@@ -108,7 +109,9 @@ SCORED = {
 
 #: Columns that folders of earlier versions lack, and what they are read as; `metric` is the one in the settings.
 ADDED: dict[str, Any] = {
-    **dict.fromkeys(("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region", "metrics")),
+    **dict.fromkeys(
+        ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region", "metrics", "attention")
+    ),
     "intervention": "patch",
     "head": None,
     "window": 1,
@@ -141,6 +144,7 @@ def schema(table: str) -> pa.Schema:
         "list": arrow_.list_(arrow_.float64()),
         "strings": arrow_.list_(arrow_.string()),
         "mask": arrow_.list_(arrow_.list_(arrow_.bool_())),
+        "maps": arrow_.list_(arrow_.list_(arrow_.list_(arrow_.float64()))),
         "name": arrow_.dictionary(arrow_.int32(), arrow_.string()),
         "bool": arrow_.bool_(),
         "double": arrow_.float64(),

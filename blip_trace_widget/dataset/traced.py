@@ -8,20 +8,26 @@ Ends: at results; no model is needed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.dataset import alignment, averages, rows
+from blip_trace_widget.dataset import alignment, averages, head_means, rows, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+from blip_trace_widget.dataset.head_means import MeanHeads, UniversalHeads
 from blip_trace_widget.dataset.one_sample import undamaged
 from blip_trace_widget.dataset.traced_samples import TracedSamples
 from blip_trace_widget.dataset.traced_tables import GRID, Grid
+from blip_trace_widget.results.grid_spec import GridSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Default number of bootstrap resamples.
 RESAMPLES = 2000
@@ -207,6 +213,129 @@ class DatasetTrace(TracedSamples):
             align, self._grid(metric, block=block, site=site, head=head, direction=direction, window=window)
         )
 
+    # --- heads -------------------------------------------------------------------------------------------------------
+
+    def heads(
+        self,
+        group: str | None = None,
+        block: str | None = None,
+        site: str | None = None,
+        *,
+        role: str | None = None,
+        align: str | Roles = "ends",
+        window: int | None = None,
+        direction: str | None = None,
+        metric: str | None = None,
+        confidence: float = 0.95,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> MeanHeads:
+        """Which heads matter on average, (layers, heads), with intervals; needs ``trace_dataset(..., head="all")``.
+
+        Args:
+            group: only the samples of this group.
+            block: default the first of which heads were traced.
+            site: default the first of which heads were traced in that block.
+            role: only the positions of this role, their mean; default the sum over all positions, as in `HeadTrace`.
+            align: how roles are found, see `mean`.
+            window: see `mean`.
+            direction: see `mean`.
+            metric: see `mean`.
+            confidence: see `mean`.
+            resamples: see `mean`.
+            seed: see `mean`.
+
+        Returns:
+            `MeanHeads`; where samples have a region, and heads of the question encoder's cross-attention were traced,
+            with where each head looks.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if not all heads of
+                the site were traced.
+        """
+        specs, name = self._head_grids("heads", metric, block, site, window, direction)
+        bootstrap = _bootstrap(confidence, resamples, seed)
+        data, table = self._head_effects(specs, name, role, align)
+        looks = self._region_attention() if specs[0].block == "question_encoder" else {}
+        if group is not None:
+            of_group = (table["group"] == one_of("group", group, self.groups)).to_numpy()
+            data, table = head_means.some(data, of_group, f"group: {group!r}"), table[of_group]
+        attention = head_means.region_attention([looks[number] for number in table["sample"] if number in looks])
+        return head_means.mean(data, attention, *bootstrap, settings=_of_heads(specs[0], name, role) | {"group": group})
+
+    def universal_heads(
+        self,
+        groups: Sequence[str] | None = None,
+        block: str | None = None,
+        site: str | None = None,
+        *,
+        rate: float = 0.05,
+        role: str | None = None,
+        align: str | Roles = "ends",
+        window: int | None = None,
+        direction: str | None = None,
+        metric: str | None = None,
+    ) -> UniversalHeads:
+        """Heads whose effect holds in every group: it differs from 0, with the same sign in all.
+
+        Args:
+            groups: two or more groups; default all.
+            block: see `heads`.
+            site: see `heads`.
+            rate: the error rate, between 0 and 1: at most this is the chance that any head is called universal that has
+                no effect in some group. See `blip_trace_widget.dataset.head_means`.
+            role: see `heads`.
+            align: see `heads`.
+            window: see `mean`.
+            direction: see `mean`.
+            metric: see `mean`.
+
+        Raises:
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also if not all heads of
+                the site were traced.
+
+        Source: Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320).
+        """
+        specs, name = self._head_grids("universal_heads", metric, block, site, window, direction)
+        if isinstance(groups, str):
+            raise TypeError(f"groups: expected two or more of {self.groups}, got the text {groups!r}")
+        chosen = [one_of("groups", group, self.groups) for group in dict.fromkeys(groups or self.groups)]
+        if len(chosen) < 2:
+            raise ValueError(f"groups: expected two or more of {self.groups}, got {chosen}")
+        data, table = self._head_effects(specs, name, role, align)
+        of = table["group"].to_list()
+        for group in chosen:
+            if group not in of:
+                raise ValueError(f"groups: {group!r} has no traced sample{head_means.of_role(role)}")
+        return head_means.universal(data, chosen, of, _share("rate", rate), _of_heads(specs[0], name, role))
+
+    def _head_effects(
+        self, specs: Sequence[GridSpec], metric: str, role: str | None, align: str | Roles
+    ) -> tuple[Aligned, pd.DataFrame]:
+        """Effects of heads, (samples, layers, heads), and the rows of the samples that have the role."""
+        grids, table = [Grid(spec, metric) for spec in specs], self.scored(metric)
+        data = [self._aligned(align, grid) for grid in grids[: None if role else 1]]
+        if role is None:
+            effects = head_means.summed([self._effects(grid)[1] for grid in grids])
+        else:
+            at = data[0].roles.index(one_of("role", role, data[0].roles))
+            effects = np.stack([each.effects[:, :, at] for each in data], axis=2)
+        has = np.isfinite(effects[:, 0]).all(axis=1)
+        return head_means.as_aligned(effects[has], data[0].total[has], data[0].pictures[has]), table[has]
+
+    def _region_attention(self) -> dict[int, head_means.Looks]:
+        """Where heads look in each sample that has a region."""
+        found: dict[int, head_means.Looks] = {}
+        for batch in self._batches:
+            columns = ["sample", "region", "attention"]
+            for row in store.read(store.part(self.folder, "samples", batch), columns).to_pylist():
+                if row["attention"] is not None:
+                    with undamaged(row["sample"]):
+                        found[row["sample"]] = head_means.Looks(
+                            np.array(row["attention"], np.float64), np.mean(row["region"])
+                        )
+        return found
+
     # --- helpers -----------------------------------------------------------------------------------------------------
 
     def _aligned(self, align: str | Roles, grid: Grid) -> Aligned:
@@ -251,6 +380,10 @@ class DatasetTrace(TracedSamples):
 def _description(align: str | Roles, grid: Grid) -> dict[str, Any]:
     name = align if isinstance(align, str) else getattr(align, "__name__", "roles")
     return {**{of: getattr(grid.spec, of) for of in GRID}, "metric": grid.metric, "align": name}
+
+
+def _of_heads(spec: GridSpec, metric: str, role: str | None) -> dict[str, Any]:
+    return {**{of: getattr(spec, of) for of in GRID}, "head": "all", "metric": metric, "role": role}
 
 
 def _bootstrap(confidence: float, resamples: int, seed: int) -> tuple[float, int, int]:

@@ -87,14 +87,7 @@ class TracedSamples(TracedTables):
         Raises:
             TypeError, ValueError: see `trace`.
         """
-        specs = [spec for spec in self.specs if spec.head is not None]
-        if not specs:
-            raise ValueError("head_map: no heads were traced; trace_dataset(..., head='all') traces them")
-        first, name = self._grid(metric, specs, block=block, site=site, head=None, direction=direction, window=window)
-        heads = sorted(spec for spec in specs if spec._replace(head=first.head) == first)
-        numbers = [spec.head for spec in heads]
-        if numbers != list(range(self.settings["heads"][first.block])):
-            raise ValueError(f"head_map: of {first.site!r} only the heads {numbers} were traced")
+        heads, name = self._head_grids("head_map", metric, block, site, window, direction)
         one = self._one_sample(sample, name)
         with undamaged(sample):
             return one.head_map(one.traces(heads))

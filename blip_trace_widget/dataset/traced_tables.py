@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
 
 #: Columns that are read one sample at a time.
-HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture", "region", "metrics")
+HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture", "region", "attention", "metrics")
 #: The samples' columns that depend on the metric.
 SCORED = ("clean", "corrupted", "total_effect", "total_effect_stderr")
 #: What tells one grid from another.
@@ -216,6 +216,30 @@ class TracedTables:
             value = None if None in there else there[0]  # only heads can be None
             specs = [spec for spec in specs if getattr(spec, name) == value]
         return Grid(specs[0], self._metric(metric))
+
+    def _head_grids(
+        self,
+        what: str,
+        metric: str | None,
+        block: str | None,
+        site: str | None,
+        window: int | None,
+        direction: str | None,
+    ) -> tuple[list[GridSpec], str]:
+        """The grids of all heads of a site, in order, and the metric; `what` needs them.
+
+        Raises:
+            TypeError, ValueError: as `_grid`; also if not all of the heads were traced.
+        """
+        specs = [spec for spec in self.specs if spec.head is not None]
+        if not specs:
+            raise ValueError(f"{what}: no heads were traced; trace_dataset(..., head='all') traces them")
+        first, name = self._grid(metric, specs, block=block, site=site, head=None, direction=direction, window=window)
+        heads = sorted(spec for spec in specs if spec._replace(head=first.head) == first)
+        numbers = [spec.head for spec in heads]
+        if numbers != list(range(self.settings["heads"][first.block])):
+            raise ValueError(f"{what}: of {first.site!r} only the heads {numbers} were traced")
+        return heads, name
 
     def _metric(self, metric: str | None) -> str:
         return self.metrics[0] if metric is None else one_of("metric", metric, self.metrics)

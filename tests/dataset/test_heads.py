@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blip_trace_widget import BlipVqa, Tracer, examples
-from blip_trace_widget.dataset import heads
+from blip_trace_widget import BlipVqa, ImageSwap, Tracer, demo_samples, examples, trace_dataset
+from blip_trace_widget.dataset import head_means as heads
 from blip_trace_widget.tracing.region_attention import region_attention
 
 SETTINGS = {"block": "question_encoder", "site": "cross_attention", "role": None}
@@ -109,3 +109,84 @@ def test_attention_to_a_region_equals_the_tracers():
     nothing = region_attention(tracer.case, np.ones_like(region))
     assert nothing[0].min() > 0
     assert not nothing[1:].any()
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Image pairs of the built-in model, all heads of two sites traced."""
+    return trace_dataset(
+        demo_samples(8, pairs="image"),
+        BlipVqa.demo(),
+        tmp_path_factory.mktemp("heads") / "found",
+        "question_encoder",
+        ("cross_attention", "self_attention"),
+        head="all",
+        corruption=ImageSwap,
+        progress=False,
+    )
+
+
+def test_heads_of_a_data_set_equal_the_tracers(pairs):
+    of = pairs.traced["sample"].to_list()
+    model, given_ = BlipVqa.demo(), list(demo_samples(8, pairs="image"))
+    maps, shares, totals = [], [], []
+    for number in of:
+        sample = given_[number]
+        swap = ImageSwap(sample.other_image)
+        tracer = Tracer(model, sample.image, sample.question, sample.answer, corruption=swap)
+        maps.append(tracer.trace_heads("question_encoder", "self_attention").indirect_effect)
+        totals.append(tracer.total_effect.value)
+        shares.append(region_attention(tracer.case, np.array(sample.region)))
+    found_ = pairs.heads(site="self_attention")
+    np.testing.assert_allclose(found_.indirect_effect, np.mean(maps, axis=0), atol=1e-5)
+    np.testing.assert_allclose(found_.recovery, np.sum(maps, axis=0) / np.sum(totals), atol=1e-5)
+    looks = pairs.heads(site="cross_attention").attention
+    assert looks.samples == len(of)
+    mean = np.mean(shares, axis=0)
+    for name, expected in zip(("object", "background", "largest_background"), mean, strict=True):
+        np.testing.assert_allclose(getattr(looks, name), expected, atol=1e-5)
+    assert looks.area == pytest.approx(np.mean([np.mean(given_[number].region) for number in of]))
+    assert looks.preference.shape == found_.recovery.shape
+    table = pairs.heads().to_dataframe()
+    assert {"head", "recovery_low", "attention_object"} <= set(table)
+
+
+def test_heads_at_one_role_are_those_positions_alone(pairs):
+    whole = pairs.heads(role="[CLS]", align="ends", site="self_attention")
+    one = [pairs.aligned("ends", site="self_attention", head=head) for head in range(whole.recovery.shape[1])]
+    for head, data in enumerate(one):
+        at = data.roles.index("[CLS]")
+        np.testing.assert_allclose(whole.indirect_effect[:, head], data.effects[:, :, at].mean(axis=0))
+    assert "at “[CLS]”" in repr(whole)
+
+
+def test_heads_of_a_group_and_universal_heads(pairs):
+    groups = list(dict.fromkeys(pairs.traced["group"]))
+    one = pairs.heads(group=groups[0])
+    assert len(one.aligned.total) == (pairs.traced["group"] == groups[0]).sum()
+    result = pairs.universal_heads(groups[:2])
+    assert result.samples.tolist() == [(pairs.traced["group"] == group).sum() for group in groups[:2]]
+    assert "few pictures" in result.warning
+    assert not result.heads
+
+
+@pytest.mark.parametrize(
+    ("asked", "match"),
+    [
+        ({"groups": ["color"]}, "groups: expected two or more"),
+        ({"groups": "color"}, "groups: expected two or more of .* got the text 'color'"),
+        ({"groups": ["color", "nothing"]}, "groups: .*'nothing'"),
+        ({"rate": 1.5}, "rate: expected a number between 0 and 1"),
+        ({"role": "nobody", "align": "ends"}, "role: .*'nobody'"),
+        ({"site": "mlp"}, "site: "),
+    ],
+)
+def test_what_cannot_be_asked_of_heads_is_refused_by_name(pairs, asked, match):
+    with pytest.raises((TypeError, ValueError), match=match):
+        pairs.universal_heads(**asked)
+
+
+def test_a_run_without_heads_says_what_to_do(tmp_path):
+    plain = trace_dataset(demo_samples(1), BlipVqa.demo(), tmp_path / "plain", progress=False)
+    with pytest.raises(ValueError, match=r"heads: no heads were traced; trace_dataset\(..., head='all'\)"):
+        plain.heads()

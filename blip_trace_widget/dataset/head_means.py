@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class MeanHeads(MeanTrace):
         """
         names = ("object", "background", "largest_background")
         looks = {} if self.attention is None else {f"attention_{name}": getattr(self.attention, name) for name in names}
-        table = super().to_dataframe().rename(columns={"role": "head"})
+        table = super().to_dataframe().drop(columns="role")
         table["head"] = np.tile(np.arange(len(self.roles)), len(self.recovery))
         return table.assign(**{name: values.ravel() for name, values in looks.items()})
 
@@ -222,6 +222,46 @@ def summed(effects: Sequence[Sequence[Array]]) -> Array:
         effects: of each head, of each sample, (layers, positions).
     """
     return np.stack([np.stack([each.sum(axis=1) for each in of_head]) for of_head in effects], axis=2)
+
+
+class Looks(NamedTuple):
+    """Where the heads look in one sample that has a region.
+
+    Attributes:
+        shares: (3, layers, heads), see `blip_trace_widget.tracing.region_attention`.
+        area: the region's share of the patches.
+    """
+
+    shares: Array
+    area: float
+
+
+def region_attention(looks: Sequence[Looks]) -> RegionAttention | None:
+    """The mean of where heads look; None of no samples.
+
+    Raises:
+        ValueError: if they are not of one shape.
+    """
+    if not looks:
+        return None
+    object_, background, largest = np.mean([each.shares for each in looks], axis=0)
+    return RegionAttention(object_, background, largest, float(np.mean([each.area for each in looks])), len(looks))
+
+
+def of_role(role: str | None) -> str:
+    """A role, as part of a sentence."""
+    return "" if role is None else f" with the role {role!r}"
+
+
+def some(data: Aligned, chosen: NDArray[np.bool_], of: str) -> Aligned:
+    """Some of the samples.
+
+    Raises:
+        ValueError: if there are none, naming what they are `of`.
+    """
+    if not chosen.any():
+        raise ValueError(f"{of} has no traced sample")
+    return as_aligned(data.effects[chosen], data.total[chosen], data.pictures[chosen])
 
 
 def as_aligned(effects: Array, total: Array, pictures: NDArray[np.int64]) -> Aligned:
