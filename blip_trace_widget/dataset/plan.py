@@ -172,48 +172,55 @@ class Plan:
         """
         listed = self.listed
         pairs = [(block, site) for block, site in product(listed["blocks"], listed["sites"]) if _has(block, site)]
+        if not pairs:
+            raise ValueError(f"blocks, sites: {list(listed['blocks'])} have none of {list(listed['sites'])}")
         found = [
             GridSpec(block, site, head, direction, window)
             for (block, site), direction, window in product(pairs, listed["direction"], listed["window"])
             if window <= _layers(sizes(block), window)
             for head in _heads_of(block, site, listed["head"], sizes(block))
         ]
-        if not found:
-            raise ValueError(
-                f"blocks, sites: {list(listed['blocks'])} have none of {list(listed['sites'])}{_beside(self)}"
-            )
-        self._check_all_occur(found, sizes)
+        self._check_all_occur(found, [block for block, _ in pairs], sizes)
         return list(dict.fromkeys(found))
 
-    def _check_all_occur(self, found: list[GridSpec], sizes: Sizes) -> None:
-        """Whether each value of each argument is in some grid; a window may be in a knockout alone."""
-        cut = [edges.block for edges in self.knockout.values()]
+    def _check_all_occur(self, found: list[GridSpec], blocks: list[str], sizes: Sizes) -> None:
+        """Whether each value of each argument is in some grid; a window may be in a knockout alone.
+
+        Args:
+            found: the grids.
+            blocks: the blocks that have any of the sites.
+            sizes: see `_grids`.
+
+        Raises:
+            ValueError: naming the first that is in none.
+        """
+        tried = [*blocks, *(edges.block for edges in self.knockout.values())]
+        heads = {spec.head for spec in found}
         there: dict[str, set[Any]] = {
-            "blocks": {spec.block for spec in found},
-            "sites": {spec.site for spec in found},
-            "head": {spec.head for spec in found} | ({ALL} if any(spec.head is not None for spec in found) else set()),
+            "window": {
+                each for each in self.listed["window"] for block in tried if each <= _layers(sizes(block), each)
+            },
+            "head": heads | ({ALL} if heads - {None} else set()),
             "direction": {spec.direction for spec in found},
-            "window": {spec.window for spec in found}
-            | {window for block in cut for window in self.listed["window"] if window <= _layers(sizes(block), window)},
+            "sites": {spec.site for spec in found},
+            "blocks": {spec.block for spec in found},
         }
-        for argument, values in self.listed.items():
-            for value in values:
-                if value not in there[argument]:
+        for argument, values in there.items():
+            for value in self.listed[argument]:
+                if value not in values:
                     raise ValueError(f"{argument}: {value!r} is in no grid: {self._why(argument, sizes)}")
 
     def _why(self, argument: str, sizes: Sizes) -> str:
         """What a value of an argument lacks, in words."""
-        blocks = list(self.listed["blocks"])
+        blocks, sites, heads = (list(self.listed[name]) for name in ("blocks", "sites", "head"))
         known = [size for size in map(sizes, blocks) if size]
+        if argument == "window":
+            return f"{blocks} have at most {max(layers for layers, _ in known)} layers"
         if argument == "head" and known:
             return f"sites with heads have at most {max(heads for _, heads in known)} of them, numbered from 0"
-        if argument == "window" and known:
-            return f"{blocks} have at most {max(layers for layers, _ in known)} layers"
         if argument == "head":
-            return f"{list(self.listed['sites'])} of {blocks} have no heads; take a site of an attention"
-        if argument == "sites" and any(_has(block, site) for block in blocks for site in self.listed["sites"]):
-            return f"{blocks} have none that is also of head={list(self.listed['head'])}"
-        return f"of blocks={blocks}, sites={list(self.listed['sites'])}{_beside(self)} there is none"
+            return f"{sites} of {blocks} have no heads; take a site of an attention"
+        return f"blocks={blocks} and sites={sites} have none" + ("" if heads == [None] else f" with head={heads}")
 
 
 def check_reach(source: Any, block: str, given: Any) -> None:
@@ -240,11 +247,6 @@ def _shown(given: Any) -> str:
 def _told(metric: OneMetric) -> str:
     name = as_metric(metric).name
     return name if isinstance(metric, str) else f"{name} {fingerprints.of_callable(metric)}"
-
-
-def _beside(plan: Plan) -> str:
-    heads = plan.listed["head"]
-    return "" if heads == (None,) else f" and head={list(heads)}"
 
 
 # --- the values of an argument --------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         if version in READABLE:
             _check_settings(settings)
             settings["corruption"] = completed(settings["corruption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
         ) from error

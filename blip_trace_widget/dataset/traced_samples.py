@@ -135,9 +135,7 @@ class TracedSamples(TracedTables):
             where["window"] = among("window", window, windows)
         kept = ["sample", "id", "group", "token", "block", "site", "head", "window", "layer", "clean", "score"]
         kept += ["indirect_effect"]
-        table = self._cells([name for name in store.COLUMNS["cells"] if name in kept], where).to_pandas()
-        table = table.loc[table["sample"].isin(self._numbers), kept].reset_index(drop=True)
-        table = table.rename(columns={"token": "edges", "indirect_effect": "loss"})
+        table = self._frame(kept, where).rename(columns={"token": "edges", "indirect_effect": "loss"})
         return table.assign(relative_loss=table["loss"] / table["clean"].where(table["clean"] != 0))
 
     def _traces(self, sample: int, specs: Sequence[GridSpec], metric: str) -> list[Trace]:

@@ -153,11 +153,10 @@ class TracedTables:
 
         Of grids (``intervention`` "patch"), maps of image tokens ("patch_image_tokens": position and token are a
         square's) and knockouts ("knockout": position and token are those of the group of edges, the indirect effect is
-        what is lost).
+        what is lost). What a cell does not have is missing: the head of a whole site, the layer of a square.
         """
         columns = [name for name in store.COLUMNS["cells"] if name != "scores"]
-        table = self._cells(columns).to_pandas()
-        return table[table["sample"].isin(self._numbers)].reset_index(drop=True)
+        return self._frame(columns)
 
     @cached_property
     def traced(self) -> pd.DataFrame:
@@ -263,6 +262,15 @@ class TracedTables:
         empty = store.as_table("cells", []).select(columns)
         tables = [store.read(path, columns, where, self._added) for path in places]
         return store.arrow().concat_tables([empty, *tables]).unify_dictionaries()
+
+    def _frame(self, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """The same as a DataFrame, of the selected samples alone, with missing whole numbers where there are none."""
+        found = self._cells([name for name in store.COLUMNS["cells"] if name in columns], where)
+        table = found.to_pandas()
+        for name in ("head", "window", "layer"):
+            if name in columns and (name != "layer" or found[name].null_count):
+                table[name] = table[name].astype("Int16")
+        return table.loc[table["sample"].isin(self._numbers), list(columns)].reset_index(drop=True)
 
 
 def among(name: str, value: Any, there: Iterable[Any]) -> Any:
