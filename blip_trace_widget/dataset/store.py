@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,7 @@ def arrow() -> Any:
     return pa
 
 
+@cache
 def schema(table: str) -> pa.Schema:
     """The columns of a table."""
     arrow_ = arrow()
@@ -291,9 +293,9 @@ def part(folder: Path, table: str, batch: int) -> Path:
 
 def parts(folder: Path, table: str) -> Iterator[Path]:
     """The paths of all complete batches' files, in order."""
-    for path in sorted((folder / "samples").glob("part-*.parquet")):
-        if all((folder / other / path.name).is_file() for other in TABLES):
-            yield folder / table / path.name
+    names = [{path.name for path in (folder / each).glob("part-*.parquet")} for each in TABLES]
+    for name in sorted(set.intersection(*names)):
+        yield folder / table / name
 
 
 def read_settings(folder: PathLike) -> dict[str, Any]:
@@ -337,6 +339,17 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError("there is no grid in it")
 
 
+def read_all(table: str, places: Iterable[Path], columns: Sequence[str]) -> pa.Table:
+    """Read many parts of a table.
+
+    Raises:
+        ValueError, OSError: see `read`.
+    """
+    parts_ = [read(path, columns) for path in places]
+    empty = as_table(table, []).select([name for name in COLUMNS[table] if name in columns])
+    return arrow().concat_tables([empty, *parts_]).unify_dictionaries()
+
+
 def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
     """Read a part.
 
@@ -348,10 +361,14 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     table = path.parent.name
     known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
     wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
+    asked = {*(field.name for field in wanted), *(name for name, *_ in filters or ())}
     try:
-        lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
-        present = [field.name for field in wanted if field.name not in lacking]
-        read_ = arrow_.parquet.read_table(path, columns=present, filters=filters)
+        # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.
+        with arrow_.parquet.ParquetFile(path, pre_buffer=False) as file:
+            lacking = {*ADDED, SCENE} - set(file.schema_arrow.names)
+            read_ = file.read(columns=sorted(asked - lacking), use_threads=False)
+        if filters is not None:
+            read_ = read_.filter(arrow_.parquet.filters_to_expression(filters))
         for field in wanted:
             if field.name in lacking:
                 read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
-from blip_trace_widget.dataset import alignment, averages, store
+from blip_trace_widget.dataset import alignment, averages, ragged, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.results import version_1
@@ -54,6 +54,8 @@ class DatasetTrace:
     folder: Path
     settings: dict[str, Any] = field(repr=False)
     samples: pd.DataFrame = field(repr=False)
+    #: What was read of each grid, which selections share.
+    _read: dict[tuple[str, str], ragged.Grids] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: PathLike) -> DatasetTrace:
@@ -64,12 +66,11 @@ class DatasetTrace:
             ValueError: if `trace_dataset` did not write it, it has a newer format, or a file in it is damaged.
             ImportError: if the extra ``data`` is not installed.
         """
-        arrow = store.arrow()
+        store.arrow()
         settings = store.read_settings(folder)
         columns = [name for name in store.COLUMNS["samples"] if name not in HEAVY]
-        empty = store.as_table("samples", []).select(columns)
-        tables = [store.read(path, columns) for path in store.parts(Path(folder), "samples")]
-        return cls(Path(folder), settings, arrow.concat_tables([empty, *tables]).to_pandas())
+        rows = store.read_all("samples", store.parts(Path(folder), "samples"), columns)
+        return cls(Path(folder), settings, rows.to_pandas())
 
     def __repr__(self) -> str:
         return f"DatasetTrace({os.fspath(self.folder)!r}: {self.summary})"
@@ -137,7 +138,7 @@ class DatasetTrace:
     def to_dataframe(self) -> pd.DataFrame:
         """One row per cell of the traced samples: sample, id, group, block, site, layer, position, token, clean, ..."""
         columns = [name for name in store.COLUMNS["cells"] if name != "scores"]
-        table = self._cells(columns, None).to_pandas()
+        table = self._cells(columns).to_pandas()
         return table[table["sample"].isin(self._numbers)].reset_index(drop=True)
 
     def trace(self, sample: int, block: str | None = None, site: str | None = None) -> Trace:
@@ -336,39 +337,23 @@ class DatasetTrace:
     def _numbers(self) -> NDArray[np.int64]:
         return np.asarray(self.traced["sample"].to_numpy(), dtype=np.int64)
 
-    def _cells(self, columns: Sequence[str], filters: Any) -> Any:
-        batches = set(self._numbers // self.settings["batch_size"])
-        places = [store.part(self.folder, "cells", batch) for batch in sorted(batches)]
-        empty = store.as_table("cells", []).select(columns)
-        tables = [store.read(path, columns, filters) for path in places]
-        return store.arrow().concat_tables([empty, *tables]).unify_dictionaries()
+    def _cells(self, columns: Sequence[str]) -> Any:
+        """The cells of all batches that any of the samples is in."""
+        batches = sorted(set((self._numbers // self.settings["batch_size"]).tolist()))
+        return store.read_all("cells", [store.part(self.folder, "cells", batch) for batch in batches], columns)
 
     def _effects(self, block: str, site: str) -> tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]:
-        """Tokens and indirect effects, (layers, positions), of each traced sample; read once."""
-        known = self._read.get((block, site))
-        if known is not None:
-            return known
-        columns = ["sample", "layer", "position", "token", "indirect_effect"]
-        table = self._cells(columns, [("block", "=", block), ("site", "=", site)])
-        numbers, layers, positions = (table[name].to_numpy() for name in columns[:3])
-        order = np.lexsort((positions, layers, numbers))
-        values, names = table["indirect_effect"].to_numpy()[order], table["token"].combine_chunks()
-        codes, named = np.asarray(names.indices)[order], names.dictionary.to_pylist()
-        starts = np.searchsorted(numbers[order], self._numbers)
-        stops = np.searchsorted(numbers[order], self._numbers, side="right")
-        depth = int(layers.max(initial=0)) + 1
-        words: list[tuple[str, ...]] = []
-        effects: list[NDArray[np.float64]] = []
-        for number, start, stop in zip(self._numbers, starts, stops, strict=True):
-            with _undamaged(number):
-                effects.append(values[start:stop].reshape(depth, -1))
-            words.append(tuple(named[code] for code in codes[start : start + effects[-1].shape[1]]))
-        self._read[block, site] = words, effects
-        return words, effects
-
-    @cached_property
-    def _read(self) -> dict[tuple[str, str], tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]]:
-        return {}
+        """Tokens and indirect effects, (layers, positions), of each traced sample; read once, for selections too."""
+        read = self._read.get((block, site))
+        found = None if read is None else read.of(self._numbers)
+        if found is None:
+            cells = self._cells(["block", "site", "sample", "layer", "position", "token", "indirect_effect"])
+            if len(self.grids) > 1:
+                names = store.arrow().compute
+                cells = cells.filter((names.field("block") == block) & (names.field("site") == site))
+            self._read[block, site] = read = ragged.by_sample(cells, self._numbers)
+            found = read.tokens, read.effects
+        return found
 
     def _grid(self, block: str | None, site: str | None) -> tuple[str, str]:
         if block is not None:
