@@ -140,6 +140,15 @@ def as_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return arrow().Table.from_pylist(list(rows), schema=schema(table))
 
 
+def replaced(table: pa.Table, **columns: Any) -> pa.Table:
+    """A table with other values in some of its columns, of the same types."""
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, arrow().array(values, field.type))
+    return table
+
+
 def check_place(folder: PathLike) -> None:
     """Check that a path is, or can become, a folder of results.
 
@@ -207,10 +216,8 @@ class Store:
         self._lock.release()
 
     def _check(self, stored: Mapping[str, Any]) -> None:
-        was, now = _flat(stored), _flat(self.settings)
-        differing = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-        if differing:
-            what = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
+        what = differences(stored, self.settings)
+        if what:
             raise ValueError(
                 f"out: {os.fspath(self.folder)!r} was begun with other settings: {what}. Take another folder, or the "
                 "settings that it was begun with"
@@ -274,6 +281,13 @@ def _keep_names(folder: Path) -> None:
             os.close(opened)
 
 
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, by name, in words; "" if none does."""
+    was, now = _flat(was), _flat(now)
+    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    return "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in names)
+
+
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings with dotted names: ``corruption.factor``."""
     flat: dict[str, Any] = {}
@@ -282,8 +296,15 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write(content: pa.Table, place: Path) -> None:
+def _write(content: pa.Table, place: Any) -> None:
     arrow().parquet.write_table(content, place, compression="zstd")
+
+
+def bytes_of(content: pa.Table) -> int:
+    """How many bytes a table takes on disk."""
+    sink = arrow().BufferOutputStream()
+    _write(content, sink)
+    return int(sink.getvalue().size)
 
 
 def part(folder: Path, table: str, batch: int) -> Path:

@@ -55,7 +55,7 @@ try turn type use visit wait walk want wash watch wear weigh work wrap write yel
 _OTHER_FORMS = """
 am is are was were be been being isn aren wasn weren does did done doing has have had having can could will would shall
 should may might must ate bit blew bought broke brought built came caught did drank drew driven drove eaten fed felt fell
-flew flown fought found gave given gone got grew grown held hidden hid hung kept knew known laid lay led left lying lies
+flew flown fought found gave given gone got grew grown held hidden hid hung kept knew known laid lay led lying lies
 made met rode ridden rose ran sang sat saw seen sold said shown shorn slept slid spoke spoken spun stood stuck swam
 swung taken took taught thought threw thrown told tied tying went wore written wrote appear appears contain contains
 """
@@ -63,7 +63,7 @@ _OTHER = """
 a an the this that these those some any each every all both either neither no not none same other another such only
 and or but nor if than then as so too very more most less least fewer greater equal else also just
 of in on at to from by with without for about above across after against along among around away back behind below
-beneath beside besides between beyond down during front inside into near next off onto out outside over past right
+beneath beside besides between beyond down during front inside into left near next off onto out outside over past right
 through toward towards under underneath until up upon
 there here it its he him his she her hers they them their theirs you your i me my we us our one's someone anyone
 something anything everything nothing s t
@@ -77,7 +77,7 @@ board boards cup fish light lights park picture pictures plant plants shape shap
 skate skates row rows saw type types use drink drinks load work pet pets race race horse smoke snow wood glass
 position number color colour
 """
-#: A word that is an attribute before another ("light blue"), else a noun ("the traffic light").
+#: An attribute before another ("the light blue circle"), but not behind a noun ("is the traffic light green?").
 _LIGHT = "light"
 
 
@@ -105,7 +105,8 @@ def word_roles(tokens: Sequence[str]) -> tuple[str, ...]:
 
     Decided by lists of the words that questions of COCO-QA, CLEVR, VQA, GQA, SVO-Probes, MIT-States and the built-in
     model are made of. A word in none of them is a noun, as most words outside such lists are, or a verb if it ends in
-    "-ing": that is a guess. Auxiliaries (is, does, can) are verbs; "how many" is two question words; number words are
+    "-ing": that is a guess (of the built-in model's questions it is made for 8 nouns alone, and is right). Some 36 % of
+    their words and marks are "other", nearly all of them "the", "?", "in" and "of". Auxiliaries (is, does, can) are verbs; "how many" is two question words; number words are
     attributes; articles, prepositions, pronouns and punctuation are "other". There is no look at the sentence:
     "painted" is an attribute and "run" a verb wherever they stand. Where you know better, give `align` a function of
     your own that calls this one::
@@ -131,21 +132,22 @@ def word_roles(tokens: Sequence[str]) -> tuple[str, ...]:
         else:
             words.append(token.lower())
         of.append(len(words) - 1)
-    roles = [_role(word, following) for word, following in zip(words, [*words[1:], ""], strict=True)]
+    around = zip(["", *words], words, [*words[1:], ""], strict=False)
+    roles = [_role(word, before, after) for before, word, after in around]
     return tuple(roles[word] for word in of)
 
 
-def known(word: str) -> bool:
+def is_listed(word: str) -> bool:
     """Whether the role of a word is in the table, and no guess."""
     return word.lower() in _ROLE or not word.isalpha()
 
 
-def _role(word: str, following: str) -> str:
+def _role(word: str, before: str, after: str) -> str:
     if re.fullmatch(r"\[[a-z]+\]", word):
         return SPECIAL
     if re.fullmatch(r"\d+,\d+", word):
         return PATCH
-    if word == _LIGHT and _ROLE.get(following) == ATTRIBUTE:
+    if word == _LIGHT and _ROLE.get(after) == ATTRIBUTE and _ROLE.get(before, NOUN) != NOUN:
         return ATTRIBUTE
     if word in _ROLE:
         return _ROLE[word]

@@ -72,16 +72,9 @@ def _traced(folder, layers, questions):
     return DatasetTrace.load(folder)
 
 
-def _replaced(table, **columns):
-    for name, values in columns.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
-    return table
-
-
 def _samples(table, numbers, generator):
     effect = -1 - generator.random(len(numbers))
-    return _replaced(
+    return store.replaced(
         table,
         sample=numbers,
         id=[str(number) for number in numbers],
@@ -99,7 +92,7 @@ def _cells(cells, places, numbers, generator):
     scores = score[:, None] + generator.normal(0, 0.1, (len(table), 10))
     ids = pa.array(np.repeat(np.arange(len(numbers)), sizes), pa.int32())
     named = pa.DictionaryArray.from_arrays(ids, [str(number) for number in numbers])
-    return _replaced(
+    return store.replaced(
         table,
         sample=np.repeat(numbers, sizes),
         score=score,
