@@ -360,6 +360,13 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise ValueError("there is no grid in it")
 
 
+@cache
+def _fields(table: str, columns: tuple[str, ...] | None) -> pa.Schema:
+    """Some of the columns of a table, in its order; default all of today's."""
+    known = [*schema(table), arrow().field(SCENE, arrow().string())]
+    return arrow().schema([field for field in known if field.name in (COLUMNS[table] if columns is None else columns)])
+
+
 def read_all(table: str, places: Iterable[Path], columns: Sequence[str]) -> pa.Table:
     """Read many parts of a table.
 
@@ -380,9 +387,8 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     """
     arrow_ = arrow()
     table = path.parent.name
-    known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
-    wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
-    asked = {*(field.name for field in wanted), *(name for name, *_ in filters or ())}
+    wanted = _fields(table, None if columns is None else tuple(columns))
+    asked = {*wanted.names, *(name for name, *_ in filters or ())}
     try:
         # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.
         with arrow_.parquet.ParquetFile(path, pre_buffer=False) as file:
@@ -390,10 +396,9 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
             read_ = file.read(columns=sorted(asked - lacking), use_threads=False)
         if filters is not None:
             read_ = read_.filter(arrow_.parquet.filters_to_expression(filters))
-        for field in wanted:
-            if field.name in lacking:
-                read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
-        return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
+        for name in lacking & asked:
+            read_ = read_.append_column(wanted.field(name), arrow_.nulls(read_.num_rows, wanted.field(name).type))
+        return read_.select(wanted.names).cast(wanted)
     except (arrow_.ArrowException, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

@@ -347,8 +347,9 @@ class DatasetTrace:
         read = self._read.get((block, site))
         found = None if read is None else read.of(self._numbers)
         if found is None:
-            cells = self._cells(["block", "site", "sample", "layer", "position", "token", "indirect_effect"])
-            if len(self.grids) > 1:
+            several = ["block", "site"] if len(self.grids) > 1 else []
+            cells = self._cells(["sample", *several, "layer", "position", "token", "indirect_effect"])
+            if several:
                 names = store.arrow().compute
                 cells = cells.filter((names.field("block") == block) & (names.field("site") == site))
             self._read[block, site] = read = ragged.by_sample(cells, self._numbers)

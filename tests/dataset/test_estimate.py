@@ -51,14 +51,14 @@ def test_the_timed_ones_are_spread_and_skipped_ones_said(tmp_path, demo):
     plan = planned(Listed(samples), demo, tmp_path / "out")
     assert opened == list(range(100))
     assert (plan.timed, plan.traced) == (10, 5)
-    assert "10 timed, 5 of them skipped" in repr(plan)
+    assert "10 were timed, 5 of them skipped" in repr(plan)
 
 
 def test_a_stream_of_unknown_length_is_said_to_be_one(tmp_path, demo):
     plan = planned(iter(list(demo_samples(12))), demo, tmp_path / "out")
     assert (plan.samples, plan.cells, plan.seconds, plan.bytes) == (None, None, None, None)
     assert repr(plan).startswith("DatasetPlan(an unknown number of samples, each ")
-    assert "the first 10 timed" in repr(plan)
+    assert "the first 10 were timed" in repr(plan)
     assert planned(iter(list(demo_samples(4))), demo, tmp_path / "out").samples == 4
 
 
@@ -74,7 +74,7 @@ def test_what_a_run_refuses_a_plan_refuses(tmp_path, demo):
 @pytest.mark.parametrize(
     ("seconds", "bytes_", "told"),
     [
-        (0.0001, 1.0, ("0.05 s", "501 bytes")),
+        (0.0001, 1.0, ("0.05 s", "32.5 KB")),
         (1.0, 4000.0, ("8 min", "2.03 MB")),
         (70.0, 1e7, ("9 h 43 min", "5 GB")),
         (2000.0, 10.0, ("11 d 13 h", "37 KB")),
