@@ -161,7 +161,10 @@ def aligned(
     lengths = np.array([len(sample) for sample in tokens])
     for length in np.unique(lengths):
         of = np.flatnonzero(lengths == length)
-        values, places = np.stack([effects[sample] for sample in of]), np.array([numbers[sample] for sample in of])
+        values, places = (
+            np.stack([effects[sample] for sample in of.tolist()]),
+            np.array([numbers[sample] for sample in of.tolist()]),
+        )
         for position in range(length):
             has = places[:, position] >= 0
             rows, columns = of[has], places[has, position]

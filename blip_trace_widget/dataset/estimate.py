@@ -83,9 +83,7 @@ class DatasetPlan:
         )
 
 
-def estimated(
-    given: Iterator[Sample], total: int | None, size: int, trace: Callable[[Batch], Tables]
-) -> DatasetPlan:
+def estimated(given: Iterator[Sample], total: int | None, size: int, trace: Callable[[Batch], Tables]) -> DatasetPlan:
     """Trace some of the samples, and say what all of them will take.
 
     Args:

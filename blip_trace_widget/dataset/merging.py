@@ -20,8 +20,7 @@ from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.traced import DatasetTrace
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from blip_trace_widget.dataset.batch import Tables
     from blip_trace_widget.dataset.samples import PathLike
 
 #: The setting that a merged folder has beside those of its parts: how many there were. `trace_dataset`, which has none,
@@ -104,9 +103,7 @@ def _free(out: Any) -> Path:
 
 
 def _check_settings(first: DatasetTrace, other: DatasetTrace) -> None:
-    was, now = (
-        {name: value for name, value in part.settings.items() if name not in LAYOUT} for part in (first, other)
-    )
+    was, now = ({name: value for name, value in part.settings.items() if name not in LAYOUT} for part in (first, other))
     what = store.differences(was, now)
     if what:
         one, two = (os.fspath(part.folder) for part in (first, other))
@@ -131,31 +128,23 @@ def _check_samples(parts: list[DatasetTrace]) -> None:
         seen |= dict.fromkeys(keys, part)
 
 
-def _batches(parts: list[DatasetTrace], size: int) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _batches(parts: list[DatasetTrace], size: int) -> Iterator[Tables]:
     """Tables of so many samples each, numbered through: number // size is the batch."""
-    arrow = store.arrow()
-    first, held = 0, []
-    for rows, cells in _numbered(parts):
-        held.append((rows, cells))
-        rows, cells = (arrow.concat_tables(tables).unify_dictionaries() for tables in zip(*held, strict=True))
-        while len(rows) >= size:
-            yield rows.slice(0, size), _below(cells, first + size)
-            first += size
-            rows, cells = rows.slice(size), _from(cells, first)
-        held = [(rows, cells)]
-    if held and len(held[0][0]):
-        yield held[0]
+    arrow, end = store.arrow(), size
+    held: list[Tables] = []
+    for tables in _numbered(parts):
+        held.append(tables)
+        while sum(len(rows) for rows, _ in held) >= size:
+            rows, cells = (arrow.concat_tables(each).unify_dictionaries() for each in zip(*held, strict=True))
+            below = arrow.compute.field("sample") < end
+            yield rows.filter(below), cells.filter(below)
+            held, end = [(rows.filter(~below), cells.filter(~below))], end + size
+    rows, cells = (arrow.concat_tables(each).unify_dictionaries() for each in zip(*held, strict=True))
+    if len(rows):
+        yield rows, cells
 
 
-def _below(cells: pa.Table, number: int) -> pa.Table:
-    return cells.filter(store.arrow().compute.field("sample") < number)
-
-
-def _from(cells: pa.Table, number: int) -> pa.Table:
-    return cells.filter(store.arrow().compute.field("sample") >= number)
-
-
-def _numbered(parts: list[DatasetTrace]) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _numbered(parts: list[DatasetTrace]) -> Iterator[Tables]:
     """The tables of each batch of each folder, the samples numbered from 0 on."""
     first = 0
     for part in parts:
@@ -171,7 +160,7 @@ def _numbered(parts: list[DatasetTrace]) -> Iterator[tuple[pa.Table, pa.Table]]:
             first += len(rows)
 
 
-def _read(samples: Path) -> tuple[pa.Table, pa.Table]:
+def _read(samples: Path) -> Tables:
     """The tables of a batch.
 
     Raises:

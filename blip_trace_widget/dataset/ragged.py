@@ -62,9 +62,7 @@ def by_sample(cells: pa.Table, samples: NDArray[np.int64]) -> Grids:
     starts = np.searchsorted(numbers, samples)
     sizes = np.searchsorted(numbers, samples, side="right") - starts
     _check(samples, sizes, depth)
-    effects = [
-        values[start:stop].reshape(depth, -1) for start, stop in zip(starts, starts + sizes, strict=True)
-    ]
+    effects = [values[start:stop].reshape(depth, -1) for start, stop in zip(starts, starts + sizes, strict=True)]
     tokens = _words(codes, starts, sizes // depth, np.asarray(names.dictionary.to_pylist(), dtype=object))
     return Grids({sample: place for place, sample in enumerate(samples.tolist())}, tokens, effects)
 

@@ -33,7 +33,7 @@ from blip_trace_widget.states import BlockName, SiteName
 BATCH = 16
 
 
-@overload
+@overload  # all but `plan` as below
 def trace_dataset(*arguments: Any, plan: Literal[True], **options: Any) -> DatasetPlan: ...
 @overload
 def trace_dataset(
@@ -51,7 +51,7 @@ def trace_dataset(
     batch_size: int = BATCH,
     plan: Literal[False] = False,
 ) -> DatasetTrace: ...
-def trace_dataset(
+def trace_dataset(  # type: ignore[misc]
     samples: Any,
     model: BlipVqa | str | os.PathLike[str],
     out: PathLike,

@@ -361,7 +361,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 
 @cache
-def _fields(table: str, columns: tuple[str, ...] | None) -> pa.Schema:
+def _some_of(table: str, columns: tuple[str, ...] | None) -> pa.Schema:
     """Some of the columns of a table, in its order; default all of today's."""
     known = [*schema(table), arrow().field(SCENE, arrow().string())]
     return arrow().schema([field for field in known if field.name in (COLUMNS[table] if columns is None else columns)])
@@ -387,7 +387,7 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     """
     arrow_ = arrow()
     table = path.parent.name
-    wanted = _fields(table, None if columns is None else tuple(columns))
+    wanted = _some_of(table, None if columns is None else tuple(columns))
     asked = {*wanted.names, *(name for name, *_ in filters or ())}
     try:
         # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.

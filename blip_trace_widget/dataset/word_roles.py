@@ -53,9 +53,9 @@ start steer step stir stop stretch strum surf surround sweep swim swing take tal
 try turn type use visit wait walk want wash watch wear weigh work wrap write yell
 """
 _OTHER_FORMS = """
-am is are was were be been being isn aren wasn weren does did done doing has have had having can could will would shall
-should may might must ate bit blew bought broke brought built came caught did drank drew driven drove eaten fed felt fell
-flew flown fought found gave given gone got grew grown held hidden hid hung kept knew known laid lay led lying lies
+am is are was were be been being isn aren wasn weren does did done doing has have had having can could will would
+shall should may might must ate bit blew bought broke brought built came caught drank drew driven drove eaten fed felt
+fell flew flown fought found gave given gone got grew grown held hidden hid hung kept knew known laid lay led lying lies
 made met rode ridden rose ran sang sat saw seen sold said shown shorn slept slid spoke spoken spun stood stuck swam
 swung taken took taught thought threw thrown told tied tying went wore written wrote appear appears contain contains
 """
@@ -83,7 +83,7 @@ _LIGHT = "light"
 
 def _inflected(verb: str) -> Iterator[str]:
     """The regular forms of a verb: sit, sits, sitting; ride, rides, riding, rided (which nobody writes)."""
-    stem = verb[:-1] if verb.endswith("e") else verb
+    stem = re.sub("(?<=[^e])e$", "", verb)
     ies = f"{verb[:-1]}i" if re.search("[^aeiou]y$", verb) else stem
     yield from (verb, f"{verb}s", f"{ies}es", f"{ies}ed", f"{stem}ing", f"{stem}{stem[-1]}ing", f"{stem}{stem[-1]}ed")
 
@@ -105,10 +105,11 @@ def word_roles(tokens: Sequence[str]) -> tuple[str, ...]:
 
     Decided by lists of the words that questions of COCO-QA, CLEVR, VQA, GQA, SVO-Probes, MIT-States and the built-in
     model are made of. A word in none of them is a noun, as most words outside such lists are, or a verb if it ends in
-    "-ing": that is a guess (of the built-in model's questions it is made for 8 nouns alone, and is right). Some 36 % of
-    their words and marks are "other", nearly all of them "the", "?", "in" and "of". Auxiliaries (is, does, can) are verbs; "how many" is two question words; number words are
-    attributes; articles, prepositions, pronouns and punctuation are "other". There is no look at the sentence:
-    "painted" is an attribute and "run" a verb wherever they stand. Where you know better, give `align` a function of
+    "-ing": that is a guess (of the built-in model's questions it is made for eight nouns alone, and is right).
+    Auxiliaries (is, does, can) are verbs, "how many" is two question words, number words are attributes; articles,
+    prepositions, pronouns and punctuation are "other": 36 % of the tokens of the built-in model's questions, nearly all
+    of them "the", "?", "in" and "of". There is no look at the sentence: "painted" is an attribute and "run" a verb
+    wherever they stand. Where you know better, give `align` a function of
     your own that calls this one::
 
         def roles(tokens):

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,10 +173,10 @@ def _times(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]
 
 def _resampled(drawn: NDArray[np.uint16], residuals: Array, weights: Array) -> Array:
     """How many of its own standard errors each resampled ratio lies from the one at hand, (columns, resamples)."""
-    count, kind = len(residuals), np.float64
+    count = len(residuals)
+    times: Any = drawn.T.astype(np.float64 if count <= MANY else np.float32)
     if count > MANY:  # single precision moves a quantile by a ten-thousandth of what drawing again does
-        kind, residuals, weights = np.float32, _single(residuals), _single(weights)
-    times = drawn.T.astype(kind)
+        residuals, weights = _single(residuals), _single(weights)
     few, which = _different(weights)
     below = (few.T @ times)[which]
     moved = (residuals.T @ times) / below

@@ -41,7 +41,7 @@ def read():
 def measured(folder):
     """Yield each step with seconds, MB read and the peak in MB above the imports."""
     import bqplot  # noqa: F401 - what a widget imports late is no memory of the table's
-    import pandas  # noqa: F401
+    import pandas as pd  # noqa: F401
     import pyarrow.acero  # noqa: F401
 
     from blip_trace_widget import DatasetTrace, TraceWidget
@@ -67,7 +67,9 @@ def main():
     with tempfile.TemporaryDirectory() as place:
         folder = big_table(Path(place) / "big", int(sys.argv[1]) if sys.argv[1:] else PUBLISHED)
         # A process of its own: making the table imports torch.
-        run = subprocess.run([sys.executable, __file__, "--measure", folder], check=True, capture_output=True, text=True)
+        run = subprocess.run(
+            [sys.executable, __file__, "--measure", folder], check=True, capture_output=True, text=True
+        )
     rows = [line.split("\t") for line in run.stdout.splitlines()]
     for step, seconds, mb, peak in rows:
         print(f"| {step} | {float(seconds):.2f} | {float(mb):.0f} | {float(peak):.0f} |")

@@ -19,7 +19,9 @@ def one_by_one(tokens, effects, align):
     for sample, (effect, places) in enumerate(zip(effects, numbers, strict=True)):
         for layer in range(len(effect)):
             for role in set(places) - {-1}:
-                found[sample, layer, role] = np.mean([effect[layer, at] for at, is_ in enumerate(places) if is_ == role])
+                found[sample, layer, role] = np.mean(
+                    [effect[layer, at] for at, is_ in enumerate(places) if is_ == role]
+                )
     return roles, found
 
 

@@ -14,11 +14,15 @@ from helpers.paths import ROOT
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="bytes read and peak memory are Linux's to say")
 def test_memory_and_reads_are_bounded(tmp_path):
     folder = big_table(tmp_path / "big", PUBLISHED)
-    size = {table: sum(path.stat().st_size for path in (folder / table).iterdir()) / 2**20 for table in ("samples", "cells")}
+    size = {
+        table: sum(path.stat().st_size for path in (folder / table).iterdir()) / 2**20 for table in ("samples", "cells")
+    }
     script = str(ROOT / "tests" / "benchmarks" / "big_table.py")
     run = subprocess.run([sys.executable, script, "--measure", folder], capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr
-    steps = {step: (float(mb), float(peak)) for step, _, mb, peak in (line.split("\t") for line in run.stdout.splitlines())}
+    steps = {
+        step: (float(mb), float(peak)) for step, _, mb, peak in (line.split("\t") for line in run.stdout.splitlines())
+    }
     assert max(peak for _, peak in steps.values()) < 500
     read = {step: mb for step, (mb, _) in steps.items()}
     assert read["open"] < size["samples"] * 1.5  # small files are read whole, once, and no cells

@@ -34,7 +34,7 @@ def runs(tmp_path_factory, demo):
 
 
 def same(merged, runs):
-    """The same as the pieces one after the other, bit for bit; as the whole run, but for the rounding of its batches."""
+    """The same as the pieces, one after the other, bit for bit; as the whole run, but for the rounding of batches."""
     one, two, whole = (DatasetTrace.load(runs / name) for name in ("one", "two", "whole"))
     assert merged.counts == whole.counts
     for of in (lambda found: found.samples, DatasetTrace.to_dataframe):
@@ -75,9 +75,7 @@ def test_what_was_merged_is_merged_again_and_not_resumed(runs, tmp_path, demo):
 
 
 def test_other_settings_are_named(runs, tmp_path, demo):
-    trace_dataset(
-        SAMPLES[:1], demo, tmp_path / "log", corruption=NOISE, progress=False, metric="log_probability"
-    )
+    trace_dataset(SAMPLES[:1], demo, tmp_path / "log", corruption=NOISE, progress=False, metric="log_probability")
     told = r"log' has other settings than '.*one': metric was 'probability' and is 'log_probability' now"
     with pytest.raises(ValueError, match=told):
         merge([runs / "one", tmp_path / "log"], tmp_path / "out")
@@ -111,9 +109,9 @@ def test_what_is_no_list_of_folders_is_refused(runs, tmp_path, folders, error):
 def test_a_place_that_is_taken_is_refused(runs, tmp_path):
     pieces = [runs / "one", runs / "two"]
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(NotADirectoryError, match="out: .* is a file"):
+    with pytest.raises(NotADirectoryError, match=r"out: .* is a file"):
         merge(pieces, tmp_path / "file")
-    with pytest.raises(ValueError, match="out: .* is not empty"):
+    with pytest.raises(ValueError, match=r"out: .* is not empty"):
         merge(pieces, runs / "one")
     with pytest.raises(TypeError, match="out: expected the path of a folder"):
         merge(pieces, None)
