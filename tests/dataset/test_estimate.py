@@ -15,7 +15,7 @@ def on_disk(folder):
     return sum(path.stat().st_size for path in folder.rglob("*.parquet"))
 
 
-@pytest.mark.parametrize("size", [4, 16])
+@pytest.mark.parametrize("size", [1, 16])
 def test_cells_and_disk_are_those_of_the_run(tmp_path, demo, size):
     plan = planned(demo_samples(40), demo, tmp_path / "out", batch_size=size)
     assert list(tmp_path.iterdir()) == []
