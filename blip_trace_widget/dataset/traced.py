@@ -213,8 +213,8 @@ class DatasetTrace:
         Args:
             align: how to align positions of different questions. ``"exact"``: questions of one length, one role per
                 position. ``"ends"``: up to three positions from either end have their own roles, and all between are
-                pooled. ``"words"``: question word, attribute, noun, verb, other, special tokens (see `word_roles`). Or a
-                callable from the tuple of a sample's tokens to a role for each, None to leave it out.
+                pooled. ``"words"``: question word, attribute, noun, verb, other, special tokens (see `word_roles`). Or
+                a callable from the tuple of a sample's tokens to a role for each, None to leave it out.
             block: default the first that was traced.
             site: default the first that was traced in that block.
             group: only the samples of this group.

@@ -1,7 +1,7 @@
 """What it costs to open, average and browse a traced data set as large as the published ones; see README.md.
 
-``python tests/benchmarks/big_table.py [SAMPLES]`` generates a folder and prints, for each step, CPU seconds, bytes read and
-megabytes above what the imports hold.
+``python tests/benchmarks/big_table.py [SAMPLES]`` generates a folder and prints, for each step, CPU seconds,
+megabytes read, and the peak in megabytes above what the imports hold.
 """
 
 import subprocess
