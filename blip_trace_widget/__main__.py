@@ -121,7 +121,19 @@ def parser() -> argparse.ArgumentParser:
     )
     for part in (_add_files, _add_model, _add_noise, _add_grids, _add_run):
         part(trace.add_argument)
+    _add_merge(commands)
     return root
+
+
+def _add_merge(commands: Any) -> None:
+    merge = commands.add_parser(
+        "merge",
+        help="merge folders that were traced with the same settings into a new one",
+        description="Merge folders that were traced with the same settings into a new one; they stay as they are.",
+        allow_abbrev=False,
+    )
+    merge.add_argument("folders", nargs="+", metavar="FOLDER", help="a folder of results; two or more")
+    merge.add_argument("--out", metavar="DIR", required=True, help="the new folder")
 
 
 def _add_files(add: Callable[..., Any]) -> None:
@@ -188,6 +200,7 @@ def _add_run(add: Callable[..., Any]) -> None:
     """Which questions, and who computes."""
     add("--only-correct", action="store_true", help="skip questions that the model does not answer as the file says")
     add("--missing", choices=("error", "skip"), default="error", metavar="NAME", help="pictures: error (default), skip")
+    add("--plan", action="store_true", help="say how long it will take and what it needs on disk, and end")
     add("--limit", type=int, metavar="N", help="only the first N questions")
     add("--scheduler", metavar="ADDRESS", help="a dask scheduler whose workers compute, such as tcp://10.0.0.1:8786")
 
@@ -216,6 +229,15 @@ def main(arguments: list[str] | None = None) -> int:
         SystemExit: with code 2, for arguments that cannot be used.
     """
     asked = parser().parse_args(arguments)
+    if asked.command == "merge":
+        return _done(_merge, asked, "nothing was written")
+    _check(asked)
+    kept = f"what was finished is kept in {Path(asked.out).absolute()}, the same command goes on"
+    return _done(_trace, asked, "nothing was written" if asked.plan else kept)
+
+
+def _check(asked: Any) -> None:
+    """Refuse options of `trace` that do not go together."""
     if asked.limit is not None and asked.limit < 1:
         parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
     if asked.questions != "demo" and asked.images is None and asked.format not in WITH_PICTURES:
@@ -236,13 +258,16 @@ def main(arguments: list[str] | None = None) -> int:
         parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
     if asked.questions == "demo" and asked.corruption not in SWAPS and "logit_difference" in asked.metric:
         parser().error("argument --metric: logit_difference needs a foil, and the drawn scenes have none")
+
+
+def _done(work: Callable[[Any], None], asked: Any, interrupted: str) -> int:
+    """Do it, and return the exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            _trace(asked)
+            work(asked)
     except KeyboardInterrupt:
-        kept = f"what was finished is kept in {Path(asked.out).absolute()}"
-        print(f"interrupted; {kept}, the same command goes on", file=sys.stderr)
+        print(f"interrupted; {interrupted}", file=sys.stderr)
         return 130
     except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {in_flags(str(error))}", file=sys.stderr)
@@ -262,6 +287,14 @@ def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
     print(f"warning: {in_flags(str(message))}", file=sys.stderr)
 
 
+def _merge(asked: Any) -> None:
+    from blip_trace_widget import merge
+
+    merged = merge(asked.folders, asked.out)
+    print(merged.summary)
+    print(f"results: {Path(asked.out).absolute()}")
+
+
 def _trace(asked: Any) -> None:
     # Check everything that can be wrong before importing torch and loading a model, which both take long.
     corruption = _corruption(asked)
@@ -279,23 +312,13 @@ def _trace(asked: Any) -> None:
     # With a scheduler the model is loaded here only to know what the workers should load.
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
-    results = trace_dataset(
-        samples,
-        model,
-        asked.out,
-        asked.blocks,
-        asked.sites,
-        corruption,
-        asked.metric,
-        client,
-        progress=True,
-        head=asked.head,
-        window=asked.window,
-        direction=asked.direction,
-        image_map=asked.image_map,
-        knockout={name: Edges(**KNOCKOUTS[name]) for name in asked.knockout} or None,
-        only_correct=asked.only_correct,
-    )
+    what = (samples, model, asked.out, asked.blocks, asked.sites, corruption, asked.metric)
+    options = {name: getattr(asked, name) for name in ("head", "window", "direction", "image_map", "only_correct")}
+    options["knockout"] = {name: Edges(**KNOCKOUTS[name]) for name in asked.knockout} or None
+    if asked.plan:
+        print(trace_dataset(*what, plan=True, **options).summary)
+        return
+    results = trace_dataset(*what, client, progress=True, **options)
     skipped = results.samples[~results.samples["traced"]]
     for _, row in skipped.iterrows():
         print(f"skipped: {row['id']}: {row['reason']} ({in_flags(row['why'])})")

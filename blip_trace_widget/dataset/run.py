@@ -13,13 +13,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Tables, trace_batch
 from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
 from blip_trace_widget.dataset.edges import Edges
+from blip_trace_widget.dataset.estimate import DatasetPlan, estimated
 from blip_trace_widget.dataset.plan import OneMetric, Plan
 from blip_trace_widget.dataset.rows import identity
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
@@ -34,6 +35,9 @@ from blip_trace_widget.states import BlockName, Direction, SiteName
 BATCH = 16
 
 
+@overload  # all but `plan` as below
+def trace_dataset(*arguments: Any, plan: Literal[True], **options: Any) -> DatasetPlan: ...
+@overload
 def trace_dataset(
     samples: Any,
     model: BlipVqa | str | os.PathLike[str],
@@ -52,7 +56,28 @@ def trace_dataset(
     knockout: Mapping[str, Edges] | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
-) -> DatasetTrace:
+    plan: Literal[False] = False,
+) -> DatasetTrace: ...
+def trace_dataset(  # type: ignore[misc]
+    samples: Any,
+    model: BlipVqa | str | os.PathLike[str],
+    out: PathLike,
+    blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
+    sites: Sequence[SiteName] | SiteName = ("block_output",),
+    corruption: Given = None,
+    metric: OneMetric | Sequence[OneMetric] = "probability",
+    client: Any = None,
+    progress: bool | Callable[[int, int], object] | None = True,
+    *,
+    head: int | Literal["all"] | Sequence[int | Literal["all"] | None] | None = None,
+    window: int | Sequence[int] = 1,
+    direction: Direction | Sequence[Direction] = "restore",
+    image_map: int | None = None,
+    knockout: Mapping[str, Edges] | None = None,
+    only_correct: bool = False,
+    batch_size: int = BATCH,
+    plan: bool = False,
+) -> DatasetTrace | DatasetPlan:
     """Trace every sample of a data set into a folder of Parquet files, resuming where an earlier call ended.
 
     Results are written in complete batches, which survive whatever ends the process: the same call computes only what
@@ -107,9 +132,12 @@ def trace_dataset(
             Answers are compared as in the VQA evaluation (case, punctuation, articles, number words); with several, an
             answer is right from an accuracy of 0.5: two of ten people gave it.
         batch_size: samples per batch.
+        plan: True to say beforehand what all samples will take, without writing anything: cells, time on this machine,
+            bytes on disk. Ten of them, evenly spread, are really traced for that, and thrown away. Of a stream, whose
+            length is unknown, the first ten are; a generator loses these.
 
     Returns:
-        the traced data set, as `DatasetTrace.load` opens it.
+        the traced data set, as `DatasetTrace.load` opens it; with `plan`, a `DatasetPlan`.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted; also if the folder contains
@@ -121,17 +149,22 @@ def trace_dataset(
     store.arrow()
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
+    if not isinstance(plan, bool):
+        raise TypeError(f"plan: expected True or False, got {type(plan).__name__}")
     listed = {"head": head, "window": window, "direction": direction, "image_map": image_map, "knockout": knockout}
-    plan = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
+    what = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
     size = whole_number("batch_size", batch_size, 1)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None
+    if plan:
+        store.check_place(out)
+        return estimated(given, total, size, _tracing(_loaded(model), what))
     if client is None:
-        workers: Any = InProcess(_loaded(model), plan)
+        workers: Any = InProcess(_loaded(model), what)
     else:
         from blip_trace_widget.dataset.cluster import Cluster
 
-        workers = Cluster(client, model, plan)
+        workers = Cluster(client, model, what)
     counted = _Counted(total)
     with store.Store(out, workers.settings | {"batch_size": size}) as folder:
         counted.report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
@@ -153,6 +186,16 @@ def trace_dataset(
 
 def _loaded(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
     return model if isinstance(model, BlipVqa) else BlipVqa.from_pretrained(model)
+
+
+def _tracing(model: BlipVqa, plan: Plan) -> Callable[[Batch], Tables]:
+    plan.settings(model)  # refuses a corruption that does not fit
+
+    def trace(batch: Batch) -> Tables:
+        with Computing(model):
+            return trace_batch(model, plan, batch)
+
+    return trace
 
 
 class InProcess:

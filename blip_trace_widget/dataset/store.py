@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,6 +138,7 @@ def arrow() -> Any:
     return pa
 
 
+@cache
 def schema(table: str) -> pa.Schema:
     """The columns of a table."""
     arrow_ = arrow()
@@ -186,6 +188,15 @@ def cells_table(count: int, columns: Mapping[str, Any]) -> pa.Table:
 def joined(tables: Sequence[pa.Table]) -> pa.Table:
     """Tables of cells as one."""
     return arrow().concat_tables([as_table("cells", []), *tables]).unify_dictionaries()
+
+
+def replaced(table: pa.Table, **columns: Any) -> pa.Table:
+    """A table with other values in some of its columns, of the same types."""
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, arrow().array(values, field.type))
+    return table
 
 
 def check_place(folder: PathLike) -> None:
@@ -255,10 +266,8 @@ class Store:
         self._lock.release()
 
     def _check(self, stored: Mapping[str, Any]) -> None:
-        was, now = _flat(stored), _flat(self.settings)
-        differing = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-        if differing:
-            what = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
+        what = differences(stored, self.settings)
+        if what:
             raise ValueError(
                 f"out: {os.fspath(self.folder)!r} was begun with other settings: {what}. Take another folder, or the "
                 "settings that it was begun with"
@@ -322,6 +331,13 @@ def _keep_names(folder: Path) -> None:
             os.close(opened)
 
 
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, by name, in words; "" if none does."""
+    was, now = _flat(was), _flat(now)
+    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    return "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in names)
+
+
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings with dotted names: ``corruption.factor``."""
     flat: dict[str, Any] = {}
@@ -330,8 +346,15 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write(content: pa.Table, place: Path) -> None:
+def _write(content: pa.Table, place: Any) -> None:
     arrow().parquet.write_table(content, place, compression="zstd")
+
+
+def bytes_of(content: pa.Table) -> int:
+    """How many bytes a table takes on disk."""
+    sink = arrow().BufferOutputStream()
+    _write(content, sink)
+    return int(sink.getvalue().size)
 
 
 def part(folder: Path, table: str, batch: int) -> Path:
@@ -341,9 +364,33 @@ def part(folder: Path, table: str, batch: int) -> Path:
 
 def parts(folder: Path, table: str) -> Iterator[Path]:
     """The paths of all complete batches' files, in order."""
-    for path in sorted((folder / "samples").glob("part-*.parquet")):
-        if all((folder / other / path.name).is_file() for other in TABLES):
-            yield folder / table / path.name
+    names = [{path.name for path in (folder / each).glob("part-*.parquet")} for each in TABLES]
+    for name in sorted(set.intersection(*names)):
+        yield folder / table / name
+
+
+@cache
+def _some_of(table: str, columns: tuple[str, ...] | None) -> pa.Schema:
+    """Some of the columns of a table, in its order; default all of today's."""
+    known = [*schema(table), arrow().field(SCENE, arrow().string())]
+    return arrow().schema([field for field in known if field.name in (COLUMNS[table] if columns is None else columns)])
+
+
+def read_all(
+    table: str,
+    places: Iterable[Path],
+    columns: Sequence[str],
+    where: Mapping[str, Any] | None = None,
+    added: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """Read many parts of a table; arguments as in `read`.
+
+    Raises:
+        ValueError, OSError: see `read`.
+    """
+    parts_ = [read(path, columns, where, added) for path in places]
+    empty = as_table(table, []).select([name for name in COLUMNS[table] if name in columns])
+    return arrow().concat_tables([empty, *parts_]).unify_dictionaries()
 
 
 def read(
@@ -366,21 +413,19 @@ def read(
     """
     arrow_ = arrow()
     table, values = path.parent.name, {**ADDED, SCENE: None, **(added or {})}
-    known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
-    wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
+    wanted = _some_of(table, None if columns is None else tuple(columns))
+    asked = {*wanted.names, *(where or {})}
     try:
-        lacking = set(values) - set(arrow_.parquet.read_schema(path).names)
-        asked = dict(where or {})
-        others = [name for name in lacking & set(asked) if values[name] != asked.pop(name)]
-        present = [field.name for field in wanted if field.name not in lacking]
-        read_ = arrow_.parquet.read_table(path, columns=present, filters=_condition(asked))
-        if others:  # no row is as asked
-            read_ = read_.slice(0, 0)
-        for field in wanted:
-            if field.name in lacking:
-                value = [values[field.name]] * read_.num_rows
-                read_ = read_.append_column(field, arrow_.array(value, type=field.type))
-        return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
+        # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.
+        with arrow_.parquet.ParquetFile(path, pre_buffer=False) as file:
+            lacking = set(values) - set(file.schema_arrow.names)
+            read_ = file.read(columns=sorted(asked - lacking), use_threads=False)
+        for name in sorted(lacking & asked):
+            field = schema(table).field(name) if name in COLUMNS[table] else wanted.field(name)
+            read_ = read_.append_column(field, arrow_.array([values[name]] * read_.num_rows, type=field.type))
+        if where:
+            read_ = read_.filter(_condition(where))
+        return read_.select(wanted.names).cast(wanted)
     except (arrow_.ArrowException, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise

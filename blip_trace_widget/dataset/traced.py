@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.dataset import alignment, averages, head_means, rows, store
+from blip_trace_widget.dataset import alignment, averages, head_means, ragged, rows, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
 from blip_trace_widget.dataset.head_means import MeanHeads, UniversalHeads
@@ -67,7 +66,8 @@ class DatasetTrace(TracedSamples):
         Args:
             align: how to align positions of different questions. ``"exact"``: questions of one length, one role per
                 position. ``"ends"``: up to three positions from either end have their own roles, and all between are
-                pooled. Or a callable from the tuple of a sample's tokens to a role for each, None to leave it out.
+                pooled. ``"words"``: question word, attribute, noun, verb, other, special tokens (see `word_roles`). Or
+                a callable from the tuple of a sample's tokens to a role for each, None to leave it out.
             block: default the first that was traced.
             site: default the first that was traced in that block.
             group: only the samples of this group.
@@ -349,32 +349,24 @@ class DatasetTrace(TracedSamples):
         return alignment.aligned(words, effects, total, pictures, align)
 
     def _effects(self, grid: Grid) -> tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]:
-        """Tokens and indirect effects, (layers, positions), of each sample that is `scored`; read once."""
-        known = self._read.get(grid)
-        if known is not None:
-            return known
-        columns = ["sample", "layer", "position", "token", "indirect_effect"]
-        where = {name: getattr(grid.spec, name) for name in GRID}
-        table = self._cells(columns, where | {"intervention": rows.PATCH, "metric": grid.metric})
-        numbers, layers, positions = (table[name].to_numpy() for name in columns[:3])
-        order = np.lexsort((positions, layers, numbers))
-        values, names = table["indirect_effect"].to_numpy()[order], table["token"].combine_chunks()
-        codes, named = np.asarray(names.indices)[order], names.dictionary.to_pylist()
-        scored = self.scored(grid.metric)["sample"].to_numpy()
-        starts, stops = (np.searchsorted(numbers[order], scored, side) for side in ("left", "right"))
-        depth = int(layers.max(initial=0)) + 1
-        words: list[tuple[str, ...]] = []
-        effects: list[NDArray[np.float64]] = []
-        for number, start, stop in zip(scored, starts, stops, strict=True):
-            with undamaged(number):
-                effects.append(values[start:stop].reshape(depth, -1))
-            words.append(tuple(named[code] for code in codes[start : start + effects[-1].shape[1]]))
-        self._read[grid] = words, effects
-        return words, effects
+        """Tokens and indirect effects, (layers, positions), of each sample that is `scored`; selections share them."""
+        samples = self.scored(grid.metric)["sample"].to_numpy()
+        read = self._read.get(grid)
+        found = None if read is None else read.of(samples)
+        if found is None:
+            where = self._telling(grid)
+            cells = self._cells(["sample", *where, "layer", "position", "token", "indirect_effect"], where)
+            self._read[grid] = read = ragged.by_sample(cells, samples)
+            found = read.tokens, read.effects
+        return found
 
-    @cached_property
-    def _read(self) -> dict[Grid, tuple[list[tuple[str, ...]], list[NDArray[np.float64]]]]:
-        return {}
+    def _telling(self, grid: Grid) -> dict[str, Any]:
+        """What tells the cells of a grid from all others; columns that are the same in all need not be read."""
+        several = [name for name in GRID if len({getattr(spec, name) for spec in self.specs}) > 1]
+        where = {name: getattr(grid.spec, name) for name in several}
+        if {"image_map", "knockout"} & set(self.settings):
+            where["intervention"] = rows.PATCH
+        return where | ({"metric": grid.metric} if len(self.metrics) > 1 else {})
 
 
 def _description(align: str | Roles, grid: Grid) -> dict[str, Any]:

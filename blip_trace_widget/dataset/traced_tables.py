@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset import ragged, store
 from blip_trace_widget.dataset.plan import metric_name
 from blip_trace_widget.dataset.settings import read_settings
 from blip_trace_widget.results.grid_spec import GridSpec
@@ -58,6 +58,8 @@ class TracedTables:
     folder: Path
     settings: dict[str, Any] = field(repr=False)
     samples: pd.DataFrame = field(repr=False)
+    #: What was read of each grid, which selections share.
+    _read: dict[Grid, ragged.Grids] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: PathLike) -> Self:
@@ -68,12 +70,11 @@ class TracedTables:
             ValueError: if `trace_dataset` did not write it, it has a newer format, or a file in it is damaged.
             ImportError: if the extra ``data`` is not installed.
         """
-        arrow = store.arrow()
+        store.arrow()
         settings = read_settings(folder)
         columns = [name for name in store.COLUMNS["samples"] if name not in HEAVY]
-        empty = store.as_table("samples", []).select(columns)
-        tables = [store.read(path, columns) for path in store.parts(Path(folder), "samples")]
-        return cls(Path(folder), settings, arrow.concat_tables([empty, *tables]).to_pandas())
+        table = store.read_all("samples", store.parts(Path(folder), "samples"), columns)
+        return cls(Path(folder), settings, table.to_pandas())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({os.fspath(self.folder)!r}: {self.summary})"
@@ -259,9 +260,7 @@ class TracedTables:
     def _cells(self, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> Any:
         """Columns of the traced samples' cells that have these values in these columns."""
         places = [store.part(self.folder, "cells", batch) for batch in self._batches]
-        empty = store.as_table("cells", []).select(columns)
-        tables = [store.read(path, columns, where, self._added) for path in places]
-        return store.arrow().concat_tables([empty, *tables]).unify_dictionaries()
+        return store.read_all("cells", places, columns, where, self._added)
 
     def _frame(self, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The same as a DataFrame, of the selected samples alone, with missing whole numbers where there are none."""
