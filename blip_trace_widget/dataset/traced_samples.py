@@ -93,7 +93,7 @@ class TracedSamples(TracedTables):
         first, name = self._grid(metric, specs, block=block, site=site, head=None, direction=direction, window=window)
         heads = sorted(spec for spec in specs if spec._replace(head=first.head) == first)
         numbers = [spec.head for spec in heads]
-        if numbers != list(range(self.settings["heads"][first.block])):
+        if numbers != list(range(self.settings.get("heads", {}).get(first.block, 0))):
             raise ValueError(f"head_map: of {first.site!r} only the heads {numbers} were traced")
         one = self._one_sample(sample, name)
         with undamaged(sample):

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.plan import metric_name
-from blip_trace_widget.dataset.settings import read_settings
+from blip_trace_widget.dataset.settings import metric_name, read_settings
 from blip_trace_widget.results.grid_spec import GridSpec
 
 if TYPE_CHECKING:
