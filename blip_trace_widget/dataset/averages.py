@@ -260,7 +260,7 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
     layer, role = (axis.ravel() for axis in np.indices(first.shape))
     return pd.DataFrame(
         {
-            **{name: getattr(spec, name) for name in ("block", "site", "head", "direction", "window")},
+            **{name: getattr(spec, name) for name in ("block", "site", "head", "window", "direction")},
             "metric": result.settings.get("metric"),
             "layer": layer,
             "role": [result.roles[index] for index in role],

@@ -30,7 +30,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def undamaged(sample: int) -> Iterator[None]:
-    """Turn whatever is raised by damaged data of a sample into a ValueError."""
+    """Turn whatever is raised by damaged data of a sample into one kind of error.
+
+    Raises:
+        ValueError: naming the sample.
+    """
     try:
         yield
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blip_trace_widget.checks import named, whole_number
-from blip_trace_widget.choices import METRIC_NAMES, MetricName
+from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.dataset.corruptions import Given, Source, as_source
 from blip_trace_widget.dataset.edges import Edges
@@ -233,11 +233,6 @@ def check_reach(source: Any, block: str, given: Any) -> None:
         raise ValueError(
             f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {_shown(given)}"
         )
-
-
-def metric_name(told: str) -> str:
-    """The name of a metric as settings tell it: those of users' own carry a fingerprint."""
-    return told if told in METRIC_NAMES else told.rpartition(" ")[0] or told
 
 
 def _shown(given: Any) -> str:

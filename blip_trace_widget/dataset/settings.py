@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, completed
+from blip_trace_widget.choices import CORRUPTIONS, METRIC_NAMES, completed
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, TEXT_BLOCKS
 
@@ -58,6 +58,11 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
             f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads up to {VERSION}"
         )
     return settings
+
+
+def metric_name(told: str) -> str:
+    """The name of a metric as settings tell it: those of users' own carry a fingerprint."""
+    return told if told in METRIC_NAMES else told.rpartition(" ")[0] or told
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import ragged, store
-from blip_trace_widget.dataset.plan import metric_name
-from blip_trace_widget.dataset.settings import read_settings
+from blip_trace_widget.dataset.settings import metric_name, read_settings
 from blip_trace_widget.results.grid_spec import GridSpec
 
 if TYPE_CHECKING:
@@ -237,7 +236,7 @@ class TracedTables:
         first, name = self._grid(metric, specs, block=block, site=site, head=None, direction=direction, window=window)
         heads = sorted(spec for spec in specs if spec._replace(head=first.head) == first)
         numbers = [spec.head for spec in heads]
-        if numbers != list(range(self.settings["heads"][first.block])):
+        if numbers != list(range(self.settings.get("heads", {}).get(first.block, 0))):
             raise ValueError(f"{what}: of {first.site!r} only the heads {numbers} were traced")
         return heads, name
 

@@ -681,7 +681,7 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
             os.kill(next(iter(workers.values())), signal.SIGKILL)
 
     asked = {"batch_size": 2, "pairs": "image" if options else None, **options}
-    samples = 12 if options else 24
+    samples = 8 if options else 24
     found = trace(tmp_path / "cluster", samples, client=client, progress=progress, **asked)
     assert done[-1] == (samples, samples)
     assert next(iter(workers.values())) not in client.run(os.getpid).values()
