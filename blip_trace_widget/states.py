@@ -30,10 +30,14 @@ SiteName: TypeAlias = Literal[
 ]
 AttentionName: TypeAlias = Literal["self_attention", "cross_attention"]
 HeadSiteName: TypeAlias = Literal["self_attention_out", "cross_attention_out", "self_attention", "cross_attention"]
+HeldSiteName: TypeAlias = Literal["mlp", "self_attention_out", "cross_attention_out"]
 Direction: TypeAlias = Literal["restore", "disrupt"]
 
 #: What is patched: first what a layer and its parts put out by themselves, last the attentions with their residual.
 SITES: tuple[str, ...] = get_args(SiteName)
+
+#: What the parts of a layer add to the residual: all that goes on from a state but for the residual itself.
+HELD_SITES: tuple[str, ...] = get_args(HeldSiteName)
 
 #: Sites that are what a module is given; of all others it is what the module puts out.
 INPUTS = ("block_input",)

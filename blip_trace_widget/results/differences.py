@@ -36,7 +36,20 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 #: Settings that name the two sides of a difference if they differ.
-_NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
+_NAMES = (
+    "model",
+    "image",
+    "question",
+    "answer",
+    "foil",
+    "block",
+    "site",
+    "head",
+    "position",
+    "window",
+    "direction",
+    "hold",
+)
 
 
 class Comparable(Protocol):
@@ -400,4 +413,6 @@ def _in_words(key: str, value: Any) -> str:
         return "all heads together" if value is None else f"head {value}"
     if key == "site":
         return site_label(value)
+    if key == "hold":
+        return "nothing held" if value is None else f"held {summaries.held(value)}"
     return f"no {key}" if value is None else f"{key} {str(value).replace('_', ' ')}"

@@ -77,6 +77,7 @@ class Effect(Summarised):
         states: the states that were patched, if any.
         direction: ``"restore"`` or ``"disrupt"``.
         image_tokens: the image tokens that were patched, if any.
+        held: the states, and the words for states, that kept the base run's value, see `Tracer.patch`.
     """
 
     score: float
@@ -95,6 +96,7 @@ class Effect(Summarised):
     states: tuple[State, ...]
     direction: str
     image_tokens: tuple[int, ...] = ()
+    held: tuple[State | str, ...] = ()
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -119,4 +121,5 @@ class Effect(Summarised):
             "score": summaries.number(self.score),
             "top": summaries.listed(self.top),
             self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",
+            "held": summaries.held(self.held),
         }

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from blip_trace_widget.results.summaries import held
+
 #: The values of a grid that can be drawn.
 GridValue: TypeAlias = Literal["recovery", "indirect_effect", "score"]
 VALUES = ("recovery", "indirect_effect", "score")
@@ -32,6 +34,7 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
         "window": (settings.get("window"), "Int64"),
         "patch": (settings.get("patch"), "Int64"),
         "direction": (settings.get("direction"), "object"),
+        "hold": (held(settings.get("hold", ())) or None, "object"),
         "metric": (settings.get("metric"), "object"),
         "question": (settings.get("question"), "object"),
         "answer": (settings.get("answer"), "object"),
