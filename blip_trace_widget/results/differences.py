@@ -415,4 +415,8 @@ def _in_words(key: str, value: Any) -> str:
         return site_label(value)
     if key == "hold":
         return "nothing held" if value is None else f"held {summaries.held(value)}"
+    if key == "receivers":
+        return "not along a path" if value is None else f"into {summaries.path(value, ())['into']}"
+    if key == "through":
+        return f"through {summaries.path((), value or ())['through'] or 'nothing'}"
     return f"no {key}" if value is None else f"{key} {str(value).replace('_', ' ')}"

@@ -354,6 +354,7 @@ class EffectGrid(Summarised):
             "shape": f"{rows} {self._axes[0]}s × {columns} {self._axes[1]}s",
             "computed": "" if done == rows * columns else f"{done} of {rows * columns} cells",
             "held": summaries.held(self.settings.get("hold", ())),
+            **summaries.path(self.settings.get("receivers", ()), self.settings.get("through", ())),
             "total effect": summaries.number(self.total_effect, self._total.margin),
             "error": self.error_unknown,
             "no recovery": closed,
@@ -367,7 +368,7 @@ class EffectGrid(Summarised):
         facts = summaries.asked(self.settings)
         for name in ("direction", "head", "window"):
             facts[name] = "" if self.settings.get(name) is None else str(self.settings[name])
-        return facts | {"held": summaries.held(self.settings.get("hold", ()))}
+        return facts
 
     def _rows(self) -> tuple[list[str], list[list[str]]]:
         number, cells = summaries.number, summaries.best(self.indirect_effect, summaries.BEST)

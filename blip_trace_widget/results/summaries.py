@@ -90,6 +90,16 @@ def held(told: Sequence[Any]) -> str:
     return "; ".join(parts + several([item for item in told if not isinstance(item, str)]))
 
 
+def path(receivers: Sequence[Any], through: Sequence[Any]) -> dict[str, str]:
+    """Where a path leads, and what is not held on it, by name; empty texts for what is no path."""
+    into = receivers if isinstance(receivers, str) else "; ".join(several(receivers))
+    words = [item.replace("_", " ") for item in through if isinstance(item, str)]
+    return {
+        "into": into,
+        "through": "; ".join(words + several([item for item in through if not isinstance(item, str)])),
+    }
+
+
 def several(states: Sequence[Any]) -> list[str]:
     """States, or such as plain JSON, in words: up to three of them by name."""
     if len(states) > 3:

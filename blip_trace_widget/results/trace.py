@@ -69,13 +69,18 @@ class Trace(EffectGrid):
         first = metric_properties(self.settings["metric"]).first_position
         if not is_single(self.settings["block"], positions, first_position=first):
             return []
+        if self.settings.get("receivers", "answer") != "answer":
+            return []
         nothing = self.without_effect
         whole = enumerate(self._spec.whole(layers))
         return [(layer, 0) for layer, is_whole in whole if is_whole and (layer, 0) not in nothing]
 
     @property
     def without_effect(self) -> list[tuple[int, int]]:
-        """Cells (layer, position) whose effect is 0 by construction: nothing of them gets past what is held."""
+        """Cells (layer, position) whose effect is 0 by construction: nothing of them gets past what is held.
+
+        Of `Tracer.trace_paths`: those from which no path leads to the receivers.
+        """
         return [(layer, position) for layer, position in self.settings.get("without_effect", ())]
 
     @property
@@ -89,7 +94,7 @@ class Trace(EffectGrid):
         is held.
         """
         settings = self.settings
-        if "hold" in settings or any(
+        if {"hold", "receivers"} & set(settings) or any(
             name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())
         ):
             return None
@@ -212,6 +217,7 @@ def _check_marks(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
         TypeError, ValueError: if there are no such states or cells.
     """
     summaries.held(settings.get("hold", ()))
+    summaries.path(settings.get("receivers", ()), settings.get("through", ()))
     for cell in settings.get("without_effect", ()):
         for name, at, count in zip(Trace._axes, cell, shape, strict=True):
             whole_number(name, at, 0, count - 1)

@@ -254,10 +254,10 @@ def as_head_trace(
 
 
 def as_image_token_trace(
-    question: Question, samples: NDArray[np.float64], patch: int, direction: str
+    question: Question, samples: NDArray[np.float64], patch: int, direction: str, **more: Any
 ) -> ImageTokenTrace:
     """An `ImageTokenTrace` from the scores of squares of image tokens, (samples, rows, columns)."""
-    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch), patch=patch)
+    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch, **more), patch=patch)
 
 
 def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: Any) -> dict[str, Any]:

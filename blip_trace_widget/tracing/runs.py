@@ -9,8 +9,9 @@ Ends: at logits; `blip_trace_widget.tracing.metrics` scores them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,13 +22,14 @@ from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
-from blip_trace_widget.model.recorder import Source
-from blip_trace_widget.states import State
+from blip_trace_widget.model.recorder import Recorder, Source
+from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
+NOTHING: Mapping[str, Recorder] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,43 @@ class Runner:
 
         return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
 
+    def paths(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        edits: Edits,
+        receivers: Sequence[State],
+        check: Check,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> Chunks:
+        """Yield runs that take from patched ones the values of some states alone, chunk by chunk.
+
+        Args:
+            base: the run that both kinds equal elsewhere.
+            source: the run that the patched states come from.
+            edits: the states that each patched run patches and holds.
+            receivers: the states that are taken, of what the patched run computes before any is held or patched there.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            groups: the image tokens that each patched run takes from the source; None: none.
+
+        Yields:
+            slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
+        """
+        layers = self.model.question_encoder.layers
+        of = {name: [state for state in receivers if state.block == name] for name in BLOCKS}
+        of = {name: states for name, states in of.items() if states}
+        taken = Edits([receivers] * len(edits))
+
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
+            size, device = part.stop - part.start, base.logits.device
+            kept = {name: Recorder(own, base.block(name), device, samples, size) for name, own in of.items()}
+            swapped = groups and SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
+            self._run(base, source.block, edits.part(part), samples, check, swapped or None, kept)
+            return self._logits(base, lambda name: kept.get(name, base.block(name)), taken.part(part), samples, check)
+
+        positions = max(self._positions(base, edits), self._positions(base, taken))
+        return self._in_chunks(base, source, len(edits), positions, work)
+
     @staticmethod
     def _positions(base: BaseRun, edits: Edits) -> int:
         """The most positions that a run has in any block that is computed."""
@@ -311,6 +350,7 @@ class Runner:
         samples: int,
         check: Check,
         kv: CrossAttentionKV | None = None,
+        kept: Mapping[str, Recorder] = NOTHING,
     ) -> Tensor:
         """Run the blocks in order; after the first block that any run patches, all runs differ from the base.
 
@@ -321,24 +361,32 @@ class Runner:
             samples: S.
             check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
             kv: the image as the runs see it, if not as the base run does.
+            kept: block -> what is to be kept of it, if that is all that is wanted.
 
         Returns:
-            what the answer decoder puts out, (S, C, answer positions, width).
+            what the answer decoder puts out, (S, C, answer positions, width); of no meaning if `kept`.
         """
+        last = max(kept, key=list(BLOCKS).index, default="")
 
         def block(name: str, kv: CrossAttentionKV | None, *, diverged: bool) -> Tensor:
             own, states = edits.of(name), base.block(name)
-            patches = Patches(states, source(name), own.patched, samples, diverged, own.held)
+            recorder, short = kept.get(name), name == last
+            patches = Patches(states, source(name), own.patched, samples, diverged, own.held, recorder, short)
             return self.model.blocks[name].resume(patches, kv, check)
 
         diverged = kv is not None
         seen: CrossAttentionKV = base.image_view.kv if kv is None else kv
         if edits.reach("image_encoder"):
-            tokens = self.model.image_encoder.tokens(block("image_encoder", None, diverged=False))
+            output = block("image_encoder", None, diverged=False)
+            if last == "image_encoder":
+                return output
+            tokens = self.model.image_encoder.tokens(output)
             seen, diverged = AbsorbedKV(self.model.question_encoder.layers, tokens), True
         encoded = base.encoder.output[:, None]
         if diverged or edits.reach("question_encoder"):
             encoded, diverged = block("question_encoder", seen, diverged=diverged), True
+            if last == "question_encoder":
+                return encoded
         return block("answer_decoder", AbsorbedKV(self.model.answer_decoder.layers, encoded), diverged=diverged)
 
 

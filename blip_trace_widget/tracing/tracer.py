@@ -3,7 +3,8 @@
 For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
 `knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
 `blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
-compares several corruptions from `blip_trace_widget.tracing.several_corruptions`.
+compares several corruptions from `blip_trace_widget.tracing.several_corruptions`, and paths from
+`blip_trace_widget.tracing.path_patching`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -33,13 +34,14 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.holding import HoldLike
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
+from blip_trace_widget.tracing.path_patching import PathPatching
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.question_readings import QuestionReadings
 from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionReadings, SeveralCorruptions):
+class Tracer(QuestionReadings, SeveralCorruptions, PathPatching):
     """Causal tracing of one image and question.
 
     Args:

@@ -187,6 +187,8 @@ def _check_trace(question: Question, trace: Any) -> None:
                 f"trace: expected one of this tracer, got one with another {name}: "
                 f"{trace.settings.get(name)!r} in place of {mine[name]!r}"
             )
+    if "receivers" in trace.settings:
+        raise ValueError("trace: expected a grid of patched states, got one of paths, which hooks do not compute again")
     if not trace.computed.any():
         raise ValueError("trace: none of its cells is computed")
 

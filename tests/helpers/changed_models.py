@@ -177,3 +177,13 @@ def zero_second(_module, _inputs, output):
 def refused(hf, match, given=None, **options):
     with pytest.raises(ValueError, match=match):
         BlipVqa(hf, given or processor(hf), **options)
+
+
+#: Changes to a model of which each block has at least one.
+CHANGES = {
+    "nothing": lambda hf: None,
+    "a hook in the encoder": lambda hf: layer(hf).attention.register_forward_hook(zero_second),
+    "a hook in the decoder": lambda hf: hf.text_decoder.bert.encoder.layer[0].register_forward_hook(zero_second),
+    "an image layer": lambda hf: hf.vision_model.encoder.layers[0].register_forward_hook(zero_second),
+    "another forward": own_forward,
+}

@@ -10,31 +10,12 @@ from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, State, Tracer, load_trace
 from blip_trace_widget.states import BLOCKS
-from helpers.changed_models import HELD, ask, layer, noisy, own_forward, plain_hf, slow, wrap, zero_second
+from helpers.changed_models import CHANGES, HELD, ask, noisy, plain_hf, slow, wrap
 from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.random_states import WORDS, a_state, blocks_of, place
 
-WORDS = ("mlp", "self_attention_out", "cross_attention_out")
 BEFORE = {"at": "patch_embeddings"}
 DIRECTIONS = st.sampled_from(["restore", "disrupt"])
-
-
-def blocks_of(tracer):
-    return [block for block in BLOCKS if tracer.corruption.reaches(block)]
-
-
-def a_state(tracer, draw, blocks=None):
-    block = draw(st.sampled_from(blocks or blocks_of(tracer)))
-    stack = tracer.model.blocks[block]
-    site = draw(st.sampled_from(list(BLOCKS[block].sites)))
-    head = draw(st.none() | st.integers(0, stack.heads - 1)) if site in BLOCKS[block].heads else None
-    at = draw(st.integers(0, len(stack.layers) - 1)), draw(st.integers(0, len(tracer.tokens(block)) - 1))
-    return State(block, *at, site, head)
-
-
-def place(state):
-    """States of one place are one state."""
-    site = "heads of " + state.site.removesuffix("_out") if state.head is not None else state.place[1]
-    return state.block, state.place[0], site, state.position, state.head
 
 
 def by_words(tracer, chosen, words, *, everywhere):
@@ -135,15 +116,6 @@ def test_a_map_of_heads_holds_too(tracer, data):
         exact = slow.held_scores(cell, held, clean, corrupted, direction)
         assert_close(found.samples[:, at, head, 0], exact)
     assert found.settings["hold"] == ["mlp", "everywhere"][: 1 + everywhere]
-
-
-CHANGES = {
-    "nothing": lambda hf: None,
-    "a hook in the encoder": lambda hf: layer(hf).attention.register_forward_hook(zero_second),
-    "a hook in the decoder": lambda hf: hf.text_decoder.bert.encoder.layer[0].register_forward_hook(zero_second),
-    "an image layer": lambda hf: hf.vision_model.encoder.layers[0].register_forward_hook(zero_second),
-    "another forward": own_forward,
-}
 
 
 @pytest.mark.parametrize("change", CHANGES)
