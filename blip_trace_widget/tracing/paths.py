@@ -21,10 +21,12 @@ Sources: Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix B, where 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.progress import Check, Progress, as_check
@@ -45,7 +47,7 @@ from blip_trace_widget.tracing.grid import (
 from blip_trace_widget.tracing.holding import Hold, HoldLike, as_hold, held_at, key_of, plain
 from blip_trace_widget.tracing.patching import as_effect, in_groups, needs_states, patched
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.reach import reaching
+from blip_trace_widget.tracing.reach import reached, reaching
 from blip_trace_widget.tracing.runs import BaseRun, Chunks, Edits
 
 ANSWER: Literal["answer"] = "answer"
@@ -74,9 +76,9 @@ def patch_path(
     if both:
         raise ValueError(f"receivers: a state is either a sender or a receiver, got both of {'; '.join(both)}")
     edits = paths.edits([chosen])
-    live = bool(paths.live(edits)[0])
-    chunks = paths.runs(edits, direction, check) if live else _unchanged(question, direction, check)
-    told: dict[str, Any] = {"receivers": paths.told, "through": paths.through, "without_effect": not live}
+    live = paths.live(edits)
+    chunks = paths.runs(edits, live, direction, check) if live.any() else _unchanged(question, direction, check)
+    told: dict[str, Any] = {"receivers": paths.told, "through": paths.through, "without_effect": not live.any()}
     return as_effect(question, chunks, direction, check, states=chosen, **told)
 
 
@@ -102,10 +104,11 @@ def trace_paths(
     cells = grid_cells(question, block, site, head, 1, patch)
     edits = paths.edits([cell.states for cell in cells])
     live = paths.live(edits)
-    samples, known = filled(question, direction, live, progress, lambda: paths.runs(edits.only(live), direction, check))
+    some = np.asarray(live.any(axis=1))
+    samples, known = filled(question, direction, some, progress, lambda: paths.runs(edits, live, direction, check))
     shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
     spec = GridSpec(block, site, head, direction, 1, patch)
-    trace = as_trace(question, shaped, spec, **paths.settings, **without_effect(cells, live))
+    trace = as_trace(question, shaped, spec, **paths.settings, **without_effect(cells, some))
     return knowing(trace, known.reshape(shaped.shape[1:]))
 
 
@@ -134,9 +137,10 @@ def trace_image_paths(
     shape, groups = squares(rows, columns, patch)
     edits = paths.edits([()] * len(groups))
     live = paths.live(edits, by_image_tokens=True)
-    some = [groups[at] for at in np.flatnonzero(live).tolist()]
+    some = np.asarray(live.any(axis=1))
+    chosen = list(itertools.compress(groups, some.tolist()))
     samples, known = filled(
-        question, direction, live, progress, lambda: paths.runs(edits.only(live), direction, check, some)
+        question, direction, some, progress, lambda: paths.runs(edits, live, direction, check, chosen)
     )
     trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction, **paths.settings)
     return knowing(trace, known.reshape(shape))
@@ -230,18 +234,31 @@ class _Paths:
             left += [State(state.block, state.layer, state.position, state.site, head) for head in others]
         return tuple(left)
 
-    def live(self, edits: Edits, *, by_image_tokens: bool = False) -> Any:
-        """Which runs A can differ from the base run where it matters, (runs,)."""
-        return reaching(self._question, edits, self.states or None, by_image_tokens=by_image_tokens)
+    def live(self, edits: Edits, *, by_image_tokens: bool = False) -> NDArray[np.bool_]:
+        """Which runs A can differ from the base run at which receivers, (runs, receivers), or in their score."""
+        if not self.states:
+            return reaching(self._question, edits)[:, None]
+        return reached(self._question, edits, self.states, by_image_tokens=by_image_tokens)
 
-    def runs(self, edits: Edits, direction: str, check: Check, groups: Groups = None) -> Chunks:
-        """Yield the runs B, or A where it is the answer that receives; see `patching.patched`."""
+    def runs(
+        self, edits: Edits, live: NDArray[np.bool_], direction: str, check: Check, groups: Groups = None
+    ) -> Chunks:
+        """Yield the runs B of those that are live, or A where it is the answer that receives; see `patching.patched`.
+
+        Receivers at which A is the base run are held in B, so that B begins at the first of the others.
+        """
+        some, runner = np.asarray(live.any(axis=1)), self._question.runner
+        edits = edits.only(some)
         if not self.states:
             return patched(self._question, edits, direction, check)
-        runner = self._question.runner
+        reached_by = [tuple(which) for which in live[some].tolist()]
+        left = {which: [state for state, at in zip(self.states, which, strict=True) if not at] for which in reached_by}
+        taken = Edits(
+            [list(itertools.compress(self.states, which)) for which in reached_by], [left[each] for each in reached_by]
+        )
         return in_groups(
             self._question,
-            lambda base, source: runner.paths(base, source, edits, self.states, check, groups),
+            lambda base, source: runner.paths(base, source, edits, taken, check, groups),
             direction,
             check,
             with_states=self._with_states,

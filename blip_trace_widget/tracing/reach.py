@@ -22,10 +22,17 @@ from blip_trace_widget.tracing.runs import Edits
 Truths = NDArray[np.bool_]
 
 
-def reaching(
-    question: Question, edits: Edits, goals: Sequence[State] | None = None, *, by_image_tokens: bool = False
-) -> Truths:
-    """Which runs can differ from the base run at any of some states, or (None) in their score; (runs,).
+def reaching(question: Question, edits: Edits) -> Truths:
+    """Which runs can differ from the base run in their score, (runs,)."""
+    if any(question.model.changed.values()):
+        return np.ones(len(edits), np.bool_)
+    output = _Walks(question, edits, ()).output
+    first = metric_properties(question.metric.name).first_position
+    return np.asarray((output[:, :1] if first else output).any(axis=1))
+
+
+def reached(question: Question, edits: Edits, goals: Sequence[State], *, by_image_tokens: bool = False) -> Truths:
+    """Which runs can differ from the base run at which states, (runs, goals).
 
     Args:
         question: the question.
@@ -34,47 +41,60 @@ def reaching(
         by_image_tokens: whether the runs see other image tokens than the base run.
     """
     if any(question.model.changed.values()):
-        return np.ones(len(edits), np.bool_)
-    found: Truths = np.zeros(len(edits), np.bool_)
-    seen: Truths = np.full(len(edits), by_image_tokens)
-    output: Truths = np.zeros((len(edits), 1), np.bool_)
-    blocks = list(BLOCKS) if edits.reach("image_encoder") else [name for name in BLOCKS if name != "image_encoder"]
-    for name in blocks:
-        walk = _Walk(question, name, edits, [state for state in goals or () if state.block == name])
-        output = walk.through(seen)
-        found = np.asarray(found | walk.found)
-        before = seen if name == "image_encoder" else np.zeros(len(edits), np.bool_)
-        seen = np.asarray(before | output.any(axis=1))
-    if goals is None:
-        first = metric_properties(question.metric.name).first_position
-        found = np.asarray((output[:, :1] if first else output).any(axis=1))
-    return found
+        return np.ones((len(edits), len(goals)), np.bool_)
+    return _Walks(question, edits, goals, by_image_tokens=by_image_tokens).found
+
+
+class _Walks:
+    """The way through all blocks.
+
+    Attributes:
+        found: which runs can differ at which goals, (runs, goals).
+        output: at which positions the last block's output can differ, (runs, positions).
+    """
+
+    def __init__(
+        self, question: Question, edits: Edits, goals: Sequence[State], *, by_image_tokens: bool = False
+    ) -> None:
+        self.found: Truths = np.zeros((len(edits), len(goals)), np.bool_)
+        self.output: Truths = np.zeros((len(edits), 1), np.bool_)
+        seen: Truths = np.full(len(edits), by_image_tokens)
+        for name in BLOCKS:
+            if name == "image_encoder" and not edits.reach(name):
+                continue
+            walk = _Walk(question, name, edits, goals, self.found)
+            self.output = walk.through(seen)
+            before = seen if name == "image_encoder" else np.zeros(len(edits), np.bool_)
+            seen = np.asarray(before | self.output.any(axis=1))
 
 
 class _Walk:
     """The way through a block: which rows of which runs can differ from the base run's, stage by stage."""
 
-    def __init__(self, question: Question, name: str, edits: Edits, goals: Sequence[State]) -> None:
+    def __init__(self, question: Question, name: str, edits: Edits, goals: Sequence[State], found: Truths) -> None:
         own = edits.of(name)
         self._name, self._block, self._runs = name, question.model.blocks[name], len(edits)
         self._positions = len(question.tokens(name))
-        self._goals = by_layer(goals)
+        self._found = found
+        self._goals: dict[tuple[int, str], list[int]] = {}
+        self._at_goal = [(state.position,) if state.head is None else (state.position, state.head) for state in goals]
+        for number, goal in enumerate(goals):
+            if goal.block == name:
+                self._goals.setdefault(place_of(goal), []).append(number)
         self._patched = [by_layer(states) for states in own.patched]
         self._inputs = [[state.position for state in states if place_of(state)[0] < 0] for states in own.patched]
         groups: dict[int, list[int]] = {}
         for run, states in enumerate(own.held):
             groups.setdefault(id(states), []).append(run)
         self._held = [(by_layer(own.held[runs[0]]), np.array(runs)) for runs in groups.values()]
-        self.found = np.zeros(self._runs, np.bool_)
-        for goal in goals:  # what enters the block's first layer
-            if place_of(goal)[0] < 0:
-                self.found |= np.array([goal.position in inputs for inputs in self._inputs], np.bool_)
 
     def through(self, seen: Truths) -> Truths:
         """The block's output, (runs, positions), given whether a run's cross-attention sees other tokens, (runs,)."""
         rows = np.zeros((self._runs, self._positions), np.bool_)
         for run, positions in enumerate(self._inputs):
             rows[run, positions] = True
+        for goal in self._goals.get((-1, "block_output"), ()):
+            self._found[:, goal] = rows[:, self._at_goal[goal][0]]
         for layer in range(len(self._block.layers)):
             rows = self._layer(layer, rows, seen[:, None])
         return rows
@@ -98,9 +118,8 @@ class _Walk:
 
     def _at(self, layer: int, stage: str, rows: Any) -> Any:
         """What goes on from a stage: as it is, held, or patched."""
-        goals = _places(self._goals, layer, stage)
-        if goals:
-            self.found |= rows[(slice(None), *goals)].any(axis=1)
+        for goal in self._goals.get((layer, stage), ()):
+            self._found[:, goal] = rows[(slice(None), *self._at_goal[goal])]
         for held, runs in self._held:
             at = _places(held, layer, stage)
             if at:

@@ -247,17 +247,18 @@ class Runner:
         base: BaseRun,
         source: BaseRun,
         edits: Edits,
-        receivers: Sequence[State],
+        taken: Edits,
         check: Check,
         groups: Sequence[Sequence[int]] | None = None,
     ) -> Chunks:
-        """Yield runs that take from patched ones the values of some states alone, chunk by chunk.
+        """Yield runs that take the values of some states from patched ones, and nothing else, chunk by chunk.
 
         Args:
             base: the run that both kinds equal elsewhere.
             source: the run that the patched states come from.
             edits: the states that each patched run patches and holds.
-            receivers: the states that are taken, of what the patched run computes before any is held or patched there.
+            taken: the states that each run takes from the patched run of the same number: what that computes before
+                any is held or patched there.
             check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
             groups: the image tokens that each patched run takes from the source; None: none.
 
@@ -265,13 +266,16 @@ class Runner:
             slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
         """
         layers = self.model.question_encoder.layers
-        of = {name: [state for state in receivers if state.block == name] for name in BLOCKS}
-        of = {name: states for name, states in of.items() if states}
-        taken = Edits([receivers] * len(edits))
 
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
             size, device = part.stop - part.start, base.logits.device
-            kept = {name: Recorder(own, base.block(name), device, samples, size) for name, own in of.items()}
+            kept = {
+                name: Recorder(
+                    {state for states in own.patched for state in states}, base.block(name), device, samples, size
+                )
+                for name in BLOCKS
+                if (own := taken.part(part).of(name)).reach(name)
+            }
             swapped = groups and SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
             self._run(base, source.block, edits.part(part), samples, check, swapped or None, kept)
             return self._logits(base, lambda name: kept.get(name, base.block(name)), taken.part(part), samples, check)
