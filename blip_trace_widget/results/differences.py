@@ -49,6 +49,8 @@ _NAMES = (
     "window",
     "direction",
     "hold",
+    "receivers",
+    "through",
 )
 
 

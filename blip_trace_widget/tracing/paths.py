@@ -188,8 +188,9 @@ class _Paths:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Both as plain JSON, by their arguments' names."""
-        return {"receivers": plain(self.states) if self.states else ANSWER, "through": plain(self.through)}
+        """Both as plain JSON, by their arguments' names; the latter if there is any."""
+        through = {"through": plain(self.through)} if self.through else {}
+        return {"receivers": plain(self.states) if self.states else ANSWER, **through}
 
     def prepare(self, check: Check, with_states: bool) -> None:
         """Compute the base runs, with the ViT's states if senders or receivers are among them."""

@@ -1,6 +1,7 @@
 """Path patching: two runs by plain hooks give the same, over random models, senders, receivers and ways through."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import State
+from blip_trace_widget import State, load_trace
 from blip_trace_widget.states import BLOCKS
 from helpers.changed_models import CHANGES, ask, noisy, plain_hf, slow, wrap
 from helpers.problems import EXAMPLES, assert_close, hooked, problems
@@ -154,3 +155,95 @@ def test_changed_modules_do_what_they_do_in_the_model(change, direction):
             (one,) = senders
             grid = tracer.trace_paths(receivers, one.block, one.site, direction, through, head=one.head)
             np.testing.assert_allclose(grid.samples[:, one.layer, one.position], exact, rtol=1e-4)
+
+
+# --- what is said of it --------------------------------------------------------------------------------------------
+
+
+HEAD = State("question_encoder", 3, 0, "self_attention", 1)
+
+
+def test_no_path_leads_past_what_looks_there(tracer):
+    """Into the answer from the decoder alone; into the decoder through its cross-attention alone."""
+    layers, count = tracer.model.layers, len(tracer.question_tokens)
+    assert len(tracer.trace_paths("answer").without_effect) == layers * count
+    assert tracer.trace_paths("answer", through="cross_attention_out").without_effect == []
+    direct = tracer.trace_paths("answer", "answer_decoder")
+    assert direct.without_effect == []
+    assert direct.constructed == [(layers - 1, 0)]
+    assert direct.recovery[-1, 0] == pytest.approx(1, abs=1e-5)
+    assert tracer.trace_paths(State("answer_decoder", 2, 0, "cross_attention", 0)).without_effect == []
+    mlp = tracer.trace_paths(State("answer_decoder", 2, 0, "mlp"))
+    assert len(mlp.without_effect) == layers * count
+    assert not mlp.indirect_effect.any()
+
+
+def test_above_the_receivers_is_no_path(tracer):
+    trace = tracer.trace_paths(HEAD)
+    assert {layer for layer, _ in trace.without_effect} == {3, 4, 5}
+    assert trace.complete
+    assert trace.constructed == []
+    one = tracer.patch_path(State("question_encoder", 4, 0), HEAD)
+    assert one.without_effect
+    np.testing.assert_array_equal(one.scores, tracer.corrupted.scores)
+    assert "no path leads there" in one._repr_html_()
+
+
+def test_it_is_kept_in_settings_files_and_tables(tracer, tmp_path):
+    trace = tracer.trace_paths([HEAD], through=["mlp", State("question_encoder", 1, "circle", "self_attention_out", 0)])
+    free = dict(vars(State("question_encoder", 1, 5, "self_attention_out", 0)))
+    assert trace.settings["receivers"] == [dict(vars(HEAD))]
+    assert trace.settings["through"] == ["mlp", free]
+    assert json.loads(json.dumps(trace.settings)) == trace.settings
+    trace.save(tmp_path / "trace")
+    again = load_trace(tmp_path / "trace")
+    assert again.settings == trace.settings
+    assert again.without_effect == trace.without_effect
+    into = "question_encoder layer 3 position 0 self_attention head 1"
+    assert set(again.to_dataframe()["receivers"]) == {into}
+    assert "mlp; question_encoder layer 1" in again.to_dataframe()["through"][0]
+    assert into in again._repr_html_()
+    plain, other = tracer.trace(), tracer.trace_paths("answer")
+    assert plain.to_dataframe()["receivers"].isna().all()
+    assert (again - plain).names[1] == "not along a path, through nothing"
+    assert (other - plain).names == ("into answer", "not along a path")
+    assert set(other.to_dataframe()["receivers"]) == {"answer"}
+    with pytest.raises(ValueError, match="one of paths"):
+        tracer.verify(trace=trace)
+    effect = tracer.patch_path(State("question_encoder", 2, 3), HEAD, through="mlp")
+    assert (effect.receivers, effect.through) == ((HEAD,), ("mlp",))
+    assert f"into: {into[:20]}" in repr(effect)
+    np.testing.assert_allclose(effect.scores, tracer.trace_paths(HEAD, through="mlp").samples[:, 2, 3], atol=1e-6)
+    assert tracer.trace_image_paths(HEAD).settings["receivers"] == [dict(vars(HEAD))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        (("answers",), ValueError, r"receivers: expected one of \['answer'\], got 'answers'"),
+        ((3,), TypeError, "receivers: expected State or an iterable of State, got int"),
+        (([],), ValueError, "receivers: expected at least one State, got none"),
+        ((State("image_encoder", 0, 3),), ValueError, "image_encoder' are the same in the clean and the corrupted run"),
+        ((State("question_encoder", 9, 3),), ValueError, "layer: expected from 0 to 5, got 9"),
+        ((State("question_encoder", 2, 3),), ValueError, "receivers: .* sender or a receiver.*layer 2 position 3"),
+        ((State("question_encoder", 3, 3, "block_input"),), ValueError, "receivers: .* sender or a receiver"),
+        ((HEAD, "restore", "block_output"), ValueError, "through: expected one of .*'mlp'.* got 'block_output'"),
+        ((HEAD, "restore", ("mlp", "everywhere")), ValueError, "through: a word means all layers and positions"),
+        ((HEAD, "restore", State("question_encoder", 2, 1)), ValueError, "through: expected states of .*block_output"),
+        ((HEAD, "sideways"), ValueError, "direction: expected one of"),
+    ],
+)
+def test_what_is_no_path_is_refused(tracer, asked, error, message):
+    with pytest.raises(error, match=message):
+        tracer.patch_path(State("question_encoder", 2, 3), *asked)
+
+
+def test_senders_are_named_in_refusals(tracer):
+    with pytest.raises(TypeError, match="senders: expected State or an iterable of State, got str"):
+        tracer.patch_path("circle", HEAD)
+    with pytest.raises(ValueError, match="senders: expected at least one State, got none"):
+        tracer.patch_path([], HEAD)
+    with pytest.raises(ValueError, match="receivers: expected states, got 'answer'"):
+        tracer.trace_image_paths("answer")
+    with pytest.raises(ValueError, match="block: the states of 'image_encoder' are the same"):
+        tracer.trace_paths(HEAD, "image_encoder")
