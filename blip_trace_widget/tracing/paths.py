@@ -65,7 +65,11 @@ def patch_path(
     through: HoldLike = (),
     cancel: Callable[[], bool] | Any = None,
 ) -> Effect:
-    """See `Tracer.patch_path`."""
+    """See `Tracer.patch_path`.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
     given = listed_states(senders, "senders")
     direction = named("direction", direction, DIRECTIONS)
     paths = _Paths(question, receivers, through)
@@ -121,7 +125,11 @@ def trace_image_paths(
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
 ) -> ImageTokenTrace:
-    """See `Tracer.trace_image_paths`."""
+    """See `Tracer.trace_image_paths`.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
     rows, columns = question.model.grid
     patch = whole_number("patch", patch, 1, max(rows, columns))
     direction = named("direction", direction, DIRECTIONS)
