@@ -26,7 +26,7 @@ HELD = [
         [State("image_encoder", 1, 1, "mlp"), State("question_encoder", 1, 2, "cross_attention", 1)],
     ),
     (
-        [State("question_encoder", 0, 1, "self_attention", 0)],
+        [State("question_encoder", 0, 1, "cross_attention", 0)],
         [State("question_encoder", 0, 1, "mlp"), State("answer_decoder", 1, 1, "block_input")],
     ),
 ]
