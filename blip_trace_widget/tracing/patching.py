@@ -25,9 +25,10 @@ from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.significance import differs, rounding
 from blip_trace_widget.results.statistics import effects, unknown_error
 from blip_trace_widget.states import DIRECTIONS, State, as_states, listed_states
+from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold
 from blip_trace_widget.tracing.positions import Positions, image_tokens
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.runs import BaseRun, Chunks, distribution_sum
+from blip_trace_widget.tracing.runs import BaseRun, Chunks, Edits, distribution_sum
 
 #: The runs that are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
 #: Of several questions (questions, samples, runs): the same runs, scored by the metric of each.
@@ -39,17 +40,21 @@ def patch(
     states: State | Iterable[State],
     direction: str = "restore",
     cancel: Callable[[], bool] | Any = None,
+    hold: HoldLike = None,
 ) -> Effect:
     """See `Tracer.patch`."""
     given = listed_states(states)
     direction = named("direction", direction, DIRECTIONS)
     for state in given:
         question.check_block(state.block)
+    held = as_hold(hold)
     check = as_check(cancel)
     question.prepare(check, with_states=needs_states([given]))
     chosen = as_states(question.located(given))
-    chunks = patched(question, [chosen], direction, check)
-    return _as_effect(question, chunks, direction, check, states=chosen)
+    holding = Holding(question, held, {state.block for state in chosen})
+    holding.check_apart(chosen)
+    chunks = patched(question, Edits([chosen], [holding.of(chosen)]), direction, check)
+    return as_effect(question, chunks, direction, check, states=chosen, held=holding.told)
 
 
 def patch_image_tokens(
@@ -61,7 +66,7 @@ def patch_image_tokens(
     question.check_damages_image()
     check = as_check(cancel)
     chunks = swapped(question, [chosen], direction, check)
-    return _as_effect(question, chunks, direction, check, image_tokens=tuple(chosen))
+    return as_effect(question, chunks, direction, check, image_tokens=tuple(chosen))
 
 
 def patched_scores(
@@ -70,7 +75,7 @@ def patched_scores(
     direction: str = "restore",
     cancel: Callable[[], bool] | Any = None,
 ) -> Scores:
-    """Scores of many patched runs, chunk by chunk.
+    """Scores of many patched runs, chunk by chunk; nothing is held.
 
     Args:
         question: the question.
@@ -165,7 +170,7 @@ def _several_patched(
     states_to_patch = {state for states in runs for state in states}
     numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
     located = [[numbered[state] for state in states] for states in runs]
-    return _complete_runs(questions, patched(question, located, direction, check), len(runs))
+    return _complete_runs(questions, patched(question, Edits(located), direction, check), len(runs))
 
 
 def _several_swapped(
@@ -185,20 +190,20 @@ def _joined(questions: Sequence[Question], several: Scores) -> NDArray[np.float6
     return np.concatenate([none, *(scores for _, scores, _ in several)], axis=-1)
 
 
-def patched(question: Question, runs: Sequence[Sequence[State]], direction: str, check: Check) -> Chunks:
+def patched(question: Question, edits: Edits, direction: str, check: Check) -> Chunks:
     """Yield patched runs: slices of samples and runs, and logits (samples, runs, answer positions, vocabulary)."""
-    return _in_groups(
+    return in_groups(
         question,
-        lambda base, source: question.runner.patched(base, source, runs, check),
+        lambda base, source: question.runner.patched(base, source, edits, check),
         direction,
         check,
-        with_states=needs_states(runs),
+        with_states=edits.reach("image_encoder"),
     )
 
 
 def swapped(question: Question, groups: Sequence[Sequence[int]], direction: str, check: Check) -> Chunks:
     """Yield runs that see some image tokens of the other run; as `patched`."""
-    return _in_groups(
+    return in_groups(
         question, lambda base, source: question.runner.swapped(base, source, groups, check), direction, check
     )
 
@@ -208,7 +213,7 @@ def needs_states(runs: Iterable[Iterable[State]]) -> bool:
     return any(state.block == "image_encoder" for states in runs for state in states)
 
 
-def _in_groups(
+def in_groups(
     question: Question,
     work: Callable[[BaseRun, BaseRun], Chunks],
     direction: str,
@@ -257,15 +262,16 @@ def _complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) ->
         yield complete, scores[..., complete], done / (samples * count)
 
 
-def _as_effect(
+def as_effect(
     question: Question,
     chunks: Chunks,
     direction: str,
     check: Check,
     states: tuple[State, ...] = (),
     image_tokens: tuple[int, ...] = (),
+    **asked: Any,
 ) -> Effect:
-    """The `Effect` of one patched run whose samples come in chunks."""
+    """The `Effect` of one patched run whose samples come in chunks; `asked` are fields that say more of it."""
     with Computing(question.model):
         total = question.effect(check)
         scores = np.empty(question.corruption.samples)
@@ -292,4 +298,5 @@ def _as_effect(
         states=states,
         direction=direction,
         image_tokens=image_tokens,
+        **asked,
     )
