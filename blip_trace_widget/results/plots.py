@@ -29,8 +29,8 @@ SEQUENTIAL = "Purples"
 GREY = "#e5e5e5"
 #: What the marks mean, in the widget's words.
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
-#: Inches for a word across, and for a title on one line.
-WORD, TITLE = 0.7, 3.0
+#: Inches for a word across, for a title on one line, and for a letter of one.
+WORD, TITLE, LETTER = 0.7, 3.0, 0.07
 #: Up to this many layers, heads or patches, each gets a tick.
 TICKS = 12
 
@@ -264,9 +264,10 @@ def bars(
 
 
 def _title(ax: Any, title: str) -> None:
-    """Set the title, on two lines if the axes are narrow."""
+    """Set the title, on two lines if the axes are narrow for it."""
     width = ax.get_window_extent().width / ax.figure.dpi
-    ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
+    narrow = width < max(TITLE, LETTER * len(title))
+    ax.set_title(title.replace(": ", ":\n", 1) if narrow else title, fontsize="medium")
 
 
 def curves(
