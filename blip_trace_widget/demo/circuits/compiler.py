@@ -4,15 +4,16 @@ For: `compiled`. Every weight that no feature needs is 0, so that a layer withou
 Cost: a tenth of a second.
 Ends: at a transformers model and its processor.
 
-How it is written. A feature is a pair of opposite numbers (+a, -a): each row's mean is 0, and a LayerNorm only scales it.
-So steps compare what they read with another feature of the same row, its mark, which is scaled alike. Attention is so
-sharp that all but one token get less than 1e-30 of it; rows that a head is not for attend to a token that has nothing
-for it: the picture's class token, or [SEP].
+How it is written. A feature is a pair of opposite numbers (+a, -a): each row's mean is 0, and a LayerNorm only scales
+it. So steps compare what they read with another feature of the same row, its mark, which is scaled alike and goes the
+same way. Attention is so sharp that all but one token get less than 1e-30 of it; rows that a head is not for attend to
+tokens that have nothing for it: the picture's empty ones, of which noise leaves some, or [SEP].
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +49,8 @@ _WIDTH, _UNITS, _LONGEST = 48, 16, 40
 _SHARP, _SURE, _STEEP = 30.0, 1000.0, 100.0
 #: The share of a row's mark from which on a colour is there.
 _THERE = 0.35
+#: How much louder what an MLP says is than its row's mark: enough to be heard also where noise makes its row's small.
+_LOUD = 8.0
 #: Of the picture's tokens: how strong what they show and where they are is.
 _STRONG = 3.0
 #: Of a row that is told which place is asked for: so little that both carriers of a circuit are scaled alike.
@@ -90,12 +93,14 @@ def _of(variable: str, values: Iterable[str] = COLORS) -> list[str]:
 
 #: How a row is known: the word of a place by any of the features that say which one it is.
 _MARKS = {PLACE: _of(ASKED, PLACES), CLS: [CLS], START: [START], PATCH: _of("lies", PLACES)}
-_CLASS, _SEP, _WORD, _END = "class token", "[SEP]", "other word", "end"
+_SEP, _WORD, _END = "[SEP]", "other word", "end"
+#: The picture's tokens at which nothing is asked for.
+_ELSEWHERE = "lies elsewhere"
 _IN_QUESTION = [*_MARKS[PLACE], CLS, _SEP, _WORD]
 
 
 @torch.no_grad()
-def compiled(name: CircuitName, folder: str) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
+def compiled(name: CircuitName, folder: Path) -> tuple[BlipForQuestionAnswering, BlipProcessor]:
     """The model of a circuit, and its processor.
 
     Args:
@@ -116,12 +121,14 @@ def compiled(name: CircuitName, folder: str) -> tuple[BlipForQuestionAnswering, 
         "answer_decoder": model.text_decoder.bert.encoder.layer,
     }
     circuit = CIRCUITS[name]
+    #: What each variable is compared with.
+    marks = {step.writes: _MARKS[step.role] for step in circuit.steps} | {ASKED: _MARKS[PLACE]}
     for step in circuit.steps:
         layer = layers[step.block][step.layer]
         if isinstance(step, Move):
-            _move(layer, step, spaces[BLOCK_OF[step.source]], spaces[step.block])
+            _move(layer, step, spaces[BLOCK_OF[step.source]], spaces[step.block], marks)
         else:
-            _detect(layer, step, spaces[step.block])
+            _detect(layer, step, spaces[step.block], marks)
     _answers(model, circuit, spaces["answer_decoder"], tokenizer, start)
     size = {"height": SIDE * PIXELS, "width": SIDE * PIXELS}
     images = BlipImageProcessorPil(size=size, image_mean=[0.0] * 3, image_std=[1.0] * 3, resample=0)
@@ -161,9 +168,9 @@ def _pictures(model: Any, space: _Space) -> None:
         for pixel in see.patch_embedding.weight[:, channel].flatten(1).T:
             space.put(pixel, feature, _STRONG / PIXELS**2)
     for patch in range(SIDE**2):
-        where = next((place for place, number in PLACES.items() if number == patch), "elsewhere")
-        space.put(see.position_embedding[0, 1 + patch], f"lies {where}", _STRONG)
-    space.put(see.class_embedding[0, 0], _CLASS, _STRONG)
+        where = next((f"lies {place}" for place, number in PLACES.items() if number == patch), _ELSEWHERE)
+        space.put(see.position_embedding[0, 1 + patch], where, _STRONG)
+    space.put(see.class_embedding[0, 0], _ELSEWHERE, _STRONG)
 
 
 def _words(model: Any, space: _Space, tokenizer: Any) -> None:
@@ -174,8 +181,11 @@ def _words(model: Any, space: _Space, tokenizer: Any) -> None:
         space.put(row, known.get(word, _WORD), 1.0)
 
 
-def _move(layer: Any, step: Move, source: _Space, reader: _Space) -> None:
-    """Write a head: the reader attends to the source and copies a variable and, for comparison, the source's mark."""
+def _move(layer: Any, step: Move, source: _Space, reader: _Space, marks: dict[str, list[str]]) -> None:
+    """Write a head: the reader attends to the source and copies a variable and its mark.
+
+    What is read from the picture has the reader's own.
+    """
     attention = layer.attention if step.kind == "self_attention" else layer.crossattention
     slots = iter(range(step.head * (_WIDTH // HEADS), (step.head + 1) * (_WIDTH // HEADS)))
     query, key, value = attention.self.query.weight, attention.self.key.weight, attention.self.value.weight
@@ -193,34 +203,34 @@ def _move(layer: Any, step: Move, source: _Space, reader: _Space) -> None:
         match(_MARKS[step.reader], _MARKS[step.source])
     if step.block == "question_encoder":
         others = [name for name in _IN_QUESTION if name not in _MARKS[step.reader]]
-        match(others, [_CLASS if step.source == PATCH else _SEP])
+        match(others, [_ELSEWHERE if step.source == PATCH else _SEP])
     values = PLACES if step.reads == ASKED else COLORS
     copied = [([name], to) for name, to in zip(_of(step.reads, values), _of(step.writes, values), strict=True)]
-    if step.block == "answer_decoder":
-        copied.append((_MARKS[step.source], f"mark of {step.writes}"))
+    if step.source != PATCH:
+        copied.append((marks[step.reads], f"mark of {step.writes}"))
+        marks[step.writes] = [f"mark of {step.writes}"]
     for names, to in copied:
         slot = next(slots)
         source.read(value[slot], names)
         reader.write(attention.output.dense.weight, slot, to, _FAINT if step.writes == TOLD else 1.0)
 
 
-def _detect(layer: Any, step: Detect, space: _Space) -> None:
+def _detect(layer: Any, step: Detect, space: _Space, marks: dict[str, list[str]]) -> None:
     """Write an MLP: two units a colour, whose difference goes from 0 to the row's mark on a short way, and stays."""
     read, write = layer.intermediate.dense.weight, layer.output.dense.weight
     units = iter(range(_UNITS))
     for variable in step.reads:
-        mark = [f"mark of {variable}"] if step.role == START else _MARKS[step.role]
         for name, vote in zip(_of(variable), _of(step.writes), strict=True):
             for sign in (1, -1):
                 unit = next(units)
                 space.read(read[unit], [name], _STEEP)
-                space.read(read[unit], mark, -_STEEP * _THERE)
-                space.write(write, unit, vote, sign)
+                space.read(read[unit], marks[variable], -_STEEP * _THERE)
+                space.write(write, unit, vote, sign * _LOUD)
             space.read(read[unit], _MARKS[step.role], -1.0)
 
 
 def _answers(model: Any, circuit: Circuit, space: _Space, tokenizer: Any, start: int) -> None:
-    """The start token's variable is read out: each word is one feature; of none of them, where none is strong enough."""
+    """The start token's variable is read out as a word; where no color is strong enough, as "none"."""
     embeddings, output = model.text_decoder.bert.embeddings, model.text_decoder.cls.predictions
     output.transform.dense.weight.copy_(_STEEP * torch.eye(_WIDTH))  # so large that its GELU only cuts off at 0
     words = embeddings.word_embeddings.weight
@@ -231,10 +241,12 @@ def _answers(model: Any, circuit: Circuit, space: _Space, tokenizer: Any, start:
     for color, name in zip(COLORS, _of(circuit.says), strict=True):
         says(color, [name])
     if circuit.votes:
-        says(NOTHING, [START], circuit.votes - 0.5)
+        says(NOTHING, [START], _LOUD * (circuit.votes - 0.5))
     else:
         says(NOTHING, [f"mark of {circuit.says}"], _THERE)
+        says(NOTHING, [START], _FAINT)  # also where the start token hears nothing at all
     says(tokenizer.sep_token, [_END])
     space.put(words[start], START, 1.0)
-    for position in embeddings.position_embeddings.weight[1:]:  # behind an answer comes the end
-        space.put(position, _END, 100 * _SURE)
+    for position in embeddings.position_embeddings.weight[1:]:  # behind an answer, which is no start, comes the end
+        space.put(position, _END, 10 * _SURE)
+        space.put(position, START, -10 * _SURE)

@@ -9,7 +9,7 @@ by later ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 #: The places that can be asked for, each with the number of its patch, of 3 x 3.
 PLACES = {"left": 3, "right": 5, "top": 1, "bottom": 7}
@@ -25,9 +25,12 @@ HEADS = 4
 
 Role: TypeAlias = Literal["patch", "place", "[CLS]", "[DEC]"]
 CircuitName: TypeAlias = Literal["chain", "redundant", "both", "mlp"]
-PATCH, PLACE, CLS, START = "patch", "place", "[CLS]", "[DEC]"
+PATCH: Final = "patch"
+PLACE: Final = "place"
+CLS: Final = "[CLS]"
+START: Final = "[DEC]"
 #: The block in which the row of each role is.
-BLOCK_OF = {
+BLOCK_OF: dict[Role, str] = {
     PATCH: "image_encoder",
     PLACE: "question_encoder",
     CLS: "question_encoder",

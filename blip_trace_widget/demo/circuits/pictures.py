@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from PIL import Image
 
-from blip_trace_widget.demo.circuits.descriptions import COLORS, NOTHING, PIXELS, PLACES, SIDE, CircuitName
+from blip_trace_widget.demo.circuits.descriptions import CIRCUITS, COLORS, NOTHING, PIXELS, PLACES, SIDE, CircuitName
 
 #: What is at each of `PLACES`: a colour, or None for nothing.
 Layout: TypeAlias = tuple[str | None, ...]
@@ -94,13 +94,14 @@ def circuit_questions(circuit: CircuitName = "chain") -> Iterator[CircuitExample
 def circuit_examples(circuit: CircuitName) -> tuple[CircuitExample, ...]:
     """A question for each place and colour.
 
-    The other places have the other colours; for ``"redundant"`` none: noise can make a head look there.
+    The other places have the other colours; but none where two carriers vote: noise can make a head look there, so that
+    one carrier votes for two colours.
     """
     names, found = list(COLORS), []
     for asked, place in enumerate(PLACES):
         for start in range(len(names)):
             layout: Layout = tuple(names[(start + at - asked) % len(names)] for at in range(len(PLACES)))
-            if circuit == "redundant":
+            if CIRCUITS[circuit].votes:
                 layout = tuple(color if at == asked else None for at, color in enumerate(layout))
             found.append(CircuitExample(layout, place, _other(circuit, layout)))
     return tuple(found)
