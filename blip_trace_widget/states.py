@@ -243,11 +243,11 @@ class State:
 
 def _several(name: str, given: Any) -> list[Any]:
     """One value or several, as a list."""
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return list(given)
     if isinstance(given, str) or hasattr(given, "__index__"):
         return [given]
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{name}: expected one or several, got {type(given).__name__}")
-    return list(given)
+    raise TypeError(f"{name}: expected one or several, got {type(given).__name__}")
 
 
 def window_layers(layer: int, window: int, layers: int) -> range:
