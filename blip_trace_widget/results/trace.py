@@ -16,7 +16,7 @@ import numpy as np
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import completed, metric_properties
-from blip_trace_widget.results import files, version_1
+from blip_trace_widget.results import files, summaries, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
@@ -69,7 +69,19 @@ class Trace(EffectGrid):
         first = metric_properties(self.settings["metric"]).first_position
         if not is_single(self.settings["block"], positions, first_position=first):
             return []
-        return [(layer, 0) for layer, is_whole in enumerate(self._spec.whole(layers)) if is_whole]
+        if self.settings.get("receivers", "answer") != "answer":
+            return []
+        nothing = self.without_effect
+        whole = enumerate(self._spec.whole(layers))
+        return [(layer, 0) for layer, is_whole in whole if is_whole and (layer, 0) not in nothing]
+
+    @property
+    def without_effect(self) -> list[tuple[int, int]]:
+        """Cells (layer, position) whose effect is 0 by construction: nothing of them gets past what is held.
+
+        Of `Tracer.trace_paths`: those from which no path leads to the receivers.
+        """
+        return [(layer, position) for layer, position in self.settings.get("without_effect", ())]
 
     @property
     def same_as(self) -> SameGrid | None:
@@ -78,10 +90,13 @@ class Trace(EffectGrid):
         Layer l of this grid has the scores of layer l + shift of that one, of the same block, head, window and
         direction. This holds of ``"cross_attention"`` and ``"block_output"``, of ``"block_input"`` and that of the
         layer below, and, where a single position is scored, of ``"self_attention"`` too. As text it is a sentence.
-        None also where modules of the block are not BLIP's own: what equals what is then unknown.
+        None also where modules of the block are not BLIP's own: what equals what is then unknown. And where something
+        is held.
         """
         settings = self.settings
-        if any(name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())):
+        if {"hold", "receivers"} & set(settings) or any(
+            name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())
+        ):
             return None
         first = metric_properties(settings["metric"]).first_position
         single = is_single(settings["block"], len(settings.get("answer_tokens") or ()), first_position=first)
@@ -170,6 +185,7 @@ class Trace(EffectGrid):
         one_of("direction", settings["direction"], DIRECTIONS)
         whole_number("window", settings["window"], 1)
         _ = settings["metric"]
+        _check_marks(settings, samples.shape[1:])
         settings["corruption"] = completed(settings["corruption"])
         return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
@@ -192,6 +208,19 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     return files.read(path, TRACE)
+
+
+def _check_marks(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Check what files say of states that are held, and of cells without effect.
+
+    Raises:
+        TypeError, ValueError: if there are no such states or cells.
+    """
+    summaries.held(settings.get("hold", ()))
+    summaries.path(settings.get("receivers", ()), settings.get("through", ()))
+    for cell in settings.get("without_effect", ()):
+        for name, at, count in zip(Trace._axes, cell, shape, strict=True):
+            whole_number(name, at, 0, count - 1)
 
 
 def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
