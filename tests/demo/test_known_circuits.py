@@ -160,6 +160,7 @@ def test_only_an_mlp_makes_what_is_fetched_into_what_is_read(circuits, make):
         total = tracer.clean.score - np.mean(base)
         assert abs((np.mean(restored) - np.mean(base)) / total - 1) <= OFF
         assert abs((np.mean(held) - np.mean(base)) / total - severed) <= OFF
+        assert abs(tracer.patch(early, hold="mlp").recovery - severed) <= OFF
 
 
 def damaged_by(tracer, model):
