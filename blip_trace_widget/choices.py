@@ -168,6 +168,11 @@ CORRUPTIONS: dict[str, CorruptionProperties] = {
 BEFORE_THE_VIT = tuple(name for name, own in CORRUPTIONS.items() if "patch_embeddings" in own.places)
 
 
+def damages_image(settings: Mapping[str, Any]) -> bool:
+    """Whether a corruption of these settings damages the picture, rather than the question."""
+    return settings.get("type") != "QuestionSwap" and settings.get("at", PUBLISHED_PLACE) in IMAGE_PLACES
+
+
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a corruption, from a file that may be of an earlier version, with what was added since."""
     own = CORRUPTIONS.get(settings["type"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from blip_trace_widget.checks import named, one_of, whole_number
@@ -199,6 +200,40 @@ class State:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
 
+    @classmethod
+    def grid(
+        cls,
+        block: BlockName,
+        layers: int | Iterable[int],
+        positions: int | str | Iterable[int | str],
+        site: SiteName = "block_output",
+        heads: int | Iterable[int] | None = None,
+    ) -> list[State]:
+        """The states of all given layers, positions and heads at one site: ``State.grid(block, range(4), "circle")``.
+
+        Args:
+            block: as in `State`.
+            layers: one layer or several.
+            positions: one position or several, each a number or a word.
+            site: as in `State`.
+            heads: one head or several; None for all of a layer together.
+
+        Returns:
+            layers x positions x heads states, in this order, the last changing fastest.
+
+        Raises:
+            TypeError, ValueError: as `State`; also where nothing is given at all.
+        """
+        axes = {
+            "layers": _several("layers", layers),
+            "positions": _several("positions", positions),
+            "heads": [None] if heads is None else _several("heads", heads),
+        }
+        for name, values in axes.items():
+            if not values:
+                raise ValueError(f"{name}: expected at least one, got none")
+        return [cls(block, layer, at, site, head) for layer, at, head in product(*axes.values())]
+
     @property
     def place(self) -> tuple[int, str]:
         """The layer and the site at which it is replaced; what enters a layer is what the one below puts out.
@@ -208,6 +243,15 @@ class State:
         if self.site == "block_input":
             return self.layer - 1, "block_output"
         return self.layer, BLOCKS[self.block].older.get(self.site, self.site)
+
+
+def _several(name: str, given: Any) -> list[Any]:
+    """One value or several, as a list."""
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return list(given)
+    if isinstance(given, str) or hasattr(given, "__index__"):
+        return [given]
+    raise TypeError(f"{name}: expected one or several, got {type(given).__name__}")
 
 
 def window_layers(layer: int, window: int, layers: int) -> range:

@@ -46,7 +46,7 @@ class Loader:
     """How a worker loads the model: the arguments of `BlipVqa.from_pretrained`.
 
     Attributes:
-        source: a hub id or a folder; "" for the built-in model.
+        source: a hub id or a folder, or the name of a built-in model.
         revision: the hub's commit.
         dtype: the dtype's name.
     """
@@ -65,8 +65,6 @@ class Loader:
         if not isinstance(model, BlipVqa):
             return cls(os.fspath(model))
         dtype = str(model.dtype).removeprefix("torch.")
-        if model.built_in:
-            return cls("", None, dtype)
         if not model.source:
             raise ValueError(
                 "model: with a client the workers load the model by themselves: give a hub id or a folder (write one "
@@ -79,8 +77,6 @@ class Loader:
 def _load(loader: Loader) -> BlipVqa:
     """On the worker: load the model, once."""
     _use_its_threads()
-    if not loader.source:
-        return BlipVqa.demo(dtype=loader.dtype)
     return BlipVqa.from_pretrained(loader.source, revision=loader.revision, dtype=loader.dtype)
 
 
@@ -140,7 +136,7 @@ class Cluster:
             ]
             if differing:
                 raise ValueError(
-                    f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of "
+                    f"model: what the workers load from {self._loader.source!r} is not the model of "
                     f"this process, which was changed since ({', '.join(differing)}). Write it with save_pretrained "
                     "into a folder that they see, and give that"
                 )

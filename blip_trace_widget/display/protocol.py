@@ -21,7 +21,7 @@ from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import fits
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 #: The module that generates the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -103,6 +103,8 @@ class Setup(TypedDict):
     version: int
     closed: str  # why nothing can be computed but only viewed, else ""
     model: str
+    models: list[str]  # those that can be chosen instead
+    circuit: str  # the circuit of the model, if it is known, else ""
     blocks: list[BlockInfo]
     head_sites: list[str]  # those with single heads
     choices: dict[str, list[str]]  # trait -> the names that it accepts
@@ -172,6 +174,7 @@ class Grid(TypedDict):
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
+    truth: list[tuple[int, int]]  # cells that are true states, of a model whose circuit is known
     notes: list[str]  # lines about all cells
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
@@ -458,6 +461,14 @@ class ExportRequest(TypedDict):
     theme: Literal["light", "dark"]
 
 
+class ModelRequest(TypedDict):
+    """Continue with another built-in model, one of `Setup.models`."""
+
+    type: Literal["model"]
+    id: int
+    name: str
+
+
 class CalledRequest(TypedDict):
     """The answer to a `call`."""
 
@@ -483,6 +494,7 @@ Request = (
     | SetRegionRequest
     | AttentionRequest
     | ExportRequest
+    | ModelRequest
     | CalledRequest
 )
 

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -26,11 +26,13 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget._version import __version__
-from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.demo import BUILT_IN, MODEL_FOLDER
+from blip_trace_widget.demo.circuits import CIRCUITS, CircuitName, Truth, circuit_of, name_of, truth_of
+from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove, unwrapped
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
-from blip_trace_widget.model.loading import load
+from blip_trace_widget.model.loading import as_dtype, device_of, load, placed
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.progress import announced
@@ -43,7 +45,7 @@ from blip_trace_widget.unpicklable import Unpicklable
 PUNCTUATION = ".,;:?!\"'()"
 
 _LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-_DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
+_SHARED: WeakValueDictionary[tuple[str, str, str], BlipVqa] = WeakValueDictionary()
 
 
 class BlipVqa(BlipParts, Unpicklable):
@@ -70,7 +72,7 @@ class BlipVqa(BlipParts, Unpicklable):
     def __init__(
         self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "", check: bool = True
     ) -> None:
-        hf = _unwrapped(model)
+        hf = unwrapped(model)
         if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
         if not isinstance(check, bool):
@@ -79,6 +81,8 @@ class BlipVqa(BlipParts, Unpicklable):
         self.built_in = False
         #: What runs may take at once.
         self.limits = Limits()
+        #: What is true of it, if its circuit is known, as it was built.
+        self.truth: Truth | None = None
         #: The name given to `from_pretrained`; "" for a model given as an object.
         self.source = ""
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
@@ -188,13 +192,52 @@ class BlipVqa(BlipParts, Unpicklable):
         Raises:
             ValueError: if the device or dtype cannot be used.
         """
-        key = (str(device), str(dtype))
-        model = _DEMOS.get(key)
+        return cls._shared(BUILT_IN[0], device, dtype)
+
+    @classmethod
+    def known_circuit(
+        cls,
+        name: CircuitName = "chain",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> BlipVqa:
+        """A model whose circuit is known, because it is written and not learned; `truth` says what it is.
+
+        It is asked what color is at a place of a picture, as in `blip_trace_widget.examples` of it. Calls share one
+        instance as long as somebody keeps it.
+
+        Args:
+            name: ``"chain"``: the answer goes from the patch to the word that names the place, to [CLS], and to the
+                decoder. ``"redundant"``: two carriers, of which either is enough: damaging one state costs nothing.
+                ``"both"``: two carriers, both of which are needed: restoring one state brings nothing back.
+                ``"mlp"``: an MLP on the way makes what was fetched into what is read on.
+            device: see `from_pretrained`.
+            dtype: see `from_pretrained`.
+
+        Raises:
+            TypeError, ValueError: if there is no such circuit, or the device or dtype cannot be used.
+        """
+        return cls._shared(name_of(cast("CircuitName", one_of("name", name, CIRCUITS))), device, dtype)
+
+    @classmethod
+    def _shared(cls, name: str, device: str | torch.device | None, dtype: str | torch.dtype | None) -> BlipVqa:
+        """A built-in model by its name."""
+        key = (name, str(device), str(dtype))
+        model = _SHARED.get(key)
         if model is None:
-            model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
-            model.name = "built-in"
+            circuit = circuit_of(name)
+            if circuit is None:
+                model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
+            else:
+                from blip_trace_widget.demo.circuits.compiler import compiled
+
+                hf, processor = compiled(circuit, MODEL_FOLDER)
+                model = cls(placed(hf.to(as_dtype(dtype)), device_of(device)), processor)
+                model.truth = truth_of(circuit)
+            model.name = model.source = name
             model.built_in = True
-            _DEMOS[key] = model
+            _SHARED[key] = model
         return model
 
     @classmethod
@@ -213,7 +256,8 @@ class BlipVqa(BlipParts, Unpicklable):
         A PEFT adapter found there is loaded too (if ``peft`` is installed), and acts as in the model's own forward.
 
         Args:
-            name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``.
+            name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``; or the name
+                of a built-in model.
             device: where to compute; default the GPU if there is one (CUDA, else MPS), else the CPU.
             dtype: for instance ``"bfloat16"``; default float32.
             revision: branch, tag or commit on the hub.
@@ -227,6 +271,8 @@ class BlipVqa(BlipParts, Unpicklable):
             OSError: if it cannot be found, reached or read.
             ImportError: if it has an adapter and ``peft`` is not installed.
         """
+        if name in BUILT_IN:
+            return cls._shared(os.fspath(name), device, dtype)
         with announced(f"loading the model {name}"):
             model, processor = load(name, device, dtype, revision, local_files_only)
             source = os.fspath(name)
@@ -391,21 +437,3 @@ class BlipVqa(BlipParts, Unpicklable):
         """The answer decoded from token ids."""
         with self._words_lock:
             return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-
-def _unwrapped(model: Any) -> BlipForQuestionAnswering:
-    """The given BLIP model without the wrappers of PEFT or `torch.compile`."""
-    hf = getattr(model, "_orig_mod", model)
-    configs = getattr(hf, "peft_config", None)
-    if configs and hasattr(hf, "get_base_model"):
-        if any(getattr(config, "is_prompt_learning", False) for config in configs.values()):
-            raise ValueError(
-                "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
-                "see. Expected an adapter in the model's layers, such as LoRA"
-            )
-        hf = hf.get_base_model()
-    if not isinstance(hf, BlipForQuestionAnswering):
-        inner = getattr(hf, "module", None)
-        remedy = "; hand over what it wraps, model.module" if isinstance(inner, BlipForQuestionAnswering) else ""
-        raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(hf).__name__}{remedy}")
-    return hf

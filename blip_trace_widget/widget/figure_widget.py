@@ -352,8 +352,11 @@ class FigureWidget(TraitView):
         started = time.monotonic()
         while True:
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            if not self._session.wait(left):
+            session = self._session
+            if not session.wait(left):
                 raise TimeoutError(f"the widget was still computing after {timeout} s")
+            if session is not self._session:  # another model was chosen
+                continue
             if not self._observers.waiting:
                 break
             self._observers.deliver()  # observers may ask for more

@@ -152,7 +152,10 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     difference = traitlets.Bool(
         False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
     ).tag(sync=True)
-    example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
+    truth = traitlets.Bool(
+        False, help="Whether the true states are outlined, of a model by `BlipVqa.known_circuit`."
+    ).tag(sync=True)
+    example = traitlets.Int(-1, help="Index of a built-in example of the model; -1 for none of them.").tag(sync=True)
     error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
 
     instead = "make another: TraceWidget.from_tracer(widget.tracer)"
@@ -260,7 +263,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             "samples": (1, MAX_SAMPLES),
             "seed": (0, 2**53),
             "window": (1, len(self.tracer.model.blocks[self.block].layers)),
-            "example": (-1, len(examples()) - 1),
+            "example": (-1, len(examples(self.tracer.model)) - 1),
             "square": (1, max(self.tracer.model.grid)),
             "patch": (1, max(self.tracer.model.grid) if self.block == "image_encoder" else 1),
         }[name]
