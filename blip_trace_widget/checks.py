@@ -7,10 +7,17 @@ Ends: at plain values; imports nothing else of the package.
 
 from __future__ import annotations
 
+import reprlib
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any, Literal, Union
+
+#: Longest text that is taken as a question or an answer, in characters. BLIP's 512 positions hold some 2,500 letters;
+#: a text is refused by its length before a tokenizer reads it.
+MAX_TEXT = 1 << 14
+#: Longest message that is shown to a person, in characters.
+MAX_MESSAGE = 2000
 
 #: Names as the widget writes them, where they differ by more than capitals, spaces and hyphens.
 SPOKEN = {
@@ -28,6 +35,44 @@ SPOKEN = {
 }
 
 
+class _Brief(reprlib.Repr):
+    """`repr` that looks at no more of a value than it shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 200
+        self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdict = 12
+        self.maxlevel = 3
+
+    def repr_str(self, value: str, _level: int) -> str:
+        if len(value) <= self.maxstring:
+            return repr(value)
+        half = self.maxstring // 2
+        return repr(f"{value[:half]} … {value[-half:]}")
+
+    def repr_int(self, value: int, level: int) -> str:
+        return super().repr_int(value, level) if value.bit_length() < 1000 else f"a number of {value.bit_length()} bits"
+
+
+#: A value for a message: its `repr`, shortened.
+brief = _Brief().repr
+
+
+def clipped(message: str, most: int = MAX_MESSAGE) -> str:
+    """A message as it is, or its beginning and end if it is longer than a person would read."""
+    return message if len(message) <= most else f"{message[: most - 300]} … {message[-290:]}"
+
+
+def check_length(name: str, text: object, most: int = MAX_TEXT) -> None:
+    """Refuse a text by its length, before anything reads it.
+
+    Raises:
+        ValueError: if it is longer than `most` characters.
+    """
+    if isinstance(text, str) and len(text) > most:
+        raise ValueError(f"{name}: expected a text of at most {most} characters, got {len(text)}: {brief(text)}")
+
+
 def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
     """Return `value` if it is one of the accepted names.
 
@@ -39,7 +84,7 @@ def one_of(name: str, value: object, accepted: Iterable[str]) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{name}: expected one of {names}, got {type(value).__name__}")
     if value not in names:
-        raise ValueError(f"{name}: expected one of {names}, got {value!r}")
+        raise ValueError(f"{name}: expected one of {names}, got {brief(value)}")
     return value
 
 
@@ -50,7 +95,7 @@ def named(name: str, value: object, accepted: Iterable[str]) -> Any:
         TypeError, ValueError: as `one_of`.
     """
     names = list(accepted)
-    if isinstance(value, str) and value not in names:
+    if isinstance(value, str) and len(value) < MAX_MESSAGE and value not in names:
         plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
         plain = SPOKEN.get(plain, plain)
         if plain in names:
@@ -66,11 +111,11 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
         ValueError: if it is out of range.
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {brief(value)}")
     number = int(value.__index__())
     if number < low or (high is not None and number > high):
         accepted = f"from {low} to {high}" if high is not None else f"{low} or more"
-        raise ValueError(f"{name}: expected {accepted}, got {number}")
+        raise ValueError(f"{name}: expected {accepted}, got {brief(number)}")
     return number
 
 

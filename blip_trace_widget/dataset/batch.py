@@ -49,6 +49,9 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
+#: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
+#: and one sample's pictures more. A batch of ordinary pictures is one part.
+HELD_PIXELS = 1 << 26
 #: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
@@ -149,18 +152,28 @@ def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
     return [named(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
 
 
-def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
-    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
+def trace_batch(model: BlipVqa, plan: Plan, batch: Batch, held: int = HELD_PIXELS) -> Tables:
+    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order.
+
+    Args:
+        model: the model.
+        plan: what is computed.
+        batch: the samples.
+        held: see `HELD_PIXELS`.
+    """
     samples = batch.samples
     rows = [{"sample": batch.first + at, **identity(sample), "traced": False} for at, sample in enumerate(samples)]
-    tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
     cells: dict[int, list[Row]] = {}
-    places = list(tracers)
-    for group in clean_together(tracers[at].case.bases for at in places):
-        for place in group:
-            at = places[place]
-            # Free each tracer at once: one sample's recorded runs may fill the memory.
-            cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
+    start = 0
+    while start < len(samples):
+        tracers, stop = _part(model, plan, rows, samples, start, held)
+        places = list(tracers)
+        for group in clean_together(tracers[at].case.bases for at in places):
+            for place in group:
+                at = places[place]
+                # Free each tracer at once: one sample's recorded runs may fill the memory.
+                cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
+        start = stop
     cell_rows = [cell for at in sorted(cells) for cell in cells[at]]
     return store.as_table("samples", rows), store.as_table("cells", cell_rows)
 
@@ -202,10 +215,28 @@ def image_name(image: Any) -> str:
         return ""
 
 
-def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
-    """Yield a tracer for each usable sample; samples of one picture share its embeddings."""
+def _part(
+    model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample], start: int, held: int
+) -> tuple[dict[int, Tracer], int]:
+    """The tracers from a sample on that are held together, and the number of the sample that comes after them."""
+    tracers: dict[int, Tracer] = {}
+    pictures: dict[int, int] = {}
+    for at, tracer in _tracers(model, plan, rows, samples, start):
+        tracers[at] = tracer
+        for picture in (tracer.image, getattr(tracer.corruption, "image", None)):
+            if picture is not None:
+                pictures[id(picture)] = picture.width * picture.height
+        if sum(pictures.values()) > held:
+            return tracers, at + 1
+    return tracers, len(samples)
+
+
+def _tracers(
+    model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample], start: int
+) -> Iterator[tuple[int, Tracer]]:
+    """Yield a tracer for each usable sample from one on; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
-    for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
+    for at, (row, sample) in enumerate(zip(rows[start:], samples[start:], strict=True), start):
         try:
             if row["image"] not in known:
                 image = _picture(sample.image)

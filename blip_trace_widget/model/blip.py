@@ -26,6 +26,7 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget._version import __version__
+from blip_trace_widget.checks import brief, check_length
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
@@ -332,7 +333,7 @@ class BlipVqa(BlipParts, Unpicklable):
         """
         ids = self._ids(name, answer, special=False)
         if self.processor.tokenizer.unk_token_id in ids:
-            raise ValueError(f"{name}: the tokenizer cannot spell {answer!r}: {self.tokens(ids)}")
+            raise ValueError(f"{name}: the tokenizer cannot spell {brief(answer)}: {brief(self.tokens(ids))}")
         return ids
 
     def unknown_words(self, question: str) -> list[str]:
@@ -349,9 +350,10 @@ class BlipVqa(BlipParts, Unpicklable):
     def _ids(self, name: str, text: str, *, special: bool) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"{name}: expected a text, got {type(text).__name__}")
+        check_length(name, text)
         tokenizer = self.processor.tokenizer
         if not text.strip():
-            raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
+            raise ValueError(f"{name}: expected a text with at least one token, got {brief(text)}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -360,12 +362,12 @@ class BlipVqa(BlipParts, Unpicklable):
             content = list(tokenizer(text, add_special_tokens=False)["input_ids"])
             ids = list(tokenizer(text)["input_ids"]) if special else content
         if not content:
-            raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
+            raise ValueError(f"{name}: expected a text with at least one token, {brief(text)} has none")
         # Written out in a text, special tokens would mean something else to the model than to the reader.
         reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
         written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
         if written:
-            raise ValueError(f"{name}: expected a text without special tokens, {text!r} has {written}")
+            raise ValueError(f"{name}: expected a text without special tokens, {brief(text)} has {brief(written)}")
         longest = int(self.hf.config.text_config.max_position_embeddings)
         if len(ids) > longest:
             raise ValueError(f"{name}: expected at most {longest} tokens, got {len(ids)}")

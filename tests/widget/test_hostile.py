@@ -1,0 +1,105 @@
+"""What a page may send that no page of ours sends: it is refused before it costs anything, and the figure stands."""
+
+import json
+
+import pytest
+
+from blip_trace_widget.checks import MAX_TEXT
+from helpers.front_end import set_traits, take
+
+#: More than any message may say.
+LONGEST_MESSAGE = 2500
+LONG = "what is " * 500_000
+#: As many tokens as any question has, and far too many characters.
+SPACED = "what" + " " * MAX_TEXT + "color?"
+TRAITS = {
+    "question": [LONG, SPACED, [LONG]],
+    "other_question": [LONG, SPACED],
+    "foil": [LONG, "blue" + " " * MAX_TEXT],
+    "selection": [[[0, 0]] * 10**6, [[LONG, 0]], [[0, 10**400]], [[0] * 10**6]],
+    "patches": [[[0, 0]] * 10**6, [LONG]],
+    "region": [[[True] * 3000] * 3000, [[True] * 8] * 10**6, LONG],
+    "positions": [[1] * 10**6, ["color"] * 10**6, [LONG], 10**400],
+    "block": [LONG, [LONG]],
+    "show": [LONG],
+    "noise": [LONG, [0.0] * 10**6, {"a": LONG}],
+    "samples": [10**400, [1] * 10**6],
+    "difference": [LONG, [LONG]],
+    "error": [LONG],
+    "overlay": [LONG],
+}
+
+
+@pytest.mark.parametrize(("name", "at"), [(name, at) for name, values in TRAITS.items() for at in range(len(values))])
+def test_a_value_that_is_too_long_is_refused_in_few_words(recording, widget, name, at):
+    before = getattr(widget, name)
+    set_traits(widget, **{name: TRAITS[name][at]})
+    if name != "error":
+        assert getattr(widget, name) == before
+    assert name.removeprefix("other_") in widget.error
+    assert len(widget.error) < LONGEST_MESSAGE
+    widget.wait(30)
+    assert len(widget.error) < LONGEST_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": LONG},
+        {"type": "trace", "id": 1, "more": LONG},
+        {"type": "trace", "id": 1} | {f"more {at}": 0 for at in range(10**5)},
+        {"type": "patch", "id": 1, "cells": [[0, 0]] * 10**6},
+        {"type": "also_under", "id": 1, "under": LONG},
+        {"type": "export", "id": 1, "format": LONG, "theme": "light"},
+        {"type": "attention", "id": 1, "layer": 10**400},
+        [LONG],
+        LONG,
+    ],
+    ids=lambda message: json.dumps(message)[:30],
+)
+def test_a_message_that_is_too_long_is_refused_in_few_words(recording, widget, message):
+    take(widget, message)
+    assert widget.error
+    assert len(widget.error) < LONGEST_MESSAGE
+
+
+def test_what_is_named_twice_is_taken_once(widget):
+    widget.selection = [(0, 1), (1, 1), (0, 1)]
+    assert widget.selection == [(0, 1), (1, 1)]
+
+
+#: What no page sets, and values that its type would take.
+KERNEL_ONLY = {
+    "runs": [{}, {"clean": None}],
+    "grid": [{}, {"values": "none"}],
+    "grids": [[], [{}]],
+    "detail": [{}, {"effect": 1}],
+    "setup": [{}, {"choices": {}}],
+    "curve": [{"factors": [1]}],
+    "pinned": [{"cells": [[0, 0]]}],
+    "compared": [{"kept": 1}],
+    "ablation": [{"score": 1}],
+    "picture_map": [{"values": "x"}],
+    "look": [{}],
+    "generation": [-1, 10**6],
+    "steps": [{}],
+    "doing": ["nothing"],
+    "_esm": ["alert(1)"],
+    "_css": ["*{display:none}"],
+    "_view_module": ["elsewhere"],
+}
+
+
+@pytest.mark.parametrize("name", KERNEL_ONLY)
+def test_what_only_the_kernel_sets_is_put_back_and_named(recording, filled_widget, tmp_path, name):
+    shown, before = filled_widget, getattr(filled_widget, name)
+    shown.export(tmp_path / "before.json")
+    for value in KERNEL_ONLY[name]:
+        shown.error = ""
+        set_traits(shown, **{name: value})
+        assert getattr(shown, name) == before
+        assert name in shown.error
+    shown.error = ""
+    for kind in ("json", "csv", "svg", "html"):
+        shown.export(tmp_path / f"after.{kind}")
+    assert (tmp_path / "after.json").read_bytes() == (tmp_path / "before.json").read_bytes()
