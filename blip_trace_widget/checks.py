@@ -35,6 +35,10 @@ SPOKEN = {
 }
 
 
+#: Largest whole number in files and messages, of either sign: a seed's.
+LARGEST = 2**63 - 1
+
+
 class _Brief(reprlib.Repr):
     """`repr` that looks at no more of a value than it shows."""
 
@@ -126,9 +130,24 @@ def conforms(name: str, value: object, shape: Any) -> Any:
         ValueError: if it does not.
     """
     if not fits(value, shape):
-        fields = f" ({', '.join(typing.get_type_hints(shape))})" if typing.is_typeddict(shape) else ""
-        raise ValueError(f"{name}: expected {getattr(shape, '__name__', shape)}{fields}, got something else")
+        raise ValueError(_misfit(name, value, shape))
     return value
+
+
+def _misfit(name: str, value: Any, annotation: Any) -> str:
+    """What does not have its type in a value that does not: the innermost field, and what is in its place."""
+    if typing.is_typeddict(annotation) and isinstance(value, dict):
+        fields = typing.get_type_hints(annotation)
+        if set(fields) != set(value):
+            return f"{name}: expected the fields {', '.join(fields)}, got {brief(list(value))}"
+        parts = [(f"{name}.{field}", value[field], kind) for field, kind in fields.items()]
+    elif typing.get_origin(annotation) is list and isinstance(value, list):
+        parts = [(f"{name}[{at}]", item, typing.get_args(annotation)[0]) for at, item in enumerate(value)]
+    else:
+        origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+        kind = f"one of {list(arguments)}" if origin is Literal else annotation if origin else annotation.__name__
+        return f"{name}: expected {kind}, got {brief(value)}"
+    return next(_misfit(*part) for part in parts if not fits(*part[1:]))
 
 
 def fits(value: Any, annotation: Any) -> bool:
@@ -160,5 +179,15 @@ def fits(value: Any, annotation: Any) -> bool:
             and all(fits(item, part) for item, part in zip(value, arguments, strict=True))
         )
     if annotation in (int, float):
-        return isinstance(value, (int, annotation)) and not isinstance(value, bool)
-    return isinstance(value, annotation)
+        if isinstance(value, int):
+            return not isinstance(value, bool) and abs(value) <= LARGEST
+        return isinstance(value, annotation)
+    return isinstance(value, annotation) and (annotation is not str or _is_written(value))
+
+
+def _is_written(text: str) -> bool:
+    """Whether a text can be written to a file: JSON may hold halves of characters."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False

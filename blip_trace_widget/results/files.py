@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget._version import __version__
+from blip_trace_widget.checks import clipped, whole_number
 
 Fields: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
@@ -90,14 +91,14 @@ def read(path: PathLike, *kinds: Kind[Result]) -> Result:
             stored = file.metadata() or {}
             kind = next((kind for kind in kinds if kind.format in stored), kinds[0])
             metadata = json.loads(stored[kind.format])
-            version = metadata["version"]
+            version = whole_number("version", metadata["version"], 0)
             if version in kind.readers:
                 return kind.readers[version](_Stored(file, Path(name).stat().st_size), metadata)
-    except (KeyError, AttributeError, IndexError, TypeError) as error:
+    except (KeyError, AttributeError, IndexError) as error:
         raise ValueError(f"path: {name!r} is no saved {names}: it lacks {error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise ValueError(f"path: {name!r} is damaged or no saved {names}: {error}") from error
-    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads up to {kind.version}")
+    except (SafetensorError, ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
+        raise ValueError(f"path: {name!r} is damaged or no saved {names}: {clipped(str(error))}") from error
+    raise ValueError(f"path: {name!r} has format version {version}, this package reads up to {kind.version}")
 
 
 class _Stored(Mapping[str, "NDArray[Any]"]):

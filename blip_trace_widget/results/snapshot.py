@@ -300,7 +300,13 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are not those of one of the package's own corruptions.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    return dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
+    found = dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
+    factor = found.get("factor", 0.0)
+    if not 0 <= factor < np.inf:
+        raise ValueError(f"corruption.factor: expected a number of 0 or more, got {factor}")
+    whole_number("corruption.samples", found.get("samples", 1), 1)
+    whole_number("corruption.seed", found.get("seed", 0), 0)
+    return found
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:

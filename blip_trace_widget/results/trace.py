@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import completed, metric_properties
-from blip_trace_widget.results import files, version_1
+from blip_trace_widget.checks import conforms
+from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.results import files, stored, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot, pack, picture_in, unpack
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of
+from blip_trace_widget.states import BLOCKS, position_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,22 +155,19 @@ class Trace(EffectGrid):
             KeyError, TypeError, ValueError: if the data do not have the expected shape.
         """
         samples, clean, corrupted = (arrays[before + name] for name in ("samples", "clean", "corrupted"))
-        tokens, settings = tuple(str(token) for token in described["tokens"]), dict(described["settings"])
+        tokens = tuple(conforms("tokens", described["tokens"], list[str]))
+        settings = stored.settings(described["settings"])
         if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
             raise ValueError("scores must be float64")
+        if not samples.size or clean.shape != (1,):
+            raise ValueError(f"samples, clean: expected scores, got shapes {samples.shape} and {clean.shape}")
         known = arrays.get(before + "known")  # the first files have none
         if known is not None and (known.dtype != np.bool_ or known.shape != samples.shape[1:]):
             raise ValueError(
                 f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
             )
-        one_of("block", settings["block"], BLOCKS)
-        one_of("site", settings["site"], SITES)
-        one_of("direction", settings["direction"], DIRECTIONS)
-        whole_number("window", settings["window"], 1)
-        _ = settings["metric"]
-        settings["corruption"] = completed(settings["corruption"])
         return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -196,12 +193,13 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
 
 def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     snapshots = unpack(arrays, metadata["snapshots"])
-    return replace(Trace.unpacked(arrays, metadata), snapshot=snapshots[0] if snapshots else None)
+    trace = Trace.unpacked(arrays, metadata)
+    return stored.shown_with(trace, snapshots[0]) if snapshots else trace
 
 
 def _read_1(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     trace, scene = Trace.unpacked(arrays, metadata), metadata.get("scene")  # the first files have none
-    return trace if scene is None else replace(trace, snapshot=snapshot_of_scene(arrays, scene, trace))
+    return trace if scene is None else stored.shown_with(trace, snapshot_of_scene(arrays, scene, trace))
 
 
 def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:
