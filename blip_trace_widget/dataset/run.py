@@ -103,7 +103,7 @@ def trace_dataset(
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
     plan = Plan.of(blocks, sites, corruption, metric, only_correct)
-    size = whole_number("batch_size", batch_size, 1)
+    size = whole_number("batch_size", batch_size, 1, store.MAX_BATCH)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None
     if client is None:

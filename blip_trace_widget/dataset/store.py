@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import brief, clipped, conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
+from blip_trace_widget.results import stored
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
@@ -99,6 +100,15 @@ COLUMNS = {
 
 #: Columns that folders of earlier versions lack, read as null.
 ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
+#: Columns that are never null.
+PRESENT = {
+    "samples": ("sample", "group", "traced"),
+    "cells": ("sample", "block", "site", "layer", "position", "token", "clean", "indirect_effect", "scores"),
+}
+#: Most samples of a batch.
+MAX_BATCH = 1 << 16
+#: Most rows of a part, and most numbers in a column of it, that are read; a small file can claim any number of them.
+MAX_ROWS, MAX_NUMBERS = 1 << 24, 1 << 28
 #: Version 1's column instead of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
@@ -204,8 +214,8 @@ class Store:
     def __exit__(self, *_details: object) -> None:
         self._lock.release()
 
-    def _check(self, stored: Mapping[str, Any]) -> None:
-        was, now = _flat(stored), _flat(self.settings)
+    def _check(self, before: Mapping[str, Any]) -> None:
+        was, now = _flat(before), _flat(self.settings)
         differing = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
         if differing:
             what = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
@@ -222,7 +232,8 @@ class Store:
         """
         if not all(part(self.folder, table, batch).is_file() for table in TABLES):
             return None
-        rows: list[dict[str, Any]] = read(part(self.folder, "samples", batch), IDENTITY).to_pylist()
+        most = self.settings["batch_size"]
+        rows: list[dict[str, Any]] = read(part(self.folder, "samples", batch), IDENTITY, most=most).to_pylist()
         cells = read(part(self.folder, "cells", batch), ["sample"])["sample"].unique().to_pylist()
         # If a batch was being extended, its new cells may exist without their samples.
         return rows if set(cells) == {row["sample"] for row in rows if row["traced"]} else None
@@ -309,16 +320,16 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: it has no {SETTINGS}")
     try:
-        stored = json.loads(path.read_text("utf-8"))
-        if stored["format"] != FORMAT:
-            raise ValueError(f"its format is {stored['format']!r}")
-        version, settings = stored["version"], dict(stored["settings"])
+        told = json.loads(path.read_text("utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(f"its format is {brief(told['format'])}")
+        version, settings = whole_number("version", told["version"], 0), dict(conforms("settings", told["settings"], dict[str, Any]))
         if version in READABLE:
             _check_settings(settings)
             settings["corruption"] = completed(settings["corruption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
+            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {clipped(str(error))}"
         ) from error
     if version not in READABLE:
         raise ValueError(
@@ -329,16 +340,37 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
-    whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
-    for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].accepted)
+    whole_number("batch_size", settings["batch_size"], 1, MAX_BATCH)
+    told = conforms("corruption", settings["corruption"], dict[str, Any])
+    one_of("corruption", told.get("type"), (*CORRUPTIONS, *USERS))
+    # Of each sample's own partner there is no one hash.
+    partner = {"sha256": ""} if told["type"] == "ImageSwap" and "partner" in told else {}
+    stored.corruption({name: value for name, value in told.items() if name != "partner" or not partner} | partner)
+    conforms("metric", settings["metric"], str)
+    for block, site in conforms("grids", settings["grids"], list[tuple[str, str]]):
+        one_of("site", site, BLOCKS[one_of("block", block, BLOCKS)].accepted)
     if not settings["grids"]:
         raise ValueError("there is no grid in it")
 
 
-def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+def _check_size(metadata: Any, most: int) -> None:
+    """Hold the rows and numbers that a file claims against what there can be, before they are read."""
+    if metadata.num_rows > most:
+        raise ValueError(f"it has {metadata.num_rows} rows, expected at most {most}")
+    for at in range(metadata.num_columns):
+        numbers = sum(metadata.row_group(group).column(at).num_values for group in range(metadata.num_row_groups))
+        if numbers > MAX_NUMBERS:
+            raise ValueError(f"a column has {numbers} numbers, expected at most {MAX_NUMBERS}")
+
+
+def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None, most: int = MAX_ROWS) -> pa.Table:
     """Read a part.
+
+    Args:
+        path: its file.
+        columns: default all.
+        filters: see `pyarrow.parquet.read_table`.
+        most: most rows that it may have; a file that claims more is not read.
 
     Raises:
         ValueError: if it is damaged, with a remedy.
@@ -349,17 +381,22 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
     known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
     wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
     try:
+        _check_size(arrow_.parquet.read_metadata(path), most)
         lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
         present = [field.name for field in wanted if field.name not in lacking]
         read_ = arrow_.parquet.read_table(path, columns=present, filters=filters)
         for field in wanted:
             if field.name in lacking:
                 read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
-        return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
-    except (arrow_.ArrowException, KeyError, OSError) as error:
+        found = read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
+        for name in PRESENT[table]:
+            if name in found.column_names and found[name].null_count:
+                raise ValueError(f"{name}: a value is missing")
+        return found
+    except (arrow_.ArrowException, LookupError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(
-            f"folder: {os.fspath(path)!r} is damaged ({str(error).splitlines()[0]}). Delete this file and run the same "
+            f"folder: {os.fspath(path)!r} is damaged ({clipped(f'{error} '.splitlines()[0], 400).strip()}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error

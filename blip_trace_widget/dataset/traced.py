@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, completed
+from blip_trace_widget.checks import clipped, one_of, whole_number
+from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
-from blip_trace_widget.results import version_1
+from blip_trace_widget.results import stored, version_1
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, SITES
@@ -68,8 +68,12 @@ class DatasetTrace:
         settings = store.read_settings(folder)
         columns = [name for name in store.COLUMNS["samples"] if name not in HEAVY]
         empty = store.as_table("samples", []).select(columns)
-        tables = [store.read(path, columns) for path in store.parts(Path(folder), "samples")]
-        return cls(Path(folder), settings, arrow.concat_tables([empty, *tables]).to_pandas())
+        size = settings["batch_size"]
+        tables = [store.read(path, columns, most=size) for path in store.parts(Path(folder), "samples")]
+        samples = arrow.concat_tables([empty, *tables]).to_pandas()
+        with _undamaged(folder, "its samples"):
+            _check(samples, settings)
+        return cls(Path(folder), settings, samples)
 
     def __repr__(self) -> str:
         return f"DatasetTrace({os.fspath(self.folder)!r}: {self.summary})"
@@ -172,14 +176,16 @@ class DatasetTrace:
         batch = number // self.settings["batch_size"]
         filters = [("sample", "=", number)]
         columns = [*store.COLUMNS["samples"], store.SCENE]
-        row = store.read(store.part(self.folder, "samples", batch), columns, filters).to_pylist()[0]
+        most = self.settings["batch_size"]
+        found = store.read(store.part(self.folder, "samples", batch), columns, filters, most)
         cells = store.read(store.part(self.folder, "cells", batch), filters=filters)
-        with _undamaged(number):
+        with _undamaged(self.folder, f"sample {number}"):
+            (row,) = found.to_pylist()
             own = self.settings["corruption"]["type"] in CORRUPTIONS
             traces = [_trace(row, cells, block, site, own=own) for block, site in self.grids]
             # Words for another corruption than the package's own there are none, nor for what many functions may give.
             snapshot = _snapshot(row, traces[0]) if own else None
-            return [replace(trace, snapshot=snapshot) for trace in traces]
+            return traces if snapshot is None else [stored.shown_with(trace, snapshot) for trace in traces]
 
     def picture(self, sample: int) -> bytes:
         """The small picture stored for a traced sample, JPEG; empty for a skipped one.
@@ -360,7 +366,7 @@ class DatasetTrace:
         words: list[tuple[str, ...]] = []
         effects: list[NDArray[np.float64]] = []
         for number, start, stop in zip(self._numbers, starts, stops, strict=True):
-            with _undamaged(number):
+            with _undamaged(self.folder, f"sample {number}"):
                 effects.append(values[start:stop].reshape(depth, -1))
             words.append(tuple(named[code] for code in codes[start : start + effects[-1].shape[1]]))
         self._read[block, site] = words, effects
@@ -407,12 +413,29 @@ def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
 
 
 @contextmanager
-def _undamaged(sample: int) -> Iterator[None]:
-    """Turn whatever is raised by damaged data of a sample into a ValueError."""
+def _undamaged(folder: PathLike, what: str) -> Iterator[None]:
+    """Turn whatever is raised by damaged data into a ValueError that says of what they are."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
+        raise ValueError(
+            f"folder: {os.fspath(folder)!r} is damaged: what it has of {what}: {clipped(repr(error))}"
+        ) from error
+
+
+def _check(samples: pd.DataFrame, settings: dict[str, Any]) -> None:
+    """Check that rows from files are of different samples, and that the traced ones have what averages need."""
+    whole_number("sample", int(samples["sample"].min()) if len(samples) else 0, 0)
+    if samples["sample"].duplicated().any():
+        raise ValueError("sample: a number is there twice")
+    traced = samples[samples["traced"]]
+    for name in ("clean", "corrupted", "total_effect", "question_tokens", "image", "answer"):
+        if traced[name].isna().any():
+            raise ValueError(f"{name}: a traced sample has none")
+    if samples.loc[~samples["traced"], "reason"].isna().any():
+        raise ValueError("reason: a skipped sample has none")
+    for name in ("group", "question"):
+        samples[name].fillna("").map(str.encode)
 
 
 def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool) -> Trace:
@@ -426,15 +449,15 @@ def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool)
     corrupted = np.asarray(row["corrupted_scores"], dtype=np.float64)
     if corrupted.shape != scores.shape[:1]:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
-    settings = json.loads(row["settings"])
-    _, kind = settings["metric"], settings["corruption"]["type"]
+    settings = stored.settings(json.loads(row["settings"]) | intervention)
     if own:
-        one_of("corruption", kind, CORRUPTIONS)
-        settings["corruption"] = completed(settings["corruption"])
+        one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
+    if not all(isinstance(token, str) for token in tokens):
+        raise ValueError("token: expected a text")
     return Trace(
         samples=scores.reshape(scores.shape[0], depth, -1),
         clean=float(row["clean"]),
         corrupted=corrupted,
-        settings=settings | intervention,
+        settings=settings,
         tokens=tokens,
     )
