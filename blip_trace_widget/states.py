@@ -277,13 +277,13 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
         return matches[0]
     if matches:
         places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
-        raise ValueError(f"{name}: {brief(given)} is at positions {places} of {list(tokens)}: give one of these numbers")
+        found = f"{brief(given)} is at positions {places} of {list(tokens)}"
+        raise ValueError(f"{name}: {found}: give one of these numbers")
     pieces = _pieces(word, tokens)
     if pieces:
-        inside = f"{pieces.start} to {pieces.stop - 1}"
+        inside, read = f"{pieces.start} to {pieces.stop - 1}", list(tokens[pieces.start : pieces.stop])
         raise ValueError(
-            f"{name}: the model reads {brief(given)} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
-            "give one of these"
+            f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these"
         )
     nearest = get_close_matches(word[:LONGEST_WORD], [token.casefold() for token in tokens], 1, 0.6)
     suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""

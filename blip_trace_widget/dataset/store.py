@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from blip_trace_widget.checks import brief, clipped, conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
+from blip_trace_widget.landing import landing
 from blip_trace_widget.results import stored
 from blip_trace_widget.states import BLOCKS
 
@@ -37,6 +39,11 @@ SETTINGS = "dataset.json"
 #: File with the numbers of samples given, traced, and skipped for each reason, as of the last finished run.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
+
+#: What a run that cannot go on leaves.
+KEPT = (
+    "What was finished before is kept: mend that (make room where the disk is full), and run the same again to go on"
+)
 
 #: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
 USERS = ("class", "function")
@@ -183,12 +190,14 @@ class Store:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
         check_place(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with _told(folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
         try:
-            self._lock.acquire()
+            with _told(self.folder):
+                self._lock.acquire()
         except Timeout:
             raise OSError(
                 f"out: another run is writing to {os.fspath(self.folder)!r} now; wait for it, or take another folder"
@@ -257,30 +266,26 @@ class Store:
 
     def _land(self, path: Path, write: Any) -> None:
         """Write a temporary file, and rename it once it is synced to disk."""
-        beside = path.with_name(f".{path.name}.part")
-        try:
+        with landing(path, "out", KEPT) as beside:
             write(beside)
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-            _keep_names(path.parent)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise OSError(
-                error.errno,
-                f"out: {os.fspath(path)!r} cannot be written ({error.strerror or error}). What was finished before is "
-                "kept: mend that (make room where the disk is full), and run the same again to go on",
-            ) from error
 
 
-def _keep_names(folder: Path) -> None:
-    """Sync a folder to disk, so that a rename survives a loss of power; where the system supports it."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+@contextmanager
+def _told(folder: PathLike) -> Iterator[None]:
+    """Turn the errors of a folder that cannot be used, and of file systems without locks, into words."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except NotImplementedError as error:
+        raise OSError(
+            f"out: {os.fspath(folder)!r} is on a file system without locks, so that two runs could write to it at once: "
+            "take a folder on a local disk, and copy it afterwards"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno, f"out: {os.fspath(folder)!r} cannot be written ({error.strerror or error})"
+        ) from error
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:

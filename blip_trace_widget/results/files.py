@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import landing
 from blip_trace_widget._version import __version__
 from blip_trace_widget.checks import clipped, whole_number
 
@@ -60,17 +61,13 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
         described: the rest, as plain JSON.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; then it is as it was.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {"format": kind.format, "version": kind.version, "package": __version__, **described}
     arrays = {name: np.ascontiguousarray(np.atleast_1d(array)) for name, array in tensors.items()}
-    try:
-        save_file(arrays, os.fspath(path), metadata={kind.format: json.dumps(metadata)})
-    except SafetensorError as error:
-        raise OSError(f"path: {os.fspath(path)!r} cannot be written: {error}") from error
+    landing.write(path, save(arrays, metadata={kind.format: json.dumps(metadata)}))
 
 
 def read(path: PathLike, *kinds: Kind[Result]) -> Result:

@@ -62,7 +62,7 @@ def _as_table(rows, column, value, given):
     """Rows as a table, of another type where the value asks for one."""
     kinds = given.schema
     try:
-        return pa.Table.from_pylist(rows, schema=kinds if column in rows[0] else kinds.remove(kinds.names.index(column)))
+        return pa.Table.from_pylist(rows, schema=kinds if not rows or column in rows[0] else kinds.remove(kinds.names.index(column)))
     except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
         rest = given.drop_columns([column])
     try:
