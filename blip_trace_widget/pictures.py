@@ -19,7 +19,6 @@ import io
 import os
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from blip_trace_widget.forks import Lock
 from blip_trace_widget.pixels import SHAPES, UnclearError, rgb, rgb_of_array
 
 ImageLike: TypeAlias = (
@@ -61,7 +61,7 @@ SHOWN_SIDE = 384
 #: Formats whose reader runs the file as a program.
 _PROGRAMS = {"EPS"}
 #: Warning filters are global to the process.
-_QUIETLY = threading.Lock()
+_QUIETLY = Lock()
 
 
 def as_image(image: ImageLike, pixels: int | None = None) -> Image.Image:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +23,7 @@ from blip_trace_widget._version import __version__
 from blip_trace_widget.dataset.batch import Batch, Plan, Tables, image_name, trace_batch
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.display.export import picture
+from blip_trace_widget.forks import Lock
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.pictures import as_image, opened
 
@@ -36,7 +36,7 @@ AHEAD = 2
 PACKAGE = "blip_trace_widget"
 
 #: A worker may have many threads; the model computes one batch at a time.
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from transformers import BlipForQuestionAnswering, BlipProcessor
 from blip_trace_widget._version import __version__
 from blip_trace_widget.checks import brief, check_length
 from blip_trace_widget.demo import MODEL_FOLDER
+from blip_trace_widget.forks import Lock, on_fork
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
@@ -43,7 +43,7 @@ from blip_trace_widget.unpicklable import Unpicklable
 #: Characters stripped from both ends of words.
 PUNCTUATION = ".,;:?!\"'()"
 
-_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+_LOCKS: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
 _DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
 
 
@@ -85,18 +85,24 @@ class BlipVqa(BlipParts, Unpicklable):
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
         #: Counts observed changes of the model; values computed with an older version are no longer used.
         self.version = 0
-        self.lock = _LOCKS.setdefault(hf, threading.RLock())
-        self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
+        self.lock = _LOCKS.setdefault(hf, Lock())
+        self._words_lock = _LOCKS.setdefault(processor.tokenizer, Lock())
         self._check = check
         self._provenance: dict[str, Any] | None = None
         self._refusal: ValueError | None = None
         self._inside = 0
+        on_fork(self, BlipVqa._renew)
         with self.lock:
             check_parts(self)  # before anything else needs the weights' device
             self.set_blocks()
             self._watch = Watch(self.hf)
             if check:
                 self._prove()
+
+    def _renew(self) -> None:
+        """In a forked child no other thread is inside a computation."""
+        if not self.lock.owned:
+            self._inside = 0
 
     def _prove(self) -> None:
         """Compare a run with the model's own forward, and check that running changes nothing in the model."""
