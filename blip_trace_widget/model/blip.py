@@ -100,7 +100,8 @@ class BlipVqa(BlipParts, Unpicklable):
                 self._prove()
 
     def _renew(self) -> None:
-        """In a forked child no other thread is inside a computation."""
+        """In a forked child no other thread is inside a computation, nor are there OpenMP's, which it would wait for."""
+        torch.set_num_threads(1)
         if not self.lock.owned:
             self._inside = 0
 

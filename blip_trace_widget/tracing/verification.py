@@ -167,8 +167,7 @@ def _scores(question: Question, model: BlipVqa, check: Check, runs: Sequence[_Ru
     try:
         yield from scores
     except (RuntimeError, TypeError) as error:
-        memory = isinstance(error, RuntimeError) and is_out_of_memory(error)
-        if model is question.model or memory or isinstance(error, ModelChangedError):
+        if model is question.model or is_out_of_memory(error) or isinstance(error, ModelChangedError):
             raise
         raise ValueError(
             f"dtype: a hook or a module of this model does not run in {_name(model.dtype)} ({error}); dtype=None "
