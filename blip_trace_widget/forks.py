@@ -1,8 +1,8 @@
 """Locks and workers in a forked child, which has one thread: the one that forked.
 
 For: `os.fork` and pools of `multiprocessing` in the middle of a computation. What another thread held or had half done
-at that moment would stay so for ever: the child gets free locks, no jobs of a worker that is not there, and nothing that
-was set for the time of a computation. What the forking thread holds itself stays its own.
+at that moment would stay so for ever: the child gets free locks, no jobs of a worker that is not there, and nothing
+that was set for the time of a computation. What the forking thread holds itself stays its own.
 Ends: at telling owners. In the child the values that were known are known; a widget there shows nothing to anybody.
 """
 
@@ -67,8 +67,9 @@ def _renew_all() -> None:
     if sys.version_info < (3, 12):
         own = [module for name, module in list(sys.modules.items()) if name.startswith(f"{__package__}.")]
         for each in [each for module in own for each in list(vars(module).values()) if isinstance(each, type)]:
-            for value in list(vars(each).values()):
-                if isinstance(value, functools.cached_property) and not value.lock._is_owned():
+            kept: list[Any] = [v for v in list(vars(each).values()) if isinstance(v, functools.cached_property)]
+            for value in kept:
+                if not value.lock._is_owned():
                     value.lock = threading.RLock()
 
 

@@ -282,9 +282,7 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
     pieces = _pieces(word, tokens)
     if pieces:
         inside, read = f"{pieces.start} to {pieces.stop - 1}", list(tokens[pieces.start : pieces.stop])
-        raise ValueError(
-            f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these"
-        )
+        raise ValueError(f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these")
     nearest = get_close_matches(word[:LONGEST_WORD], [token.casefold() for token in tokens], 1, 0.6)
     suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"{name}: there is no token {brief(given)}: {_sees(tokens, block)}{suggestion}")

@@ -33,7 +33,7 @@ def writers(demo, example):
     widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     widget.wait(30)
     yield {
-        **{kind: made.export for kind in ("svg", "png", "pdf", "html", "csv", "json")},
+        **dict.fromkeys(("svg", "png", "pdf", "html", "csv", "json"), made.export),
         **{f"widget.{kind}": widget.export for kind in ("svg", "html", "json")},
         "page.html": made.save_html,
         "widget.page.html": widget.save_html,
@@ -68,9 +68,14 @@ def test_a_full_disk_leaves_the_old_file(writers, tmp_path, kind):
 
 def test_whatever_fails_while_a_file_is_written_leaves_the_old_one(tmp_path):
     (tmp_path / "a").write_text("old")
-    with pytest.raises(KeyboardInterrupt), landing(tmp_path / "a") as beside:
-        beside.write_text("half of the n")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with landing(tmp_path / "a") as beside:
+            beside.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_text() == "old"
 

@@ -507,9 +507,9 @@ def test_a_bomb_is_refused(monkeypatch):
 def test_more_pixels_than_are_decoded_are_refused_by_their_number():
     file = written(PICTURE, "PNG")
     assert as_image(file, pixels=216).size == (18, 12)
-    for given in (file, io.BytesIO(file), {"bytes": file}, Image.open(io.BytesIO(file))):
+    for source in (file, io.BytesIO(file), {"bytes": file}, Image.open(io.BytesIO(file))):
         with pytest.raises(ValueError, match=r"at most 215 pixels .*MAX_PIXELS.*got 18 x 12 = 216: make it smaller"):
-            as_image(given, pixels=215)
+            as_image(source, pixels=215)
     decoded = Image.open(io.BytesIO(file))
     decoded.load()
     assert as_image(decoded, pixels=215).size == (18, 12)

@@ -41,9 +41,7 @@ COUNTS = "counts.json"
 TABLES = ("cells", "samples")
 
 #: What a run that cannot go on leaves.
-KEPT = (
-    "What was finished before is kept: mend that (make room where the disk is full), and run the same again to go on"
-)
+KEPT = "What was finished before is kept: mend that (make room where the disk is full), and run the same again to go on"
 
 #: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
 USERS = ("class", "function")
@@ -279,8 +277,8 @@ def _told(folder: PathLike) -> Iterator[None]:
         raise
     except NotImplementedError as error:
         raise OSError(
-            f"out: {os.fspath(folder)!r} is on a file system without locks, so that two runs could write to it at once: "
-            "take a folder on a local disk, and copy it afterwards"
+            f"out: {os.fspath(folder)!r} is on a file system without locks, so that two runs could write to it at "
+            "once: take a folder on a local disk, and copy it afterwards"
         ) from error
     except OSError as error:
         raise OSError(
@@ -328,7 +326,10 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
         told = json.loads(path.read_text("utf-8"))
         if told["format"] != FORMAT:
             raise ValueError(f"its format is {brief(told['format'])}")
-        version, settings = whole_number("version", told["version"], 0), dict(conforms("settings", told["settings"], dict[str, Any]))
+        version, settings = (
+            whole_number("version", told["version"], 0),
+            dict(conforms("settings", told["settings"], dict[str, Any])),
+        )
         if version in READABLE:
             _check_settings(settings)
             settings["corruption"] = completed(settings["corruption"])
@@ -401,7 +402,8 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None, 
     except (arrow_.ArrowException, LookupError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         if isinstance(error, FileNotFoundError):
             raise
+        reason = clipped(f"{error} ".splitlines()[0].strip(), 400)
         raise ValueError(
-            f"folder: {os.fspath(path)!r} is damaged ({clipped(f'{error} '.splitlines()[0], 400).strip()}). Delete this file and run the same "
+            f"folder: {os.fspath(path)!r} is damaged ({reason}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error

@@ -72,7 +72,7 @@ class DatasetTrace:
         tables = [store.read(path, columns, most=size) for path in store.parts(Path(folder), "samples")]
         samples = arrow.concat_tables([empty, *tables]).to_pandas()
         with _undamaged(folder, "its samples"):
-            _check(samples, settings)
+            _check(samples)
         return cls(Path(folder), settings, samples)
 
     def __repr__(self) -> str:
@@ -423,7 +423,7 @@ def _undamaged(folder: PathLike, what: str) -> Iterator[None]:
         ) from error
 
 
-def _check(samples: pd.DataFrame, settings: dict[str, Any]) -> None:
+def _check(samples: pd.DataFrame) -> None:
     """Check that rows from files are of different samples, and that the traced ones have what averages need."""
     whole_number("sample", int(samples["sample"].min()) if len(samples) else 0, 0)
     if samples["sample"].duplicated().any():

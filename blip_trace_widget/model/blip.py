@@ -100,7 +100,7 @@ class BlipVqa(BlipParts, Unpicklable):
                 self._prove()
 
     def _renew(self) -> None:
-        """In a forked child no other thread is inside a computation, nor are there OpenMP's, which it would wait for."""
+        """In a forked child no other thread is inside, nor are there OpenMP's threads, which it would wait for."""
         torch.set_num_threads(1)
         if not self.lock.owned:
             self._inside = 0

@@ -157,7 +157,7 @@ def shown_with(trace: Trace, snapshot: Snapshot) -> Trace:
             f"snapshot.blocks: {block.name} has {block.layers} layers and {len(tokens)} tokens, which are not those of "
             f"the trace, {layers} and {len(trace.tokens)}"
         )
-    if block.closed or spec["site"] not in block.sites and spec["site"] not in BLOCKS[block.name].older:
+    if block.closed or (spec["site"] not in block.sites and spec["site"] not in BLOCKS[block.name].older):
         raise ValueError(f"snapshot.blocks: {block.name} is closed or has no {spec['site']}, but the trace is of it")
     whole_number("settings.head", spec.get("head") or 0, 0, block.heads - 1)
     if snapshot.metric != spec["metric"] or snapshot.corruption != spec["corruption"]:

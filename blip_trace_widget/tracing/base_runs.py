@@ -312,8 +312,7 @@ def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
 
 def _run_in_halves(group: Sequence[BaseRuns]) -> None:
     """`_run_together`, and where memory runs out, the first half before the second."""
-    device = group[0].model.device
-    if if_there_is_room(lambda: _run_together(group) or True, len(group), device) is None:
+    if if_there_is_room(lambda: _run_together(group), len(group), group[0].model.device) is None:
         for half in halves(slice(0, len(group))):
             _run_in_halves(group[half])
 
@@ -328,8 +327,12 @@ def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def _run_together(group: Sequence[BaseRuns]) -> None:
-    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length."""
+def _run_together(group: Sequence[BaseRuns]) -> int:
+    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length.
+
+    Returns:
+        how many are computed.
+    """
     model = group[0].model
     runner = Runner(model)
     ImageTokens.embed_together([runs.image for runs in group])
@@ -353,6 +356,7 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])
             answers[at].run.keep(run)
+    return len(group)
 
 
 def _at_most(size: int, part: slice) -> list[slice]:

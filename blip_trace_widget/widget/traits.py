@@ -342,7 +342,7 @@ def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int 
     most = math.prod(MAX_COLUMNS if size is None else size for size in shape)
     if len(value) > most:
         raise ValueError(f"{name}: expected at most {most} pairs ({', '.join(axes)}), got {len(value)}")
-    places = {}
+    places: dict[CellIndex, None] = {}
     for place in value:
         if not isinstance(place, (list, tuple)) or len(place) != 2:
             raise ValueError(f"{name}: expected a list of ({', '.join(axes)}), got {brief(place)}")

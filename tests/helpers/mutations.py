@@ -71,7 +71,9 @@ def mutated_arrays(arrays, chance):
         arrays[name] = array.reshape(-1).copy()
     elif how == 5 and array.size:
         changed = array.copy()
-        changed.reshape(-1)[chance.randrange(array.size)] = chance.choice((0, 1, 255) if array.dtype == "u1" else SCORES)
+        changed.reshape(-1)[chance.randrange(array.size)] = chance.choice(
+            (0, 1, 255) if array.dtype == "u1" else SCORES
+        )
         arrays[name] = changed
     else:
         arrays[name] = np.concatenate([array, array])

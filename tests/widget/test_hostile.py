@@ -115,7 +115,17 @@ def test_what_only_the_kernel_sets_is_put_back_and_named(recording, filled_widge
 
 # --- what leaves the widget ------------------------------------------------------------------------------------------
 
-ODD = ("\nimport os", '"); import os #', "\\", "\r", "\u2028import os", "\x85import os", "\u202e", os.fsdecode(b"\xff"), "'''")
+ODD = (
+    "\nimport os",
+    '"); import os #',
+    "\\",
+    "\r",
+    "\u2028import os",
+    "\x85import os",
+    "\u202e",
+    os.fsdecode(b"\xff"),
+    "'''",
+)
 
 
 def only_our_calls(code):
