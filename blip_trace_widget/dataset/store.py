@@ -27,6 +27,7 @@ from blip_trace_widget.results import stored
 from blip_trace_widget.states import BLOCKS
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
     from typing_extensions import Self
 
@@ -407,3 +408,29 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None, 
             f"folder: {os.fspath(path)!r} is damaged ({reason}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error
+
+
+@contextmanager
+def undamaged(folder: PathLike, what: str) -> Iterator[None]:
+    """Turn whatever is raised by damaged data into a ValueError that says of what they are."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
+        raise ValueError(
+            f"folder: {os.fspath(folder)!r} is damaged: what it has of {what}: {clipped(repr(error))}"
+        ) from error
+
+
+def check_samples(samples: pd.DataFrame) -> None:
+    """Check that rows from files are of different samples, and that the traced ones have what averages need."""
+    whole_number("sample", int(samples["sample"].min()) if len(samples) else 0, 0)
+    if samples["sample"].duplicated().any():
+        raise ValueError("sample: a number is there twice")
+    traced = samples[samples["traced"]]
+    for name in ("clean", "corrupted", "total_effect", "question_tokens", "image", "answer"):
+        if traced[name].isna().any():
+            raise ValueError(f"{name}: a traced sample has none")
+    if samples.loc[~samples["traced"], "reason"].isna().any():
+        raise ValueError("reason: a skipped sample has none")
+    for name in ("group", "question"):
+        samples[name].fillna("").map(str.encode)

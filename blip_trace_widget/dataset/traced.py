@@ -7,11 +7,9 @@ Ends: at results; no model is needed.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import clipped, one_of, whole_number
+from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.dataset import alignment, averages, store
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
-from blip_trace_widget.results import stored, version_1
+from blip_trace_widget.results import files, stored, version_1
 from blip_trace_widget.results.snapshot import Snapshot
-from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.results.trace import Trace, shown_with
 from blip_trace_widget.states import BLOCKS, SITES
 
 if TYPE_CHECKING:
@@ -71,8 +69,8 @@ class DatasetTrace:
         size = settings["batch_size"]
         tables = [store.read(path, columns, most=size) for path in store.parts(Path(folder), "samples")]
         samples = arrow.concat_tables([empty, *tables]).to_pandas()
-        with _undamaged(folder, "its samples"):
-            _check(samples)
+        with store.undamaged(folder, "its samples"):
+            store.check_samples(samples)
         return cls(Path(folder), settings, samples)
 
     def __repr__(self) -> str:
@@ -179,13 +177,13 @@ class DatasetTrace:
         most = self.settings["batch_size"]
         found = store.read(store.part(self.folder, "samples", batch), columns, filters, most)
         cells = store.read(store.part(self.folder, "cells", batch), filters=filters)
-        with _undamaged(self.folder, f"sample {number}"):
+        with store.undamaged(self.folder, f"sample {number}"):
             (row,) = found.to_pylist()
             own = self.settings["corruption"]["type"] in CORRUPTIONS
             traces = [_trace(row, cells, block, site, own=own) for block, site in self.grids]
             # Words for another corruption than the package's own there are none, nor for what many functions may give.
             snapshot = _snapshot(row, traces[0]) if own else None
-            return traces if snapshot is None else [stored.shown_with(trace, snapshot) for trace in traces]
+            return traces if snapshot is None else [shown_with(trace, snapshot) for trace in traces]
 
     def picture(self, sample: int) -> bytes:
         """The small picture stored for a traced sample, JPEG; empty for a skipped one.
@@ -366,7 +364,7 @@ class DatasetTrace:
         words: list[tuple[str, ...]] = []
         effects: list[NDArray[np.float64]] = []
         for number, start, stop in zip(self._numbers, starts, stops, strict=True):
-            with _undamaged(self.folder, f"sample {number}"):
+            with store.undamaged(self.folder, f"sample {number}"):
                 effects.append(values[start:stop].reshape(depth, -1))
             words.append(tuple(named[code] for code in codes[start : start + effects[-1].shape[1]]))
         self._read[block, site] = words, effects
@@ -405,37 +403,11 @@ def _snapshot(row: dict[str, Any], trace: Trace) -> Snapshot | None:
     """The snapshot of a row from a file; `trace` is one of the row's grids."""
     picture, other = (row[name] or b"" for name in ("picture", "other_picture"))
     if row["snapshot"] is not None:
-        return Snapshot.unpacked(json.loads(row["snapshot"]), picture, other)
+        return Snapshot.unpacked(files.parsed(row["snapshot"]), picture, other)
     if row[store.SCENE] is None:
         return None
-    scene = json.loads(row[store.SCENE])
+    scene = files.parsed(row[store.SCENE])
     return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
-
-
-@contextmanager
-def _undamaged(folder: PathLike, what: str) -> Iterator[None]:
-    """Turn whatever is raised by damaged data into a ValueError that says of what they are."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
-        raise ValueError(
-            f"folder: {os.fspath(folder)!r} is damaged: what it has of {what}: {clipped(repr(error))}"
-        ) from error
-
-
-def _check(samples: pd.DataFrame) -> None:
-    """Check that rows from files are of different samples, and that the traced ones have what averages need."""
-    whole_number("sample", int(samples["sample"].min()) if len(samples) else 0, 0)
-    if samples["sample"].duplicated().any():
-        raise ValueError("sample: a number is there twice")
-    traced = samples[samples["traced"]]
-    for name in ("clean", "corrupted", "total_effect", "question_tokens", "image", "answer"):
-        if traced[name].isna().any():
-            raise ValueError(f"{name}: a traced sample has none")
-    if samples.loc[~samples["traced"], "reason"].isna().any():
-        raise ValueError("reason: a skipped sample has none")
-    for name in ("group", "question"):
-        samples[name].fillna("").map(str.encode)
 
 
 def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool) -> Trace:
@@ -449,7 +421,7 @@ def _trace(row: dict[str, Any], cells: Any, block: str, site: str, *, own: bool)
     corrupted = np.asarray(row["corrupted_scores"], dtype=np.float64)
     if corrupted.shape != scores.shape[:1]:
         raise ValueError(f"{corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
-    settings = stored.settings(json.loads(row["settings"]) | intervention)
+    settings = stored.settings(files.parsed(row["settings"]) | intervention)
     if own:
         one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
     if not all(isinstance(token, str) for token in tokens):

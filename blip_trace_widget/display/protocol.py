@@ -17,6 +17,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, TypedDict, Union, cast
 
 from blip_trace_widget.checks import brief, fits
@@ -586,8 +587,10 @@ def parse_request(content: object) -> Request:
     if shape is None:
         raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {brief(kind)}")
     fields = typing.get_type_hints(shape)
-    if set(content) != set(fields):
-        raise ValueError(f"message {kind!r}: expected the fields {sorted(fields)}, got {brief(list(content))}")
+    if len(content) != len(fields) or set(content) != set(fields):
+        raise ValueError(
+            f"message {kind!r}: expected the fields {sorted(fields)}, got {brief(list(islice(content, 20)))}"
+        )
     for name, annotation in fields.items():
         value = content[name]
         if isinstance(value, (str, list, tuple, Mapping)) and len(value) > MAX_CELLS:  # nothing long is looked at

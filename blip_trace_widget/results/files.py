@@ -70,6 +70,18 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
     landing.write(path, save(arrays, metadata={kind.format: json.dumps(metadata)}))
 
 
+def parsed(text: str) -> Any:
+    """JSON of a file; halves of characters, which names of files may have and no text may, become "?".
+
+    Raises:
+        ValueError, RecursionError: if it is none.
+    """
+    value = json.loads(text)
+    if "\\ud" not in text.lower():
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def read(path: PathLike, *kinds: Kind[Result]) -> Result:
     """Read the result in a file of one of these kinds.
 
@@ -87,7 +99,7 @@ def read(path: PathLike, *kinds: Kind[Result]) -> Result:
         with safe_open(name, framework="numpy") as file:
             stored = file.metadata() or {}
             kind = next((kind for kind in kinds if kind.format in stored), kinds[0])
-            metadata = json.loads(stored[kind.format])
+            metadata = parsed(stored[kind.format])
             version = whole_number("version", metadata["version"], 0)
             if version in kind.readers:
                 return kind.readers[version](_Stored(file, Path(name).stat().st_size), metadata)

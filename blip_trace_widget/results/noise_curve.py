@@ -276,7 +276,7 @@ def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:
 
 def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
-    states = tuple(_state(entry) for entry in conforms("states", metadata["states"], list[dict[str, Any]]))
+    states = tuple(_state(entry) for entry in conforms("states", metadata["states"], list[Any]))
     if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
         raise ValueError(
             f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "

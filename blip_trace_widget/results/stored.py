@@ -11,9 +11,8 @@ from __future__ import annotations
 import math
 import typing
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any, TypedDict
 
 from blip_trace_widget.checks import conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
@@ -21,9 +20,6 @@ from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.snapshot import Block, Snapshot, checked_corruption
 from blip_trace_widget.states import BLOCKS, DIRECTIONS
-
-if TYPE_CHECKING:
-    from blip_trace_widget.results.trace import Trace
 
 #: More layers, heads, positions, or patches to a side, has no model; the arrays of a grid are made from such numbers.
 MOST = 4096
@@ -140,29 +136,33 @@ def _check_grid(found: Mapping[str, Any]) -> None:
         whole_number("settings.head", found["head"], 0, MOST)
 
 
-def shown_with(trace: Trace, snapshot: Snapshot) -> Trace:
-    """A trace from a file with its snapshot, if the two agree.
+def check_together(spec: Mapping[str, Any], layers: int, found: tuple[str, ...], snapshot: Snapshot) -> None:
+    """Check that a trace from a file and its snapshot agree.
+
+    Args:
+        spec: the trace's settings.
+        layers: its layers.
+        found: its tokens.
+        snapshot: the snapshot.
 
     Raises:
         ValueError, TypeError: naming the field that does not fit.
     """
     check(snapshot)
-    spec, layers = trace.settings, trace.samples.shape[1]
     block = snapshot.block(spec["block"])
     patch = spec.get("patch", 1)
     squares = square_names(*snapshot.patches, patch) if patch > 1 else ()
     tokens = (*block.tokens[:1], *squares) if patch > 1 else block.tokens
-    if (block.layers, tokens) != (layers, trace.tokens):
+    if (block.layers, tokens) != (layers, found):
         raise ValueError(
             f"snapshot.blocks: {block.name} has {block.layers} layers and {len(tokens)} tokens, which are not those of "
-            f"the trace, {layers} and {len(trace.tokens)}"
+            f"the trace, {layers} and {len(found)}"
         )
     if block.closed or (spec["site"] not in block.sites and spec["site"] not in BLOCKS[block.name].older):
         raise ValueError(f"snapshot.blocks: {block.name} is closed or has no {spec['site']}, but the trace is of it")
     whole_number("settings.head", spec.get("head") or 0, 0, block.heads - 1)
     if snapshot.metric != spec["metric"] or snapshot.corruption != spec["corruption"]:
         raise ValueError("snapshot: its metric or corruption is not the trace's")
-    return replace(trace, snapshot=snapshot)
 
 
 def check(snapshot: Snapshot) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -191,15 +191,25 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     return files.read(path, TRACE)
 
 
+def shown_with(trace: Trace, snapshot: Snapshot) -> Trace:
+    """A trace from a file with its snapshot.
+
+    Raises:
+        ValueError, TypeError: naming the field in which the two do not agree.
+    """
+    stored.check_together(trace.settings, trace.samples.shape[1], trace.tokens, snapshot)
+    return replace(trace, snapshot=snapshot)
+
+
 def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     snapshots = unpack(arrays, metadata["snapshots"])
     trace = Trace.unpacked(arrays, metadata)
-    return stored.shown_with(trace, snapshots[0]) if snapshots else trace
+    return shown_with(trace, snapshots[0]) if snapshots else trace
 
 
 def _read_1(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     trace, scene = Trace.unpacked(arrays, metadata), metadata.get("scene")  # the first files have none
-    return trace if scene is None else stored.shown_with(trace, snapshot_of_scene(arrays, scene, trace))
+    return trace if scene is None else shown_with(trace, snapshot_of_scene(arrays, scene, trace))
 
 
 def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:

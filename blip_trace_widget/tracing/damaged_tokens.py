@@ -11,12 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.checks import brief, whole_number
+from blip_trace_widget.choices import MAX_FACTOR
 
 if TYPE_CHECKING:
     import torch
-
-#: Beyond this, float32 overflows somewhere in the model.
-MAX_FACTOR = 1e6
 
 
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:

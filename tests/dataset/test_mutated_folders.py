@@ -16,7 +16,7 @@ from helpers.dataset_runs import trace
 from helpers.mutations import VALUES, mutated
 
 #: Mutations in every run, and in the slow one, 20000 where the environment says so.
-FEW, MANY = 40, int(os.environ.get("BLIP_TRACE_MUTATIONS", "600"))
+FEW, MANY = 25, int(os.environ.get("BLIP_TRACE_MUTATIONS", "300"))
 #: Columns whose texts are JSON.
 JSON = ("snapshot", "settings")
 

@@ -11,31 +11,12 @@ import pytest
 
 import blip_trace_widget
 from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget
-from blip_trace_widget.checks import MAX_TEXT
 from helpers.front_end import set_traits, take
+from helpers.hostile import MESSAGES, TRAITS
 from helpers.widgets import quick_widget
 
 #: More than any message may say.
 LONGEST_MESSAGE = 2500
-LONG = "what is " * 500_000
-#: As many tokens as any question has, and far too many characters.
-SPACED = "what" + " " * MAX_TEXT + "color?"
-TRAITS = {
-    "question": [LONG, SPACED, [LONG]],
-    "other_question": [LONG, SPACED],
-    "foil": [LONG, "blue" + " " * MAX_TEXT],
-    "selection": [[[0, 0]] * 10**6, [[LONG, 0]], [[0, 10**400]], [[0] * 10**6]],
-    "patches": [[[0, 0]] * 10**6, [LONG]],
-    "region": [[[True] * 3000] * 3000, [[True] * 8] * 10**6, LONG],
-    "positions": [[1] * 10**6, ["color"] * 10**6, [LONG], 10**400],
-    "block": [LONG, [LONG]],
-    "show": [LONG],
-    "noise": [LONG, [0.0] * 10**6, {"a": LONG}],
-    "samples": [10**400, [1] * 10**6],
-    "difference": [LONG, [LONG]],
-    "error": [LONG],
-    "overlay": [LONG],
-}
 
 
 @pytest.mark.parametrize(("name", "at"), [(name, at) for name, values in TRAITS.items() for at in range(len(values))])
@@ -50,21 +31,7 @@ def test_a_value_that_is_too_long_is_refused_in_few_words(recording, widget, nam
     assert len(widget.error) < LONGEST_MESSAGE
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"type": LONG},
-        {"type": "trace", "id": 1, "more": LONG},
-        {"type": "trace", "id": 1} | {f"more {at}": 0 for at in range(10**5)},
-        {"type": "patch", "id": 1, "cells": [[0, 0]] * 10**6},
-        {"type": "also_under", "id": 1, "under": LONG},
-        {"type": "export", "id": 1, "format": LONG, "theme": "light"},
-        {"type": "attention", "id": 1, "layer": 10**400},
-        [LONG],
-        LONG,
-    ],
-    ids=lambda message: json.dumps(message)[:30],
-)
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: json.dumps(message)[:30])
 def test_a_message_that_is_too_long_is_refused_in_few_words(recording, widget, message):
     take(widget, message)
     assert widget.error
