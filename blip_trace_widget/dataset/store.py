@@ -412,7 +412,11 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None, 
 
 @contextmanager
 def undamaged(folder: PathLike, what: str) -> Iterator[None]:
-    """Turn whatever is raised by damaged data into a ValueError that says of what they are."""
+    """Turn whatever is raised by damaged data into one error that says of what they are.
+
+    Raises:
+        ValueError: in place of it.
+    """
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError, MemoryError) as error:
@@ -422,7 +426,11 @@ def undamaged(folder: PathLike, what: str) -> Iterator[None]:
 
 
 def check_samples(samples: pd.DataFrame) -> None:
-    """Check that rows from files are of different samples, and that the traced ones have what averages need."""
+    """Check that rows from files are of different samples, and that the traced ones have what averages need.
+
+    Raises:
+        ValueError: naming the column.
+    """
     whole_number("sample", int(samples["sample"].min()) if len(samples) else 0, 0)
     if samples["sample"].duplicated().any():
         raise ValueError("sample: a number is there twice")
