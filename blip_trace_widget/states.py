@@ -30,10 +30,16 @@ SiteName: TypeAlias = Literal[
 ]
 AttentionName: TypeAlias = Literal["self_attention", "cross_attention"]
 HeadSiteName: TypeAlias = Literal["self_attention_out", "cross_attention_out", "self_attention", "cross_attention"]
+HeldSiteName: TypeAlias = Literal["mlp", "self_attention_out", "cross_attention_out"]
 Direction: TypeAlias = Literal["restore", "disrupt"]
 
 #: What is patched: first what a layer and its parts put out by themselves, last the attentions with their residual.
 SITES: tuple[str, ...] = get_args(SiteName)
+
+#: What the parts of a layer add to the residual: all that goes on from a state but for the residual itself.
+HELD_SITES: tuple[str, ...] = get_args(HeldSiteName)
+#: Beside these says that they mean all positions, not only the patched ones.
+EVERYWHERE = "everywhere"
 
 #: Sites that are what a module is given; of all others it is what the module puts out.
 INPUTS = ("block_input",)
@@ -222,33 +228,33 @@ def windowed(state: State, window: int, layers: int) -> tuple[State, ...]:
     )
 
 
-def as_states(states: State | Iterable[State]) -> tuple[State, ...]:
+def as_states(states: State | Iterable[State], name: str = "states") -> tuple[State, ...]:
     """One state or several, with numbers as positions, as a sorted tuple without repetitions.
 
     Raises:
-        TypeError: if any is not a `State`.
+        TypeError: if any is not a `State`, by the argument's name.
         ValueError: if there are none.
     """
-    items = listed_states(states)
+    items = listed_states(states, name)
     if not items:
-        raise ValueError("states: expected at least one State, got none")
+        raise ValueError(f"{name}: expected at least one State, got none")
     return tuple(
         sorted(set(items), key=lambda s: (list(BLOCKS).index(s.block), s.layer, s.position, s.site, s.head or 0))
     )
 
 
-def listed_states(states: State | Iterable[State]) -> list[State]:
+def listed_states(states: State | Iterable[State], name: str = "states") -> list[State]:
     """One state or several as a list, in the given order.
 
     Raises:
-        TypeError: if any is not a `State`.
+        TypeError: if any is not a `State`, by the argument's name.
     """
     if not isinstance(states, (State, Iterable)):
-        raise TypeError(f"states: expected State or an iterable of State, got {type(states).__name__}")
+        raise TypeError(f"{name}: expected State or an iterable of State, got {type(states).__name__}")
     items = [states] if isinstance(states, State) else list(states)
     for item in items:
         if not isinstance(item, State):
-            raise TypeError(f"states: expected State or an iterable of State, got {type(item).__name__}")
+            raise TypeError(f"{name}: expected State or an iterable of State, got {type(item).__name__}")
     return items
 
 
@@ -279,7 +285,7 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
         places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
         found = f"{brief(given)} is at positions {places} of {list(tokens)}"
         raise ValueError(f"{name}: {found}: give one of these numbers")
-    pieces = _pieces(word, tokens)
+    pieces = word_pieces(word, tokens)
     if pieces:
         inside, read = f"{pieces.start} to {pieces.stop - 1}", list(tokens[pieces.start : pieces.stop])
         raise ValueError(f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these")
@@ -293,8 +299,8 @@ def _sees(tokens: Sequence[str], block: str) -> str:
     return f"{who} sees {list(tokens)}" if len(tokens) < LISTED else f"{who} has {len(tokens)} tokens"
 
 
-def _pieces(word: str, tokens: Sequence[str]) -> range | None:
-    """The positions of a word that was split into word pieces ("surf", "##board"), if it occurs."""
+def word_pieces(word: str, tokens: Sequence[str]) -> range | None:
+    """The positions of a word, in lower case, that was split into word pieces ("surf", "##board"), if it occurs."""
     for start in range(len(tokens)):
         whole = tokens[start]
         for stop in range(start + 1, len(tokens)):

@@ -15,6 +15,7 @@ sample axis of 1 stands for "the same in every sample".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +25,8 @@ import torch
 from torch import Tensor
 
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
-from blip_trace_widget.model.patch_plan import LayerPlan, plan_of
+from blip_trace_widget.model.patch_plan import LayerPlan, Places, plan_of
+from blip_trace_widget.model.recorder import Recorder, Source
 from blip_trace_widget.states import State
 
 #: What is done to the rows at a stage of one layer, and of any: the rows to go on with.
@@ -69,6 +71,10 @@ class Activations:
         """A stage of a layer, (S, n, D); where ``"block_input"`` is not recorded, what the layer below puts out."""
         return self.values[stage][layer] if stage in self.values else self.into(layer)
 
+    def taken(self, layer: int, stage: str, _runs: Tensor, positions: Tensor) -> Tensor:
+        """See `Source.taken`: every run has the same values."""
+        return (self.inputs if layer < 0 else self.at(layer, stage))[:, positions]
+
     def into(self, layer: int) -> Tensor:
         """The input of a layer, (S, n, D)."""
         return self.values["block_output"][layer - 1] if layer else self.inputs
@@ -106,21 +112,34 @@ class Cut:
 
 @dataclass(frozen=True)
 class Patches:
-    """Runs of a block that equal a base run except for the states that they take from a source run.
+    """Runs of a block that equal a base run except for the states that they take from elsewhere, and what follows.
+
+    A state that is both held and patched is patched.
 
     Attributes:
         base: the run that they equal where nothing is patched.
-        source: the run that the patched states come from.
+        source: what the patched states come from.
         runs: for each run the states of this block that are patched; may be empty.
         samples: S.
         diverged: whether every run differs from the base below layer 0 already (its keys and values do).
+        held: for each run the states of this block that keep their value of the base run; empty: none in any.
+        recorder: keeps states of all runs; None: none.
+        short: whether nothing is wanted but what the recorder keeps, so that the layers above need not be computed.
     """
 
     base: Activations
-    source: Activations
+    source: Source
     runs: Sequence[Sequence[State]]
     samples: int
     diverged: bool = False
+    held: Sequence[Sequence[State]] = ()
+    recorder: Recorder | None = None
+    short: bool = False
+
+    @property
+    def last(self) -> float:
+        """The last layer that is wanted."""
+        return self.recorder.last if self.short and self.recorder is not None else math.inf
 
 
 class Block(Protocol):
@@ -172,7 +191,7 @@ class Block(Protocol):
         """
 
     def resume(self, patches: Patches, kv: CrossAttentionKV | None, check: Callable[[], None]) -> Tensor:
-        """The outputs of patched runs, (S, C, n, D); `kv` and `check` as in `run`."""
+        """The outputs of patched runs, (S, C, n, D), of no meaning if `Patches.short`; `kv` and `check` as in `run`."""
 
 
 class SteppedBlock:
@@ -289,17 +308,21 @@ class SteppedBlock:
         """See `Block.resume`."""
         base, samples, runs = patches.base, patches.samples, patches.runs
         positions, width = base.inputs.shape[1:]
-        plan = plan_of(runs, len(self.layers), positions, base.inputs.device, diverged=patches.diverged)
+        device = base.inputs.device
+        plan = plan_of(runs, len(self.layers), positions, device, diverged=patches.diverged, held=patches.held)
         diverged = base.inputs[:, None].expand(samples, plan.diverged, positions, width)
         if len(plan.inputs):
+            at = plan.inputs
             diverged = diverged.clone()
-            diverged[:, plan.inputs.slots, plan.inputs.positions] = patches.source.inputs[:, plan.inputs.positions]
+            diverged[:, at.slots, at.positions] = patches.source.taken(-1, "block_output", at.runs, at.positions)
         for layer, layer_plan in enumerate(plan.layers):
+            if layer > patches.last:
+                break
             check()
             count = diverged.shape[1]
             if not (count or layer_plan.born):
                 continue
-            rows = self._plan_rows(layer, diverged, patches, kv, layer_plan)
+            rows = self._plan_rows(layer, diverged, patches, kv, layer_plan, plan.order)
             diverged = rows[:, : count * positions].view(samples, count, positions, width)
             if layer_plan.born:
                 diverged = torch.cat(
@@ -318,8 +341,8 @@ class SteppedBlock:
         if len(plan.rows):
             new[:, plan.rows.slots, plan.rows.positions] = rows
         if len(plan.late):
-            late = patches.source.values["block_output"][layer][:, plan.late.positions]
-            new[:, plan.late.slots, plan.late.positions] = late
+            at = plan.late
+            new[:, at.slots, at.positions] = patches.source.taken(layer, "block_output", at.runs, at.positions)
         return new
 
     def _plan_rows(
@@ -329,11 +352,12 @@ class SteppedBlock:
         patches: Patches,
         kv: CrossAttentionKV | None,
         plan: LayerPlan,
+        order: Tensor,
     ) -> Tensor:
         """Compute a layer: all rows of the diverged runs, then the patched rows of those that begin here, (S, R, D)."""
-        base, source, samples, width = patches.base, patches.source, patches.samples, diverged.shape[-1]
+        base, samples, (count, positions, width) = patches.base, patches.samples, diverged.shape[1:]
         contexts, residuals = [], []
-        if diverged.shape[1]:
+        if count:
             contexts.append(self.self_context(layer, diverged))
             residuals.append(diverged.reshape(samples, -1, width))
         if len(plan.rows):
@@ -342,19 +366,27 @@ class SteppedBlock:
             residuals.append(base.into(layer)[:, at].expand(samples, -1, -1))
         if not contexts:
             return diverged.reshape(samples, 0, width)
+        if patches.recorder is not None:  # whose rows they are
+            of_run = torch.cat([order[:count].repeat_interleave(positions), plan.rows.runs])
+            every = torch.arange(positions, device=order.device)
+            at_position = torch.cat([every.repeat(count), plan.rows.positions])
 
         def replace(stage: str, rows: Tensor) -> Tensor:
-            edits = plan.edits.get(stage)
-            if edits is None:
-                return rows
-            taken = source.values[stage][layer][:, edits.positions]
-            if not len(edits.heads):
-                rows[:, edits.slots] = taken
-                return rows
-            index = torch.arange(len(edits.slots), device=rows.device)
-            by_head = rows.view(samples, -1, self.heads, width // self.heads)
-            by_head[:, edits.slots, edits.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, edits.heads]
+            if patches.recorder is not None:
+                patches.recorder.keep(layer, stage, rows, of_run, at_position)
+            for edits, source in ((plan.held.get(stage), base), (plan.edits.get(stage), patches.source)):
+                if edits is not None:
+                    self._put(rows, edits, source.taken(layer, stage, edits.runs, edits.positions))
             return rows
 
         # `cat` also makes the copies that the edits write into.
         return self.step(layer, torch.cat(contexts, 1), torch.cat(residuals, 1), kv, replace)
+
+    def _put(self, rows: Tensor, places: Places, taken: Tensor) -> None:
+        """Write rows, (S, places, D), or their heads' parts, to their places among rows, (S, R, D)."""
+        if not len(places.heads):
+            rows[:, places.slots] = taken
+            return
+        index = torch.arange(len(places.slots), device=rows.device)
+        by_head = rows.view(*rows.shape[:2], self.heads, -1)
+        by_head[:, places.slots, places.heads] = taken.view(*taken.shape[:2], self.heads, -1)[:, index, places.heads]

@@ -12,8 +12,9 @@ Shapes as in `blip_trace_widget.model.block`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from blip_trace_widget.forks import on_fork
 from blip_trace_widget.model.block import Activations, Cut, LayerEdit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
+from blip_trace_widget.model.recorder import Source
 from blip_trace_widget.states import INPUTS, BlockSites, State
 
 #: A block's forward on its inputs (1, n, D) and the tokens that its cross-attention attends to (1, T, D): (1, n, D).
@@ -119,27 +121,37 @@ class HookedBlock:
         outputs = []
         for at in range(samples):
             one = slice(at, at + 1)
-            inputs, unpatched, taken = part_of(base.inputs, one), part_of(base.output, one), patches.source.part(one)
+            inputs, unpatched = part_of(base.inputs, one), part_of(base.output, one)
+            values = replace(patches, base=base.part(one), source=patches.source.part(one))
             for run, states in enumerate(runs):
                 if states or patches.diverged:
-                    edit = self._replacing(states, taken)
-                    outputs.append(self._pass(inputs, _of_run(seen, at, run), check, edit))
+                    outputs.append(self._pass(inputs, _of_run(seen, at, run), check, self._replacing(values, at, run)))
                 else:
                     outputs.append(unpatched)
         return torch.cat(outputs).view(samples, len(runs), *base.inputs.shape[1:])
 
-    def _replacing(self, states: Sequence[State], source: Activations) -> LayerEdit:
-        """An edit that replaces states by those of another run, recorded for one sample."""
+    def _replacing(self, patches: Patches, sample: int, run: int) -> LayerEdit:
+        """An edit that replaces what a run holds and patches, given the values of one sample."""
+        edits: dict[tuple[int, str], list[tuple[State, Source]]] = {}
+        held = patches.held[run] if patches.held else ()
+        for states, source in ((held, patches.base), (patches.runs[run], patches.source)):
+            for state in states:
+                edits.setdefault((state.layer, stage_of(state)), []).append((state, source))
+        device = patches.base.inputs.device
+        number = torch.tensor([run], device=device)
 
         def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
-            here = [state for state in states if state.layer == layer and stage_of(state) == stage]
-            if not here:
-                return rows
-            rows = rows.clone()
-            for state in here:
+            if patches.recorder is not None:
+                count = rows.shape[1]
+                runs, positions = number.expand(count), torch.arange(count, device=device)
+                patches.recorder.keep(layer, stage, rows, runs, positions, slice(sample, sample + 1))
+            here = edits.get((layer, stage), ())
+            rows = rows.clone() if here else rows
+            for state, source in here:
                 size = rows.shape[-1] // self.heads
                 part = slice(None) if state.head is None else slice(state.head * size, (state.head + 1) * size)
-                rows[0, state.position, part] = source.values[stage][layer][0, state.position, part]
+                position = torch.tensor([state.position], device=device)
+                rows[0, state.position, part] = source.taken(layer, stage, number, position)[0, 0, part]
             return rows
 
         return edit

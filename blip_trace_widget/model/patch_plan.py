@@ -12,11 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.states import BLOCKS, State
+
+#: Stage -> positions, and heads where single heads are meant; layer -> stages.
+Stages: TypeAlias = "dict[str, tuple[NDArray[np.int_], NDArray[np.int_]]]"
+ByLayer: TypeAlias = "dict[int, Stages]"
 
 #: The stage of an attention's heads, before its output projection.
 CONTEXTS = {
@@ -44,11 +51,13 @@ class Places:
 
     Attributes:
         slots: the index of a run or row.
-        positions: the position in the source.
+        runs: the run's number.
+        positions: the position in the run that the row is taken from.
         heads: the head; empty if entire rows are replaced.
     """
 
     slots: Tensor
+    runs: Tensor
     positions: Tensor
     heads: Tensor
 
@@ -65,13 +74,15 @@ class LayerPlan:
 
     Attributes:
         born: number of runs that begin here.
-        edits: stage -> the rows that are replaced at it.
+        edits: stage -> the rows that are replaced by those of the source.
+        held: stage -> the rows that are put back to what they are in the base run, before any is replaced.
         rows: the rows that are computed of the runs that begin here.
         late: the block outputs of these runs that are replaced.
     """
 
     born: int
     edits: dict[str, Places]
+    held: dict[str, Places]
     rows: Places
     late: Places
 
@@ -84,17 +95,25 @@ class Plan:
         diverged: number of runs that differ from the base below layer 0 already.
         inputs: the rows of these runs, of what enters layer 0, that are replaced.
         layers: the plan of each layer.
-        back: each run's index in the order in which runs diverge; None if they are in that order.
+        order: the runs' numbers in the order in which they diverge.
+        back: each run's index in that order; None if they are in it.
     """
 
     diverged: int
     inputs: Places
     layers: list[LayerPlan]
+    order: Tensor
     back: Tensor | None
 
 
 def plan_of(
-    runs: Sequence[Sequence[State]], depth: int, positions: int, device: torch.device, *, diverged: bool
+    runs: Sequence[Sequence[State]],
+    depth: int,
+    positions: int,
+    device: torch.device,
+    *,
+    diverged: bool,
+    held: Sequence[Sequence[State]] = (),
 ) -> Plan:
     """The plan for patched runs.
 
@@ -104,25 +123,52 @@ def plan_of(
         positions: number of positions of a run, n.
         device: device of the index tensors.
         diverged: whether every run differs from the base below layer 0 already.
+        held: the states that each run keeps as they are in the base run; empty: none. Runs may share one sequence.
     """
     placed = [[(*place_of(state), state) for state in states] for states in runs]
     starts = [-1 if diverged else min((layer for layer, *_ in states), default=depth) for states in placed]
     order = sorted(range(len(runs)), key=starts.__getitem__)
     ordered, starts = [placed[run] for run in order], sorted(starts)
+    kept_by = {id(states): by_layer(states) for states in held}
+    kept = [kept_by[id(held[run])] if held else {} for run in order]
     inputs, layers = _List(), []
     for slot, states in enumerate(ordered):
         for state in (state for layer, _, state in states if layer < 0):
-            inputs.add(slot, state.position)
+            inputs.add(slot, order[slot], state.position)
     for layer in range(depth):
         draft = _Draft(sum(start < layer for start in starts), positions)
         for slot, (start, states) in enumerate(zip(starts, ordered, strict=True)):
             if start <= layer:
-                draft.add(slot, [(stage, state) for at, stage, state in states if at == layer])
+                draft.add(slot, order[slot], [(stage, state) for at, stage, state in states if at == layer])
+                draft.hold(slot, order[slot], kept[slot].get(layer, {}))
         layers.append(draft.placed(starts.count(layer), device))
     back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
     return Plan(
-        starts.count(-1), inputs.placed(device), layers, None if back is None else torch.tensor(back, device=device)
+        starts.count(-1),
+        inputs.placed(device),
+        layers,
+        torch.tensor(order, dtype=torch.long, device=device),
+        None if back is None else torch.tensor(back, device=device),
     )
+
+
+def by_layer(states: Sequence[State]) -> ByLayer:
+    """States by the layer and the stage at which they are held; what enters layer 0 never changes there."""
+    lists: dict[int, dict[str, list[tuple[int, int | None]]]] = {}
+    for state in states:
+        layer, stage = place_of(state)
+        if layer >= 0:
+            lists.setdefault(layer, {}).setdefault(stage, []).append((state.position, state.head))
+    return {
+        layer: {
+            stage: (
+                np.array([position for position, _ in places]),
+                np.array([head for _, head in places if head is not None], dtype=np.int_),
+            )
+            for stage, places in stages.items()
+        }
+        for layer, stages in lists.items()
+    }
 
 
 @dataclass
@@ -130,19 +176,28 @@ class _List:
     """`Places` under construction, as lists."""
 
     slots: list[int] = field(default_factory=list)
+    runs: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
     heads: list[int] = field(default_factory=list)
 
-    def add(self, slot: int, position: int, head: int | None = None) -> None:
+    def add(self, slot: int, run: int, position: int, head: int | None = None) -> None:
         """Append one place."""
         self.slots.append(slot)
+        self.runs.append(run)
         self.positions.append(position)
         if head is not None:
             self.heads.append(head)
 
+    def extend(self, slots: NDArray[np.int_], run: int, positions: NDArray[np.int_], heads: NDArray[np.int_]) -> None:
+        """Append places of one run."""
+        self.slots.extend(slots.tolist())
+        self.runs.extend([run] * len(slots))
+        self.positions.extend(positions.tolist())
+        self.heads.extend(heads.tolist())
+
     def placed(self, device: torch.device) -> Places:
         """The places as index tensors on a device."""
-        lists = (self.slots, self.positions, self.heads)
+        lists = (self.slots, self.runs, self.positions, self.heads)
         return Places(*(torch.tensor(indices, dtype=torch.long, device=device) for indices in lists))
 
 
@@ -152,31 +207,47 @@ class _Draft:
     def __init__(self, count: int, positions: int) -> None:
         self._count, self._positions = count, positions
         self._edits: dict[str, _List] = {}
+        self._held: dict[str, _List] = {}
         self._rows, self._late = _List(), _List()
+        self._row_of: dict[int, dict[int, int]] = {}  # of the runs that begin here: position -> computed row
 
-    def add(self, slot: int, states: Sequence[tuple[str, State]]) -> None:
+    def add(self, slot: int, run: int, states: Sequence[tuple[str, State]]) -> None:
         """Plan the states that a run patches in this layer, each with its stage."""
         born = slot - self._count
         if born < 0:
             for stage, state in states:
-                self._edit(stage, state, slot * self._positions + state.position)
+                self._edit(stage, state, run, slot * self._positions + state.position)
             return
         late = {state.position for stage, state in states if stage == "block_output"}
         for position in sorted(late):
-            self._late.add(born, position)
-        row_of: dict[int, int] = {}
+            self._late.add(born, run, position)
+        row_of = self._row_of.setdefault(slot, {})
         for stage, state in states:
             if state.position in late:
                 continue
             if state.position not in row_of:
                 row_of[state.position] = self._count * self._positions + len(self._rows.slots)
-                self._rows.add(born, state.position)
-            self._edit(stage, state, row_of[state.position])
+                self._rows.add(born, run, state.position)
+            self._edit(stage, state, run, row_of[state.position])
+
+    def hold(self, slot: int, run: int, stages: Stages) -> None:
+        """Plan what a run keeps in this layer, after `add`; rows that are not computed are the base run's anyway."""
+        for stage, (positions, heads) in stages.items():
+            rows, kept = slot * self._positions + positions, np.ones(len(positions), np.bool_)
+            if slot >= self._count:
+                row_of = self._row_of[slot]
+                rows = np.array([row_of.get(position, -1) for position in positions.tolist()], np.int_)
+                kept = rows >= 0
+            if kept.any():
+                places = self._held.setdefault(stage, _List())
+                places.extend(rows[kept], run, positions[kept], heads[kept] if len(heads) else heads)
 
     def placed(self, born: int, device: torch.device) -> LayerPlan:
         """The finished plan, with its indices on a device."""
-        edits = {stage: places.placed(device) for stage, places in self._edits.items()}
-        return LayerPlan(born, edits, self._rows.placed(device), self._late.placed(device))
+        edits, held = (
+            {stage: places.placed(device) for stage, places in lists.items()} for lists in (self._edits, self._held)
+        )
+        return LayerPlan(born, edits, held, self._rows.placed(device), self._late.placed(device))
 
-    def _edit(self, stage: str, state: State, row: int) -> None:
-        self._edits.setdefault(stage, _List()).add(row, state.position, state.head)
+    def _edit(self, stage: str, state: State, run: int, row: int) -> None:
+        self._edits.setdefault(stage, _List()).add(row, run, state.position, state.head)

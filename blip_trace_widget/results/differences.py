@@ -36,7 +36,22 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 #: Settings that name the two sides of a difference if they differ.
-_NAMES = ("model", "image", "question", "answer", "foil", "block", "site", "head", "position", "window", "direction")
+_NAMES = (
+    "model",
+    "image",
+    "question",
+    "answer",
+    "foil",
+    "block",
+    "site",
+    "head",
+    "position",
+    "window",
+    "direction",
+    "hold",
+    "receivers",
+    "through",
+)
 
 
 class Comparable(Protocol):
@@ -400,4 +415,10 @@ def _in_words(key: str, value: Any) -> str:
         return "all heads together" if value is None else f"head {value}"
     if key == "site":
         return site_label(value)
+    if key == "hold":
+        return "nothing held" if value is None else f"held {summaries.held(value)}"
+    if key == "receivers":
+        return "not along a path" if value is None else f"into {summaries.path(value, ())['into']}"
+    if key == "through":
+        return f"through {summaries.path((), value or ())['through'] or 'nothing'}"
     return f"no {key}" if value is None else f"{key} {str(value).replace('_', ' ')}"

@@ -353,6 +353,8 @@ class EffectGrid(Summarised):
             "grid": self._title(),
             "shape": f"{rows} {self._axes[0]}s × {columns} {self._axes[1]}s",
             "computed": "" if done == rows * columns else f"{done} of {rows * columns} cells",
+            "held": summaries.held(self.settings.get("hold", ())),
+            **summaries.path(self.settings.get("receivers", ()), self.settings.get("through", ())),
             "total effect": summaries.number(self.total_effect, self._total.margin),
             "error": self.error_unknown,
             "no recovery": closed,

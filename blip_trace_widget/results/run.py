@@ -7,6 +7,7 @@ Ends: at numbers and words, independent of any model.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,10 @@ class Effect(Summarised):
         states: the states that were patched, if any.
         direction: ``"restore"`` or ``"disrupt"``.
         image_tokens: the image tokens that were patched, if any.
+        held: the states, and the words for states, that kept the base run's value, see `Tracer.patch`.
+        receivers: of a path: the states that it leads to, or ``"answer"``; else none.
+        through: of a path: what was not held, see `Tracer.patch_path`.
+        without_effect: whether no path leads there, so that the effect is 0 by construction.
     """
 
     score: float
@@ -95,6 +100,10 @@ class Effect(Summarised):
     states: tuple[State, ...]
     direction: str
     image_tokens: tuple[int, ...] = ()
+    held: tuple[State | str, ...] = ()
+    receivers: tuple[State, ...] | Literal["answer"] = ()
+    through: tuple[State | str, ...] = ()
+    without_effect: bool = False
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -119,4 +128,7 @@ class Effect(Summarised):
             "score": summaries.number(self.score),
             "top": summaries.listed(self.top),
             self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",
+            "held": summaries.held(self.held),
+            **summaries.path(self.receivers, self.through),
+            "note": "no path leads there: 0 by construction" if self.without_effect else "",
         }

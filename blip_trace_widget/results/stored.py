@@ -19,7 +19,7 @@ from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.snapshot import Block, Snapshot, checked_corruption
-from blip_trace_widget.states import BLOCKS, DIRECTIONS
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES
 
 #: More layers, heads, positions, or patches to a side, has no model; the arrays of a grid are made from such numbers.
 MOST = 4096
@@ -34,6 +34,14 @@ class _Grid(TypedDict):
     direction: str
     window: int
     patch: int
+
+
+class _State(TypedDict):
+    block: str
+    layer: int
+    position: int
+    site: str
+    head: int | None
 
 
 class _Verified(TypedDict):
@@ -72,6 +80,10 @@ class _Settings(TypedDict):
     direction: str
     window: int
     patch: int
+    hold: list[str | _State]
+    receivers: str | list[_State]
+    through: list[str | _State]
+    without_effect: list[tuple[int, int]]
 
 
 #: What a trace cannot be read without.
@@ -96,10 +108,11 @@ def settings(stored: Any, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
         if name in found:
             conforms(f"settings.{name}", found[name], kind)
     if "block" in found:
-        _check_grid(found)
+        check_grid(found)
     verified = found.get("verified")
     if verified is not None and verified["grid"] is not None:
-        _check_grid(verified["grid"])
+        check_grid(verified["grid"])
+    _check_held(found)
     if "corruption" in found:
         found["corruption"] = corruption(found["corruption"], swept=not needed)
     return found
@@ -125,7 +138,46 @@ def corruption(stored: Any, *, swept: bool = False) -> dict[str, Any]:
     return completed(found)
 
 
-def _check_grid(found: Mapping[str, Any]) -> None:
+def _check_held(found: Mapping[str, Any]) -> None:
+    """Check what is held, where paths lead, and what is not held on them."""
+    receivers = found.get("receivers", ())
+    if isinstance(receivers, str):
+        one_of("settings.receivers", receivers, ("answer",))
+    listed = {"hold": found.get("hold", ()), "receivers": receivers, "through": found.get("through", ())}
+    for name, items in listed.items():
+        for item in () if isinstance(items, str) else items:
+            if isinstance(item, str):
+                one_of(f"settings.{name}", item, (*HELD_SITES, EVERYWHERE))
+            else:
+                check_grid({**item, "direction": DIRECTIONS[0], "window": 1})
+                for axis in ("layer", "position"):
+                    whole_number(f"settings.{name}: {axis}", item[axis], 0, MOST)
+
+
+def check_without_effect(found: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Check that a grid has the cells of which its settings say that they have no effect.
+
+    Args:
+        found: the settings, checked.
+        shape: layers and positions.
+
+    Raises:
+        ValueError: if it has not.
+    """
+    for cell in found.get("without_effect", ()):
+        for axis, at, count in zip(("layer", "position"), cell, shape, strict=True):
+            whole_number(f"settings.without_effect: {axis}", at, 0, count - 1)
+
+
+def check_grid(found: Mapping[str, Any]) -> None:
+    """Check that a block has a grid.
+
+    Args:
+        found: the grid's fields, of the types that they have in `GridSpec`.
+
+    Raises:
+        ValueError, TypeError: naming the field, what was found and what is accepted.
+    """
     block = BLOCKS[one_of("settings.block", found["block"], BLOCKS)]
     one_of("settings.site", found["site"], block.accepted)
     one_of("settings.direction", found["direction"], DIRECTIONS)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.states import EVERYWHERE, State
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from blip_trace_widget.states import State
 
 #: Rows in the table of cells.
 BEST = 5
@@ -80,6 +80,31 @@ def called(state: State) -> str:
     """A state in words."""
     head = "" if state.head is None else f" head {state.head}"
     return f"{state.block} layer {state.layer} position {state.position} {state.site}{head}"
+
+
+def held(told: Sequence[Any]) -> str:
+    """What is held, in words; words and states, or the latter as plain JSON. "" for nothing."""
+    words = [item for item in told if isinstance(item, str) and item != EVERYWHERE]
+    where = "everywhere above" if EVERYWHERE in told else "there above"
+    parts = [f"{', '.join(word.replace('_', ' ') for word in words)} {where}"] if words else []
+    return "; ".join(parts + several([item for item in told if not isinstance(item, str)]))
+
+
+def path(receivers: Sequence[Any], through: Sequence[Any]) -> dict[str, str]:
+    """Where a path leads, and what is not held on it, by name; empty texts for what is no path."""
+    into = receivers if isinstance(receivers, str) else "; ".join(several(receivers))
+    words = [item.replace("_", " ") for item in through if isinstance(item, str)]
+    return {
+        "into": into,
+        "through": "; ".join(words + several([item for item in through if not isinstance(item, str)])),
+    }
+
+
+def several(states: Sequence[Any]) -> list[str]:
+    """States, or such as plain JSON, in words: up to three of them by name."""
+    if len(states) > 3:
+        return [f"{len(states)} states"]
+    return [called(state if isinstance(state, State) else State(**state)) for state in states]
 
 
 def asked(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from blip_trace_widget.results.summaries import held, path
+
 #: The values of a grid that can be drawn.
 GridValue: TypeAlias = Literal["recovery", "indirect_effect", "score"]
 VALUES = ("recovery", "indirect_effect", "score")
@@ -25,6 +27,7 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
     damage = settings.get("corruption") or {}
     head = settings.get("head")
     factor = damage.get("factor")
+    leads = path(settings.get("receivers", ()), settings.get("through", ()))
     columns: dict[str, tuple[Any, str]] = {
         "block": (settings.get("block"), "object"),
         "site": (settings.get("site"), "object"),
@@ -32,6 +35,9 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
         "window": (settings.get("window"), "Int64"),
         "patch": (settings.get("patch"), "Int64"),
         "direction": (settings.get("direction"), "object"),
+        "hold": (held(settings.get("hold", ())) or None, "object"),
+        "receivers": (leads["into"] or None, "object"),
+        "through": (leads["through"] or None, "object"),
         "metric": (settings.get("metric"), "object"),
         "question": (settings.get("question"), "object"),
         "answer": (settings.get("answer"), "object"),

@@ -69,7 +69,19 @@ class Trace(EffectGrid):
         first = metric_properties(self.settings["metric"]).first_position
         if not is_single(self.settings["block"], positions, first_position=first):
             return []
-        return [(layer, 0) for layer, is_whole in enumerate(self._spec.whole(layers)) if is_whole]
+        if self.settings.get("receivers", "answer") != "answer":
+            return []
+        nothing = self.without_effect
+        whole = enumerate(self._spec.whole(layers))
+        return [(layer, 0) for layer, is_whole in whole if is_whole and (layer, 0) not in nothing]
+
+    @property
+    def without_effect(self) -> list[tuple[int, int]]:
+        """Cells (layer, position) whose effect is 0 by construction: nothing of them gets past what is held.
+
+        Of `Tracer.trace_paths`: those from which no path leads to the receivers.
+        """
+        return [(layer, position) for layer, position in self.settings.get("without_effect", ())]
 
     @property
     def same_as(self) -> SameGrid | None:
@@ -78,10 +90,13 @@ class Trace(EffectGrid):
         Layer l of this grid has the scores of layer l + shift of that one, of the same block, head, window and
         direction. This holds of ``"cross_attention"`` and ``"block_output"``, of ``"block_input"`` and that of the
         layer below, and, where a single position is scored, of ``"self_attention"`` too. As text it is a sentence.
-        None also where modules of the block are not BLIP's own: what equals what is then unknown.
+        None also where modules of the block are not BLIP's own: what equals what is then unknown. And where something
+        is held.
         """
         settings = self.settings
-        if any(name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())):
+        if {"hold", "receivers"} & set(settings) or any(
+            name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())
+        ):
             return None
         first = metric_properties(settings["metric"]).first_position
         single = is_single(settings["block"], len(settings.get("answer_tokens") or ()), first_position=first)
@@ -168,6 +183,7 @@ class Trace(EffectGrid):
             raise ValueError(
                 f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
             )
+        stored.check_without_effect(settings, samples.shape[1:])
         return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:

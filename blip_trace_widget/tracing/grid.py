@@ -11,7 +11,8 @@ layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -26,9 +27,11 @@ from blip_trace_widget.results.grid_spec import GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
-from blip_trace_widget.tracing.patching import all_patched_scores, patched, swapped
+from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold
+from blip_trace_widget.tracing.patching import image_tokens_scored_together, patched, scored_together, swapped
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.runs import Chunks
+from blip_trace_widget.tracing.reach import reaching
+from blip_trace_widget.tracing.runs import Chunks, Edits
 
 Grid = TypeVar("Grid", bound=EffectGrid)
 
@@ -93,53 +96,94 @@ def trace(
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
     patch: int = 1,
+    hold: HoldLike = None,
 ) -> Trace:
     """See `Tracer.trace`."""
+    held = as_hold(hold)
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
-    runs = [cell.states for cell in grid_cells(question, block, site, head, window, patch)]
-    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    holding = Holding(question, held, [block])
+    cells = grid_cells(question, block, site, head, window, patch)
+    edits = _holding(holding, cells)
+    live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
+    samples, known = filled(
+        question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
+    )
     shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-    trace = as_trace(question, shaped, GridSpec(block, site, head, direction, window, patch))
-    return _knowing(trace, known.reshape(shaped.shape[1:]))
+    spec = GridSpec(block, site, head, direction, window, patch)
+    trace = as_trace(question, shaped, spec, **holding.settings, **without_effect(cells, live))
+    return knowing(trace, known.reshape(shaped.shape[1:]))
+
+
+def _holding(holding: Holding, cells: Iterable[Cell]) -> Edits:
+    """What the runs of cells patch and hold; of a cell, what is held stays held."""
+    patched = [holding.apart(cell.states) for cell in cells]
+    return Edits(patched, [holding.of(states) for states in patched])
+
+
+def without_effect(cells: Sequence[Cell], live: NDArray[np.bool_]) -> dict[str, Any]:
+    """The setting that names the cells whose effect is 0 by construction, if there are any."""
+    dead = [list(cells[at].index) for at in np.flatnonzero(~live).tolist()]
+    return {"without_effect": dead} if dead else {}
 
 
 def whole_traces(
-    question: Question,
-    grids: Iterable[tuple[str, str]],
-    direction: str = "restore",
-    cancel: Callable[[], bool] | Any = None,
-) -> Iterator[Trace]:
+    questions: Sequence[Question], specs: Iterable[GridSpec], cancel: Callable[[], bool] | Any = None
+) -> Iterator[list[Trace]]:
     """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
 
+    The heads of a site are computed together, as in `trace_heads`, if they follow one another.
+
     Args:
-        question: the question.
-        grids: block and site of each grid.
-        direction: ``"restore"`` or ``"disrupt"``.
+        questions: one question, with each metric that is to score the runs (`Question.replace`).
+        specs: the grids.
         cancel: a callable, or an object with ``is_set``, that says whether to stop.
+
+    Yields:
+        a grid for each of the questions.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
         ModelChangedError: if somebody changed the model since the first chunk.
     """
-    direction = named("direction", direction, DIRECTIONS)
+    question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
-    for block, site in grids:
-        cells = grid_cells(question, block, site)
-        causes = [_cause(question, cell) for cell in cells]
-        todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
-        known |= zip(todo, all_patched_scores(question, list(todo.values()), direction, cancel).T, strict=True)
-        samples = np.stack([known[cause] for cause in causes], axis=1)
-        shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-        yield as_trace(question, shaped, GridSpec(block, site, direction=direction))
+    for _, together in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
+        grids = [(spec, grid_cells(question, *spec[:3], spec.window, spec.patch)) for spec in together]
+        causes = {spec: [_cause(questions, spec, cell) for cell in cells] for spec, cells in grids}
+        todo = {
+            cause: cell.states
+            for spec, cells in grids
+            for cause, cell in zip(causes[spec], cells, strict=True)
+            if cause not in known
+        }
+        scores = scored_together(questions, list(todo.values()), grids[0][0].direction, cancel)
+        known |= zip(todo, np.moveaxis(scores, -1, 0), strict=True)
+        layers = len(question.model.blocks[grids[0][0].block].layers)
+        for spec, _ in grids:
+            samples = np.stack([known[cause] for cause in causes[spec]], axis=-1)
+            shaped = samples.reshape(*samples.shape[:2], layers, -1)
+            yield [as_trace(each, shaped[at], spec) for at, each in enumerate(questions)]
 
 
-def _cause(question: Question, cell: Cell) -> Hashable:
-    """What decides the score of a cell; of modules that are not BLIP's own no more is known than what is patched."""
-    block = cell.states[0].block
-    if question.model.changed[block]:
-        return cell.states
-    return block, cell.position, effective(cell.states, single=question.is_single(block))
+def _cause(questions: Sequence[Question], spec: GridSpec, cell: Cell) -> Hashable:
+    """What decides the scores of a cell; of modules that are not BLIP's own no more is known than what is patched."""
+    block = spec.block
+    if questions[0].model.changed[block]:
+        return spec.direction, cell.states
+    single = all(question.is_single(block) for question in questions)
+    return spec.direction, block, spec.patch, cell.position, effective(cell.states, single=single)
+
+
+def whole_image_maps(
+    questions: Sequence[Question], patch: int, direction: str, cancel: Callable[[], bool] | Any = None
+) -> list[ImageTokenTrace]:
+    """A complete map of image tokens for each of the questions; arguments and errors as in `whole_traces`."""
+    rows, columns = questions[0].model.grid
+    shape, groups = squares(rows, columns, whole_number("patch", patch, 1, max(rows, columns)))
+    scores = image_tokens_scored_together(questions, groups, direction, cancel)
+    shaped = scores.reshape(*scores.shape[:2], *shape)
+    return [as_image_token_trace(each, shaped[at], patch, direction) for at, each in enumerate(questions)]
 
 
 def trace_heads(
@@ -151,23 +195,30 @@ def trace_heads(
     position: int | str | None = None,
     progress: bool | Progress | None = None,
     cancel: Callable[[], bool] | Any = None,
+    hold: HoldLike = None,
 ) -> HeadTrace:
     """See `Tracer.trace_heads`."""
+    held = as_hold(hold)
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
     heads, tokens = question.model.blocks[block].heads, question.tokens(block)
     if position is not None:
         position = position_of("position", position, tokens, block)
-    runs = [
-        cell.states
+    holding = Holding(question, held, [block])
+    cells = [
+        cell
         for head in range(heads)
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    samples, known = _fill(question, len(runs), patched(question, runs, direction, check), progress)
+    edits = _holding(holding, cells)
+    live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
+    samples, known = filled(
+        question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
+    )
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
-    trace = as_head_trace(question, shaped, block, site, window, direction, position)
-    return _knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
+    trace = as_head_trace(question, shaped, block, site, window, direction, position, **holding.settings)
+    return knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
 
 
 def trace_image_tokens(
@@ -187,12 +238,19 @@ def trace_image_tokens(
     question.prepare(check)
     samples, known = _fill(question, len(groups), swapped(question, groups, direction, check), progress)
     trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction)
-    return _knowing(trace, known.reshape(shape))
+    return knowing(trace, known.reshape(shape))
 
 
-def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec) -> Trace:
-    """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean."""
-    asked = spec._asdict()
+def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec, **more: Any) -> Trace:
+    """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean.
+
+    Args:
+        question: the question.
+        samples: the scores.
+        spec: which grid it is.
+        more: further settings.
+    """
+    asked = spec._asdict() | more
     if spec.patch == 1:
         del asked["patch"]
     return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
@@ -206,21 +264,22 @@ def as_head_trace(
     window: int,
     direction: str,
     position: int | None = None,
+    **more: Any,
 ) -> HeadTrace:
     """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions)."""
     arguments = {"block": block, "site": site, "head": "all", "position": position}
     tokens = question.tokens(block)
     return HeadTrace(
-        **_grid_fields(question, samples, **arguments, window=window, direction=direction),
+        **_grid_fields(question, samples, **arguments, window=window, direction=direction, **more),
         tokens=tuple(tokens if position is None else [tokens[position]]),
     )
 
 
 def as_image_token_trace(
-    question: Question, samples: NDArray[np.float64], patch: int, direction: str
+    question: Question, samples: NDArray[np.float64], patch: int, direction: str, **more: Any
 ) -> ImageTokenTrace:
     """An `ImageTokenTrace` from the scores of squares of image tokens, (samples, rows, columns)."""
-    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch), patch=patch)
+    return ImageTokenTrace(**_grid_fields(question, samples, direction=direction, patch=patch, **more), patch=patch)
 
 
 def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: Any) -> dict[str, Any]:
@@ -233,7 +292,7 @@ def _grid_fields(question: Question, samples: NDArray[np.float64], **arguments: 
     }
 
 
-def _knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
+def knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
     """The grid, told which of its runs are computed if its scores do not show that."""
     return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
 
@@ -248,6 +307,32 @@ def _prepared(
     check = as_check(cancel)
     question.prepare(check, with_states=block == "image_encoder")
     return block, site, direction, check
+
+
+def filled(
+    question: Question,
+    direction: str,
+    live: NDArray[np.bool_],
+    progress: bool | Progress | None,
+    chunks: Callable[[], Chunks],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Scores of runs, (samples, runs), and which are computed; those that nothing reaches score as the base run does.
+
+    Args:
+        question: the question.
+        direction: which of the clean and the corrupted run is the base.
+        live: which runs something reaches.
+        progress: see `Tracer.trace`.
+        chunks: computes these.
+    """
+    base = (
+        question.corrupted_scores()
+        if direction == "restore"
+        else np.full(question.corruption.samples, question.clean.score)
+    )
+    samples, known = np.repeat(base[:, None], live.size, axis=1), np.ones(live.size, np.bool_)
+    samples[:, live], known[live] = _fill(question, int(live.sum()), chunks(), progress)
+    return samples, known
 
 
 def _fill(

@@ -9,8 +9,9 @@ Ends: at logits; `blip_trace_widget.tracing.metrics` scores them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
 from blip_trace_widget.model.progress import Check, no_check, on_cpu
+from blip_trace_widget.model.recorder import Recorder, Source
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import (
@@ -34,6 +36,7 @@ from blip_trace_widget.tracing.memory_budget import (
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
+NOTHING: Mapping[str, Recorder] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,13 @@ class BaseRun:
         """Number of samples, S."""
         return self.logits.shape[0]
 
+    def block(self, name: str) -> Activations:
+        """The recorded states of a block; of the image encoder they are there if they were asked for."""
+        if name == "image_encoder":
+            assert self.image_view.activations is not None
+            return self.image_view.activations
+        return self.encoder if name == "question_encoder" else self.decoder
+
     def part(self, samples: slice) -> BaseRun:
         """Some of the samples; a clean run, which is the same for every sample, is returned unchanged."""
         if self.samples == 1:
@@ -64,6 +74,42 @@ class BaseRun:
         return BaseRun(
             self.image_view.part(samples), self.encoder.part(samples), self.decoder.part(samples), self.logits[samples]
         )
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What each of many runs takes from elsewhere.
+
+    Attributes:
+        patched: the states that each run takes from the source.
+        held: the states that each run keeps as they are in the base run; empty: none. A state that is patched is not
+            held.
+    """
+
+    patched: Sequence[Sequence[State]]
+    held: Sequence[Sequence[State]] = ()
+
+    def __len__(self) -> int:
+        return len(self.patched)
+
+    def part(self, runs: slice) -> Edits:
+        """Some of the runs."""
+        return Edits(self.patched[runs], self.held[runs])
+
+    def only(self, which: NDArray[np.bool_]) -> Edits:
+        """Some of the runs, (runs,) bool."""
+        some = np.flatnonzero(which).tolist()
+        return Edits([self.patched[at] for at in some], [self.held[at] for at in some] if self.held else ())
+
+    def of(self, block: str) -> Edits:
+        """Those of one block; runs that share a sequence of held states still do."""
+        own = {id(states): [state for state in states if state.block == block] for states in self.held}
+        patched = [[state for state in states if state.block == block] for states in self.patched]
+        return Edits(patched, [own[id(states)] for states in self.held])
+
+    def reach(self, block: str) -> bool:
+        """Whether any run takes a state of a block from elsewhere."""
+        return any(state.block == block for states in self.patched for state in states)
 
 
 @dataclass(frozen=True)
@@ -165,27 +211,23 @@ class Runner:
         answers = chosen[:, 1:].tolist()
         return [row[: row.index(end)] if end in row else row for row in answers]
 
-    def patched(self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], check: Check) -> Chunks:
+    def patched(self, base: BaseRun, source: BaseRun, edits: Edits, check: Check) -> Chunks:
         """Yield patched runs, chunk by chunk.
 
         Args:
             base: the run that they equal where nothing is patched.
             source: the run that the patched states come from.
-            runs: the states that each run patches.
+            edits: the states that each run patches and holds.
             check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
 
         Yields:
             slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
         """
-        positions = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
-        if any(state.block == "image_encoder" for run in runs for state in run):
-            assert base.image_view.activations is not None
-            positions = max(positions, base.image_view.activations.inputs.shape[1])
 
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
-            return self._patch(base, source, runs[part], samples, check)
+            return self._logits(base, source.block, edits.part(part), samples, check)
 
-        return self._in_chunks(base, source, len(runs), positions, work)
+        return self._in_chunks(base, source, len(edits), self._positions(base, edits), work)
 
     def swapped(self, base: BaseRun, source: BaseRun, groups: Sequence[Sequence[int]], check: Check) -> Chunks:
         """Yield runs that see some image tokens of another run, chunk by chunk.
@@ -203,12 +245,56 @@ class Runner:
 
         def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
             kv = SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
-            nothing: list[list[State]] = [[] for _ in groups[part]]
-            patches = Patches(base.encoder, source.encoder, nothing, samples, diverged=True)
-            encoded = self.model.question_encoder.resume(patches, kv, check)
-            return self._decode_all(base, source, encoded, nothing, samples, check, diverged=True)
+            return self._logits(base, source.block, Edits([()] * len(groups[part])), samples, check, kv)
 
         return self._in_chunks(base, source, len(groups), base.encoder.inputs.shape[1], work)
+
+    def paths(
+        self,
+        base: BaseRun,
+        source: BaseRun,
+        edits: Edits,
+        taken: Edits,
+        check: Check,
+        groups: Sequence[Sequence[int]] | None = None,
+    ) -> Chunks:
+        """Yield runs that take the values of some states from patched ones, and nothing else, chunk by chunk.
+
+        Args:
+            base: the run that both kinds equal elsewhere.
+            source: the run that the patched states come from.
+            edits: the states that each patched run patches and holds.
+            taken: the states that each run takes from the patched run of the same number: what that computes before
+                any is held or patched there.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            groups: the image tokens that each patched run takes from the source; None: none.
+
+        Yields:
+            slices of samples and runs, and their logits (S, C, answer positions, vocabulary).
+        """
+        layers = self.model.question_encoder.layers
+
+        def work(base: BaseRun, source: BaseRun, part: slice, samples: int) -> Tensor:
+            size, device = part.stop - part.start, base.logits.device
+            kept = {
+                name: Recorder(
+                    {state for states in own.patched for state in states}, base.block(name), device, samples, size
+                )
+                for name in BLOCKS
+                if (own := taken.part(part).of(name)).reach(name)
+            }
+            swapped = groups and SwappedKV(layers, base.image_view.kv, source.image_view.kv, groups[part])
+            self._run(base, source.block, edits.part(part), samples, check, swapped or None, kept)
+            return self._logits(base, lambda name: kept.get(name, base.block(name)), taken.part(part), samples, check)
+
+        positions = max(self._positions(base, edits), self._positions(base, taken))
+        return self._in_chunks(base, source, len(edits), positions, work)
+
+    @staticmethod
+    def _positions(base: BaseRun, edits: Edits) -> int:
+        """The most positions that a run has in any block that is computed."""
+        text = max(base.encoder.inputs.shape[1], base.decoder.inputs.shape[1])
+        return max(text, base.block("image_encoder").inputs.shape[1]) if edits.reach("image_encoder") else text
 
     def _in_chunks(
         self,
@@ -255,45 +341,64 @@ class Runner:
                     pending[:0] = [(some, few) for few in _pieces(which, size)]
             start = part.stop
 
-    def _patch(
-        self, base: BaseRun, source: BaseRun, runs: Sequence[Sequence[State]], samples: int, check: Check
-    ) -> Tensor:
-        """Run the blocks in order; after the first block that any run patches, all runs differ from the base."""
-        states = {block: [[s for s in run if s.block == block] for run in runs] for block in BLOCKS}
-        kv: CrossAttentionKV = base.image_view.kv
-        diverged = False
-        if any(states["image_encoder"]):
-            block = self.model.image_encoder
-            ours, theirs = base.image_view.activations, source.image_view.activations
-            assert ours is not None
-            assert theirs is not None
-            patches = Patches(ours, theirs, states["image_encoder"], samples)
-            seen = block.resume(patches, None, check)
-            kv = AbsorbedKV(self.model.question_encoder.layers, block.tokens(seen))
-            diverged = True
-        encoded = base.encoder.output[:, None]
-        if diverged or any(states["question_encoder"]):
-            patches = Patches(base.encoder, source.encoder, states["question_encoder"], samples, diverged)
-            encoded = self.model.question_encoder.resume(patches, kv, check)
-            diverged = True
-        return self._decode_all(base, source, encoded, states["answer_decoder"], samples, check, diverged=diverged)
-
-    def _decode_all(
+    def _logits(
         self,
         base: BaseRun,
-        source: BaseRun,
-        encoded: Tensor,
-        states: Sequence[Sequence[State]],
+        source: Callable[[str], Source],
+        edits: Edits,
         samples: int,
         check: Check,
-        *,
-        diverged: bool,
+        kv: CrossAttentionKV | None = None,
     ) -> Tensor:
-        """Logits of many runs from their question encoders' output, (S, C or 1, question tokens, width)."""
-        block = self.model.answer_decoder
-        kv = AbsorbedKV(block.layers, encoded)
-        patches = Patches(base.decoder, source.decoder, states, samples, diverged)
-        return self.logits(block.resume(patches, kv, check))
+        """Logits of patched runs, (S, C, answer positions, vocabulary)."""
+        return self.logits(self._run(base, source, edits, samples, check, kv))
+
+    def _run(
+        self,
+        base: BaseRun,
+        source: Callable[[str], Source],
+        edits: Edits,
+        samples: int,
+        check: Check,
+        kv: CrossAttentionKV | None = None,
+        kept: Mapping[str, Recorder] = NOTHING,
+    ) -> Tensor:
+        """Run the blocks in order; after the first block that any run patches, all runs differ from the base.
+
+        Args:
+            base: the run that they equal where nothing is patched.
+            source: for a block, what its patched states come from.
+            edits: the states that each run patches and holds.
+            samples: S.
+            check: called once per layer; may raise `blip_trace_widget.model.block.Cancelled`.
+            kv: the image as the runs see it, if not as the base run does.
+            kept: block -> what is to be kept of it, if that is all that is wanted.
+
+        Returns:
+            what the answer decoder puts out, (S, C, answer positions, width); of no meaning if `kept`.
+        """
+        last = max(kept, key=list(BLOCKS).index, default="")
+
+        def block(name: str, kv: CrossAttentionKV | None, *, diverged: bool) -> Tensor:
+            own, states = edits.of(name), base.block(name)
+            recorder, short = kept.get(name), name == last
+            patches = Patches(states, source(name), own.patched, samples, diverged, own.held, recorder, short)
+            return self.model.blocks[name].resume(patches, kv, check)
+
+        diverged = kv is not None
+        seen: CrossAttentionKV = base.image_view.kv if kv is None else kv
+        if edits.reach("image_encoder"):
+            output = block("image_encoder", None, diverged=False)
+            if last == "image_encoder":
+                return output
+            tokens = self.model.image_encoder.tokens(output)
+            seen, diverged = AbsorbedKV(self.model.question_encoder.layers, tokens), True
+        encoded = base.encoder.output[:, None]
+        if diverged or edits.reach("question_encoder"):
+            encoded, diverged = block("question_encoder", seen, diverged=diverged), True
+            if last == "question_encoder":
+                return encoded
+        return block("answer_decoder", AbsorbedKV(self.model.answer_decoder.layers, encoded), diverged=diverged)
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:

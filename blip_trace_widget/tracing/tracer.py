@@ -3,7 +3,8 @@
 For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
 `knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
 `blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
-compares several corruptions from `blip_trace_widget.tracing.several_corruptions`.
+compares several corruptions from `blip_trace_widget.tracing.several_corruptions`, and paths from
+`blip_trace_widget.tracing.path_patching`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -30,15 +31,17 @@ from blip_trace_widget.states import AttentionName, BlockName, Direction, HeadSi
 from blip_trace_widget.tracing import ablation, grid, knockout, patching
 from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
+from blip_trace_widget.tracing.holding import HoldLike
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
+from blip_trace_widget.tracing.path_patching import PathPatching
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.question_readings import QuestionReadings
 from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionReadings, SeveralCorruptions):
+class Tracer(QuestionReadings, SeveralCorruptions, PathPatching):
     """Causal tracing of one image and question.
 
     Args:
@@ -83,6 +86,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         states: State | Iterable[State],
         direction: Direction = "restore",
         cancel: Callable[[], bool] | Any = None,
+        hold: HoldLike = None,
     ) -> Effect:
         """Patch one state, or several of any layers and blocks in one run; costs as much as a cell of a grid.
 
@@ -91,15 +95,22 @@ class Tracer(QuestionReadings, SeveralCorruptions):
             direction: ``"restore"``: a corrupted run in which the states take their clean values; ``"disrupt"``: a
                 clean run in which they take their corrupted values.
             cancel: a callable, or an object with ``is_set``, that says whether to give up.
+            hold: states that keep their value of the run that is patched (corrupted for ``"restore"``, clean for
+                ``"disrupt"``), whatever is patched below them: one or several, of any blocks. Or a word, or several:
+                ``"mlp"``, ``"self_attention_out"``, ``"cross_attention_out"``: that site in every layer above the
+                lowest one patched at a position, there (ROME's severed paths), each block by itself; with
+                ``"everywhere"`` beside it, ``("mlp", "everywhere")``, above the block's lowest one at all positions. Of
+                what a word means, what is patched is patched. Such runs may be none that the model ever comes to.
 
         Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
+            TypeError, ValueError: naming the argument, what was given and what is accepted; also where a state is both
+                patched and held, and where no patched block has a site that is to be held.
             Cancelled: if `cancel` said so.
             ModelChangedError: if somebody changed the model meanwhile.
 
         Source: Meng et al. 2022 (arXiv 2202.05262).
         """
-        return patching.patch(self.case, states, direction, cancel)
+        return patching.patch(self.case, states, direction, cancel, hold)
 
     @at_once
     def patch_image_tokens(
@@ -138,6 +149,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         cancel: Callable[[], bool] | Any = ...,
         position: None = ...,
         patch: int = ...,
+        hold: HoldLike = ...,
     ) -> Trace: ...
     @overload
     def trace(
@@ -151,6 +163,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         progress: bool | Progress | None = ...,
         cancel: Callable[[], bool] | Any = ...,
         position: int | str | None = ...,
+        hold: HoldLike = ...,
     ) -> HeadTrace: ...
     @at_once
     def trace(
@@ -164,6 +177,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         cancel: Callable[[], bool] | Any = None,
         position: int | str | None = None,
         patch: int = 1,
+        hold: HoldLike = None,
     ) -> Trace | HeadTrace:
         """Patch every state of a block, one at a time: one grid.
 
@@ -188,6 +202,8 @@ class Tracer(QuestionReadings, SeveralCorruptions):
             position: with ``head="all"``: only this position, by number or as a word, instead of the sum over all.
             patch: of the image encoder: side of the squares of image tokens that are patched together, each a column;
                 the class token has a column of its own. BLIP base has 577 columns of single tokens, and 37 at 4.
+            hold: as in `patch`, above each cell's own states; a state that is held by itself stays so in its own cell.
+                See `Trace.without_effect`.
 
         Returns:
             `Trace`, (layers, positions or squares); with ``head="all"`` `HeadTrace`, (layers, heads).
@@ -200,13 +216,14 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         if head == "all":
             if patch != 1:
                 raise ValueError(f"patch: not with head='all', got {patch!r}")
-            return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
+            return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel, patch)
-        return dataclasses.replace(trace, snapshot=self.snapshot)
+        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel, patch, hold)
+        # No figure says yet what was held.
+        return trace if "hold" in trace.settings else dataclasses.replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_heads(
@@ -218,6 +235,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
         position: int | str | None = None,
+        hold: HoldLike = None,
     ) -> HeadTrace:
         """Patch every head of every layer, one at a time: a map of layers x heads.
 
@@ -232,6 +250,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
             progress: see `trace`.
             cancel: see `trace`.
             position: only this position, by number or as a word, instead of the sum over all.
+            hold: see `trace`.
 
         Returns:
             `HeadTrace`, (layers, heads).
@@ -241,7 +260,7 @@ class Tracer(QuestionReadings, SeveralCorruptions):
             Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
-        return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel)
+        return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
 
     @at_once
     def trace_image_tokens(

@@ -37,6 +37,7 @@ from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.grid import grid_cells
+from blip_trace_widget.tracing.holding import Holding, hold_in, key_of
 from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import all_patched_scores
@@ -64,6 +65,7 @@ class _Run:
     direction: str
     score: float
     stderr: float = float("nan")
+    held: tuple[State, ...] = ()
 
 
 def verify(
@@ -185,6 +187,8 @@ def _check_trace(question: Question, trace: Any) -> None:
                 f"trace: expected one of this tracer, got one with another {name}: "
                 f"{trace.settings.get(name)!r} in place of {mine[name]!r}"
             )
+    if "receivers" in trace.settings:
+        raise ValueError("trace: expected a grid of patched states, got one of paths, which hooks do not compute again")
     if not trace.computed.any():
         raise ValueError("trace: none of its cells is computed")
 
@@ -197,13 +201,17 @@ def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Ge
     """Random cells of a grid, each in a random sample."""
     spec = GridSpec.of(trace.settings)
     grid = grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
+    holding = Holding(question, hold_in(trace.settings), [spec.block])
     known = [cell for cell in grid if trace.computed[cell.index]]
     runs = []
     for at in random.permutation(len(known))[:count]:
         cell, sample = known[at], int(random.integers(question.corruption.samples))
         name = _of_sample(trace._name(*cell.index), question, sample)
         score, error = trace.samples[(sample, *cell.index)], trace.stderr[cell.index]
-        runs.append(_Run(name, sample, cell.states, spec.direction, float(score), float(error)))
+        states = holding.apart(cell.states)
+        taken = {key_of(state) for state in states}
+        held = tuple(state for state in holding.of(states) if key_of(state) not in taken)
+        runs.append(_Run(name, sample, states, spec.direction, float(score), float(error), held))
     return runs
 
 
@@ -303,11 +311,15 @@ class _HookedQuestion:
             if run.sample is None:
                 yield self._scored(clean_logits, clean_logits)
             elif run.direction == "restore":
-                patches = {state: clean_values[state] for state in run.states}
+                patches = self._held(run, run.sample) | {state: clean_values[state] for state in run.states}
                 yield self._scored(self._pass(run.sample, patches)[0], clean_logits)
             else:
-                patches = self._pass(run.sample, record=run.states)[1]
+                patches = self._held(run, None) | self._pass(run.sample, record=run.states)[1]
                 yield self._scored(self._pass(None, patches)[0], clean_logits)
+
+    def _held(self, run: _Run, base: int | None) -> dict[State, Tensor]:
+        """What a run holds, as it is in its base run."""
+        return self._pass(base, record=run.held)[1] if run.held else {}
 
     def _scored(self, logits: Tensor, clean_logits: Tensor) -> float:
         answer, foil = (

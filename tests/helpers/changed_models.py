@@ -17,6 +17,21 @@ PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (20, 30, 3),
 QUESTION, ANSWER = "what is red circle", "red square"
 
 
+#: What is patched, and what is held meanwhile.
+HELD = [
+    ([State("question_encoder", 0, 2)], ["mlp"]),
+    ([State("question_encoder", 0, 2), State("answer_decoder", 0, 1, "mlp")], ["self_attention_out", "everywhere"]),
+    (
+        [State("image_encoder", 0, 1)],
+        [State("image_encoder", 1, 1, "mlp"), State("question_encoder", 1, 2, "cross_attention", 1)],
+    ),
+    (
+        [State("question_encoder", 0, 1, "cross_attention", 0)],
+        [State("question_encoder", 0, 1, "mlp"), State("answer_decoder", 1, 1, "block_input")],
+    ),
+]
+
+
 def plain_hf(seed=0, **sizes):
     return random_hf_model(seed, words(), **{"vision_layers": 2, **sizes})
 
@@ -162,3 +177,13 @@ def zero_second(_module, _inputs, output):
 def refused(hf, match, given=None, **options):
     with pytest.raises(ValueError, match=match):
         BlipVqa(hf, given or processor(hf), **options)
+
+
+#: Changes to a model of which each block has at least one.
+CHANGES = {
+    "nothing": lambda hf: None,
+    "a hook in the encoder": lambda hf: layer(hf).attention.register_forward_hook(zero_second),
+    "a hook in the decoder": lambda hf: hf.text_decoder.bert.encoder.layer[0].register_forward_hook(zero_second),
+    "an image layer": lambda hf: hf.vision_model.encoder.layers[0].register_forward_hook(zero_second),
+    "another forward": own_forward,
+}

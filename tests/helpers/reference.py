@@ -187,6 +187,27 @@ class Hooked:
             found.append([self.probability(self.run(base, patches=each)[0]) for each in patches])
         return np.array(found)
 
+    def held_scores(self, chosen, held, clean, corrupted, direction):
+        """Probabilities of a patched run in which states keep the base run's value, (samples,)."""
+        found = []
+        for damaged in corrupted:
+            base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
+            patches = self.run(base, record=set(held))[1] | self.run(source, record=set(chosen))[1]
+            found.append(self.probability(self.run(base, patches=patches)[0]))
+        return np.array(found)
+
+    def path_scores(self, senders, receivers, held, clean, corrupted, direction):
+        """Probabilities of runs B, or without receivers A, of path patching, (samples,): Wang et al. 2022."""
+        found = []
+        for damaged in corrupted:
+            base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
+            patches = self.run(base, record=set(held))[1] | self.run(source, record=set(senders))[1]
+            logits, values = self.run(base, patches=patches, record=set(receivers))
+            if receivers:
+                logits, _ = self.run(base, patches={state: values[state] for state in receivers})
+            found.append(self.probability(logits))
+        return np.array(found)
+
     def probability(self, logits):
         product = 1.0
         for position, token in enumerate(self.answer_ids):

@@ -1,0 +1,292 @@
+"""Path patching: how much goes from senders to receivers directly, all that lies between them held.
+
+For: telling a direct path from one through other states, and walking back from the answer to what made it. Run A: the
+base run with the senders patched and what every attention and MLP adds held, of every layer, position and block, but
+for what is named in ``through``; of each receiver it is recorded what the run computes there. Run B: the base run in
+which the receivers take these values, and nothing is held. Into ``"answer"``: the score of A.
+
+- Residuals are never held: they are the direct path. From one block to the next it leads through the attention that
+  looks there, which is held too: only a receiver that is this attention, or a head of it, takes in what senders wrote
+  into the block below.
+- A receiver is recorded before it is held itself, so that of several receivers each is recorded with the others held
+  (unless they are residuals, or named in ``through``), as in Wang et al.
+- A sender that is a head leaves the other heads of its attention held; so does a head in ``through``.
+
+Cost: at most two grids, usually less than one: A ends at the last receiver, B begins at the first.
+Ends: at an `Effect`, a `Trace`, an `ImageTokenTrace`.
+
+Sources: Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix B, where MLPs are not held
+(``through="mlp"``); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.model.progress import Check, Progress, as_check
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.maps import ImageTokenTrace, squares
+from blip_trace_widget.results.run import Effect
+from blip_trace_widget.results.summaries import called
+from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, HELD_SITES, SITES, State, as_states, listed_states
+from blip_trace_widget.tracing.grid import (
+    as_image_token_trace,
+    as_trace,
+    filled,
+    grid_cells,
+    knowing,
+    without_effect,
+)
+from blip_trace_widget.tracing.holding import Hold, HoldLike, as_hold, held_at, key_of, plain
+from blip_trace_widget.tracing.patching import as_effect, in_groups, needs_states, patched
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.reach import reached, reaching
+from blip_trace_widget.tracing.runs import BaseRun, Chunks, Edits
+
+ANSWER: Literal["answer"] = "answer"
+#: States, or the answer.
+Receivers: TypeAlias = "State | Iterable[State] | Literal['answer']"
+#: The image tokens that each run takes from the other run.
+Groups: TypeAlias = "Sequence[Sequence[int]] | None"
+
+
+def patch_path(
+    question: Question,
+    senders: State | Iterable[State],
+    receivers: Receivers,
+    direction: str = "restore",
+    through: HoldLike = (),
+    cancel: Callable[[], bool] | Any = None,
+) -> Effect:
+    """See `Tracer.patch_path`.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
+    given = listed_states(senders, "senders")
+    direction = named("direction", direction, DIRECTIONS)
+    paths = _Paths(question, receivers, through)
+    check = as_check(cancel)
+    paths.prepare(check, needs_states([given]))
+    chosen = as_states(question.located(given), "senders")
+    both = [called(state) for state in chosen if key_of(state) in {key_of(each) for each in paths.states}]
+    if both:
+        raise ValueError(f"receivers: a state is either a sender or a receiver, got both of {'; '.join(both)}")
+    edits = paths.edits([chosen])
+    live = paths.live(edits)
+    chunks = paths.runs(edits, live, direction, check) if live.any() else _unchanged(question, direction, check)
+    told: dict[str, Any] = {"receivers": paths.told, "through": paths.through, "without_effect": not live.any()}
+    return as_effect(question, chunks, direction, check, states=chosen, **told)
+
+
+def trace_paths(
+    question: Question,
+    receivers: Receivers,
+    block: str = "question_encoder",
+    site: str = "block_output",
+    head: int | None = None,
+    direction: str = "restore",
+    through: HoldLike = (),
+    progress: bool | Progress | None = None,
+    cancel: Callable[[], bool] | Any = None,
+    patch: int = 1,
+) -> Trace:
+    """See `Tracer.trace_paths`."""
+    direction = named("direction", direction, DIRECTIONS)
+    block, site = named("block", block, BLOCKS), named("site", site, SITES)
+    question.check_block(block)
+    paths = _Paths(question, receivers, through)
+    check = as_check(cancel)
+    paths.prepare(check, block == "image_encoder")
+    cells = grid_cells(question, block, site, head, 1, patch)
+    edits = paths.edits([cell.states for cell in cells])
+    live = paths.live(edits)
+    some = np.asarray(live.any(axis=1))
+    samples, known = filled(question, direction, some, progress, lambda: paths.runs(edits, live, direction, check))
+    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
+    spec = GridSpec(block, site, head, direction, 1, patch)
+    trace = as_trace(question, shaped, spec, **paths.settings, **without_effect(cells, some))
+    return knowing(trace, known.reshape(shaped.shape[1:]))
+
+
+def trace_image_paths(
+    question: Question,
+    receivers: Receivers,
+    patch: int = 1,
+    direction: str = "restore",
+    through: HoldLike = (),
+    progress: bool | Progress | None = None,
+    cancel: Callable[[], bool] | Any = None,
+) -> ImageTokenTrace:
+    """See `Tracer.trace_image_paths`.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
+    rows, columns = question.model.grid
+    patch = whole_number("patch", patch, 1, max(rows, columns))
+    direction = named("direction", direction, DIRECTIONS)
+    question.check_damages_image()
+    paths = _Paths(question, receivers, through)
+    if paths.told == ANSWER:
+        raise ValueError(
+            "receivers: expected states, got 'answer': from image tokens to it no path leads past the question "
+            "encoder's cross-attention"
+        )
+    check = as_check(cancel)
+    paths.prepare(check, with_states=False)
+    shape, groups = squares(rows, columns, patch)
+    edits = paths.edits([()] * len(groups))
+    live = paths.live(edits, by_image_tokens=True)
+    some = np.asarray(live.any(axis=1))
+    chosen = list(itertools.compress(groups, some.tolist()))
+    samples, known = filled(
+        question, direction, some, progress, lambda: paths.runs(edits, live, direction, check, chosen)
+    )
+    trace = as_image_token_trace(question, samples.reshape(-1, *shape), patch, direction, **paths.settings)
+    return knowing(trace, known.reshape(shape))
+
+
+class _Paths:
+    """All paths into some receivers.
+
+    Args:
+        question: the question.
+        receivers: states, or ``"answer"``.
+        through: what is not held.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+    """
+
+    def __init__(self, question: Question, receivers: Receivers, through: HoldLike) -> None:
+        self._question = question
+        self.states: tuple[State, ...] = ()
+        if isinstance(receivers, str):
+            one_of("receivers", receivers, [ANSWER])
+        else:
+            self.states = as_states(question.located(listed_states(receivers, "receivers")), "receivers")
+        asked = as_hold(through, "through")
+        if asked.everywhere:
+            raise ValueError("through: a word means all layers and positions anyway, got 'everywhere'")
+        self._free = Hold(asked.sites, states=tuple(question.located(asked.states)))
+        for state in self._free.states:
+            if state.head is None and state.place[1] not in HELD_SITES:
+                raise ValueError(
+                    f"through: expected states of {list(HELD_SITES)}, or single heads, for nothing else is held; got "
+                    f"{called(state)}"
+                )
+
+    @property
+    def told(self) -> tuple[State, ...] | Literal["answer"]:
+        """The receivers."""
+        return self.states or ANSWER
+
+    @property
+    def through(self) -> tuple[str | State, ...]:
+        """What is not held, as an argument, its states by number."""
+        return (*self._free.sites, *self._free.states)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Both as plain JSON, by their arguments' names; the latter if there is any."""
+        through = {"through": plain(self.through)} if self.through else {}
+        return {"receivers": plain(self.states) if self.states else ANSWER, **through}
+
+    def prepare(self, check: Check, with_states: bool) -> None:
+        """Compute the base runs, with the ViT's states if senders or receivers are among them."""
+        self._with_states = with_states or needs_states([self.states])
+        self._question.prepare(check, with_states=self._with_states)
+
+    def edits(self, senders: Sequence[Sequence[State]]) -> Edits:
+        """What the runs A patch and hold."""
+        blocks = [name for name in BLOCKS if name != "image_encoder" or self._with_states]
+        all_sites = [site for site in HELD_SITES if site not in self._free.sites]
+        every = [
+            state
+            for name in blocks
+            for state in held_at(
+                name,
+                all_sites,
+                range(len(self._question.model.blocks[name].layers)),
+                range(len(self._question.tokens(name))),
+            )
+        ]
+        shared = self._less(every, self._free.states)
+        held = [self._less(shared, heads) if (heads := _heads(states)) else shared for states in senders]
+        return Edits(senders, held)
+
+    def _less(self, held: Iterable[State], free: Iterable[State]) -> tuple[State, ...]:
+        """What is held without some states; of an attention of which some heads are free the others are held."""
+        whole = {key_of(state) for state in free if state.head is None}
+        heads: dict[Any, set[int]] = {}
+        for state in free:
+            if state.head is not None:
+                heads.setdefault(_attention(state), set()).add(state.head)
+        left: list[State] = []
+        for state in held:
+            own = heads.get(_attention(state), set()) if "attention" in state.site else set()
+            if key_of(state) in whole or state.head in own:
+                continue
+            if state.head is not None or not own:
+                left.append(state)
+                continue
+            count = self._question.model.blocks[state.block].heads
+            others = [head for head in range(count) if head not in own]
+            left += [State(state.block, state.layer, state.position, state.site, head) for head in others]
+        return tuple(left)
+
+    def live(self, edits: Edits, *, by_image_tokens: bool = False) -> NDArray[np.bool_]:
+        """Which runs A can differ from the base run at which receivers, (runs, receivers), or in their score."""
+        if not self.states:
+            return reaching(self._question, edits)[:, None]
+        return reached(self._question, edits, self.states, by_image_tokens=by_image_tokens)
+
+    def runs(
+        self, edits: Edits, live: NDArray[np.bool_], direction: str, check: Check, groups: Groups = None
+    ) -> Chunks:
+        """Yield the runs B of those that are live, or A where it is the answer that receives; see `patching.patched`.
+
+        Receivers at which A is the base run are held in B, so that B begins at the first of the others.
+        """
+        some, runner = np.asarray(live.any(axis=1)), self._question.runner
+        edits = edits.only(some)
+        if not self.states:
+            return patched(self._question, edits, direction, check)
+        reached_by = [tuple(which) for which in live[some].tolist()]
+        left = {which: [state for state, at in zip(self.states, which, strict=True) if not at] for which in reached_by}
+        taken = Edits(
+            [list(itertools.compress(self.states, which)) for which in reached_by], [left[each] for each in reached_by]
+        )
+        return in_groups(
+            self._question,
+            lambda base, source: runner.paths(base, source, edits, taken, check, groups),
+            direction,
+            check,
+            with_states=self._with_states,
+        )
+
+
+def _heads(states: Iterable[State]) -> list[State]:
+    return [state for state in states if state.head is not None]
+
+
+def _attention(state: State) -> tuple[str, int, int, str]:
+    return state.block, state.layer, state.position, state.site.removesuffix("_out")
+
+
+def _unchanged(question: Question, direction: str, check: Check) -> Chunks:
+    """The base run's logits, as those of a run that nothing reaches."""
+
+    def work(base: BaseRun, source: BaseRun) -> Chunks:
+        samples = max(base.samples, source.samples)
+        yield slice(0, samples), slice(0, 1), base.logits[:, None].expand(samples, -1, -1, -1)
+
+    return in_groups(question, work, direction, check)
