@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from blip_trace_widget import DatasetTrace, TraceWidget
 from blip_trace_widget.dataset import store
-from helpers.dataset_runs import trace
+from helpers.dataset_runs import EVERYTHING, trace
 from helpers.mutations import VALUES, mutated
 
 #: Mutations in every run, and in the slow one, 20000 where the environment says so.
@@ -21,10 +21,14 @@ FEW, MANY = 25, int(os.environ.get("BLIP_TRACE_MUTATIONS", "300"))
 JSON = ("snapshot", "settings")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+#: Folders: of plain grids, and of all that a run can list.
+KINDS = {"plain": {}, "everything": {"pairs": "image", **EVERYTHING}}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def whole(request, tmp_path_factory):
     """Three questions in two batches."""
-    return trace(tmp_path_factory.mktemp("whole") / "out", 3, batch_size=2).folder
+    return trace(tmp_path_factory.mktemp(request.param) / "out", 3, batch_size=2, **KINDS[request.param]).folder
 
 
 def changed(whole, folder, chance):
@@ -79,16 +83,26 @@ def show(folder):
     found.to_dataframe()
     for number in found.samples["sample"]:
         found.picture(int(number))
-    for number in found.traced["sample"]:
-        for trace_ in found.traces(int(number)):
-            trace_.to_dataframe()
-    found.mean("ends").to_dataframe()
+    for metric in found.metrics:
+        for number in map(int, found.scored(metric)["sample"]):
+            for trace_ in found.traces(number, metric):
+                trace_.to_dataframe()
+            if "heads" in found.settings:
+                found.head_map(number, metric=metric).to_dataframe()
+            if "image_map" in found.settings:
+                found.image_map(number, metric=metric).to_dataframe()
+        if "knockout" in found.settings:
+            found.knockouts(metric)
+        if len(found.scored(metric)):
+            found.mean("ends", metric=metric).to_dataframe()
+        if "heads" in found.settings:
+            found.heads(metric=metric).to_dataframe()
     widget = TraceWidget.from_dataset(folder)
     try:
         widget.selection = [(0, 0)]
         widget.find = "color"
         widget.order = "total effect, largest first"
-        for number in found.traced["sample"]:
+        for number in found.scored()["sample"]:
             widget.chosen = int(number)
             if np.isfinite(widget.trace.scores[0, 0]):
                 widget.selection = [(0, 0)]
@@ -122,7 +136,8 @@ def test_what_nobody_changed_is_shown(whole, tmp_path):
 
 
 def test_a_changed_folder_is_shown_or_refused_by_name(whole, tmp_path):
-    check(whole, tmp_path, range(FEW))
+    few = FEW if "heads" not in DatasetTrace.load(whole).settings else FEW // 3
+    check(whole, tmp_path, range(few))
 
 
 @pytest.mark.slow
@@ -130,6 +145,7 @@ def test_many_changed_folders_are_shown_or_refused_by_name(whole, tmp_path):
     check(whole, tmp_path, range(FEW, FEW + MANY))
 
 
+@pytest.mark.parametrize("whole", ["plain"], indirect=True)
 def test_a_part_that_claims_too_many_rows_is_not_read(whole, tmp_path):
     folder = shutil.copytree(whole, tmp_path / "out")
     place = store.part(folder, "samples", 0)
