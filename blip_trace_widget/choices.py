@@ -29,6 +29,10 @@ PLACES: tuple[Place, ...] = get_args(Place)
 #: The one that the paper damages.
 PUBLISHED_PLACE: Place = "image_embeddings"
 IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
+#: Largest factor of a corruption; beyond it float32 overflows somewhere in the model.
+MAX_FACTOR = 1e6
+#: Most noise samples.
+MOST_SAMPLES = 10_000
 #: Fields of a corruption that mean something at some places alone.
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
 #: What `Tracer.ablate` sets states to, beside factors.

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.checks import brief, named, one_of, whole_number
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
@@ -39,6 +39,8 @@ SITES: tuple[str, ...] = get_args(SiteName)
 
 #: What the parts of a layer add to the residual: all that goes on from a state but for the residual itself.
 HELD_SITES: tuple[str, ...] = get_args(HeldSiteName)
+#: Beside these says that they mean all positions, not only the patched ones.
+EVERYWHERE = "everywhere"
 
 #: Sites that are what a module is given; of all others it is what the module puts out.
 INPUTS = ("block_input",)
@@ -148,6 +150,8 @@ def grid_title(block: str, site: str) -> str:
 
 #: Messages list the tokens of blocks that have fewer than this.
 LISTED = 100
+#: Longest word for which the nearest token is looked for.
+LONGEST_WORD = 100
 
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
@@ -323,17 +327,15 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
         return matches[0]
     if matches:
         places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
-        raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
+        found = f"{brief(given)} is at positions {places} of {list(tokens)}"
+        raise ValueError(f"{name}: {found}: give one of these numbers")
     pieces = word_pieces(word, tokens)
     if pieces:
-        inside = f"{pieces.start} to {pieces.stop - 1}"
-        raise ValueError(
-            f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
-            "give one of these"
-        )
-    nearest = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+        inside, read = f"{pieces.start} to {pieces.stop - 1}", list(tokens[pieces.start : pieces.stop])
+        raise ValueError(f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these")
+    nearest = get_close_matches(word[:LONGEST_WORD], [token.casefold() for token in tokens], 1, 0.6)
     suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{suggestion}")
+    raise ValueError(f"{name}: there is no token {brief(given)}: {_sees(tokens, block)}{suggestion}")
 
 
 def _sees(tokens: Sequence[str], block: str) -> str:

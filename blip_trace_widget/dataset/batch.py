@@ -50,6 +50,9 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
+#: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
+#: and one sample's pictures more. A batch of ordinary pictures is one part.
+HELD_PIXELS = 1 << 26
 #: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
@@ -89,20 +92,30 @@ class Outcome(NamedTuple):
 Tracers: TypeAlias = "list[Tracer | SkippedError]"
 
 
-def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
-    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
+def trace_batch(model: BlipVqa, plan: Plan, batch: Batch, held: int = HELD_PIXELS) -> Tables:
+    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order.
+
+    Args:
+        model: the model.
+        plan: what is computed.
+        batch: the samples.
+        held: see `HELD_PIXELS`.
+    """
     samples = batch.samples
     table: list[Row] = [
         {"sample": batch.first + at, **rows.identity(sample), "traced": False} for at, sample in enumerate(samples)
     ]
-    tracers = dict(_usable(model, plan, table, samples))
     cells: dict[int, pa.Table] = {}
-    places = list(tracers)
-    for group in clean_together(_first(tracers[at]).case.bases for at in places):
-        for place in group:
-            at = places[place]
-            # Free the tracers at once: one sample's recorded runs may fill the memory.
-            cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+    start = 0
+    while start < len(samples):
+        tracers, stop = _part(model, plan, table, samples, start, held)
+        places = list(tracers)
+        for group in clean_together(_first(tracers[at]).case.bases for at in places):
+            for place in group:
+                at = places[place]
+                # Free the tracers at once: one sample's recorded runs may fill the memory.
+                cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+        start = stop
     return store.as_table("samples", table), store.joined([cells[at] for at in sorted(cells)])
 
 
@@ -110,10 +123,28 @@ def _first(tracers: Tracers) -> Tracer:
     return next(each for each in tracers if isinstance(each, Tracer))
 
 
-def _usable(model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracers]]:
-    """Yield the tracers of each usable sample; samples of one picture share its embeddings."""
+def _part(
+    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int, held: int
+) -> tuple[dict[int, Tracers], int]:
+    """The tracers from a sample on that are held together, and the number of the sample that comes after them."""
+    tracers: dict[int, Tracers] = {}
+    pictures: dict[int, int] = {}
+    for at, each in _usable(model, plan, table, samples, start):
+        tracers[at], tracer = each, _first(each)  # a sample's tracers share its pictures
+        for picture in (tracer.image, getattr(tracer.corruption, "image", None)):
+            if picture is not None:
+                pictures[id(picture)] = picture.width * picture.height
+        if sum(pictures.values()) > held:
+            return tracers, at + 1
+    return tracers, len(samples)
+
+
+def _usable(
+    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int
+) -> Iterator[tuple[int, Tracers]]:
+    """Yield the tracers of each usable sample from one on; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
-    for at, (row, sample) in enumerate(zip(table, samples, strict=True)):
+    for at, (row, sample) in enumerate(zip(table[start:], samples[start:], strict=True), start):
         try:
             tracers = list(_tracers(model, plan, row["image"], sample, known))
             if not any(isinstance(each, Tracer) for each in tracers):
@@ -153,8 +184,8 @@ def _tracers(
             asked = _arguments(metric, sample) | {"corruption": corruption, "metric": metric}
             if own is None:
                 own = known[name].replace(**asked) if name in known else Tracer(model, image, **asked)
-                known.setdefault(name, own)
                 plan.corruption.check(own)
+                known.setdefault(name, own)  # not before: what is skipped is not held
             yield own.replace(metric=metric, foil=asked["foil"])
         except (TypeError, ValueError) as error:
             yield SkippedError(UNUSABLE, error)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +25,7 @@ from blip_trace_widget.dataset.plan import Plan
 from blip_trace_widget.dataset.rows import image_name
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.display.export import picture
+from blip_trace_widget.forks import Lock
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.pictures import as_image, opened
 
@@ -38,7 +38,7 @@ AHEAD = 2
 PACKAGE = "blip_trace_widget"
 
 #: A worker may have many threads; the model computes one batch at a time.
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.significance import LEAST, flip_test
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import attention_label
+from blip_trace_widget.tracing.damaged_tokens import checked_region
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,6 +235,26 @@ class Looks(NamedTuple):
 
     shares: Array
     area: float
+
+    @classmethod
+    def of(cls, attention: Any, region: Any, shape: tuple[int, ...]) -> Looks:
+        """Where they look, from the columns of a sample's row; nothing in it is trusted.
+
+        Args:
+            attention: shares, as nested lists.
+            region: the region, as nested lists.
+            shape: numbers of layers and heads.
+
+        Raises:
+            TypeError, ValueError: if it is not that of so many heads.
+        """
+        shares = np.array(attention, np.float64)
+        if shares.shape != (3, *shape):
+            raise ValueError(f"attention: expected shares of shape {(3, *shape)}, got {shares.shape}")
+        inside = checked_region(region)
+        if inside is None:
+            raise ValueError("region: a sample with attention has none")
+        return cls(shares, float(np.mean(inside)))
 
 
 def region_attention(looks: Sequence[Looks]) -> RegionAttention | None:

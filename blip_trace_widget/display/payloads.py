@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blip_trace_widget.checks import clipped
 from blip_trace_widget.choices import (
     CORRUPTIONS,
     GOALS,
@@ -394,8 +395,8 @@ def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
 
 
 def complaint(error: BaseException) -> str:
-    """The message of an exception, with its class's name if it was unexpected."""
-    text = str(error) or type(error).__name__
+    """The message of an exception, clipped, with its class's name if it was unexpected."""
+    text = clipped(str(error)) or type(error).__name__
     return text if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: {text}"
 
 

@@ -17,9 +17,10 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, TypedDict, Union, cast
 
-from blip_trace_widget.checks import fits
+from blip_trace_widget.checks import brief, fits
 
 PROTOCOL_VERSION = 7
 #: The module that generates the front end's copy of this.
@@ -596,15 +597,18 @@ def parse_request(content: object) -> Request:
     kind = content.get("type")
     shape = _REQUESTS.get(kind) if isinstance(kind, str) else None
     if shape is None:
-        raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {kind!r}")
+        raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {brief(kind)}")
     fields = typing.get_type_hints(shape)
-    if set(content) != set(fields):
-        raise ValueError(f"message {kind!r}: expected the fields {sorted(fields)}, got {sorted(map(str, content))}")
+    if len(content) != len(fields) or set(content) != set(fields):
+        raise ValueError(
+            f"message {kind!r}: expected the fields {sorted(fields)}, got {brief(list(islice(content, 20)))}"
+        )
     for name, annotation in fields.items():
+        value = content[name]
+        if isinstance(value, (str, list, tuple, Mapping)) and len(value) > MAX_CELLS:  # nothing long is looked at
+            raise ValueError(f"message {kind!r}: {name}: at most {MAX_CELLS}, got {len(value)}")
         if not fits(content[name], annotation):
             raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
-    if kind == "patch" and len(content["cells"]) > MAX_CELLS:
-        raise ValueError(f"message 'patch': at most {MAX_CELLS} cells, got {len(content['cells'])}")
     if kind == "hello" and content["version"] != PROTOCOL_VERSION:
         raise ValueError(
             f"The widget's front end speaks protocol {content['version']}, the kernel {PROTOCOL_VERSION}: "

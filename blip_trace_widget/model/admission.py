@@ -20,6 +20,7 @@ from transformers import BlipForQuestionAnswering
 
 from blip_trace_widget.model.block import Activations, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections
+from blip_trace_widget.model.hooked import ThreadHook
 from blip_trace_widget.model.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.surroundings import exact_convolution
@@ -253,7 +254,7 @@ def _their_run(model: BlipParts, given: _Given) -> tuple[dict[str, dict[str, lis
                 return rows
 
             stack.enter_context(model.untouched[name].edited(lambda: None, keep))
-        watched = model.hf.text_decoder.register_forward_hook(lambda *called: logits.append(called[2].logits))
+        watched = ThreadHook(model.hf.text_decoder, lambda *called: logits.append(called[2].logits))
         stack.callback(watched.remove)
         stack.enter_context(exact_convolution(model.device))
         model.hf.forward(

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,9 +25,10 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget._version import __version__
-from blip_trace_widget.checks import one_of
+from blip_trace_widget.checks import brief, check_length, one_of
 from blip_trace_widget.demo import BUILT_IN, MODEL_FOLDER
 from blip_trace_widget.demo.circuits import CIRCUITS, CircuitName, Truth, circuit_of, name_of, truth_of
+from blip_trace_widget.forks import Lock, on_fork
 from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove, unwrapped
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
@@ -44,7 +44,7 @@ from blip_trace_widget.unpicklable import Unpicklable
 #: Characters stripped from both ends of words.
 PUNCTUATION = ".,;:?!\"'()"
 
-_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+_LOCKS: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
 _SHARED: WeakValueDictionary[tuple[str, str, str], BlipVqa] = WeakValueDictionary()
 
 
@@ -88,18 +88,25 @@ class BlipVqa(BlipParts, Unpicklable):
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
         #: Counts observed changes of the model; values computed with an older version are no longer used.
         self.version = 0
-        self.lock = _LOCKS.setdefault(hf, threading.RLock())
-        self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
+        self.lock = _LOCKS.setdefault(hf, Lock())
+        self._words_lock = _LOCKS.setdefault(processor.tokenizer, Lock())
         self._check = check
         self._provenance: dict[str, Any] | None = None
         self._refusal: ValueError | None = None
         self._inside = 0
+        on_fork(self, BlipVqa._renew)
         with self.lock:
             check_parts(self)  # before anything else needs the weights' device
             self.set_blocks()
             self._watch = Watch(self.hf)
             if check:
                 self._prove()
+
+    def _renew(self) -> None:
+        """In a forked child no other thread is inside, nor are there OpenMP's threads, which it would wait for."""
+        torch.set_num_threads(1)
+        if not self.lock.owned:
+            self._inside = 0
 
     def _prove(self) -> None:
         """Compare a run with the model's own forward, and check that running changes nothing in the model."""
@@ -378,7 +385,7 @@ class BlipVqa(BlipParts, Unpicklable):
         """
         ids = self._ids(name, answer, special=False)
         if self.processor.tokenizer.unk_token_id in ids:
-            raise ValueError(f"{name}: the tokenizer cannot spell {answer!r}: {self.tokens(ids)}")
+            raise ValueError(f"{name}: the tokenizer cannot spell {brief(answer)}: {brief(self.tokens(ids))}")
         return ids
 
     def unknown_words(self, question: str) -> list[str]:
@@ -395,9 +402,10 @@ class BlipVqa(BlipParts, Unpicklable):
     def _ids(self, name: str, text: str, *, special: bool) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"{name}: expected a text, got {type(text).__name__}")
+        check_length(name, text)
         tokenizer = self.processor.tokenizer
         if not text.strip():
-            raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
+            raise ValueError(f"{name}: expected a text with at least one token, got {brief(text)}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -406,12 +414,12 @@ class BlipVqa(BlipParts, Unpicklable):
             content = list(tokenizer(text, add_special_tokens=False)["input_ids"])
             ids = list(tokenizer(text)["input_ids"]) if special else content
         if not content:
-            raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
+            raise ValueError(f"{name}: expected a text with at least one token, {brief(text)} has none")
         # Written out in a text, special tokens would mean something else to the model than to the reader.
         reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
         written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
         if written:
-            raise ValueError(f"{name}: expected a text without special tokens, {text!r} has {written}")
+            raise ValueError(f"{name}: expected a text without special tokens, {brief(text)} has {brief(written)}")
         longest = int(self.hf.config.text_config.max_position_embeddings)
         if len(ids) > longest:
             raise ValueError(f"{name}: expected at most {longest} tokens, got {len(ids)}")

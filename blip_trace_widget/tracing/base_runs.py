@@ -29,7 +29,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
-from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, halves, if_there_is_room, sample_groups
 from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
@@ -169,6 +169,8 @@ class BaseRuns:
         self._encoding = answer.encoding
         self.image, self.question_ids = self._encoding.image, self._encoding.question_ids
         self.corruption = corrupted.given
+        #: Most samples of a group, where memory has run out for more.
+        self._most = self.corruption.samples
 
     def changed(
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
@@ -213,21 +215,39 @@ class BaseRuns:
         if kept is not None:
             yield slice(0, self.corruption.samples), kept
             return
-        groups = self._groups(check, with_states=with_states)
-        if len(groups) == 1:
-            yield groups[0], self._whole_with_states(check) if with_states else self._whole(check)
-            return
-        for part in groups:
-            run = self._group(part, check, with_states=with_states, keep=False)
+        pending = self._groups(check, with_states=with_states)
+        while pending:
+            part = pending.pop(0)
+            run = self._if_there_is_room(part, check, with_states=with_states)
+            if run is None:
+                pending[:0] = halves(part)
+                continue
             yield part, run
+            if part == slice(0, self.corruption.samples):  # kept
+                return
             if self.corruption.damages_image:  # else these are the clean run's
                 run.image_view.kv.forget()  # free it even if the consumer still refers to the run
             del run
 
+    def _if_there_is_room(self, part: slice, check: Check, *, with_states: bool) -> BaseRun | None:
+        """The corrupted runs of some samples, all of them kept; None where memory runs out: then groups are smaller."""
+
+        def compute() -> BaseRun:
+            if part != slice(0, self.corruption.samples):
+                return self._group(part, check, with_states=with_states, keep=False)
+            return self._whole_with_states(check) if with_states else self._whole(check)
+
+        run = if_there_is_room(compute, part.stop - part.start, self.model.device)
+        if run is None:
+            self._most = (part.stop - part.start + 1) // 2
+            self._corrupted_encoding.whole.forget()
+        return run
+
     def prepare_states(self, check: Check = no_check) -> None:
         """Compute the corrupted runs with the ViT's states if they are kept: one pass of the ViT then serves both."""
-        if len(self._groups(check, with_states=True)) == 1:
-            self._whole_with_states(check)
+        (part, *others) = self._groups(check, with_states=True)
+        if not others:
+            self._if_there_is_room(part, check, with_states=True)
 
     @lazy
     def _whole(self, check: Check) -> BaseRun:
@@ -249,7 +269,8 @@ class BaseRuns:
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_per_sample(check, with_states=with_states)
-        return sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
+        groups = sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
+        return [few for part in groups for few in _at_most(self._most, part)]
 
     def _bytes_per_sample(self, check: Check, *, with_states: bool) -> int:
         """Bytes of one corrupted run: its noise, the projected noise, and every recorded stage."""
@@ -284,9 +305,16 @@ def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
             for at in indices[part]:
                 pending[at] = None
             with Computing(cast("BaseRuns", group[0]).model):
-                _run_together(cast("list[BaseRuns]", group))
+                _run_in_halves(cast("list[BaseRuns]", group))
             del group
             yield indices[part]
+
+
+def _run_in_halves(group: Sequence[BaseRuns]) -> None:
+    """`_run_together`, and where memory runs out, the first half before the second."""
+    if if_there_is_room(lambda: _run_together(group), len(group), group[0].model.device) is None:
+        for half in halves(slice(0, len(group))):
+            _run_in_halves(group[half])
 
 
 def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
@@ -299,8 +327,12 @@ def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def _run_together(group: Sequence[BaseRuns]) -> None:
-    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length."""
+def _run_together(group: Sequence[BaseRuns]) -> int:
+    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length.
+
+    Returns:
+        how many are computed.
+    """
     model = group[0].model
     runner = Runner(model)
     ImageTokens.embed_together([runs.image for runs in group])
@@ -324,6 +356,12 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])
             answers[at].run.keep(run)
+    return len(group)
+
+
+def _at_most(size: int, part: slice) -> list[slice]:
+    """A group as groups of at most so many samples."""
+    return [part] if part.stop - part.start <= size else [few for half in halves(part) for few in _at_most(size, half)]
 
 
 def _longest_answer(model: BlipVqa) -> int:

@@ -7,7 +7,6 @@ Ends: at text, which is not run here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,10 @@ from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.tracing.tracer import Tracer
+
+
+#: What `repr` writes in another way in single quotes.
+_ESCAPES = {'"': '\\"'}
 
 
 def python(
@@ -131,7 +134,7 @@ def _model(tracer: Tracer) -> list[str]:
     if model.built_in:
         return ["model = BlipVqa.demo()" if circuit is None else f"model = BlipVqa.known_circuit({literal(circuit)})"]
     if not model.source:
-        return [f"model = BlipVqa(...)  # {model.name}: a model that the widget was handed"]
+        return [f"model = BlipVqa(...)  # {_escaped(model.name[:100], '')}: a model that the widget was handed"]
     dtype = str(model.dtype).removeprefix("torch.")
     options = {"dtype": None if dtype == "float32" else dtype, "revision": model.revision}
     given = "".join(f", {name}={literal(value)}" for name, value in options.items() if value is not None)
@@ -170,7 +173,14 @@ def _corruption(corruption: Corruption, model: BlipVqa, region: str = "region", 
 
 def literal(value: Any) -> str:
     """A value as a Python literal; texts in double quotes, as most formatters write them."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return f'"{_escaped(value)}"' if isinstance(value, str) else repr(value)
+
+
+def _escaped(text: str, special: str = '"\\') -> str:
+    """A text of printable characters alone, as in a Python literal: none ends a line or turns its direction."""
+    return "".join(
+        each if each.isprintable() and each not in special else _ESCAPES.get(each, repr(each)[1:-1]) for each in text
+    )
 
 
 def literal_or_none(path: str | None) -> str | None:

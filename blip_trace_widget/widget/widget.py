@@ -131,7 +131,13 @@ class TraceWidget(FigureWidget):
         else:
             traces = [trace] if isinstance(trace, Trace) else list(trace)
         widget = cls.__new__(cls)
-        widget._begin(Replay(traces, widget, path))
+        try:
+            replay = Replay(traces, widget, path)
+        except (TypeError, ValueError) as error:
+            if path is None:
+                raise
+            raise type(error)(f"path: {path!r} cannot be shown: {error}") from error
+        widget._begin(replay)
         return widget
 
     @staticmethod
