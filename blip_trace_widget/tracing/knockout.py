@@ -11,7 +11,7 @@ remaining weights sum to 1 again. A position with no edge left gets nothing from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -188,11 +188,37 @@ def knock_out_by_layer(
     report, close = as_progress(progress, depth, "layer")
     scores = np.full(depth, np.nan)
     with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(question.model):
-        for layer in range(depth):
-            logits = _run(question, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
-            scores[layer] = question.score_logits(logits)[0]
+        windows = (window_layers(layer, window, depth) for layer in range(depth))
+        for layer, score in enumerate(_scores(question, block, windows, site, edges, check)):
+            scores[layer] = score
             report(layer + 1, depth)
     return KnockoutTrace(scores, clean, settings)
+
+
+def cut_scores(
+    question: Question,
+    block: str,
+    windows: Iterable[Iterable[int]],
+    queries: Positions,
+    keys: Positions,
+    site: str,
+    check: Callable[[], None],
+) -> Iterator[float]:
+    """Scores of the clean run with the same edges cut in each of several sets of layers, one after the other."""
+    return _scores(question, block, windows, site, _edges(question, block, site, None, queries, keys)[0], check)
+
+
+def _scores(
+    question: Question,
+    block: str,
+    windows: Iterable[Iterable[int]],
+    site: str,
+    edges: Tensor,
+    check: Callable[[], None],
+) -> Iterator[float]:
+    for layers in windows:
+        logits = _run(question, block, Cut(frozenset(layers), site, edges), check)
+        yield float(question.score_logits(logits)[0])
 
 
 def _checked_sites(block: str, site: str) -> tuple[str, str]:
