@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +25,31 @@ from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.statistics import Effects, TotalEffect, effects, indirect_effects
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
-from blip_trace_widget.states import DIRECTIONS, State
+from blip_trace_widget.states import State
 
 if TYPE_CHECKING:
     import pandas as pd
 
-#: What is said of a set, by direction.
+#: What a search patches: the set in a corrupted run, the set in a clean run, or all else in a clean run.
+Search: TypeAlias = Literal["restore", "disrupt", "isolate"]
+SEARCHES: tuple[Search, ...] = get_args(Search)
+#: What is said of a set, by search.
 NOTES = {
     "restore": "sufficient under this damage, not the mechanism",
-    "disrupt": "what the answer needs under this damage, not the mechanism",
+    "disrupt": "needed under this damage, not the mechanism",
+    "isolate": "enough with all else corrupted, others may be too",
 }
-NO_FRESH_NOISE = "no noise: measured on the run that was searched, nothing fresh exists"
+NO_FRESH_NOISE = "none: the run that was searched is the only one"
+
+
+def measured_as(search: str) -> str:
+    """The direction whose formula a search's recovery has; of ``"isolate"`` it is what is left of the clean run."""
+    return "disrupt" if search == "disrupt" else "restore"
+
+
+def opposite(search: str) -> str:
+    """The direction in which a found set is patched for its completeness."""
+    return "restore" if search == "disrupt" else "disrupt"
 
 
 @dataclass(frozen=True)
@@ -63,14 +77,16 @@ class FoundStates(Summarised):
 
     Attributes:
         members: the set, from below upward.
-        grown: what the search added, in that order, before it dropped what turned out not to be needed.
+        grown: what the search added, in that order, before it dropped what turned out not to be needed; nothing if it
+            began with everything.
         clean: score of the clean run.
         corrupted: scores of the corrupted runs, (samples,), as all that follow on fresh noise.
-        scores: of the runs in which the set is patched, (samples,).
-        without: of those in which all of it but one member is patched, (samples, members).
-        opposite: of those in which it is patched the other way, (samples,).
-        grown_scores: of those in which the first 1, 2, ... of `grown` are patched, (samples, sizes).
-        searched: the recovery of these on the noise that was searched, (sizes,): too good to be reported.
+        scores: of the runs in which the set is patched, or all else is, (samples,).
+        without: of such runs of the set without one member, (samples, members).
+        opposite: of those in which the set is patched the other way, (samples,).
+        sizes: of the sets that it was on the way, smallest first, beginning with none: (steps,).
+        path_scores: of their runs, (samples, steps).
+        searched: their recovery on the noise that was searched, (steps,): too good to be reported.
         fresh: whether there was fresh noise.
         settings: what was asked, as plain JSON; ``"runs"`` are the patched runs that it took, ``"candidates"`` what one
             grid of them has.
@@ -83,7 +99,8 @@ class FoundStates(Summarised):
     scores: NDArray[np.float64] = field(repr=False)
     without: NDArray[np.float64] = field(repr=False)
     opposite: NDArray[np.float64] = field(repr=False)
-    grown_scores: NDArray[np.float64] = field(repr=False)
+    sizes: NDArray[np.int64] = field(repr=False)
+    path_scores: NDArray[np.float64] = field(repr=False)
     searched: NDArray[np.float64] = field(repr=False)
     fresh: bool
     settings: dict[str, Any] = field(repr=False)
@@ -115,7 +132,7 @@ class FoundStates(Summarised):
         return TotalEffect(self.clean, self.corrupted)
 
     def _effects(self, scores: NDArray[np.float64], direction: str = "") -> Effects:
-        return effects(self._total, scores, direction or self.settings["direction"])
+        return effects(self._total, scores, direction or measured_as(self.settings["direction"]))
 
     def _margin(self, scores: NDArray[np.float64], direction: str = "") -> NDArray[np.float64]:
         """Half the width of a recovery's 95 % interval."""
@@ -128,7 +145,10 @@ class FoundStates(Summarised):
 
     @property
     def recovery(self) -> float:
-        """Share of the total effect that the set brings back (``disrupt``: takes away), on fresh noise."""
+        """Share of the total effect that the set brings back, on fresh noise: its faithfulness.
+
+        ``disrupt``: that it takes away. ``isolate``: that is left with all other candidates corrupted.
+        """
         return float(self._effects(self.scores).recovery)
 
     @property
@@ -143,12 +163,12 @@ class FoundStates(Summarised):
         1: nothing is left of the answer without it. Little: other states carry the answer too. Of a set that was found
         by disrupting: the share that restoring it in the corrupted run brings back.
         """
-        return float(self._effects(self.opposite, self._other).recovery)
+        return float(self._effects(self.opposite, opposite(self.settings["direction"])).recovery)
 
     @property
     def completeness_margin(self) -> float:
         """Half the width of its 95 % interval; NaN for a single sample."""
-        return float(self._margin(self.opposite, self._other))
+        return float(self._margin(self.opposite, opposite(self.settings["direction"])))
 
     @property
     def minimality(self) -> NDArray[np.float64]:
@@ -159,32 +179,27 @@ class FoundStates(Summarised):
     @quiet
     def minimality_margin(self) -> NDArray[np.float64]:
         """Half the width of its 95 % interval, (members,); samples are paired."""
-        direction = self.settings["direction"]
+        direction = measured_as(self.settings["direction"])
         whole, less = (indirect_effects(self._total, scores, direction) for scores in (self.scores, self.without))
         return self._ratio_margin(whole[:, None] - less)
 
     @property
     def curve(self) -> NDArray[np.float64]:
-        """Recovery of the first 0, 1, 2, ... of `grown` on fresh noise, (sizes + 1,)."""
-        none = math.nan if self.undefined_because else 0.0
-        return np.append(none, self._effects(self.grown_scores).recovery)
+        """Recovery of the sets on the way, of `sizes` members, on fresh noise, (steps,)."""
+        return self._effects(self.path_scores).recovery
 
     @property
     def curve_margin(self) -> NDArray[np.float64]:
-        """Half the width of its 95 % interval, (sizes + 1,)."""
-        return np.append(0.0, self._margin(self.grown_scores))
+        """Half the width of its 95 % interval, (steps,)."""
+        return self._margin(self.path_scores)
 
     @property
     def grids(self) -> float:
         """What the search cost, in grids: patched runs over candidates."""
         return float(self.settings["runs"] / self.settings["candidates"])
 
-    @property
-    def _other(self) -> str:
-        return DIRECTIONS[1 - DIRECTIONS.index(self.settings["direction"])]
-
     def plot(self, ax: Any = None) -> Any:
-        """Recovery and its standard error on fresh noise over the number of members, as the search added them.
+        """Recovery and its standard error on fresh noise over the number of members, of the sets on the way.
 
         Args:
             ax: matplotlib axes to draw on.
@@ -196,12 +211,11 @@ class FoundStates(Summarised):
 
         from blip_trace_widget.results import plots
 
-        errors = np.append(0.0, self._effects(self.grown_scores).recovery_stderr)
         table = pd.DataFrame(
             {
-                "members": np.arange(self.curve.size),
+                "members": self.sizes,
                 "recovery": self.curve,
-                "stderr": errors,
+                "stderr": self._effects(self.path_scores).recovery_stderr,
                 "noise": "fresh noise" if self.fresh else "no noise",
             }
         )

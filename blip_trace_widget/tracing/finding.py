@@ -1,16 +1,22 @@
 """Finding a small set of states that together bring the answer back.
 
-For: from single states to sets: `Tracer.find_states`. Grown greedily: each step patches the present set together with
-each of the other candidates in turn, one run each, and keeps the one that recovers most. Then pruned: the member that
-is missed least goes, while what is left keeps the target. Then the numbers of the result are computed under fresh
-noise: the set was chosen because it did well on the noise that was searched.
-Cost: about a grid of the candidates for each member, less than one to prune, a few runs and a text pass under fresh
-noise.
-Ends: at a `FoundStates`. Greedy search finds a small set, not always the smallest; where no candidate does anything by
-itself, as with two that are both needed, it adds the lowest one and goes on, at most `most` times.
+For: from single states to sets: `Tracer.find_states`. Two searches:
 
-Sources: the question is ACDC's (Conmy et al. 2023, arXiv 2304.14997), answered with exact patches of states; greedy
-growth as in Vig et al. 2020 (arXiv 2004.12265), who also test sets of neurons and heads.
+- A set grows: each step patches the present set together with each of the other candidates in turn, one run each, and
+  keeps the one that recovers most (``"restore"``, ``"disrupt"``).
+- All candidates but a set are corrupted in the clean run: what is left is a circuit as Wang et al. and ACDC mean it
+  (``"isolate"``). It begins with all candidates, since no link of a chain does anything alone.
+
+Then it is pruned: members go that the target does not need. Then the numbers of the result are computed under fresh
+noise: the set was chosen because it did well on the noise that was searched.
+Cost: about a grid of the candidates for each member that is added, one to two for each round that drops, a few runs and
+a text pass under fresh noise. Runs that patch many states begin at the lowest of them: a grid of such runs costs up to
+twice one of single cells.
+Ends: at a `FoundStates`. Greedy search finds a small set, not always the smallest; where no candidate does anything by
+itself, as with two that are both needed, growing adds the lowest one and goes on, at most `most` times.
+
+Sources: Conmy et al. 2023 (ACDC, arXiv 2304.14997), who prune edges one by one from the whole graph; Wang et al. 2022
+(arXiv 2211.00593), section 4; greedy growth of sets of heads, Vig et al. 2020 (arXiv 2004.12265).
 """
 
 from __future__ import annotations
@@ -24,17 +30,19 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
-from blip_trace_widget.results.found_states import FoundStates, Member
+from blip_trace_widget.results.found_states import SEARCHES, FoundStates, Member, measured_as, opposite
 from blip_trace_widget.results.statistics import effects
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, TEXT_BLOCKS, State, attention_label, site_label
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, State, attention_label, site_label
 from blip_trace_widget.tracing.corruption import Corruption
-from blip_trace_widget.tracing.patching import all_patched_scores, patched_scores
+from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.question import Question
 
 Among: TypeAlias = Literal["states", "heads", "mlp and heads"]
 AMONG: tuple[Among, ...] = get_args(Among)
 #: Recoveries that differ by less are equal: the lower candidate is taken, whatever rounding says.
 TIE = 1e-6
+#: Rounds of pruning that a search from all candidates is expected to take, for the display of progress.
+ROUNDS = 8
 #: The attentions whose heads are tried.
 _ATTENTIONS = ("self_attention", "cross_attention")
 #: The largest seed, see `GaussianNoise`.
@@ -59,10 +67,12 @@ def find_states(
         TypeError, ValueError: see there.
     """
     target, among = _checked_target(target), named("among", among, AMONG)
-    direction = named("direction", direction, DIRECTIONS)
+    direction = named("direction", direction, SEARCHES)
     names = _checked_blocks(question, blocks, among)
     most = whole_number("most", most, 1)
     tries = None if tries is None else whole_number("tries", tries, 1)
+    if tries is not None and direction == "isolate":
+        raise ValueError(f"tries: only where a set grows, got {tries} with direction='isolate'")
     fresh = _fresh(question, fresh_seed)
     check = as_check(cancel)
     question.prepare(check, with_states="image_encoder" in names)
@@ -72,16 +82,19 @@ def find_states(
             "or more noise"
         )
     candidates = _candidates(question, among, names)
-    most = min(most, len(candidates))
-    total = most * len(candidates)
+    total = len(candidates) * (ROUNDS if direction == "isolate" else min(most, len(candidates)))
     report, close = as_progress(progress, total, "run")
-    search = _Search(question, candidates, direction, cancel, lambda done: report(min(done, total), total))
-    measured = _Measured(fresh or question, direction, cancel)
-    left = "found so far, not all of them needed, and not measured on fresh noise"
+    runs = _Runs(question, candidates, direction, cancel, lambda done: report(min(done, total), total))
+    fresh_runs = _Runs(fresh or question, candidates, direction, cancel)
+    search, numbers = _Search(runs, len(candidates)), None
+    left = "found so far: not measured on fresh noise, and perhaps not all of them needed"
     with ended_early(lambda: f"{len(search.kept)} {among}", close, left):
-        search.grow(target, most, tries)
-        search.prune(target)
-        measured.measure([list(candidates[at].states) for at in search.grown], search.kept_states)
+        if direction == "isolate":
+            search.start_from_all()
+        else:
+            search.grow(target, most, tries)
+        search.prune(target, told=direction == "isolate")
+        numbers = _measured(fresh_runs, search, stopped=False)
         report(total, total)
     settings = question.settings() | {
         "corruption": question.corruption.settings(),
@@ -93,25 +106,29 @@ def find_states(
         "most": most,
         "tries": tries,
         "candidates": len(candidates),
-        "runs": search.runs + measured.runs,
-        "stopped": not measured.done,
+        "runs": runs.done + fresh_runs.done,
+        "stopped": numbers is None,
     }
-    found = tuple(candidates[at] for at in sorted(search.kept))
-    grown = tuple(candidates[at] for at in search.grown)
-    by_layer = np.argsort(search.kept, kind="stable")  # members are told from below upward
     return FoundStates(
-        members=found,
-        grown=grown,
+        members=tuple(candidates[at] for at in sorted(search.kept)),
+        grown=() if direction == "isolate" or not search.path else tuple(candidates[at] for at in search.path[-1]),
         clean=question.clean.score,
-        searched=np.array(search.searched),
         fresh=fresh is not None,
         settings=settings,
-        **measured.fields(len(found), len(grown), by_layer),
+        **(numbers or _measured(fresh_runs, search, stopped=True)),
     )
 
 
-class _Search:
-    """A set that grows and is pruned, by what it recovers on the noise that is searched."""
+class _Runs:
+    """Patched runs of sets of candidates under one noise.
+
+    Args:
+        question: the question.
+        candidates: what sets are made of; a set is a list of their numbers.
+        direction: one of `SEARCHES`.
+        cancel: see `Tracer.find_states`.
+        report: called with how many runs are done.
+    """
 
     def __init__(
         self,
@@ -119,100 +136,128 @@ class _Search:
         candidates: Sequence[Member],
         direction: str,
         cancel: Any,
-        report: Callable[[int], object],
+        report: Callable[[int], object] = lambda _done: None,
     ) -> None:
-        self._question, self._candidates, self._direction = question, candidates, direction
+        self.question, self._candidates, self._direction = question, candidates, direction
         self._cancel, self._report = cancel, report
-        self.grown: list[int] = []
-        self.searched: list[float] = []
+        self.done = 0
+
+    def scores(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Scores of the runs that decide about sets, (samples, sets)."""
+        if self._direction == "isolate":
+            every = range(len(self._candidates))
+            return self._patched([sorted({*every} - {*some}) for some in sets], "disrupt")
+        return self._patched(sets, self._direction)
+
+    def opposite(self, some: Sequence[int]) -> NDArray[np.float64]:
+        """Scores of the runs in which a set is patched the other way, (samples,)."""
+        return self._patched([some], opposite(self._direction))[:, 0]
+
+    def recoveries(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """What each of some sets recovers, (sets,)."""
+        return effects(self.question.total_effect, self.scores(sets), measured_as(self._direction)).recovery
+
+    def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> NDArray[np.float64]:
+        runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
+        scores = np.empty((self.question.corruption.samples, len(runs)))
+        for which, found, share in patched_scores(self.question, runs, direction, self._cancel):
+            scores[:, which] = found
+            self._report(self.done + int(share * len(runs)))
+        self.done += len(runs)
+        return scores
+
+
+class _Search:
+    """A set that grows and is pruned, by what it recovers on the noise that is searched.
+
+    Attributes:
+        kept: the set.
+        path: the sets that it was on the way there.
+        searched: what they recover, on that noise.
+    """
+
+    def __init__(self, runs: _Runs, count: int) -> None:
+        self._runs, self._count = runs, count
         self.kept: list[int] = []
-        self.runs = 0
+        self.path: list[list[int]] = []
+        self.searched: list[float] = []
 
     def grow(self, target: float, most: int, tries: int | None) -> None:
         """Add candidates until the target is reached, or `most` of them are in."""
-        left = list(range(len(self._candidates)))
-        while left and len(self.grown) < most and max(self.searched, default=-np.inf) < target:
-            found = self._recoveries([[*self.grown, at] for at in left])
+        left, grown = list(range(self._count)), list[int]()
+        while left and len(grown) < most and max(self.searched, default=-np.inf) < target:
+            found = self._runs.recoveries([[*grown, at] for at in left])
             best = _first_best(found)
-            if not self.grown and tries is not None:
-                strongest = np.argsort(-found, kind="stable")[: tries + 1]
-                added, left = left[best], [left[at] for at in sorted({*strongest.tolist(), best})]
-            else:
-                added = left[best]
-            self.grown.append(added)
-            self.searched.append(float(found[best]))
+            added = left[best]
+            if not grown and tries is not None:
+                strongest = np.argsort(-found, kind="stable")[: tries + 1].tolist()  # the best itself is among them
+                left = [left[at] for at in sorted({*strongest, best})]
             left.remove(added)
-            self.kept = self.grown[: _first_best(np.array(self.searched)) + 1]
+            grown = [*grown, added]
+            self._went(grown, float(found[best]))
+            self.kept = self.path[_first_best(np.array(self.searched))]
 
-    def prune(self, target: float) -> None:
-        """Drop members that are not needed for the target, or for what the set has if that is less."""
-        goal = min(target, max(self.searched, default=target) - TIE)
-        while len(self.kept) > 1:
-            found = self._recoveries([[other for other in self.kept if other != at] for at in self.kept])
-            best = _first_best(found)
-            if not found[best] >= goal:
-                return
-            self.kept = self.kept[:best] + self.kept[best + 1 :]
+    def start_from_all(self) -> None:
+        """Begin with all candidates, which recover everything by definition."""
+        self.kept = list(range(self._count))
+        self._went(self.kept, 1.0)
 
-    @property
-    def kept_states(self) -> list[list[State]]:
-        """The states of each member of the set."""
-        return [list(self._candidates[at].states) for at in self.kept]
+    def prune(self, target: float, *, told: bool) -> None:
+        """Drop members that are not needed for the target, or for what the set has if that is less.
 
-    def _recoveries(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-        """What each of some sets recovers, (sets,)."""
-        runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
-        scores = np.empty((self._question.corruption.samples, len(runs)))
-        for which, found, share in patched_scores(self._question, runs, self._direction, self._cancel):
-            scores[:, which] = found
-            self._report(self.runs + int(share * len(runs)))
-        self.runs += len(runs)
-        return effects(self._question.total_effect, scores, self._direction).recovery
-
-
-class _Measured:
-    """The scores of a set that is found, under fresh noise if there is any."""
-
-    def __init__(self, question: Question, direction: str, cancel: Any) -> None:
-        self._question, self._direction, self._cancel = question, direction, cancel
-        self.done, self.runs = False, 0
-
-    def measure(self, grown: Sequence[list[State]], kept: Sequence[list[State]]) -> None:
-        """Score the set, the set without each member, the set the other way, and the first of what was grown."""
-
-        def joined(some: Sequence[list[State]]) -> list[State]:
-            return [state for states in some for state in states]
-
-        question, check = self._question, as_check(self._cancel)
-        whole = joined(kept)
-        less = [joined([*kept[:at], *kept[at + 1 :]]) for at in range(len(kept))]
-        first = [joined(grown[: size + 1]) for size in range(len(grown))]
-        other = DIRECTIONS[1 - DIRECTIONS.index(self._direction)]
-        self._corrupted = question.corrupted_scores(check)
-        self._scores = all_patched_scores(question, [whole, *less, *first], self._direction, self._cancel)
-        self._opposite = all_patched_scores(question, [whole], other, self._cancel)
-        self.done, self.runs = True, self._scores.shape[1] + 1
-
-    def fields(self, members: int, sizes: int, order: NDArray[np.intp]) -> dict[str, Any]:
-        """The fields of `FoundStates` that are scores; NaN where nothing was measured.
+        First it is asked of each by itself. Those that are missed least go, as many together as the target allows; then
+        all is asked again of the rest.
 
         Args:
-            members: how many there are.
-            sizes: how many were grown.
-            order: the order in which members are told.
+            target: a share of the total effect.
+            told: whether the sets on the way belong to `path`.
         """
-        samples = self._question.corruption.samples
-        if not self.done:
-            self._corrupted = np.full(samples, np.nan)
-            self._scores = np.full((samples, 1 + members + sizes), np.nan)
-            self._opposite = np.full((samples, 1), np.nan)
-        return {
-            "corrupted": self._corrupted,
-            "scores": self._scores[:, 0],
-            "without": self._scores[:, 1 : members + 1][:, order],
-            "grown_scores": self._scores[:, members + 1 :],
-            "opposite": self._opposite[:, 0],
-        }
+        goal = min(target, max(self.searched, default=target) - TIE)
+        while self.kept:
+            alone = self._runs.recoveries([[other for other in self.kept if other != at] for at in self.kept])
+            able = int((alone >= goal).sum())
+            if not able:
+                return
+            least_missed = [self.kept[at] for at in np.argsort(-np.round(alone / TIE), kind="stable")]
+            fewer = [[at for at in self.kept if at not in least_missed[:count]] for count in range(1, able + 1)]
+            found = np.append(alone.max(), self._runs.recoveries(fewer[1:]))
+            last = int(np.flatnonzero(found >= goal)[-1])
+            self.kept = fewer[last]
+            if told:
+                self._went(self.kept, float(found[last]))
+
+    def _went(self, some: list[int], recovery: float) -> None:
+        self.path.append(some)
+        self.searched.append(recovery)
+
+
+def _measured(runs: _Runs, search: _Search, *, stopped: bool) -> dict[str, Any]:
+    """The fields of `FoundStates` that are scores, under fresh noise if there is any; NaN if the search was stopped.
+
+    Raises:
+        Cancelled: if it is stopped now.
+    """
+    kept = sorted(search.kept)
+    path = sorted([[], *search.path], key=len)
+    sets = [kept, *([other for other in kept if other != at] for at in kept), *path]
+    samples = runs.question.corruption.samples
+    if stopped:
+        corrupted, scores, other = (
+            np.full(samples, np.nan),
+            np.full((samples, len(sets)), np.nan),
+            np.full(samples, np.nan),
+        )
+    else:
+        corrupted, scores, other = runs.question.corrupted_scores(), runs.scores(sets), runs.opposite(kept)
+    return {
+        "corrupted": corrupted,
+        "scores": scores[:, 0],
+        "without": scores[:, 1 : len(kept) + 1],
+        "path_scores": scores[:, len(kept) + 1 :],
+        "opposite": other,
+        "sizes": np.array([len(some) for some in path]),
+        "searched": np.array([0.0 if not some else search.searched[search.path.index(some)] for some in path]),
+    }
 
 
 def _first_best(found: NDArray[np.float64]) -> int:

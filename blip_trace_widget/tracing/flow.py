@@ -51,8 +51,8 @@ def flow(
     layers = {name: len(question.model.blocks[name].layers) for name, _ in WAYS.values()}
     window = whole_number("window", window, 1, max(layers.values()))
     check = as_check(cancel)
-    edges = _edges(_grouped(question, groups))
     clean = question.clean_run(check).score
+    edges = _edges(_grouped(question, groups))
     total = sum(layers[edge.block] for edge in edges)
     scores = np.full((len(edges), max(layers.values())), np.nan)
     report, close = as_progress(progress, total, "run")

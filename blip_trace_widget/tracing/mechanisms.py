@@ -13,8 +13,8 @@ from typing import Any
 from blip_trace_widget.model.computing import at_once
 from blip_trace_widget.model.progress import Progress
 from blip_trace_widget.results.flow import Flow
-from blip_trace_widget.results.found_states import FoundStates
-from blip_trace_widget.states import BlockName, Direction
+from blip_trace_widget.results.found_states import FoundStates, Search
+from blip_trace_widget.states import BlockName
 from blip_trace_widget.tracing import finding
 from blip_trace_widget.tracing.finding import Among
 from blip_trace_widget.tracing.flow import Groups, flow
@@ -29,7 +29,7 @@ class Mechanisms(QuestionView):
         self,
         target: float = 0.9,
         among: Among = "states",
-        direction: Direction = "restore",
+        direction: Search = "restore",
         blocks: BlockName | Iterable[BlockName] | None = None,
         most: int = 16,
         tries: int | None = None,
@@ -37,26 +37,31 @@ class Mechanisms(QuestionView):
         progress: bool | Progress | None = None,
         cancel: Callable[[], bool] | Any = None,
     ) -> FoundStates:
-        """Find a small set of states that together bring the answer back.
+        """Find a small set of states that together bring the answer back, or that is all that the answer needs.
 
-        Grown greedily: each step patches the present set together with each other candidate in turn and keeps the one
-        with which most is recovered; of equal ones the lowest. Then pruned: members that the target does not need are
-        dropped. What is reported is measured under fresh noise, since the set was chosen for doing well under the noise
-        that was searched. A found set is sufficient under this damage; it is not the mechanism: see `FoundStates`.
+        A set is grown greedily: each step patches the present set together with each other candidate in turn and keeps
+        the one with which most is recovered; of equal ones the lowest. ``"isolate"`` begins with all candidates. Then
+        it is pruned: members that the target does not need are dropped, those that are missed least first. What is
+        reported is measured under fresh noise, since the set was chosen for doing well under the noise that was
+        searched. A found set is sufficient under this damage; it is not the mechanism: see `FoundStates`.
 
-        Costs about a grid of the candidates for each member, see `FoundStates.grids`. Ctrl-C ends it as `cancel` does:
-        what was found so far is returned, with a warning and without the numbers under fresh noise.
+        Costs about a grid of the candidates for each member, ``"isolate"`` up to two for each of some five rounds, see
+        `FoundStates.grids`. Ctrl-C ends it as `cancel` does: what was found so far is returned, with a warning and
+        without the numbers under fresh noise.
 
         Args:
             target: the share of the total effect that is to be recovered, above 0 and up to 1.
             among: ``"states"``: every layer's output at every position, the decoder's last layer left out, which is the
                 answer by construction; ``"heads"``: every head of every attention; ``"mlp and heads"``: these and every
                 layer's MLP. A head, or an MLP, counts as one at all positions together.
-            direction: ``"restore"``, or ``"disrupt"``: a set whose corruption in the clean run takes the answer away.
+            direction: ``"restore"``: the set is restored in the corrupted run; of a chain one link is enough.
+                ``"disrupt"``: it is corrupted in the clean run, and takes the answer away. ``"isolate"``: all
+                candidates but the set are corrupted in the clean run, a circuit as Wang et al. and ACDC mean it: of a
+                chain all links are needed.
             blocks: which blocks the candidates are of; ``"image_encoder"`` only where the corruption reaches it.
                 Default of states: the question encoder, since late states of the decoder are enough by themselves; of
                 heads: both text blocks.
-            most: at most so many members.
+            most: a set grows to so many members at most.
             tries: after the first step, only so many candidates are tried: those that recovered most by themselves.
                 Cheaper, but what only helps together with others may be missed. None: all.
             fresh_seed: the seed of the fresh noise; default the next one. Without noise, as for a swapped picture,

@@ -71,6 +71,9 @@ def results(tracer, trace):
         tracer.logit_lens(),
         tracer.knockout("question_encoder", 1, "circle", None),
         tracer.trace_knockout("question_encoder"),
+        tracer.find_states(0.5),
+        tracer.find_states(0.5, "heads", "isolate", blocks="answer_decoder"),
+        tracer.flow(window=1),
     ]
 
 
