@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from blip_trace_widget.choices import MetricName as MetricName
     from blip_trace_widget.choices import NoiseKind as NoiseKind
     from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+    from blip_trace_widget.dataset.edges import Edges
+    from blip_trace_widget.dataset.estimate import DatasetPlan
     from blip_trace_widget.dataset.json_questions import read_gqa, read_vqa
+    from blip_trace_widget.dataset.merging import merge
     from blip_trace_widget.dataset.pair_files import read_folders, read_mit_states, read_svo_probes
     from blip_trace_widget.dataset.question_files import read_clevr, read_coco_qa, read_questions
     from blip_trace_widget.dataset.run import trace_dataset
     from blip_trace_widget.dataset.samples import Sample, demo_samples
     from blip_trace_widget.dataset.shards import read_webdataset
     from blip_trace_widget.dataset.traced import DatasetTrace
+    from blip_trace_widget.dataset.word_roles import word_roles
     from blip_trace_widget.demo import examples
     from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.results.agreement import Agreement
@@ -63,9 +67,11 @@ _HOMES = {
     "CellEffect": "results.effect_grid",
     "Comparison": "dataset.averages",
     "Corruption": "tracing.corruption",
+    "DatasetPlan": "dataset.estimate",
     "DatasetTrace": "dataset.traced",
     "Difference": "results.differences",
     "Direction": "states",
+    "Edges": "dataset.edges",
     "Effect": "results.run",
     "Flow": "results.flow",
     "FoundStates": "results.found_states",
@@ -96,6 +102,7 @@ _HOMES = {
     "demo_samples": "dataset.samples",
     "examples": "demo",
     "load_trace": "results.trace",
+    "merge": "dataset.merging",
     "read_clevr": "dataset.question_files",
     "read_coco_qa": "dataset.question_files",
     "read_folders": "dataset.pair_files",
@@ -106,6 +113,7 @@ _HOMES = {
     "read_vqa": "dataset.json_questions",
     "read_webdataset": "dataset.shards",
     "trace_dataset": "dataset.run",
+    "word_roles": "dataset.word_roles",
 }
 
 __all__ = [  # noqa: RUF022 - in the order in which one meets them
@@ -141,7 +149,11 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "examples",
     "load_trace",
     "trace_dataset",
+    "Edges",
+    "DatasetPlan",
     "DatasetTrace",
+    "merge",
+    "word_roles",
     "MeanTrace",
     "Comparison",
     "Sample",

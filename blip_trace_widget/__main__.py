@@ -12,7 +12,7 @@ import argparse
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,23 @@ from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.dataset.shards import read_webdataset
 from blip_trace_widget.model import checkpoint
-from blip_trace_widget.states import BLOCKS, SITES
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap, Scale
 from blip_trace_widget.tracing.metrics import METRICS
 
 EXAMPLES = """\
 examples:
-  try it with the built-in model and 50 drawn scenes:
+  the built-in model and 50 drawn scenes:
     python -m blip_trace_widget trace demo --limit 50 --out results
+  pairs of them, every head of the attention to the picture, two scores:
+    python -m blip_trace_widget trace demo --corruption ImageSwap --out results \\
+        --sites cross_attention --head all --metric probability logit_difference
   COCO-QA, as Palit et al. publish it, with BLIP:
     python -m blip_trace_widget trace color_coco_qa.csv --images train2017 --out results \\
         --model Salesforce/blip-vqa-base --only-correct
-  pairs of pictures in folders "adjective noun", as MIT-States has them:
-    python -m blip_trace_widget trace release_dataset/images --format mit_states --corruption ImageSwap --out results
-  then, in a notebook:
-    from blip_trace_widget import TraceWidget
-    TraceWidget.from_dataset("results")
+  then, in a notebook: blip_trace_widget.TraceWidget.from_dataset("results")
 
-A run that is ended in any way goes on where it was when the same command is given again.
+The same command goes on with a run that has ended in any way.
 Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted.
 """
 
@@ -59,6 +58,13 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 #: Those whose pictures are there with the questions.
 WITH_PICTURES = ("mit_states", "folders", "webdataset")
+#: Attention edges that can be cut, by name: what `blip_trace_widget.Edges` is told.
+KNOCKOUTS: dict[str, dict[str, Any]] = {
+    "picture": {"block": "question_encoder"},
+    "object": {"block": "question_encoder", "keys": "object"},
+    "background": {"block": "question_encoder", "keys": "background"},
+    "question": {"block": "answer_decoder"},
+}
 #: Corruptions by name: the pairs of drawn scenes that each needs.
 SWAPS = {"ImageSwap": "image", "QuestionSwap": "question"}
 
@@ -73,9 +79,17 @@ FLAGS = {
     r"\bcorruption\.positions\b": "--words",
     r"\bgrids (?=was )": "--blocks and --sites ",
     r"\bonly_correct (?=was )": "--only-correct ",
-    r"(?<!\S)(model|dtype|metric) (?=was )": r"--\1 ",
-    r"^(images|annotations|missing|limit|kind|seed|at|metric|blocks|sites|out|model|device|dtype):": r"--\1:",
+    r"(?<!\S)(model|dtype|metric)s? (?=was )": r"--\1 ",
+    r"(?<!\S)image_map(?= was |:)": "--image-map",
+    r"(?<!\S)heads\.\w+ (?=was )": "--head ",
+    r"(?<!\S)knockout\.(\w+)\.\w+ (?=was )": r"--knockout \1 ",
+    r"^(images|annotations|missing|limit|kind|seed|at|out|model|device|dtype):": r"--\1:",
+    r"^(metric|blocks|sites|head|window|direction):": r"--\1:",
     r"^(csv|samples|shards):": "questions:",
+    r"^blocks, sites:": "--blocks, --sites:",
+    r"(?<=: )blocks=(?=\[)": "--blocks ",
+    r"(?<= and )sites=(?=\[)": "--sites ",
+    r"(?<= with )head=(?=\[)": "--head ",
     r"^factor:": "--noise:",
     r"^positions:": "--words:",
     r"^client:": "--scheduler:",
@@ -97,16 +111,29 @@ def parser() -> argparse.ArgumentParser:
     trace = commands.add_parser(
         "trace",
         help="trace every question of a file into a folder of Parquet tables",
-        description="Ask BLIP every question of a file, damage the image with noise until the answer is lost, and find "
-        "out which hidden states bring it back. Results are two Parquet tables: one row a sample, one row a cell "
+        description="Ask BLIP every question of a file, damage the image until the answer is lost, and\nfind "
+        "out which hidden states bring it back.\nResults are two Parquet tables: one row a sample, one row a cell "
         "(layer and token).",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s QUESTIONS --out DIR [option ...]",
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
         allow_abbrev=False,
     )
     for part in (_add_files, _add_model, _add_noise, _add_grids, _add_run):
         part(trace.add_argument)
+    _add_merge(commands)
     return root
+
+
+def _add_merge(commands: Any) -> None:
+    merge = commands.add_parser(
+        "merge",
+        help="merge folders that were traced with the same settings into a new one",
+        description="Merge folders that were traced with the same settings into a new one; they stay as they are.",
+        allow_abbrev=False,
+    )
+    merge.add_argument("folders", nargs="+", metavar="FOLDER", help="a folder of results; two or more")
+    merge.add_argument("--out", metavar="DIR", required=True, help="the new folder")
 
 
 def _add_files(add: Callable[..., Any]) -> None:
@@ -114,94 +141,82 @@ def _add_files(add: Callable[..., Any]) -> None:
     add(
         "questions",
         help="a CSV file with the columns image, question (and answer, foil, id, group, other_image, other_question, "
-        "region), or in COCO-QA's, CLEVR's or SVO-Probes' published format; a file or folder of another --format; or "
-        "the word demo for scenes of the built-in model",
+        "region), or in COCO-QA's, CLEVR's or SVO-Probes' format; a file or folder of another --format; or the word "
+        "demo for drawn scenes",
     )
-    add("--format", choices=list(READERS), default="table", help="format of the questions (default %(default)s)")
+    add("--format", choices=list(READERS), default="table", metavar="NAME", help=_one_of(READERS, "table"))
     add("--annotations", metavar="FILE", help="with --format vqa: the answers")
-    add(
-        "--question",
-        metavar="TEXT",
-        help="with --format folders: what is asked, such as 'is this person feeling {first} or {second}?'",
-    )
+    add("--question", metavar="TEXT", help="with --format folders, such as 'is this person {first} or {second}?'")
     add("--images", metavar="DIR", help="the folder of the pictures that the file names")
     add("--out", metavar="DIR", required=True, help="the folder for the results; to go on, the one of before")
 
 
 def _add_model(add: Callable[..., Any]) -> None:
     """Which model, and where it runs."""
-    add(
-        "--model",
-        metavar="ID",
-        help="a model of the Hugging Face hub, such as Salesforce/blip-vqa-base, or a folder; "
-        "default the built-in tiny model",
-    )
-    add("--device", help="where to compute, such as cpu or cuda:0; default the GPU if there is one")
-    add("--dtype", choices=DTYPES, default="float32", help="floating point type of the weights (default %(default)s)")
+    add("--model", metavar="ID", help="a hub id or a folder; default the built-in model")
+    add("--device", metavar="NAME", help="such as cpu or cuda:0; default the GPU if there is one")
+    add("--dtype", choices=DTYPES, default=DTYPES[0], metavar="NAME", help=_one_of(DTYPES, DTYPES[0]))
 
 
 def _add_noise(add: Callable[..., Any]) -> None:
     """How the image or question is corrupted."""
+    corruptions = ("GaussianNoise", *SWAPS)
     add(
         "--corruption",
-        choices=["GaussianNoise", *SWAPS],
-        default="GaussianNoise",
-        help="noise, or the question's own partner: other_image, other_question (default %(default)s)",
+        choices=corruptions,
+        default=corruptions[0],
+        metavar="NAME",
+        help=_one_of(corruptions, corruptions[0]),
     )
     add("--noise", type=float, default=5.0, metavar="FACTOR", help="noise factor (default %(default)g)")
     add("--scale", type=float, metavar="FACTOR", help="instead of noise, image tokens times a factor")
-    add("--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], help="kind of noise (default %(default)s)")
-    add("--at", choices=PLACES, default=PUBLISHED_PLACE, help="which embeddings are damaged (default %(default)s)")
     add(
-        "--words",
-        nargs="+",
-        metavar="WORD",
-        help="with --at question_embeddings: the words of the question that get the noise; default all",
+        "--kind", choices=NOISE_KINDS, default=NOISE_KINDS[0], metavar="NAME", help=_one_of(NOISE_KINDS, NOISE_KINDS[0])
     )
+    add("--at", choices=PLACES, default=PUBLISHED_PLACE, metavar="NAME", help=_one_of(PLACES, PUBLISHED_PLACE))
+    add("--words", nargs="+", metavar="W", help="with --at question_embeddings: which get noise (default all)")
     add("--samples", type=int, default=10, metavar="N", help="noise samples a question (default %(default)d)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the noise (default %(default)d)")
 
 
 def _add_grids(add: Callable[..., Any]) -> None:
-    """What is computed."""
-    add("--metric", choices=list(METRICS), default="probability", help="how a run is scored (default %(default)s)")
-    add(
-        "--blocks",
-        nargs="+",
-        choices=list(BLOCKS),
-        default=["question_encoder", "answer_decoder"],
-        metavar="BLOCK",
-        help=f"blocks to trace, of {', '.join(BLOCKS)} (default question_encoder answer_decoder)",
-    )
-    add(
-        "--sites",
-        nargs="+",
-        choices=list(SITES),
-        default=["block_output"],
-        metavar="SITE",
-        help=f"sites to trace, of {', '.join(SITES)} (default block_output)",
-    )
+    """What is computed: all that is listed, combined."""
+
+    def several(option: str, choices: Iterable[str], *default: str) -> None:
+        names, letter = list(choices), option[2].upper()
+        add(option, nargs="+", choices=names, default=list(default), metavar=letter, help=_one_of(names, *default))
+
+    several("--metric", METRICS, "probability")
+    several("--blocks", BLOCKS, "question_encoder", "answer_decoder")
+    several("--sites", SITES, "block_output")
+    add("--head", nargs="+", type=head, default=[None], metavar="N", help="heads by number, all, or whole (default)")
+    add("--window", nargs="+", type=int, default=[1], metavar="N", help="layers patched together (default 1)")
+    several("--direction", DIRECTIONS, "restore")
+    add("--image-map", type=int, metavar="K", help="also patch squares of K x K image tokens")
+    several("--knockout", KNOCKOUTS)
 
 
 def _add_run(add: Callable[..., Any]) -> None:
     """Which questions, and who computes."""
-    add(
-        "--only-correct",
-        action="store_true",
-        help="skip questions that the model does not answer as the file says, or that have no answer there",
-    )
-    add(
-        "--missing",
-        choices=("error", "skip"),
-        default="error",
-        help="what to do about questions whose picture is not in the folder (default %(default)s)",
-    )
+    add("--only-correct", action="store_true", help="skip questions that the model does not answer as the file says")
+    add("--missing", choices=("error", "skip"), default="error", metavar="NAME", help="pictures: error (default), skip")
+    add("--plan", action="store_true", help="say how long it will take and what it needs on disk, and end")
     add("--limit", type=int, metavar="N", help="only the first N questions")
-    add(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="address of a dask scheduler whose workers are to compute, such as tcp://10.0.0.1:8786",
-    )
+    add("--scheduler", metavar="ADDRESS", help="a dask scheduler whose workers compute, such as tcp://10.0.0.1:8786")
+
+
+def _one_of(names: Iterable[str], *default: str) -> str:
+    """The names that an option takes, in a help text."""
+    return ", ".join(names) + f" (default {' '.join(default) or 'none'})"
+
+
+def head(text: str) -> int | str | None:
+    """A head by number, ``all`` of them, or the ``whole`` attention.
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    return {"all": "all", "whole": None}[text] if text in ("all", "whole") else int(text)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -214,6 +229,15 @@ def main(arguments: list[str] | None = None) -> int:
         SystemExit: with code 2, for arguments that cannot be used.
     """
     asked = parser().parse_args(arguments)
+    if asked.command == "merge":
+        return _done(_merge, asked, "nothing was written")
+    _check(asked)
+    kept = f"what was finished is kept in {Path(asked.out).absolute()}, the same command goes on"
+    return _done(_trace, asked, "nothing was written" if asked.plan else kept)
+
+
+def _check(asked: Any) -> None:
+    """Refuse options of `trace` that do not go together."""
     if asked.limit is not None and asked.limit < 1:
         parser().error(f"argument --limit: expected 1 or more, got {asked.limit}")
     if asked.questions != "demo" and asked.images is None and asked.format not in WITH_PICTURES:
@@ -232,15 +256,18 @@ def main(arguments: list[str] | None = None) -> int:
             parser().error(f"argument --at: {asked.corruption} has no other place than {PUBLISHED_PLACE} here")
     if "image_encoder" in asked.blocks and (asked.at != "patch_embeddings" or asked.corruption in SWAPS):
         parser().error("argument --blocks: image_encoder has something to trace only with --at patch_embeddings")
-    if asked.questions == "demo" and asked.corruption not in SWAPS and asked.metric == "logit_difference":
+    if asked.questions == "demo" and asked.corruption not in SWAPS and "logit_difference" in asked.metric:
         parser().error("argument --metric: logit_difference needs a foil, and the drawn scenes have none")
+
+
+def _done(work: Callable[[Any], None], asked: Any, interrupted: str) -> int:
+    """Do it, and return the exit code."""
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            _trace(asked)
+            work(asked)
     except KeyboardInterrupt:
-        kept = f"what was finished is kept in {Path(asked.out).absolute()}"
-        print(f"interrupted; {kept}, the same command goes on", file=sys.stderr)
+        print(f"interrupted; {interrupted}", file=sys.stderr)
         return 130
     except (TypeError, ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"error: {in_flags(str(error))}", file=sys.stderr)
@@ -260,6 +287,14 @@ def _show_warning(message: Warning | str, *_: Any, **_more: Any) -> None:
     print(f"warning: {in_flags(str(message))}", file=sys.stderr)
 
 
+def _merge(asked: Any) -> None:
+    from blip_trace_widget import merge
+
+    merged = merge(asked.folders, asked.out)
+    print(merged.summary)
+    print(f"results: {Path(asked.out).absolute()}")
+
+
 def _trace(asked: Any) -> None:
     # Check everything that can be wrong before importing torch and loading a model, which both take long.
     corruption = _corruption(asked)
@@ -272,23 +307,18 @@ def _trace(asked: Any) -> None:
         checkpoint.check(asked.model)
     client = _client(asked.scheduler)
 
-    from blip_trace_widget import BlipVqa, trace_dataset
+    from blip_trace_widget import BlipVqa, Edges, trace_dataset
 
     # With a scheduler the model is loaded here only to know what the workers should load.
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
-    results = trace_dataset(
-        samples,
-        model,
-        asked.out,
-        asked.blocks,
-        asked.sites,
-        corruption,
-        asked.metric,
-        client,
-        progress=True,
-        only_correct=asked.only_correct,
-    )
+    what = (samples, model, asked.out, asked.blocks, asked.sites, corruption, asked.metric)
+    options = {name: getattr(asked, name) for name in ("head", "window", "direction", "image_map", "only_correct")}
+    options["knockout"] = {name: Edges(**KNOCKOUTS[name]) for name in asked.knockout} or None
+    if asked.plan:
+        print(trace_dataset(*what, plan=True, **options).summary)
+        return
+    results = trace_dataset(*what, client, progress=True, **options)
     skipped = results.samples[~results.samples["traced"]]
     for _, row in skipped.iterrows():
         print(f"skipped: {row['id']}: {row['reason']} ({in_flags(row['why'])})")

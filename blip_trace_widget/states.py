@@ -280,7 +280,7 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
     if matches:
         places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
         raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
-    pieces = _pieces(word, tokens)
+    pieces = word_pieces(word, tokens)
     if pieces:
         inside = f"{pieces.start} to {pieces.stop - 1}"
         raise ValueError(
@@ -297,8 +297,8 @@ def _sees(tokens: Sequence[str], block: str) -> str:
     return f"{who} sees {list(tokens)}" if len(tokens) < LISTED else f"{who} has {len(tokens)} tokens"
 
 
-def _pieces(word: str, tokens: Sequence[str]) -> range | None:
-    """The positions of a word that was split into word pieces ("surf", "##board"), if it occurs."""
+def word_pieces(word: str, tokens: Sequence[str]) -> range | None:
+    """The positions of a word, in lower case, that was split into word pieces ("surf", "##board"), if it occurs."""
     for start in range(len(tokens)):
         whole = tokens[start]
         for stop in range(start + 1, len(tokens)):

@@ -59,6 +59,42 @@ def test_drawn_pairs_are_traced_with_their_partners(tmp_path, capsys, name, pair
     assert list(found.samples["foil"]) == [sample.foil for sample in demo_samples(2, pairs=pairs)]
 
 
+def test_all_that_can_be_listed_is_traced(tmp_path, capsys):
+    asked = ["--limit", "1", "--corruption", "ImageSwap", "--out", str(tmp_path), "--sites", "block_output"]
+    listed = ["cross_attention", "--head", "whole", "all", "--window", "1", "3", "--direction", "restore", "disrupt"]
+    more = ["--metric", "log_probability", "kl_divergence", "--image-map", "4", "--knockout", "picture", "object"]
+    assert main(["trace", "demo", *asked, *listed, *more]) == 0, capsys.readouterr().err
+    found = DatasetTrace.load(tmp_path)
+    assert {spec[2:5] for spec in found.specs} == {
+        (head, direction, window)
+        for head in (None, 0, 1, 2, 3)
+        for direction in ("restore", "disrupt")
+        for window in (1, 3)
+    }
+    assert found.metrics == ["log_probability", "kl_divergence"]
+    assert set(found.to_dataframe()["intervention"]) == {"patch", "patch_image_tokens", "knockout"}
+    assert set(found.knockouts()["edges"]) == {"picture", "object"}
+    capsys.readouterr()
+    assert main(["trace", "demo", *asked, *listed, *more[:3]]) == 1
+    told = capsys.readouterr().err
+    assert "--image-map was 4 and is None now" in told
+    assert "--knockout object was" in told
+    assert main(["trace", "demo", *asked, *listed, "--metric", "log_probability", *more[3:]]) == 1
+    assert "--metric was ['log_probability', 'kl_divergence'] and is None now" in capsys.readouterr().err
+
+
+def test_the_help_is_one_screen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    with pytest.raises(SystemExit) as end:
+        main(["trace", "--help"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 100
+    for option in ("--head", "--window", "--direction", "--metric", "--image-map", "--knockout"):
+        assert any(line.strip().startswith(option) for line in lines)
+
+
 def test_every_format_can_be_named(tmp_path, capsys):
     (sample,) = demo_samples(1)
     for folder in ("old car", "new car"):
@@ -115,6 +151,9 @@ def test_an_interrupted_run_says_how_to_go_on(questions, monkeypatch, capsys):
         (["trace", "demo", "--out", "out", "--dtype", "int32"], "--dtype: invalid choice"),
         (["trace", "demo", "--out", "out", "--blocks", "image_encoder"], "--blocks: image_encoder"),
         (["trace", "demo", "--out", "out", "--metric", "logit_difference"], "--metric: logit_difference needs a foil"),
+        (["trace", "demo", "--out", "out", "--head", "first"], "--head: invalid head value: 'first'"),
+        (["trace", "demo", "--out", "out", "--direction", "both"], "--direction: invalid choice: 'both'"),
+        (["trace", "demo", "--out", "out", "--knockout", "noun"], "--knockout: invalid choice: 'noun'"),
         (["trace", "q.json", "--out", "out", "--format", "folders"], "--question: --format folders needs it"),
         (["trace", "q.csv", "--images", ".", "--out", "out", "--question", "a"], "--question: --format folders"),
         (["trace", "q.csv", "--images", ".", "--out", "out", "--annotations", "a"], "--annotations: only with"),
@@ -139,6 +178,10 @@ def test_arguments_that_cannot_be_used_end_with_2(arguments, told, capsys):
         (["--samples", "0"], "--samples: expected from 1"),
         (["--seed", "-1"], "--seed: expected from 0"),
         (["--device", "abacus"], "--device: expected a torch device"),
+        (["--head", "all"], "--head: 'all' is in no grid: "),
+        (["--window", "7"], "--window: 7 is in no grid"),
+        (["--window", "0"], "--window: expected 1 or more"),
+        (["--image-map", "9"], "--image-map: expected from 1 to 8"),
     ],
 )
 def test_errors_are_told_in_a_line_and_end_with_1(tmp_path, options, told, capsys):

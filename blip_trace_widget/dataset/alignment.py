@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.dataset.word_roles import ROLES, word_roles
+
 Array: TypeAlias = NDArray[np.float64]
-#: From the tokens of a sample to a role for each; None leaves a token out.
+#: From the tokens of a sample to a role for each; None leaves a token out. The same tokens have the same roles.
 Roles: TypeAlias = Callable[[tuple[str, ...]], Sequence[str | None]]
 
-ALIGNMENTS = ("exact", "ends")
+ALIGNMENTS = ("exact", "ends", "words")
 #: Positions at either end that keep their own role if the samples are long enough.
 ENDS = 3
 #: The role of all positions between the ends.
@@ -62,8 +64,9 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
     Args:
         tokens: the tokens of each sample.
         align: ``"exact"``: samples of one length, one role per position; ``"ends"``: up to three positions from either
-            end have their own roles, as many as the shortest sample has, and all between share one; or a callable from
-            a sample's tokens to a role for each, None to leave it out.
+            end have their own roles, as many as the shortest sample has, and all between share one; ``"words"``: see
+            `blip_trace_widget.dataset.word_roles`; or a callable from a sample's tokens to a role for each, None to
+            leave it out.
 
     Returns:
         the roles' names, and for each sample the index of each position's role, -1 for none.
@@ -73,6 +76,8 @@ def align_tokens(tokens: Sequence[tuple[str, ...]], align: str | Roles) -> tuple
     """
     if callable(align):
         return _own_roles(tokens, align)
+    if isinstance(align, str) and align == "words":
+        return _own_roles(tokens, word_roles, ROLES)
     if align not in ALIGNMENTS:
         given = repr(align) if isinstance(align, str) else type(align).__name__
         raise (ValueError if isinstance(align, str) else TypeError)(
@@ -109,19 +114,26 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name if counts[name] == 1 else f"{name} ({at})" for at, name in enumerate(names))
 
 
-def _own_roles(tokens: Sequence[tuple[str, ...]], align: Roles) -> tuple[tuple[str, ...], list[list[int]]]:
-    index: dict[str, int] = {}
-    numbers = []
-    for sample in tokens:
-        roles = align(sample)
-        if isinstance(roles, str) or not isinstance(roles, Sequence) or len(roles) != len(sample):
-            raise ValueError(f"align: expected a role (or None) for each of the tokens {list(sample)}, got {roles!r}")
-        if not all(role is None or isinstance(role, str) for role in roles):
-            raise TypeError(f"align: a role is a text or None, got {list(roles)!r}")
-        numbers.append([-1 if role is None else index.setdefault(role, len(index)) for role in roles])
-    if not index:
+def _own_roles(
+    tokens: Sequence[tuple[str, ...]], align: Roles, order: Sequence[str] = ()
+) -> tuple[tuple[str, ...], list[list[int]]]:
+    """Roles by a function, asked once for equal tokens; those of `order` first, then in order of first occurrence."""
+    known = {sample: _checked(align(sample), sample) for sample in dict.fromkeys(tokens)}
+    present = dict.fromkeys(role for roles in known.values() for role in roles if role is not None)
+    if not present:
         raise ValueError("align: no token of any sample has a role")
-    return tuple(index), numbers
+    names = [role for role in order if role in present] + [role for role in present if role not in order]
+    index: dict[str | None, int] = {None: -1, **{role: at for at, role in enumerate(names)}}
+    numbers = {sample: [index[role] for role in roles] for sample, roles in known.items()}
+    return tuple(names), [numbers[sample] for sample in tokens]
+
+
+def _checked(roles: Any, sample: tuple[str, ...]) -> Sequence[str | None]:
+    if isinstance(roles, str) or not isinstance(roles, Sequence) or len(roles) != len(sample):
+        raise ValueError(f"align: expected a role (or None) for each of the tokens {list(sample)}, got {roles!r}")
+    if not all(role is None or isinstance(role, str) for role in roles):
+        raise TypeError(f"align: a role is a text or None, got {list(roles)!r}")
+    return roles
 
 
 def aligned(
@@ -144,9 +156,19 @@ def aligned(
         TypeError, ValueError: as `align_tokens`.
     """
     roles, numbers = align_tokens(tokens, align)
-    by_role = np.full((len(effects), effects[0].shape[0], len(roles)), np.nan)
-    for sample, (effect, places) in enumerate(zip(effects, numbers, strict=True)):
-        role_of = np.asarray(places)
-        for role in set(places) - {-1}:
-            by_role[sample, :, role] = effect[:, role_of == role].mean(axis=1)
+    sums = np.zeros((len(effects), effects[0].shape[0], len(roles)))
+    counts = np.zeros((len(effects), 1, len(roles)))
+    lengths = np.array([len(sample) for sample in tokens])
+    for length in np.unique(lengths):
+        of = np.flatnonzero(lengths == length)
+        values, places = (
+            np.stack([effects[sample] for sample in of.tolist()]),
+            np.array([numbers[sample] for sample in of.tolist()]),
+        )
+        for position in range(length):
+            has = places[:, position] >= 0
+            rows, columns = of[has], places[has, position]
+            sums[rows, :, columns] += values[has, :, position]
+            counts[rows, 0, columns] += 1
+    by_role = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     return Aligned(roles, by_role, np.asarray(total, dtype=np.float64), pictures)

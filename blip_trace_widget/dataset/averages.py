@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.results import summaries
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.intervals import cluster_error, cluster_margin, cluster_parts, studentized
 from blip_trace_widget.results.numerics import false_discovery, p_values, quiet
 from blip_trace_widget.results.significance import LEAST, differs
@@ -83,8 +84,10 @@ class MeanTrace(Summarised):
     aligned: Aligned = field(repr=False)
     warning: str = ""
 
+    _columns: ClassVar[str] = "roles"
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per cell: block, site, layer, role, samples, effect and recovery with intervals, significant."""
+        """One row per cell: the grid, layer, role, samples, effect and recovery with intervals, significant."""
         names = ("indirect_effect", "low", "high", "recovery", "recovery_low", "recovery_high", "significant")
         return _frame(self, names, samples=np.tile(self.samples, len(self.indirect_effect)))
 
@@ -115,23 +118,31 @@ class MeanTrace(Summarised):
         from blip_trace_widget.results import plots
 
         name = one_of("value", value, ("recovery", "indirect_effect"))
-        title = f"{_title(self.settings)}, mean of {len(self.aligned.total)}"
-        drawn = _map(getattr(self, name), name.replace("_", " "), title, self.roles, ~self.significant)
-        return plots.draw(drawn, ax, limit, cmap, marks=marks)
+        return plots.draw(self._drawn(name), ax, limit, cmap, marks=marks)
+
+    def _title(self) -> str:
+        return _title(self.settings)
+
+    def _drawn(self, value: str) -> Map:
+        title = f"{self._title()}, mean of {len(self.aligned.total)}"
+        return _map(getattr(self, value), value.replace("_", " "), title, self.roles, ~self.significant)
+
+    def _column(self, at: int) -> str:
+        return f"“{self.roles[at]}”"
 
     def _facts(self) -> dict[str, str]:
         layers, count = len(self.indirect_effect), len(self.aligned.total)
         best = summaries.best(self.recovery, 1)
         return {
-            "grid": _title(self.settings),
-            "shape": f"{layers} layers × {len(self.roles)} roles",
+            "grid": self._title(),
+            "shape": f"{layers} layers × {len(self.roles)} {self._columns}",
             "mean of": f"{count} samples"
             + ("" if self.settings.get("group") is None else f", {self.settings['group']}"),
             "total effect": _with_interval(self.total_effect, self.total_effect_low, self.total_effect_high),
             "warning": self.warning,
             "best": "".join(
                 f"recovery {_with_interval(self.recovery[at], self.recovery_low[at], self.recovery_high[at])} "
-                f"at layer {at[0]} “{self.roles[at[1]]}”"
+                f"at layer {at[0]} {self._column(at[1])}"
                 for at in best
             ),
         }
@@ -233,18 +244,24 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _title(settings: dict[str, Any]) -> str:
-    return grid_title(settings["block"], settings["site"])
+    spec = GridSpec.of(settings)
+    return (
+        grid_title(spec.block, spec.site)
+        + ("" if spec.head is None else f", head {spec.head}")
+        + ("" if spec.window == 1 else f", window {spec.window}")
+        + ("" if spec.direction == "restore" else f", {spec.direction}")
+    )
 
 
 def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
     import pandas as pd
 
-    first = getattr(result, names[0])
+    first, spec = getattr(result, names[0]), GridSpec.of(result.settings)
     layer, role = (axis.ravel() for axis in np.indices(first.shape))
     return pd.DataFrame(
         {
-            "block": result.settings["block"],
-            "site": result.settings["site"],
+            **{name: getattr(spec, name) for name in ("block", "site", "head", "window", "direction")},
+            "metric": result.settings.get("metric"),
             "layer": layer,
             "role": [result.roles[index] for index in role],
             **more,
@@ -257,7 +274,7 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class _Sums:
+class Sums:
     """Sums over each picture's questions, (pictures, columns); 0 where it has none.
 
     Attributes:
@@ -271,7 +288,7 @@ class _Sums:
     number: Array
 
 
-def _sums(data: Aligned, which: NDArray[np.bool_] | None = None) -> _Sums:
+def sums(data: Aligned, which: NDArray[np.bool_] | None = None) -> Sums:
     """The sums of the samples that have a role; of these samples alone."""
     there = np.isfinite(data.flat) if which is None else np.isfinite(data.flat) & which[:, None]
 
@@ -280,21 +297,21 @@ def _sums(data: Aligned, which: NDArray[np.bool_] | None = None) -> _Sums:
         np.add.at(found, data.pictures, np.where(there, values, 0.0))
         return found
 
-    return _Sums(summed(data.flat), summed(data.total[:, None]), summed(np.ones((1, 1))))
+    return Sums(summed(data.flat), summed(data.total[:, None]), summed(np.ones((1, 1))))
 
 
 @quiet
 def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: dict[str, Any]) -> MeanTrace:
     """Means over samples with intervals: symmetric bootstrap-t over pictures."""
-    shape, sums, level = data.effects.shape[1:], _sums(data), 1 - confidence
+    shape, of, level = data.effects.shape[1:], sums(data), 1 - confidence
 
     def interval(values: Array, weights: Array) -> tuple[Array, Array, Array]:
         middle = values.sum(axis=0) / weights.sum(axis=0)
         half = cluster_margin(values, weights, level, resamples, seed)
         return middle, middle - half, middle + half
 
-    effect, low, high = (each.reshape(shape) for each in interval(sums.effect, sums.number))
-    recovery, recovery_low, recovery_high = (each.reshape(shape) for each in interval(sums.effect, sums.total))
+    effect, low, high = (each.reshape(shape) for each in interval(of.effect, of.number))
+    recovery, recovery_low, recovery_high = (each.reshape(shape) for each in interval(of.effect, of.total))
     size = np.bincount(data.pictures).astype(np.float64)[:, None]
     total = interval(np.bincount(data.pictures, data.total)[:, None].astype(np.float64), size)
     return MeanTrace(
@@ -306,7 +323,7 @@ def mean(data: Aligned, confidence: float, resamples: int, seed: int, settings: 
         recovery=recovery,
         recovery_low=recovery_low,
         recovery_high=recovery_high,
-        significant=differs(sums.effect).reshape(shape),
+        significant=differs(of.effect).reshape(shape),
         total_effect=float(total[0][0]),
         total_effect_low=float(total[1][0]),
         total_effect_high=float(total[2][0]),
@@ -339,8 +356,8 @@ def _present(data: Aligned) -> NDArray[np.int64]:
 
 def standard_error(data: Aligned) -> tuple[Array, Array]:
     """Standard errors of mean effect and recovery, (layers, roles), over pictures; NaN for one picture."""
-    sums, shape = _sums(data), data.effects.shape[1:]
-    return tuple(cluster_error(sums.effect, each)[0].reshape(shape) for each in (sums.number, sums.total))  # type: ignore[return-value]
+    of, shape = sums(data), data.effects.shape[1:]
+    return tuple(cluster_error(of.effect, each)[0].reshape(shape) for each in (of.number, of.total))  # type: ignore[return-value]
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
@@ -369,7 +386,7 @@ def compare(
         seed: seed of the bootstrap.
         settings: what is compared.
     """
-    shape, sides = data.effects.shape[1:], [_sums(data, which) for which in of]
+    shape, sides = data.effects.shape[1:], [sums(data, which) for which in of]
     one, other = (side.effect.sum(axis=0) / side.number.sum(axis=0) for side in sides)
     parts, degrees = apart(sides[0], sides[1])
     squared = (parts**2).sum(axis=0)
@@ -395,7 +412,7 @@ def compare(
 
 
 @quiet
-def apart(first: _Sums, second: _Sums) -> tuple[Array, Array]:
+def apart(first: Sums, second: Sums) -> tuple[Array, Array]:
     """What each picture adds to the deviation of a difference of means, (pictures, columns), and degrees of freedom.
 
     The squares add up to the squared standard error. A picture that both groups ask about adds the difference of what

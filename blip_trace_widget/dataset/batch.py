@@ -3,7 +3,8 @@
 For: `trace_dataset`, which gives batches to this process or to workers on other machines.
 Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of
 equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
-Ends: at rows. A skipped sample has a row too, with the reason.
+Runs are computed once, and scored by every metric.
+Ends: at tables. A skipped sample has a row too, with the reason.
 
 Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
 more questions, and the intervals over questions would not include it.
@@ -13,32 +14,32 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.checks import named
-from blip_trace_widget.choices import MetricName, metric_properties
-from blip_trace_widget.dataset import answers, fingerprints, store
-from blip_trace_widget.dataset.cells import shown
-from blip_trace_widget.dataset.corruptions import SAME_ANSWER, Given, SkippedError, Source, as_source, is_pair
+from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.dataset import answers, rows, store
+from blip_trace_widget.dataset.corruptions import SAME_ANSWER, SkippedError, is_pair
+from blip_trace_widget.dataset.plan import OneMetric, Plan, check_reach
+from blip_trace_widget.dataset.rows import Row
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
-from blip_trace_widget.pictures import as_image, jpeg, picture_hash
+from blip_trace_widget.pictures import as_image, jpeg
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
-from blip_trace_widget.states import BLOCKS, SITES, BlockName, SiteName
 from blip_trace_widget.tracing.base_runs import clean_together
-from blip_trace_widget.tracing.damaged_tokens import checked_region, plain_region
-from blip_trace_widget.tracing.grid import whole_traces
+from blip_trace_widget.tracing.damaged_tokens import checked_region
+from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
+from blip_trace_widget.tracing.knockout import knocked_out_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
+from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.region_attention import region_attention
 from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from blip_trace_widget.model.blip import BlipVqa
-    from blip_trace_widget.results.trace import Trace
 
 #: The reasons for skipping a sample, which are counted, beside those of `corruptions`.
 UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
@@ -52,7 +53,6 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
 #: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
-Row: TypeAlias = dict[str, Any]
 #: A batch's table of samples and table of cells.
 Tables: TypeAlias = "tuple[pa.Table, pa.Table]"
 
@@ -71,175 +71,98 @@ class Batch(NamedTuple):
     samples: list[Sample]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is computed for every sample.
+class Outcome(NamedTuple):
+    """What a metric says of a sample.
 
     Attributes:
-        grids: block and site of each grid.
-        corruption: the source of each sample's corruption.
-        metric: a name, or a user's callable.
-        only_correct: whether to skip samples that the model does not answer correctly.
+        scored: the columns of its clean and corrupted runs; none if they cannot be scored.
+        reason: why there are no cells of it, one of those that are counted; "" if there are.
+        why: what exactly.
     """
 
-    grids: tuple[tuple[str, str], ...]
-    corruption: Source
-    metric: MetricName | Callable[..., Any]
-    only_correct: bool
-
-    @classmethod
-    def of(
-        cls,
-        blocks: Sequence[BlockName] | BlockName,
-        sites: Sequence[SiteName] | SiteName,
-        corruption: Given,
-        metric: MetricName | Callable[..., Any],
-        only_correct: bool,
-    ) -> Plan:
-        """A plan from the arguments of `trace_dataset`.
-
-        Raises:
-            TypeError, ValueError: naming the argument, what was given and what is accepted.
-        """
-        source = as_source(corruption)
-        if not isinstance(only_correct, bool):
-            raise TypeError(f"only_correct: expected True or False, got {type(only_correct).__name__}")
-        as_metric(metric)
-        block_names, site_names = _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES)
-        for block in block_names:
-            _check_reach(source, block, corruption)
-        grids = [(block, site) for block in block_names for site in site_names if site in BLOCKS[block].accepted]
-        if not grids:
-            raise ValueError(f"blocks, sites: {block_names} have none of {site_names}")
-        return cls(tuple(dict.fromkeys(grids)), source, metric, only_correct)
-
-    def settings(self, model: BlipVqa) -> Row:
-        """Everything that the numbers depend on, as plain JSON.
-
-        Raises:
-            ValueError: if the corruption does not fit the model.
-        """
-        provenance = model.provenance
-        return {
-            "model": model.name,
-            **{
-                name: provenance[name]
-                for name in ("revision", "weights", "dtype", "adapters", "changed")
-                if name in provenance
-            },
-            "grids": [list(grid) for grid in self.grids],
-            "corruption": self.corruption.settings(model),
-            "metric": as_metric(self.metric).name
-            + ("" if isinstance(self.metric, str) else f" {fingerprints.of_callable(self.metric)}"),
-            "only_correct": self.only_correct,
-        }
+    scored: Row
+    reason: str = ""
+    why: str = ""
 
 
-def _check_reach(source: Any, block: str, given: Any) -> None:
-    if not source.reaches(block):
-        shown_ = given.__name__ if isinstance(given, type) else repr(given)
-        raise ValueError(
-            f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {shown_}"
-        )
-
-
-def _names(argument: str, given: Any, known: Iterable[str]) -> list[str]:
-    if not isinstance(given, Iterable):
-        raise TypeError(f"{argument}: expected some of {list(known)}, got {type(given).__name__}")
-    return [named(argument, name, known) for name in ([given] if isinstance(given, str) else given)]
+#: A sample's tracer with each metric, or why there is none.
+Tracers: TypeAlias = "list[Tracer | SkippedError]"
 
 
 def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
     """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
     samples = batch.samples
-    rows = [{"sample": batch.first + at, **identity(sample), "traced": False} for at, sample in enumerate(samples)]
-    tracers: dict[int, Tracer] = dict(_tracers(model, plan, rows, samples))
-    cells: dict[int, list[Row]] = {}
+    table: list[Row] = [
+        {"sample": batch.first + at, **rows.identity(sample), "traced": False} for at, sample in enumerate(samples)
+    ]
+    tracers = dict(_usable(model, plan, table, samples))
+    cells: dict[int, pa.Table] = {}
     places = list(tracers)
-    for group in clean_together(tracers[at].case.bases for at in places):
+    for group in clean_together(_first(tracers[at]).case.bases for at in places):
         for place in group:
             at = places[place]
-            # Free each tracer at once: one sample's recorded runs may fill the memory.
-            cells[at] = list(_trace(plan, tracers.pop(at), rows[at], samples[at]))
-    cell_rows = [cell for at in sorted(cells) for cell in cells[at]]
-    return store.as_table("samples", rows), store.as_table("cells", cell_rows)
+            # Free the tracers at once: one sample's recorded runs may fill the memory.
+            cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+    return store.as_table("samples", table), store.joined([cells[at] for at in sorted(cells)])
 
 
-def identity(sample: Sample) -> Row:
-    """The columns that identify a sample."""
-    texts = {
-        "id": sample.id,
-        "group": sample.group,
-        "image": image_name(sample.image),
-        "question": shown(sample.question),
-        "given_answer": answers.table_text(sample.answer),
-        "foil": None if sample.foil is None else shown(sample.foil),
-        "other_image": None if sample.other_image is None else image_name(sample.other_image),
-        "other_question": None if sample.other_question is None else shown(sample.other_question),
-    }
-    # File names may contain what is not valid text.
-    valid = {name: text and text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
-    return valid | {"region": _region(sample.region)}
+def _first(tracers: Tracers) -> Tracer:
+    return next(each for each in tracers if isinstance(each, Tracer))
 
 
-def _region(given: Any) -> list[list[bool]] | None:
-    """A region for the table; None also if it is not a valid one."""
-    try:
-        return plain_region(checked_region(given))
-    except ValueError:
-        return None
-
-
-def image_name(image: Any) -> str:
-    """A path as it was given; the hash of the pixels for any other picture; "" if it cannot be read."""
-    if isinstance(image, NamedPicture):
-        return image.name
-    if isinstance(image, str) or hasattr(image, "__fspath__"):
-        return str(image)
-    try:
-        return picture_hash(as_image(image))
-    except (TypeError, ValueError, OSError):
-        return ""
-
-
-def _tracers(model: BlipVqa, plan: Plan, rows: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracer]]:
-    """Yield a tracer for each usable sample; samples of one picture share its embeddings."""
+def _usable(model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracers]]:
+    """Yield the tracers of each usable sample; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
-    for at, (row, sample) in enumerate(zip(rows, samples, strict=True)):
+    for at, (row, sample) in enumerate(zip(table, samples, strict=True)):
         try:
-            if row["image"] not in known:
-                image = _picture(sample.image)
-        except (TypeError, ValueError, OSError) as error:
-            _skip(row, UNREADABLE, error)
-            continue
-        try:
-            _check_region(sample, model)
-            corruption = plan.corruption.of(sample, model)
+            tracers = list(_tracers(model, plan, row["image"], sample, known))
+            if not any(isinstance(each, Tracer) for each in tracers):
+                raise next(each for each in tracers if isinstance(each, SkippedError))
         except SkippedError as skipped:
             _skip(row, skipped.reason, skipped)
-            continue
-        for block, _ in plan.grids:
-            _check_reach(corruption, block, corruption)
+        else:
+            yield at, tracers
+
+
+def _tracers(
+    model: BlipVqa, plan: Plan, name: str, sample: Sample, known: dict[str, Tracer]
+) -> Iterator[Tracer | SkippedError]:
+    """Yield the tracer of a sample with each metric, or why there is none.
+
+    Args:
+        model: the model.
+        plan: what is computed.
+        name: the picture's name.
+        sample: the sample.
+        known: a tracer of each picture, by its name.
+
+    Raises:
+        SkippedError: if there can be none with any metric.
+    """
+    try:
+        image = None if name in known else _picture(sample.image)
+    except (TypeError, ValueError, OSError) as error:
+        raise SkippedError(UNREADABLE, error) from error
+    _check_region(sample, model)
+    corruption = plan.corruption.of(sample, model)
+    for block in plan.blocks:
+        check_reach(corruption, block, corruption)
+    own: Tracer | None = None
+    for metric in plan.metrics:
         try:
-            arguments = _arguments(plan, sample) | {"corruption": corruption}
-            if row["image"] in known:
-                tracer = known[row["image"]].replace(**arguments)
-            else:
-                tracer = Tracer(model, image, **arguments, metric=plan.metric)
-                known[row["image"]] = tracer
-            plan.corruption.check(tracer)
-        except SkippedError as skipped:
-            _skip(row, skipped.reason, skipped)
-            continue
+            asked = _arguments(metric, sample) | {"corruption": corruption, "metric": metric}
+            if own is None:
+                own = known[name].replace(**asked) if name in known else Tracer(model, image, **asked)
+                known.setdefault(name, own)
+                plan.corruption.check(own)
+            yield own.replace(metric=metric, foil=asked["foil"])
         except (TypeError, ValueError) as error:
-            _skip(row, UNUSABLE, error)
-            continue
-        yield at, tracer
+            yield SkippedError(UNUSABLE, error)
 
 
-def _arguments(plan: Plan, sample: Sample) -> dict[str, Any]:
+def _arguments(metric: OneMetric, sample: Sample) -> dict[str, Any]:
     # A foil with another number of tokens than the answer does not matter to metrics that do not use it.
-    foil = sample.foil if as_metric(plan.metric).needs_foil else None
+    foil = sample.foil if as_metric(metric).needs_foil else None
     return {
         "question": sample.question,
         "answer": answers.scored(answers.read(sample.answer)),
@@ -258,8 +181,9 @@ def _picture(image: Any) -> Any:
     return image.opened() if isinstance(image, NamedPicture) else as_image(image)
 
 
-def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row]:
-    """Yield the rows of a sample's cells, and complete the sample's own row."""
+def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[pa.Table]:
+    """Yield tables of a sample's cells, and complete the sample's own row."""
+    tracer = _first(tracers)
     own = tracer.model.text(tracer.case.bases.own_answer_ids())
     row["own_answer"] = own
     if sample.answer is not None:
@@ -271,31 +195,59 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         else:
             _skip(row, WRONG, f"it says {own!r}, not {answers.table_text(sample.answer)!r}")
         return
+    outcomes = [_outcome(each) for each in tracers]
+    first, *others = outcomes
+    row |= first.scored
+    if others:
+        row["metrics"] = [
+            {"metric": as_metric(metric).name, "why": outcome.why or None, **outcome.scored}
+            for metric, outcome in zip(plan.metrics[1:], others, strict=True)
+        ]
+    scored = [each for each, outcome in zip(tracers, outcomes, strict=True) if outcome.scored]
+    broken = [each for each, outcome in zip(tracers, outcomes, strict=True) if not outcome.reason]
+    if scored:
+        tracer = _first(scored)
+        row |= {"answer": tracer.answer, "corrupted_answer": (said := tracer.corrupted.answer)}
+        if is_pair(plan.corruption, tracer.corruption) and answers.normalised(said) == answers.normalised(own):
+            _skip(row, SAME_ANSWER, f"it says {own!r} to both")
+            return
+    if not broken:
+        _skip(row, first.reason, first.why)
+        return
+    row |= _described(_first(broken)) | {"traced": True, "why": first.why or None}
+    if first.reason:  # what a widget shows is of the first metric
+        row |= {"snapshot": None, "other_picture": None}
+    cases = [each.case for each in broken if isinstance(each, Tracer)]
+    region = checked_region(sample.region)
+    if region is not None and plan.has_image_heads:
+        row["attention"] = region_attention(cases[0], np.array(region)).tolist()
+    yield from _cells(plan, cases, row, sample)
+
+
+def _outcome(tracer: Tracer | SkippedError) -> Outcome:
+    """What a metric says of a sample."""
+    if isinstance(tracer, SkippedError):
+        return Outcome({}, tracer.reason, rows.plain_text(tracer))
     try:
         _ = tracer.answer_tokens
     except ValueError as error:  # an empty answer, or a foil that does not fit the model's own
-        _skip(row, UNUSABLE, error)
-        return
-    clean, total = tracer.clean, tracer.total_effect
-    row |= {
-        "answer": tracer.answer,
-        "clean": clean.score,
+        return Outcome({}, UNUSABLE, rows.plain_text(error))
+    total = tracer.total_effect
+    scored = {
+        "clean": tracer.clean.score,
         "corrupted": float(total.corrupted.mean()),
         "corrupted_scores": total.corrupted,
         "total_effect": total.value,
         "total_effect_stderr": total.stderr,
     }
-    row["corrupted_answer"] = said = tracer.corrupted.answer
-    if is_pair(plan.corruption, tracer.corruption) and answers.normalised(said) == answers.normalised(own):
-        _skip(row, SAME_ANSWER, f"it says {own!r} to both")
-        return
     unbroken = _unbroken(total.value, tracer.metric)
-    if unbroken:
-        _skip(row, UNBROKEN, unbroken)
-        return
+    return Outcome(scored, UNBROKEN if unbroken else "", unbroken)
+
+
+def _described(tracer: Tracer) -> Row:
+    """The columns of a traced sample that its cells are read with."""
     snapshot = tracer.snapshot
-    row |= {
-        "traced": True,
+    return {
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
         "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),
@@ -303,29 +255,33 @@ def _trace(plan: Plan, tracer: Tracer, row: Row, sample: Sample) -> Iterator[Row
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
-    for trace in whole_traces(tracer.case, plan.grids):
-        yield from _cells(row, trace)
 
 
-def _cells(row: Row, trace: Trace) -> Iterator[Row]:
-    effect, stderr, scores = trace.indirect_effect, trace.stderr, trace.scores
-    for layer, position in np.ndindex(effect.shape):
-        yield {
-            "sample": row["sample"],
-            "id": row["id"],
-            "group": row["group"],
-            "block": trace.settings["block"],
-            "site": trace.settings["site"],
-            "layer": layer,
-            "position": position,
-            "token": trace.tokens[position],
-            "clean": trace.clean,
-            "corrupted": row["corrupted"],
-            "score": scores[layer, position],
-            "indirect_effect": effect[layer, position],
-            "stderr": stderr[layer, position],
-            "scores": trace.samples[:, layer, position],
-        }
+def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) -> Iterator[pa.Table]:
+    """Yield tables of a sample's cells.
+
+    Args:
+        plan: what is computed.
+        questions: the sample's question, with each metric under which its answer is broken.
+        row: the sample's row.
+        sample: the sample.
+    """
+    model = questions[0].model
+    for traces in whole_traces(questions, plan.specs(model)):
+        for trace in traces:
+            yield rows.of_grid(row, trace)
+    if plan.image_map is not None:
+        for direction in plan.directions:
+            for each in whole_image_maps(questions, plan.image_map, direction):
+                yield rows.of_image_map(row, each, model.grid)
+    region, names = checked_region(sample.region), list(plan.knockout)
+    for name, window in plan.cuts(model):
+        edges = plan.knockout[name]
+        chosen = edges.of(questions[0], region)
+        if chosen is not None:
+            cut = (edges.block, *chosen, edges.site, edges.head, window)
+            for knockout in knocked_out_together(questions, *cut, progress=False):
+                yield rows.of_knockout(row, knockout, names.index(name), name)
 
 
 def _unbroken(effect: float, metric: Metric) -> str:
@@ -344,4 +300,4 @@ def _unbroken(effect: float, metric: Metric) -> str:
 
 
 def _skip(row: Row, reason: str, why: object) -> None:
-    row |= {"reason": reason, "why": str(why).encode("utf-8", "backslashreplace").decode()}
+    row |= {"reason": reason, "why": rows.plain_text(why)}

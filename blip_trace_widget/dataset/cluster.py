@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from blip_trace_widget._version import __version__
-from blip_trace_widget.dataset.batch import Batch, Plan, Tables, image_name, trace_batch
+from blip_trace_widget.dataset.batch import Batch, Tables, trace_batch
+from blip_trace_widget.dataset.plan import Plan
+from blip_trace_widget.dataset.rows import image_name
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.display.export import picture
 from blip_trace_widget.model.blip import BlipVqa

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
-from blip_trace_widget.dataset.store import USERS
+from blip_trace_widget.dataset.settings import USERS
 from blip_trace_widget.tracing.corruption import (
     OWN,
     Corruption,
@@ -80,6 +80,10 @@ class ForAll:
         """Whether there can be a grid of a block."""
         return self.corruption.reaches(block)
 
+    def damages_image(self) -> bool:
+        """Whether there can be a map of image tokens."""
+        return self.corruption.damages_image
+
     def check(self, tracer: Tracer) -> None:
         """Nothing: no partner is a sample's own."""
 
@@ -131,6 +135,10 @@ class FromPartner:
         # What a derived class reaches is known of its instances, which are checked one by one.
         return self.kind is not self.base or object.__new__(self.base).reaches(block)
 
+    def damages_image(self) -> bool:
+        """Whether there can be a map of image tokens."""
+        return self.kind is not self.base or object.__new__(self.base).damages_image
+
     def check(self, tracer: Tracer) -> None:
         """Whether the partner is another picture.
 
@@ -177,6 +185,10 @@ class FromFunction:
 
     def reaches(self, _block: str) -> bool:
         """Not known before the first sample: see `check`."""
+        return True
+
+    def damages_image(self) -> bool:
+        """Not known before the first sample."""
         return True
 
     def check(self, tracer: Tracer) -> None:

@@ -13,25 +13,31 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 from blip_trace_widget.checks import whole_number
-from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import store
-from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Plan, Tables, identity, trace_batch
+from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Tables, trace_batch
 from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
+from blip_trace_widget.dataset.edges import Edges
+from blip_trace_widget.dataset.estimate import DatasetPlan, estimated
+from blip_trace_widget.dataset.plan import OneMetric, Plan
+from blip_trace_widget.dataset.rows import identity
 from blip_trace_widget.dataset.samples import PathLike, Sample, as_samples
 from blip_trace_widget.dataset.traced import DatasetTrace
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.states import BlockName, SiteName
+from blip_trace_widget.states import BlockName, Direction, SiteName
 
 #: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
 
 
+@overload  # all but `plan` as below
+def trace_dataset(*arguments: Any, plan: Literal[True], **options: Any) -> DatasetPlan: ...
+@overload
 def trace_dataset(
     samples: Any,
     model: BlipVqa | str | os.PathLike[str],
@@ -39,13 +45,39 @@ def trace_dataset(
     blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
     sites: Sequence[SiteName] | SiteName = ("block_output",),
     corruption: Given = None,
-    metric: MetricName | Callable[..., Any] = "probability",
+    metric: OneMetric | Sequence[OneMetric] = "probability",
     client: Any = None,
     progress: bool | Callable[[int, int], object] | None = True,
     *,
+    head: int | Literal["all"] | Sequence[int | Literal["all"] | None] | None = None,
+    window: int | Sequence[int] = 1,
+    direction: Direction | Sequence[Direction] = "restore",
+    image_map: int | None = None,
+    knockout: Mapping[str, Edges] | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
-) -> DatasetTrace:
+    plan: Literal[False] = False,
+) -> DatasetTrace: ...
+def trace_dataset(  # type: ignore[misc]
+    samples: Any,
+    model: BlipVqa | str | os.PathLike[str],
+    out: PathLike,
+    blocks: Sequence[BlockName] | BlockName = ("question_encoder", "answer_decoder"),
+    sites: Sequence[SiteName] | SiteName = ("block_output",),
+    corruption: Given = None,
+    metric: OneMetric | Sequence[OneMetric] = "probability",
+    client: Any = None,
+    progress: bool | Callable[[int, int], object] | None = True,
+    *,
+    head: int | Literal["all"] | Sequence[int | Literal["all"] | None] | None = None,
+    window: int | Sequence[int] = 1,
+    direction: Direction | Sequence[Direction] = "restore",
+    image_map: int | None = None,
+    knockout: Mapping[str, Edges] | None = None,
+    only_correct: bool = False,
+    batch_size: int = BATCH,
+    plan: bool = False,
+) -> DatasetTrace | DatasetPlan:
     """Trace every sample of a data set into a folder of Parquet files, resuming where an earlier call ended.
 
     Results are written in complete batches, which survive whatever ends the process: the same call computes only what
@@ -72,25 +104,40 @@ def trace_dataset(
             scored; of several (VQA's ten), the most frequent one.
         model: a `BlipVqa`, a hub id or a folder.
         out: the folder for the results; created if necessary.
-        blocks: blocks to trace.
+        blocks: blocks to trace. All that is listed of blocks, sites, heads, windows and directions is combined: there
+            is a grid of each combination that exists. Of what occurs in none, a head of sites without heads or a window
+            larger than any block, the call is refused.
         sites: sites to trace.
         corruption: default ``GaussianNoise(factor=5.0, samples=10, seed=0)``. Any `Corruption`, also one of your own
             class (with a cluster, one that can be pickled); or the class `ImageSwap` or `QuestionSwap` itself: each
             sample's own partner, `other_image` or `other_question`, as a whole; or a function of the sample that
             returns a `Corruption`: ``lambda sample: ImageSwap(sample.other_image, region=sample.region)``. The results
             of a function, and instances of your own class, are used unchanged, seeds included.
-        metric: as in `Tracer`.
+        metric: as in `Tracer`, one or several. Runs are computed once and scored by each. A sample has cells of a
+            metric if the corruption breaks its answer under that metric; it is skipped if it does under none, with the
+            reason of the first. The samples' table has the first one's scores, and those of the others in the column
+            ``metrics``.
         client: a ``dask.distributed.Client``, whose workers trace. They load the model themselves, so it must be a hub
             id, a folder that they can access, or a `BlipVqa` made from one. The pictures are sent to them.
         progress: True for a bar and the counts in words, or a callable on (samples done, samples in total; None if
             unknown).
+        head: one head of an attention, several, or ``"all"`` for each head of a block; None for the whole site.
+        window: layers patched together around each layer; one or several.
+        direction: ``"restore"``, ``"disrupt"`` or both.
+        image_map: side of the squares of image tokens that are patched one at a time, as in
+            `Tracer.trace_image_tokens`, in each direction; None for no map.
+        knockout: attention edges by name, which are cut in each window of layers in turn, as in
+            `Tracer.trace_knockout`: ``{"object": Edges("question_encoder", keys="object")}``, see `Edges`.
         only_correct: whether to skip samples that the model does not answer correctly, and those without an answer.
             Answers are compared as in the VQA evaluation (case, punctuation, articles, number words); with several, an
             answer is right from an accuracy of 0.5: two of ten people gave it.
         batch_size: samples per batch.
+        plan: True to say beforehand what all samples will take, without writing anything: cells, time on this machine,
+            bytes on disk. Ten of them, evenly spread, are really traced for that, and thrown away. Of a stream, whose
+            length is unknown, the first ten are; a generator loses these.
 
     Returns:
-        the traced data set, as `DatasetTrace.load` opens it.
+        the traced data set, as `DatasetTrace.load` opens it; with `plan`, a `DatasetPlan`.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted; also if the folder contains
@@ -102,16 +149,22 @@ def trace_dataset(
     store.arrow()
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
-    plan = Plan.of(blocks, sites, corruption, metric, only_correct)
+    if not isinstance(plan, bool):
+        raise TypeError(f"plan: expected True or False, got {type(plan).__name__}")
+    listed = {"head": head, "window": window, "direction": direction, "image_map": image_map, "knockout": knockout}
+    what = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
     size = whole_number("batch_size", batch_size, 1)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None
+    if plan:
+        store.check_place(out)
+        return estimated(given, total, size, _tracing(_loaded(model), what))
     if client is None:
-        workers: Any = InProcess(_loaded(model), plan)
+        workers: Any = InProcess(_loaded(model), what)
     else:
         from blip_trace_widget.dataset.cluster import Cluster
 
-        workers = Cluster(client, model, plan)
+        workers = Cluster(client, model, what)
     counted = _Counted(total)
     with store.Store(out, workers.settings | {"batch_size": size}) as folder:
         counted.report, close = as_progress(progress, total, "sample")  # type: ignore[arg-type]
@@ -133,6 +186,16 @@ def trace_dataset(
 
 def _loaded(model: BlipVqa | str | os.PathLike[str]) -> BlipVqa:
     return model if isinstance(model, BlipVqa) else BlipVqa.from_pretrained(model)
+
+
+def _tracing(model: BlipVqa, plan: Plan) -> Callable[[Batch], Tables]:
+    plan.settings(model)  # refuses a corruption that does not fit
+
+    def trace(batch: Batch) -> Tables:
+        with Computing(model):
+            return trace_batch(model, plan, batch)
+
+    return trace
 
 
 class InProcess:

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, completed
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.dataset.settings import FORMAT, SETTINGS, VERSION, read_settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,16 +29,9 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.samples import PathLike
 
-FORMAT, VERSION = "blip_trace_widget.dataset", 2
-#: Versions of the format that can be read and continued.
-READABLE = (1, 2)
-SETTINGS = "dataset.json"
 #: File with the numbers of samples given, traced, and skipped for each reason, as of the last finished run.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
-
-#: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
-USERS = ("class", "function")
 
 #: The columns that identify a sample, and say what became of it.
 IDENTITY = (
@@ -59,6 +52,7 @@ COLUMNS = {
         "other_image": "string",
         "other_question": "string",
         "region": "mask",
+        "attention": "maps",
         "traced": "bool",
         "reason": "string",
         "why": "string",
@@ -78,13 +72,19 @@ COLUMNS = {
         "snapshot": "string",
         "picture": "binary",
         "other_picture": "binary",
+        "metrics": "scored",
     },
     "cells": {
         "sample": "int64",
         "id": "name",
         "group": "name",
+        "intervention": "name",
         "block": "name",
         "site": "name",
+        "head": "int16",
+        "window": "int16",
+        "direction": "name",
+        "metric": "name",
         "layer": "int16",
         "position": "int16",
         "token": "name",
@@ -97,8 +97,28 @@ COLUMNS = {
     },
 }
 
-#: Columns that folders of earlier versions lack, read as null.
-ADDED = ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region")
+#: Of a run with several metrics, what a sample has under each but the first.
+SCORED = {
+    "metric": "string",
+    "clean": "double",
+    "corrupted": "double",
+    "corrupted_scores": "list",
+    "total_effect": "double",
+    "total_effect_stderr": "double",
+    "why": "string",
+}
+
+#: Columns that folders of earlier versions lack, and what they are read as; `metric` is the one in the settings.
+ADDED: dict[str, Any] = {
+    **dict.fromkeys(
+        ("accuracy", "unknown_words", "snapshot", "other_image", "other_question", "region", "metrics", "attention")
+    ),
+    "intervention": "patch",
+    "head": None,
+    "window": 1,
+    "direction": "restore",
+    "metric": None,
+}
 #: Version 1's column instead of a snapshot; see `blip_trace_widget.results.version_1`.
 SCENE = "scene"
 
@@ -111,12 +131,14 @@ def arrow() -> Any:
     """
     try:
         import_module("pyarrow.parquet")
+        import_module("pyarrow.compute")
         pa = import_module("pyarrow")
     except ImportError as error:
         raise ImportError('a data set needs pyarrow: pip install "blip_trace_widget[data]"') from error
     return pa
 
 
+@cache
 def schema(table: str) -> pa.Schema:
     """The columns of a table."""
     arrow_ = arrow()
@@ -124,10 +146,13 @@ def schema(table: str) -> pa.Schema:
         "list": arrow_.list_(arrow_.float64()),
         "strings": arrow_.list_(arrow_.string()),
         "mask": arrow_.list_(arrow_.list_(arrow_.bool_())),
+        "maps": arrow_.list_(arrow_.list_(arrow_.list_(arrow_.float64()))),
         "name": arrow_.dictionary(arrow_.int32(), arrow_.string()),
         "bool": arrow_.bool_(),
         "double": arrow_.float64(),
+        "string": arrow_.string(),
     }
+    types["scored"] = arrow_.list_(arrow_.struct([(name, types[kind]) for name, kind in SCORED.items()]))
     return arrow_.schema(
         [(name, types[kind] if kind in types else getattr(arrow_, kind)()) for name, kind in COLUMNS[table].items()]
     )
@@ -136,6 +161,42 @@ def schema(table: str) -> pa.Schema:
 def as_table(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Rows as a table; missing values are null."""
     return arrow().Table.from_pylist(list(rows), schema=schema(table))
+
+
+def cells_table(count: int, columns: Mapping[str, Any]) -> pa.Table:
+    """A table of cells from its columns.
+
+    Args:
+        count: number of cells.
+        columns: an array or list of each column's values, a single value that all cells have, or None for null; of
+            `scores` an array (cells, runs). Columns that are missing are null.
+    """
+    arrow_, found = arrow(), []
+    for field in schema("cells"):
+        value: Any = columns.get(field.name)
+        if field.name == "scores":
+            ends = np.arange(count + 1, dtype=np.int32) * value.shape[1]
+            found.append(arrow_.ListArray.from_arrays(ends, np.ascontiguousarray(value, np.float64).ravel()))
+        elif value is None:
+            found.append(arrow_.nulls(count, field.type))
+        else:
+            several = isinstance(value, (np.ndarray, list))
+            found.append(arrow_.array(value if several else [value] * count, type=field.type))
+    return arrow_.Table.from_arrays(found, schema=schema("cells"))
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Tables of cells as one."""
+    return arrow().concat_tables([as_table("cells", []), *tables]).unify_dictionaries()
+
+
+def replaced(table: pa.Table, **columns: Any) -> pa.Table:
+    """A table with other values in some of its columns, of the same types."""
+    for name, values in columns.items():
+        at = table.schema.get_field_index(name)
+        field = table.schema.field(at)
+        table = table.set_column(at, field, arrow().array(values, field.type))
+    return table
 
 
 def check_place(folder: PathLike) -> None:
@@ -205,10 +266,8 @@ class Store:
         self._lock.release()
 
     def _check(self, stored: Mapping[str, Any]) -> None:
-        was, now = _flat(stored), _flat(self.settings)
-        differing = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-        if differing:
-            what = "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in differing)
+        what = differences(stored, self.settings)
+        if what:
             raise ValueError(
                 f"out: {os.fspath(self.folder)!r} was begun with other settings: {what}. Take another folder, or the "
                 "settings that it was begun with"
@@ -272,6 +331,13 @@ def _keep_names(folder: Path) -> None:
             os.close(opened)
 
 
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, by name, in words; "" if none does."""
+    was, now = _flat(was), _flat(now)
+    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    return "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in names)
+
+
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested settings with dotted names: ``corruption.factor``."""
     flat: dict[str, Any] = {}
@@ -280,8 +346,15 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _write(content: pa.Table, place: Path) -> None:
+def _write(content: pa.Table, place: Any) -> None:
     arrow().parquet.write_table(content, place, compression="zstd")
+
+
+def bytes_of(content: pa.Table) -> int:
+    """How many bytes a table takes on disk."""
+    sink = arrow().BufferOutputStream()
+    _write(content, sink)
+    return int(sink.getvalue().size)
 
 
 def part(folder: Path, table: str, batch: int) -> Path:
@@ -291,71 +364,68 @@ def part(folder: Path, table: str, batch: int) -> Path:
 
 def parts(folder: Path, table: str) -> Iterator[Path]:
     """The paths of all complete batches' files, in order."""
-    for path in sorted((folder / "samples").glob("part-*.parquet")):
-        if all((folder / other / path.name).is_file() for other in TABLES):
-            yield folder / table / path.name
+    names = [{path.name for path in (folder / each).glob("part-*.parquet")} for each in TABLES]
+    for name in sorted(set.intersection(*names)):
+        yield folder / table / name
 
 
-def read_settings(folder: PathLike) -> dict[str, Any]:
-    """The settings that a folder was computed with.
+@cache
+def _some_of(table: str, columns: tuple[str, ...] | None) -> pa.Schema:
+    """Some of the columns of a table, in its order; default all of today's."""
+    known = [*schema(table), arrow().field(SCENE, arrow().string())]
+    return arrow().schema([field for field in known if field.name in (COLUMNS[table] if columns is None else columns)])
+
+
+def read_all(
+    table: str,
+    places: Iterable[Path],
+    columns: Sequence[str],
+    where: Mapping[str, Any] | None = None,
+    added: Mapping[str, Any] | None = None,
+) -> pa.Table:
+    """Read many parts of a table; arguments as in `read`.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if `trace_dataset` did not write it, or it has a newer format.
+        ValueError, OSError: see `read`.
     """
-    path = Path(folder) / SETTINGS
-    if not Path(folder).is_dir():
-        raise FileNotFoundError(f"folder: no such folder: {os.fspath(folder)!r}")
-    if not path.is_file():
-        raise ValueError(f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: it has no {SETTINGS}")
-    try:
-        stored = json.loads(path.read_text("utf-8"))
-        if stored["format"] != FORMAT:
-            raise ValueError(f"its format is {stored['format']!r}")
-        version, settings = stored["version"], dict(stored["settings"])
-        if version in READABLE:
-            _check_settings(settings)
-            settings["corruption"] = completed(settings["corruption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
-        ) from error
-    if version not in READABLE:
-        raise ValueError(
-            f"folder: {os.fspath(folder)!r} has format version {version!r}, this package reads up to {VERSION}"
-        )
-    return settings
+    parts_ = [read(path, columns, where, added) for path in places]
+    empty = as_table(table, []).select([name for name in COLUMNS[table] if name in columns])
+    return arrow().concat_tables([empty, *parts_]).unify_dictionaries()
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
-    whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
-    for block, site in settings["grids"]:
-        one_of("site", site, BLOCKS[block].accepted)
-    if not settings["grids"]:
-        raise ValueError("there is no grid in it")
-
-
-def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) -> pa.Table:
+def read(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+    added: Mapping[str, Any] | None = None,
+) -> pa.Table:
     """Read a part.
+
+    Args:
+        path: the file.
+        columns: default all.
+        where: only rows with these values in these columns; None for null.
+        added: what columns that the file lacks are read as, beside `ADDED`.
 
     Raises:
         ValueError: if it is damaged, with a remedy.
         OSError: if it cannot be opened.
     """
     arrow_ = arrow()
-    table = path.parent.name
-    known = [*schema(table), arrow_.field(SCENE, arrow_.string())]
-    wanted = [field for field in known if field.name in (COLUMNS[table] if columns is None else columns)]
+    table, values = path.parent.name, {**ADDED, SCENE: None, **(added or {})}
+    wanted = _some_of(table, None if columns is None else tuple(columns))
+    asked = {*wanted.names, *(where or {})}
     try:
-        lacking = {*ADDED, SCENE} - set(arrow_.parquet.read_schema(path).names)
-        present = [field.name for field in wanted if field.name not in lacking]
-        read_ = arrow_.parquet.read_table(path, columns=present, filters=filters)
-        for field in wanted:
-            if field.name in lacking:
-                read_ = read_.append_column(field, arrow_.nulls(read_.num_rows, field.type))
-        return read_.select([field.name for field in wanted]).cast(arrow_.schema(wanted))
+        # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.
+        with arrow_.parquet.ParquetFile(path, pre_buffer=False) as file:
+            lacking = set(values) - set(file.schema_arrow.names)
+            read_ = file.read(columns=sorted(asked - lacking), use_threads=False)
+        for name in sorted(lacking & asked):
+            field = schema(table).field(name) if name in COLUMNS[table] else wanted.field(name)
+            read_ = read_.append_column(field, arrow_.array([values[name]] * read_.num_rows, type=field.type))
+        if where:
+            read_ = read_.filter(_condition(where))
+        return read_.select(wanted.names).cast(wanted)
     except (arrow_.ArrowException, KeyError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -363,3 +433,12 @@ def read(path: Path, columns: Sequence[str] | None = None, filters: Any = None) 
             f"folder: {os.fspath(path)!r} is damaged ({str(error).splitlines()[0]}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error
+
+
+def _condition(where: Mapping[str, Any]) -> Any:
+    """A condition on columns of a file, for pyarrow; None for none."""
+    column, condition = arrow().compute.field, None
+    for name, value in where.items():
+        one = column(name).is_null() if value is None else column(name) == value
+        condition = one if condition is None else condition & one
+    return condition

@@ -23,8 +23,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blip_trace_widget.results.numerics import LEVEL, Array, quantiles, quiet
 
@@ -32,6 +35,8 @@ from blip_trace_widget.results.numerics import LEVEL, Array, quantiles, quiet
 RESAMPLES = 999
 #: Numbers that are held at once.
 HELD = 2**21
+#: Beyond so many samples they are drawn one by one, which is faster there than how often each is drawn.
+MANY = 1000
 
 
 @quiet
@@ -138,7 +143,7 @@ def studentized(
     for start in range(0, columns, some):
         part = slice(start, start + some)
         below = weights[:, part] if weights.shape[1] > 1 else weights
-        t = np.hstack([_resampled(times, residuals[:, part], below) for times in _times(count, resamples, seed)])
+        t = np.hstack([_resampled(times, residuals[:, part], below) for times in _drawn(count, resamples, seed)])
         if longer:
             found[part] = np.maximum(_upper(t, level / 2), _upper(-t, level / 2))
         else:
@@ -146,23 +151,52 @@ def studentized(
     return np.asarray(np.clip(found, least, most))
 
 
-def _times(count: int, resamples: int, seed: int) -> Iterator[Array]:
+@lru_cache(maxsize=1)
+def _drawn(count: int, resamples: int, seed: int) -> tuple[NDArray[np.uint16], ...]:
+    """The same draws for all intervals of a table: a mean, a recovery and a total effect have them in common."""
+    return tuple(_times(count, resamples, seed))
+
+
+def _times(count: int, resamples: int, seed: int) -> Iterator[NDArray[np.uint16]]:
     """How often each of so many samples is drawn, (some resamples, samples) at a time."""
     generator, some = np.random.default_rng(seed), max(1, HELD // count)
     for start in range(0, resamples, some):
-        drawn = generator.multinomial(count, np.full(count, 1 / count), min(some, resamples - start))
-        yield drawn.astype(np.float64)
+        rows = min(some, resamples - start)
+        if count <= MANY:
+            drawn = generator.multinomial(count, np.full(count, 1 / count), rows)
+        else:
+            places = generator.integers(0, count, (rows, count))
+            places += np.arange(0, rows * count, count)[:, None]
+            drawn = np.bincount(places.ravel(), minlength=rows * count).reshape(rows, count)
+        yield drawn.astype(np.uint16)
 
 
-def _resampled(times: Array, residuals: Array, weights: Array) -> Array:
+def _resampled(drawn: NDArray[np.uint16], residuals: Array, weights: Array) -> Array:
     """How many of its own standard errors each resampled ratio lies from the one at hand, (columns, resamples)."""
-    count, times = times.shape[1], times.T
-    below = weights.T @ times
+    count = len(residuals)
+    times: Any = drawn.T.astype(np.float64 if count <= MANY else np.float32)
+    if count > MANY:  # single precision moves a quantile by a ten-thousandth of what drawing again does
+        residuals, weights = _single(residuals), _single(weights)
+    few, which = _different(weights)
+    below = (few.T @ times)[which]
     moved = (residuals.T @ times) / below
     crossed = (residuals * weights).T @ times
-    squares = (residuals**2).T @ times - 2 * moved * crossed + moved**2 * ((weights**2).T @ times)
+    squares = (residuals**2).T @ times - 2 * moved * crossed + moved**2 * ((few**2).T @ times)[which]
     t = moved * np.abs(below) / np.sqrt(np.maximum(squares, 0.0)) * math.sqrt((count - 1) / count)
     return np.asarray(np.where(moved == 0, 0.0, t))
+
+
+def _single(columns: Array) -> Array:
+    """Columns in single precision, each over its largest number, on which no t depends."""
+    largest = np.abs(columns).max(axis=0)
+    return np.asarray(columns / np.where(largest > 0, largest, 1.0), dtype=np.float32)
+
+
+def _different(columns: Array) -> tuple[Array, list[int]]:
+    """Columns without repetition, and which of them each one is: the layers of a grid have the same weights."""
+    index: dict[bytes, int] = {}
+    which = [index.setdefault(column.tobytes(), len(index)) for column in columns.T]
+    return columns[:, [which.index(at) for at in range(len(index))]], which
 
 
 def _upper(t: Array, level: float) -> Array:

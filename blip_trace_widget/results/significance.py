@@ -48,6 +48,8 @@ MOST_EXACT, DRAWS = 12, 4096
 LEAST = 6
 #: Numbers that are held at once.
 HELD = 2**21
+#: Beyond so many samples a random sign is a bit, and not a number: they are drawn three times as fast.
+MANY = 1000
 #: What counts as a tie of two statistics, which lie between 0 and the root of the number of samples.
 TIE = 1e-9
 
@@ -119,9 +121,16 @@ def _signs(count: int, some: int) -> Iterator[Array]:
         if count <= MOST_EXACT:
             flipped = (numbers[:, None] >> np.arange(count)) & 1 == 1
         else:
-            flipped = generator.random((len(numbers), count)) < 0.5
+            flipped = _coins(generator, len(numbers), count)
             flipped[numbers == 0] = False
-        yield np.where(flipped, -1.0, 1.0)
+        yield 1.0 - 2.0 * flipped
+
+
+def _coins(generator: np.random.Generator, rows: int, count: int) -> NDArray[np.bool_]:
+    if count <= MANY:
+        return generator.random((rows, count)) < 0.5
+    bits = np.frombuffer(generator.bytes(-(-rows * count // 8)), np.uint8)
+    return np.unpackbits(bits, count=rows * count).reshape(rows, count).view(bool)
 
 
 @dataclass(frozen=True)

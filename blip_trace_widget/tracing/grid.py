@@ -11,6 +11,7 @@ layers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
 from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold
-from blip_trace_widget.tracing.patching import all_patched_scores, patched, swapped
+from blip_trace_widget.tracing.patching import image_tokens_scored_together, patched, scored_together, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.reach import reaching
 from blip_trace_widget.tracing.runs import Chunks, Edits
@@ -126,42 +127,63 @@ def without_effect(cells: Sequence[Cell], live: NDArray[np.bool_]) -> dict[str, 
 
 
 def whole_traces(
-    question: Question,
-    grids: Iterable[tuple[str, str]],
-    direction: str = "restore",
-    cancel: Callable[[], bool] | Any = None,
-) -> Iterator[Trace]:
+    questions: Sequence[Question], specs: Iterable[GridSpec], cancel: Callable[[], bool] | Any = None
+) -> Iterator[list[Trace]]:
     """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
 
+    The heads of a site are computed together, as in `trace_heads`, if they follow one another.
+
     Args:
-        question: the question.
-        grids: block and site of each grid.
-        direction: ``"restore"`` or ``"disrupt"``.
+        questions: one question, with each metric that is to score the runs (`Question.replace`).
+        specs: the grids.
         cancel: a callable, or an object with ``is_set``, that says whether to stop.
+
+    Yields:
+        a grid for each of the questions.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
         Cancelled: within a layer of `cancel` saying so.
         ModelChangedError: if somebody changed the model since the first chunk.
     """
-    direction = named("direction", direction, DIRECTIONS)
+    question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
-    for block, site in grids:
-        cells = grid_cells(question, block, site)
-        causes = [_cause(question, cell) for cell in cells]
-        todo = {cause: cell.states for cause, cell in zip(causes, cells, strict=True) if cause not in known}
-        known |= zip(todo, all_patched_scores(question, list(todo.values()), direction, cancel).T, strict=True)
-        samples = np.stack([known[cause] for cause in causes], axis=1)
-        shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-        yield as_trace(question, shaped, GridSpec(block, site, direction=direction))
+    for _, together in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
+        grids = [(spec, grid_cells(question, *spec[:3], spec.window, spec.patch)) for spec in together]
+        causes = {spec: [_cause(questions, spec, cell) for cell in cells] for spec, cells in grids}
+        todo = {
+            cause: cell.states
+            for spec, cells in grids
+            for cause, cell in zip(causes[spec], cells, strict=True)
+            if cause not in known
+        }
+        scores = scored_together(questions, list(todo.values()), grids[0][0].direction, cancel)
+        known |= zip(todo, np.moveaxis(scores, -1, 0), strict=True)
+        layers = len(question.model.blocks[grids[0][0].block].layers)
+        for spec, _ in grids:
+            samples = np.stack([known[cause] for cause in causes[spec]], axis=-1)
+            shaped = samples.reshape(*samples.shape[:2], layers, -1)
+            yield [as_trace(each, shaped[at], spec) for at, each in enumerate(questions)]
 
 
-def _cause(question: Question, cell: Cell) -> Hashable:
-    """What decides the score of a cell; of modules that are not BLIP's own no more is known than what is patched."""
-    block = cell.states[0].block
-    if question.model.changed[block]:
-        return cell.states
-    return block, cell.position, effective(cell.states, single=question.is_single(block))
+def _cause(questions: Sequence[Question], spec: GridSpec, cell: Cell) -> Hashable:
+    """What decides the scores of a cell; of modules that are not BLIP's own no more is known than what is patched."""
+    block = spec.block
+    if questions[0].model.changed[block]:
+        return spec.direction, cell.states
+    single = all(question.is_single(block) for question in questions)
+    return spec.direction, block, spec.patch, cell.position, effective(cell.states, single=single)
+
+
+def whole_image_maps(
+    questions: Sequence[Question], patch: int, direction: str, cancel: Callable[[], bool] | Any = None
+) -> list[ImageTokenTrace]:
+    """A complete map of image tokens for each of the questions; arguments and errors as in `whole_traces`."""
+    rows, columns = questions[0].model.grid
+    shape, groups = squares(rows, columns, whole_number("patch", patch, 1, max(rows, columns)))
+    scores = image_tokens_scored_together(questions, groups, direction, cancel)
+    shaped = scores.reshape(*scores.shape[:2], *shape)
+    return [as_image_token_trace(each, shaped[at], patch, direction) for at, each in enumerate(questions)]
 
 
 def trace_heads(

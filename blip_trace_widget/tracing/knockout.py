@@ -11,7 +11,7 @@ remaining weights sum to 1 again. A position with no edge left gets nothing from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -155,15 +155,14 @@ def knock_out(
 ) -> Knockout:
     """See `Tracer.knockout`."""
     block, site = _checked_sites(block, site)
-    edges, settings = _edges(question, block, site, head, queries, keys)
-    depth = len(question.model.blocks[block].layers)
-    chosen = sorted(set(whole_numbers("layers", layers, depth)))
-    settings["layers"] = chosen
+    edges, cut = _edges(question, block, site, head, queries, keys)
+    chosen = sorted(set(whole_numbers("layers", layers, len(question.model.blocks[block].layers))))
     with Computing(question.model):
         clean = question.clean.score
         logits = _run(question, block, Cut(frozenset(chosen), site, edges), lambda: None)
         distribution = logits[0, 0].softmax(-1).cpu().numpy()
         score = float(question.score_logits(logits)[0])
+    settings = question.settings() | cut | {"layers": chosen}
     return Knockout(score, clean, question.top_words(distribution), distribution, settings)
 
 
@@ -179,20 +178,38 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
+    (trace,) = knocked_out_together([question], block, queries, keys, site, head, window, progress, cancel)
+    return trace
+
+
+def knocked_out_together(
+    questions: Sequence[Question],
+    block: str,
+    queries: Positions,
+    keys: Positions,
+    site: str = "cross_attention",
+    head: int | None = None,
+    window: int = 1,
+    progress: bool | Progress | None = None,
+    cancel: Callable[[], bool] | Any = None,
+) -> list[KnockoutTrace]:
+    """The same for one question with several metrics (`Question.replace`), whose runs are computed once."""
+    question, check = questions[0], as_check(cancel)
     block, site = _checked_sites(block, site)
-    check = as_check(cancel)
-    clean = question.clean_run(check).score
-    edges, settings = _edges(question, block, site, head, queries, keys)
+    clean = [each.clean_run(check).score for each in questions]
+    edges, cut = _edges(question, block, site, head, queries, keys)
     depth = len(question.model.blocks[block].layers)
-    settings["window"] = window = whole_number("window", window, 1, depth)
+    cut["window"] = window = whole_number("window", window, 1, depth)
     report, close = as_progress(progress, depth, "layer")
-    scores = np.full(depth, np.nan)
-    with ended_early(lambda: f"{int(np.isfinite(scores).sum())} of {depth} layers", close), Computing(question.model):
-        windows = (window_layers(layer, window, depth) for layer in range(depth))
-        for layer, score in enumerate(_scores(question, block, windows, site, edges, check)):
-            scores[layer] = score
-            report(layer + 1, depth)
-    return KnockoutTrace(scores, clean, settings)
+    scores = np.full((len(questions), depth), np.nan)
+    done = 0
+    with ended_early(lambda: f"{done} of {depth} layers", close), Computing(question.model):
+        for layer in range(depth):
+            logits = _run(question, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
+            scores[:, layer] = [each.score_logits(logits)[0] for each in questions]
+            done += 1
+            report(done, depth)
+    return [KnockoutTrace(scores[at], clean[at], each.settings() | cut) for at, each in enumerate(questions)]
 
 
 def cut_scores(
@@ -205,17 +222,7 @@ def cut_scores(
     check: Callable[[], None],
 ) -> Iterator[float]:
     """Scores of the clean run with the same edges cut in each of several sets of layers, one after the other."""
-    return _scores(question, block, windows, site, _edges(question, block, site, None, queries, keys)[0], check)
-
-
-def _scores(
-    question: Question,
-    block: str,
-    windows: Iterable[Iterable[int]],
-    site: str,
-    edges: Tensor,
-    check: Callable[[], None],
-) -> Iterator[float]:
+    edges, _ = _edges(question, block, site, None, queries, keys)
     for layers in windows:
         logits = _run(question, block, Cut(frozenset(layers), site, edges), check)
         yield float(question.score_logits(logits)[0])
@@ -241,7 +248,7 @@ def _run(question: Question, block: str, cut: Cut, check: Callable[[], None]) ->
 def _edges(
     question: Question, block: str, site: str, head: int | None, queries: Positions, keys: Positions
 ) -> tuple[Tensor, dict[str, Any]]:
-    """The edges to cut, (H or 1, queries, keys) bool, and the settings, as plain JSON."""
+    """The edges to cut, (H or 1, queries, keys) bool, and what they are, as plain JSON."""
     own = question.tokens(block)
     rows = whole_numbers("queries", queries, len(own), own)
     if site == "cross_attention" and block == "question_encoder":
@@ -254,10 +261,4 @@ def _edges(
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
     for row in rows:
         edges[which, row, columns] = True
-    return edges, question.settings() | {
-        "block": block,
-        "site": site,
-        "head": head,
-        "queries": rows,
-        "keys": columns,
-    }
+    return edges, {"block": block, "site": site, "head": head, "queries": rows, "keys": columns}

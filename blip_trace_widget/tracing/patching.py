@@ -31,6 +31,7 @@ from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import BaseRun, Chunks, Edits, distribution_sum
 
 #: The runs that are complete, their scores (samples, runs), and the share of all the work that is done, from 0 to 1.
+#: Of several questions (questions, samples, runs): the same runs, scored by the metric of each.
 Scores: TypeAlias = Iterator[tuple[slice, NDArray[np.float64], float]]
 
 
@@ -91,12 +92,7 @@ def patched_scores(
         Cancelled: within a layer of `cancel` saying so.
         ModelChangedError: if somebody changed the model since the first chunk.
     """
-    direction = named("direction", direction, DIRECTIONS)
-    check = as_check(cancel)
-    states_to_patch = {state for states in runs for state in states}
-    numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
-    located = [[numbered[state] for state in states] for states in runs]
-    return _complete_runs(question, patched(question, Edits(located), direction, check), len(runs))
+    return _of_one(_several_patched([question], runs, direction, cancel))
 
 
 def all_patched_scores(
@@ -106,8 +102,42 @@ def all_patched_scores(
     cancel: Callable[[], bool] | Any = None,
 ) -> NDArray[np.float64]:
     """Scores of many patched runs at once, (samples, runs); arguments and errors as in `patched_scores`."""
-    found = [scores for _, scores, _ in patched_scores(question, runs, direction, cancel)]
-    return np.concatenate([np.empty((question.corruption.samples, 0)), *found], axis=1)
+    found: NDArray[np.float64] = scored_together([question], runs, direction, cancel)[0]
+    return found
+
+
+def scored_together(
+    questions: Sequence[Question],
+    runs: Sequence[Sequence[State]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> NDArray[np.float64]:
+    """The same patched runs scored by several metrics, (questions, samples, runs).
+
+    Args:
+        questions: one question with several metrics, see `Question.replace`.
+        runs: see `patched_scores`, as all that follows and the errors.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``.
+    """
+    return _joined(questions, _several_patched(questions, runs, direction, cancel))
+
+
+def image_tokens_scored_together(
+    questions: Sequence[Question],
+    groups: Sequence[Sequence[int]],
+    direction: str = "restore",
+    cancel: Callable[[], bool] | Any = None,
+) -> NDArray[np.float64]:
+    """The same runs on swapped image tokens, scored by several metrics, (questions, samples, groups).
+
+    Args:
+        questions: see `scored_together`.
+        groups: see `image_token_scores`, as all that follows and the errors.
+        direction: ``"restore"`` or ``"disrupt"``.
+        cancel: a callable, or an object with ``is_set``.
+    """
+    return _joined(questions, _several_swapped(questions, groups, direction, cancel))
 
 
 def image_token_scores(
@@ -129,9 +159,35 @@ def image_token_scores(
         Cancelled: within a layer of `cancel` saying so.
         ModelChangedError: if somebody changed the model since the first chunk.
     """
-    direction = named("direction", direction, DIRECTIONS)
+    return _of_one(_several_swapped([question], groups, direction, cancel))
+
+
+def _several_patched(
+    questions: Sequence[Question], runs: Sequence[Sequence[State]], direction: str, cancel: Callable[[], bool] | Any
+) -> Scores:
+    direction, question = named("direction", direction, DIRECTIONS), questions[0]
+    check = as_check(cancel)
+    states_to_patch = {state for states in runs for state in states}
+    numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
+    located = [[numbered[state] for state in states] for states in runs]
+    return _complete_runs(questions, patched(question, Edits(located), direction, check), len(runs))
+
+
+def _several_swapped(
+    questions: Sequence[Question], groups: Sequence[Sequence[int]], direction: str, cancel: Callable[[], bool] | Any
+) -> Scores:
+    direction, question = named("direction", direction, DIRECTIONS), questions[0]
     question.check_damages_image()
-    return _complete_runs(question, swapped(question, groups, direction, as_check(cancel)), len(groups))
+    return _complete_runs(questions, swapped(question, groups, direction, as_check(cancel)), len(groups))
+
+
+def _of_one(several: Scores) -> Scores:
+    return ((which, scores[0], share) for which, scores, share in several)
+
+
+def _joined(questions: Sequence[Question], several: Scores) -> NDArray[np.float64]:
+    none = np.empty((len(questions), questions[0].corruption.samples, 0))
+    return np.concatenate([none, *(scores for _, scores, _ in several)], axis=-1)
 
 
 def patched(question: Question, edits: Edits, direction: str, check: Check) -> Chunks:
@@ -182,9 +238,11 @@ def in_groups(
         del base, source, corrupted  # free them before the next group is computed
 
 
-def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
+def _complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> Scores:
+    """Scores of chunks of runs of the first question, by the metric of each, (questions, samples, runs)."""
+    question = questions[0]
     done, samples = 0, question.corruption.samples
-    scores = np.full((samples, count), np.nan)
+    scores = np.full((len(questions), samples, count), np.nan)
     complete = slice(0, 0)
     version = None
     while True:
@@ -196,11 +254,12 @@ def _complete_runs(question: Question, chunks: Chunks, count: int) -> Scores:
             if chunk is None:
                 return
             part, which, logits = chunk
-            scores[part, which] = question.score_logits(logits)
+            for at, scored in enumerate(questions):
+                scores[at, part, which] = scored.score_logits(logits)
         done += (part.stop - part.start) * (which.stop - which.start)
         last = part.stop == samples  # the last samples of these runs, whatever the groups and chunks
         complete = which if last else slice(complete.stop, complete.stop)
-        yield complete, scores[:, complete], done / scores.size
+        yield complete, scores[..., complete], done / (samples * count)
 
 
 def as_effect(

@@ -15,9 +15,10 @@ from typing import Any
 from blip_trace_widget.checks import named
 from blip_trace_widget.model.progress import Progress, as_progress
 from blip_trace_widget.results import recording
+from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.snapshot import CurveSummary
 from blip_trace_widget.results.trace import Trace
-from blip_trace_widget.states import BLOCKS, SITES
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 from blip_trace_widget.tracing.corruption import GaussianNoise
 from blip_trace_widget.tracing.grid import whole_traces
 from blip_trace_widget.tracing.noise_curve import noise_curve
@@ -41,7 +42,9 @@ def record(
         OSError: if the file cannot be written.
         Cancelled: within a layer of `cancel` saying so.
     """
-    grids = _grids(tracer, _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES))
+    direction = named("direction", direction, DIRECTIONS)
+    pairs = _grids(tracer, _names("blocks", blocks, BLOCKS), _names("sites", sites, SITES))
+    grids = [GridSpec(block, site, direction=direction) for block, site in pairs]
     variants = [tracer] if factors is None else [tracer.with_corruption(factor=factor) for factor in factors]
     if not variants:
         raise ValueError("factors: expected at least one noise factor, got none")
@@ -54,7 +57,7 @@ def record(
         for variant in variants:
             assert variant.snapshot is not None  # the factor does not decide whether there is one
             snapshot = replace(variant.snapshot, curve=curve)
-            for trace in whole_traces(variant.case, grids, direction, cancel):
+            for (trace,) in whole_traces([variant.case], grids, cancel):
                 traces.append(replace(trace, snapshot=snapshot))
                 report(len(traces), len(grids) * len(variants))
     finally:

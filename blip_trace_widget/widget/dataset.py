@@ -2,7 +2,8 @@
 
 For: `TraceWidget.from_dataset`. The figure is `TraceWidget`'s: it plays back the average grid, or the grids of the
 sample that is chosen in the list beside it.
-Cost: a page of small pictures; the average of a group once, when it is first shown.
+Cost: a page of small pictures; the average of a group once, when it is first shown. The first average is computed by
+whoever makes the widget, others on a worker: no handler waits for one.
 Ends: at traits; `blip_trace_widget.dataset.averages` averages, `blip_trace_widget.widget.replay` plays back.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Callable
 from functools import cached_property
 from importlib.resources import files
@@ -27,9 +29,11 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget import code
 from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval
 from blip_trace_widget.widget.figure_widget import FigureWidget
+from blip_trace_widget.widget.job_queue import UPDATE, JobQueue
 from blip_trace_widget.widget.replay import Replay
 from blip_trace_widget.widget.traits import Refused
 from blip_trace_widget.widget.undo import UndoStack
+from blip_trace_widget.widget.worker import Job, Slices, worker_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,9 +94,11 @@ class DatasetWidget(FigureWidget):
         self._data = folder if isinstance(folder, DatasetTrace) else DatasetTrace.load(folder)
         self._align = align
         self._averages: dict[str, list[Trace]] = {}
-        self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what is shown
+        self._playing: dict[str, Any] = {"chosen": AVERAGE, "group": ""}  # what was chosen
+        self._shown = self._playing  # before that, while it is averaged
         self._listed: dict[str, Any] = {}  # the shown search, order and first row
-        self._begin(Replay(self._traces_of(AVERAGE, ""), self))
+        self._begin(Replay(self._averaged(""), self))
+        self._jobs = JobQueue(worker_of(self._data, "blip-trace-averages"), self._failed, self._session.lock)
         self._list()
         self._act_on(["group", "chosen"], self._on_choice, lambda name: self._playing[name])
         self._act_on(["find", "order", "first"], self._on_listing, lambda name: self._listed[name])
@@ -156,15 +162,70 @@ class DatasetWidget(FigureWidget):
 
     def _on_choice(self, name: str) -> None:
         chosen = AVERAGE if name == "group" else self.chosen
-        before, self._playing = self._playing, {"chosen": chosen, "group": self.group}
+        self._playing = {"chosen": chosen, "group": self.group}
+        self._jobs.cancel()  # the later choice holds
         try:
-            self._play(self._traces_of(chosen, self.group))
-            self.show_traits(chosen=chosen)
+            if chosen != AVERAGE:
+                self._show_chosen(self._traces_of(chosen))
+            elif self.group in self._averages:
+                self._show_chosen(self._averages[self.group])
+            else:
+                self.show_traits(chosen=chosen, interval=self._averaging)
+                group = self.group
+                self._jobs.submit(group, UPDATE, lambda job: self._average_slices(job, group))
         except (ValueError, OSError) as error:
-            self._playing = before
-            self.show_traits(**before, error=payloads.complaint(error))
+            self._failed(error)
         if name == "group":
             self._on_listing(name)
+
+    def _average_slices(self, job: Job, group: str) -> Slices:
+        try:
+            traces = self._averaged(group)
+        except (ValueError, OSError) as error:
+            with self._session.lock:
+                if not job.cancelled.is_set():
+                    self._failed(error)
+            return
+        with self._session.lock:
+            if not job.cancelled.is_set():
+                self._show_chosen(traces)
+        yield
+
+    def _show_chosen(self, traces: list[Trace]) -> None:
+        self._play(traces)
+        self._shown = self._playing
+        self.show_traits(chosen=self._shown["chosen"])
+
+    def _failed(self, error: BaseException) -> None:
+        """Take back the choice of what cannot be shown."""
+        with self._session.lock:
+            self._playing = self._shown
+            self.show_traits(**self._shown, interval="", error=payloads.complaint(error))
+            self._on_listing("group")
+
+    @property
+    def _averaging(self) -> str:
+        """What is computed, in words; "" if nothing is."""
+        shown = self._playing is self._shown or self._playing["chosen"] != AVERAGE
+        return "" if shown else f"averaging {self._playing['group'] or 'all groups'} …"
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Block until everything asked for so far is computed and shown, see `TraceWidget.wait`.
+
+        Raises:
+            TimeoutError, RuntimeError: see `TraceWidget.wait`.
+        """
+        self._needs_open()
+        began = time.monotonic()
+        if not self._jobs.wait(timeout):
+            raise TimeoutError(f"the widget was still computing after {timeout} s")
+        super().wait(None if timeout is None else max(0.0, timeout - (time.monotonic() - began)))
+
+    def close(self) -> None:
+        """Drop all work and remove the widget from the page."""
+        if "_jobs" in self.__dict__:  # not if the constructor refused its arguments
+            self._jobs.cancel()
+        super().close()
 
     def _play(self, traces: list[Trace]) -> None:
         """Show other traces in the same view."""
@@ -182,14 +243,16 @@ class DatasetWidget(FigureWidget):
     def _on_detail(self, _change: Any) -> None:
         """Show the interval of the selected cell, in words."""
         mean, cells = self.mean, list(self.detail.get("cells", ()))
-        self.show_traits(interval=interval(mean, cells[0]) if mean and len(cells) == 1 else "")
+        told = interval(mean, cells[0]) if mean and len(cells) == 1 else ""
+        self.show_traits(interval=self._averaging or told)
 
-    def _traces_of(self, number: int, group: str) -> list[Trace]:
-        if number != AVERAGE:
-            traces = self._data.traces(number)
-            if traces[0].snapshot is None:
-                raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
-            return traces
+    def _traces_of(self, number: int) -> list[Trace]:
+        traces = self._data.traces(number)
+        if traces[0].snapshot is None:
+            raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
+        return traces
+
+    def _averaged(self, group: str) -> list[Trace]:
         if group not in self._averages:
             self._averages[group] = average(self._data, group, self._align)
         return self._averages[group]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blip_trace_widget.dataset.traced import DatasetTrace
+    from blip_trace_widget.results.grid_spec import GridSpec
 
 #: Pictures per row of the contact sheet, and its side in pixels.
 ROW, SHEET = 3, 384
@@ -106,16 +107,17 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
         ValueError: if no sample was traced, or the metric is a user's own.
     """
     data = whole.select(group) if group else whole
-    if data.traced.empty:
+    table = data.scored()
+    if table.empty:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
-    model = data.traces(int(data.traced["sample"].iloc[0]))[0]
+    model = data.traces(int(table["sample"].iloc[0]))[0]
     if model.snapshot is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
-    means = {grid: whole.mean(align or _align(data, *grid), *grid, group=group or None) for grid in data.grids}
+    means = {spec: _mean(whole, data, group, spec, align) for spec in _averaged(data.specs)}
     snapshot = _snapshot(data, group, model.snapshot, means)
-    clean = data.traced["clean"].to_numpy()
+    clean = table["clean"].to_numpy()
     # Shift each sample's scores so that all have the mean clean score, which leaves effects unchanged.
-    corrupted = clean.mean() - data.traced["total_effect"].to_numpy()
+    corrupted = clean.mean() - table["total_effect"].to_numpy()
     return [
         AverageTrace(
             samples=corrupted[:, None, None] + mean.aligned.effects,
@@ -124,29 +126,37 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
             settings=model.settings
             | {"question": snapshot.question, "corruption": data.settings["corruption"]}
             | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
-            | {"block": block, "site": site, "average_of": len(data.traced)},
+            | {name: getattr(spec, name) for name in ("block", "site", "head", "direction", "window")}
+            | {"average_of": len(table)},
             tokens=mean.roles,
             snapshot=snapshot,
             mean=mean,
         )
-        for (block, site), mean in means.items()
+        for spec, mean in means.items()
     ]
 
 
-def _align(data: DatasetTrace, block: str, site: str) -> str:
-    """The default alignment: every position if all samples have the same length."""
-    try:
-        data.aligned("exact", block, site)
-    except ValueError:
-        return "ends"
-    return "exact"
+def _averaged(specs: list[GridSpec]) -> list[GridSpec]:
+    """The grids that are averaged: of single heads none, unless there are no others, since they are many."""
+    return [spec for spec in specs if spec.head is None] or specs
 
 
-def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[tuple[str, str], MeanTrace]) -> Snapshot:
+def _mean(whole: DatasetTrace, data: DatasetTrace, group: str, spec: GridSpec, align: str | Roles | None) -> MeanTrace:
+    asked: dict[str, Any] = {"head": spec.head, "direction": spec.direction, "window": spec.window}
+    if align is None:  # every position if all samples have the same length
+        try:
+            data.aligned("exact", spec.block, spec.site, **asked)
+            align = "exact"
+        except ValueError:
+            align = "ends"
+    return whole.mean(align, spec.block, spec.site, group or None, **asked)
+
+
+def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[GridSpec, MeanTrace]) -> Snapshot:
     """The average's snapshot; what all samples share is taken from one of them."""
-    table, mean = data.traced, next(iter(means.values()))
-    roles = {block: mean.roles for (block, _), mean in means.items()}
-    sites = {name: tuple(site for block, site in means if block == name) for name in roles}
+    table, mean = data.scored(), next(iter(means.values()))
+    roles = {spec.block: mean.roles for spec, mean in means.items()}
+    sites = {name: tuple(dict.fromkeys(spec.site for spec in means if spec.block == name)) for name in roles}
     clean = float(table["clean"].mean())
     return replace(
         one,
@@ -177,7 +187,7 @@ def _run(scores: NDArray[np.float64]) -> RunSummary:
 
 def _sheet(data: DatasetTrace) -> bytes:
     """A contact sheet of some of the pictures, JPEG."""
-    numbers = data.traced["sample"].to_numpy()
+    numbers = data.scored()["sample"].to_numpy()
     chosen = numbers[np.linspace(0, len(numbers) - 1, min(len(numbers), ROW * ROW)).astype(int)]
     columns = math.ceil(math.sqrt(len(chosen)))
     side = SHEET // columns

@@ -24,7 +24,17 @@ import torch
 from transformers import BlipForQuestionAnswering, BlipProcessor
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, demo_samples, trace_dataset
+from blip_trace_widget import (
+    BlipVqa,
+    Edges,
+    GaussianNoise,
+    ImageSwap,
+    Sample,
+    State,
+    Tracer,
+    demo_samples,
+    trace_dataset,
+)
 from blip_trace_widget.model.admission import check_parts, prove
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.results.maps import squares
@@ -403,6 +413,60 @@ def dataset_timings(model, device, noise_samples, row):
     row("trace_dataset, a sample of a batch of four", seconds / len(samples), f"{ratio:.2f} x both")
 
 
+def product_timings(row):
+    """Everything listed at once beside a tracer's own calls for it, and the heads of a question beside its grid.
+
+    By the built-in model with one corrupted run, where what is not computing weighs most; seconds of the processor.
+    """
+    model, samples = BlipVqa.demo(), list(demo_samples(8, pairs="image"))
+    site, directions, metrics = "self_attention_out", ("restore", "disrupt"), ("log_probability", "kl_divergence")
+    listed = {"sites": ("block_output", site), "head": (None, "all"), "direction": directions, "metric": metrics}
+    listed |= {"image_map": 4, "knockout": {"picture": Edges("question_encoder")}}
+
+    def together():
+        with tempfile.TemporaryDirectory() as out:
+            found = trace_dataset(samples, model, out, corruption=ImageSwap, progress=False, **listed)
+            assert found.counts["traced"] == len(samples)
+
+    def tracers():
+        swaps = [ImageSwap(sample.other_image) for sample in samples]
+        return [Tracer(model, *sample[:3], corruption=swap) for sample, swap in zip(samples, swaps, strict=True)]
+
+    def alone(*parts):
+        for tracer in tracers():
+            for direction in directions:
+                for block in ("question_encoder", "answer_decoder"):
+                    if "grid" in parts:
+                        tracer.trace(block, direction=direction)
+                        tracer.trace(block, site, direction=direction)
+                    if "heads" in parts:
+                        tracer.trace_heads(block, site, direction=direction)
+                if "map" in parts:
+                    tracer.trace_image_tokens(4, direction)
+            if "knockout" in parts:
+                tracer.trace_knockout("question_encoder")
+
+    def processor(work):
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+
+    everything = ("grid", "heads", "map", "knockout")
+    together()
+    alone(*everything)
+    rounds = [
+        (processor(together), processor(lambda: alone(*everything)), processor(lambda: alone("heads")))
+        for _ in range(3)
+    ]
+    whole, own, heads = (statistics.median(times) / len(samples) for times in zip(*rounds, strict=True))
+    row(
+        "built-in model: a question, all listed, two scores",
+        whole,
+        f"{whole / own:.2f} x its tracer's calls, one score",
+    )
+    row("of these the heads: 4 heads x 2 blocks x 2 directions", heads)
+
+
 def dataset_memory(memory, row):
     """What the process holds while the built-in model traces a thousand questions."""
     held = {}
@@ -467,6 +531,7 @@ def main():
             timings(model, device, 1 if arguments.quick else arguments.rounds, arguments.quick, row)
         if arguments.only != "tracer":
             dataset_timings(model, device, 2 if arguments.quick else 10, row)
+            product_timings(row)
             if not arguments.quick:
                 dataset_memory(memory, row)
 

@@ -22,12 +22,20 @@ from helpers.paths import ROOT
 
 QUICKSTART = ROOT / "notebooks" / "quickstart.ipynb"
 
-#: Where everything that must not move is.
-PLACES = """root => [...root.querySelectorAll(
-        '[role=grid], [role=gridcell], [role=rowheader], .bt-asked, .bt-detail, table')]
-    .concat(root)
-    .map(element => element.getBoundingClientRect())
-    .map(({x, y, width, height}) => [x, y, width, height].map(Math.round))"""
+#: Where everything that must not move is, as seen from the widget: the notebook around it may scroll.
+PLACES = """root => {
+    const {x: left, y: top} = root.getBoundingClientRect()
+    return [...root.querySelectorAll(
+            '[role=grid], [role=gridcell], [role=rowheader], .bt-asked, .bt-detail, table')]
+        .concat(root)
+        .map(element => [element.className, element.getBoundingClientRect()])
+        .map(([name, {x, y, width, height}]) => [name, ...[x - left, y - top, width, height].map(Math.round)])
+}"""
+
+
+def places(root):
+    """What is where."""
+    return {(at, *place) for at, place in enumerate(root.evaluate(PLACES))}
 
 
 @pytest.fixture
@@ -140,14 +148,14 @@ def test_nothing_is_cut_or_overflows_or_moves(shared, request, width, dark):
         root = notebook.root
         theme = "dark" if dark else "light"
         expect(root).to_have_attribute("data-theme", theme)
-        before = root.evaluate(PLACES)
+        before = places(root)
         trace_all(notebook, root.get_by_role("gridcell").count())
         notebook.cell(5, 5).click()
         expect(root.get_by_test_id("sentence")).to_contain_text("noise took")
         notebook.page.mouse.move(0, 0)
         SCREENSHOTS.mkdir(exist_ok=True)
         root.screenshot(path=SCREENSHOTS / f"{width}-{theme}.png")
-        notebook.until(lambda: root.evaluate(PLACES) == before, "nothing has moved")
+        notebook.until(lambda: places(root) == before, lambda: f"these were elsewhere: {before ^ places(root)}")
         parent = root.evaluate("({parentElement: {scrollWidth, clientWidth}}) => [scrollWidth, clientWidth]")
         assert parent[0] <= parent[1]
         has_nothing(root, CUT, CUT_CHOICES)

@@ -38,7 +38,7 @@ from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.base_runs import clean_together
-from helpers.dataset_runs import NOISE, trace, trace_and_die
+from helpers.dataset_runs import EVERYTHING, NOISE, trace, trace_and_die
 from helpers.random_models import random_model
 from helpers.reference import Hooked
 from helpers.reference import noise as reference_noise
@@ -67,12 +67,6 @@ def processes():
 def small_run(tmp_path_factory):
     """Twelve questions in three batches."""
     return trace(tmp_path_factory.mktemp("small") / "out", 12, batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def small_pairs(tmp_path_factory):
-    """Twelve pairs of pictures in three batches."""
-    return trace(tmp_path_factory.mktemp("pairs") / "out", 12, batch_size=4, pairs="image")
 
 
 # --- exact -----------------------------------------------------------------------------------------------------------
@@ -386,13 +380,18 @@ def test_a_run_killed_at_any_point_goes_on(tmp_path, processes, small_run, point
     same_tables(trace(tmp_path / "out", 12, batch_size=4), small_run)
 
 
-def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, small_pairs):
-    point = "in the middle of a batch"
-    killed = processes.Process(target=trace_and_die, args=(tmp_path / "out", 12, 4, point, 7, "image"))
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
+def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, options):
+    point, samples = "in the middle of a batch", 6 if options else 12
+    killed = processes.Process(
+        target=trace_and_die, args=(tmp_path / "out", samples, 4, point, samples - 1, "image", options)
+    )
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
-    same_tables(trace(tmp_path / "out", 12, batch_size=4, pairs="image"), small_pairs)
+    assert len(parts(tmp_path / "out")) >= 1
+    asked = {"batch_size": 4, "pairs": "image", **options}
+    same_tables(trace(tmp_path / "out", samples, **asked), trace(tmp_path / "undisturbed", samples, **asked))
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path, demo, monkeypatch):
@@ -672,7 +671,8 @@ def client():
 
 
 @pytest.mark.slow
-def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client):
+@pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
+def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client, options):
     workers, done = client.run(os.getpid), []
 
     def progress(count, total):
@@ -680,10 +680,12 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
         if len(done) == 2:
             os.kill(next(iter(workers.values())), signal.SIGKILL)
 
-    found = trace(tmp_path / "cluster", 24, batch_size=2, client=client, progress=progress)
-    assert done[-1] == (24, 24)
+    asked = {"batch_size": 2, "pairs": "image" if options else None, **options}
+    samples = 8 if options else 24
+    found = trace(tmp_path / "cluster", samples, client=client, progress=progress, **asked)
+    assert done[-1] == (samples, samples)
     assert next(iter(workers.values())) not in client.run(os.getpid).values()
-    same_tables(found, trace(tmp_path / "alone", 24, batch_size=2))
+    same_tables(found, trace(tmp_path / "alone", samples, **asked))
 
 
 @pytest.mark.slow

@@ -310,6 +310,7 @@ def test_a_difference_is_found_where_it_is():
     columns = [
         "block",
         "site",
+        *("head", "window", "direction", "metric"),
         "layer",
         "role",
         "samples_a",

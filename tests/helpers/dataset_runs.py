@@ -7,10 +7,31 @@ from pathlib import Path
 
 import torch
 
-from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, QuestionSwap, demo_samples, trace_dataset
+from blip_trace_widget import BlipVqa, Edges, GaussianNoise, ImageSwap, QuestionSwap, demo_samples, trace_dataset
 from blip_trace_widget.dataset import batch, store
 
 NOISE = GaussianNoise(samples=2)
+
+
+def last(tokens):
+    """The last of a sample's tokens."""
+    return [len(tokens) - 1]
+
+
+#: Something of everything that a run can list.
+EVERYTHING = {
+    "sites": ("block_output", "self_attention_out"),
+    "head": (None, "all"),
+    "window": (1, 3),
+    "direction": ("restore", "disrupt"),
+    "metric": ("log_probability", "kl_divergence"),
+    "image_map": 4,
+    "knockout": {
+        "object": Edges("question_encoder", keys="object"),
+        "what": Edges("question_encoder", "what", site="self_attention", head=1),
+        "last": Edges("answer_decoder", keys=last),
+    },
+}
 
 
 def trace(folder, samples, batch_size=16, pairs=None, **options):
@@ -21,7 +42,7 @@ def trace(folder, samples, batch_size=16, pairs=None, **options):
     return trace_dataset(demo_samples(samples, pairs=pairs), BlipVqa.demo(), folder, batch_size=batch_size, **options)
 
 
-def trace_and_die(folder, samples, batch_size, point, after, pairs=None):
+def trace_and_die(folder, samples, batch_size, point, after, pairs=None, options=None):
     """The same, killed when that point is reached for so many times."""
     count = itertools.count(1)
 
@@ -47,4 +68,4 @@ def trace_and_die(folder, samples, batch_size, point, after, pairs=None):
         return whole(*arguments)
 
     setattr(owner, name, trapped)
-    trace(folder, samples, batch_size, pairs)
+    trace(folder, samples, batch_size, pairs, **(options or {}))

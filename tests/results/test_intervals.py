@@ -108,3 +108,27 @@ def test_a_factor_lies_between_student_s_of_all_degrees_and_of_one():
     assert (found >= student_quantile(5)).all()
     assert (found <= student_quantile(1)).all()
     assert (found > 3).mean() > 0.5
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150])
+def test_of_many_samples_single_precision_changes_nothing_that_counts(scale):
+    """The same t as in double precision, of samples drawn one by one."""
+    generator = np.random.default_rng(0)
+    count = 1500
+    values, weights = generator.exponential(1, (count, 3)), generator.integers(1, 4, (count, 3)).astype(float)
+    weights[:, 1] = weights[:, 0]
+    residuals = values - values.sum(axis=0) / weights.sum(axis=0) * weights
+    drawn = np.random.default_rng(7).integers(0, count, (200, count))
+    expected = []
+    for column in range(3):
+        t = []
+        for places in drawn:
+            r, w = residuals[places, column], weights[places, column]
+            moved = r.sum() / w.sum()
+            t.append(moved * w.sum() / math.sqrt(((r - moved * w) ** 2).sum() * count / (count - 1)))
+        expected.append(max(sorted(tail)[math.ceil(0.95 * 200) - 1] for tail in (t, [-each for each in t])))
+    # Between Student's quantiles, which hold it: of one degree and of very many.
+    found = studentized(residuals * scale, weights, np.full(3, 1e9), 0.1, 200, 7, longer=True)
+    least = student_quantile(1e9, 0.1)
+    assert found == pytest.approx([max(each, least) for each in expected], rel=1e-5)
+    assert max(expected) > least

@@ -142,3 +142,11 @@ def test_false_discovery_equals_the_definition(p):
     limit = ordered[max(ranks) - 1] if ranks else -1
     np.testing.assert_array_equal(false_discovery(p, 0.05), p <= limit)
     assert not false_discovery(np.array([np.nan, 0.9]), 0.05).any()
+
+
+def test_of_many_samples_a_flip_is_as_likely_as_none():
+    differences = np.random.default_rng(0).normal(0, 1, 1500)
+    differences -= differences.mean()
+    for t in (1.0, 2.0, 3.0):
+        shifted = differences + t * differences.std(ddof=1) / math.sqrt(1500)
+        assert flip_test(shifted[:, None])[0] == pytest.approx(math.erfc(t / math.sqrt(2)), abs=0.03)

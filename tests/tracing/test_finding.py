@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, ImageSwap, State, Tracer
+from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.states import BLOCKS
 from helpers.known_circuit import CHAIN_HEADS, QUESTION, chain, chain_states, picture
 from helpers.problems import EXAMPLES, problems
@@ -131,7 +132,10 @@ def test_the_margins_are_those_of_a_patch(tracer, found):
     assert found.fresh
     assert found.settings["fresh_corruption"] == fresh.corruption.settings()
     assert found.settings["corruption"] == tracer.corruption.settings()
-    assert np.isfinite(found.minimality_margin).all()
+    for at, member in enumerate(found.members):
+        less = fresh.patch([state for state in found.states if state not in member.states])
+        paired = margin(effect.scores - less.scores, fresh.total_effect.samples)
+        assert found.minimality_margin[at] == pytest.approx(float(paired), rel=1e-3)
     assert np.isfinite(found.curve_margin).all()
     again = tracer.find_states(fresh_seed=8).scores
     np.testing.assert_allclose(again, tracer.with_corruption(seed=8).patch(found.states).scores, atol=1e-6)

@@ -137,11 +137,11 @@ def counted(work):
 def test_what_equals_another_grid_is_not_computed_again(tracer, tmp_path):
     def ask(*sites):
         return counted(
-            lambda cancel: list(whole_traces(tracer.case, [("question_encoder", s) for s in sites], cancel=cancel))
+            lambda cancel: list(whole_traces([tracer.case], [GridSpec("question_encoder", s) for s in sites], cancel))
         )
 
-    once, (output,) = ask("block_output")
-    again, (same, crossed, below) = ask("block_output", "cross_attention", "block_input")
+    once, ((output,),) = ask("block_output")
+    again, ((same,), (crossed,), (below,)) = ask("block_output", "cross_attention", "block_input")
     assert once < again <= 2 * once  # of what enters a layer the first one's is new
     np.testing.assert_array_equal(same.samples, output.samples)
     np.testing.assert_array_equal(crossed.samples, output.samples)
@@ -182,8 +182,8 @@ def test_of_changed_modules_every_grid_is_computed_by_itself():
     hf = plain_hf()
     own_forward(hf)
     tracer = ask(wrap(hf), corruption=noisy())
-    grids = [("answer_decoder", "block_output"), ("answer_decoder", "block_input")]
-    for found in whole_traces(tracer.case, grids):
+    grids = [GridSpec("answer_decoder", "block_output"), GridSpec("answer_decoder", "block_input")]
+    for (found,) in whole_traces([tracer.case], grids):
         np.testing.assert_allclose(
             found.samples, tracer.trace("answer_decoder", found.settings["site"]).samples, atol=1e-6
         )

@@ -122,6 +122,8 @@ def test_a_group_is_averaged_and_listed(widget, dataset):
     widget.chosen = 2
     widget.group = "number"
     assert widget.chosen == AVERAGE
+    assert widget.listing["found"] == 50
+    widget.wait(30)
     np.testing.assert_allclose(
         cells(widget)[CELL_FIELDS.index("recovery")], dataset.mean(group="number").recovery, atol=1e-6
     )

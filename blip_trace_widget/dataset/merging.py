@@ -1,0 +1,179 @@
+"""`merge`: several traced folders as one.
+
+For: a data set that was traced in pieces, on several machines or one after the other.
+Cost: the identifying columns of all samples, and one batch of tables; on disk another copy.
+Ends: at a folder as `trace_dataset` writes it. It is made under another name beside its place and renamed when it is
+whole, so that a merge that was killed leaves no folder that looks finished.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.traced import DatasetTrace
+
+if TYPE_CHECKING:
+    from blip_trace_widget.dataset.batch import Tables
+    from blip_trace_widget.dataset.samples import PathLike
+
+#: The setting that a merged folder has beside those of its parts: how many there were. `trace_dataset`, which has none,
+#: does not go on with a merged folder.
+MERGED = "merged"
+#: Settings of the tables' layout, on which no number depends.
+LAYOUT = ("batch_size", MERGED)
+
+
+def merge(folders: Iterable[PathLike], out: PathLike) -> DatasetTrace:
+    """Several folders that `trace_dataset` wrote, merged into a new one; they stay as they are.
+
+    Samples follow each other as the folders do and are numbered anew; ids and groups stay. What is unfinished is merged
+    as far as it is. A merged folder can be merged again, and is not resumed by `trace_dataset`: its samples are of
+    several calls.
+
+    Noise belongs to a sample's id: samples of two folders that were numbered from 0 in both share theirs.
+
+    Args:
+        folders: two or more folders, computed with the same settings (but for `batch_size`, on which no number depends;
+            that of the first is taken).
+        out: the new folder; it may exist if it is empty.
+
+    Returns:
+        the merged data set, as `DatasetTrace.load` opens it.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted; also if settings differ,
+            naming them, or if two folders have the same sample (id, picture and question): which of its rows counts is
+            not for a merge to decide, and to count both would make intervals narrower than they are.
+        OSError: if a folder cannot be read or written.
+        ImportError: if the extra ``data`` is not installed.
+    """
+    store.arrow()
+    parts = [DatasetTrace.load(folder) for folder in _places(folders)]
+    place = _free(out)
+    for part in parts[1:]:
+        _check_settings(parts[0], part)
+    _check_samples(parts)
+    size = parts[0].settings["batch_size"]
+    pieces = sum(part.settings.get(MERGED, 1) for part in parts)
+    making = place.with_name(f".{place.name}.merging")
+    shutil.rmtree(making, ignore_errors=True)  # left by a killed merge
+    try:
+        with store.Store(making, parts[0].settings | {MERGED: pieces}) as folder:
+            for batch, (rows, cells) in enumerate(_batches(parts, size)):
+                folder.put(batch, rows, cells)
+            folder.count(DatasetTrace.load(making).counts)
+        if place.is_dir():
+            place.rmdir()  # it is empty
+        making.replace(place)
+    except BaseException:
+        shutil.rmtree(making, ignore_errors=True)
+        raise
+    return DatasetTrace.load(place)
+
+
+def _places(folders: Any) -> list[PathLike]:
+    if isinstance(folders, (str, bytes, os.PathLike)) or not isinstance(folders, Iterable):
+        raise TypeError(f"folders: expected two or more paths of folders, got {type(folders).__name__}")
+    places = list(folders)
+    for place in places:
+        if not isinstance(place, (str, os.PathLike)):
+            raise TypeError(f"folders: expected paths of folders, got {type(place).__name__} among them")
+    if len(places) < 2:
+        raise ValueError(f"folders: expected two or more, got {len(places)}")
+    return places
+
+
+def _free(out: Any) -> Path:
+    if not isinstance(out, (str, os.PathLike)):
+        raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
+    place = Path(out).absolute()
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(f"out: {os.fspath(out)!r} is a file; expected a folder for the results")
+    if place.is_dir() and any(place.iterdir()):
+        raise ValueError(f"out: {os.fspath(out)!r} is not empty; a merge needs a new folder")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def _check_settings(first: DatasetTrace, other: DatasetTrace) -> None:
+    was, now = ({name: value for name, value in part.settings.items() if name not in LAYOUT} for part in (first, other))
+    what = store.differences(was, now)
+    if what:
+        one, two = (os.fspath(part.folder) for part in (first, other))
+        raise ValueError(f"folders: {two!r} has other settings than {one!r}: {what}. Only runs of the same are merged")
+
+
+def _check_samples(parts: list[DatasetTrace]) -> None:
+    seen: dict[tuple[str, str, str], DatasetTrace] = {}
+    for part in parts:
+        keys = {
+            (name, Path(image).name, question)
+            for name, image, question in part.samples[["id", "image", "question"]].itertuples(index=False)
+        }
+        both = sorted(keys & seen.keys())
+        if both:
+            name, image, question = both[0]
+            one, two = os.fspath(seen[both[0]].folder), os.fspath(part.folder)
+            raise ValueError(
+                f"folders: {two!r} has {len(both)} samples that are in others too, such as id {name!r} ({image!r}, "
+                f"{question!r}), which is in {one!r}. Trace each sample in one of them only"
+            )
+        seen |= dict.fromkeys(keys, part)
+
+
+def _batches(parts: list[DatasetTrace], size: int) -> Iterator[Tables]:
+    """Tables of so many samples each, numbered through: number // size is the batch."""
+    arrow, end = store.arrow(), size
+    held: list[Tables] = []
+    for tables in _numbered(parts):
+        held.append(tables)
+        while sum(len(rows) for rows, _ in held) >= size:
+            rows, cells = (arrow.concat_tables(each).unify_dictionaries() for each in zip(*held, strict=True))
+            below = arrow.compute.field("sample") < end
+            yield rows.filter(below), cells.filter(below)
+            held, end = [(rows.filter(~below), cells.filter(~below))], end + size
+    rows, cells = (arrow.concat_tables(each).unify_dictionaries() for each in zip(*held, strict=True))
+    if len(rows):
+        yield rows, cells
+
+
+def _numbered(parts: list[DatasetTrace]) -> Iterator[Tables]:
+    """The tables of each batch of each folder, the samples numbered from 0 on."""
+    first = 0
+    for part in parts:
+        for samples in store.parts(part.folder, "samples"):
+            rows, cells = _read(samples, part.metrics[0])
+            numbers = rows["sample"].to_numpy()
+            order = np.argsort(numbers)
+            places = np.searchsorted(numbers, cells["sample"].to_numpy(), sorter=order)
+            yield (
+                store.replaced(rows, sample=first + np.arange(len(rows))),
+                store.replaced(cells, sample=first + order[places]),
+            )
+            first += len(rows)
+
+
+def _read(samples: Path, metric: str) -> Tables:
+    """The tables of a batch; cells of earlier versions do not say their metric.
+
+    Raises:
+        ValueError: if they do not belong together, or one is damaged.
+    """
+    rows = store.read(samples, [*store.COLUMNS["samples"], store.SCENE])
+    if rows[store.SCENE].null_count == len(rows):
+        rows = rows.drop_columns([store.SCENE])
+    cells = store.read(samples.parents[1] / "cells" / samples.name, added={"metric": metric})
+    traced: Mapping[int, bool] = dict(zip(rows["sample"].to_pylist(), rows["traced"].to_pylist(), strict=True))
+    if {number for number, is_traced in traced.items() if is_traced} != set(cells["sample"].unique().to_pylist()):
+        raise ValueError(
+            f"folder: {os.fspath(samples)!r} has other samples than its cells: a run is writing to it now, or was "
+            "ended; run trace_dataset to its end first"
+        )
+    return rows, cells

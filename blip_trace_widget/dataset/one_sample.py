@@ -1,0 +1,128 @@
+"""A sample's own results, from its rows in the two tables.
+
+For: `blip_trace_widget.dataset.traced`.
+Ends: at traces, as `Tracer` gave them. Nothing in the tables is trusted: what does not fit raises.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import one_of
+from blip_trace_widget.choices import CORRUPTIONS, completed, metric_properties
+from blip_trace_widget.dataset import answers, rows, store
+from blip_trace_widget.dataset.traced_tables import GRID
+from blip_trace_widget.results import version_1
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
+from blip_trace_widget.results.snapshot import Snapshot
+from blip_trace_widget.results.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def undamaged(sample: int) -> Iterator[None]:
+    """Turn whatever is raised by damaged data of a sample into one kind of error.
+
+    Raises:
+        ValueError: naming the sample.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
+
+
+class OneSample:
+    """A sample's rows of one metric.
+
+    Args:
+        row: its row in the samples' table.
+        cells: its cells of the metric, a pandas DataFrame.
+        metric: the metric's name.
+        first: whether that is the first metric of the run.
+        own: whether the corruption is one of the package's own.
+
+    Raises:
+        KeyError, TypeError, ValueError, RecursionError: if the row is damaged.
+    """
+
+    def __init__(self, row: Mapping[str, Any], cells: pd.DataFrame, metric: str, *, first: bool, own: bool) -> None:
+        self._row = row
+        scored = row if first else next(one for one in row["metrics"] if one["metric"] == metric)
+        self._clean = float(scored["clean"])
+        self._corrupted = np.asarray(scored["corrupted_scores"], dtype=np.float64)
+        settings = json.loads(row["settings"])
+        foil = row["foil"] if metric_properties(metric).needs_foil else None
+        _, kind = settings["metric"], settings["corruption"]["type"]
+        if own:
+            one_of("corruption", kind, CORRUPTIONS)
+            settings["corruption"] = completed(settings["corruption"])
+        self._settings = settings
+        if not first:
+            settings |= {"metric": metric, "foil": foil and answers.bare(foil).strip()}
+        self._cells = dict(iter(cells.groupby("intervention", observed=True)))
+
+    def traces(self, specs: Sequence[GridSpec]) -> list[Trace]:
+        """The grids, without a snapshot."""
+        table = self._cells[rows.PATCH]
+        by_grid = dict(iter(table.groupby(list(GRID), observed=True, dropna=False, sort=False)))
+        found = {_spec(key): grid for key, grid in by_grid.items()}
+        return [self._trace(spec, found[spec]) for spec in specs]
+
+    def _trace(self, spec: GridSpec, cells: pd.DataFrame) -> Trace:
+        grid = cells.sort_values(["layer", "position"])
+        depth, tokens = int(grid["layer"].max()) + 1, tuple(grid["token"][grid["layer"] == 0])
+        if len(grid) != depth * len(tokens):
+            raise ValueError(f"{len(grid)} cells of {depth} layers and {len(tokens)} tokens do not fit")
+        samples = self._scores(grid).reshape(-1, depth, len(tokens))
+        asked = {name: getattr(spec, name) for name in GRID}
+        return Trace(samples, self._clean, self._corrupted, self._settings | asked, tokens)
+
+    def head_map(self, grids: Sequence[Trace]) -> HeadTrace:
+        """The map of a block's heads, from the grid of each."""
+        samples = np.stack([trace.samples for trace in grids], axis=2)
+        settings = grids[0].settings | {"head": "all", "position": None}
+        return HeadTrace(samples, self._clean, self._corrupted, settings, grids[0].tokens)
+
+    def image_map(self, patch: int, direction: str) -> ImageTokenTrace:
+        """The map of squares of image tokens."""
+        table = self._cells[rows.PATCH_IMAGE_TOKENS]
+        squares = table[table["direction"] == direction].sort_values("position")
+        names = [str(name).split(",") for name in squares["token"]]
+        shape = tuple(len({name[axis] for name in names}) for axis in (0, 1))
+        settings = self._settings | {"direction": direction, "patch": patch}
+        samples = self._scores(squares).reshape(-1, *shape)
+        return ImageTokenTrace(samples, self._clean, self._corrupted, settings, patch)
+
+    def _scores(self, cells: pd.DataFrame) -> NDArray[np.float64]:
+        """Scores of the cells' runs, (samples, cells)."""
+        scores = np.stack([np.asarray(values, dtype=np.float64) for values in cells["scores"]], axis=1)
+        if self._corrupted.shape != scores.shape[:1]:
+            raise ValueError(f"{self._corrupted.size} corrupted runs do not fit {scores.shape[0]} patched ones")
+        return scores
+
+    def snapshot(self, trace: Trace) -> Snapshot | None:
+        """What a widget shows beside the grids, of which `trace` is one; None if there is none."""
+        row = self._row
+        picture, other = (row[name] or b"" for name in ("picture", "other_picture"))
+        if row["snapshot"] is not None:
+            return Snapshot.unpacked(json.loads(row["snapshot"]), picture, other)
+        if row[store.SCENE] is None:
+            return None
+        scene = json.loads(row[store.SCENE])
+        return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
+
+
+def _spec(key: tuple[Any, ...]) -> GridSpec:
+    """The grid of a group of cells, in which pandas writes NaN for no head."""
+    block, site, head, direction, window = key
+    return GridSpec(block, site, None if head != head else int(head), direction, int(window))
