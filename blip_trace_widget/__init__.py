@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from blip_trace_widget.results.agreement import Agreement
     from blip_trace_widget.results.differences import Difference
     from blip_trace_widget.results.effect_grid import CellEffect
+    from blip_trace_widget.results.flow import Flow
+    from blip_trace_widget.results.found_states import FoundStates
     from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
     from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
     from blip_trace_widget.results.recovery_curve import RecoveryCurve
@@ -71,6 +73,8 @@ _HOMES = {
     "Direction": "states",
     "Edges": "dataset.edges",
     "Effect": "results.run",
+    "Flow": "results.flow",
+    "FoundStates": "results.found_states",
     "GaussianNoise": "tracing.corruption",
     "HeadTrace": "results.maps",
     "ImageSwap": "tracing.corruption",
@@ -139,6 +143,8 @@ __all__ = [  # noqa: RUF022 - in the order in which one meets them
     "LogitLens",
     "Knockout",
     "KnockoutTrace",
+    "Flow",
+    "FoundStates",
     "Ablation",
     "examples",
     "load_trace",

@@ -144,12 +144,15 @@ def _watched() -> bool:
 
 
 @contextmanager
-def ended_early(done: Callable[[], str], close: Callable[[], object]) -> Iterator[None]:
+def ended_early(
+    done: Callable[[], str], close: Callable[[], object], how: str = "are computed, the others are NaN"
+) -> Iterator[None]:
     """Let `cancel` or Ctrl-C end the work inside early, so that the caller can return what is done.
 
     Args:
         done: says how much is done, for the warning after Ctrl-C.
         close: closes the display of progress.
+        how: says in that warning what is true of these, and of the rest.
     """
     interrupted = False
     try:
@@ -161,7 +164,7 @@ def ended_early(done: Callable[[], str], close: Callable[[], object]) -> Iterato
     finally:
         close()
     if interrupted:
-        warnings.warn(f"interrupted: {done()} are computed, the others are NaN", stacklevel=_caller())
+        warnings.warn(f"interrupted: {done()} {how}", stacklevel=_caller())
 
 
 def _caller() -> int:

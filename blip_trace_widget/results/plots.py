@@ -29,6 +29,8 @@ SEQUENTIAL = "Purples"
 GREY = "#e5e5e5"
 #: What the marks mean, in the widget's words.
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
+#: What the horizontal axis of curves says, by column.
+_ALONG = {"factor": "noise factor ν"}
 #: Inches for a word across, for a title on one line, and for a letter of one.
 WORD, TITLE, LETTER = 0.7, 3.0, 0.07
 #: Up to this many layers, heads or patches, each gets a tick.
@@ -271,36 +273,48 @@ def _title(ax: Any, title: str) -> None:
 
 
 def curves(
-    table: pd.DataFrame, ax: Any = None, *, names: str, values: str, level: tuple[str, float] | None = None
+    table: pd.DataFrame,
+    ax: Any = None,
+    *,
+    names: str,
+    values: str,
+    level: tuple[str, float] | None = None,
+    across: str = "factor",
 ) -> Any:
-    """Draw values and their standard errors over the noise factor, a line for each name.
+    """Draw values and their standard errors over the noise factor, or another column, a line for each name.
 
     Args:
-        table: with the columns ``factor`` and ``stderr``, and the two that follow.
+        table: with the column ``stderr``, and those that follow.
         ax: matplotlib axes to draw on.
         names: the column that says of which line a row is.
         values: the column of values.
         level: a line across, by name and value.
+        across: the column along the horizontal axis.
 
     Returns:
         matplotlib axes; where matplotlib is not installed, a bqplot figure.
     """
     pyplot = _pyplot()
     if pyplot is None:
-        return _bqplot_curves(table, names, values)
+        return _bqplot_curves(table, names, values, across)
     if ax is None:
         _, ax = pyplot.subplots(figsize=(5, 3), layout="constrained")
     if level is not None:
         ax.axhline(level[1], color="grey", linewidth=1, label=level[0])
     for name, rows in table.groupby(names, sort=False):
-        line = ax.plot(rows["factor"], rows[values], label=name)[0]
+        line = ax.plot(rows[across], rows[values], label=name)[0]
         band = rows["stderr"].fillna(0.0)
         low, high = rows[values] - band, rows[values] + band
-        ax.fill_between(rows["factor"], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
-    ax.set_xlabel("noise factor ν")
+        ax.fill_between(rows[across], low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+    ax.set_xlabel(_ALONG.get(across, across))
     ax.set_ylabel(values)
     ax.legend(frameon=False)
     return ax
+
+
+def has_matplotlib() -> bool:
+    """Whether matplotlib is installed."""
+    return _pyplot() is not None
 
 
 def _pyplot() -> Any:
@@ -359,20 +373,20 @@ def _bqplot_bars(x: Any, values: Any, name: str, label: str, title: str) -> Any:
     return bqplot.Figure(marks=marks, axes=axes, title=title)
 
 
-def _bqplot_curves(table: pd.DataFrame, names: str, values: str) -> Any:
+def _bqplot_curves(table: pd.DataFrame, names: str, values: str, across: str) -> Any:
     import bqplot
 
-    across, up = bqplot.LinearScale(), bqplot.LinearScale()
+    along, up = bqplot.LinearScale(), bqplot.LinearScale()
     lines = {str(name): rows for name, rows in table.groupby(names, sort=False)}
     drawn = bqplot.Lines(
-        x=next(iter(lines.values()))["factor"].to_numpy(),
+        x=next(iter(lines.values()))[across].to_numpy(),
         y=np.stack([rows[values].to_numpy() for rows in lines.values()]),
-        scales={"x": across, "y": up},
+        scales={"x": along, "y": up},
         labels=list(lines),
         display_legend=True,
     )
     axes = [
-        bqplot.Axis(scale=across, label="noise factor ν"),
+        bqplot.Axis(scale=along, label=_ALONG.get(across, across)),
         bqplot.Axis(scale=up, orientation="vertical", label=values),
     ]
     return bqplot.Figure(marks=[drawn], axes=axes)

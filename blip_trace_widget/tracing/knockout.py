@@ -11,7 +11,7 @@ remaining weights sum to 1 again. A position with no edge left gets nothing from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -210,6 +210,22 @@ def knocked_out_together(
             done += 1
             report(done, depth)
     return [KnockoutTrace(scores[at], clean[at], each.settings() | cut) for at, each in enumerate(questions)]
+
+
+def cut_scores(
+    question: Question,
+    block: str,
+    windows: Iterable[Iterable[int]],
+    queries: Positions,
+    keys: Positions,
+    site: str,
+    check: Callable[[], None],
+) -> Iterator[float]:
+    """Scores of the clean run with the same edges cut in each of several sets of layers, one after the other."""
+    edges, _ = _edges(question, block, site, None, queries, keys)
+    for layers in windows:
+        logits = _run(question, block, Cut(frozenset(layers), site, edges), check)
+        yield float(question.score_logits(logits)[0])
 
 
 def _checked_sites(block: str, site: str) -> tuple[str, str]:

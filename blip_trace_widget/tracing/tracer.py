@@ -3,8 +3,9 @@
 For: intervening. Every method delegates to the module that computes it: `blip_trace_widget.tracing.patching`, `grid`,
 `knockout`, `ablation`, `recording`. What was asked, and the clean and the corrupted run, come from
 `blip_trace_widget.tracing.question_view`, what is read of them from `blip_trace_widget.tracing.question_readings`, what
-compares several corruptions from `blip_trace_widget.tracing.several_corruptions`, and paths from
-`blip_trace_widget.tracing.path_patching`.
+compares several corruptions from `blip_trace_widget.tracing.several_corruptions`, paths from
+`blip_trace_widget.tracing.path_patching`, and what finds sets of states and ways between tokens from
+`blip_trace_widget.tracing.mechanisms`.
 Cost: see each method.
 Ends: at results. All methods may be called from any thread; the model's lock lets in one at a time.
 
@@ -34,6 +35,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.holding import HoldLike
 from blip_trace_widget.tracing.image import ImageTokens
 from blip_trace_widget.tracing.knockout import Knockout, KnockoutTrace
+from blip_trace_widget.tracing.mechanisms import Mechanisms
 from blip_trace_widget.tracing.path_patching import PathPatching
 from blip_trace_widget.tracing.positions import Positions
 from blip_trace_widget.tracing.question import Question
@@ -41,7 +43,7 @@ from blip_trace_widget.tracing.question_readings import QuestionReadings
 from blip_trace_widget.tracing.several_corruptions import SeveralCorruptions
 
 
-class Tracer(QuestionReadings, SeveralCorruptions, PathPatching):
+class Tracer(QuestionReadings, SeveralCorruptions, PathPatching, Mechanisms):
     """Causal tracing of one image and question.
 
     Args:

@@ -71,6 +71,9 @@ def results(tracer, trace):
         tracer.logit_lens(),
         tracer.knockout("question_encoder", 1, "circle", None),
         tracer.trace_knockout("question_encoder"),
+        tracer.find_states(0.5),
+        tracer.find_states(0.5, "heads", "isolate", blocks="answer_decoder"),
+        tracer.flow(window=1),
     ]
 
 
@@ -303,10 +306,11 @@ def test_a_widget_does_not_mind_seterr(tracer):
 
 def test_completion_offers_the_contract_and_no_internals(tracer):
     offered = {name for name in dir(tracer) if not name.startswith("_")}
-    contract = """ablate agreement answer answer_tokens attention clean corrupted corruption corruption_strength foil
-    image knockout logit_lens metric model noise_curve patch patch_image_tokens patch_path prepare question
-    question_tokens record recovery_curve replace tokens total_effect trace trace_heads trace_image_paths
-    trace_image_tokens trace_knockout trace_paths unknown_words verify with_corruption"""
+    contract = """ablate agreement answer answer_tokens attention clean corrupted corruption corruption_strength
+    find_states flow foil image knockout logit_lens metric model noise_curve patch patch_image_tokens
+    patch_path prepare question question_tokens record recovery_curve replace tokens total_effect trace
+    trace_heads trace_image_paths trace_image_tokens trace_knockout trace_paths unknown_words verify
+    with_corruption"""
     beside = {"case", "given", "instead", "snapshot"}
     assert offered == set(contract.split()) | beside
 

@@ -435,6 +435,8 @@ def test_a_cold_trace_that_nobody_wants_computes_nothing(monkeypatch, demo, exam
         lambda t: t.patch(State("answer_decoder", 0, 0), cancel=lambda: True),
         lambda t: t.noise_curve(cancel=lambda: True),
         lambda t: t.trace_knockout("question_encoder", cancel=lambda: True),
+        lambda t: t.find_states(cancel=lambda: True),
+        lambda t: t.flow(cancel=lambda: True),
         lambda t: t.with_corruption(at="patch_embeddings").trace("image_encoder", cancel=lambda: True),
     ):
         with pytest.raises(Cancelled):

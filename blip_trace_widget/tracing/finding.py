@@ -1,0 +1,337 @@
+"""Finding a small set of states that together bring the answer back.
+
+For: from single states to sets: `Tracer.find_states`. Two searches:
+
+- A set grows: each step patches the present set together with each of the other candidates in turn, one run each, and
+  keeps the one that recovers most (``"restore"``, ``"disrupt"``).
+- All candidates but a set are corrupted in the clean run: what is left is a circuit as Wang et al. and ACDC mean it
+  (``"isolate"``). It begins with all candidates, since no link of a chain does anything alone.
+
+Then it is pruned: members go that the target does not need. Then the numbers of the result are computed under fresh
+noise: the set was chosen because it did well on the noise that was searched.
+Cost: about a grid of the candidates for each member that is added, one to two for each round that drops, a few runs and
+a text pass under fresh noise. Runs that patch many states begin at the lowest of them: a grid of such runs costs up to
+twice one of single cells.
+Ends: at a `FoundStates`. Greedy search finds a small set, not always the smallest; where no candidate does anything by
+itself, as with two that are both needed, growing adds the lowest one and goes on, at most `most` times.
+
+Sources: Conmy et al. 2023 (ACDC, arXiv 2304.14997), who prune edges one by one from the whole graph; Wang et al. 2022
+(arXiv 2211.00593), section 4; greedy growth of sets of heads, Vig et al. 2020 (arXiv 2004.12265).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.results.found_states import SEARCHES, FoundStates, Member, measured_as, opposite
+from blip_trace_widget.results.statistics import effects
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, State, attention_label, site_label
+from blip_trace_widget.tracing.corruption import Corruption
+from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.question import Question
+
+Among: TypeAlias = Literal["states", "heads", "mlp and heads"]
+AMONG: tuple[Among, ...] = get_args(Among)
+#: Recoveries that differ by less are equal: the lower candidate is taken, whatever rounding says.
+TIE = 1e-6
+#: Rounds of pruning that a search from all candidates is expected to take, for the display of progress.
+ROUNDS = 8
+#: The attentions whose heads are tried.
+_ATTENTIONS = ("self_attention", "cross_attention")
+#: The largest seed, see `GaussianNoise`.
+_LAST_SEED = 2**63 - 1
+
+
+def find_states(
+    question: Question,
+    target: float = 0.9,
+    among: str = "states",
+    direction: str = "restore",
+    blocks: str | Iterable[str] | None = None,
+    most: int = 16,
+    tries: int | None = None,
+    fresh_seed: int | None = None,
+    progress: bool | Progress | None = None,
+    cancel: Callable[[], bool] | Any = None,
+) -> FoundStates:
+    """See `Tracer.find_states`.
+
+    Raises:
+        TypeError, ValueError: see there.
+    """
+    target, among = _checked_target(target), named("among", among, AMONG)
+    direction = named("direction", direction, SEARCHES)
+    names = _checked_blocks(question, blocks, among)
+    most = whole_number("most", most, 1)
+    tries = None if tries is None else whole_number("tries", tries, 1)
+    if tries is not None and direction == "isolate":
+        raise ValueError(f"tries: only where a set grows, got {tries} with direction='isolate'")
+    fresh = _fresh(question, fresh_seed)
+    check = as_check(cancel)
+    question.prepare(check, with_states="image_encoder" in names)
+    if question.total_effect.closed_because:
+        raise ValueError(
+            f"target: there is nothing to recover: {question.total_effect.closed_because}; choose another corruption, "
+            "or more noise"
+        )
+    candidates = _candidates(question, among, names)
+    total = len(candidates) * (ROUNDS if direction == "isolate" else min(most, len(candidates)))
+    report, close = as_progress(progress, total, "run")
+    runs = _Runs(question, candidates, direction, cancel, lambda done: report(min(done, total), total))
+    fresh_runs = _Runs(fresh or question, candidates, direction, cancel)
+    search, numbers = _Search(runs, len(candidates)), None
+    left = "found so far: not measured on fresh noise, and perhaps not all of them needed"
+    with ended_early(lambda: f"{len(search.kept)} {among}", close, left):
+        if direction == "isolate":
+            search.start_from_all()
+        else:
+            search.grow(target, most, tries)
+        search.prune(target, told=direction == "isolate")
+        numbers = _measured(fresh_runs, search, stopped=False)
+        report(total, total)
+    settings = question.settings() | {
+        "corruption": question.corruption.settings(),
+        "fresh_corruption": None if fresh is None else fresh.corruption.settings(),
+        "target": target,
+        "among": among,
+        "direction": direction,
+        "blocks": list(names),
+        "most": most,
+        "tries": tries,
+        "candidates": len(candidates),
+        "runs": runs.done + fresh_runs.done,
+        "stopped": numbers is None,
+    }
+    return FoundStates(
+        members=tuple(candidates[at] for at in sorted(search.kept)),
+        grown=() if direction == "isolate" or not search.path else tuple(candidates[at] for at in search.path[-1]),
+        clean=question.clean.score,
+        fresh=fresh is not None,
+        settings=settings,
+        **(numbers or _measured(fresh_runs, search, stopped=True)),
+    )
+
+
+class _Runs:
+    """Patched runs of sets of candidates under one noise.
+
+    Args:
+        question: the question.
+        candidates: what sets are made of; a set is a list of their numbers.
+        direction: one of `SEARCHES`.
+        cancel: see `Tracer.find_states`.
+        report: called with how many runs are done.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        candidates: Sequence[Member],
+        direction: str,
+        cancel: Any,
+        report: Callable[[int], object] = lambda _done: None,
+    ) -> None:
+        self.question, self._candidates, self._direction = question, candidates, direction
+        self._cancel, self._report = cancel, report
+        self.done = 0
+
+    def scores(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Scores of the runs that decide about sets, (samples, sets)."""
+        if self._direction == "isolate":
+            every = range(len(self._candidates))
+            return self._patched([sorted({*every} - {*some}) for some in sets], "disrupt")
+        return self._patched(sets, self._direction)
+
+    def opposite(self, some: Sequence[int]) -> NDArray[np.float64]:
+        """Scores of the runs in which a set is patched the other way, (samples,)."""
+        return self._patched([some], opposite(self._direction))[:, 0]
+
+    def recoveries(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """What each of some sets recovers, (sets,)."""
+        return effects(self.question.total_effect, self.scores(sets), measured_as(self._direction)).recovery
+
+    def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> NDArray[np.float64]:
+        runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
+        scores = np.empty((self.question.corruption.samples, len(runs)))
+        for which, found, share in patched_scores(self.question, runs, direction, self._cancel):
+            scores[:, which] = found
+            self._report(self.done + int(share * len(runs)))
+        self.done += len(runs)
+        return scores
+
+
+class _Search:
+    """A set that grows and is pruned, by what it recovers on the noise that is searched.
+
+    Attributes:
+        kept: the set.
+        path: the sets that it was on the way there.
+        searched: what they recover, on that noise.
+    """
+
+    def __init__(self, runs: _Runs, count: int) -> None:
+        self._runs, self._count = runs, count
+        self.kept: list[int] = []
+        self.path: list[list[int]] = []
+        self.searched: list[float] = []
+
+    def grow(self, target: float, most: int, tries: int | None) -> None:
+        """Add candidates until the target is reached, or `most` of them are in."""
+        left, grown = list(range(self._count)), list[int]()
+        while left and len(grown) < most and max(self.searched, default=-np.inf) < target:
+            found = self._runs.recoveries([[*grown, at] for at in left])
+            best = _first_best(found)
+            added = left[best]
+            if not grown and tries is not None:
+                strongest = np.argsort(-found, kind="stable")[: tries + 1].tolist()  # the best itself is among them
+                left = [left[at] for at in sorted({*strongest, best})]
+            left.remove(added)
+            grown = [*grown, added]
+            self._went(grown, float(found[best]))
+            self.kept = self.path[_first_best(np.array(self.searched))]
+
+    def start_from_all(self) -> None:
+        """Begin with all candidates, which recover everything by definition."""
+        self.kept = list(range(self._count))
+        self._went(self.kept, 1.0)
+
+    def prune(self, target: float, *, told: bool) -> None:
+        """Drop members that are not needed for the target, or for what the set has if that is less.
+
+        First it is asked of each by itself. Those that are missed least go, as many together as the target allows; then
+        all is asked again of the rest.
+
+        Args:
+            target: a share of the total effect.
+            told: whether the sets on the way belong to `path`.
+        """
+        goal = min(target, max(self.searched, default=target) - TIE)
+        while self.kept:
+            alone = self._runs.recoveries([[other for other in self.kept if other != at] for at in self.kept])
+            able = int((alone >= goal).sum())
+            if not able:
+                return
+            least_missed = [self.kept[at] for at in np.argsort(-np.round(alone / TIE), kind="stable")]
+            fewer = [[at for at in self.kept if at not in least_missed[:count]] for count in range(1, able + 1)]
+            found = np.append(alone.max(), self._runs.recoveries(fewer[1:]))
+            last = int(np.flatnonzero(found >= goal)[-1])
+            self.kept = fewer[last]
+            if told:
+                self._went(self.kept, float(found[last]))
+
+    def _went(self, some: list[int], recovery: float) -> None:
+        self.path.append(some)
+        self.searched.append(recovery)
+
+
+def _measured(runs: _Runs, search: _Search, *, stopped: bool) -> dict[str, Any]:
+    """The fields of `FoundStates` that are scores, under fresh noise if there is any; NaN if the search was stopped.
+
+    Raises:
+        Cancelled: if it is stopped now.
+    """
+    kept = sorted(search.kept)
+    path = sorted([[], *search.path], key=len)
+    sets = [kept, *([other for other in kept if other != at] for at in kept), *path]
+    samples = runs.question.corruption.samples
+    if stopped:
+        corrupted, scores, other = (
+            np.full(samples, np.nan),
+            np.full((samples, len(sets)), np.nan),
+            np.full(samples, np.nan),
+        )
+    else:
+        corrupted, scores, other = runs.question.corrupted_scores(), runs.scores(sets), runs.opposite(kept)
+    return {
+        "corrupted": corrupted,
+        "scores": scores[:, 0],
+        "without": scores[:, 1 : len(kept) + 1],
+        "path_scores": scores[:, len(kept) + 1 :],
+        "opposite": other,
+        "sizes": np.array([len(some) for some in path]),
+        "searched": np.array([0.0 if not some else search.searched[search.path.index(some)] for some in path]),
+    }
+
+
+def _first_best(found: NDArray[np.float64]) -> int:
+    """The first of the best; NaN is worst."""
+    known = np.nan_to_num(found, nan=-np.inf)
+    return int(np.flatnonzero(known >= known.max() - TIE)[0])
+
+
+def _candidates(question: Question, among: str, blocks: Sequence[str]) -> list[Member]:
+    """What can be added, from below upward."""
+    found: list[Member] = []
+    for block in blocks:
+        stack, tokens = question.model.blocks[block], question.tokens(block)
+        spoken, positions = block.replace("_", " "), range(len(tokens))
+        for layer in range(len(stack.layers)):
+            where = f"{spoken} layer {layer}"
+            if among == "states":
+                if (block, layer) != ("answer_decoder", len(stack.layers) - 1):  # its output is the answer
+                    found += [
+                        Member(f"{where} at {token!r} ({at})", (State(block, layer, at),))  # type: ignore[arg-type]
+                        for at, token in enumerate(tokens)
+                    ]
+                continue
+            sites: list[tuple[str, int | None, str]] = [
+                (site, head, f"{attention_label(site)} head {head}")
+                for site in _ATTENTIONS
+                if site in BLOCKS[block].heads
+                for head in range(stack.heads)
+            ]
+            if among == "mlp and heads":
+                sites.append(("mlp", None, site_label("mlp")))
+            found += [
+                Member(f"{where} {name}", tuple(State(block, layer, at, site, head) for at in positions))  # type: ignore[arg-type]
+                for site, head, name in sites
+            ]
+    if not found:
+        raise ValueError(f"blocks: {list(blocks)} have nothing to choose from but what is the answer by construction")
+    return found
+
+
+def _fresh(question: Question, seed: int | None) -> Question | None:
+    """The same question under other noise; None where the corruption has none."""
+    corruption: Corruption = question.corruption
+    fields: tuple[Any, ...] = dataclasses.fields(corruption) if dataclasses.is_dataclass(corruption) else ()
+    if "seed" not in {each.name for each in fields}:
+        if seed is not None:
+            raise ValueError(f"fresh_seed: {corruption!r} has no noise, expected None, got {seed!r}")
+        return None
+    searched: int = corruption.seed  # type: ignore[attr-defined]
+    if seed is None:
+        seed = searched + 1 if searched < _LAST_SEED else 0
+    if whole_number("fresh_seed", seed, 0, _LAST_SEED) == searched:
+        raise ValueError(f"fresh_seed: expected another seed than the one that is searched, got {seed}")
+    return question.with_corruption(seed=seed)
+
+
+def _checked_target(given: Any) -> float:
+    if isinstance(given, (bool, str, bytes)) or not hasattr(given, "__float__"):
+        raise TypeError(f"target: expected a share above 0 and up to 1, got {type(given).__name__} {given!r}")
+    target: float = given.__float__()
+    if not 0 < target <= 1:
+        raise ValueError(f"target: expected a share above 0 and up to 1, got {given!r}")
+    return target
+
+
+def _checked_blocks(question: Question, given: Any, among: str) -> tuple[str, ...]:
+    if given is None:
+        return ("question_encoder",) if among == "states" else TEXT_BLOCKS
+    if not isinstance(given, (str, Iterable)):
+        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(given).__name__} {given!r}")
+    asked = {named("blocks", block, BLOCKS) for block in ([given] if isinstance(given, str) else given)}
+    names = tuple(block for block in BLOCKS if block in asked)
+    if not names:
+        raise ValueError(f"blocks: expected at least one of {list(BLOCKS)}, got none")
+    for name in names:
+        question.check_block(name)
+    return names
