@@ -384,6 +384,7 @@ export function fullTraits(): Record<string, unknown> {
 		ablation: {},
 		compared: {},
 		difference: false,
+		truth: false,
 		steps: { undo: false, redo: false },
 		doing: "",
 		curve: {
