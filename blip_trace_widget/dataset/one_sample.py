@@ -61,9 +61,7 @@ class OneSample:
     def traces(self, specs: Sequence[GridSpec]) -> list[Trace]:
         """The grids, without a snapshot."""
         table = self._cells[rows.PATCH]
-        for name in OF_GRIDS:
-            if table[name].isna().any():
-                raise ValueError(f"{name}: a value is missing")
+        _check_whole(table)
         by_grid = dict(iter(table.groupby(list(GRID), observed=True, dropna=False, sort=False)))
         found = {_spec(key): grid for key, grid in by_grid.items()}
         return [self._trace(spec, found[spec]) for spec in specs]
@@ -114,6 +112,12 @@ class OneSample:
             return None
         scene = files.parsed(row[store.SCENE])
         return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
+
+
+def _check_whole(grids: pd.DataFrame) -> None:
+    for name in OF_GRIDS:
+        if grids[name].isna().any():
+            raise ValueError(f"{name}: a value is missing")
 
 
 def _spec(key: tuple[Any, ...]) -> GridSpec:
