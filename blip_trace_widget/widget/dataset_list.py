@@ -36,7 +36,7 @@ ORDERS = {
     "answer": ("answer", False),
 }
 #: Orders by the effect of what is selected -> whether descending.
-EXTREMES = {"selected effect, largest first": True, "selected effect, smallest first": False}
+EXTREMES = {"largest here first": True, "smallest here first": False}
 #: Columns that are searched.
 SEARCHED = ("id", "group", "question", "given_answer", "own_answer", "corrupted_answer", "reason", "why")
 

@@ -561,6 +561,9 @@ describe("the map of heads", () => {
 		await key(head(view, "0,1"), "Enter");
 		expect(host.saves).toBe(0);
 		expect(view.get("maps").closest("fieldset")?.disabled).toBe(true);
+		const grid = head(view, "0,1").closest("[role=grid]");
+		expect(grid?.getAttribute("aria-disabled")).toBe("true");
+		expect(grid?.getAttribute("aria-description")).toBe("a recording");
 	});
 });
 

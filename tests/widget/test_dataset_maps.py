@@ -12,17 +12,8 @@ from blip_trace_widget.display.protocol import Maps
 from blip_trace_widget.widget.dataset import AVERAGE
 from blip_trace_widget.widget.dataset_list import EXTREMES, PAGE
 from blip_trace_widget.widget.dataset_maps import GROUP_HEADS, GROUPS, HEADS, MOST, NOTHING
-from helpers.dataset_runs import trace
 
 LARGEST, SMALLEST = EXTREMES
-
-
-@pytest.fixture(scope="module")
-def pairs(tmp_path_factory):
-    """Pairs of pictures, all heads of one attention traced."""
-    folder = tmp_path_factory.mktemp("pairs") / "out"
-    sites = ("block_output", "cross_attention_out")
-    return trace(folder, 24, pairs="image", blocks="question_encoder", sites=sites, head=(None, "all"))
 
 
 @pytest.fixture
@@ -41,13 +32,8 @@ def plain(dataset):
 
 
 def numbers(widget):
-    """The samples of all pages, in order."""
-    found = []
-    for first in range(0, widget.listing["found"], PAGE):
-        widget.first = first
-        found += [row["number"] for row in widget.listing["rows"]]
-    widget.first = 0
-    return found
+    """The samples in sight, in order."""
+    return [row["number"] for row in widget.listing["rows"]]
 
 
 def drawn(panel):
@@ -73,16 +59,18 @@ def test_selecting_a_cell_lists_the_extreme_samples_first(plain, dataset):
     assert set(EXTREMES) < set(plain.listing["orders"])
     effects = by_hand(dataset, 5, ["[SEP]"])
     order = effects.sort_values(ascending=False, kind="stable").index.tolist()
-    assert numbers(plain) == order
+    assert numbers(plain) == order[:PAGE]
     assert f"this cell {effects[order[0]] * 100:.0f} points · total effect" in plain.listing["rows"][0]["effect"]
     plain.order = SMALLEST
-    assert numbers(plain) == effects.sort_values(kind="stable").index.tolist()
-    plain.find = "color"
-    assert numbers(plain) == [at for at in effects.sort_values(kind="stable").index if at in set(numbers(plain))]
+    order = effects.sort_values(kind="stable").index.tolist()
+    assert numbers(plain) == order[:PAGE]
+    plain.find = "number"  # searched are groups too
+    of_number = set(dataset.traced.query("group == 'number'")["sample"])
+    assert numbers(plain) == [at for at in order if at in of_number][:PAGE]
     plain.find = ""
     plain.selection = []
     assert plain.order == "as given"
-    assert numbers(plain) == list(range(200))
+    assert numbers(plain) == list(range(PAGE))
     assert "this cell" not in plain.listing["rows"][0]["effect"]
     plain.selection = [(2, 0)]
     assert plain.order == SMALLEST  # as it was chosen before
@@ -109,11 +97,14 @@ def test_a_sample_can_be_looked_at_without_losing_its_place(plain, dataset):
     assert (plain.selection, plain.order, plain.interval) == ([(5, 1)], LARGEST, interval)
     plain.group = "number"
     plain.wait(30)
-    assert plain.grid["tokens"][1] == "how"  # another role
-    assert (plain.selection, plain.order) == ([], "as given")
-    assert numbers(plain) == dataset.traced.query("group == 'number'")["sample"].tolist()
+    effects = dataset.mean("ends", group="number").aligned.effects[:, 5, 1]
+    found = dataset.traced.query("group == 'number'")["sample"].to_numpy()
+    assert (plain.selection, plain.order) == ([(5, 1)], LARGEST)  # the same role
+    assert numbers(plain) == found[np.argsort(-effects, kind="stable")][:PAGE].tolist()
     plain.group = ""
     assert (plain.selection, numbers(plain)) == ([(5, 1)], order)
+    plain.block = "answer_decoder"
+    assert (plain.selection, plain.order) == ([], "as given")
 
 
 def test_samples_without_the_role_come_last(dataset):
@@ -125,10 +116,9 @@ def test_samples_without_the_role_come_last(dataset):
     has = by_hand(dataset, 4, ["how"])
     for order in (LARGEST, SMALLEST):
         widget.order = order
-        found = numbers(widget)
-        assert set(found[: len(has)]) == set(has.index)
-        assert len(found) == 200
-    widget.first = len(has)
+        assert numbers(widget) == has.sort_values(ascending=order == SMALLEST, kind="stable").index.tolist()[:PAGE]
+        widget.first = 200 - PAGE
+        assert not set(numbers(widget)) & set(has.index)
     assert widget.listing["rows"][-1]["effect"].startswith("this cell no such token · total effect")
     widget.close()
 
@@ -165,7 +155,7 @@ def test_a_chosen_head_is_shown_and_sorts_the_samples(widget, pairs):
     maps = [pairs.head_map(number, site="cross_attention_out").indirect_effect for number in list(effects)]
     np.testing.assert_allclose(list(effects.values()), [each[5, 2] for each in maps], atol=1e-6)
     assert widget.order == LARGEST
-    assert numbers(widget) == sorted(effects, key=lambda number: -effects[number])
+    assert numbers(widget) == sorted(effects, key=lambda number: -effects[number])[:PAGE]
     assert "this head" in widget.listing["rows"][0]["effect"]
     told = widget.mapped["told"]
     assert f"Layer 5, head 2: recovery {found.recovery[5, 2] * 100:.0f} %, 95 % interval" in told

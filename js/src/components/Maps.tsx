@@ -66,6 +66,7 @@ export function Maps({ model, theme, list }: Props) {
 			scale={scale}
 			palette={palette}
 			say={say}
+			closed={closed}
 			across={across}
 			chosen={
 				onChoose === null || layer === undefined || head === undefined

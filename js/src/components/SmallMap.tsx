@@ -18,7 +18,9 @@ interface Props {
 	/** What rows and columns are. */
 	across: readonly [row: string, column: string];
 	chosen: CellIndex | null;
-	/** Null if cells cannot be chosen; the cell is the chosen one if it is to be let go. */
+	/** Why nothing can be chosen now, else "". */
+	closed: string;
+	/** Null if cells are only looked at. */
 	onChoose: ((cell: CellIndex) => void) | null;
 }
 
@@ -40,7 +42,7 @@ export function SmallMap(props: Props) {
 	if (found === null) return <span class="bt-hatched" />;
 	// Tab leads to the chosen head, or to where the keys were last.
 	const [atRow, atColumn] = place ?? chosen ?? [0, 0];
-	const closed = onChoose === null;
+	const picture = onChoose === null;
 
 	function step(event: KeyboardEvent): void {
 		const at = (event.target as HTMLElement).dataset;
@@ -82,7 +84,7 @@ export function SmallMap(props: Props) {
 				class="bt-dab"
 				style={{ "--bt-fill": fill, color: mark }}
 				title={name + more}
-				{...(!closed && {
+				{...(!picture && {
 					role: "gridcell",
 					"aria-label": name + more,
 					"aria-selected": picked,
@@ -102,22 +104,27 @@ export function SmallMap(props: Props) {
 			ref={box}
 			class="bt-small-map"
 			style={{ "--bt-columns": columns.length }}
-			onKeyDown={closed ? undefined : step}
-			{...(closed
+			onKeyDown={picture ? undefined : step}
+			{...(picture
 				? { "aria-hidden": true }
-				: { role: "grid", "aria-label": `${across[0]}s by ${across[1]}s` })}
+				: {
+						role: "grid",
+						"aria-label": `${across[0]}s by ${across[1]}s`,
+						"aria-disabled": props.closed !== "",
+						"aria-description": props.closed,
+					})}
 		>
-			<span class="bt-dabs bt-label" role={closed ? undefined : "row"}>
-				<span role={closed ? undefined : "columnheader"}>{across[0]}</span>
+			<span class="bt-dabs bt-label" role={picture ? undefined : "row"}>
+				<span role={picture ? undefined : "columnheader"}>{across[0]}</span>
 				{columns.map((name, column) => (
-					<span key={column} role={closed ? undefined : "columnheader"}>
+					<span key={column} role={picture ? undefined : "columnheader"}>
 						{name}
 					</span>
 				))}
 			</span>
 			{rows.map((name, row) => (
-				<span key={row} class="bt-dabs" role={closed ? undefined : "row"}>
-					<span class="bt-label" role={closed ? undefined : "rowheader"}>
+				<span key={row} class="bt-dabs" role={picture ? undefined : "row"}>
+					<span class="bt-label" role={picture ? undefined : "rowheader"}>
 						{name}
 					</span>
 					{columns.map((_, column) => cell(row, column))}
