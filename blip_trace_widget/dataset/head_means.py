@@ -79,9 +79,11 @@ class MeanHeads(MeanTrace):
 
     Attributes:
         attention: where the heads look, of the question encoder's cross-attention, if samples have a region; else None.
+        numbers: the averaged samples' numbers, in the order of `aligned`, (samples,).
     """
 
     attention: RegionAttention | None = None
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
 
     _columns: ClassVar[str] = "heads"
 
@@ -110,7 +112,8 @@ class MeanHeads(MeanTrace):
     def _title(self) -> str:
         return _title(self.settings)
 
-    def _column(self, at: int) -> str:
+    def column_name(self, at: int) -> str:
+        """A column, in a sentence."""
         return f"head {at}"
 
 
@@ -297,10 +300,11 @@ def mean(
     resamples: int,
     seed: int,
     settings: dict[str, Any],
+    numbers: Sequence[int] = (),
 ) -> MeanHeads:
-    """The mean of heads' effects; arguments as in `averages.mean`."""
+    """The mean of heads' effects; arguments as in `averages.mean`, and see `MeanHeads`."""
     found = averages.mean(data, confidence, resamples, seed, settings)
-    return MeanHeads(**vars(found), attention=attention)
+    return MeanHeads(**vars(found), attention=attention, numbers=np.asarray(numbers, np.int64))
 
 
 @quiet

@@ -261,7 +261,8 @@ class DatasetTrace(TracedSamples):
             of_group = (table["group"] == one_of("group", group, self.groups)).to_numpy()
             data, table = head_means.some(data, of_group, f"group: {group!r}"), table[of_group]
         attention = head_means.region_attention([looks[number] for number in table["sample"] if number in looks])
-        return head_means.mean(data, attention, *bootstrap, settings=_of_heads(specs[0], name, role) | {"group": group})
+        settings = _of_heads(specs[0], name, role) | {"group": group}
+        return head_means.mean(data, attention, *bootstrap, settings, numbers=table["sample"].to_list())
 
     def universal_heads(
         self,

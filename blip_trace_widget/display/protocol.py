@@ -328,6 +328,29 @@ class Listing(TypedDict):
     orders: list[str]
 
 
+class Panel(TypedDict):
+    """One of a data set's small maps."""
+
+    group: str  # "" = all samples
+    text: str  # how many samples, or why there is no map; "" = not computed yet
+    rows: list[str]
+    columns: list[str]
+    values: bytes  # float32 (2, rows, columns): value, significant; empty if there is no map
+
+
+class Maps(TypedDict):
+    """A data set's small maps beside each other, on one scale."""
+
+    choices: list[str]  # what can be shown; empty if there is nothing
+    groups: list[str]
+    title: str
+    across: tuple[str, str]  # what rows and columns are
+    difference: bool  # whether the values are differences of effects, else recoveries
+    panels: list[Panel]
+    told: str  # what is known of the chosen head, in words
+    note: str  # what is missing
+
+
 # --- custom messages, front end -> kernel --------------------------------------------------------------------------
 
 

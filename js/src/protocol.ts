@@ -270,6 +270,27 @@ export interface Listing {
 	orders: string[];
 }
 
+/** One of a data set's small maps. */
+export interface Panel {
+	group: string;
+	text: string;
+	rows: string[];
+	columns: string[];
+	values: DataView;
+}
+
+/** A data set's small maps beside each other, on one scale. */
+export interface Maps {
+	choices: string[];
+	groups: string[];
+	title: string;
+	across: [string, string];
+	difference: boolean;
+	panels: Panel[];
+	told: string;
+	note: string;
+}
+
 /** The first message of a view: its protocol version. */
 export interface HelloRequest {
 	type: "hello";
