@@ -38,6 +38,11 @@ def memory_budget(device: torch.device, limits: Limits) -> int:
     return CPU_BUDGET
 
 
+def questions_together(device: torch.device, limits: Limits) -> bool:
+    """Whether several questions share passes; see `Limits.together`."""
+    return device.type != "cpu" if limits.together is None else limits.together
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means that memory ran out; only CUDA has an exception class for it."""
     message = str(error)
