@@ -62,8 +62,16 @@ def test_what_a_model_is_told_goes_before_what_its_device_has():
         ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
         ({"rows_per_sample": None}, TypeError, "rows_per_sample: expected an integer, got NoneType None"),
         ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
+        ({"together": 1}, TypeError, "together: expected True, False or None, got 1"),
     ],
 )
 def test_limits_that_are_none_are_refused(given, error, told):
     with pytest.raises(error, match=told):
         Limits(**given)
+
+
+def test_a_single_question_fills_a_cpu_alone():
+    cuda = torch.device("cuda")
+    assert [memory_budget.questions_together(device, Limits()) for device in (CPU, cuda)] == [False, True]
+    for asked in (True, False):
+        assert all(memory_budget.questions_together(device, Limits(together=asked)) == asked for device in (CPU, cuda))
