@@ -3,8 +3,8 @@
 For: `trace_dataset`, which gives batches to this process or to workers on other machines.
 Cost: that of a `Tracer`'s own calls, with one ViT pass per picture, and runs that are computed once and scored by every
 metric. On a CPU, which one question fills, every number is also theirs to the last bit. On other devices
-(`Limits.together`) pictures are embedded, and the clean runs of questions of equal length are computed, several at once;
-what grids have in common is computed once; corrupted runs and grids follow one sample after another.
+(`Limits.together`) pictures are embedded several at once, and so are the clean runs of questions of equal length; what
+grids have in common is computed once. Corrupted runs and grids follow one sample after another.
 Ends: at tables. A skipped sample has a row too, with the reason.
 
 Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with

@@ -276,8 +276,8 @@ def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
         bases: the base runs of the questions.
 
     Yields:
-        the indices of those to use now, which share a picture or a pass. This function keeps no reference to them; callers should drop theirs
-        before the next group.
+        the indices of those to use now, which share a picture or a pass. This function keeps no reference to them;
+        callers should drop theirs before the next group.
     """
     pending: list[BaseRuns | None] = list(bases)
     for indices in _by_length_and_image(cast("list[BaseRuns]", pending)):
