@@ -1,9 +1,10 @@
 """Tracing a batch of samples: from pictures and questions to rows of the two tables.
 
 For: `trace_dataset`, which gives batches to this process or to workers on other machines.
-Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of
-equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
-Runs are computed once, and scored by every metric.
+Cost: that of a `Tracer`'s own calls, with one ViT pass per picture, and runs that are computed once and scored by every
+metric. On a CPU, which one question fills, every number is also theirs to the last bit. On other devices
+(`Limits.together`) pictures are embedded several at once, and so are the clean runs of questions of equal length; what
+grids have in common is computed once. Corrupted runs and grids follow one sample after another.
 Ends: at tables. A skipped sample has a row too, with the reason.
 
 Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
@@ -31,6 +32,7 @@ from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.damaged_tokens import checked_region
 from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
 from blip_trace_widget.tracing.knockout import knocked_out_together
+from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.region_attention import region_attention
@@ -298,7 +300,8 @@ def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) 
         sample: the sample.
     """
     model = questions[0].model
-    for traces in whole_traces(questions, plan.specs(model)):
+    shared = questions_together(model.device, model.limits)
+    for traces in whole_traces(questions, plan.specs(model), shared=shared):
         for trace in traces:
             yield rows.of_grid(row, trace)
     if plan.image_map is not None:

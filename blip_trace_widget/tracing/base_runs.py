@@ -3,7 +3,7 @@
 For: everything that patches, cuts or reads. Base runs consist of parts that depend on only some of the inputs: the
 question's clean encoding, the answer's clean run, the corrupted encoding. Parts that stay valid for another question,
 answer or corruption are shared by both (`BaseRuns.changed`), so that changing the noise neither embeds nor projects the
-image again. `clean_together` computes the clean runs of many questions in a few passes.
+image again. `clean_together` computes the clean runs of many questions in a few passes where that is allowed.
 Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are split into groups that
 fit the memory budget: a single group is kept; several are each recomputed in every iteration.
 Ends: at recorded runs and logits; `blip_trace_widget.tracing.question` scores them.
@@ -29,7 +29,13 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
-from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, halves, if_there_is_room, sample_groups
+from blip_trace_widget.tracing.memory_budget import (
+    CLEAN_SHARE,
+    halves,
+    if_there_is_room,
+    questions_together,
+    sample_groups,
+)
 from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
@@ -289,23 +295,27 @@ class BaseRuns:
 def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
     """Compute the clean runs of several questions of one model, questions of equal length in one pass.
 
-    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`.
+    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`. Where
+    questions are not computed together (`Limits.together`), they are left to be computed at their first use, one by
+    one: what a row comes to may depend, in its last bits, on the other rows of a pass.
 
     Args:
         bases: the base runs of the questions.
 
     Yields:
-        the indices of those that are now computed. This function keeps no reference to them; callers should drop theirs
-        before the next group.
+        the indices of those to use now, which share a picture or a pass. This function keeps no reference to them;
+        callers should drop theirs before the next group.
     """
     pending: list[BaseRuns | None] = list(bases)
     for indices in _by_length_and_image(cast("list[BaseRuns]", pending)):
         for part in _memory_groups(pending[indices[0]], len(indices)):
-            group = [pending[at] for at in indices[part]]
+            group = [cast("BaseRuns", pending[at]) for at in indices[part]]
             for at in indices[part]:
                 pending[at] = None
-            with Computing(cast("BaseRuns", group[0]).model):
-                _run_in_halves(cast("list[BaseRuns]", group))
+            model = group[0].model
+            if questions_together(model.device, model.limits):
+                with Computing(model):
+                    _run_in_halves(group)
             del group
             yield indices[part]
 

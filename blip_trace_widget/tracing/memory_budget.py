@@ -42,6 +42,11 @@ def memory_budget(device: torch.device, limits: Limits) -> int:
     return CPU_BUDGET
 
 
+def questions_together(device: torch.device, limits: Limits) -> bool:
+    """Whether several questions share passes; see `Limits.together`."""
+    return device.type != "cpu" if limits.together is None else limits.together
+
+
 #: What is raised where memory runs out: only CUDA has a class for it.
 FAILURES = (RuntimeError, MemoryError)
 #: What such a RuntimeError says: of CUDA and MPS, of torch's allocator on the CPU, of CUDA's libraries, of C++.

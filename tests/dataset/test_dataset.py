@@ -159,7 +159,7 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         return known[picture].replace(question=question, answer=answer)
 
     for budget in (2**30, 1):  # all at once, and each in a group of its own
-        model.limits = Limits(memory=budget)
+        model.limits = Limits(memory=budget, together=True)
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()

@@ -66,6 +66,7 @@ def test_what_a_model_is_told_goes_before_what_its_device_has():
         ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
         ({"rows_per_sample": None}, TypeError, "rows_per_sample: expected an integer, got NoneType None"),
         ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
+        ({"together": 1}, TypeError, "together: expected True, False or None, got 1"),
     ],
 )
 def test_limits_that_are_none_are_refused(given, error, told):
@@ -106,6 +107,7 @@ def test_wherever_memory_runs_out_the_numbers_are_the_same(monkeypatch, demo, ex
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, demo, number):
     plan = Plan.of("answer_decoder", "block_output", GaussianNoise(samples=2), "probability", only_correct=False)
+    monkeypatch.setattr(demo, "limits", Limits(together=True))
 
     def traced():
         tables = trace_batch(demo, plan, Batch(0, 0, list(demo_samples(4))))
@@ -118,3 +120,10 @@ def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, 
     assert list(few["own_answer"]) == list(rows["own_answer"])
     np.testing.assert_allclose(few["clean"], rows["clean"], atol=1e-6)
     np.testing.assert_allclose(few_cells["score"], cells["score"], atol=1e-6)
+
+
+def test_a_single_question_fills_a_cpu_alone():
+    cuda = torch.device("cuda")
+    assert [memory_budget.questions_together(device, Limits()) for device in (CPU, cuda)] == [False, True]
+    for asked in (True, False):
+        assert all(memory_budget.questions_together(device, Limits(together=asked)) == asked for device in (CPU, cuda))
