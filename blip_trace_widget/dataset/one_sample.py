@@ -84,7 +84,11 @@ class OneSample:
         return HeadTrace(samples, self._clean, self._corrupted, settings, grids[0].tokens)
 
     def image_map(self, patch: int, direction: str) -> ImageTokenTrace:
-        """The map of squares of image tokens."""
+        """The map of squares of image tokens.
+
+        Raises:
+            LookupError, TypeError, ValueError: if there is none, or its cells make no map.
+        """
         table = self._cells[rows.PATCH_IMAGE_TOKENS]
         squares = table[table["direction"] == direction].sort_values("position")
         names = [tuple(str(name).split(",")) for name in squares["token"]]
