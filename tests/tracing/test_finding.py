@@ -279,3 +279,15 @@ def test_without_an_effect_there_is_nothing_to_find(tracer):
         ValueError, match=r"target: there is nothing to recover: the total effect is smaller than 0.001"
     ):
         tracer.with_corruption(GaussianNoise(0.0)).find_states()
+
+
+def test_the_curve_is_drawn_over_the_number_of_members(found):
+    mpl = pytest.importorskip("matplotlib")
+    mpl.use("agg")
+    axes = found.plot()
+    target, line = axes.lines
+    assert axes.get_xlabel() == "members"
+    np.testing.assert_array_equal(line.get_xdata(), found.sizes)
+    np.testing.assert_allclose(line.get_ydata(), found.curve)
+    assert set(target.get_ydata()) == {0.9}
+    mpl.pyplot.close("all")
