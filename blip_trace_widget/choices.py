@@ -29,6 +29,10 @@ PLACES: tuple[Place, ...] = get_args(Place)
 #: The one that the paper damages.
 PUBLISHED_PLACE: Place = "image_embeddings"
 IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
+#: Largest factor of a corruption; beyond it float32 overflows somewhere in the model.
+MAX_FACTOR = 1e6
+#: Most noise samples.
+MOST_SAMPLES = 10_000
 #: Fields of a corruption that mean something at some places alone.
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
 #: What `Tracer.ablate` sets states to, beside factors.
@@ -166,6 +170,11 @@ CORRUPTIONS: dict[str, CorruptionProperties] = {
 }
 #: Those that can damage what enters the image encoder.
 BEFORE_THE_VIT = tuple(name for name, own in CORRUPTIONS.items() if "patch_embeddings" in own.places)
+
+
+def damages_image(settings: Mapping[str, Any]) -> bool:
+    """Whether a corruption of these settings damages the picture, rather than the question."""
+    return settings.get("type") != "QuestionSwap" and settings.get("at", PUBLISHED_PLACE) in IMAGE_PLACES
 
 
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ import io
 import os
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from blip_trace_widget.forks import Lock
 from blip_trace_widget.pixels import SHAPES, UnclearError, rgb, rgb_of_array
 
 ImageLike: TypeAlias = (
@@ -52,39 +52,60 @@ _OTHERS = (
     (rb"version https://git-lfs", "a pointer of Git LFS: get the file that it stands for with git lfs pull"),
     (rb"\x93NUMPY", "a NumPy file: give numpy.load(path)"),
 )
+#: Most pixels that a file may have; more are refused before they are decoded. Can be set; a picture that somebody has
+#: decoded already, a PIL image after `load()` or an array, is taken at any size. At the bound a picture takes 0.3 GB,
+#: and at most four times that while it is read.
+MAX_PIXELS = 1 << 26
 #: Longest side of a picture shown on a page, in pixels.
 SHOWN_SIDE = 384
 #: Formats whose reader runs the file as a program.
 _PROGRAMS = {"EPS"}
 #: Warning filters are global to the process.
-_QUIETLY = threading.Lock()
+_QUIETLY = Lock()
 
 
-def as_image(image: ImageLike) -> Image.Image:
+def as_image(image: ImageLike, pixels: int | None = None) -> Image.Image:
     """A picture in RGB, from any accepted kind of image.
 
     Of several frames the first is used. Transparent pixels are composited over white. 16-bit, integer and floating
     point pixels are scaled by the largest of them: see the module's docstring.
 
+    Args:
+        image: the picture.
+        pixels: most pixels of a file that is still to be decoded; default `MAX_PIXELS`. A JPEG file is not decoded at a
+            reduced size instead (Pillow's `draft`): the model would see other pixels.
+
     Raises:
         TypeError: if its type is not accepted.
-        ValueError: if it cannot be read as a picture, or its pixels cannot be interpreted.
+        ValueError: if it cannot be read as a picture, has too many pixels, or they cannot be interpreted.
         OSError: if a path cannot be opened.
     """
+    most = MAX_PIXELS if pixels is None else pixels
     if isinstance(image, Image.Image):
-        return _guarded(lambda: rgb(image), _name(getattr(image, "filename", "")))
+        return _guarded(lambda: _decoded(image, most), _name(getattr(image, "filename", "")))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _of_file(io.BytesIO(bytes(image)), "")
+        return _of_file(io.BytesIO(bytes(image)), "", most)
     if isinstance(image, (str, os.PathLike)):
-        return _of_path(os.fspath(image))
+        return _of_path(os.fspath(image), most)
     if isinstance(image, Mapping):
-        return _of_mapping(image)
+        return _of_mapping(image, most)
     if callable(getattr(image, "read", None)):
-        return _of_stream(image)
+        return _of_stream(image, most)
     if hasattr(image, "__array__") or hasattr(image, "__array_interface__"):
         array = _as_array(image)
         return _guarded(lambda: rgb_of_array(array), "")
     raise TypeError(f"image: expected {ACCEPTED}, got {type(image).__name__}")
+
+
+def _decoded(image: Image.Image, most: int) -> Image.Image:
+    """The pixels of an image as RGB, decoded only if they are not too many."""
+    count = image.width * image.height
+    if getattr(image, "tile", None) and count > most:  # what is still to be decoded
+        raise UnclearError(
+            f"expected at most {most} pixels (blip_trace_widget.pictures.MAX_PIXELS), got {image.width} x "
+            f"{image.height} = {count}: make it smaller first, or decode it yourself, PIL.Image.open(…).load()"
+        )
+    return rgb(image)
 
 
 def jpeg(image: Image.Image, side: int = SHOWN_SIDE, quality: int = 85) -> bytes:
@@ -151,12 +172,12 @@ def opened(path: str | bytes | os.PathLike[str]) -> IO[bytes]:
         raise ValueError(f"image: {_short(name)!r} is no path: {error}") from None
 
 
-def _of_path(path: str | bytes) -> Image.Image:
+def _of_path(path: str | bytes, most: int) -> Image.Image:
     with opened(path) as file:
-        return _of_file(file, _name(path))
+        return _of_file(file, _name(path), most)
 
 
-def _of_stream(stream: Any) -> Image.Image:
+def _of_stream(stream: Any, most: int) -> Image.Image:
     """Read a file that the caller opened; if it is seekable, its position is restored so that it can be read again."""
     name = _name(getattr(stream, "name", ""))
     try:
@@ -170,28 +191,28 @@ def _of_stream(stream: Any) -> Image.Image:
         raise TypeError(
             f"image: expected a file opened in binary mode ('rb'), reading this gives {type(content).__name__}"
         )
-    return _of_file(io.BytesIO(bytes(content)), name)
+    return _of_file(io.BytesIO(bytes(content)), name, most)
 
 
-def _of_mapping(image: Mapping[str, Any]) -> Image.Image:
+def _of_mapping(image: Mapping[str, Any], most: int) -> Image.Image:
     """Read the form in which Hugging Face data sets keep undecoded pictures."""
     content, path = image.get("bytes"), image.get("path")
     if content is not None:
         if not isinstance(content, (bytes, bytearray, memoryview)):
             raise TypeError(f"image: expected bytes under 'bytes', got {type(content).__name__}")
-        return _of_file(io.BytesIO(bytes(content)), _name(path))
+        return _of_file(io.BytesIO(bytes(content)), _name(path), most)
     if isinstance(path, (str, os.PathLike)):
-        return _of_path(os.fspath(path))
+        return _of_path(os.fspath(path), most)
     found = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
     raise ValueError(f"image: expected {ACCEPTED}, got {found}")
 
 
-def _of_file(file: IO[bytes], name: str) -> Image.Image:
+def _of_file(file: IO[bytes], name: str, most: int) -> Image.Image:
     def read() -> Image.Image:
         file.seek(0)
         Image.init()
         with Image.open(file, formats=[kind for kind in Image.ID if kind not in _PROGRAMS]) as picture:
-            return rgb(picture)
+            return _decoded(picture, most)
 
     try:
         return _guarded(read, name)

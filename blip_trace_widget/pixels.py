@@ -115,8 +115,9 @@ def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False
         return numbers.astype(np.uint8) * np.uint8(255)
     if numbers.dtype == np.uint8:
         return numbers
-    floats, finite = numbers.dtype.kind == "f", np.isfinite(numbers)
-    if not finite.all():
+    floats = numbers.dtype.kind == "f"
+    if floats and not np.isfinite(numbers).all():
+        finite = np.isfinite(numbers)
         ends = (numbers[finite].min(), numbers[finite].max()) if finite.any() else ()
         some = " beside finite ones from {:g} to {:g}".format(*ends) if ends else ""
         raise UnclearError(f"expected finite numbers, got {what} with NaN or infinity{some}")
@@ -129,7 +130,8 @@ def _eight_bits(numbers: np.ndarray[Any, Any], what: str, *, whole: bool = False
     depth = next((bits for bits in DEPTHS if high < 2**bits), 0)
     exact = not floats or (whole and bool((numbers == np.round(numbers)).all()))
     if exact and low >= 0 and high >= 512 and depth:
-        return np.asarray(numbers.astype(np.int64) >> (depth - 8), dtype=np.uint8)
+        whole_numbers = numbers.astype(np.int32) if floats else numbers
+        return np.asarray(whole_numbers >> (depth - 8), dtype=np.uint8)
     if not floats and low == high == 0:
         return np.zeros(numbers.shape, np.uint8)
     raise UnclearError(

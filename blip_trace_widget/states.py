@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from blip_trace_widget.checks import named, one_of, whole_number
+from blip_trace_widget.checks import brief, named, one_of, whole_number
 
 #: The names of `BLOCKS`, `SITES` and `DIRECTIONS`, for type checkers and editors.
 BlockName: TypeAlias = Literal["image_encoder", "question_encoder", "answer_decoder"]
@@ -38,6 +39,8 @@ SITES: tuple[str, ...] = get_args(SiteName)
 
 #: What the parts of a layer add to the residual: all that goes on from a state but for the residual itself.
 HELD_SITES: tuple[str, ...] = get_args(HeldSiteName)
+#: Beside these says that they mean all positions, not only the patched ones.
+EVERYWHERE = "everywhere"
 
 #: Sites that are what a module is given; of all others it is what the module puts out.
 INPUTS = ("block_input",)
@@ -147,6 +150,8 @@ def grid_title(block: str, site: str) -> str:
 
 #: Messages list the tokens of blocks that have fewer than this.
 LISTED = 100
+#: Longest word for which the nearest token is looked for.
+LONGEST_WORD = 100
 
 #: The blocks that read text, and the image through cross-attention or through the question.
 TEXT_BLOCKS = ("question_encoder", "answer_decoder")
@@ -199,6 +204,40 @@ class State:
             one_of("site (of a single head)", self.site, BLOCKS[self.block].heads)
             object.__setattr__(self, "head", whole_number("head", self.head, 0))
 
+    @classmethod
+    def grid(
+        cls,
+        block: BlockName,
+        layers: int | Iterable[int],
+        positions: int | str | Iterable[int | str],
+        site: SiteName = "block_output",
+        heads: int | Iterable[int] | None = None,
+    ) -> list[State]:
+        """The states of all given layers, positions and heads at one site: ``State.grid(block, range(4), "circle")``.
+
+        Args:
+            block: as in `State`.
+            layers: one layer or several.
+            positions: one position or several, each a number or a word.
+            site: as in `State`.
+            heads: one head or several; None for all of a layer together.
+
+        Returns:
+            layers x positions x heads states, in this order, the last changing fastest.
+
+        Raises:
+            TypeError, ValueError: as `State`; also where nothing is given at all.
+        """
+        axes = {
+            "layers": _several("layers", layers),
+            "positions": _several("positions", positions),
+            "heads": [None] if heads is None else _several("heads", heads),
+        }
+        for name, values in axes.items():
+            if not values:
+                raise ValueError(f"{name}: expected at least one, got none")
+        return [cls(block, layer, at, site, head) for layer, at, head in product(*axes.values())]
+
     @property
     def place(self) -> tuple[int, str]:
         """The layer and the site at which it is replaced; what enters a layer is what the one below puts out.
@@ -208,6 +247,15 @@ class State:
         if self.site == "block_input":
             return self.layer - 1, "block_output"
         return self.layer, BLOCKS[self.block].older.get(self.site, self.site)
+
+
+def _several(name: str, given: Any) -> list[Any]:
+    """One value or several, as a list."""
+    if isinstance(given, Iterable) and not isinstance(given, str):
+        return list(given)
+    if isinstance(given, str) or hasattr(given, "__index__"):
+        return [given]
+    raise TypeError(f"{name}: expected one or several, got {type(given).__name__}")
 
 
 def window_layers(layer: int, window: int, layers: int) -> range:
@@ -279,17 +327,15 @@ def position_of(name: str, given: Any, tokens: Sequence[str], block: str = "") -
         return matches[0]
     if matches:
         places = f"{', '.join(map(str, matches[:-1]))} and {matches[-1]}"
-        raise ValueError(f"{name}: {given!r} is at positions {places} of {list(tokens)}: give one of these numbers")
+        found = f"{brief(given)} is at positions {places} of {list(tokens)}"
+        raise ValueError(f"{name}: {found}: give one of these numbers")
     pieces = word_pieces(word, tokens)
     if pieces:
-        inside = f"{pieces.start} to {pieces.stop - 1}"
-        raise ValueError(
-            f"{name}: the model reads {given!r} as {list(tokens[pieces.start : pieces.stop])}, positions {inside}: "
-            "give one of these"
-        )
-    nearest = get_close_matches(word, [token.casefold() for token in tokens], 1, 0.6)
+        inside, read = f"{pieces.start} to {pieces.stop - 1}", list(tokens[pieces.start : pieces.stop])
+        raise ValueError(f"{name}: the model reads {brief(given)} as {read}, positions {inside}: give one of these")
+    nearest = get_close_matches(word[:LONGEST_WORD], [token.casefold() for token in tokens], 1, 0.6)
     suggestion = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"{name}: there is no token {given!r}: {_sees(tokens, block)}{suggestion}")
+    raise ValueError(f"{name}: there is no token {brief(given)}: {_sees(tokens, block)}{suggestion}")
 
 
 def _sees(tokens: Sequence[str], block: str) -> str:

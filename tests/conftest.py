@@ -61,6 +61,13 @@ def dataset(tmp_path_factory):
     return trace(tmp_path_factory.mktemp("dataset") / "out", 200)
 
 
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory):
+    """Pairs of pictures, with all heads of one attention."""
+    folder, sites = tmp_path_factory.mktemp("pairs") / "out", ("block_output", "cross_attention_out")
+    return trace(folder, 24, pairs="image", blocks="question_encoder", sites=sites, head=(None, "all"))
+
+
 @pytest.fixture
 def screen():
     """A screen that only writes down what it is shown."""

@@ -1,7 +1,9 @@
 """Pictures of other people: every mode, every kind of file, damaged ones too."""
 
 import dataclasses
+import gc
 import io
+import itertools
 import pathlib
 import struct
 import warnings
@@ -500,6 +502,46 @@ def test_a_bomb_is_refused(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ValueError, match="too large; make it smaller"):
         as_image(written(PICTURE, "PNG"))
+
+
+def test_more_pixels_than_are_decoded_are_refused_by_their_number():
+    file = written(PICTURE, "PNG")
+    assert as_image(file, pixels=216).size == (18, 12)
+    for source in (file, io.BytesIO(file), {"bytes": file}, Image.open(io.BytesIO(file))):
+        with pytest.raises(ValueError, match=r"at most 215 pixels .*MAX_PIXELS.*got 18 x 12 = 216: make it smaller"):
+            as_image(source, pixels=215)
+    decoded = Image.open(io.BytesIO(file))
+    decoded.load()
+    assert as_image(decoded, pixels=215).size == (18, 12)
+    large = written(Image.new("1", (9000, 9000)), "PNG")
+    with pytest.raises(ValueError, match=r"at most 67108864 pixels .* 9000 x 9000"):
+        as_image(large)
+
+
+@pytest.mark.parametrize(("held", "pictures"), [(6 * 6767, 6), (3 * 6767, 4), (0, 1)])
+def test_a_batch_holds_no_more_pictures_than_it_may(small, held, pictures):
+    size, there, calls = (101, 67), [], itertools.count()
+
+    def score(logits, answer):
+        if next(calls) % 10 == 0:
+            there.append(sum(type(each) is Image.Image and each.size == size for each in gc.get_objects()))
+        return logits.softmax(-1)[..., 0, answer[0]]
+
+    def samples():
+        for seed in range(6):
+            pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+            yield Sample({"bytes": written(Image.fromarray(pixels), "PNG"), "path": None}, "is it red")
+
+    def traced(held):
+        plan = Plan.of("question_encoder", "block_output", GaussianNoise(samples=2), score, only_correct=False)
+        return [table.to_pandas() for table in trace_batch(small, plan, Batch(0, 0, list(samples())), held)]
+
+    rows, cells = traced(held)
+    assert max(there) <= pictures + 1  # and the one that is being read
+    whole, all_cells = traced(6 * 6767)
+    assert list(rows["sample"]) == list(whole["sample"]) == list(range(6))
+    np.testing.assert_allclose(rows["clean"], whole["clean"], atol=1e-6)
+    np.testing.assert_allclose(cells["score"], all_cells["score"], atol=1e-6)
 
 
 def test_warnings_that_are_errors_hide_no_picture(monkeypatch):

@@ -1,5 +1,6 @@
 """Names of states, and windows of layers."""
 
+import numpy as np
 import pytest
 
 from blip_trace_widget import GaussianNoise, State
@@ -40,6 +41,38 @@ def test_windows_are_centred_and_clipped(layer, window, covered):
     assert list(window_layers(layer, window, 12)) == covered
     states = windowed(State("answer_decoder", layer, 2, "mlp"), window, 12)
     assert [(s.layer, s.position, s.site) for s in states] == [(at, 2, "mlp") for at in covered]
+
+
+def test_a_grid_of_states_is_every_layer_position_and_head():
+    grid = State.grid("question_encoder", range(2), ("circle", 3), "self_attention", heads=(0, 2))
+    assert grid == [
+        State("question_encoder", layer, at, "self_attention", head)
+        for layer in (0, 1)
+        for at in ("circle", 3)
+        for head in (0, 2)
+    ]
+    assert State.grid("answer_decoder", 3, 0) == [State("answer_decoder", 3, 0)]
+    assert State.grid("question_encoder", np.arange(2), "circle", "mlp") == [
+        State("question_encoder", layer, "circle", "mlp") for layer in range(2)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("question_encoder", [], 0), "layers: expected at least one, got none"),
+        (("question_encoder", 0, ()), "positions: expected at least one, got none"),
+        (("question_encoder", 0, 0, "mlp", []), "heads: expected at least one, got none"),
+        (("question_encoder", 1.5, 0), "layers: expected one or several, got float"),
+        (("question_encoder", [1.5], 0), "layer: expected an integer, got float 1.5"),
+        (("question_encoder", 0, [-1]), "position: expected 0 or more, got -1"),
+        (("question_encoder", 0, 0, "mlp", 1), "site .of a single head."),
+        (("encoder", 0, 0), "block: expected one of"),
+    ],
+)
+def test_a_grid_no_model_has_is_refused_by_name(arguments, told):
+    with pytest.raises((TypeError, ValueError), match=f"^{told}"):
+        State.grid(*arguments)
 
 
 def test_states_are_collected_once_and_in_order():

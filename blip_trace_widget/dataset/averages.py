@@ -127,7 +127,8 @@ class MeanTrace(Summarised):
         title = f"{self._title()}, mean of {len(self.aligned.total)}"
         return _map(getattr(self, value), value.replace("_", " "), title, self.roles, ~self.significant)
 
-    def _column(self, at: int) -> str:
+    def column_name(self, at: int) -> str:
+        """A column, in a sentence."""
         return f"“{self.roles[at]}”"
 
     def _facts(self) -> dict[str, str]:
@@ -142,7 +143,7 @@ class MeanTrace(Summarised):
             "warning": self.warning,
             "best": "".join(
                 f"recovery {_with_interval(self.recovery[at], self.recovery_low[at], self.recovery_high[at])} "
-                f"at layer {at[0]} {self._column(at[1])}"
+                f"at layer {at[0]} {self.column_name(at[1])}"
                 for at in best
             ),
         }

@@ -1,9 +1,10 @@
 """Tracing a batch of samples: from pictures and questions to rows of the two tables.
 
 For: `trace_dataset`, which gives batches to this process or to workers on other machines.
-Cost: one ViT pass per picture, as many at once as `memory_budget.CHUNK_ROWS` allows; the clean runs of questions of
-equal length in one pass; then the corrupted runs and the grids, one sample after another, since one fills the machine.
-Runs are computed once, and scored by every metric.
+Cost: that of a `Tracer`'s own calls, with one ViT pass per picture, and runs that are computed once and scored by every
+metric. On a CPU, which one question fills, every number is also theirs to the last bit. On other devices
+(`Limits.together`) pictures are embedded several at once, and so are the clean runs of questions of equal length; what
+grids have in common is computed once. Corrupted runs and grids follow one sample after another.
 Ends: at tables. A skipped sample has a row too, with the reason.
 
 Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
@@ -31,6 +32,7 @@ from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.damaged_tokens import checked_region
 from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
 from blip_trace_widget.tracing.knockout import knocked_out_together
+from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.region_attention import region_attention
@@ -50,6 +52,9 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
     "the model's answer is wrong",
     "the noise does not break the answer",
 )
+#: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
+#: and one sample's pictures more. A batch of ordinary pictures is one part.
+HELD_PIXELS = 1 << 26
 #: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
@@ -89,20 +94,30 @@ class Outcome(NamedTuple):
 Tracers: TypeAlias = "list[Tracer | SkippedError]"
 
 
-def trace_batch(model: BlipVqa, plan: Plan, batch: Batch) -> Tables:
-    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order."""
+def trace_batch(model: BlipVqa, plan: Plan, batch: Batch, held: int = HELD_PIXELS) -> Tables:
+    """The tables of a batch: a row per sample, and a row per cell of the traced ones, in order.
+
+    Args:
+        model: the model.
+        plan: what is computed.
+        batch: the samples.
+        held: see `HELD_PIXELS`.
+    """
     samples = batch.samples
     table: list[Row] = [
         {"sample": batch.first + at, **rows.identity(sample), "traced": False} for at, sample in enumerate(samples)
     ]
-    tracers = dict(_usable(model, plan, table, samples))
     cells: dict[int, pa.Table] = {}
-    places = list(tracers)
-    for group in clean_together(_first(tracers[at]).case.bases for at in places):
-        for place in group:
-            at = places[place]
-            # Free the tracers at once: one sample's recorded runs may fill the memory.
-            cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+    start = 0
+    while start < len(samples):
+        tracers, stop = _part(model, plan, table, samples, start, held)
+        places = list(tracers)
+        for group in clean_together(_first(tracers[at]).case.bases for at in places):
+            for place in group:
+                at = places[place]
+                # Free the tracers at once: one sample's recorded runs may fill the memory.
+                cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+        start = stop
     return store.as_table("samples", table), store.joined([cells[at] for at in sorted(cells)])
 
 
@@ -110,10 +125,28 @@ def _first(tracers: Tracers) -> Tracer:
     return next(each for each in tracers if isinstance(each, Tracer))
 
 
-def _usable(model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample]) -> Iterator[tuple[int, Tracers]]:
-    """Yield the tracers of each usable sample; samples of one picture share its embeddings."""
+def _part(
+    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int, held: int
+) -> tuple[dict[int, Tracers], int]:
+    """The tracers from a sample on that are held together, and the number of the sample that comes after them."""
+    tracers: dict[int, Tracers] = {}
+    pictures: dict[int, int] = {}
+    for at, each in _usable(model, plan, table, samples, start):
+        tracers[at], tracer = each, _first(each)  # a sample's tracers share its pictures
+        for picture in (tracer.image, getattr(tracer.corruption, "image", None)):
+            if picture is not None:
+                pictures[id(picture)] = picture.width * picture.height
+        if sum(pictures.values()) > held:
+            return tracers, at + 1
+    return tracers, len(samples)
+
+
+def _usable(
+    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int
+) -> Iterator[tuple[int, Tracers]]:
+    """Yield the tracers of each usable sample from one on; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
-    for at, (row, sample) in enumerate(zip(table, samples, strict=True)):
+    for at, (row, sample) in enumerate(zip(table[start:], samples[start:], strict=True), start):
         try:
             tracers = list(_tracers(model, plan, row["image"], sample, known))
             if not any(isinstance(each, Tracer) for each in tracers):
@@ -153,8 +186,8 @@ def _tracers(
             asked = _arguments(metric, sample) | {"corruption": corruption, "metric": metric}
             if own is None:
                 own = known[name].replace(**asked) if name in known else Tracer(model, image, **asked)
-                known.setdefault(name, own)
                 plan.corruption.check(own)
+                known.setdefault(name, own)  # not before: what is skipped is not held
             yield own.replace(metric=metric, foil=asked["foil"])
         except (TypeError, ValueError) as error:
             yield SkippedError(UNUSABLE, error)
@@ -267,7 +300,8 @@ def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) 
         sample: the sample.
     """
     model = questions[0].model
-    for traces in whole_traces(questions, plan.specs(model)):
+    shared = questions_together(model.device, model.limits)
+    for traces in whole_traces(questions, plan.specs(model), shared=shared):
         for trace in traces:
             yield rows.of_grid(row, trace)
     if plan.image_map is not None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +25,7 @@ from blip_trace_widget.dataset.plan import Plan
 from blip_trace_widget.dataset.rows import image_name
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.display.export import picture
+from blip_trace_widget.forks import Lock
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.pictures import as_image, opened
 
@@ -38,7 +38,7 @@ AHEAD = 2
 PACKAGE = "blip_trace_widget"
 
 #: A worker may have many threads; the model computes one batch at a time.
-_ONE_AT_A_TIME = threading.Lock()
+_ONE_AT_A_TIME = Lock()
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Loader:
     """How a worker loads the model: the arguments of `BlipVqa.from_pretrained`.
 
     Attributes:
-        source: a hub id or a folder; "" for the built-in model.
+        source: a hub id or a folder, or the name of a built-in model.
         revision: the hub's commit.
         dtype: the dtype's name.
     """
@@ -65,8 +65,6 @@ class Loader:
         if not isinstance(model, BlipVqa):
             return cls(os.fspath(model))
         dtype = str(model.dtype).removeprefix("torch.")
-        if model.built_in:
-            return cls("", None, dtype)
         if not model.source:
             raise ValueError(
                 "model: with a client the workers load the model by themselves: give a hub id or a folder (write one "
@@ -79,8 +77,6 @@ class Loader:
 def _load(loader: Loader) -> BlipVqa:
     """On the worker: load the model, once."""
     _use_its_threads()
-    if not loader.source:
-        return BlipVqa.demo(dtype=loader.dtype)
     return BlipVqa.from_pretrained(loader.source, revision=loader.revision, dtype=loader.dtype)
 
 
@@ -140,7 +136,7 @@ class Cluster:
             ]
             if differing:
                 raise ValueError(
-                    f"model: what the workers load from {self._loader.source or 'the package'!r} is not the model of "
+                    f"model: what the workers load from {self._loader.source!r} is not the model of "
                     f"this process, which was changed since ({', '.join(differing)}). Write it with save_pretrained "
                     "into a folder that they see, and give that"
                 )

@@ -32,6 +32,7 @@ from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.significance import LEAST, flip_test
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import attention_label
+from blip_trace_widget.tracing.damaged_tokens import checked_region
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +79,11 @@ class MeanHeads(MeanTrace):
 
     Attributes:
         attention: where the heads look, of the question encoder's cross-attention, if samples have a region; else None.
+        numbers: the averaged samples' numbers, in the order of `aligned`, (samples,).
     """
 
     attention: RegionAttention | None = None
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64), repr=False)
 
     _columns: ClassVar[str] = "heads"
 
@@ -109,7 +112,8 @@ class MeanHeads(MeanTrace):
     def _title(self) -> str:
         return _title(self.settings)
 
-    def _column(self, at: int) -> str:
+    def column_name(self, at: int) -> str:
+        """A column, in a sentence."""
         return f"head {at}"
 
 
@@ -235,6 +239,26 @@ class Looks(NamedTuple):
     shares: Array
     area: float
 
+    @classmethod
+    def of(cls, attention: Any, region: Any, shape: tuple[int, ...]) -> Looks:
+        """Where they look, from the columns of a sample's row; nothing in it is trusted.
+
+        Args:
+            attention: shares, as nested lists.
+            region: the region, as nested lists.
+            shape: numbers of layers and heads.
+
+        Raises:
+            TypeError, ValueError: if it is not that of so many heads.
+        """
+        shares = np.array(attention, np.float64)
+        if shares.shape != (3, *shape):
+            raise ValueError(f"attention: expected shares of shape {(3, *shape)}, got {shares.shape}")
+        inside = checked_region(region)
+        if inside is None:
+            raise ValueError("region: a sample with attention has none")
+        return cls(shares, float(np.mean(inside)))
+
 
 def region_attention(looks: Sequence[Looks]) -> RegionAttention | None:
     """The mean of where heads look; None of no samples.
@@ -276,10 +300,11 @@ def mean(
     resamples: int,
     seed: int,
     settings: dict[str, Any],
+    numbers: Sequence[int] = (),
 ) -> MeanHeads:
-    """The mean of heads' effects; arguments as in `averages.mean`."""
+    """The mean of heads' effects; arguments as in `averages.mean`, and see `MeanHeads`."""
     found = averages.mean(data, confidence, resamples, seed, settings)
-    return MeanHeads(**vars(found), attention=attention)
+    return MeanHeads(**vars(found), attention=attention, numbers=np.asarray(numbers, np.int64))
 
 
 @quiet

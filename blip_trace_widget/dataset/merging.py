@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.damage import undamaged
+from blip_trace_widget.dataset.settings import MERGED, differences
 from blip_trace_widget.dataset.traced import DatasetTrace
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.batch import Tables
     from blip_trace_widget.dataset.samples import PathLike
 
-#: The setting that a merged folder has beside those of its parts: how many there were. `trace_dataset`, which has none,
-#: does not go on with a merged folder.
-MERGED = "merged"
 #: Settings of the tables' layout, on which no number depends.
 LAYOUT = ("batch_size", MERGED)
 
@@ -104,7 +103,7 @@ def _free(out: Any) -> Path:
 
 def _check_settings(first: DatasetTrace, other: DatasetTrace) -> None:
     was, now = ({name: value for name, value in part.settings.items() if name not in LAYOUT} for part in (first, other))
-    what = store.differences(was, now)
+    what = differences(was, now)
     if what:
         one, two = (os.fspath(part.folder) for part in (first, other))
         raise ValueError(f"folders: {two!r} has other settings than {one!r}: {what}. Only runs of the same are merged")
@@ -113,10 +112,11 @@ def _check_settings(first: DatasetTrace, other: DatasetTrace) -> None:
 def _check_samples(parts: list[DatasetTrace]) -> None:
     seen: dict[tuple[str, str, str], DatasetTrace] = {}
     for part in parts:
-        keys = {
-            (name, Path(image).name, question)
-            for name, image, question in part.samples[["id", "image", "question"]].itertuples(index=False)
-        }
+        with undamaged(part.folder, "its samples"):
+            keys = {
+                (name, Path(image).name, question)
+                for name, image, question in part.samples[["id", "image", "question"]].itertuples(index=False)
+            }
         both = sorted(keys & seen.keys())
         if both:
             name, image, question = both[0]
@@ -149,7 +149,7 @@ def _numbered(parts: list[DatasetTrace]) -> Iterator[Tables]:
     first = 0
     for part in parts:
         for samples in store.parts(part.folder, "samples"):
-            rows, cells = _read(samples, part.metrics[0])
+            rows, cells = _read(samples, part)
             numbers = rows["sample"].to_numpy()
             order = np.argsort(numbers)
             places = np.searchsorted(numbers, cells["sample"].to_numpy(), sorter=order)
@@ -160,16 +160,16 @@ def _numbered(parts: list[DatasetTrace]) -> Iterator[Tables]:
             first += len(rows)
 
 
-def _read(samples: Path, metric: str) -> Tables:
+def _read(samples: Path, part: DatasetTrace) -> Tables:
     """The tables of a batch; cells of earlier versions do not say their metric.
 
     Raises:
         ValueError: if they do not belong together, or one is damaged.
     """
-    rows = store.read(samples, [*store.COLUMNS["samples"], store.SCENE])
+    rows = store.read(samples, [*store.COLUMNS["samples"], store.SCENE], most=part.settings["batch_size"])
     if rows[store.SCENE].null_count == len(rows):
         rows = rows.drop_columns([store.SCENE])
-    cells = store.read(samples.parents[1] / "cells" / samples.name, added={"metric": metric})
+    cells = store.read(samples.parents[1] / "cells" / samples.name, added={"metric": part.metrics[0]})
     traced: Mapping[int, bool] = dict(zip(rows["sample"].to_pylist(), rows["traced"].to_pylist(), strict=True))
     if {number for number, is_traced in traced.items() if is_traced} != set(cells["sample"].unique().to_pylist()):
         raise ValueError(

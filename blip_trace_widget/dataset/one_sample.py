@@ -6,19 +6,19 @@ Ends: at traces, as `Tracer` gave them. Nothing in the tables is trusted: what d
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.choices import CORRUPTIONS, completed, metric_properties
+from blip_trace_widget.choices import CORRUPTIONS, metric_properties
 from blip_trace_widget.dataset import answers, rows, store
+from blip_trace_widget.dataset.damage import OF_GRIDS
 from blip_trace_widget.dataset.traced_tables import GRID
-from blip_trace_widget.results import version_1
+from blip_trace_widget.results import files, stored, version_1
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.snapshot import Snapshot
@@ -26,19 +26,6 @@ from blip_trace_widget.results.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@contextmanager
-def undamaged(sample: int) -> Iterator[None]:
-    """Turn whatever is raised by damaged data of a sample into one kind of error.
-
-    Raises:
-        ValueError: naming the sample.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError(f"folder: what it has of sample {sample} is damaged: {error!r}") from error
 
 
 class OneSample:
@@ -52,7 +39,7 @@ class OneSample:
         own: whether the corruption is one of the package's own.
 
     Raises:
-        KeyError, TypeError, ValueError, RecursionError: if the row is damaged.
+        LookupError, TypeError, ValueError, RecursionError, OverflowError: if the row is damaged; so do the methods.
     """
 
     def __init__(self, row: Mapping[str, Any], cells: pd.DataFrame, metric: str, *, first: bool, own: bool) -> None:
@@ -60,13 +47,13 @@ class OneSample:
         scored = row if first else next(one for one in row["metrics"] if one["metric"] == metric)
         self._clean = float(scored["clean"])
         self._corrupted = np.asarray(scored["corrupted_scores"], dtype=np.float64)
-        settings = json.loads(row["settings"])
+        settings = stored.settings(files.parsed(row["settings"]), needed=("metric", "corruption"))
         foil = row["foil"] if metric_properties(metric).needs_foil else None
-        _, kind = settings["metric"], settings["corruption"]["type"]
         if own:
-            one_of("corruption", kind, CORRUPTIONS)
-            settings["corruption"] = completed(settings["corruption"])
+            one_of("corruption", settings["corruption"]["type"], CORRUPTIONS)
         self._settings = settings
+        if first and settings["metric"] != metric:
+            raise ValueError(f"settings.metric: expected {metric!r}, got {settings['metric']!r}")
         if not first:
             settings |= {"metric": metric, "foil": foil and answers.bare(foil).strip()}
         self._cells = dict(iter(cells.groupby("intervention", observed=True)))
@@ -74,6 +61,7 @@ class OneSample:
     def traces(self, specs: Sequence[GridSpec]) -> list[Trace]:
         """The grids, without a snapshot."""
         table = self._cells[rows.PATCH]
+        _check_whole(table)
         by_grid = dict(iter(table.groupby(list(GRID), observed=True, dropna=False, sort=False)))
         found = {_spec(key): grid for key, grid in by_grid.items()}
         return [self._trace(spec, found[spec]) for spec in specs]
@@ -81,11 +69,13 @@ class OneSample:
     def _trace(self, spec: GridSpec, cells: pd.DataFrame) -> Trace:
         grid = cells.sort_values(["layer", "position"])
         depth, tokens = int(grid["layer"].max()) + 1, tuple(grid["token"][grid["layer"] == 0])
-        if len(grid) != depth * len(tokens):
+        places = list(zip(grid["layer"].tolist(), grid["position"].tolist(), strict=True))
+        if places != list(itertools.product(range(depth), range(len(tokens)))):
             raise ValueError(f"{len(grid)} cells of {depth} layers and {len(tokens)} tokens do not fit")
         samples = self._scores(grid).reshape(-1, depth, len(tokens))
-        asked = {name: getattr(spec, name) for name in GRID}
-        return Trace(samples, self._clean, self._corrupted, self._settings | asked, tokens)
+        settings = self._settings | {name: getattr(spec, name) for name in GRID}
+        stored.check_without_effect(settings, samples.shape[1:])
+        return Trace(samples, self._clean, self._corrupted, settings, tokens)
 
     def head_map(self, grids: Sequence[Trace]) -> HeadTrace:
         """The map of a block's heads, from the grid of each."""
@@ -97,10 +87,12 @@ class OneSample:
         """The map of squares of image tokens."""
         table = self._cells[rows.PATCH_IMAGE_TOKENS]
         squares = table[table["direction"] == direction].sort_values("position")
-        names = [str(name).split(",") for name in squares["token"]]
-        shape = tuple(len({name[axis] for name in names}) for axis in (0, 1))
+        names = [tuple(str(name).split(",")) for name in squares["token"]]
+        down, across = (list(dict.fromkeys(name[axis] for name in names)) for axis in (0, 1))
+        if names != list(itertools.product(down, across)) or list(squares["position"]) != list(range(len(names))):
+            raise ValueError(f"{len(names)} squares of {len(down)} rows and {len(across)} columns do not fit")
         settings = self._settings | {"direction": direction, "patch": patch}
-        samples = self._scores(squares).reshape(-1, *shape)
+        samples = self._scores(squares).reshape(-1, len(down), len(across))
         return ImageTokenTrace(samples, self._clean, self._corrupted, settings, patch)
 
     def _scores(self, cells: pd.DataFrame) -> NDArray[np.float64]:
@@ -115,11 +107,17 @@ class OneSample:
         row = self._row
         picture, other = (row[name] or b"" for name in ("picture", "other_picture"))
         if row["snapshot"] is not None:
-            return Snapshot.unpacked(json.loads(row["snapshot"]), picture, other)
+            return Snapshot.unpacked(files.parsed(row["snapshot"]), picture, other)
         if row[store.SCENE] is None:
             return None
-        scene = json.loads(row[store.SCENE])
+        scene = files.parsed(row[store.SCENE])
         return version_1.snapshot(scene, picture, other, trace.settings, trace.clean, trace.corrupted)
+
+
+def _check_whole(grids: pd.DataFrame) -> None:
+    for name in OF_GRIDS:
+        if grids[name].isna().any():
+            raise ValueError(f"{name}: a value is missing")
 
 
 def _spec(key: tuple[Any, ...]) -> GridSpec:

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import LARGEST
+from blip_trace_widget.dataset.damage import check_present
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -49,31 +52,54 @@ def by_sample(cells: pa.Table, samples: NDArray[np.int64]) -> Grids:
         samples: the samples' numbers.
 
     Raises:
-        ValueError: if the cells of a sample make no grid.
+        ValueError: if the cells of a sample make no grid, naming it.
     """
+    check_present(cells, ("layer",))
     numbers, layers, positions = (cells[name].to_numpy() for name in ("sample", "layer", "position"))
     depth, width = (int(axis.max(initial=0)) + 1 for axis in (layers, positions))
     values, names = cells["indirect_effect"].to_numpy(), cells["token"].combine_chunks()
     codes = np.asarray(names.indices)
+    if (
+        int(numbers.max(initial=0)) * depth * width > LARGEST
+        or min(layers.min(initial=0), positions.min(initial=0)) < 0
+    ):
+        raise ValueError("sample, layer, position: expected the numbers of samples, layers and positions")
     place = (numbers * depth + layers) * width + positions
     if (place[1:] < place[:-1]).any():  # not as it was written
         order = np.argsort(place)
-        values, numbers, codes = values[order], numbers[order], codes[order]
+        place, values, numbers, codes = place[order], values[order], numbers[order], codes[order]
     starts = np.searchsorted(numbers, samples)
     sizes = np.searchsorted(numbers, samples, side="right") - starts
-    _check(samples, sizes, depth)
+    _check(samples, starts, sizes, place, (depth, width))
     effects = [values[start:stop].reshape(depth, -1) for start, stop in zip(starts, starts + sizes, strict=True)]
     tokens = _words(codes, starts, sizes // depth, np.asarray(names.dictionary.to_pylist(), dtype=object))
     return Grids({sample: place for place, sample in enumerate(samples.tolist())}, tokens, effects)
 
 
-def _check(samples: NDArray[np.int64], sizes: NDArray[np.int64], depth: int) -> None:
-    wrong = np.flatnonzero((sizes == 0) | (sizes % depth != 0))
-    if wrong.size:
-        raise ValueError(
-            f"folder: what it has of sample {samples[wrong[0]]} is damaged: {sizes[wrong[0]]} cells are no grid of "
-            f"{depth} layers"
-        )
+def _check(
+    samples: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    place: NDArray[np.int64],
+    shape: tuple[int, int],
+) -> None:
+    """Check that the cells of each sample, at ascending places, are all of a grid's.
+
+    Raises:
+        ValueError: naming the first sample of which they are not.
+    """
+    depth, width = shape
+    wrong = (sizes == 0) | (sizes % depth != 0)
+    if not wrong.any():
+        # Where no place is there twice, a layer's first and last cell say that those between are there.
+        layers, lengths = np.arange(depth), (sizes // depth)[:, None]
+        first, expected = starts[:, None] + layers * lengths, (samples[:, None] * depth + layers) * width
+        found = place[first], place[first + lengths - 1] - lengths + 1
+        wrong = np.any([each != expected for each in found], axis=(0, 2))
+        wrong |= np.isin(samples, place[1:][place[1:] == place[:-1]] // (depth * width))
+    if wrong.any():
+        at = np.flatnonzero(wrong)[0]
+        raise ValueError(f"sample {samples[at]}: {sizes[at]} cells are no grid of {depth} layers")
 
 
 def _words(

@@ -19,6 +19,7 @@ from blip_trace_widget.checks import whole_number
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Tables, trace_batch
 from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
+from blip_trace_widget.dataset.damage import MAX_BATCH
 from blip_trace_widget.dataset.edges import Edges
 from blip_trace_widget.dataset.estimate import DatasetPlan, estimated
 from blip_trace_widget.dataset.plan import OneMetric, Plan
@@ -153,7 +154,7 @@ def trace_dataset(  # type: ignore[misc]
         raise TypeError(f"plan: expected True or False, got {type(plan).__name__}")
     listed = {"head": head, "window": window, "direction": direction, "image_map": image_map, "knockout": knockout}
     what = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
-    size = whole_number("batch_size", batch_size, 1)
+    size = whole_number("batch_size", batch_size, 1, MAX_BATCH)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None
     if plan:

@@ -10,12 +10,14 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import brief, clipped, conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, METRIC_NAMES, completed
+from blip_trace_widget.dataset.damage import MAX_BATCH
+from blip_trace_widget.results import stored
 from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, TEXT_BLOCKS
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
@@ -27,6 +29,24 @@ SETTINGS = "dataset.json"
 
 #: The type of a corruption that is not the package's own: a user's class, or a function of the sample.
 USERS = ("class", "function")
+#: The setting that a merged folder has beside those of its parts: how many there were. `trace_dataset`, which has none,
+#: does not go on with a merged folder.
+MERGED = "merged"
+
+#: A grid of the whole site, and any other: block, site, head, direction, window.
+_Pair: TypeAlias = tuple[str, str]
+_Five: TypeAlias = tuple[str, str, int | None, str, int]
+
+
+class _Cut(TypedDict):
+    """A knockout."""
+
+    block: str
+    site: str
+    head: int | None
+    queries: Any
+    keys: Any
+    windows: list[int]
 
 
 def read_settings(folder: PathLike) -> dict[str, Any]:
@@ -42,16 +62,17 @@ def read_settings(folder: PathLike) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: it has no {SETTINGS}")
     try:
-        stored = json.loads(path.read_text("utf-8"))
-        if stored["format"] != FORMAT:
-            raise ValueError(f"its format is {stored['format']!r}")
-        version, settings = stored["version"], dict(stored["settings"])
+        told = json.loads(path.read_text("utf-8"))
+        if told["format"] != FORMAT:
+            raise ValueError(f"its format is {brief(told['format'])}")
+        version = whole_number("version", told["version"], 0)
+        settings = dict(conforms("settings", told["settings"], dict[str, Any]))
         if version in READABLE:
             _check_settings(settings)
             settings["corruption"] = completed(settings["corruption"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {error}"
+            f"folder: {os.fspath(folder)!r} is no folder that trace_dataset wrote: {SETTINGS}: {clipped(str(error))}"
         ) from error
     if version not in READABLE:
         raise ValueError(
@@ -65,26 +86,60 @@ def metric_name(told: str) -> str:
     return told if told in METRIC_NAMES else told.rpartition(" ")[0] or told
 
 
+def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The settings that differ, by name, in words; "" if none does."""
+    was, now = _flat(was), _flat(now)
+    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    return "; ".join(f"{name} was {brief(was.get(name))} and is {brief(now.get(name))} now" for name in names)
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names: ``corruption.factor``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
+    return flat
+
+
 def _check_settings(settings: Mapping[str, Any]) -> None:
     """Check that settings from a file are as `trace_dataset` writes them; raises whatever is wrong."""
-    whole_number("batch_size", settings["batch_size"], 1)
-    one_of("corruption", settings["corruption"]["type"], (*CORRUPTIONS, *USERS))
-    for given in settings["grids"]:
-        spec = GridSpec(*given)
-        one_of("site", spec.site, BLOCKS[spec.block].accepted)
-        one_of("direction", spec.direction, DIRECTIONS)
-        whole_number("window", spec.window, 1)
-        if spec.head is not None:
-            whole_number("head", spec.head, 0)
-    if not settings["grids"]:
-        raise ValueError("there is no grid in it")
-    for heads in settings.get("heads", {}).values():
-        whole_number("heads", heads, 1)
-    for name in (settings["metric"], *settings.get("metrics", ())):
-        if not isinstance(name, str):
-            raise TypeError(f"metric: expected a text, got {type(name).__name__}")
-    whole_number("image_map", settings.get("image_map", 1), 1)
-    for cut in settings.get("knockout", {}).values():
-        one_of("block", cut["block"], TEXT_BLOCKS)
+    whole_number("batch_size", settings["batch_size"], 1, MAX_BATCH)
+    conforms("model", settings["model"], str)
+    _check_corruption(conforms("corruption", settings["corruption"], dict[str, Any]))
+    _check_grids(settings)
+    metrics = conforms("metrics", settings.get("metrics", [settings["metric"]]), list[str])
+    if metrics[:1] != [settings["metric"]] or len({*map(metric_name, metrics)}) < len(metrics):
+        raise ValueError(f"metrics: expected {brief(settings['metric'])} and others, each once, got {brief(metrics)}")
+    for name, least, most in (("image_map", 1, stored.MOST), (MERGED, 2, None)):
+        if name in settings:
+            whole_number(name, settings[name], least, most)
+    for cut in conforms("knockout", settings.get("knockout", {}), dict[str, _Cut]).values():
+        one_of("block (of a knockout)", cut["block"], TEXT_BLOCKS)
+        one_of("site (of a knockout)", cut["site"], BLOCKS[cut["block"]].heads)
+        whole_number("head (of a knockout)", cut["head"] or 0, 0, stored.MOST)
         for window in cut["windows"]:
-            whole_number("window", window, 1)
+            whole_number("window (of a knockout)", window, 1, stored.MOST)
+
+
+def _check_corruption(told: Mapping[str, Any]) -> None:
+    one_of("corruption", told.get("type"), (*CORRUPTIONS, *USERS))
+    # Of each sample's own partner there is no one hash.
+    partner = {"sha256": ""} if told["type"] == "ImageSwap" and "partner" in told else {}
+    stored.corruption({name: value for name, value in told.items() if name != "partner" or not partner} | partner)
+
+
+def _check_grids(settings: Mapping[str, Any]) -> None:
+    """Check the grids: block and site of each, or these with head, direction and window."""
+    known = conforms("heads", settings.get("heads", {}), dict[str, int])
+    for block, heads in known.items():
+        one_of("heads", block, BLOCKS)
+        whole_number("heads", heads, 1, stored.MOST)
+    specs = [GridSpec(*given) for given in conforms("grids", settings["grids"], list[_Pair | _Five])]
+    if not specs:
+        raise ValueError("there is no grid in it")
+    if len({*specs}) < len(specs):
+        raise ValueError("grids: one is there twice")
+    for spec in specs:
+        stored.check_grid(spec._asdict())
+        if spec.head is not None:
+            whole_number("head", spec.head, 0, known[spec.block] - 1)

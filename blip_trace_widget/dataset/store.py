@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from blip_trace_widget.dataset.settings import FORMAT, SETTINGS, VERSION, read_settings
+from blip_trace_widget.checks import clipped
+from blip_trace_widget.dataset.damage import MAX_ROWS, PRESENT, check_present, check_size
+from blip_trace_widget.dataset.settings import FORMAT, SETTINGS, VERSION, differences, read_settings
+from blip_trace_widget.landing import landing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 #: File with the numbers of samples given, traced, and skipped for each reason, as of the last finished run.
 COUNTS = "counts.json"
 TABLES = ("cells", "samples")
+
+#: What a run that cannot go on leaves.
+KEPT = "What was finished before is kept: mend that (make room where the disk is full), and run the same again to go on"
 
 #: The columns that identify a sample, and say what became of it.
 IDENTITY = (
@@ -234,12 +241,14 @@ class Store:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
         check_place(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with _told(folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
         try:
-            self._lock.acquire()
+            with _told(self.folder):
+                self._lock.acquire()
         except Timeout:
             raise OSError(
                 f"out: another run is writing to {os.fspath(self.folder)!r} now; wait for it, or take another folder"
@@ -281,7 +290,8 @@ class Store:
         """
         if not all(part(self.folder, table, batch).is_file() for table in TABLES):
             return None
-        rows: list[dict[str, Any]] = read(part(self.folder, "samples", batch), IDENTITY).to_pylist()
+        most = self.settings["batch_size"]
+        rows: list[dict[str, Any]] = read(part(self.folder, "samples", batch), IDENTITY, most=most).to_pylist()
         cells = read(part(self.folder, "cells", batch), ["sample"])["sample"].unique().to_pylist()
         # If a batch was being extended, its new cells may exist without their samples.
         return rows if set(cells) == {row["sample"] for row in rows if row["traced"]} else None
@@ -305,45 +315,26 @@ class Store:
 
     def _land(self, path: Path, write: Any) -> None:
         """Write a temporary file, and rename it once it is synced to disk."""
-        beside = path.with_name(f".{path.name}.part")
-        try:
+        with landing(path, "out", KEPT) as beside:
             write(beside)
-            with beside.open("rb+") as file:
-                os.fsync(file.fileno())
-            beside.replace(path)
-            _keep_names(path.parent)
-        except OSError as error:
-            beside.unlink(missing_ok=True)
-            raise OSError(
-                error.errno,
-                f"out: {os.fspath(path)!r} cannot be written ({error.strerror or error}). What was finished before is "
-                "kept: mend that (make room where the disk is full), and run the same again to go on",
-            ) from error
 
 
-def _keep_names(folder: Path) -> None:
-    """Sync a folder to disk, so that a rename survives a loss of power; where the system supports it."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
-
-
-def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """The settings that differ, by name, in words; "" if none does."""
-    was, now = _flat(was), _flat(now)
-    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-    return "; ".join(f"{name} was {was.get(name)!r} and is {now.get(name)!r} now" for name in names)
-
-
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: ``corruption.factor``."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {before + name: value}
-    return flat
+@contextmanager
+def _told(folder: PathLike) -> Iterator[None]:
+    """Turn the errors of a folder that cannot be used, and of file systems without locks, into words."""
+    try:
+        yield
+    except Timeout:
+        raise
+    except NotImplementedError as error:
+        raise OSError(
+            f"out: {os.fspath(folder)!r} is on a file system without locks, so that two runs could write to it at "
+            "once: take a folder on a local disk, and copy it afterwards"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno, f"out: {os.fspath(folder)!r} cannot be written ({error.strerror or error})"
+        ) from error
 
 
 def _write(content: pa.Table, place: Any) -> None:
@@ -382,13 +373,14 @@ def read_all(
     columns: Sequence[str],
     where: Mapping[str, Any] | None = None,
     added: Mapping[str, Any] | None = None,
+    most: int = MAX_ROWS,
 ) -> pa.Table:
     """Read many parts of a table; arguments as in `read`.
 
     Raises:
         ValueError, OSError: see `read`.
     """
-    parts_ = [read(path, columns, where, added) for path in places]
+    parts_ = [read(path, columns, where, added, most) for path in places]
     empty = as_table(table, []).select([name for name in COLUMNS[table] if name in columns])
     return arrow().concat_tables([empty, *parts_]).unify_dictionaries()
 
@@ -398,6 +390,7 @@ def read(
     columns: Sequence[str] | None = None,
     where: Mapping[str, Any] | None = None,
     added: Mapping[str, Any] | None = None,
+    most: int = MAX_ROWS,
 ) -> pa.Table:
     """Read a part.
 
@@ -406,6 +399,7 @@ def read(
         columns: default all.
         where: only rows with these values in these columns; None for null.
         added: what columns that the file lacks are read as, beside `ADDED`.
+        most: most rows that it may have; a file that claims more is not read.
 
     Raises:
         ValueError: if it is damaged, with a remedy.
@@ -418,19 +412,22 @@ def read(
     try:
         # A part is small: what `read_table` does first, to read large files in parallel, takes longer than to read it.
         with arrow_.parquet.ParquetFile(path, pre_buffer=False) as file:
+            check_size(file.metadata, most)
             lacking = set(values) - set(file.schema_arrow.names)
             read_ = file.read(columns=sorted(asked - lacking), use_threads=False)
+        check_present(read_, PRESENT[table])
         for name in sorted(lacking & asked):
             field = schema(table).field(name) if name in COLUMNS[table] else wanted.field(name)
             read_ = read_.append_column(field, arrow_.array([values[name]] * read_.num_rows, type=field.type))
         if where:
             read_ = read_.filter(_condition(where))
         return read_.select(wanted.names).cast(wanted)
-    except (arrow_.ArrowException, KeyError, OSError) as error:
+    except (arrow_.ArrowException, LookupError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         if isinstance(error, FileNotFoundError):
             raise
+        reason = clipped(f"{error} ".splitlines()[0].strip(), 400)
         raise ValueError(
-            f"folder: {os.fspath(path)!r} is damaged ({str(error).splitlines()[0]}). Delete this file and run the same "
+            f"folder: {os.fspath(path)!r} is damaged ({reason}). Delete this file and run the same "
             "again: its batch alone is computed anew"
         ) from error
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.dataset import alignment, averages, head_means, ragged, rows, store
+from blip_trace_widget.dataset import alignment, averages, head_means, ragged, rows
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
+from blip_trace_widget.dataset.damage import undamaged
 from blip_trace_widget.dataset.head_means import MeanHeads, UniversalHeads
-from blip_trace_widget.dataset.one_sample import undamaged
 from blip_trace_widget.dataset.traced_samples import TracedSamples
 from blip_trace_widget.dataset.traced_tables import GRID, Grid
 from blip_trace_widget.results.grid_spec import GridSpec
@@ -256,12 +256,13 @@ class DatasetTrace(TracedSamples):
         specs, name = self._head_grids("heads", metric, block, site, window, direction)
         bootstrap = _bootstrap(confidence, resamples, seed)
         data, table = self._head_effects(specs, name, role, align)
-        looks = self._region_attention() if specs[0].block == "question_encoder" else {}
+        looks = self._region_attention(data.effects.shape[1:]) if specs[0].block == "question_encoder" else {}
         if group is not None:
             of_group = (table["group"] == one_of("group", group, self.groups)).to_numpy()
             data, table = head_means.some(data, of_group, f"group: {group!r}"), table[of_group]
         attention = head_means.region_attention([looks[number] for number in table["sample"] if number in looks])
-        return head_means.mean(data, attention, *bootstrap, settings=_of_heads(specs[0], name, role) | {"group": group})
+        settings = _of_heads(specs[0], name, role) | {"group": group}
+        return head_means.mean(data, attention, *bootstrap, settings, numbers=table["sample"].to_list())
 
     def universal_heads(
         self,
@@ -323,17 +324,14 @@ class DatasetTrace(TracedSamples):
         has = np.isfinite(effects[:, 0]).all(axis=1)
         return head_means.as_aligned(effects[has], data[0].total[has], data[0].pictures[has]), table[has]
 
-    def _region_attention(self) -> dict[int, head_means.Looks]:
-        """Where heads look in each sample that has a region."""
+    def _region_attention(self, shape: tuple[int, ...]) -> dict[int, head_means.Looks]:
+        """Where heads, (layers, heads) of them, look in each sample that has a region."""
         found: dict[int, head_means.Looks] = {}
         for batch in self._batches:
-            columns = ["sample", "region", "attention"]
-            for row in store.read(store.part(self.folder, "samples", batch), columns).to_pylist():
+            for row in self._batch(batch, ["sample", "region", "attention"]).to_pylist():
                 if row["attention"] is not None:
-                    with undamaged(row["sample"]):
-                        found[row["sample"]] = head_means.Looks(
-                            np.array(row["attention"], np.float64), np.mean(row["region"])
-                        )
+                    with undamaged(self.folder, f"sample {row['sample']}"):
+                        found[row["sample"]] = head_means.Looks.of(row["attention"], row["region"], shape)
         return found
 
     # --- helpers -----------------------------------------------------------------------------------------------------
@@ -356,7 +354,8 @@ class DatasetTrace(TracedSamples):
         if found is None:
             where = self._telling(grid)
             cells = self._cells(["sample", *where, "layer", "position", "token", "indirect_effect"], where)
-            self._read[grid] = read = ragged.by_sample(cells, samples)
+            with undamaged(self.folder, "its cells"):
+                self._read[grid] = read = ragged.by_sample(cells, samples)
             found = read.tokens, read.effects
         return found
 

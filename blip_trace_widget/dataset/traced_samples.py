@@ -8,17 +8,19 @@ Ends: at traces and maps, as `Tracer` gave them; `blip_trace_widget.dataset.one_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.dataset import rows, store
-from blip_trace_widget.dataset.one_sample import OneSample, undamaged
+from blip_trace_widget.dataset.damage import undamaged
+from blip_trace_widget.dataset.one_sample import OneSample
 from blip_trace_widget.dataset.traced_tables import TracedTables, among
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
-from blip_trace_widget.results.trace import Trace
+from blip_trace_widget.results.trace import Trace, shown_with
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +91,7 @@ class TracedSamples(TracedTables):
         """
         heads, name = self._head_grids("head_map", metric, block, site, window, direction)
         one = self._one_sample(sample, name)
-        with undamaged(sample):
+        with self._undamaged(sample):
             return one.head_map(one.traces(heads))
 
     def image_map(self, sample: int, direction: str | None = None, metric: str | None = None) -> ImageTokenTrace:
@@ -109,7 +111,7 @@ class TracedSamples(TracedTables):
         directions = list(dict.fromkeys(spec.direction for spec in self.specs))
         chosen = directions[0] if direction is None else one_of("direction", direction, directions)
         one = self._one_sample(sample, self._metric(metric))
-        with undamaged(sample):
+        with self._undamaged(sample):
             return one.image_map(patch, chosen)
 
     def knockouts(self, metric: str | None = None, window: int | None = None) -> pd.DataFrame:
@@ -140,12 +142,15 @@ class TracedSamples(TracedTables):
 
     def _traces(self, sample: int, specs: Sequence[GridSpec], metric: str) -> list[Trace]:
         one = self._one_sample(sample, metric)
-        with undamaged(sample):
+        with self._undamaged(sample):
             traces = one.traces(specs)
             # Words for another corruption than the package's own there are none, nor for what many functions may give,
             # nor is there a snapshot of another metric than the first.
             snapshot = one.snapshot(traces[0]) if self._own and metric == self.metrics[0] else None
-            return [replace(trace, snapshot=snapshot) for trace in traces]
+            return traces if snapshot is None else [shown_with(trace, snapshot) for trace in traces]
+
+    def _undamaged(self, sample: int) -> AbstractContextManager[None]:
+        return undamaged(self.folder, f"sample {sample}")
 
     @property
     def _own(self) -> bool:
@@ -170,12 +175,12 @@ class TracedSamples(TracedTables):
                 f"metric: under {metric!r} the answer to number {number} is not broken; it is under {others}"
             )
         batch = number // self.settings["batch_size"]
-        columns = [*store.COLUMNS["samples"], store.SCENE]
-        own = store.read(store.part(self.folder, "samples", batch), columns, {"sample": number}).to_pylist()[0]
+        own = self._batch(batch, [*store.COLUMNS["samples"], store.SCENE], {"sample": number})
         where = {"sample": number, "metric": metric}
-        cells = store.read(store.part(self.folder, "cells", batch), None, where, self._added).to_pandas()
-        with undamaged(number):
-            return OneSample(own, cells, metric, first=metric == self.metrics[0], own=self._own)
+        cells = store.read(store.part(self.folder, "cells", batch), None, where, self._added)
+        with self._undamaged(number):
+            (row,) = own.to_pylist()
+            return OneSample(row, cells.to_pandas(), metric, first=metric == self.metrics[0], own=self._own)
 
     def picture(self, sample: int) -> bytes:
         """The small picture stored for a traced sample, JPEG; empty for a skipped one.
@@ -185,6 +190,5 @@ class TracedSamples(TracedTables):
             OSError: if the file cannot be opened.
         """
         batch = whole_number("sample", sample, 0) // self.settings["batch_size"]
-        path = store.part(self.folder, "samples", batch)
-        found = store.read(path, ["sample", "picture"], {"sample": sample}).to_pylist()
+        found = self._batch(batch, ["sample", "picture"], {"sample": sample}).to_pylist()
         return bytes(found[0]["picture"] or b"") if found else b""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.dataset import ragged, store
+from blip_trace_widget.dataset.damage import check_samples, check_scored, undamaged
 from blip_trace_widget.dataset.settings import metric_name, read_settings
 from blip_trace_widget.results.grid_spec import GridSpec
 
@@ -72,8 +73,12 @@ class TracedTables:
         store.arrow()
         settings = read_settings(folder)
         columns = [name for name in store.COLUMNS["samples"] if name not in HEAVY]
-        table = store.read_all("samples", store.parts(Path(folder), "samples"), columns)
-        return cls(Path(folder), settings, table.to_pandas())
+        places, most = store.parts(Path(folder), "samples"), settings["batch_size"]
+        table = store.read_all("samples", places, columns, most=most)
+        with undamaged(folder, "its samples"):
+            samples = table.to_pandas()
+            check_samples(samples, len(settings.get("metrics", ("",))))
+        return cls(Path(folder), settings, samples)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({os.fspath(self.folder)!r}: {self.summary})"
@@ -186,10 +191,13 @@ class TracedTables:
         """What the metrics but the first say of each sample that has cells of them."""
         found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in self.metrics}
         for batch in self._batches:
-            for row in store.read(store.part(self.folder, "samples", batch), ["sample", "metrics"]).to_pylist():
-                for told in row["metrics"] or ():
-                    if told["why"] is None:
-                        found[told["metric"]][row["sample"]] = told
+            table = self._batch(batch, ["sample", "traced", "metrics"])
+            with undamaged(self.folder, "other metrics"):
+                for row in table.to_pylist():
+                    for told in row["metrics"] or ():
+                        if row["traced"] and told["why"] is None:
+                            check_scored(told)
+                            found[told["metric"]][row["sample"]] = told
         return found
 
     # --- which part --------------------------------------------------------------------------------------------------
@@ -256,6 +264,11 @@ class TracedTables:
         """What columns that cells of earlier versions lack are read as."""
         return {"metric": self.metrics[0]}
 
+    def _batch(self, batch: int, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> Any:
+        """Columns of a batch's samples that have these values in these columns."""
+        most = self.settings["batch_size"]
+        return store.read(store.part(self.folder, "samples", batch), columns, where, most=most)
+
     def _cells(self, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> Any:
         """Columns of the traced samples' cells that have these values in these columns."""
         places = [store.part(self.folder, "cells", batch) for batch in self._batches]
@@ -264,7 +277,8 @@ class TracedTables:
     def _frame(self, columns: Sequence[str], where: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """The same as a DataFrame, of the selected samples alone, with missing whole numbers where there are none."""
         found = self._cells([name for name in store.COLUMNS["cells"] if name in columns], where)
-        table = found.to_pandas()
+        with undamaged(self.folder, "its cells"):
+            table = found.to_pandas()
         for name in ("head", "window", "layer"):
             if name in columns and (name != "layer" or found[name].null_count):
                 table[name] = table[name].astype("Int16")

@@ -1,6 +1,7 @@
-"""The built-in tiny BLIP and its example pictures, for use without a download.
+"""The built-in models and their example pictures, for use without a download.
 
-For: `examples()` has curated pictures with a question and its right answer, `MODEL_FOLDER` the weights.
+For: `examples()` has curated pictures with a question and its right answer, `MODEL_FOLDER` the weights of the tiny BLIP
+that learned to answer; `blip_trace_widget.demo.circuits` writes those whose circuit is known.
 Cost: importing it loads only NumPy and Pillow; a picture is read when its `image` is asked for.
 Ends: at files and pictures; no model is loaded. `blip_trace_widget.demo.training` made both.
 """
@@ -11,20 +12,25 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
 
+from blip_trace_widget.demo.circuits import CIRCUITS, CircuitExample, circuit_examples, circuit_of, name_of
 from blip_trace_widget.demo.scenes import SceneObject, coverage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MODEL_FOLDER", "PICTURE_FOLDER", "Example", "SceneObject", "examples"]
+__all__ = ["BUILT_IN", "MODEL_FOLDER", "PICTURE_FOLDER", "Example", "SceneObject", "examples"]
 
 MODEL_FOLDER: Path = Path(__file__).resolve().parent / "model"
 PICTURE_FOLDER: Path = Path(__file__).resolve().parent / "pictures"
+
+
+#: The names of the built-in models: first the one that learned.
+BUILT_IN: tuple[str, ...] = ("built-in", *map(name_of, CIRCUITS))
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,27 @@ class Example:
         return touched
 
 
+@overload
+def examples() -> tuple[Example, ...]: ...
+
+
+@overload
+def examples(model: Any) -> tuple[Example | CircuitExample, ...]: ...
+
+
+def examples(model: Any = None) -> tuple[Example | CircuitExample, ...]:
+    """The curated examples, with all four kinds of questions; the widget opens with the first.
+
+    Args:
+        model: a `BlipVqa`, or its name: of one by `BlipVqa.known_circuit` its own examples, each also with an
+            ``other_image`` to swap in; for any other model the same as without one.
+    """
+    circuit = circuit_of(getattr(model, "name", model))
+    return circuit_examples(circuit) if circuit else _curated()
+
+
 @lru_cache(maxsize=1)
-def examples() -> tuple[Example, ...]:
-    """The curated examples, with all four kinds of questions; the widget opens with the first."""
+def _curated() -> tuple[Example, ...]:
     listed = json.loads((PICTURE_FOLDER / "examples.json").read_text(encoding="utf-8"))
     return tuple(
         Example(

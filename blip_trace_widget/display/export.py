@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from blip_trace_widget import landing
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.results.differences import Difference
 from blip_trace_widget.results.trace import Trace
@@ -38,6 +39,10 @@ FILES = {
 WRITTEN = ("svg", "png", "pdf", "html", "csv", "json")
 
 
+#: What a spreadsheet takes for the beginning of a formula.
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+
+
 def format_of(path: str | os.PathLike[str]) -> str:
     """The format given by a path's extension.
 
@@ -52,10 +57,10 @@ def write(path: str | os.PathLike[str], make: Callable[[], str | bytes]) -> None
     """Write a file, after making its content.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; then it is as it was.
     """
-    file, content = Path(path), make()
-    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    content = make()
+    landing.write(path, content if isinstance(content, bytes) else content.encode())
 
 
 def png(svg: str) -> bytes:
@@ -87,8 +92,8 @@ def _converter() -> Any:
 
 
 def csv(shown: Trace | Difference) -> str:
-    """The computed cells as CSV, one row per cell, as in `to_dataframe`."""
-    return str(_computed(shown).to_csv(index=False, lineterminator="\n"))
+    """The computed cells as CSV, one row per cell, as in `to_dataframe`; no text in it is a spreadsheet's formula."""
+    return str(_without_formulas(_computed(shown)).to_csv(index=False, lineterminator="\n"))
 
 
 def json_text(shown: Trace | Difference) -> str:
@@ -105,7 +110,7 @@ def cells_text(shown: Trace | Difference, cells: Sequence[tuple[int, int]]) -> s
     """The values of some cells as tab-separated text with a header, for pasting into a spreadsheet."""
     table = shown.to_dataframe()
     chosen = [layer * shown.shape[1] + position for layer, position in cells]
-    return str(table.iloc[chosen].to_csv(index=False, sep="\t", lineterminator="\n"))
+    return str(_without_formulas(table.iloc[chosen]).to_csv(index=False, sep="\t", lineterminator="\n"))
 
 
 def picture(image: Image.Image) -> bytes:
@@ -113,6 +118,19 @@ def picture(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
+
+
+def _without_formulas(table: Any) -> Any:
+    """A table whose texts a spreadsheet takes for texts: those that begin a formula get an apostrophe before them.
+
+    Source: OWASP, CSV injection. Numbers stay as they are, negative ones too.
+    """
+    texts = [name for name in table.columns if table[name].map(lambda value: isinstance(value, str)).any()]
+    return table.assign(**{name: table[name].map(_as_text) for name in texts})
+
+
+def _as_text(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
 
 
 def _computed(shown: Trace | Difference) -> Any:

@@ -23,6 +23,8 @@ Piece = tuple[str, bool]
 
 def fixed(value: float, decimals: int) -> str:
     """A number with a fixed number of decimals and a true minus sign; rounds half up, as in JavaScript."""
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "−Infinity"
     digits = format(Decimal(abs(value)).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP, Context(400)), "f")
     return f"−{digits}" if value < 0 and float(digits) else digits
 

@@ -63,6 +63,10 @@ EXPLAIN = {
     "margin": "± 95 % interval",
     "lacking": "not computed in both grids",
     "apart": "not so under the other corruption",
+    "true": "a true state of the known circuit",
+    "truth": "Outline the states that carry the answer in this model, as it was built: what methods should find",
+    "model": "The model that answers: the built-in one that learned to, or one of four whose circuit is known because "
+    "it was written, with pictures and questions of its own",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",

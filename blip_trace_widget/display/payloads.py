@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from blip_trace_widget.checks import clipped
 from blip_trace_widget.choices import (
     CORRUPTIONS,
     GOALS,
@@ -26,9 +28,11 @@ from blip_trace_widget.choices import (
     NOISE_KINDS,
     PLACES,
     PUBLISHED_PLACE,
+    damages_image,
     metric_properties,
 )
-from blip_trace_widget.demo import examples
+from blip_trace_widget.demo import BUILT_IN, examples
+from blip_trace_widget.demo.circuits import circuit_of, truth_of
 from blip_trace_widget.display import gate, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
@@ -149,15 +153,17 @@ def setup(
 
     Args:
         snapshot: the snapshot of model and question.
-        chooser: whether the built-in examples can be chosen.
+        chooser: whether the model's examples can be chosen.
         closed: why nothing can be computed but only viewed, else "".
         factors: the only noise factors that can be chosen; None for any.
     """
-    shown = examples() if chooser else ()
+    shown = examples(snapshot.model) if chooser else ()
     return {
         "version": protocol.PROTOCOL_VERSION,
         "closed": closed,
         "model": snapshot.model,
+        "models": [] if closed else list(BUILT_IN),
+        "circuit": circuit_of(snapshot.model) or "",
         "blocks": [_block(block) for block in snapshot.blocks],
         "head_sites": list(BLOCKS["question_encoder"].heads),
         "choices": CHOICES
@@ -266,9 +272,20 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
+        "truth": _true_cells(trace, spec),
         "notes": grid_notes(trace),
         "values": cell_values(trace).tobytes(),
     }
+
+
+def _true_cells(trace: Trace, spec: GridSpec) -> list[tuple[int, int]]:
+    """The cells that are true states, of a model whose circuit is known, where the picture is damaged."""
+    circuit, corruption = circuit_of(trace.settings.get("model")), trace.settings["corruption"]
+    if circuit is None or not damages_image(corruption):
+        return []
+    question = str(trace.settings.get("question", ""))
+    tokens = trace.tokens if spec.block == "question_encoder" else re.findall(r"\w+", question.lower())
+    return truth_of(circuit).cells(spec._asdict(), tokens)
 
 
 def other_grids(traces: Iterable[Trace], spec: GridSpec, generation: int) -> list[protocol.Grid]:
@@ -378,8 +395,8 @@ def traits(snapshot: Snapshot, generation: int) -> dict[str, Any]:
 
 
 def complaint(error: BaseException) -> str:
-    """The message of an exception, with its class's name if it was unexpected."""
-    text = str(error) or type(error).__name__
+    """The message of an exception, clipped, with its class's name if it was unexpected."""
+    text = clipped(str(error)) or type(error).__name__
     return text if isinstance(error, (ValueError, TypeError, OSError)) else f"{type(error).__name__}: {text}"
 
 

@@ -17,11 +17,12 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Literal, TypedDict, Union, cast
 
-from blip_trace_widget.checks import fits
+from blip_trace_widget.checks import brief, fits
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 #: The module that generates the front end's copy of this.
 GENERATOR = "blip_trace_widget.display.protocol"
 
@@ -103,6 +104,8 @@ class Setup(TypedDict):
     version: int
     closed: str  # why nothing can be computed but only viewed, else ""
     model: str
+    models: list[str]  # those that can be chosen instead
+    circuit: str  # the circuit of the model, if it is known, else ""
     blocks: list[BlockInfo]
     head_sites: list[str]  # those with single heads
     choices: dict[str, list[str]]  # trait -> the names that it accepts
@@ -172,6 +175,7 @@ class Grid(TypedDict):
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
+    truth: list[tuple[int, int]]  # cells that are true states, of a model whose circuit is known
     notes: list[str]  # lines about all cells
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
@@ -324,6 +328,29 @@ class Listing(TypedDict):
     orders: list[str]
 
 
+class Panel(TypedDict):
+    """One of a data set's small maps."""
+
+    group: str  # "" = all samples
+    text: str  # how many samples, or why there is no map; "" = not computed yet
+    rows: list[str]
+    columns: list[str]
+    values: bytes  # float32 (2, rows, columns): value, significant; empty if there is no map
+
+
+class Maps(TypedDict):
+    """A data set's small maps beside each other, on one scale."""
+
+    choices: list[str]  # what can be shown; empty if there is nothing
+    groups: list[str]
+    title: str
+    across: tuple[str, str]  # what rows and columns are
+    difference: bool  # whether the values are differences of effects, else recoveries
+    panels: list[Panel]
+    told: str  # what is known of the chosen head, in words
+    note: str  # what is missing
+
+
 # --- custom messages, front end -> kernel --------------------------------------------------------------------------
 
 
@@ -458,6 +485,14 @@ class ExportRequest(TypedDict):
     theme: Literal["light", "dark"]
 
 
+class ModelRequest(TypedDict):
+    """Continue with another built-in model, one of `Setup.models`."""
+
+    type: Literal["model"]
+    id: int
+    name: str
+
+
 class CalledRequest(TypedDict):
     """The answer to a `call`."""
 
@@ -483,6 +518,7 @@ Request = (
     | SetRegionRequest
     | AttentionRequest
     | ExportRequest
+    | ModelRequest
     | CalledRequest
 )
 
@@ -584,15 +620,18 @@ def parse_request(content: object) -> Request:
     kind = content.get("type")
     shape = _REQUESTS.get(kind) if isinstance(kind, str) else None
     if shape is None:
-        raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {kind!r}")
+        raise ValueError(f"message: type must be one of {sorted(_REQUESTS)}, got {brief(kind)}")
     fields = typing.get_type_hints(shape)
-    if set(content) != set(fields):
-        raise ValueError(f"message {kind!r}: expected the fields {sorted(fields)}, got {sorted(map(str, content))}")
+    if len(content) != len(fields) or set(content) != set(fields):
+        raise ValueError(
+            f"message {kind!r}: expected the fields {sorted(fields)}, got {brief(list(islice(content, 20)))}"
+        )
     for name, annotation in fields.items():
+        value = content[name]
+        if isinstance(value, (str, list, tuple, Mapping)) and len(value) > MAX_CELLS:  # nothing long is looked at
+            raise ValueError(f"message {kind!r}: {name}: at most {MAX_CELLS}, got {len(value)}")
         if not fits(content[name], annotation):
             raise ValueError(f"message {kind!r}: field {name!r} must be {_typescript(annotation)}")
-    if kind == "patch" and len(content["cells"]) > MAX_CELLS:
-        raise ValueError(f"message 'patch': at most {MAX_CELLS} cells, got {len(content['cells'])}")
     if kind == "hello" and content["version"] != PROTOCOL_VERSION:
         raise ValueError(
             f"The widget's front end speaks protocol {content['version']}, the kernel {PROTOCOL_VERSION}: "

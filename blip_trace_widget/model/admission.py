@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import BlipForQuestionAnswering
 
 from blip_trace_widget.model.block import Activations, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections
+from blip_trace_widget.model.hooked import ThreadHook
 from blip_trace_widget.model.modules import adapter_parameters, compiled_modules, hooked, knows_training
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.surroundings import exact_convolution
@@ -252,7 +254,7 @@ def _their_run(model: BlipParts, given: _Given) -> tuple[dict[str, dict[str, lis
                 return rows
 
             stack.enter_context(model.untouched[name].edited(lambda: None, keep))
-        watched = model.hf.text_decoder.register_forward_hook(lambda *called: logits.append(called[2].logits))
+        watched = ThreadHook(model.hf.text_decoder, lambda *called: logits.append(called[2].logits))
         stack.callback(watched.remove)
         stack.enter_context(exact_convolution(model.device))
         model.hf.forward(
@@ -340,3 +342,26 @@ def _module_name(block: str, layer: int, stage: str) -> str:
     if stage in _CONTEXTS:
         stage = _CONTEXTS[stage] if "cross_attention" in names.sites else "self_attention_out"
     return ".".join(filter(None, (names.layers, str(layer), names.sites.get(stage, stage))))
+
+
+def unwrapped(model: Any) -> BlipForQuestionAnswering:
+    """The given BLIP model without the wrappers of PEFT or `torch.compile`.
+
+    Raises:
+        TypeError: if there is no such model in it.
+        ValueError: if it is prompt-tuned.
+    """
+    hf = getattr(model, "_orig_mod", model)
+    configs = getattr(hf, "peft_config", None)
+    if configs and hasattr(hf, "get_base_model"):
+        if any(getattr(config, "is_prompt_learning", False) for config in configs.values()):
+            raise ValueError(
+                "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
+                "see. Expected an adapter in the model's layers, such as LoRA"
+            )
+        hf = hf.get_base_model()
+    if not isinstance(hf, BlipForQuestionAnswering):
+        inner = getattr(hf, "module", None)
+        remedy = "; hand over what it wraps, model.module" if isinstance(inner, BlipForQuestionAnswering) else ""
+        raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(hf).__name__}{remedy}")
+    return hf

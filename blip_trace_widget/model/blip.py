@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
@@ -26,11 +25,14 @@ from torch import Tensor
 from transformers import BlipForQuestionAnswering, BlipProcessor
 
 from blip_trace_widget._version import __version__
-from blip_trace_widget.demo import MODEL_FOLDER
-from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove
+from blip_trace_widget.checks import brief, check_length, one_of
+from blip_trace_widget.demo import BUILT_IN, MODEL_FOLDER
+from blip_trace_widget.demo.circuits import CIRCUITS, CircuitName, Truth, circuit_of, name_of, truth_of
+from blip_trace_widget.forks import Lock, on_fork
+from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove, unwrapped
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
-from blip_trace_widget.model.loading import load
+from blip_trace_widget.model.loading import as_dtype, device_of, load, placed
 from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.progress import announced
@@ -42,8 +44,8 @@ from blip_trace_widget.unpicklable import Unpicklable
 #: Characters stripped from both ends of words.
 PUNCTUATION = ".,;:?!\"'()"
 
-_LOCKS: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
-_DEMOS: WeakValueDictionary[tuple[str, str], BlipVqa] = WeakValueDictionary()
+_LOCKS: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
+_SHARED: WeakValueDictionary[tuple[str, str, str], BlipVqa] = WeakValueDictionary()
 
 
 class BlipVqa(BlipParts, Unpicklable):
@@ -70,7 +72,7 @@ class BlipVqa(BlipParts, Unpicklable):
     def __init__(
         self, model: BlipForQuestionAnswering, processor: BlipProcessor, *, name: str = "", check: bool = True
     ) -> None:
-        hf = _unwrapped(model)
+        hf = unwrapped(model)
         if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
             raise TypeError(f"processor: expected transformers' BlipProcessor, got {type(processor).__name__}")
         if not isinstance(check, bool):
@@ -79,23 +81,32 @@ class BlipVqa(BlipParts, Unpicklable):
         self.built_in = False
         #: What runs may take at once.
         self.limits = Limits()
+        #: What is true of it, if its circuit is known, as it was built.
+        self.truth: Truth | None = None
         #: The name given to `from_pretrained`; "" for a model given as an object.
         self.source = ""
         self.name = name or str(getattr(hf.config, "_name_or_path", "")) or "BLIP"
         #: Counts observed changes of the model; values computed with an older version are no longer used.
         self.version = 0
-        self.lock = _LOCKS.setdefault(hf, threading.RLock())
-        self._words_lock = _LOCKS.setdefault(processor.tokenizer, threading.RLock())
+        self.lock = _LOCKS.setdefault(hf, Lock())
+        self._words_lock = _LOCKS.setdefault(processor.tokenizer, Lock())
         self._check = check
         self._provenance: dict[str, Any] | None = None
         self._refusal: ValueError | None = None
         self._inside = 0
+        on_fork(self, BlipVqa._renew)
         with self.lock:
             check_parts(self)  # before anything else needs the weights' device
             self.set_blocks()
             self._watch = Watch(self.hf)
             if check:
                 self._prove()
+
+    def _renew(self) -> None:
+        """In a forked child no other thread is inside, nor are there OpenMP's threads, which it would wait for."""
+        torch.set_num_threads(1)
+        if not self.lock.owned:
+            self._inside = 0
 
     def _prove(self) -> None:
         """Compare a run with the model's own forward, and check that running changes nothing in the model."""
@@ -188,13 +199,52 @@ class BlipVqa(BlipParts, Unpicklable):
         Raises:
             ValueError: if the device or dtype cannot be used.
         """
-        key = (str(device), str(dtype))
-        model = _DEMOS.get(key)
+        return cls._shared(BUILT_IN[0], device, dtype)
+
+    @classmethod
+    def known_circuit(
+        cls,
+        name: CircuitName = "chain",
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> BlipVqa:
+        """A model whose circuit is known, because it is written and not learned; `truth` says what it is.
+
+        It is asked what color is at a place of a picture, as in `blip_trace_widget.examples` of it. Calls share one
+        instance as long as somebody keeps it.
+
+        Args:
+            name: ``"chain"``: the answer goes from the patch to the word that names the place, to [CLS], and to the
+                decoder. ``"redundant"``: two carriers, of which either is enough: damaging one state costs nothing.
+                ``"both"``: two carriers, both of which are needed: restoring one state brings nothing back.
+                ``"mlp"``: an MLP on the way makes what was fetched into what is read on.
+            device: see `from_pretrained`.
+            dtype: see `from_pretrained`.
+
+        Raises:
+            TypeError, ValueError: if there is no such circuit, or the device or dtype cannot be used.
+        """
+        return cls._shared(name_of(cast("CircuitName", one_of("name", name, CIRCUITS))), device, dtype)
+
+    @classmethod
+    def _shared(cls, name: str, device: str | torch.device | None, dtype: str | torch.dtype | None) -> BlipVqa:
+        """A built-in model by its name."""
+        key = (name, str(device), str(dtype))
+        model = _SHARED.get(key)
         if model is None:
-            model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
-            model.name = "built-in"
+            circuit = circuit_of(name)
+            if circuit is None:
+                model = cls.from_pretrained(MODEL_FOLDER, device=device, dtype=dtype, local_files_only=True)
+            else:
+                from blip_trace_widget.demo.circuits.compiler import compiled
+
+                hf, processor = compiled(circuit, MODEL_FOLDER)
+                model = cls(placed(hf.to(as_dtype(dtype)), device_of(device)), processor)
+                model.truth = truth_of(circuit)
+            model.name = model.source = name
             model.built_in = True
-            _DEMOS[key] = model
+            _SHARED[key] = model
         return model
 
     @classmethod
@@ -213,7 +263,8 @@ class BlipVqa(BlipParts, Unpicklable):
         A PEFT adapter found there is loaded too (if ``peft`` is installed), and acts as in the model's own forward.
 
         Args:
-            name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``.
+            name: for instance ``"Salesforce/blip-vqa-base"``, or a folder written by ``save_pretrained``; or the name
+                of a built-in model.
             device: where to compute; default the GPU if there is one (CUDA, else MPS), else the CPU.
             dtype: for instance ``"bfloat16"``; default float32.
             revision: branch, tag or commit on the hub.
@@ -227,6 +278,8 @@ class BlipVqa(BlipParts, Unpicklable):
             OSError: if it cannot be found, reached or read.
             ImportError: if it has an adapter and ``peft`` is not installed.
         """
+        if name in BUILT_IN:
+            return cls._shared(os.fspath(name), device, dtype)
         with announced(f"loading the model {name}"):
             model, processor = load(name, device, dtype, revision, local_files_only)
             source = os.fspath(name)
@@ -332,7 +385,7 @@ class BlipVqa(BlipParts, Unpicklable):
         """
         ids = self._ids(name, answer, special=False)
         if self.processor.tokenizer.unk_token_id in ids:
-            raise ValueError(f"{name}: the tokenizer cannot spell {answer!r}: {self.tokens(ids)}")
+            raise ValueError(f"{name}: the tokenizer cannot spell {brief(answer)}: {brief(self.tokens(ids))}")
         return ids
 
     def unknown_words(self, question: str) -> list[str]:
@@ -349,9 +402,10 @@ class BlipVqa(BlipParts, Unpicklable):
     def _ids(self, name: str, text: str, *, special: bool) -> list[int]:
         if not isinstance(text, str):
             raise TypeError(f"{name}: expected a text, got {type(text).__name__}")
+        check_length(name, text)
         tokenizer = self.processor.tokenizer
         if not text.strip():
-            raise ValueError(f"{name}: expected a text with at least one token, got {text!r}")
+            raise ValueError(f"{name}: expected a text with at least one token, got {brief(text)}")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -360,12 +414,12 @@ class BlipVqa(BlipParts, Unpicklable):
             content = list(tokenizer(text, add_special_tokens=False)["input_ids"])
             ids = list(tokenizer(text)["input_ids"]) if special else content
         if not content:
-            raise ValueError(f"{name}: expected a text with at least one token, {text!r} has none")
+            raise ValueError(f"{name}: expected a text with at least one token, {brief(text)} has none")
         # Written out in a text, special tokens would mean something else to the model than to the reader.
         reserved = {*tokenizer.all_special_ids, self.start_id, self.end_id} - {tokenizer.unk_token_id}
         written = [token for index, token in zip(content, self.tokens(content), strict=True) if index in reserved]
         if written:
-            raise ValueError(f"{name}: expected a text without special tokens, {text!r} has {written}")
+            raise ValueError(f"{name}: expected a text without special tokens, {brief(text)} has {brief(written)}")
         longest = int(self.hf.config.text_config.max_position_embeddings)
         if len(ids) > longest:
             raise ValueError(f"{name}: expected at most {longest} tokens, got {len(ids)}")
@@ -391,21 +445,3 @@ class BlipVqa(BlipParts, Unpicklable):
         """The answer decoded from token ids."""
         with self._words_lock:
             return str(self.processor.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
-
-
-def _unwrapped(model: Any) -> BlipForQuestionAnswering:
-    """The given BLIP model without the wrappers of PEFT or `torch.compile`."""
-    hf = getattr(model, "_orig_mod", model)
-    configs = getattr(hf, "peft_config", None)
-    if configs and hasattr(hf, "get_base_model"):
-        if any(getattr(config, "is_prompt_learning", False) for config in configs.values()):
-            raise ValueError(
-                "model: prompt learning (PEFT) puts tokens of its own before the question, which the tracer would not "
-                "see. Expected an adapter in the model's layers, such as LoRA"
-            )
-        hf = hf.get_base_model()
-    if not isinstance(hf, BlipForQuestionAnswering):
-        inner = getattr(hf, "module", None)
-        remedy = "; hand over what it wraps, model.module" if isinstance(inner, BlipForQuestionAnswering) else ""
-        raise TypeError(f"model: expected transformers' BlipForQuestionAnswering, got {type(hf).__name__}{remedy}")
-    return hf

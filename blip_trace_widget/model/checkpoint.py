@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blip_trace_widget.demo import BUILT_IN
+
 #: Files of a model, a processor and a tokenizer, as older and newer versions of transformers write them.
 CONFIG, PROCESSORS = "config.json", ("preprocessor_config.json", "processor_config.json")
 TOKENIZERS = ("vocab.txt", "tokenizer.json")
@@ -33,7 +35,7 @@ def check(source: str) -> None:
     """Refuse what cannot be a BLIP question answering model.
 
     Args:
-        source: a hub id or a folder.
+        source: a hub id or a folder, or the name of a built-in model.
 
     Raises:
         FileNotFoundError, NotADirectoryError, OSError: if there is no such model, or a file that it needs is missing or
@@ -41,6 +43,8 @@ def check(source: str) -> None:
         ValueError: if it is another kind of model.
     """
     path = Path(source)
+    if source in BUILT_IN:
+        return
     if path.is_dir():
         _check_folder(path, source)
     elif path.exists():

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from blip_trace_widget.forks import on_fork
 from blip_trace_widget.model.block import Activations, Cut, LayerEdit, Patches, as_it_is
 from blip_trace_widget.model.cross_attention import CrossAttentionKV, part_of
 from blip_trace_widget.model.patch_plan import CONTEXTS, stage_of
@@ -93,7 +94,7 @@ class HookedBlock:
                     total = left.sum(-1, keepdim=True)
                     return torch.where(total > 0, left / total, torch.zeros_like(left))
 
-                stack.callback(_of_this_thread(attention.self.dropout, without).remove)
+                stack.callback(ThreadHook(attention.self.dropout, without).remove)
             return self.run(base.inputs, kv, check, as_it_is)
 
     def weights(self, site: str, layer: int, base: Activations, kv: CrossAttentionKV | None) -> Tensor:
@@ -104,7 +105,7 @@ class HookedBlock:
         def keep(_module: Any, inputs: tuple[Tensor], _output: Any) -> None:
             weights.append(inputs[0])
 
-        handle = _of_this_thread(getattr(attention, "self", attention).dropout, keep)
+        handle = ThreadHook(getattr(attention, "self", attention).dropout, keep)
         try:
             seen = None if kv is None else kv.states()
             for at in range(max(base.inputs.shape[0], 1 if seen is None else seen.shape[0])):
@@ -170,7 +171,7 @@ class HookedBlock:
         """
         with ExitStack() as stack:
             for layer, module in enumerate(self.layers):
-                stack.callback(_of_this_thread(module, lambda _module, _inputs: check(), before=True).remove)
+                stack.callback(ThreadHook(module, lambda _module, _inputs: check(), before=True).remove)
                 for stage, (path, before) in self._points.items():
 
                     def on_call(
@@ -183,7 +184,7 @@ class HookedBlock:
                         return edit(layer, stage, output)
 
                     place = module.get_submodule(path)
-                    stack.callback(_of_this_thread(place, on_call, before=before).remove)
+                    stack.callback(ThreadHook(place, on_call, before=before).remove)
             yield
 
 
@@ -194,11 +195,28 @@ def _of_run(states: Tensor | None, sample: int, run: int) -> Tensor | None:
     return states[min(sample, states.shape[0] - 1), min(run, states.shape[1] - 1)][None]
 
 
-def _of_this_thread(module: nn.Module, hook: Callable[..., Any], *, before: bool = False) -> Any:
-    """Register a hook that acts only in this thread: other threads may use the model meanwhile."""
-    mine = threading.get_ident()
+class ThreadHook:
+    """A hook that acts only in this thread, for others may use the model meanwhile; it is not in a child they fork.
 
-    def guarded(*arguments: Any) -> Any:
-        return hook(*arguments) if threading.get_ident() == mine else None
+    Args:
+        module: the module.
+        hook: called as torch calls hooks.
+        before: whether it is called before the module.
+    """
 
-    return module.register_forward_pre_hook(guarded) if before else module.register_forward_hook(guarded)
+    def __init__(self, module: nn.Module, hook: Callable[..., Any], *, before: bool = False) -> None:
+        self._thread = threading.get_ident()
+
+        def guarded(*arguments: Any) -> Any:
+            return hook(*arguments) if threading.get_ident() == self._thread else None
+
+        self._handle = (module.register_forward_pre_hook if before else module.register_forward_hook)(guarded)
+        on_fork(self, ThreadHook._renew)
+
+    def _renew(self) -> None:
+        if threading.get_ident() != self._thread:
+            self.remove()
+
+    def remove(self) -> None:
+        """Take it away."""
+        self._handle.remove()

@@ -73,12 +73,21 @@ def load(
         raise ValueError(
             f"model: {source!r} lacks {len(missing)} weights of a BLIP question answering model, such as {missing[0]}"
         )
-    try:
-        model.to(target)
-    except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
-        raise ValueError(f"device: {str(target)!r} cannot be used here: {error}") from error
     assemble: Any = BlipProcessor
-    return model, assemble(images, tokenizer)
+    return placed(model, target), assemble(images, tokenizer)
+
+
+def placed(model: BlipForQuestionAnswering, device: torch.device) -> BlipForQuestionAnswering:
+    """The model, moved to a device.
+
+    Raises:
+        ValueError: if it cannot be used here.
+    """
+    try:
+        model.to(device)
+    except (AssertionError, RuntimeError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"device: {str(device)!r} cannot be used here: {error}") from error
+    return model
 
 
 class _NoPeftError(ImportError):

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from blip_trace_widget.forks import Lock, on_fork
+
 
 class _Switch(NamedTuple):
     """A process-wide setting: how to read it, how to set it, and its neutral value."""
@@ -34,14 +36,21 @@ class _ProcessWide:
 
     def __init__(self, switches: Sequence[_Switch]) -> None:
         self._switches = switches
-        self._lock = threading.Lock()
-        self._inside = 0
+        self._lock = Lock()
+        #: The thread of each that is inside.
+        self._inside: list[int] = []
         self._previous: list[tuple[_Switch, Any]] = []
+        on_fork(self, _ProcessWide._renew)
+
+    def _renew(self) -> None:
+        """In a forked child only its own thread is inside."""
+        self._inside = [each for each in self._inside if each == threading.get_ident()]
+        self._restore()
 
     def __enter__(self) -> None:
         with self._lock:
-            self._inside += 1
-            if self._inside == 1:
+            self._inside.append(threading.get_ident())
+            if len(self._inside) == 1:
                 for switch in self._switches:
                     previous = switch.read()
                     wanted = switch.neutral(previous)
@@ -51,10 +60,14 @@ class _ProcessWide:
 
     def __exit__(self, *_details: object) -> None:
         with self._lock:
-            self._inside -= 1
-            while not self._inside and self._previous:
-                switch, previous = self._previous.pop()
-                switch.write(previous)
+            mine = threading.get_ident()
+            self._inside.remove(mine if mine in self._inside else self._inside[-1])  # or closed by another thread
+            self._restore()
+
+    def _restore(self) -> None:
+        while not self._inside and self._previous:
+            switch, previous = self._previous.pop()
+            switch.write(previous)
 
 
 def _precision(operation: Any) -> _Switch:

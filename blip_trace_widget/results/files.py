@@ -19,7 +19,9 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget import landing
 from blip_trace_widget._version import __version__
+from blip_trace_widget.checks import clipped, whole_number
 
 Fields: TypeAlias = dict[str, Any]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
@@ -59,17 +61,25 @@ def write(path: PathLike, kind: Kind[Any], tensors: Mapping[str, Any], **describ
         described: the rest, as plain JSON.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; then it is as it was.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     metadata = {"format": kind.format, "version": kind.version, "package": __version__, **described}
     arrays = {name: np.ascontiguousarray(np.atleast_1d(array)) for name, array in tensors.items()}
-    try:
-        save_file(arrays, os.fspath(path), metadata={kind.format: json.dumps(metadata)})
-    except SafetensorError as error:
-        raise OSError(f"path: {os.fspath(path)!r} cannot be written: {error}") from error
+    landing.write(path, save(arrays, metadata={kind.format: json.dumps(metadata)}))
+
+
+def parsed(text: str) -> Any:
+    """JSON of a file; halves of characters, which names of files may have and no text may, become "?".
+
+    Raises:
+        ValueError, RecursionError: if it is none.
+    """
+    value = json.loads(text)
+    if "\\ud" not in text.lower():
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def read(path: PathLike, *kinds: Kind[Result]) -> Result:
@@ -89,15 +99,15 @@ def read(path: PathLike, *kinds: Kind[Result]) -> Result:
         with safe_open(name, framework="numpy") as file:
             stored = file.metadata() or {}
             kind = next((kind for kind in kinds if kind.format in stored), kinds[0])
-            metadata = json.loads(stored[kind.format])
-            version = metadata["version"]
+            metadata = parsed(stored[kind.format])
+            version = whole_number("version", metadata["version"], 0)
             if version in kind.readers:
                 return kind.readers[version](_Stored(file, Path(name).stat().st_size), metadata)
-    except (KeyError, AttributeError, IndexError, TypeError) as error:
+    except (KeyError, AttributeError, IndexError) as error:
         raise ValueError(f"path: {name!r} is no saved {names}: it lacks {error}") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise ValueError(f"path: {name!r} is damaged or no saved {names}: {error}") from error
-    raise ValueError(f"path: {name!r} has format version {version!r}, this package reads up to {kind.version}")
+    except (SafetensorError, ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
+        raise ValueError(f"path: {name!r} is damaged or no saved {names}: {clipped(str(error))}") from error
+    raise ValueError(f"path: {name!r} has format version {version}, this package reads up to {kind.version}")
 
 
 class _Stored(Mapping[str, "NDArray[Any]"]):

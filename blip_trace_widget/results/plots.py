@@ -31,8 +31,8 @@ GREY = "#e5e5e5"
 NOTES = {"•": "not distinguishable from 0", "=": "1 by construction"}
 #: What the horizontal axis of curves says, by column.
 _ALONG = {"factor": "noise factor ν"}
-#: Inches for a word across, and for a title on one line.
-WORD, TITLE = 0.7, 3.0
+#: Inches for a word across, for a title on one line, and for a letter of one.
+WORD, TITLE, LETTER = 0.7, 3.0, 0.07
 #: Up to this many layers, heads or patches, each gets a tick.
 TICKS = 12
 
@@ -266,9 +266,10 @@ def bars(
 
 
 def _title(ax: Any, title: str) -> None:
-    """Set the title, on two lines if the axes are narrow."""
+    """Set the title, on two lines if the axes are narrow for it."""
     width = ax.get_window_extent().width / ax.figure.dpi
-    ax.set_title(title.replace(": ", ":\n", 1) if width < TITLE else title, fontsize="medium")
+    narrow = width < max(TITLE, LETTER * len(title))
+    ax.set_title(title.replace(": ", ":\n", 1) if narrow else title, fontsize="medium")
 
 
 def curves(

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.results import files
 from blip_trace_widget.results.snapshot import Snapshot, pack, unpack
-from blip_trace_widget.results.trace import TRACE, Trace, snapshot_of_scene
+from blip_trace_widget.results.trace import TRACE, Trace, shown_with, snapshot_of_scene
 
 
 def save(traces: Sequence[Trace], path: str | os.PathLike[str]) -> None:
@@ -51,7 +50,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Trace, ...]:
 def _read(arrays: files.Tensors, metadata: files.Fields) -> tuple[Trace, ...]:
     snapshots = unpack(arrays, metadata["snapshots"])
     return tuple(
-        replace(trace, snapshot=None if entry["snapshot"] is None else _at(snapshots, entry["snapshot"]))
+        trace if entry["snapshot"] is None else shown_with(trace, _at(snapshots, entry["snapshot"]))
         for trace, entry in _traces(arrays, metadata)
     )
 
@@ -63,7 +62,7 @@ def _read_1(arrays: files.Tensors, metadata: files.Fields) -> tuple[Trace, ...]:
         scene = _at(metadata["scenes"], entry["scene"])
         if id(scene) not in snapshots:
             snapshots[id(scene)] = snapshot_of_scene(arrays, scene, trace)
-        traces.append(replace(trace, snapshot=snapshots[id(scene)]))
+        traces.append(shown_with(trace, snapshots[id(scene)]))
     return tuple(traces)
 
 

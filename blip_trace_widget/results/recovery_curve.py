@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.results import files, summaries
+from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.statistics import Effects, TotalEffect, effects
 from blip_trace_widget.results.summaries import Summarised
@@ -167,7 +167,9 @@ def _read(arrays: files.Tensors, told: files.Fields) -> RecoveryCurve:
     found = factors.shape, corrupted.shape, patched.shape, computed.shape
     if found != ((count,), (samples, count), (samples, len(blocks), count), (count,)) or computed.dtype != np.bool_:
         raise ValueError(f"shapes {found} do not fit each other and {len(blocks)} blocks")
-    settings = dict(told["settings"])
+    if not samples or not count or not blocks:
+        raise ValueError(f"expected scores of blocks at factors, got shapes {found}")
+    settings = stored.settings(told["settings"], ())
     return RecoveryCurve(factors, blocks, float(arrays["clean"][0]), corrupted, patched, computed, settings)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, CorruptionName, MetricName, completed
+from blip_trace_widget.choices import CORRUPTIONS, MAX_FACTOR, MOST_SAMPLES, CorruptionName, MetricName, completed
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -300,7 +300,13 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
         ValueError: if they are not those of one of the package's own corruptions.
     """
     name = conforms("corruption", stored.get("type") if isinstance(stored, dict) else None, CorruptionName)
-    return dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
+    found = dict(conforms("corruption", completed(stored), CORRUPTIONS[name].settings))
+    factor = found.get("factor", 0.0)
+    if not 0 <= factor <= MAX_FACTOR:
+        raise ValueError(f"corruption.factor: expected a number from 0 to {MAX_FACTOR:g}, got {factor}")
+    whole_number("corruption.samples", found.get("samples", 1), 1, MOST_SAMPLES)
+    whole_number("corruption.seed", found.get("seed", 0), 0)
+    return found
 
 
 def checked_picture(name: str, picture: bytes) -> bytes:

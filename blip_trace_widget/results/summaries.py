@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.states import State
+from blip_trace_widget.states import EVERYWHERE, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,8 +84,8 @@ def called(state: State) -> str:
 
 def held(told: Sequence[Any]) -> str:
     """What is held, in words; words and states, or the latter as plain JSON. "" for nothing."""
-    words = [item for item in told if isinstance(item, str) and item != "everywhere"]
-    where = "everywhere above" if "everywhere" in told else "there above"
+    words = [item for item in told if isinstance(item, str) and item != EVERYWHERE]
+    where = "everywhere above" if EVERYWHERE in told else "there above"
     parts = [f"{', '.join(word.replace('_', ' ') for word in words)} {where}"] if words else []
     return "; ".join(parts + several([item for item in told if not isinstance(item, str)]))
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blip_trace_widget.checks import one_of, whole_number
-from blip_trace_widget.choices import completed, metric_properties
-from blip_trace_widget.results import files, summaries, version_1
+from blip_trace_widget.checks import conforms
+from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.results import files, stored, version_1
 from blip_trace_widget.results.effect_grid import CellEffect, EffectGrid
 from blip_trace_widget.results.grid_spec import GridSpec, SameGrid, is_single
 from blip_trace_widget.results.noise_curve import NoiseCurve, SuggestedFactor
 from blip_trace_widget.results.run import Effect, Run, Top
 from blip_trace_widget.results.snapshot import Snapshot, pack, picture_in, unpack
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, position_of
+from blip_trace_widget.states import BLOCKS, position_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,23 +170,20 @@ class Trace(EffectGrid):
             KeyError, TypeError, ValueError: if the data do not have the expected shape.
         """
         samples, clean, corrupted = (arrays[before + name] for name in ("samples", "clean", "corrupted"))
-        tokens, settings = tuple(str(token) for token in described["tokens"]), dict(described["settings"])
+        tokens = tuple(conforms("tokens", described["tokens"], list[str]))
+        settings = stored.settings(described["settings"])
         if samples.ndim != 3 or samples.shape[:1] != corrupted.shape or samples.shape[2] != len(tokens):
             raise ValueError(f"shapes {samples.shape} and {corrupted.shape} do not fit {len(tokens)} tokens")
         if {array.dtype for array in (samples, clean, corrupted)} != {np.dtype(np.float64)}:
             raise ValueError("scores must be float64")
+        if not samples.size or clean.shape != (1,):
+            raise ValueError(f"samples, clean: expected scores, got shapes {samples.shape} and {clean.shape}")
         known = arrays.get(before + "known")  # the first files have none
         if known is not None and (known.dtype != np.bool_ or known.shape != samples.shape[1:]):
             raise ValueError(
                 f"known: expected truth values of shape {samples.shape[1:]}, got {known.dtype} {known.shape}"
             )
-        one_of("block", settings["block"], BLOCKS)
-        one_of("site", settings["site"], SITES)
-        one_of("direction", settings["direction"], DIRECTIONS)
-        whole_number("window", settings["window"], 1)
-        _ = settings["metric"]
-        _check_marks(settings, samples.shape[1:])
-        settings["corruption"] = completed(settings["corruption"])
+        stored.check_without_effect(settings, samples.shape[1:])
         return cls(samples, float(clean[0]), corrupted, settings, tokens, known=known)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -210,27 +207,25 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     return files.read(path, TRACE)
 
 
-def _check_marks(settings: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Check what files say of states that are held, and of cells without effect.
+def shown_with(trace: Trace, snapshot: Snapshot) -> Trace:
+    """A trace from a file with its snapshot.
 
     Raises:
-        TypeError, ValueError: if there are no such states or cells.
+        ValueError, TypeError: naming the field in which the two do not agree.
     """
-    summaries.held(settings.get("hold", ()))
-    summaries.path(settings.get("receivers", ()), settings.get("through", ()))
-    for cell in settings.get("without_effect", ()):
-        for name, at, count in zip(Trace._axes, cell, shape, strict=True):
-            whole_number(name, at, 0, count - 1)
+    stored.check_together(trace.settings, trace.samples.shape[1], trace.tokens, snapshot)
+    return replace(trace, snapshot=snapshot)
 
 
 def _read(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     snapshots = unpack(arrays, metadata["snapshots"])
-    return replace(Trace.unpacked(arrays, metadata), snapshot=snapshots[0] if snapshots else None)
+    trace = Trace.unpacked(arrays, metadata)
+    return shown_with(trace, snapshots[0]) if snapshots else trace
 
 
 def _read_1(arrays: files.Tensors, metadata: files.Fields) -> Trace:
     trace, scene = Trace.unpacked(arrays, metadata), metadata.get("scene")  # the first files have none
-    return trace if scene is None else replace(trace, snapshot=snapshot_of_scene(arrays, scene, trace))
+    return trace if scene is None else shown_with(trace, snapshot_of_scene(arrays, scene, trace))
 
 
 def snapshot_of_scene(arrays: files.Tensors, scene: Any, trace: Trace) -> Snapshot:

@@ -3,7 +3,7 @@
 For: everything that patches, cuts or reads. Base runs consist of parts that depend on only some of the inputs: the
 question's clean encoding, the answer's clean run, the corrupted encoding. Parts that stay valid for another question,
 answer or corruption are shared by both (`BaseRuns.changed`), so that changing the noise neither embeds nor projects the
-image again. `clean_together` computes the clean runs of many questions in a few passes.
+image again. `clean_together` computes the clean runs of many questions in a few passes where that is allowed.
 Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are split into groups that
 fit the memory budget: a single group is kept; several are each recomputed in every iteration.
 Ends: at recorded runs and logits; `blip_trace_widget.tracing.question` scores them.
@@ -29,7 +29,13 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
-from blip_trace_widget.tracing.memory_budget import CLEAN_SHARE, sample_groups
+from blip_trace_widget.tracing.memory_budget import (
+    CLEAN_SHARE,
+    halves,
+    if_there_is_room,
+    questions_together,
+    sample_groups,
+)
 from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
@@ -169,6 +175,8 @@ class BaseRuns:
         self._encoding = answer.encoding
         self.image, self.question_ids = self._encoding.image, self._encoding.question_ids
         self.corruption = corrupted.given
+        #: Most samples of a group, where memory has run out for more.
+        self._most = self.corruption.samples
 
     def changed(
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
@@ -213,21 +221,39 @@ class BaseRuns:
         if kept is not None:
             yield slice(0, self.corruption.samples), kept
             return
-        groups = self._groups(check, with_states=with_states)
-        if len(groups) == 1:
-            yield groups[0], self._whole_with_states(check) if with_states else self._whole(check)
-            return
-        for part in groups:
-            run = self._group(part, check, with_states=with_states, keep=False)
+        pending = self._groups(check, with_states=with_states)
+        while pending:
+            part = pending.pop(0)
+            run = self._if_there_is_room(part, check, with_states=with_states)
+            if run is None:
+                pending[:0] = halves(part)
+                continue
             yield part, run
+            if part == slice(0, self.corruption.samples):  # kept
+                return
             if self.corruption.damages_image:  # else these are the clean run's
                 run.image_view.kv.forget()  # free it even if the consumer still refers to the run
             del run
 
+    def _if_there_is_room(self, part: slice, check: Check, *, with_states: bool) -> BaseRun | None:
+        """The corrupted runs of some samples, all of them kept; None where memory runs out: then groups are smaller."""
+
+        def compute() -> BaseRun:
+            if part != slice(0, self.corruption.samples):
+                return self._group(part, check, with_states=with_states, keep=False)
+            return self._whole_with_states(check) if with_states else self._whole(check)
+
+        run = if_there_is_room(compute, part.stop - part.start, self.model.device)
+        if run is None:
+            self._most = (part.stop - part.start + 1) // 2
+            self._corrupted_encoding.whole.forget()
+        return run
+
     def prepare_states(self, check: Check = no_check) -> None:
         """Compute the corrupted runs with the ViT's states if they are kept: one pass of the ViT then serves both."""
-        if len(self._groups(check, with_states=True)) == 1:
-            self._whole_with_states(check)
+        (part, *others) = self._groups(check, with_states=True)
+        if not others:
+            self._if_there_is_room(part, check, with_states=True)
 
     @lazy
     def _whole(self, check: Check) -> BaseRun:
@@ -249,7 +275,8 @@ class BaseRuns:
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
         size = self._bytes_per_sample(check, with_states=with_states)
-        return sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
+        groups = sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
+        return [few for part in groups for few in _at_most(self._most, part)]
 
     def _bytes_per_sample(self, check: Check, *, with_states: bool) -> int:
         """Bytes of one corrupted run: its noise, the projected noise, and every recorded stage."""
@@ -268,25 +295,36 @@ class BaseRuns:
 def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
     """Compute the clean runs of several questions of one model, questions of equal length in one pass.
 
-    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`.
+    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`. Where
+    questions are not computed together (`Limits.together`), they are left to be computed at their first use, one by
+    one: what a row comes to may depend, in its last bits, on the other rows of a pass.
 
     Args:
         bases: the base runs of the questions.
 
     Yields:
-        the indices of those that are now computed. This function keeps no reference to them; callers should drop theirs
-        before the next group.
+        the indices of those to use now, which share a picture or a pass. This function keeps no reference to them;
+        callers should drop theirs before the next group.
     """
     pending: list[BaseRuns | None] = list(bases)
     for indices in _by_length_and_image(cast("list[BaseRuns]", pending)):
         for part in _memory_groups(pending[indices[0]], len(indices)):
-            group = [pending[at] for at in indices[part]]
+            group = [cast("BaseRuns", pending[at]) for at in indices[part]]
             for at in indices[part]:
                 pending[at] = None
-            with Computing(cast("BaseRuns", group[0]).model):
-                _run_together(cast("list[BaseRuns]", group))
+            model = group[0].model
+            if questions_together(model.device, model.limits):
+                with Computing(model):
+                    _run_in_halves(group)
             del group
             yield indices[part]
+
+
+def _run_in_halves(group: Sequence[BaseRuns]) -> None:
+    """`_run_together`, and where memory runs out, the first half before the second."""
+    if if_there_is_room(lambda: _run_together(group), len(group), group[0].model.device) is None:
+        for half in halves(slice(0, len(group))):
+            _run_in_halves(group[half])
 
 
 def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
@@ -299,8 +337,12 @@ def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
     return list(kinds.values())
 
 
-def _run_together(group: Sequence[BaseRuns]) -> None:
-    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length."""
+def _run_together(group: Sequence[BaseRuns]) -> int:
+    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length.
+
+    Returns:
+        how many are computed.
+    """
     model = group[0].model
     runner = Runner(model)
     ImageTokens.embed_together([runs.image for runs in group])
@@ -324,6 +366,12 @@ def _run_together(group: Sequence[BaseRuns]) -> None:
             part, encoding = slice(row, row + 1), answers[at].encoding
             run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])
             answers[at].run.keep(run)
+    return len(group)
+
+
+def _at_most(size: int, part: slice) -> list[slice]:
+    """A group as groups of at most so many samples."""
+    return [part] if part.stop - part.start <= size else [few for half in halves(part) for few in _at_most(size, half)]
 
 
 def _longest_answer(model: BlipVqa) -> int:

@@ -28,6 +28,7 @@ from blip_trace_widget.choices import (
     FIELDS_AT,
     GOALS,
     IMAGE_PLACES,
+    MOST_SAMPLES,
     NOISE_KINDS,
     PLACES,
     Goal,
@@ -53,9 +54,6 @@ if TYPE_CHECKING:
     import torch
 
     from blip_trace_widget.model.blip import BlipVqa
-
-MAX_SAMPLES = 10_000
-
 
 #: All samples.
 ALL = slice(None)
@@ -197,7 +195,7 @@ class GaussianNoise(OwnCorruption):
     def __post_init__(self) -> None:
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
         object.__setattr__(self, "kind", named("kind", self.kind, NOISE_KINDS))
-        object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MAX_SAMPLES))
+        object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MOST_SAMPLES))
         object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
         object.__setattr__(self, "region", checked_region(self.region))
         object.__setattr__(self, "at", named("at", self.at, PLACES))

@@ -10,13 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import brief, whole_number
+from blip_trace_widget.choices import MAX_FACTOR
 
 if TYPE_CHECKING:
     import torch
-
-#: Beyond this, float32 overflows somewhere in the model.
-MAX_FACTOR = 1e6
 
 
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
@@ -32,7 +30,7 @@ def checked_factor(name: str, value: object) -> float:
         ValueError: if it is NaN, infinite or negative.
     """
     if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{name}: expected a number of 0 or more, got {type(value).__name__} {brief(value)}")
     try:
         number = float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
@@ -64,7 +62,8 @@ def token_mask(
     if positions is not None:
         if any(isinstance(each, str) for each in positions):
             raise ValueError("positions: words become numbers in a question: corruption.located(question_tokens)")
-        return torch.tensor([at in positions for at in range(count)], dtype=torch.bool)
+        damaged = set(positions)
+        return torch.tensor([at in damaged for at in range(count)], dtype=torch.bool)
     return None
 
 
@@ -97,6 +96,8 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
         return None
     import numpy as np
 
+    if grid is not None and _is_larger(value, grid):  # not even looked at
+        raise ValueError(f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got more")
     try:
         mask = np.asarray(value)
     except ValueError as error:
@@ -112,3 +113,11 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
             f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
         )
     return tuple(tuple(bool(cell) for cell in row) for row in mask)
+
+
+def _is_larger(value: Any, grid: tuple[int, int]) -> bool:
+    """Whether nested lists have more rows than a grid, or a row of them more columns."""
+    rows, columns = grid
+    if not isinstance(value, (list, tuple)):
+        return False
+    return len(value) > rows or any(isinstance(row, (list, tuple)) and len(row) > columns for row in value)

@@ -127,16 +127,21 @@ def without_effect(cells: Sequence[Cell], live: NDArray[np.bool_]) -> dict[str, 
 
 
 def whole_traces(
-    questions: Sequence[Question], specs: Iterable[GridSpec], cancel: Callable[[], bool] | Any = None
+    questions: Sequence[Question],
+    specs: Iterable[GridSpec],
+    cancel: Callable[[], bool] | Any = None,
+    *,
+    shared: bool = True,
 ) -> Iterator[list[Trace]]:
-    """Complete grids, in which no cell is computed twice; unlike in `trace`, cancelling raises.
-
-    The heads of a site are computed together, as in `trace_heads`, if they follow one another.
+    """Complete grids; unlike in `trace`, cancelling raises.
 
     Args:
         questions: one question, with each metric that is to score the runs (`Question.replace`).
         specs: the grids.
         cancel: a callable, or an object with ``is_set``, that says whether to stop.
+        shared: whether cells that are equal by construction are computed once, and heads of a site that follow one
+            another together. Otherwise the runs are those of a `trace` a grid, or of `trace_heads` where all heads of a
+            site follow one another, in the same chunks: the numbers are equal to the last bit.
 
     Yields:
         a grid for each of the questions.
@@ -148,9 +153,11 @@ def whole_traces(
     """
     question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
-    for _, together in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
+    for together in _computed_together(question, specs, shared=shared):
         grids = [(spec, grid_cells(question, *spec[:3], spec.window, spec.patch)) for spec in together]
-        causes = {spec: [_cause(questions, spec, cell) for cell in cells] for spec, cells in grids}
+        causes = {
+            spec: [_cause(questions, spec, cell) if shared else (spec, cell) for cell in cells] for spec, cells in grids
+        }
         todo = {
             cause: cell.states
             for spec, cells in grids
@@ -164,6 +171,16 @@ def whole_traces(
             samples = np.stack([known[cause] for cause in causes[spec]], axis=-1)
             shaped = samples.reshape(*samples.shape[:2], layers, -1)
             yield [as_trace(each, shaped[at], spec) for at, each in enumerate(questions)]
+
+
+def _computed_together(question: Question, specs: Iterable[GridSpec], *, shared: bool) -> Iterator[list[GridSpec]]:
+    """Yield grids whose runs go through the layers together; see `whole_traces`."""
+    for first, heads in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
+        grids = list(heads)
+        if shared or [spec.head for spec in grids] == list(range(question.model.blocks[first.block].heads)):
+            yield grids
+        else:
+            yield from ([spec] for spec in grids)
 
 
 def _cause(questions: Sequence[Question], spec: GridSpec, cell: Cell) -> Hashable:

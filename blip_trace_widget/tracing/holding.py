@@ -20,11 +20,9 @@ from typing import Any, TypeAlias
 from blip_trace_widget.checks import named
 from blip_trace_widget.model.patch_plan import place_of
 from blip_trace_widget.results.summaries import called
-from blip_trace_widget.states import BLOCKS, HELD_SITES, HeldSiteName, State
+from blip_trace_widget.states import BLOCKS, EVERYWHERE, HELD_SITES, HeldSiteName, State
 from blip_trace_widget.tracing.question import Question
 
-#: Says that words mean all positions, not only the patched ones.
-EVERYWHERE = "everywhere"
 #: States, words, or both.
 HoldLike: TypeAlias = "State | HeldSiteName | Iterable[State | str] | None"
 Key: TypeAlias = "tuple[str, int, str, int, int | None]"

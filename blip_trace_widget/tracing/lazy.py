@@ -82,6 +82,10 @@ class Lazy(Generic[Value]):
         """Keep a value that was computed elsewhere, together with others. Call it under the model's lock."""
         self._kept()[self._name] = value
 
+    def forget(self) -> None:
+        """Forget it, if it is known."""
+        self._kept().pop(self._name, None)
+
     def share(self, other: Lazy[Value]) -> None:
         """Copy the value of another owner that must be equal, if it is known.
 

@@ -6,11 +6,15 @@ Ends: at numbers; `blip_trace_widget.tracing.base_runs` and `blip_trace_widget.t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
 from blip_trace_widget.model.limits import Limits
+
+Value = TypeVar("Value")
 
 #: Bytes beyond the weights on a CPU. On a GPU: half of what is free when the work begins (on Apple's at least this,
 #: since it shares the CPU's memory).
@@ -38,10 +42,51 @@ def memory_budget(device: torch.device, limits: Limits) -> int:
     return CPU_BUDGET
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means that memory ran out; only CUDA has an exception class for it."""
-    message = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in message or "can't allocate memory" in message
+def questions_together(device: torch.device, limits: Limits) -> bool:
+    """Whether several questions share passes; see `Limits.together`."""
+    return device.type != "cpu" if limits.together is None else limits.together
+
+
+#: What is raised where memory runs out: only CUDA has a class for it.
+FAILURES = (RuntimeError, MemoryError)
+#: What such a RuntimeError says: of CUDA and MPS, of torch's allocator on the CPU, of CUDA's libraries, of C++.
+_SAID = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "bad_alloc")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in _SAID)
+
+
+def if_there_is_room(work: Callable[[], Value], size: int, device: torch.device) -> Value | None:
+    """What some work gives; None where memory runs out, which is then returned to the system.
+
+    Args:
+        work: the work; it must leave nothing half done if it raises.
+        size: how many samples it is for.
+        device: where it is done.
+
+    Raises:
+        torch.OutOfMemoryError: if memory runs out for a single sample.
+    """
+    try:
+        return work()
+    except FAILURES as error:
+        if not is_out_of_memory(error):
+            raise
+        if size == 1:
+            raise no_room(device) from error
+    # Outside the `except` block, whose traceback keeps the tensors alive.
+    release(device)
+    return None
+
+
+def halves(part: slice) -> list[slice]:
+    """Samples in two groups of about equal size."""
+    middle = (part.start + part.stop) // 2
+    return [slice(part.start, middle), slice(middle, part.stop)]
 
 
 def no_room(device: torch.device) -> RuntimeError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import brief, whole_number
 from blip_trace_widget.states import position_of
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def whole_numbers(name: str, given: Any, count: int, tokens: Sequence[str] = ())
     accepted = f"whole numbers from 0 to {count - 1}" + (" or words" if tokens else "")
     if not isinstance(given, (list, np.ndarray)) or (isinstance(given, np.ndarray) and given.ndim == 0):
         if not hasattr(given, "__index__"):
-            raise TypeError(f"{name}: expected {accepted}, got {type(given).__name__} {given!r}")
+            raise TypeError(f"{name}: expected {accepted}, got {type(given).__name__} {brief(given)}")
         given = [given]
     if any(isinstance(item, (list, np.ndarray)) and np.ndim(item) for item in given):
         raise ValueError(f"{name}: expected {accepted}, got rows of several")

@@ -2,7 +2,7 @@
 
 For: data sets, which average it over questions.
 Cost: the attention weights of the clean run, layer by layer.
-Ends at numbers; `blip_trace_widget.dataset.head_means` averages them.
+Ends: at numbers; `blip_trace_widget.dataset.head_means` averages them.
 
 Source: the functions of cross-attention heads, Golovanevsky et al. 2024 (NOTICE, arXiv 2406.16320).
 """

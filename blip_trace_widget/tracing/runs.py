@@ -25,7 +25,14 @@ from blip_trace_widget.model.progress import Check, no_check, on_cpu
 from blip_trace_widget.model.recorder import Recorder, Source
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
-from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, is_out_of_memory, no_room, release
+from blip_trace_widget.tracing.memory_budget import (
+    FAILURES,
+    chunk_rows,
+    chunk_shape,
+    is_out_of_memory,
+    no_room,
+    release,
+)
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
@@ -316,7 +323,7 @@ class Runner:
                 logits = None
                 try:
                     logits = work(base.part(some), source.part(some), which, some.stop - some.start)
-                except RuntimeError as error:
+                except FAILURES as error:
                     if not is_out_of_memory(error):
                         raise
                     if some.stop - some.start == which.stop - which.start == 1:

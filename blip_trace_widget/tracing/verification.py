@@ -24,6 +24,7 @@ from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import LayerEdit
 from blip_trace_widget.model.computing import Computing, ModelChangedError
+from blip_trace_widget.model.hooked import ThreadHook
 from blip_trace_widget.model.loading import as_dtype
 from blip_trace_widget.model.patch_plan import stage_of
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress
@@ -168,8 +169,7 @@ def _scores(question: Question, model: BlipVqa, check: Check, runs: Sequence[_Ru
     try:
         yield from scores
     except (RuntimeError, TypeError) as error:
-        memory = isinstance(error, RuntimeError) and is_out_of_memory(error)
-        if model is question.model or memory or isinstance(error, ModelChangedError):
+        if model is question.model or is_out_of_memory(error) or isinstance(error, ModelChangedError):
             raise
         raise ValueError(
             f"dtype: a hook or a module of this model does not run in {_name(model.dtype)} ({error}); dtype=None "
@@ -357,11 +357,11 @@ class _HookedQuestion:
 
         with Computing(model), exact_convolution(model.device), ExitStack() as stack:
             if corruption.at is not None:
-                stack.callback(model.hf.get_submodule(_PLACES[corruption.at]).register_forward_hook(damage).remove)
+                stack.callback(ThreadHook(model.hf.get_submodule(_PLACES[corruption.at]), damage).remove)
             edit = _edits(patches, record, values, model)
             for block in {state.block for state in (*patches, *record)}:
                 stack.enter_context(model.untouched[block].edited(self._check, edit(block)))
-            stack.callback(model.hf.text_decoder.register_forward_hook(keep_logits).remove)
+            stack.callback(ThreadHook(model.hf.text_decoder, keep_logits).remove)
             model.hf.forward(
                 input_ids=question,
                 pixel_values=self._pixels,

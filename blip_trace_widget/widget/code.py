@@ -7,7 +7,6 @@ Ends: at text, which is not run here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from blip_trace_widget.demo import examples
+from blip_trace_widget.demo.circuits import circuit_of
 from blip_trace_widget.display.export import OTHER, PICTURE
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.states import State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
 if TYPE_CHECKING:
+    from blip_trace_widget.model.blip import BlipVqa
     from blip_trace_widget.tracing.tracer import Tracer
+
+
+#: What `repr` writes in another way in single quotes.
+_ESCAPES = {'"': '\\"'}
 
 
 def python(
@@ -63,13 +68,13 @@ def python(
     if picture_map is not None:
         direction, square = picture_map
         lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
-    shown = image or _picture(tracer.image, PICTURE)
+    shown = image or _picture(tracer.image, PICTURE, tracer.model)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]
-    corruption, other = _corruption(tracer.corruption), ""
+    corruption, other = _corruption(tracer.corruption, tracer.model), ""
     if also_under is not None:
         names.add(type(also_under).__name__)
-        other, made = _beside(also_under, tracer.corruption)
+        other, made = _beside(also_under, tracer.corruption, tracer.model)
         grid = _keywords(spec._asdict())
         lines += ["", *made, "agreement = tracer.agreement(", f"    [tracer.corruption, {other}],", f"    {grid},", ")"]
     arguments = [shown, literal(tracer.question)]
@@ -77,7 +82,7 @@ def python(
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
     files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
     notes = [f"# {name} is saved by the widget's Export menu." for name in files]
-    if "examples()" in shown + corruption + other:
+    if "examples(" in shown + corruption + other:
         names.add("examples")
     top = ["import numpy as np", ""] if "np." in "".join([*before, *lines]) else []
     top += [f"from blip_trace_widget import {', '.join(sorted(names))}", "", *notes, *_model(tracer), *before]
@@ -125,47 +130,57 @@ def _mask(name: str, mask: NDArray[np.bool_]) -> list[str]:
 
 def _model(tracer: Tracer) -> list[str]:
     model = tracer.model
+    circuit = circuit_of(model.name) if model.built_in else None
     if model.built_in:
-        return ["model = BlipVqa.demo()"]
+        return ["model = BlipVqa.demo()" if circuit is None else f"model = BlipVqa.known_circuit({literal(circuit)})"]
     if not model.source:
-        return [f"model = BlipVqa(...)  # {model.name}: a model that the widget was handed"]
+        return [f"model = BlipVqa(...)  # {_escaped(model.name[:100], '')}: a model that the widget was handed"]
     dtype = str(model.dtype).removeprefix("torch.")
     options = {"dtype": None if dtype == "float32" else dtype, "revision": model.revision}
     given = "".join(f", {name}={literal(value)}" for name, value in options.items() if value is not None)
     return [f"model = BlipVqa.from_pretrained({literal(model.source)}{given})"]
 
 
-def _picture(image: Image.Image, otherwise: str) -> str:
+def _picture(image: Image.Image, otherwise: str, model: BlipVqa) -> str:
     """An expression for a picture: a built-in one, or a file saved by the Export menu."""
-    for index, example in enumerate(examples()):
-        built_in = example.image
-        if built_in.size == image.size and built_in.tobytes() == image.tobytes():
-            return f"examples()[{index}].image"
+    shown = "examples()" if circuit_of(model.name) is None else "examples(model)"
+    for index, example in enumerate(examples(model)):
+        for name in ("image", "other_image"):
+            built_in = getattr(example, name, None)
+            if built_in and built_in.size == image.size and built_in.tobytes() == image.tobytes():
+                return f"{shown}[{index}].{name}"
     return literal(otherwise)
 
 
-def _beside(other: Corruption, present: Corruption) -> tuple[str, list[str]]:
+def _beside(other: Corruption, present: Corruption, model: BlipVqa) -> tuple[str, list[str]]:
     """An expression for another corruption beside the present one, and the lines that must come before it."""
     region, same = getattr(other, "region", None), getattr(present, "region", None)
     picture = OTHER if getattr(other, "sha256", "") == getattr(present, "sha256", None) else f"kept_{OTHER}"
-    named = _corruption(other, "region" if region == same else "other_region", picture)
+    named = _corruption(other, model, "region" if region == same else "other_region", picture)
     before = [] if region in (None, same) else _mask("other_region", np.array(region))
     note = f"# {picture}: the picture that was swapped in"
     return named, [note, *before] if literal(picture) in named and picture != OTHER else before
 
 
-def _corruption(corruption: Corruption, region: str = "region", picture: str = OTHER) -> str:
+def _corruption(corruption: Corruption, model: BlipVqa, region: str = "region", picture: str = OTHER) -> str:
     """An expression for a corruption, given the names of its region and of its picture's file."""
     settings = corruption.settings()
     where = "" if settings.pop("region", None) is None else f"region={region}"
-    first = f"{_picture(corruption.image, picture)}, " if isinstance(corruption, ImageSwap) else ""
+    first = f"{_picture(corruption.image, picture, model)}, " if isinstance(corruption, ImageSwap) else ""
     rest = _keywords({name: value for name, value in settings.items() if name not in ("type", "sha256")})
     return f"{settings['type']}({', '.join(filter(None, (first.removesuffix(', '), rest, where)))})"
 
 
 def literal(value: Any) -> str:
     """A value as a Python literal; texts in double quotes, as most formatters write them."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return f'"{_escaped(value)}"' if isinstance(value, str) else repr(value)
+
+
+def _escaped(text: str, special: str = '"\\') -> str:
+    """A text of printable characters alone, as in a Python literal: none ends a line or turns its direction."""
+    return "".join(
+        each if each.isprintable() and each not in special else _ESCAPES.get(each, repr(each)[1:-1]) for each in text
+    )
 
 
 def literal_or_none(path: str | None) -> str | None:

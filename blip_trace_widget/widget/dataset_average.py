@@ -1,22 +1,23 @@
 """A data set's average as a trace with a snapshot, so that a widget can play it back.
 
 For: `blip_trace_widget.widget.dataset`.
-Cost: the average of each grid, and a sheet of nine small pictures.
+Cost: the average of each grid that is not known, and a sheet of nine small pictures.
 Ends: at traces; `blip_trace_widget.dataset.averages` averages.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from blip_trace_widget.dataset import averages
-from blip_trace_widget.dataset.alignment import MIDDLE, Roles
+from blip_trace_widget.dataset.alignment import MIDDLE
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.pictures import as_image, jpeg
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from blip_trace_widget.dataset.traced import DatasetTrace
     from blip_trace_widget.results.grid_spec import GridSpec
+    from blip_trace_widget.widget.dataset_means import Means
 
 #: Pictures per row of the contact sheet, and its side in pixels.
 ROW, SHEET = 3, 384
@@ -95,26 +97,26 @@ class AverageTrace(Trace):
         )
 
 
-def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[Trace]:
-    """The average of each grid over a group.
+def average(means: Means, group: str, specs: Sequence[GridSpec]) -> list[AverageTrace]:
+    """The averages of grids over a group, of one snapshot.
 
     Args:
-        whole: the data set.
+        means: the data set's averages.
         group: the group; "" for all samples.
-        align: see `DatasetTrace.mean`; None for the default of `TraceWidget.from_dataset`.
+        specs: the grids, by their present names; at least one of every block.
 
     Raises:
         ValueError: if no sample was traced, or the metric is a user's own.
     """
-    data = whole.select(group) if group else whole
+    data = means.of(group)
     table = data.scored()
     if table.empty:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
     model = data.traces(int(table["sample"].iloc[0]))[0]
     if model.snapshot is None:
         raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
-    means = {spec: _mean(whole, data, group, spec, align) for spec in _averaged(data.specs)}
-    snapshot = _snapshot(data, group, model.snapshot, means)
+    found = {spec: means.grid(group, spec) for spec in specs}
+    snapshot = _snapshot(data, group, model.snapshot, found, list(means.specs))
     clean = table["clean"].to_numpy()
     # Shift each sample's scores so that all have the mean clean score, which leaves effects unchanged.
     corrupted = clean.mean() - table["total_effect"].to_numpy()
@@ -126,37 +128,29 @@ def average(whole: DatasetTrace, group: str, align: str | Roles | None) -> list[
             settings=model.settings
             | {"question": snapshot.question, "corruption": data.settings["corruption"]}
             | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
-            | {name: getattr(spec, name) for name in ("block", "site", "head", "direction", "window")}
+            | {name: getattr(means.specs[spec], name) for name in ("block", "site", "head", "direction", "window")}
             | {"average_of": len(table)},
             tokens=mean.roles,
             snapshot=snapshot,
             mean=mean,
         )
-        for spec, mean in means.items()
+        for spec, mean in found.items()
     ]
 
 
-def _averaged(specs: list[GridSpec]) -> list[GridSpec]:
-    """The grids that are averaged: of single heads none, unless there are no others, since they are many."""
-    return [spec for spec in specs if spec.head is None] or specs
+def shown_first(specs: Sequence[GridSpec]) -> list[GridSpec]:
+    """The grids that are averaged before they are asked for: of single heads none unless their block has no others."""
+    blocks = {spec.block for spec in specs if spec.head is None}
+    return [spec for spec in specs if spec.head is None or spec.block not in blocks]
 
 
-def _mean(whole: DatasetTrace, data: DatasetTrace, group: str, spec: GridSpec, align: str | Roles | None) -> MeanTrace:
-    asked: dict[str, Any] = {"head": spec.head, "direction": spec.direction, "window": spec.window}
-    if align is None:  # every position if all samples have the same length
-        try:
-            data.aligned("exact", spec.block, spec.site, **asked)
-            align = "exact"
-        except ValueError:
-            align = "ends"
-    return whole.mean(align, spec.block, spec.site, group or None, **asked)
-
-
-def _snapshot(data: DatasetTrace, group: str, one: Snapshot, means: dict[GridSpec, MeanTrace]) -> Snapshot:
-    """The average's snapshot; what all samples share is taken from one of them."""
+def _snapshot(
+    data: DatasetTrace, group: str, one: Snapshot, means: dict[GridSpec, MeanTrace], there: Sequence[GridSpec]
+) -> Snapshot:
+    """The average's snapshot; what all samples share is taken from one of them, the sites from all that is `there`."""
     table, mean = data.scored(), next(iter(means.values()))
     roles = {spec.block: mean.roles for spec, mean in means.items()}
-    sites = {name: tuple(dict.fromkeys(spec.site for spec in means if spec.block == name)) for name in roles}
+    sites = {name: tuple(dict.fromkeys(spec.site for spec in there if spec.block == name)) for name in roles}
     clean = float(table["clean"].mean())
     return replace(
         one,
@@ -200,7 +194,7 @@ def _sheet(data: DatasetTrace) -> bytes:
 
 
 def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
-    """A sentence about a cell, (layer, role), and its interval."""
+    """A sentence about a cell, (layer, column), and its interval."""
     layer, role = cell
     count, share = int(mean.samples[role]), formatting.percent(mean.settings["confidence"])
     recovery, low, high = (
@@ -213,4 +207,4 @@ def interval(mean: MeanTrace, cell: tuple[int, int]) -> str:
     # The interval is the cell's own; the dot in the grid asks more.
     faint = f"; {labels.EXPLAIN['negligible']} over the whole grid" if known and not mean.significant[cell] else ""
     careful = f" {formatting.capitalised(mean.warning)}." if mean.warning else ""
-    return f"Layer {layer}, “{mean.roles[role]}”{pooled}: recovery {recovery}, {sure}{faint}.{careful}"
+    return f"Layer {layer}, {mean.column_name(role)}{pooled}: recovery {recovery}, {sure}{faint}.{careful}"

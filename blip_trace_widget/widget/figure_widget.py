@@ -352,8 +352,11 @@ class FigureWidget(TraitView):
         started = time.monotonic()
         while True:
             left = None if timeout is None else max(0.0, timeout - (time.monotonic() - started))
-            if not self._session.wait(left):
+            session = self._session
+            if not session.wait(left):
                 raise TimeoutError(f"the widget was still computing after {timeout} s")
+            if session is not self._session:  # another model was chosen
+                continue
             if not self._observers.waiting:
                 break
             self._observers.deliver()  # observers may ask for more
@@ -376,12 +379,12 @@ class FigureWidget(TraitView):
         with self._session.lock:
             for name, value in sync_data.items():
                 try:
-                    if name in self.trait_names(result=True):
-                        raise ValueError(f"{name}: only the kernel sets it")
+                    self._check_from_page(name, value)
                     super().set_state({name: value})
                 except Exception as error:  # noqa: BLE001 - exceptions in handlers show nowhere
-                    self.error = payloads.complaint(error)
-                    self.send_state(name)
+                    self.show_traits(error=payloads.complaint(error))
+                    if name in self.keys:
+                        self.send_state(name)
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any] | None) -> None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.choices import CORRUPTIONS, means_something
 from blip_trace_widget.demo import examples
+from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
@@ -221,7 +223,7 @@ class Inputs:
             changes: fields with valid values.
         """
         if changes.get("example", -1) >= 0:
-            shown = examples()[changes["example"]]
+            shown = examples(model)[changes["example"]]
             changes = {"picture": Picture(shown.image), "question": shown.question, **changes}
         for name in SELECTED:
             if name in changes:
@@ -276,6 +278,8 @@ class Inputs:
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
         """The inputs as far as another model can take them, and the names of those dropped.
 
+        A model whose circuit is known shows an example of its own; so does any built-in model in the place of one.
+
         Args:
             model: the other model.
             before: the current model.
@@ -283,6 +287,8 @@ class Inputs:
         Raises:
             ValueError: if the question is too long for it.
         """
+        if model.name != before.name and (circuit_of(model.name) or (model.built_in and self.example >= 0)):
+            return self.changed(model, example=0, block=GridSpec().block), []
         length = len(model.question_ids(self.question))
         layers, grid = len(model.blocks[self.block].layers), model.grid
         fits = {
@@ -339,11 +345,17 @@ def _patch_of(block: str, patches: tuple[int, int]) -> int:
 
 
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
-    """A default picture to swap in: another example's for the built-in model, else plain grey."""
+    """A default picture to swap in: another example's for a built-in model, else plain grey."""
     if model.built_in:
-        pictures = (example.image for example in examples())
-        return next(picture for picture in pictures if picture.tobytes() != image.tobytes())
+        shown = examples(model)
+        partners = (each.other_image for each in shown if isinstance(each, CircuitExample) and _same(each.image, image))
+        others = (each.image for each in shown if not _same(each.image, image))
+        return next(chain(partners, others))
     return Image.new("RGB", (64, 64), (127, 127, 127))
+
+
+def _same(one: Image.Image, other: Image.Image) -> bool:
+    return one.size == other.size and one.tobytes() == other.tobytes()
 
 
 def _taken(check: Callable[[], Any]) -> bool:

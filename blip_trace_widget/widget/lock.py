@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+from blip_trace_widget import forks
+
 
 def _nothing() -> None: ...
 
@@ -24,9 +26,14 @@ class Lock:
 
     def __init__(self) -> None:
         self.then: Callable[[], None] = _nothing
-        self._lock = threading.RLock()
+        self._lock = forks.Lock()
         self._depth = 0
         self._owner: int | None = None
+        forks.on_fork(self, Lock._renew)
+
+    def _renew(self) -> None:
+        if not self._lock.owned:
+            self._depth, self._owner = 0, None
 
     @property
     def held(self) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.demo import BUILT_IN
 from blip_trace_widget.display import export, protocol
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.widget import documents
@@ -131,6 +132,12 @@ def _export(widget: TraitView, request: protocol.ExportRequest, _buffers: Any) -
     widget._session.later(make)
 
 
+def _model(widget: TraitView, request: protocol.ModelRequest, _buffers: Any) -> None:
+    name = one_of("model", request["name"], BUILT_IN)
+    widget._needs_model("model")
+    widget._session.later(lambda: setattr(widget, "model", name), "model")
+
+
 def _called(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget._observers.deliver()
 
@@ -160,5 +167,6 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "redo": _redo,
     "visible_range": _visible_range,
     "export": _export,
+    "model": _model,
     "called": _called,
 }

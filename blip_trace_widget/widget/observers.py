@@ -17,7 +17,6 @@ Ends: at calling functions, whatever they observe.
 from __future__ import annotations
 
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from typing import Any
 from IPython import get_ipython
 from traitlets import Bunch, EventHandler
 
+from blip_trace_widget import forks
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import on_worker
 
@@ -79,7 +79,7 @@ class Observers:
     ) -> None:
         self.lock = lock
         self._call, self._failed = call, failed
-        self._mutex = threading.Lock()
+        self._mutex = forks.Lock()
         self._waiting: list[tuple[Observer, Bunch]] = []
         self._called = False
 

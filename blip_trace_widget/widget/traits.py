@@ -8,13 +8,14 @@ Ends: at valid values; `blip_trace_widget.widget.figure_widget` acts on changes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import brief, check_length, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
@@ -28,6 +29,12 @@ from blip_trace_widget.widget.surface import Surface
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
+
+
+#: Traits whose values are no lists and no mappings.
+PLAIN = (traitlets.Unicode, traitlets.Float, traitlets.Int, traitlets.Bool)
+#: Columns of a grid whose tokens are not known yet: more than any has.
+MAX_COLUMNS = 4096
 
 
 class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
@@ -152,13 +159,35 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     difference = traitlets.Bool(
         False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
     ).tag(sync=True)
-    example = traitlets.Int(-1, help="Index of a built-in example; -1 for none of them.").tag(sync=True)
+    truth = traitlets.Bool(
+        False, help="Whether the true states are outlined, of a model by `BlipVqa.known_circuit`."
+    ).tag(sync=True)
+    example = traitlets.Int(-1, help="Index of a built-in example of the model; -1 for none of them.").tag(sync=True)
     error = traitlets.Unicode("", help='What the error bar says; "" for nothing.').tag(sync=True)
 
     instead = "make another: TraceWidget.from_tracer(widget.tracer)"
 
     #: Why nothing can be computed, or "".
     _closed = ""
+
+    def _check_from_page(self, name: str, value: Any) -> None:
+        """Refuse what no page sends, before anything reads it: results, long texts, lists for numbers and texts.
+
+        Raises:
+            TypeError, ValueError: naming the trait.
+        """
+        trait = self.traits().get(name)
+        if trait is None:  # of another version; ipywidgets passes over it
+            return
+        if trait.metadata.get("result") or (name.startswith("_") and name != "_view_count"):
+            raise ValueError(f"{name}: only the kernel sets it")
+        check_length(name, value)
+        if isinstance(trait, PLAIN) and not isinstance(value, (str, int, float, type(None))):
+            raise TypeError(f"{name}: expected {trait.info()}, got {type(value).__name__}")
+        model = self.tracer.model
+        most = max(len(block.layers) for block in model.blocks.values()) * max(512, math.prod(model.grid) + 1)
+        if _listed(value, 3 * most) > 3 * most:  # a pair is a list of two
+            raise ValueError(f"{name}: expected no more than a grid has cells ({most} at most)")
 
     @property
     def tracer(self) -> Tracer:
@@ -180,6 +209,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @_refusing
     def _valid_question(self, proposal: Any) -> str:
         question = proposal["value"]
+        check_length(proposal["trait"].name, question)
         if question or proposal["trait"].name == "question":  # the other one may be left empty
             self.tracer.model.question_ids(question)
         return str(question).strip()
@@ -187,6 +217,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("foil")
     @_refusing
     def _valid_foil(self, proposal: Any) -> str:
+        check_length("foil", proposal["value"])
         foil = str(proposal["value"]).strip()
         if foil:
             self.tracer.model.answer_ids("foil", foil)
@@ -205,7 +236,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         name, value = proposal["trait"].name, proposal["value"]
         one_of(name, value, payloads.CHOICES[name])
         if name == "overlay" and value != "none" and self._closed:
-            raise ValueError(f"overlay: {value!r} was not recorded. {self._closed}")
+            raise ValueError(f"overlay: {brief(value)} was not recorded. {self._closed}")
         if name == "at":
             self._check_place(value)
         if value == "logit_difference" and not self.foil:
@@ -228,6 +259,8 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError(f"positions: {self._closed}")
         model = self.tracer.model
         tokens = model.tokens(model.question_ids(self._inputs.question))
+        if isinstance(proposal["value"], (list, tuple)) and len(proposal["value"]) > len(tokens):
+            raise ValueError(f"positions: expected at most {len(tokens)}, got {len(proposal['value'])}")
         return sorted(set(whole_numbers("positions", proposal["value"], len(tokens), tokens)))
 
     @traitlets.validate("opacity")
@@ -250,7 +283,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError(
                 f"patches: they are the same in both runs, for {self._inputs.damage!r} leaves the picture alone"
             )
-        return list(dict.fromkeys(_places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)))
+        return _places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)
 
     @traitlets.validate("samples", "seed", "window", "example", "square", "patch")
     @_refusing
@@ -260,7 +293,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             "samples": (1, MAX_SAMPLES),
             "seed": (0, 2**53),
             "window": (1, len(self.tracer.model.blocks[self.block].layers)),
-            "example": (-1, len(examples()) - 1),
+            "example": (-1, len(examples(self.tracer.model)) - 1),
             "square": (1, max(self.tracer.model.grid)),
             "patch": (1, max(self.tracer.model.grid) if self.block == "image_encoder" else 1),
         }[name]
@@ -292,15 +325,33 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         raise NotImplementedError
 
 
+def _listed(value: Any, most: int) -> int:
+    """Items of a list and of the lists in it; the count ends beyond `most`."""
+    if not isinstance(value, (list, tuple)):
+        return 0
+    count = len(value)
+    for item in value if count <= most else ():
+        count += len(item) if isinstance(item, (list, tuple, dict, str)) else 0
+        if count > most:
+            break
+    return count
+
+
 def _places(name: str, value: Any, axes: tuple[str, str], shape: tuple[int, int | None]) -> list[CellIndex]:
-    """A checked list of pairs within a shape; None for an axis of unknown size."""
-    places = []
+    """A checked list of pairs within a shape, each once; None for an axis of unknown size.
+
+    A longer list than a grid has cells is not looked at.
+    """
+    most = math.prod(MAX_COLUMNS if size is None else size for size in shape)
+    if len(value) > most:
+        raise ValueError(f"{name}: expected at most {most} pairs ({', '.join(axes)}), got {len(value)}")
+    places: dict[CellIndex, None] = {}
     for place in value:
         if not isinstance(place, (list, tuple)) or len(place) != 2:
-            raise ValueError(f"{name}: expected a list of ({', '.join(axes)}), got {place!r}")
+            raise ValueError(f"{name}: expected a list of ({', '.join(axes)}), got {brief(place)}")
         first, second = (
             whole_number(f"{name} ({axis})", at, 0, size and size - 1)
             for at, axis, size in zip(place, axes, shape, strict=True)
         )
-        places.append((first, second))
-    return places
+        places[first, second] = None
+    return list(places)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.display import labels, payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.computing import ModelChangedError
@@ -216,7 +217,7 @@ class UpdateJob:
 def _naming_texts(complaint: str, before: Inputs, now: Inputs) -> str:
     """A complaint that also names the refused texts, because the fields no longer show them."""
     texts = {name: (getattr(before, name), getattr(now, name)) for name in TEXTS}
-    gone = [f"{name} {was!r}" for name, (was, current) in texts.items() if was != current and was not in complaint]
+    gone = [f"{name} {brief(was)}" for name, (was, current) in texts.items() if was != current and was not in complaint]
     return f"{complaint} (refused: {', '.join(gone)})" if gone else complaint
 
 

@@ -47,7 +47,7 @@ class TraceWidget(FigureWidget):
     Args:
         image: see `blip_trace_widget.Tracer`; default the built-in example.
         question: the question.
-        model: a `BlipVqa`, a hub id or a folder; default the built-in model.
+        model: a `BlipVqa`, a hub id, a folder, or the name of a built-in model; default the one that learned.
         pace: how often it reports, and what it computes along with the noise; see
             `blip_trace_widget.widget.job_queue.Pace`.
         keywords: `answer`, `foil`, `corruption` and `metric` as in `blip_trace_widget.Tracer`.
@@ -88,7 +88,8 @@ class TraceWidget(FigureWidget):
         selected = -1
         if image is None or question is None:
             selected = 0
-            image, question = examples()[selected].image, examples()[selected].question
+            shown = examples(model)[selected]
+            image, question = shown.image, shown.question
         self._start(Tracer(model, image, question, **keywords), selected, path_of(image), pace)
 
     @classmethod
@@ -130,7 +131,13 @@ class TraceWidget(FigureWidget):
         else:
             traces = [trace] if isinstance(trace, Trace) else list(trace)
         widget = cls.__new__(cls)
-        widget._begin(Replay(traces, widget, path))
+        try:
+            replay = Replay(traces, widget, path)
+        except (TypeError, ValueError) as error:
+            if path is None:
+                raise
+            raise type(error)(f"path: {path!r} cannot be shown: {error}") from error
+        widget._begin(replay)
         return widget
 
     @staticmethod
@@ -165,7 +172,9 @@ class TraceWidget(FigureWidget):
 
     @property
     def model(self) -> BlipVqa:
-        """The model; can be set to a `BlipVqa`, a hub id or a folder. Inputs that do not fit it are dropped and named.
+        """The model; can be set to a `BlipVqa`, a hub id, a folder or the name of a built-in model.
+
+        Inputs that do not fit it are dropped and named; one whose circuit is known shows an example of its own.
 
         Raises:
             TypeError, ValueError, OSError: on setting, if it cannot be loaded, the question is too long for it, or the

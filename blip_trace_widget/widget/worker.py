@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
+from blip_trace_widget.forks import Lock, on_fork
+
 Slices: TypeAlias = Generator[None, None, None]
 
 _WORKERS: WeakKeyDictionary[Any, Worker] = WeakKeyDictionary()
-_WORKERS_LOCK = threading.Lock()
+_WORKERS_LOCK = Lock()
 _LOG = logging.getLogger(__name__)
 _HERE = threading.local()
 
@@ -72,6 +74,12 @@ class Worker:
         self._jobs: list[Job] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
+        on_fork(self, Worker._renew)
+
+    def _renew(self) -> None:
+        """In a forked child there is no thread, and nobody waits for what it was to do."""
+        if self._thread is not threading.current_thread():
+            self._changed, self._jobs, self._thread = threading.Condition(), [], None
 
     def submit(
         self,

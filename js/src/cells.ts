@@ -84,6 +84,8 @@ export interface Cell {
 	readonly nan: boolean;
 	/** The grid that is kept, under another corruption, says otherwise. */
 	readonly apart: boolean;
+	/** A true state of a known circuit, where these are shown. */
+	readonly truth: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -159,6 +161,7 @@ export function viewCells(
 	generation: number,
 	isWaiting: (layer: number, position: number) => boolean,
 	disagreed: readonly CellIndex[] = [],
+	truthful = false,
 ): GridView {
 	const { layers, tokens } = frame;
 	const count = layers * tokens.length;
@@ -168,6 +171,7 @@ export function viewCells(
 	const constructed = keys(trait?.constructed);
 	const nan = keys(trait?.nan);
 	const apart = keys(disagreed);
+	const truth = keys(truthful ? trait?.truth : []);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
@@ -199,6 +203,7 @@ export function viewCells(
 			constructed: constructed.has(key(layer, position)),
 			nan: known && Number.isNaN(values.score),
 			apart: apart.has(key(layer, position)),
+			truth: truth.has(key(layer, position)),
 		};
 	};
 
@@ -230,7 +235,7 @@ export function differenceOf(
 			? "significant"
 			: (`${show}_significant` as const);
 	const cell = (plain: Cell): Cell => {
-		const { layer, position, nan, apart } = plain;
+		const { layer, position, nan, apart, truth } = plain;
 		const index = layer * view.tokens.length + position;
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
@@ -245,6 +250,7 @@ export function differenceOf(
 			constructed: false,
 			nan,
 			apart,
+			truth,
 		};
 	};
 	return {
@@ -286,6 +292,7 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 		a.constructed === b.constructed &&
 		a.negligible === b.negligible &&
 		a.apart === b.apart &&
+		a.truth === b.truth &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }

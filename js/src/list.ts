@@ -3,8 +3,8 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import type { HostModel } from "./host";
-import type { Listing } from "./protocol";
-import { number, shaped, text } from "./traits";
+import type { Listing, Maps } from "./protocol";
+import { isCell, number, shaped, text } from "./traits";
 
 /** Used in place of a sample's number. */
 export const AVERAGE = -1;
@@ -19,6 +19,12 @@ interface Choices {
 	order: string;
 	/** How many of the samples found precede the visible ones. */
 	first: number;
+	/** Which small maps are shown; "" = none. */
+	maps: string;
+	/** The group that is subtracted from each; "" = none. */
+	minus: string;
+	/** Layer and head of the chosen head, or nothing. */
+	picked: readonly number[];
 }
 
 interface Traits extends Choices {
@@ -26,6 +32,7 @@ interface Traits extends Choices {
 	listing: Listing | null;
 	/** Result for the selected cell, in words. */
 	interval: string;
+	mapped: Maps | null;
 }
 
 export interface List
@@ -40,8 +47,12 @@ const PARSERS: { [K in keyof Traits]: (value: unknown) => Traits[K] } = {
 	find: text,
 	order: text,
 	first: number,
+	maps: text,
+	minus: text,
+	picked: (value) => (isCell(value) ? value : []),
 	listing: shaped<Listing>("rows", "groups", "orders"),
 	interval: text,
+	mapped: shaped<Maps>("choices", "groups", "across", "panels"),
 };
 
 export function createList(host: HostModel): List {
@@ -64,8 +75,12 @@ export function createList(host: HostModel): List {
 		find: trait("find"),
 		order: trait("order"),
 		first: trait("first"),
+		maps: trait("maps"),
+		minus: trait("minus"),
+		picked: trait("picked"),
 		listing: trait("listing"),
 		interval: trait("interval"),
+		mapped: trait("mapped"),
 		set(name, value) {
 			try {
 				host.set(name, value);

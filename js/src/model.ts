@@ -188,6 +188,7 @@ export function createModel(host: HostModel): Model {
 			traits.generation.value,
 			(layer, position) => filling || awaited.has(key(layer, position)),
 			gridDifference.value?.apart,
+			traits.truth.value,
 		);
 		previous = reuseRows(next, previous);
 		return previous;

@@ -1,6 +1,6 @@
 // Generated from blip_trace_widget/display/protocol.py by `python -m blip_trace_widget.display.protocol`. Do not edit.
 
-export const PROTOCOL_VERSION = 6;
+export const PROTOCOL_VERSION = 7;
 export const MAX_CELLS = 4096;
 export const MAX_SAMPLES = 200;
 export const MAX_NOISE = 10;
@@ -61,6 +61,8 @@ export interface Setup {
 	version: number;
 	closed: string;
 	model: string;
+	models: string[];
+	circuit: string;
 	blocks: BlockInfo[];
 	head_sites: string[];
 	choices: Record<string, string[]>;
@@ -125,6 +127,7 @@ export interface Grid {
 	tokens: string[];
 	constructed: [number, number][];
 	nan: [number, number][];
+	truth: [number, number][];
 	notes: string[];
 	values: DataView;
 }
@@ -267,6 +270,27 @@ export interface Listing {
 	orders: string[];
 }
 
+/** One of a data set's small maps. */
+export interface Panel {
+	group: string;
+	text: string;
+	rows: string[];
+	columns: string[];
+	values: DataView;
+}
+
+/** A data set's small maps beside each other, on one scale. */
+export interface Maps {
+	choices: string[];
+	groups: string[];
+	title: string;
+	across: [string, string];
+	difference: boolean;
+	panels: Panel[];
+	told: string;
+	note: string;
+}
+
 /** The first message of a view: its protocol version. */
 export interface HelloRequest {
 	type: "hello";
@@ -381,6 +405,13 @@ export interface ExportRequest {
 	theme: "light" | "dark";
 }
 
+/** Continue with another built-in model, one of `Setup.models`. */
+export interface ModelRequest {
+	type: "model";
+	id: number;
+	name: string;
+}
+
 /** The answer to a `call`. */
 export interface CalledRequest {
 	type: "called";
@@ -472,6 +503,7 @@ export type Request =
 	| SetRegionRequest
 	| AttentionRequest
 	| ExportRequest
+	| ModelRequest
 	| CalledRequest;
 
 export type TraceEvent =

@@ -195,6 +195,7 @@ export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 		explain(between && state === "empty" ? "lacking" : state),
 		explain(special),
 		cell.apart ? explain("apart") : "",
+		cell.truth ? explain("true") : "",
 	].filter((note) => note !== "");
 }
 

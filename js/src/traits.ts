@@ -63,6 +63,8 @@ export interface Inputs {
 	/** Whether the difference from the kept grid is shown instead of the values. */
 	difference: boolean;
 	error: string;
+	/** Whether the true states are outlined, of a model whose circuit is known. */
+	truth: boolean;
 	/** Index of the built-in example that is shown, -1 = none. */
 	example: number;
 }
@@ -185,6 +187,7 @@ export const PARSERS: {
 	square: number,
 	opacity: number,
 	difference: (value) => value === true,
+	truth: (value) => value === true,
 	error: text,
 	example: number,
 	look: shaped<Look>("labels", "explain", "captions", "palettes"),

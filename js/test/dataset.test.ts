@@ -6,9 +6,11 @@ import shipped from "../../blip_trace_widget/static/dataset.js";
 import {
 	type ListedSample,
 	type Listing,
+	type Maps,
+	type Panel,
 	PROTOCOL_VERSION,
 } from "../src/protocol";
-import { createHost, fullTraits, SETUP } from "./host";
+import { createHost, fullTraits, SETUP, unaligned } from "./host";
 import { key, open, settle, type, type View } from "./view";
 
 const SIZE = 4;
@@ -49,7 +51,37 @@ const LISTING: Listing = {
 	groups: ["colour", "number"],
 	orders: ["as given", "question"],
 };
+/** Two layers of three heads, or two tokens by three layers; the last cell is not distinguishable from 0. */
+function panel(group: string, more: Partial<Panel> = {}): Panel {
+	return {
+		group,
+		text: "8 samples",
+		rows: ["0", "1"],
+		columns: ["0", "1", "2"],
+		values: unaligned([0.1, 0.2, 0.3, -0.4, 0, 0.05, 1, 1, 1, 1, 1, 0]),
+		...more,
+	};
+}
+const MAPS: Maps = {
+	choices: ["", "heads", "groups side by side"],
+	groups: ["colour", "number"],
+	title: "heads of cross-attention",
+	across: ["layer", "head"],
+	difference: false,
+	panels: [panel("")],
+	told: "Choose a head.",
+	note: "",
+};
+const HEADS = { maps: "heads", mapped: MAPS };
+const GROUPS = {
+	maps: "groups side by side",
+	mapped: { ...MAPS, told: "", panels: MAPS.groups.map((name) => panel(name)) },
+};
 const LIST = {
+	maps: "",
+	minus: "",
+	picked: [],
+	mapped: { ...MAPS, title: "", told: "", panels: [] },
 	listing: LISTING,
 	group: "",
 	chosen: -1,
@@ -454,6 +486,173 @@ describe("what is listed", () => {
 		expect(rows(one)).toHaveLength(0);
 		row(other, 0).click();
 		expect(one.host.traits["chosen"]).toBe(20);
+	});
+});
+
+describe("the map of heads", () => {
+	const head = (view: View, place: string) => {
+		const found = view.el.querySelector<HTMLElement>(`[data-head="${place}"]`);
+		if (found === null) throw new Error(`there is no head ${place}`);
+		return found;
+	};
+
+	it("is computed when it is asked for, and is not there if there is none", async () => {
+		const view = await show();
+		expect(view.find("panel")).toBeNull();
+		await type(view.get<HTMLSelectElement>("maps"), "heads", "change");
+		expect(view.host.traits["maps"]).toBe("heads");
+		await put(view, "mapped", { ...MAPS, choices: [] });
+		expect(view.find("maps-card")).toBeNull();
+		expect(view.find("samples")).not.toBeNull();
+	});
+
+	it("says what each head does, and marks those that nothing is known of", async () => {
+		const view = await show(HEADS);
+		expect(head(view, "1,0").getAttribute("aria-label")).toBe(
+			"layer 1, head 0: −40 %",
+		);
+		expect(head(view, "1,2").getAttribute("aria-label")).toBe(
+			"layer 1, head 2: 5 %, not distinguishable from 0",
+		);
+		expect(head(view, "1,2").textContent).toBe("•");
+		expect(head(view, "0,2").textContent).toBe("");
+		expect(view.get("maps-card").textContent).toContain("−0.4 … 0.4");
+		expect(view.get("told").textContent).toBe("Choose a head.");
+	});
+
+	it("is gone through with the arrows, and a head chosen with Enter or a click", async () => {
+		const view = await show(HEADS);
+		const at = () => (document.activeElement as HTMLElement).dataset["head"];
+		head(view, "0,0").focus();
+		await key(head(view, "0,0"), "ArrowUp");
+		await key(head(view, "0,0"), "ArrowLeft");
+		expect(at()).toBe("0,0");
+		await key(head(view, "0,0"), "ArrowDown");
+		await key(head(view, "1,0"), "End");
+		expect(at()).toBe("1,2");
+		expect(head(view, "1,2").tabIndex).toBe(0);
+		expect(view.host.saves).toBe(0);
+		await key(head(view, "1,2"), "Enter");
+		expect(view.host.traits["picked"]).toEqual([1, 2]);
+		expect(head(view, "1,2").getAttribute("aria-selected")).toBe("true");
+		head(view, "0,1").click();
+		await settle();
+		expect(view.host.traits["picked"]).toEqual([0, 1]);
+		head(view, "0,1").click();
+		await settle();
+		expect(view.host.traits["picked"]).toEqual([]);
+	});
+
+	it("has nothing that keeps people out", async () => {
+		for (const traits of [HEADS, GROUPS]) {
+			const view = await show({ ...traits, picked: [0, 1] });
+			const { violations } = await axe.run(view.get("maps-card"), {
+				rules: { "color-contrast": { enabled: false } },
+			});
+			expect(violations.map(({ id, help }) => `${id}: ${help}`)).toEqual([]);
+		}
+	});
+
+	it("chooses nothing without a kernel", async () => {
+		const host = createHost({ ...fullTraits(), ...LIST, ...HEADS });
+		host.connected = false;
+		const view = await show({}, host);
+		head(view, "0,1").click();
+		await key(head(view, "0,1"), "Enter");
+		expect(host.saves).toBe(0);
+		expect(view.get("maps").closest("fieldset")?.disabled).toBe(true);
+		const grid = head(view, "0,1").closest("[role=grid]");
+		expect(grid?.getAttribute("aria-disabled")).toBe("true");
+		expect(grid?.getAttribute("aria-description")).toBe("a recording");
+	});
+});
+
+describe("groups side by side", () => {
+	const panels = ({ el }: View) => [
+		...el.querySelectorAll<HTMLElement>("[data-testid=panel]"),
+	];
+
+	it("are on one scale, and a click on one chooses it", async () => {
+		const view = await show(GROUPS);
+		const large = panel("number", {
+			values: unaligned([0.8, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]),
+		});
+		const fills = () =>
+			panels(view).map((each) =>
+				each
+					.querySelector<HTMLElement>(".bt-dab")
+					?.style.getPropertyValue("--bt-fill"),
+			);
+		const before = fills();
+		expect(before[0]).toBe(before[1]);
+		await put(view, "mapped", {
+			...GROUPS.mapped,
+			panels: [panel("colour"), large],
+		});
+		expect(fills()[0]).not.toBe(fills()[1]);
+		expect(view.get("maps-card").textContent).toContain("−0.8 … 0.8");
+		expect(panels(view).map((each) => each.getAttribute("aria-label"))).toEqual(
+			["colour: 8 samples", "number: 8 samples"],
+		);
+		panels(view)[1]?.click();
+		await settle();
+		expect(view.host.traits["group"]).toBe("number");
+		expect(
+			panels(view).map((each) => each.getAttribute("aria-pressed")),
+		).toEqual(["false", "true"]);
+	});
+
+	it("are compared with one of them", async () => {
+		const view = await show(GROUPS);
+		await type(view.get<HTMLSelectElement>("minus"), "colour", "change");
+		expect(view.host.traits["minus"]).toBe("colour");
+		await put(view, "mapped", {
+			...GROUPS.mapped,
+			difference: true,
+			panels: [panel("number")],
+		});
+		expect(view.el.querySelector(".bt-dab")?.getAttribute("title")).toBe(
+			"layer 0, head 0: 10 points",
+		);
+		expect(view.get("maps-card").textContent).toContain("less");
+	});
+
+	it("say what is not there yet, and why", async () => {
+		const view = await show({
+			...GROUPS,
+			mapped: {
+				...GROUPS.mapped,
+				note: "averaging: 1 of 2 are there",
+				panels: [
+					panel("colour", {
+						text: "",
+						rows: [],
+						columns: [],
+						values: new DataView(new ArrayBuffer(0)),
+					}),
+					panel("number", {
+						text: MARKUP,
+						rows: [],
+						columns: [],
+						values: new DataView(new ArrayBuffer(0)),
+					}),
+				],
+			},
+		});
+		expect(panels(view)[0]?.getAttribute("aria-label")).toBe(
+			"colour: not averaged yet",
+		);
+		expect(panels(view)[1]?.textContent).toContain(MARKUP);
+		expect(view.get("told").textContent).toBe("averaging: 1 of 2 are there");
+	});
+
+	it("choose nothing without a kernel", async () => {
+		const host = createHost({ ...fullTraits(), ...LIST, ...GROUPS });
+		host.connected = false;
+		const view = await show({}, host);
+		panels(view)[1]?.click();
+		await settle();
+		expect(host.saves).toBe(0);
 	});
 });
 

@@ -139,6 +139,7 @@ export function gridOf(
 		tokens: TOKENS,
 		constructed: [],
 		nan: [],
+		truth: [],
 		notes: [],
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
@@ -160,6 +161,8 @@ export const SETUP: Setup = {
 	version: PROTOCOL_VERSION,
 	closed: "",
 	model: "demo",
+	models: [],
+	circuit: "",
 	blocks: [
 		{
 			name: "image_encoder",
@@ -381,6 +384,7 @@ export function fullTraits(): Record<string, unknown> {
 		ablation: {},
 		compared: {},
 		difference: false,
+		truth: false,
 		steps: { undo: false, redo: false },
 		doing: "",
 		curve: {

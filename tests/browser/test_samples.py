@@ -57,6 +57,11 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
 
     shared.cell(5, 6, figure).click()
     expect(listed.get_by_test_id("interval")).to_contain_text("95 % interval")
+    expect(listed.get_by_test_id("order")).to_have_value("largest here first")
+    expect(rows.first).to_contain_text("this cell")
+    effects = mean.aligned.effects[:, 5, 6]
+    extreme = dataset.traced["sample"].iloc[int(effects.argmax())]
+    expect(rows.first).to_have_attribute("data-number", str(extreme))
 
     listed.get_by_test_id("find").fill("what color")
     columns = ["id", "group", "question", "given_answer", "own_answer", "corrupted_answer"]
@@ -71,6 +76,48 @@ def test_a_data_set_is_looked_through_by_hand(shared, dataset):
     shows(shared.page, figure, trace.recovery, "its own grid is shown")
     listed.get_by_test_id("average").click()
     shows(shared.page, figure, mean.recovery, "the average is back")
+    expect(shared.cell(5, 6, figure)).to_have_attribute("aria-selected", "true")
+
+
+@pytest.mark.browser
+def test_heads_and_groups_are_looked_through_by_hand(shared, pairs):
+    shared.size(1400)
+    shared.write(
+        f"from blip_trace_widget import TraceWidget\nwidget = TraceWidget.from_dataset({str(pairs.folder)!r})\nwidget"
+    )
+    shared.run_all()
+    card, listed = shared.page.get_by_test_id("maps-card").first, shared.page.get_by_test_id("samples").first
+    figure = shared.page.locator(".blip-trace-dataset [data-testid=blip-trace]").first
+    rows = listed.get_by_role("listbox", name="samples").get_by_role("option")
+    shows(shared.page, figure, pairs.mean().recovery, "the average is shown")
+    expect(card.get_by_test_id("panel")).to_have_count(0)
+
+    card.get_by_test_id("maps").select_option("heads")
+    expect(card.get_by_role("gridcell")).to_have_count(pairs.heads().recovery.size)
+    head = card.locator("[data-head='5,1']")
+    head.click()
+    expect(head).to_have_attribute("aria-selected", "true")
+    head.press("ArrowRight")
+    card.locator("[data-head='5,2']").press("Enter")
+    expect(card.get_by_test_id("told")).to_contain_text("Layer 5, head 2: recovery")
+    found = pairs.mean(site="cross_attention_out", head=2)
+    shows(shared.page, figure, found.recovery, "the head's grid is shown")
+    heads = pairs.heads()
+    extreme = heads.numbers[int(heads.aligned.effects[:, 5, 2].argmax())]
+    expect(rows.first).to_have_attribute("data-number", str(extreme))
+    expect(rows.first).to_contain_text("this head")
+
+    card.get_by_test_id("maps").select_option("groups side by side")
+    panels = card.get_by_test_id("panel")
+    expect(panels).to_have_count(len(pairs.groups))
+    expect(panels.nth(1)).to_have_attribute("aria-label", f"{pairs.groups[1]}: 6 samples")
+    panels.nth(1).press("Enter")
+    expect(panels.nth(1)).to_have_attribute("aria-pressed", "true")
+    found = pairs.mean(site="cross_attention_out", head=2, group=pairs.groups[1])
+    shows(shared.page, figure, found.recovery, "the group's average is shown")
+    card.get_by_test_id("minus").select_option(pairs.groups[0])
+    expect(panels).to_have_count(len(pairs.groups) - 1)
+    expect(panels.first).to_contain_text("6 − 6 samples")
 
 
 @pytest.mark.browser

@@ -78,10 +78,19 @@ def test_cells_in_any_order_are_each_sample_s_grid(tokens, layers, random):
 def test_cells_that_are_no_grid_are_refused():
     rows = [{"sample": 3, "layer": layer, "position": 0, "token": "a", "indirect_effect": 0.0} for layer in (0, 1)]
     assert isinstance(store.as_table("cells", rows), pa.Table)
-    with pytest.raises(ValueError, match="sample 4 is damaged"):
+    with pytest.raises(ValueError, match="sample 4: 0 cells"):
         ragged.by_sample(store.as_table("cells", rows), np.array([3, 4]))
-    with pytest.raises(ValueError, match="sample 3 is damaged: 3 cells are no grid of 2 layers"):
-        ragged.by_sample(store.as_table("cells", [*rows, rows[0]]), np.array([3]))
+    for wrong in (
+        [*rows, rows[0]],  # one too many
+        [rows[0], rows[0]],  # twice, and another lacking
+        [*rows, *({**row, "position": 2} for row in rows)],  # a gap
+        [*rows, *({**row, "sample": 4, "position": 1 + row["layer"], "layer": 0} for row in rows)],
+    ):
+        with pytest.raises(ValueError, match=r"sample [34]: \d cells are no grid of \d layers"):
+            ragged.by_sample(store.as_table("cells", wrong), np.unique([row["sample"] for row in wrong]))
+    for name, value in (("layer", None), ("layer", -1), ("position", -1), ("sample", 2**60)):
+        with pytest.raises(ValueError, match=r"layer: a value is missing|expected the numbers of|no grid"):
+            ragged.by_sample(store.as_table("cells", [rows[0] | {name: value}, rows[1]]), np.array([3]))
 
 
 def test_a_function_is_asked_once_for_equal_tokens():

@@ -159,7 +159,7 @@ def test_clean_runs_computed_together_are_those_computed_alone(monkeypatch):
         return known[picture].replace(question=question, answer=answer)
 
     for budget in (2**30, 1):  # all at once, and each in a group of its own
-        model.limits = Limits(memory=budget)
+        model.limits = Limits(memory=budget, together=True)
         known.clear()
         tracers = [tracer(*each) for each in asked]
         passes.clear()
@@ -564,7 +564,7 @@ def test_a_full_disk_is_told_and_what_was_finished_stays(tmp_path, monkeypatch):
         ({"corruption": GaussianNoise(region=[[True]])}, "region: expected 8 x 8"),
         ({"metric": "accuracy"}, "metric: expected one of"),
         ({"only_correct": 1}, "only_correct: expected True or False"),
-        ({"batch_size": 0}, "batch_size: expected 1 or more"),
+        ({"batch_size": 0}, "batch_size: expected from 1 to 65536"),
         ({"client": "tcp://127.0.0.1:8786"}, "client: expected a dask.distributed.Client"),
         ({"progress": 3}, "progress: expected"),
     ],

@@ -24,6 +24,7 @@ from blip_trace_widget import (
 )
 from blip_trace_widget.dataset.batch import UNBROKEN, UNUSABLE
 from blip_trace_widget.dataset.corruptions import own_noise
+from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.states import BLOCKS
 from helpers.dataset_runs import EVERYTHING, last, trace
@@ -42,13 +43,16 @@ def pictures(rng, count):
 
 
 def samples_of(rng, model, corruption):
-    """Questions of several lengths, with regions, partners and foils."""
+    """Questions of several lengths, two of them of one length and two about one picture; regions, partners, foils."""
     region = np.zeros(model.grid, bool)
     region[0, 0] = True
     swap = isinstance(corruption, type)
+    seen = pictures(rng, 3)
     return [
         Sample(picture, question, "red", "blue", other_image=other if swap else None, region=region if at else None)
-        for at, (picture, other, question) in enumerate(zip(pictures(rng, 3), pictures(rng, 3), QUESTIONS, strict=True))
+        for at, (picture, other, question) in enumerate(
+            zip([*seen, seen[0]], pictures(rng, 4), [*QUESTIONS, "who is that ?"], strict=True)
+        )
     ]
 
 
@@ -165,7 +169,7 @@ def random_product(seed):
     asked = {
         "blocks": blocks,
         "sites": tuple(sorted(sites)),
-        "head": [(None, "all"), (None, 0), (1, None)][seed % 3],
+        "head": [(None, "all"), (None, *range(heads - 1)), (1, None)][seed % 3],
         "window": some(1, 2),
         "direction": some("restore", "disrupt"),
         "metric": some("log_probability", "kl_divergence", "logit_difference"),
@@ -182,9 +186,11 @@ def random_product(seed):
     return rng, model, corruption, asked
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_every_cell_of_a_product_is_what_a_tracer_s_own_calls_give(tmp_path, seed):
+@pytest.mark.parametrize(("seed", "together"), [*((seed, None) for seed in range(6)), (1, True), (2, True), (3, True)])
+def test_every_cell_of_a_product_is_what_a_tracer_s_own_calls_give(tmp_path, seed, together):
+    """To the last bit where questions are computed one by one, as on a CPU."""
     rng, model, corruption, asked = random_product(seed)
+    model.limits = Limits(together=together)
     samples = samples_of(rng, model, corruption)
     found = trace_dataset(samples, model, tmp_path / "out", corruption=corruption, progress=False, **asked)
     assert found.counts["traced"] >= 1, found.samples[["reason", "why"]]
@@ -202,7 +208,7 @@ def test_every_cell_of_a_product_is_what_a_tracer_s_own_calls_give(tmp_path, see
                 own = found.trace(number, last_block, metric=metric)
                 assert own.settings == tracer.trace(**grid_of(own)).settings
         if wanted:
-            same_cells(found, number, wanted, exact=False)
+            same_cells(found, number, wanted, exact=not together)
         compared += len(wanted)
         assert found.samples["traced"][number] == bool(wanted)
     assert compared > 10
@@ -212,7 +218,7 @@ def grid_of(trace_):
     return {name: trace_.settings[name] for name in ("block", "site", "head", "window", "direction")}
 
 
-def test_in_batches_of_one_every_cell_is_a_tracer_s_bit_for_bit(tmp_path, demo):
+def test_in_one_batch_every_cell_is_a_tracer_s_bit_for_bit(tmp_path, demo):
     asked = {
         "blocks": ("question_encoder", "answer_decoder"),
         "sites": ("block_output", "mlp", "self_attention_out"),
@@ -224,7 +230,7 @@ def test_in_batches_of_one_every_cell_is_a_tracer_s_bit_for_bit(tmp_path, demo):
         "knockout": {"object": Edges("question_encoder", keys="object"), "last": Edges("answer_decoder", keys=last)},
     }
     samples = list(demo_samples(2, pairs="image"))
-    found = trace_dataset(samples, demo, tmp_path / "out", corruption=ImageSwap, progress=False, batch_size=1, **asked)
+    found = trace_dataset(samples, demo, tmp_path / "out", corruption=ImageSwap, progress=False, **asked)
     for number, sample in enumerate(samples):
         wanted = {}
         for metric in asked["metric"]:

@@ -1,12 +1,16 @@
 """Samples in groups that fit, whatever their number."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blip_trace_widget import GaussianNoise, State, Tracer, demo_samples
+from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
+from helpers.scarce import fail_every
 
 CPU = torch.device("cpu")
 
@@ -62,8 +66,64 @@ def test_what_a_model_is_told_goes_before_what_its_device_has():
         ({"rows": -7}, ValueError, "rows: expected 1 or more, got -7"),
         ({"rows_per_sample": None}, TypeError, "rows_per_sample: expected an integer, got NoneType None"),
         ({"memory": 2.5}, TypeError, "memory: expected an integer, got float 2.5"),
+        ({"together": 1}, TypeError, "together: expected True, False or None, got 1"),
     ],
 )
 def test_limits_that_are_none_are_refused(given, error, told):
     with pytest.raises(error, match=told):
         Limits(**given)
+
+
+NO_ROOM = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB, other allocations: 2 GB, max allowed: 3 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("std::bad_alloc"),
+    MemoryError(),
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"), [*((error, 2) for error in NO_ROOM), *((NO_ROOM[2], number) for number in (1, 3, 5))]
+)
+def test_wherever_memory_runs_out_the_numbers_are_the_same(monkeypatch, demo, example, error, number):
+    def computed():
+        tracer = Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=5))
+        before_the_vit = tracer.with_corruption(GaussianNoise(samples=3, at="patch_embeddings"))
+        trace = tracer.trace("answer_decoder")
+        return [
+            *(trace.samples, tracer.corrupted.scores, tracer.noise_curve([1.0, 5.0]).corrupted),
+            before_the_vit.patch(State("image_encoder", 1, 2)).scores,
+        ]
+
+    expected = computed()
+    failed = fail_every(monkeypatch, number, error)
+    for found, wanted in zip(computed(), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert failed
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, demo, number):
+    plan = Plan.of("answer_decoder", "block_output", GaussianNoise(samples=2), "probability", only_correct=False)
+    monkeypatch.setattr(demo, "limits", Limits(together=True))
+
+    def traced():
+        tables = trace_batch(demo, plan, Batch(0, 0, list(demo_samples(4))))
+        return [table.to_pandas() for table in tables]
+
+    rows, cells = traced()
+    failed = fail_every(monkeypatch, number, MemoryError())
+    few, few_cells = traced()
+    assert max(failed) > 2
+    assert list(few["own_answer"]) == list(rows["own_answer"])
+    np.testing.assert_allclose(few["clean"], rows["clean"], atol=1e-6)
+    np.testing.assert_allclose(few_cells["score"], cells["score"], atol=1e-6)
+
+
+def test_a_single_question_fills_a_cpu_alone():
+    cuda = torch.device("cuda")
+    assert [memory_budget.questions_together(device, Limits()) for device in (CPU, cuda)] == [False, True]
+    for asked in (True, False):
+        assert all(memory_budget.questions_together(device, Limits(together=asked)) == asked for device in (CPU, cuda))

@@ -9,7 +9,8 @@ from traitlets import TraitError
 from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget, demo_samples, trace_dataset
 from blip_trace_widget.checks import conforms
 from blip_trace_widget.display.protocol import CELL_FIELDS, Listing, Runs, Setup
-from blip_trace_widget.widget.dataset import AVERAGE, ORDERS, PAGE
+from blip_trace_widget.widget.dataset import AVERAGE
+from blip_trace_widget.widget.dataset_list import ORDERS, PAGE
 from blip_trace_widget.widget.figure_widget import FigureWidget
 
 

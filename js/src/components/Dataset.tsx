@@ -1,8 +1,9 @@
-// A data set: the usual figure with the list of samples beside it.
+// A data set: the usual figure with the list of samples beside it, and small maps below.
 
 import type { List } from "../list";
 import type { Shown } from "../view";
 import { App } from "./App";
+import { Maps } from "./Maps";
 import { Samples } from "./Samples";
 
 /** The root component over these traits. */
@@ -11,7 +12,10 @@ export const datasetOf = (list: List) => (shown: Shown) => (
 		<App {...shown} />
 		{/* A page of another version says so in the place of the figure; there is nothing beside that. */}
 		{shown.model.foreignVersion.value === null && (
-			<Samples model={shown.model} theme={shown.theme.value} list={list} />
+			<>
+				<Samples model={shown.model} theme={shown.theme.value} list={list} />
+				<Maps model={shown.model} theme={shown.theme.value} list={list} />
+			</>
 		)}
 	</div>
 );

@@ -81,6 +81,7 @@ function drawRow(props: Props) {
 						data-state={cell.state}
 						data-nan={cell.nan || undefined}
 						data-apart={cell.apart || undefined}
+						data-truth={cell.truth || undefined}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}

@@ -24,6 +24,10 @@ interface Props {
 	limit: number;
 	/** Null if they cannot be fixed. */
 	onLimit: ((limit: number) => void) | null;
+	/** Whether the true states of the known circuit are outlined; null = none is known. */
+	truth: boolean | null;
+	truthExplain: string;
+	onTruth: (on: boolean) => void;
 }
 
 const STOPS = 16;
@@ -73,6 +77,19 @@ export function Legend(props: Props) {
 					onClick={() => onLimit(fixed ? 0 : end)}
 				>
 					fixed
+				</button>
+			)}
+			{props.truth !== null && (
+				<button
+					type="button"
+					class="bt-chip bt-truth"
+					data-testid="truth"
+					aria-pressed={props.truth}
+					aria-description={props.truthExplain}
+					title={props.truthExplain}
+					onClick={() => props.onTruth(!props.truth)}
+				>
+					show truth
 				</button>
 			)}
 			{props.error === "" && <span>• {props.doubt}</span>}

@@ -82,10 +82,29 @@ export function More({ model, session }: { model: Model; session: Session }) {
 	const ALL = "all";
 	const CHOOSE = "another damage…";
 	const others = setup?.choices["also"] ?? [];
+	const models = setup?.models ?? [];
 	const heads = setup?.head_sites.includes(model.site.value) ? block?.heads : 0;
 
 	return (
 		<div class="bt-settings">
+			{models.length > 0 && (
+				<fieldset aria-label="what answers">
+					{field(
+						"model",
+						"model",
+						<Asking closed={model.closed.value}>
+							<Select
+								label="model"
+								value={setup?.model ?? ""}
+								options={models}
+								name={called}
+								explain={explain("model")}
+								onChoose={(name) => session.send({ type: "model", name })}
+							/>
+						</Asking>,
+					)}
+				</fieldset>
+			)}
 			<fieldset aria-label="what is patched">
 				{choice("direction")}
 				{count("window", 1, block?.layers)}

@@ -158,6 +158,9 @@ export function Traced({ model, session, exports, theme }: Props) {
 				doubt={words.explain("negligible")}
 				limit={limit}
 				onLimit={differing ? null : (limit) => model.set("limit", limit)}
+				truth={model.setup.value?.circuit ? model.truth.value : null}
+				truthExplain={words.explain("truth")}
+				onTruth={(on) => model.set("truth", on)}
 				isUndefined={
 					show === "recovery" &&
 					(gate?.open === false ||

@@ -1,0 +1,77 @@
+"""Locks and workers in a forked child, which has one thread: the one that forked.
+
+For: `os.fork` and pools of `multiprocessing` in the middle of a computation. What another thread held or had half done
+at that moment would stay so for ever: the child gets free locks, no jobs of a worker that is not there, and nothing
+that was set for the time of a computation. What the forking thread holds itself stays its own.
+Ends: at telling owners. In the child the values that were known are known; a widget there shows nothing to anybody.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+Owner = TypeVar("Owner")
+
+_OWNERS: WeakKeyDictionary[Any, Callable[[Any], None]] = WeakKeyDictionary()
+
+
+def on_fork(owner: Owner, renew: Callable[[Owner], None]) -> None:
+    """Have `renew(owner)` called in every forked child."""
+    _OWNERS[owner] = renew
+
+
+class Lock:
+    """A reentrant lock, which is free in a forked child unless the forking thread holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        on_fork(self, Lock._renew)
+
+    def _renew(self) -> None:
+        if not self.owned:
+            self._lock = threading.RLock()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this thread holds it."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """See `threading.Lock.acquire`."""
+        return self._lock.acquire(blocking)
+
+    def release(self) -> None:
+        """See `threading.Lock.release`."""
+        self._lock.release()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+
+def _renew_all() -> None:
+    """In the child: renew every owner, and the locks that properties have before Python 3.12."""
+    for owner, renew in list(_OWNERS.items()):
+        renew(owner)
+    if sys.version_info < (3, 12):
+        own = [module for name, module in list(sys.modules.items()) if name.startswith(f"{__package__}.")]
+        for each in [each for module in own for each in list(vars(module).values()) if isinstance(each, type)]:
+            kept: list[Any] = [v for v in list(vars(each).values()) if isinstance(v, functools.cached_property)]
+            for value in kept:
+                if not value.lock._is_owned():
+                    value.lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)
