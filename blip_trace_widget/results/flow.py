@@ -1,7 +1,6 @@
 """Flow: what is lost when one group of tokens no longer attends to another, by layer window.
 
 For: what `Tracer.flow` gives: between which parts of picture, question and answer information travels, and where.
-Cost: nothing is computed here.
 Ends: at numbers and arrows.
 
 Sources: Geva et al. 2023 (arXiv 2304.14767), section 4; Zhang et al. 2024, Cross-modal Information Flow in Multimodal

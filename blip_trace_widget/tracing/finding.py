@@ -9,7 +9,7 @@ For: from single states to sets: `Tracer.find_states`. Two searches:
 
 Then it is pruned: members go that the target does not need. Then the numbers of the result are computed under fresh
 noise: the set was chosen because it did well on the noise that was searched.
-Cost: about a grid of the candidates for each member that is added, one to two for each round that drops, a few runs and
+Cost: about a grid of the candidates for each member that is added, one for each round that drops, a few runs and
 a text pass under fresh noise. Runs that patch many states begin at the lowest of them: a grid of such runs costs up to
 twice one of single cells.
 Ends: at a `FoundStates`. Greedy search finds a small set, not always the smallest; where no candidate does anything by
@@ -43,6 +43,10 @@ AMONG: tuple[Among, ...] = get_args(Among)
 TIE = 1e-6
 #: Rounds of pruning that a search from all candidates is expected to take, for the display of progress.
 ROUNDS = 8
+#: How many numbers of members to drop together are tried at a time.
+SPREAD = 16
+#: States that are patched in all runs of one batch together, so that a search can be stopped.
+_STATES = 50_000
 #: The attentions whose heads are tried.
 _ATTENTIONS = ("self_attention", "cross_attention")
 #: The largest seed, see `GaussianNoise`.
@@ -159,6 +163,10 @@ class _Runs:
 
     def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> NDArray[np.float64]:
         runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
+        found = [self._some(runs[part], direction) for part in _parts(runs)]
+        return np.concatenate(found, axis=1) if found else np.empty((self.question.corruption.samples, 0))
+
+    def _some(self, runs: Sequence[Sequence[State]], direction: str) -> NDArray[np.float64]:
         scores = np.empty((self.question.corruption.samples, len(runs)))
         for which, found, share in patched_scores(self.question, runs, direction, self._cancel):
             scores[:, which] = found
@@ -219,12 +227,37 @@ class _Search:
             if not able:
                 return
             least_missed = [self.kept[at] for at in np.argsort(-np.round(alone / TIE), kind="stable")]
-            fewer = [[at for at in self.kept if at not in least_missed[:count]] for count in range(1, able + 1)]
-            found = np.append(alone.max(), self._runs.recoveries(fewer[1:]))
-            last = int(np.flatnonzero(found >= goal)[-1])
-            self.kept = fewer[last]
+            self.kept, recovery = self._without_first(least_missed, able, goal, float(alone.max()))
             if told:
-                self._went(self.kept, float(found[last]))
+                self._went(self.kept, recovery)
+
+    def _without_first(self, dropped: list[int], most: int, goal: float, recovery: float) -> tuple[list[int], float]:
+        """The set without as many of the first to drop as the goal allows, at most so many, and what it recovers.
+
+        `SPREAD` numbers at a time are tried, then those between the largest that will do and the next.
+
+        Args:
+            dropped: the set, in the order in which members are dropped.
+            most: how many may be.
+            goal: what is to be recovered.
+            recovery: what the set without the first one alone recovers, which will do.
+        """
+
+        def left(count: int) -> list[int]:
+            return [at for at in self.kept if at not in dropped[:count]]
+
+        good, bad = 1, most + 1
+        while bad - good > 1:
+            counts = sorted({*np.linspace(good + 1, bad - 1, SPREAD).astype(int).tolist()})
+            found = self._runs.recoveries([left(count) for count in counts])
+            enough = np.flatnonzero(found >= goal)
+            if not enough.size:
+                bad = counts[0]
+                continue
+            last = int(enough[-1])
+            good, recovery = counts[last], float(found[last])
+            bad = counts[last + 1] if last + 1 < len(counts) else bad
+        return left(good), recovery
 
     def _went(self, some: list[int], recovery: float) -> None:
         self.path.append(some)
@@ -258,6 +291,12 @@ def _measured(runs: _Runs, search: _Search, *, stopped: bool) -> dict[str, Any]:
         "sizes": np.array([len(some) for some in path]),
         "searched": np.array([0.0 if not some else search.searched[search.path.index(some)] for some in path]),
     }
+
+
+def _parts(runs: Sequence[Sequence[State]]) -> list[slice]:
+    """The runs, cut where there are too many states."""
+    size = max(1, _STATES // max(map(len, runs), default=1)) if any(runs) else max(1, len(runs))
+    return [slice(start, start + size) for start in range(0, len(runs), size)]
 
 
 def _first_best(found: NDArray[np.float64]) -> int:

@@ -45,7 +45,7 @@ class Mechanisms(QuestionView):
         reported is measured under fresh noise, since the set was chosen for doing well under the noise that was
         searched. A found set is sufficient under this damage; it is not the mechanism: see `FoundStates`.
 
-        Costs about a grid of the candidates for each member, ``"isolate"`` up to two for each of some five rounds, see
+        Costs about a grid of the candidates for each member, ``"isolate"`` for each of some five rounds, see
         `FoundStates.grids`. Ctrl-C ends it as `cancel` does: what was found so far is returned, with a warning and
         without the numbers under fresh noise.
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, ImageSwap, State, Tracer
+from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, State, Tracer, examples
 from blip_trace_widget.results.intervals import margin
-from blip_trace_widget.states import BLOCKS
-from helpers.known_circuit import CHAIN_HEADS, QUESTION, chain, chain_states, picture
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
 from helpers.problems import EXAMPLES, problems
 
 #: Sums of products in another order, and over other chunks.
@@ -24,10 +23,24 @@ def found(tracer):
     return tracer.find_states()
 
 
-@pytest.fixture(scope="module")
-def asked_of_chain():
-    other = ImageSwap(picture("green", "blue", "red", "blue"))
-    return Tracer(chain(), picture("red", "green", "blue", "red"), QUESTION, answer="red", corruption=other)
+def circuit(name):
+    """A question to a model whose circuit is known, another picture swapped in, and the truth about it.
+
+    The truth: layers' outputs that carry the answer, the decoder's last left out, which is the answer; and heads and
+    MLPs, each as (block, layer, site, head).
+    """
+    model = BlipVqa.known_circuit(name, device="cpu")
+    asked = examples(model)[4]
+    tracer = Tracer(model, asked.image, asked.question, corruption=ImageSwap(asked.other_image))
+    truth = model.truth.located(tracer.question_tokens)
+    stream = [state for state in truth.states if state.site == "block_output" and state.block in TEXT_BLOCKS]
+    last = "answer_decoder", model.layers - 1
+    parts = [*truth.heads, *(state for state in truth.states if state.site == "mlp")]
+    return tracer, {state for state in stream if (state.block, state.layer) != last}, {place(state) for state in parts}
+
+
+def place(state):
+    return state.block, state.layer, state.site.removesuffix("_out"), state.head
 
 
 def choices(tracer, among, blocks):
@@ -153,32 +166,57 @@ def test_single_members_of_the_set_are_fewer_than_the_curve_shows(tracer, found)
 # --- a model whose circuit is known ----------------------------------------------------------------------------------
 
 
-def test_one_link_of_a_chain_restores_all(asked_of_chain):
-    both = ["question_encoder", "answer_decoder"]
+@pytest.mark.parametrize("name", ["chain", "mlp"])
+def test_one_link_of_a_chain_restores_all(name):
+    tracer, states, parts = circuit(name)
     for direction in ("restore", "disrupt"):
-        found = asked_of_chain.find_states(direction=direction, blocks=both)
+        found = tracer.find_states(direction=direction, blocks=TEXT_BLOCKS)
         assert len(found.states) == 1
-        assert set(found.states) <= chain_states(asked_of_chain)
+        assert set(found.states) <= states
         assert found.recovery == pytest.approx(1, abs=1e-6)
         assert found.completeness == pytest.approx(1, abs=1e-6)
-    (member,) = asked_of_chain.find_states(among="heads").members
-    assert {(state.block, state.layer, state.site, state.head) for state in member.states} <= CHAIN_HEADS
+    (member,) = tracer.find_states(among="heads").members
+    assert {place(state) for state in member.states} <= parts
 
 
-def test_with_all_else_corrupted_the_whole_circuit_is_found_and_nothing_else(asked_of_chain):
-    both = ["question_encoder", "answer_decoder"]
-    found = asked_of_chain.find_states(direction="isolate", blocks=both)
-    assert set(found.states) == chain_states(asked_of_chain)
+@pytest.mark.parametrize("name", ["chain", "both", "mlp"])
+def test_with_all_else_corrupted_the_whole_circuit_is_found_and_nothing_else(name):
+    tracer, states, parts = circuit(name)
+    found = tracer.find_states(direction="isolate", blocks=TEXT_BLOCKS)
+    assert set(found.states) == states
     np.testing.assert_allclose(found.minimality, 1, atol=1e-6)
-    assert found.grids < 4
+    assert found.grids < 3
     assert found.grown == ()
-    for among in ("heads", "mlp and heads"):
-        found = asked_of_chain.find_states(among=among, direction="isolate")
-        assert {(state.block, state.layer, state.site, state.head) for state in found.states} == CHAIN_HEADS
-        assert found.recovery == pytest.approx(1, abs=1e-6)
+    found = tracer.find_states(among="mlp and heads", direction="isolate")
+    assert {place(state) for state in found.states} == parts
+    assert found.recovery == pytest.approx(1, abs=1e-6)
+    heads = tracer.find_states(among="heads", direction="isolate")
+    assert {place(state) for state in heads.states} == {part for part in parts if part[2] != "mlp"}
 
 
-def test_without_noise_nothing_fresh_exists_and_that_is_said(asked_of_chain):
+def test_of_two_carriers_one_is_found_where_it_is_enough_and_both_where_they_are_needed():
+    for name, enough in (("redundant", "restore"), ("both", "disrupt")):
+        tracer, states, _ = circuit(name)
+        encoder = {state for state in states if state.block == "question_encoder"}
+        needed = "disrupt" if enough == "restore" else "restore"
+        one, two = (tracer.find_states(direction=direction) for direction in (enough, needed))
+        assert (len(one.states), one.completeness) == (1, pytest.approx(0, abs=1e-6))
+        assert {state.position for state in two.states} == {state.position for state in encoder}
+        assert {*one.states, *two.states} <= encoder
+        assert two.searched[1] == pytest.approx(0, abs=1e-6)
+    tracer, states, parts = circuit("redundant")
+    encoder = {state for state in states if state.block == "question_encoder"}
+    carried = tracer.find_states(direction="isolate").states
+    assert set(carried) in [
+        {state for state in encoder if state.position == at} for at in {s.position for s in encoder}
+    ]
+    some = {place(state) for state in tracer.find_states(among="mlp and heads", direction="isolate").states}
+    assert some < parts
+    assert len(some) == 3
+
+
+def test_without_noise_nothing_fresh_exists_and_that_is_said():
+    asked_of_chain, _, _ = circuit("chain")
     found = asked_of_chain.find_states()
     assert not found.fresh
     assert found.settings["fresh_corruption"] is None
@@ -279,3 +317,15 @@ def test_without_an_effect_there_is_nothing_to_find(tracer):
         ValueError, match=r"target: there is nothing to recover: the total effect is smaller than 0.001"
     ):
         tracer.with_corruption(GaussianNoise(0.0)).find_states()
+
+
+def test_the_curve_is_drawn_over_the_number_of_members(found):
+    mpl = pytest.importorskip("matplotlib")
+    mpl.use("agg")
+    axes = found.plot()
+    target, line = axes.lines
+    assert axes.get_xlabel() == "members"
+    np.testing.assert_array_equal(line.get_xdata(), found.sizes)
+    np.testing.assert_allclose(line.get_ydata(), found.curve)
+    assert set(target.get_ydata()) == {0.9}
+    mpl.pyplot.close("all")

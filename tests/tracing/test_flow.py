@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import GaussianNoise, ImageSwap, Tracer
-from helpers.known_circuit import QUESTION, chain, picture
+from blip_trace_widget import BlipVqa, GaussianNoise, Tracer, examples
 from helpers.problems import EXAMPLES, problems
 from helpers.random_models import random_model
 
@@ -67,23 +66,31 @@ def test_each_pair_is_a_knockout(tracer, data):
 
 
 def test_a_chain_shows_where_each_link_is_and_nothing_else():
-    other = ImageSwap(picture("green", "blue", "red", "blue"))
-    asked = Tracer(chain(), picture("red", "green", "blue", "red"), QUESTION, answer="red", corruption=other)
-    at = asked.question_tokens.index("left")
-    rest = [position for position in range(1, len(asked.question_tokens)) if position != at]
-    left = np.zeros((3, 3), bool)
-    left[1, 0] = True
-    flow = asked.flow(
+    model = BlipVqa.known_circuit("chain", device="cpu")
+    asked = examples(model)[4]
+    tracer = Tracer(model, asked.image, asked.question)
+    truth = model.truth.located(tracer.question_tokens)
+    layers = {(head.block, head.site): head.layer for head in truth.heads}
+    patch = next(state.position for state in truth.states if state.block == "image_encoder")
+    word = next(head.position for head in truth.heads if head.site == "cross_attention_out")
+    rest = [at for at in range(1, len(tracer.question_tokens)) if at != word]
+    region = np.zeros((3, 3), bool)
+    region.flat[patch - 1] = True
+    flow = tracer.flow(
         {
-            "picture": {"left patch": left, "others": [0, 1, 2, 3, 5, 6, 7, 8, 9]},
-            "question": {"left": "left", "[CLS]": 0, "rest": rest},
+            "picture": {"patch": region, "others": [at for at in range(10) if at != patch]},
+            "question": {"place": word, "[CLS]": 0, "rest": rest},
         },
         window=1,
     )
-    links = {"left patch → left": 1, "left → [CLS]": 2, "[CLS] → start of the answer": 1}
+    links = {
+        "patch → place": layers["question_encoder", "cross_attention_out"],
+        "place → [CLS]": layers["question_encoder", "self_attention_out"],
+        "[CLS] → start of the answer": layers["answer_decoder", "cross_attention_out"],
+    }
     for name, loss in zip(flow.names, flow.relative_loss, strict=True):
         expected = [float(links.get(name) == layer) for layer in range(4)]
-        np.testing.assert_allclose(loss, expected, atol=1e-3)
+        np.testing.assert_allclose(loss, expected, atol=1e-6)
     assert set(links) < set(flow.names)
 
 
