@@ -230,7 +230,7 @@ class DatasetWidget(FigureWidget):
 
     def _average_slices(self, job: Job, group: str, specs: Sequence[GridSpec]) -> Slices:
         try:
-            traces = self._averaged(group, specs)
+            self._averaged(group, specs)
         except (ValueError, OSError) as error:
             with self._session.lock:
                 if not job.cancelled.is_set():
@@ -238,7 +238,7 @@ class DatasetWidget(FigureWidget):
             return
         with self._session.lock:
             if not job.cancelled.is_set():
-                self._show_chosen(traces)
+                self._show_average()  # by now another grid may be in view
         yield
 
     def _show_chosen(self, traces: Sequence[Trace]) -> None:

@@ -187,6 +187,28 @@ def test_a_head_is_let_go_where_another_grid_is_chosen_and_found_from_a_sample(w
     assert widget.order == "as given"
 
 
+def test_of_two_heads_chosen_quickly_the_later_is_shown(pairs):
+    gate = threading.Event()
+
+    def roles(tokens):
+        assert gate.wait(30)
+        return word_roles(tokens)
+
+    gate.set()
+    widget = TraceWidget.from_dataset(pairs, align=roles)
+    widget.maps = HEADS
+    widget.wait(30)
+    gate.clear()
+    widget.picked = [5, 1]
+    widget.picked = [5, 2]
+    gate.set()
+    widget.wait(30)
+    assert (widget.picked, widget.head) == ([5, 2], 2)
+    expected = pairs.mean(word_roles, site="cross_attention_out", head=2)
+    np.testing.assert_array_equal(widget.mean.recovery, expected.recovery)
+    widget.close()
+
+
 def test_a_head_chosen_in_the_figure_is_averaged_on_a_worker(widget, pairs):
     widget.site, widget.head = "cross_attention_out", 3
     assert widget.interval == "averaging head 3 of all groups …"
