@@ -111,9 +111,8 @@ def parser() -> argparse.ArgumentParser:
     trace = commands.add_parser(
         "trace",
         help="trace every question of a file into a folder of Parquet tables",
-        description="Ask BLIP every question of a file, damage the image until the answer is lost, and\nfind "
-        "out which hidden states bring it back.\nResults are two Parquet tables: one row a sample, one row a cell "
-        "(layer and token).",
+        description="Ask BLIP every question of a file, damage the image until the answer is lost, and find out\nwhich "
+        "hidden states bring it back. Results: two Parquet tables, a row a sample and a row a cell.",
         epilog=EXAMPLES,
         usage="%(prog)s QUESTIONS --out DIR [option ...]",
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),

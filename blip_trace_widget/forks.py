@@ -43,9 +43,9 @@ class Lock:
         """Whether this thread holds it."""
         return bool(self._lock._is_owned())  # type: ignore[attr-defined]
 
-    def acquire(self, blocking: bool = True) -> bool:
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """See `threading.Lock.acquire`."""
-        return self._lock.acquire(blocking)
+        return self._lock.acquire(blocking, timeout)
 
     def release(self) -> None:
         """See `threading.Lock.release`."""

@@ -19,7 +19,9 @@ DONE = {
     "a data set": "found = DatasetTrace.load(files / 'dataset'); found.to_dataframe(); found.traces(1)",
     "its average": "DatasetTrace.load(files / 'dataset').mean().to_dataframe()",
     "its average as a trace": "from blip_trace_widget.widget.dataset_average import average; "
-    "average(DatasetTrace.load(files / 'dataset'), '', None)[0].export(out / 'average.svg')",
+    "from blip_trace_widget.widget.dataset_means import Means; "
+    "means = Means(DatasetTrace.load(files / 'dataset'), None); "
+    "average(means, '', list(means.specs))[0].export(out / 'average.svg')",
     "what is played": "from blip_trace_widget.widget.replay import Replay; "
     "Replay(recording.load(files / 'recording.safetensors'), None)",
     "a widget of it": "TraceWidget.from_trace(files / 'recording.safetensors').export(out / 'figure.svg')",

@@ -43,6 +43,7 @@ from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.noise_curve import beyond, too_much
+from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.run import Effect, Top
 from blip_trace_widget.results.snapshot import Block, CurveSummary, RunSummary, Snapshot
 from blip_trace_widget.results.trace import Trace
@@ -306,6 +307,7 @@ def spec_of(trace: Trace) -> GridSpec:
     return GridSpec.of(trace.settings).by_present_name
 
 
+@quiet
 def cell_values(trace: Trace, cells: Sequence[tuple[int, int]] | None = None) -> NDArray[np.float32]:
     """`blip_trace_widget.display.protocol.CELL_FIELDS` of every cell, (fields, layers, positions), little endian.
 

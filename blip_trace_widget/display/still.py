@@ -31,6 +31,7 @@ UNTOUCHED: dict[str, Any] = {
     "error": "",
     "doing": "",
     "difference": False,
+    "truth": False,
     "strength": 1.0,
     "ablation": {},
     "detail": {},

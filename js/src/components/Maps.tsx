@@ -148,6 +148,9 @@ export function Maps({ model, theme, list }: Props) {
 						palette={palette}
 						isUndefined={false}
 						error=""
+						truth={null}
+						truthExplain=""
+						onTruth={() => {}}
 						margin=""
 						doubt={words.explain("negligible")}
 						limit={0}
