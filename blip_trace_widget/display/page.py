@@ -75,7 +75,7 @@ def page(
     state = {
         **traits,
         "generation": generation,
-        "setup": {**setup, "examples": []},
+        "setup": {**setup, "models": [], "examples": []},
         "error": "",
         "grids": current["grids"],
         "compared": current["compared"],
