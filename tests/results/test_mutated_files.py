@@ -13,7 +13,7 @@ from helpers.mutations import File
 from helpers.paths import OLD_FILES
 
 #: Mutations of each kind: in every run, and in the slow one, 20000 where the environment says so.
-FEW, MANY = 60, int(os.environ.get("BLIP_TRACE_MUTATIONS", "1500"))
+FEW, MANY = 60, int(os.environ.get("BLIP_TRACE_MUTATIONS", "500"))
 
 
 @pytest.fixture(scope="module")
