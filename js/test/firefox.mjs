@@ -99,6 +99,28 @@ async function readsPage() {
 	return { ...seen, dead: await dead(page, "html"), errors };
 }
 
+/** Noise and selection in the kernel, once it has been told the noise: what the hand did takes its way there. */
+async function told(page, noise) {
+	const code =
+		"import json\nwidget.wait()\nprint(json.dumps([widget.noise, widget.selection]))";
+	const end = Date.now() + PATIENCE;
+	let kernel = [];
+	while (kernel[0] !== noise && Date.now() < end) {
+		const said = await page.evaluate(async (asked) => {
+			const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
+			const future = session.kernel.requestExecute({ code: asked });
+			let text = "";
+			future.onIOPub = ({ header, content }) => {
+				if (header.msg_type === "stream") text += content.text;
+			};
+			await future.done;
+			return text;
+		}, code);
+		kernel = JSON.parse(said);
+	}
+	return kernel;
+}
+
 async function usesNotebook() {
 	const [page, errors] = await open(notebook);
 	await page.waitForFunction(
@@ -146,18 +168,11 @@ async function usesNotebook() {
 	await page.waitForFunction(
 		() => !window.jupyterapp.shell.currentWidget.context.model.dirty,
 	);
-	const kernel = await page.evaluate(async (code) => {
-		const { session } = window.jupyterapp.shell.currentWidget.sessionContext;
-		const future = session.kernel.requestExecute({ code });
-		let said = "";
-		future.onIOPub = ({ header, content }) => {
-			if (header.msg_type === "stream") said += content.text;
-		};
-		await future.done;
-		await window.jupyterapp.shell.currentWidget.sessionContext.shutdown();
-		return said;
-	}, "import json\nwidget.wait()\nprint(json.dumps([widget.noise, widget.selection]))");
-	return { ...seen, dead: held, noise, kernel: JSON.parse(kernel), errors };
+	const kernel = await told(page, noise);
+	await page.evaluate(() =>
+		window.jupyterapp.shell.currentWidget.sessionContext.shutdown(),
+	);
+	return { ...seen, dead: held, noise, kernel, errors };
 }
 
 try {
