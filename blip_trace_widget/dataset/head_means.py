@@ -87,11 +87,6 @@ class MeanHeads(MeanTrace):
 
     _columns: ClassVar[str] = "heads"
 
-    @property
-    def recovery_margin(self) -> Array:
-        """Half the width of each recovery's interval, (layers, heads)."""
-        return np.asarray(self.recovery_high - self.recovery)
-
     def to_dataframe(self) -> pd.DataFrame:
         """One row per head: block, site, layer, head, samples, effect and recovery with intervals, significant, ...
 

@@ -71,11 +71,11 @@ def page(
     current = min(scenes, key=lambda scene: abs(scene["noise"] - traits["noise"]))
     factors = [str(scene["noise"]) for scene in scenes]
     choices = {**traits["setup"]["choices"], "also": [], "noise": factors}
-    setup = {**traits["setup"], "closed": CLOSED, "choices": choices}
+    setup = {**traits["setup"], "closed": CLOSED, "choices": choices, "models": [], "examples": []}
     state = {
         **traits,
         "generation": generation,
-        "setup": {**setup, "models": [], "examples": []},
+        "setup": setup,
         "error": "",
         "grids": current["grids"],
         "compared": current["compared"],
