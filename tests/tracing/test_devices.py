@@ -19,6 +19,7 @@ from blip_trace_widget import (
 )
 from blip_trace_widget.model import loading
 from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.tracing import memory_budget
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
@@ -206,3 +207,12 @@ def test_a_mac_has_a_budget_of_its_own(monkeypatch):
     assert memory_budget.memory_budget(torch.device("mps"), Limits()) == 8 * 2**30
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 25 * 2**30)
     assert memory_budget.memory_budget(torch.device("mps"), Limits()) == memory_budget.CPU_BUDGET
+
+
+def test_the_fingerprint_of_weights_comes_over_in_one_copy(here):
+    with emulated():
+        model = elsewhere()
+        before = COUNTER.copies
+        assert weights_hash(model.hf) == here.model.provenance["weights"]
+    buffers = sum("position_ids" in name for name, _ in model.hf.named_buffers())
+    assert COUNTER.copies - before <= 1 + buffers
