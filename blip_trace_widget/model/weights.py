@@ -132,7 +132,7 @@ def _fetched(tensors: Sequence[Tensor]) -> Iterator[Tensor]:
     for tensor in tensors:
         sizes[tensor.device].append(len(tensor))
     parts = {
-        device: iter(torch.cat([each for each in tensors if each.device == device]).cpu().split(lengths))
+        device: iter(torch.split(torch.cat([each for each in tensors if each.device == device]).cpu(), lengths))
         for device, lengths in sizes.items()
     }
     return (next(parts[tensor.device]) for tensor in tensors)

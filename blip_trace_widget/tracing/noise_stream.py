@@ -2,7 +2,7 @@
 
 For: `blip_trace_widget.tracing.corruption`, whose noise is one draw of all samples from a seed, however many of them
 are computed together. A part that follows the previous one goes on where that ended.
-Cost: what is drawn; of a part that follows no other also the samples that lie before it, which are not kept. For each of
+Cost: what is drawn; of a part that follows no other also the samples before it, which are not kept. For each of
 the last few draws the state of torch's generator, 5 KB.
 Ends: at tensors on the CPU.
 """
