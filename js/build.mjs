@@ -14,7 +14,6 @@ const options = {
 	target: ["es2022"],
 	minify: true,
 	write: false,
-	charset: "utf8",
 	legalComments: "none",
 	banner: { css: banner },
 	logLevel: "info",
@@ -64,6 +63,7 @@ for (const { path, text } of outputFiles) {
 				unsafe: true, // such as “String(x)” written as “"" + x”
 				unsafe_arrows: true,
 			},
+			format: { ascii_only: true }, // else browsers keep two bytes a character
 		});
 		const name = basename(path, ".js");
 		written = `${banner}\n${onceAPage(name, code)}\n`;
