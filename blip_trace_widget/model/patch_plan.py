@@ -252,7 +252,7 @@ class _Draft:
         row_of[:old].flat = np.arange(old * self.positions)
         row_of[old:][computed] = old * self.positions + np.arange(computed.sum())
         edits, held = dict[str, list[Rows]](), dict[str, list[Rows]]()
-        for stage in np.unique(patched.stages).tolist():
+        for stage in sorted(set(patched.stages.tolist())):
             here = patched.only(patched.stages == stage)
             edits[stage] = [(here.slots, here.positions, here.heads if (here.heads >= 0).all() else NONE)]
         for stages, slots in kept:

@@ -167,9 +167,10 @@ def _several_patched(
 ) -> Scores:
     direction, question = named("direction", direction, DIRECTIONS), questions[0]
     check = as_check(cancel)
-    states_to_patch = {state for states in runs for state in states}
-    numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
-    located = [[numbered[state] for state in states] for states in runs]
+    # By identity, for a search asks for millions of states that are but a few.
+    each = {id(state): state for states in runs for state in states}
+    numbered = dict(zip(each, question.located(each.values()), strict=True))
+    located = [[numbered[id(state)] for state in states] for states in runs]
     return _complete_runs(questions, patched(question, Edits(located), direction, check), len(runs))
 
 
