@@ -196,6 +196,8 @@ class Grid(GridOf):
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
     truth: list[tuple[int, int]]  # cells that are true states, of a model whose circuit is known
     notes: list[str]  # lines about all cells
+    held: str  # what is held, in words, else ""
+    kept: str  # what held states are: "noisy", "clean"
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -217,6 +219,25 @@ class Comparison(TypedDict):
     differences: list[GridDifference]  # of the grid in view, and of others that can be shown
 
 
+class Outcome(TypedDict):
+    """The numbers of a patched run; None stands for NaN."""
+
+    indirect_effect: float | None
+    margin: float | None
+    recovery: float | None
+    recovery_margin: float | None
+    negligible: bool
+
+
+class HeldInfo(TypedDict):
+    """What is held in a patched run, in words."""
+
+    phrase: str
+    kept: str  # what held states are: "noisy", "clean"
+    itself: bool  # all that is selected is held, and nothing patched
+    dead: bool  # nothing of what is patched gets past what is held
+
+
 class Detail(GridOf):
     """The patched run of the selected cells, or of the pinned ones."""
 
@@ -233,6 +254,8 @@ class Detail(GridOf):
     margin: float | None
     recovery: float | None
     recovery_margin: float | None
+    held: HeldInfo | None  # what is held, if anything
+    free: Outcome | None  # then the same run with nothing held, if it is known
     negligible: bool  # the effect was tested and cannot be told from 0: of a single cell by the grid's verdict
     error: str  # why there is no margin, else ""
     bars: Bars

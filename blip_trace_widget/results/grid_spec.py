@@ -75,6 +75,12 @@ class GridSpec(NamedTuple):
         )
         return as_states([state for center in centers for state in windowed(center, self.window, layers)])
 
+    def free(self, states: Iterable[State]) -> tuple[State, ...]:
+        """Those of some states that are neither held by themselves here, nor receive."""
+        receivers = () if isinstance(self.receivers, str) else self.receivers or ()
+        fixed = {_one_name(state) for state in (*self.hold, *receivers) if isinstance(state, State)}
+        return tuple(state for state in states if _one_name(state) not in fixed)
+
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> GridSpec:
         """The grid that settings speak of; what they do not name is as it is by default."""
@@ -141,6 +147,12 @@ OF_STATES = ("hold", "receivers", "through")
 def as_json(value: Any) -> Any:
     """One of the fields that are of states, as plain JSON."""
     return value if value in (None, ANSWER) else plain_form(value)
+
+
+def _one_name(state: State) -> tuple[str, int, str, int, int | None]:
+    """The same for all names of a state: what enters a layer is what the one below puts out."""
+    layer, site = state.place
+    return state.block, layer, site if state.head is None else site.removesuffix("_out"), state.position, state.head
 
 
 def of_states(plain: Any) -> Any:

@@ -34,7 +34,7 @@ from blip_trace_widget.tracing.grid import (
     scores_without_effect,
     without_effect,
 )
-from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold, key_of
+from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold
 from blip_trace_widget.tracing.patching import as_effect, complete_runs, needs_states, patched, unchanged
 from blip_trace_widget.tracing.paths import Paths, ReceiversLike
 from blip_trace_widget.tracing.question import Question
@@ -105,13 +105,6 @@ class CellRuns:
             yield dead, known, 1.0
 
 
-def free(spec: GridSpec, states: Iterable[State]) -> tuple[State, ...]:
-    """Those of some states that are neither held by themselves in a grid, nor receive."""
-    receivers = () if isinstance(spec.receivers, str) else spec.receivers or ()
-    fixed = {key_of(state) for state in (*spec.hold, *receivers) if isinstance(state, State)}
-    return tuple(state for state in states if key_of(state) not in fixed)
-
-
 def patch_cells(
     question: Question, spec: GridSpec, cells: Iterable[CellIndex], cancel: Callable[[], bool] | Any = None
 ) -> Effect:
@@ -126,7 +119,7 @@ def patch_cells(
     with Computing(question.model):
         chosen = question.states(spec, cells)
         question.prepare(check, with_states=needs_states([chosen]))
-        runs = CellRuns(question, spec, [free(spec, chosen) or chosen])
+        runs = CellRuns(question, spec, [spec.free(chosen) or chosen])
         dead = not runs.live.any()
         chunks = unchanged(question, spec.direction, check) if dead else runs.chunks(check)
         asked: dict[str, Any] = {"held": spec.hold, "receivers": spec.receivers or (), "through": spec.through}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import formatting
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
-from blip_trace_widget.results.run import Effect
+from blip_trace_widget.states import State
 from blip_trace_widget.tracing.grid import Cell, cells_of
 from blip_trace_widget.tracing.tracer import Tracer
 from blip_trace_widget.tracing.traces import CellRuns, patch_cells
@@ -111,7 +111,7 @@ class CellsJob:
         self, tracer: Tracer, store: GridStore, spec: GridSpec, selected: Selection, job: Job
     ) -> Patched | None:
         """Compute the grid in view at once if that is known to be quick; returns the patched run of the selection."""
-        if not store.has(spec.block) or _kind(spec) not in self._seconds:
+        if not store.has(spec.block) or _kind(spec) not in self._seconds or not can_hold(tracer, spec):
             return None
         cells = store.cells(spec)
         can_be_patched = bool(selected) and can_patch(selected, tracer, store, spec)
@@ -128,7 +128,7 @@ class CellsJob:
             for which, scores, _ in runs.scores(job.cancelled):
                 _write(cells, todo, which, scores, runs)
             self._seconds[_kind(spec)] = (time.monotonic() - started) / (len(todo) * samples)
-        return Patched(_patched(tracer, selected, spec, job), selected, spec) if can_be_patched else None
+        return _patched(tracer, selected, spec, job) if can_be_patched else None
 
     def fill_view(self) -> None:
         """Queue jobs for what is in view: single requested cells, then the grid."""
@@ -154,19 +154,20 @@ class CellsJob:
             cells.wanted.update(selected.cells)
 
         def slices(job: Job) -> Slices:
-            effect = None
+            patched = None
             try:
-                effect = _patched(tracer, selected, spec, job)
+                patched = _patched(tracer, selected, spec, job)
+                effect = patched.effect
                 with self._jobs.lock:
                     if not job.cancelled.is_set():
                         if selected.one:
                             cells.put(selected.cells[0], effect.scores, live=not effect.without_effect)
-                        self._show_effect(Patched(effect, selected, spec))
+                        self._show_effect(patched)
             finally:
                 with self._jobs.lock:
                     if generation == self._presenter.computed and not job.cancelled.is_set():
                         job.cancelled.set()  # a click from now on gets its own job
-                        if effect is None:  # it failed: the screen may show older inputs
+                        if patched is None:  # it failed: the screen may show older inputs
                             self._presenter.show_grid()
                             if selected == self._presenter.inputs.selected:
                                 self._presenter.show_patched(None)
@@ -265,13 +266,24 @@ def _patch_key(selected: Selection) -> Hashable:
     return ("patch", selected) if selected.one else "patch a set"
 
 
-def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> Effect:
-    """The patched run of a selection."""
+def can_hold(tracer: Tracer, spec: GridSpec) -> bool:
+    """Whether a tracer has all states that are held in a grid, or receive: those of other inputs may be gone."""
+    receivers = () if isinstance(spec.receivers, str) else spec.receivers or ()
+    states = [state for state in (*spec.hold, *receivers, *spec.through) if isinstance(state, State)]
+    lengths = {block: len(tracer.tokens(block)) for block in {state.block for state in states}}
+    return all(state.position < lengths[state.block] for state in states)
+
+
+def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> Patched:
+    """The patched run of a selection, and where something is held also the one without that."""
     if selected.patches:
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
-        return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    return patch_cells(tracer.case, spec, selected.cells, job.cancelled)
+        effect = tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
+        return Patched(effect, selected, spec)
+    effect = patch_cells(tracer.case, spec, selected.cells, job.cancelled)
+    free = patch_cells(tracer.case, spec._replace(hold=()), selected.cells, job.cancelled) if spec.hold else None
+    return Patched(effect, selected, spec, free)
 
 
 def _kind(spec: GridSpec) -> Hashable:

@@ -210,9 +210,7 @@ def _traced(spec: GridSpec, name: str = "trace", tracer: str = "tracer") -> list
 
 def _patched(spec: GridSpec, selected: Selection, states: Sequence[State]) -> list[str]:
     """Lines that patch the selection; the grid's cells where all of it is held."""
-    from blip_trace_widget.tracing.traces import free
-
-    left = free(spec, states)
+    left = spec.free(states)
     if not left:
         return [f"cells = [{', '.join(f'trace[{layer}, {position}]' for layer, position in selected.cells)}]"]
     listed, direction = _several("", left), f"    direction={literal(spec.direction)},"

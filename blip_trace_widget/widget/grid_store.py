@@ -145,10 +145,13 @@ class GridStore:
         """The cells of a grid if it, or one that equals it, was viewed; else None."""
         return self.cells(spec) if self._kept(spec)[0] in self._arrays else None
 
-    def want_as(self, other: GridStore, *, same_words: bool) -> None:
-        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over."""
+    def want_as(self, other: GridStore, in_view: GridSpec, *, same_words: bool) -> None:
+        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over.
+
+        Of grids in which something is held, or of paths, there are too many to keep up with: the one in view alone.
+        """
         for spec, theirs in other._grids.items():
-            if not (theirs.wanted and self.has(spec.block)):
+            if not (theirs.wanted and self.has(spec.block) and (spec.is_plain or spec == in_view)):
                 continue
             if len(theirs.wanted) == theirs.samples[0].size:
                 self.cells(spec).want_all()

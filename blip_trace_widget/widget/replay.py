@@ -184,6 +184,10 @@ class Replay:
         """Show another grid, a cell, or the nearest recorded noise factor; everything else is refused."""
         with self.lock:
             before = self.inputs
+            if inputs.hold != before.hold and not self._is_recorded(inputs.spec):
+                self._view.show_traits(error=f"hold: {CLOSED}")
+                self._view.show_inputs(before, mended=True)
+                return
             noise = replace(inputs, noise=before.noise)
             if noise.differing(before) or (inputs.noise != before.noise and inputs.corruption != "GaussianNoise"):
                 self._view.show_traits(error=CLOSED)
@@ -201,6 +205,10 @@ class Replay:
                 self._show_detail()
                 self._done(request)
             self._view.show_traits(error=self._refused(inputs))
+
+    def _is_recorded(self, spec: GridSpec) -> bool:
+        """Whether a grid was recorded, at any noise factor."""
+        return any(known == spec for _, known in self._grids)
 
     def _refused(self, inputs: Inputs) -> str:
         """A message about which of these inputs were not recorded, or ""."""
@@ -322,8 +330,17 @@ class Replay:
             effect, snapshot = _effect(trace, selected.cells[0]), self._snapshot
             bars = payloads.bars_of(snapshot.clean, snapshot.corrupted)
             verified = trace.settings.get("verified")
-            self._detail = dict(payloads.detail(snapshot, effect, selected, self.spec, self.generation, bars, verified))
+            known = (snapshot, effect, selected, self.spec, self.generation, bars, verified, self._free())
+            self._detail = dict(payloads.detail(*known))
         self._view.show_traits(detail=self._detail)
+
+    def _free(self) -> Effect | None:
+        """The selected cell with nothing held, if the grid in view holds something and that was recorded too."""
+        grid = self._grids.get((id(self._snapshot), self.spec._replace(hold=())))
+        [cell] = self.inputs.selected.cells
+        if not self.spec.hold or grid is None or not np.isfinite(grid.scores[cell]):
+            return None
+        return _effect(grid, cell)
 
     def _done(self, request: int) -> None:
         self._view.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
@@ -377,4 +394,5 @@ def _effect(trace: Trace, cell: CellIndex) -> Effect:
         distribution=np.empty(0, np.float32),
         states=(),
         direction=trace.settings["direction"],
+        without_effect=cell in trace.without_effect,
     )

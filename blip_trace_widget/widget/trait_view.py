@@ -24,6 +24,8 @@ from blip_trace_widget.widget.undo import UndoStack
 if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
+#: What may be gone from the figure although nobody asked for that: it is of cells that no longer exist.
+FLEETING = ("selection", "patches", "hold")
 #: The traits that are results: the next one clears the message about an observer's exception.
 RESULTS = {"runs", "grid", "detail", "picture_map"}
 
@@ -199,13 +201,13 @@ class TraitView(TraceTraits):
             for name, value in state.items():
                 self.set_trait(name, value)
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, gone: bool = False) -> None:
         """Mirror the inputs in the traits, see `View.show_inputs`."""
         with self.together():
             self._mirror(inputs)
             if mended:
                 self._undo.mend(inputs)
-            elif unselected and replace(self._undo.present, selection=(), patches=()) == inputs:
+            elif gone and replace(self._undo.present, **{name: getattr(inputs, name) for name in FLEETING}) == inputs:
                 self._undo.amend(inputs)
             self._show_steps()
 

@@ -25,6 +25,7 @@ import {
 	viewCells,
 	viewOf,
 } from "./cells";
+import { heldCells } from "./holds";
 import type { HostModel } from "./host";
 import type { BlockInfo, GridDifference } from "./protocol";
 import {
@@ -197,6 +198,7 @@ export function createModel(host: HostModel): Model {
 			(layer, position) => filling || awaited.has(key(layer, position)),
 			gridDifference.value?.apart,
 			traits.truth.value,
+			heldCells(shown, traits.setup.value?.patches ?? [1, 1]),
 		);
 		previous = reuseRows(next, previous);
 		return previous;

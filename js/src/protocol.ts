@@ -155,6 +155,8 @@ export interface Grid {
 	nan: [number, number][];
 	truth: [number, number][];
 	notes: string[];
+	held: string;
+	kept: string;
 	values: DataView;
 }
 
@@ -183,6 +185,23 @@ export interface Comparison {
 	differences: GridDifference[];
 }
 
+/** The numbers of a patched run; None stands for NaN. */
+export interface Outcome {
+	indirect_effect: number | null;
+	margin: number | null;
+	recovery: number | null;
+	recovery_margin: number | null;
+	negligible: boolean;
+}
+
+/** What is held in a patched run, in words. */
+export interface HeldInfo {
+	phrase: string;
+	kept: string;
+	itself: boolean;
+	dead: boolean;
+}
+
 /** The patched run of the selected cells, or of the pinned ones. */
 export interface Detail {
 	block: string;
@@ -207,6 +226,8 @@ export interface Detail {
 	margin: number | null;
 	recovery: number | null;
 	recovery_margin: number | null;
+	held: HeldInfo | null;
+	free: Outcome | null;
 	negligible: boolean;
 	error: string;
 	bars: Bars;

@@ -148,6 +148,8 @@ export function gridOf(
 		nan: [],
 		truth: [],
 		notes: [],
+		held: "",
+		kept: "noisy",
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
 			...recoveries.map((recovery) => 0.8 * recovery),
@@ -335,6 +337,8 @@ export const DETAIL: Detail = {
 	through: [],
 	cells: [[2, 1]],
 	patches: [],
+	held: null,
+	free: null,
 	negligible: false,
 	error: "",
 	score: 0.59,

@@ -28,7 +28,7 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def show_inputs(self, inputs, *, mended=False, unselected=False):
+    def show_inputs(self, inputs, *, mended=False, gone=False):
         self.inputs = inputs
         self.mended += mended
 
