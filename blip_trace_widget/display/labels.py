@@ -34,6 +34,10 @@ LABELS = {
     "attention_minus_heads": "attention, less that of all heads",
     "mean": "their mean",
     "none": "no overlay",
+    "hold mlp": "later MLPs",
+    "hold self_attention_out": "later self-attentions",
+    "hold cross_attention_out": "later cross-attentions",
+    "hold everywhere": "everywhere",
     "map_disrupt": "damage one patch",
     "map_restore": "restore one patch",
     "attention_clean": "attention",
@@ -67,6 +71,12 @@ EXPLAIN = {
     "truth": "Outline the states that carry the answer in this model, as it was built: what methods should find",
     "model": "The model that answers: the built-in one that learned to, or one of four whose circuit is known because "
     "it was written, with pictures and questions of its own",
+    "dead": "0 by construction: nothing of it gets past what is held, or no path leads from it",
+    "held": "held: it keeps the value of the run that is patched",
+    "grid": "Enter patches a cell, or on a header a row or column; Ctrl with Enter adds one, Shift with arrows draws "
+    "out a set; L holds a cell, row or column while others are patched, or lets it go.",
+    "hold": "Hold what the later layers' parts add, there or at all positions: what an effect loses by that went "
+    "through them. Alt-click, or L, holds single states.",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",

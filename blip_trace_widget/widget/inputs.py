@@ -21,9 +21,18 @@ from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.grid_spec import (
+    OF_STATES,
+    CellIndex,
+    GridSpec,
+    Receivers,
+    Selection,
+    as_json,
+    of_states,
+)
+from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.results.maps import default_patch
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.states import BLOCKS, HELD_SITES, TEXT_BLOCKS, State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
 if TYPE_CHECKING:
@@ -97,7 +106,7 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window, patch: the grid in view.
+        block, site, head, direction, window, patch, hold, receivers, through: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
         strength: what the selected states are times in a clean run; 1 for no such run.
@@ -127,6 +136,9 @@ class Inputs:
     direction: str = GridSpec().direction
     window: int = 1
     patch: int = 1
+    hold: tuple[str | State, ...] = ()
+    receivers: Receivers | None = None
+    through: tuple[str | State, ...] = ()
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
     strength: float = 1.0
@@ -155,12 +167,25 @@ class Inputs:
     def trait(self, name: str) -> Any:
         """The value of a mirroring trait."""
         value = getattr(self, name)
+        if name in OF_STATES:
+            return as_json(value)
         return list(value) if name in SELECTED else value
 
     @property
     def spec(self) -> GridSpec:
-        """The grid in view."""
-        return GridSpec(*(getattr(self, name) for name in VIEW))
+        """The grid in view: on paths nothing else is held, and each sender is of one layer."""
+        spec = GridSpec(*(getattr(self, name) for name in VIEW))
+        return spec._replace(through=()) if spec.receivers is None else spec._replace(hold=(), window=1)
+
+    @property
+    def held_states(self) -> tuple[State, ...]:
+        """The states that are held by themselves."""
+        return tuple(item for item in self.hold if isinstance(item, State))
+
+    def holding_only(self, wanted: Callable[[State], bool]) -> Inputs:
+        """These inputs without the held states that are not wanted any more."""
+        left = tuple(item for item in self.hold if isinstance(item, str) or wanted(item))
+        return self if left == self.hold else replace(self, hold=left)
 
     @property
     def selected(self) -> Selection:
@@ -228,6 +253,7 @@ class Inputs:
         for name in SELECTED:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
+        changes |= {name: of_states(changes[name]) for name in OF_STATES if name in changes}
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:
@@ -264,7 +290,8 @@ class Inputs:
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
         site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
         site = GridSpec(block, site).by_present_name.site
-        layout = model.blocks[block]
+        layout, damage = model.blocks[block], self.damage
+        hold = as_hold([item for item in self.hold if item not in HELD_SITES or item in BLOCKS[block].sites] or None)
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
             self,
@@ -273,7 +300,8 @@ class Inputs:
             head=head if head is None else min(head, layout.heads - 1),
             window=min(self.window, len(layout.layers)),
             patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
-        )
+            hold=hold.told,
+        ).holding_only(lambda state: damage.reaches(state.block) and _has(model, state))
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
         """The inputs as far as another model can take them, and the names of those dropped.
@@ -298,11 +326,12 @@ class Inputs:
             "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
             or _taken(lambda: len(model.question_ids(self.other_question)) == length),
+            "hold": all(_has(model, state) for state in self.held_states),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
-        instead |= {"positions": None}
+        instead |= {"positions": None, "hold": self.holding_only(lambda state: _has(model, state)).hold}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -318,7 +347,9 @@ class Inputs:
             reset |= {"other": None} if self.other and self.other.by_chance else {}
         if "question" in subject:
             reset |= {"selection": (), "positions": None}
-        return replace(self, **{name: value for name, value in reset.items() if name not in changes})
+        now = replace(self, **{name: value for name, value in reset.items() if name not in changes})
+        texts = "question" in subject  # other words, or another picture's patches, are other states
+        return now.holding_only(lambda state: not (texts if state.block in TEXT_BLOCKS else "image" in subject))
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
         """Make a swap valid: a question with as many tokens, or some other picture if none is chosen."""
@@ -337,6 +368,26 @@ class Inputs:
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # `_with_partner` provides one
         return self.other.swap
+
+
+def told_lost(before: Inputs, after: Inputs, reason: str = "") -> str:
+    """That states are no longer held, and why; "" if none was lost."""
+    lost = set(before.held_states) - set(after.held_states)
+    if not lost:
+        return ""
+    subject = after.differing(before)
+    if not reason and "question" in subject:
+        reason = "the words are others now"
+    elif not reason and "image" in subject:
+        reason = "the picture is another now"
+    count = "A state is" if len(lost) == 1 else f"{len(lost)} states are"
+    return f"hold: {count} no longer held, for {reason or 'this damage does not reach there'}. Undo brings it back."
+
+
+def _has(model: BlipVqa, state: State) -> bool:
+    """Whether a model has a state, whatever its question."""
+    block = model.blocks[state.block]
+    return state.layer < len(block.layers) and (state.head or 0) < block.heads
 
 
 def _patch_of(block: str, patches: tuple[int, int]) -> int:
