@@ -112,6 +112,8 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
         runs: `blip_trace_widget.display.protocol.Runs`; may be empty.
         negligible: whether the effect cannot be distinguished from 0.
     """
+    if detail.get("into"):
+        return _sent(detail, runs, negligible)
     held, free = detail.get("held"), detail.get("free")
     if held and held["itself"]:
         one = len(detail["cells"]) == 1
@@ -156,6 +158,31 @@ def _outcome(
         )
     amount = percent(-recovery if against else recovery, numbers["recovery_margin"])
     return [(verb, False), (amount, True), (of + doubt + after, False)]
+
+
+def _sent(detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool) -> list[Piece]:
+    """What a sender sends directly: "Restoring layer 2 at “color” sends 25 % of what the noise took directly to …"."""
+    effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
+    into = (detail["into"], True)
+    start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]
+    if effect is None:
+        return [*start, (": the score is not a number.", False)]
+    if detail["dead"]:
+        return [*start, (" sends nothing directly to ", False), into, (" by construction: no path leads there.", False)]
+    doubt = f"{', not distinguishable from 0' if negligible else ''}.{_after(detail, runs)}"
+    if recovery is None:
+        change = _change(effect, detail, detail)
+        return [*start, (" changes the score by ", False), (change, True), (" directly through ", False), into] + [
+            (doubt, False)
+        ]
+    against = recovery < -5e-4 and not negligible
+    if disrupting:
+        verb, of = (" sends a gain of " if against else " sends a loss of "), " of the total effect directly to "
+    else:
+        verb = " sends a further loss of " if against else " sends "
+        of = f" of what the {detail['cause']} took directly to "
+    amount = percent(-recovery if against else recovery, detail["recovery_margin"])
+    return [*start, (verb, False), (amount, True), (of, False), into, (doubt, False)]
 
 
 def _second(detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool) -> list[Piece]:

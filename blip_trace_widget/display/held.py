@@ -43,15 +43,32 @@ def held(hold: Iterable[str | State], block: str, tokens: Sequence[str]) -> str:
 
 def held_note(spec: GridSpec, corruption: Mapping[str, Any], tokens: Sequence[str]) -> str:
     """A line about what is held in a grid, or where its paths lead; "" for neither."""
-    if spec.receivers is not None:
-        if isinstance(spec.receivers, str):
-            goal = "the answer"
-        else:
-            goal = _listed(_several(spec.receivers, spec.block, tokens))
-        through = held(spec.through, spec.block, tokens).replace("the later ", "").removesuffix(" there")
-        return f"What reaches {goal} directly" + (f", or through {through}" if through else "")
+    goal = into(spec, tokens)
+    if goal:
+        return f"What reaches {goal} directly: all that attentions and MLPs add is held between"
     phrase = held(spec.hold, spec.block, tokens)
     return phrase and f"Held {kept(spec.direction, corruption)}: {phrase}"
+
+
+def into(spec: GridSpec, tokens: Sequence[str]) -> str:
+    """Where a grid's paths lead, and through what: "layer 3 at “[CLS]”, or through MLPs"; "" for a grid of states.
+
+    Args:
+        spec: the grid.
+        tokens: of its block.
+    """
+    if spec.receivers is None:
+        return ""
+    answer = isinstance(spec.receivers, str)
+    goal = "the answer" if answer else _listed(_several(spec.receivers, spec.block, tokens))  # type: ignore[arg-type]
+    through = held(spec.through, spec.block, tokens).replace("the later ", "").removesuffix(" there")
+    return goal + (f", or through {through}" if through else "")
+
+
+def image_paths(spec: GridSpec, tokens: Sequence[str]) -> str:
+    """What a map of paths from the picture shows."""
+    what = "restoring" if spec.direction == "restore" else "damaging"
+    return f"What {what} just this part sends directly to {into(spec, tokens)}."
 
 
 def state_name(state: State, block: str, tokens: Sequence[str]) -> str:

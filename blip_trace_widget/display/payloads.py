@@ -273,6 +273,7 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
         "notes": grid_notes(trace),
         "held": held.held(spec.hold, spec.block, trace.tokens),
         "kept": held.kept(spec.direction, trace.settings["corruption"]),
+        "into": held.into(spec, trace.tokens),
         "values": cell_values(trace).tobytes(),
     }
 
@@ -358,6 +359,8 @@ def detail(
         "patches": list(chosen.patches),
         "held": _held(effect, chosen, spec, snapshot) if on_grid else None,
         "free": _outcome(free) if on_grid and free is not None else None,
+        "into": "" if chosen.patches else held.into(spec, columns_of(snapshot, spec)),
+        "dead": effect.without_effect,
         "score": number(effect.score),
         **_outcome(effect),
         "error": effect.error_unknown or rounding_note(verified, spec),

@@ -50,6 +50,8 @@ FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
 #: Most cells in one `PatchRequest`.
 MAX_CELLS = 4096
+#: Receivers that are walked back one after the other.
+MAX_PATH = 100
 #: Most noise samples that can be asked for.
 MAX_SAMPLES = 200
 #: The noise factor at the end of the slider and of the curve behind it.
@@ -198,6 +200,7 @@ class Grid(GridOf):
     notes: list[str]  # lines about all cells
     held: str  # what is held, in words, else ""
     kept: str  # what held states are: "noisy", "clean"
+    into: str  # where its paths lead, in words, else ""
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
@@ -256,6 +259,8 @@ class Detail(GridOf):
     recovery_margin: float | None
     held: HeldInfo | None  # what is held, if anything
     free: Outcome | None  # then the same run with nothing held, if it is known
+    into: str  # of paths: where they lead, in words, else ""
+    dead: bool  # nothing can come of it by construction
     negligible: bool  # the effect was tested and cannot be told from 0: of a single cell by the grid's verdict
     error: str  # why there is no margin, else ""
     bars: Bars
@@ -400,6 +405,19 @@ class PatchRequest(TypedDict):
     cells: list[tuple[int, int]]
 
 
+class WalkRequest(TypedDict):
+    """Show the paths into some receivers, or none, walked back to along `path`, and fill that grid."""
+
+    type: Literal["walk"]
+    id: int
+    block: str
+    site: str
+    head: int | None
+    receivers: str | list[StateInfo] | None
+    path: list[str | list[StateInfo]]
+    cells: list[tuple[int, int]]  # of that grid, to be selected
+
+
 class TraceRequest(TypedDict):
     """Fill the grid in view."""
 
@@ -533,6 +551,7 @@ class CalledRequest(TypedDict):
 Request = (
     HelloRequest
     | PatchRequest
+    | WalkRequest
     | TraceRequest
     | StopRequest
     | FillOverlayRequest

@@ -275,5 +275,7 @@ class _Draft:
             rows = row_of[slots, positions]
             some = rows >= 0
             if some.any():
-                found[stage] = self.places(rows[some], slots[some], positions[some], heads[some] if len(heads) else NONE)
+                found[stage] = self.places(
+                    rows[some], slots[some], positions[some], heads[some] if len(heads) else NONE
+                )
         return found

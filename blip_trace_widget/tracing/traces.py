@@ -10,6 +10,7 @@ Ends: at `Trace`, `HeadTrace`, `Effect`, or at scores chunk by chunk.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -92,17 +93,47 @@ class CellRuns:
             ModelChangedError: if somebody changed the model since the first chunk.
         """
         check = as_check(cancel)
-        return self._scores(check)
+        return _numbered(self._question, self._direction, self.live, lambda: self.chunks(check))
 
-    def _scores(self, check: Check) -> NumberedScores:
-        live, dead = np.flatnonzero(self.live), np.flatnonzero(~self.live)
-        known = scores_without_effect(self._question, self._direction, dead.size)
-        if live.size:
-            for part, (scores,), share in complete_runs([self._question], self.chunks(check), live.size):
-                yield np.concatenate([dead, live[part]]), np.concatenate([known, scores], axis=1), share
-                dead, known = dead[:0], known[:, :0]
-        elif dead.size:
-            yield dead, known, 1.0
+
+def _numbered(
+    question: Question, direction: str, which: NDArray[np.bool_], chunks: Callable[[], Chunks]
+) -> NumberedScores:
+    """Scores of runs of which some are live, whose chunks are given; the others follow by construction."""
+    live, dead = np.flatnonzero(which), np.flatnonzero(~which)
+    known = scores_without_effect(question, direction, dead.size)
+    if live.size:
+        for part, (scores,), share in complete_runs([question], chunks(), live.size):
+            yield np.concatenate([dead, live[part]]), np.concatenate([known, scores], axis=1), share
+            dead, known = dead[:0], known[:, :0]
+    elif dead.size:
+        yield dead, known, 1.0
+
+
+def image_path_scores(
+    question: Question,
+    receivers: ReceiversLike,
+    groups: Sequence[Sequence[int]],
+    direction: str,
+    through: HoldLike = (),
+    cancel: Callable[[], bool] | Any = None,
+) -> NumberedScores:
+    """Scores of the runs of `trace_image_paths`, of some groups of image tokens, chunk by chunk.
+
+    Raises:
+        TypeError, ValueError: at once, see `Tracer.trace_image_paths`.
+        Cancelled: within a layer of `cancel` saying so.
+        ModelChangedError: if somebody changed the model since the first chunk.
+    """
+    check = as_check(cancel)
+    paths = Paths(question, receivers, through)
+    with Computing(question.model):
+        question.prepare(check, with_states=paths.with_states)
+        edits = paths.edits([()] * len(groups))
+        live = paths.live(edits, by_image_tokens=True)
+    some = np.asarray(live.any(axis=1))
+    chosen = list(itertools.compress(groups, some.tolist()))
+    return _numbered(question, direction, some, lambda: paths.runs(edits, live, direction, check, chosen))
 
 
 def patch_cells(

@@ -282,7 +282,11 @@ def _edits(
 
         def part(state: State, rows: Tensor) -> tuple[int, int, slice]:
             size = rows.shape[-1] // heads
-            return 0, state.position, slice(None) if state.head is None else slice(size * state.head, size * (state.head + 1))
+            return (
+                0,
+                state.position,
+                slice(None) if state.head is None else slice(size * state.head, size * (state.head + 1)),
+            )
 
         def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
             for state in read.get((block, layer, stage), ()):

@@ -35,7 +35,7 @@ def python(
     spec: GridSpec,
     selected: Selection | None = None,
     image: str | None = None,
-    picture_map: tuple[str, int] | None = None,
+    picture_map: tuple[str, int, GridSpec | None] | None = None,
     strength: float = 1.0,
     also_under: Corruption | None = None,
 ) -> str:
@@ -46,15 +46,13 @@ def python(
         spec: the grid in view.
         selected: the selection.
         image: an expression for the picture, if known.
-        picture_map: direction of a map of image tokens, and side of its squares.
+        picture_map: direction of a map of image tokens, side of its squares, and where paths lead if it is of these.
         strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
     lines = ["", *_traced(spec)]
-    if selected.cells or "State(" in "".join(lines):
-        names.add("State")
     if selected.cells:
         states = tracer.case.states(spec, selected.cells)
         listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
@@ -67,8 +65,9 @@ def python(
         lines += ["", *_mask("patches", mask)]
         lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(spec.direction)})"]
     if picture_map is not None:
-        direction, square = picture_map
-        lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
+        lines += _mapped(*picture_map)
+    if "State(" in "".join(lines):
+        names.add("State")
     shown = image or _picture(tracer.image, PICTURE, tracer.model)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]
@@ -206,6 +205,15 @@ def _traced(spec: GridSpec, name: str = "trace", tracer: str = "tracer") -> list
     method = "trace" if spec.receivers is None else "trace_paths"
     more = [f"    {_keywords(_asked(spec))},", *_several("hold=", spec.hold), *_several("through=", spec.through)]
     return [f"{name} = {tracer}.{method}(", *first, *more, ")"]
+
+
+def _mapped(direction: str, square: int, paths: GridSpec | None) -> list[str]:
+    """Lines that compute a map of image tokens."""
+    if paths is None or paths.receivers is None:
+        return [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
+    options = f"    patch={square}, direction={literal(direction)},"
+    rest = [options, *_several("through=", paths.through), ")"]
+    return ["picture_map = tracer.trace_image_paths(", *_several("", paths.receivers), *rest]
 
 
 def _patched(spec: GridSpec, selected: Selection, states: Sequence[State]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -56,7 +56,7 @@ VIEW = GridSpec._fields
 #: What is patched: cells of the grid, or patches of the picture; choosing one clears the other.
 SELECTED = ("selection", "patches")
 #: The traits that mirror inputs, in an order in which they can be set: a metric may need the foil first.
-TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "strength", "example")
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, "path", *SELECTED, "arrow", "strength", "example")
 #: Those that sliders move.
 SLIDERS = ("noise", "scale", "strength")
 #: A tracer's arguments -> the fields that each is made from.
@@ -107,8 +107,10 @@ class Inputs:
         corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
         block, site, head, direction, window, patch, hold, receivers, through: the grid in view.
+        path: the receivers from which paths were walked back to `receivers`, the nearest to the answer first.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
+        arrow: whether the selected sender's share is pointed out, with an arrow to what receives it.
         strength: what the selected states are times in a clean run; 1 for no such run.
         example: index of the built-in example that is shown, or -1.
     """
@@ -139,8 +141,10 @@ class Inputs:
     hold: tuple[str | State, ...] = ()
     receivers: Receivers | None = None
     through: tuple[str | State, ...] = ()
+    path: tuple[Receivers, ...] = ()
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
+    arrow: bool = False
     strength: float = 1.0
     example: int = -1
 
@@ -169,6 +173,8 @@ class Inputs:
         value = getattr(self, name)
         if name in OF_STATES:
             return as_json(value)
+        if name == "path":
+            return [as_json(each) for each in value]
         return list(value) if name in SELECTED else value
 
     @property
@@ -182,10 +188,27 @@ class Inputs:
         """The states that are held by themselves."""
         return tuple(item for item in self.hold if isinstance(item, State))
 
-    def holding_only(self, wanted: Callable[[State], bool]) -> Inputs:
-        """These inputs without the held states that are not wanted any more."""
-        left = tuple(item for item in self.hold if isinstance(item, str) or wanted(item))
-        return self if left == self.hold else replace(self, hold=left)
+    @property
+    def walked(self) -> tuple[Receivers, ...]:
+        """All receivers, from the first that paths were walked back from to the present ones."""
+        return self.path if self.receivers is None else (*self.path, self.receivers)
+
+    @property
+    def named_states(self) -> tuple[State, ...]:
+        """The states that are held by themselves, receive, or lie on the paths to these."""
+        receivers = (state for each in self.walked if not isinstance(each, str) for state in each)
+        through = (item for item in self.through if isinstance(item, State))
+        return (*self.held_states, *receivers, *through)
+
+    def naming_only(self, wanted: Callable[[State], bool]) -> Inputs:
+        """These inputs without the held states that are not wanted any more, walked back to receivers that are."""
+        hold, through = (
+            tuple(item for item in items if isinstance(item, str) or wanted(item))
+            for items in (self.hold, self.through)
+        )
+        left = tuple(takewhile(lambda each: isinstance(each, str) or all(map(wanted, each)), self.walked))
+        receivers, path = (left[-1], left[:-1]) if left else (None, ())
+        return replace(self, hold=hold, through=through, receivers=receivers, path=path)
 
     @property
     def selected(self) -> Selection:
@@ -254,6 +277,10 @@ class Inputs:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
         changes |= {name: of_states(changes[name]) for name in OF_STATES if name in changes}
+        if "receivers" in changes:
+            changes["path"] = changes.get("path", ())
+        if "path" in changes:
+            changes["path"] = tuple(map(of_states, changes["path"]))
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:
@@ -268,8 +295,12 @@ class Inputs:
         if now.block != self.block and "patch" not in changes:
             now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
-        if (now.block, now.patch) != (self.block, self.patch):  # its cells are different
+        if (now.block, now.patch) != (self.block, self.patch) and "selection" not in changes:  # its cells are different
             now = replace(now, selection=())
+        if now.receivers is None:
+            now = replace(now, path=())
+        if (now.spec, now.selection) != (self.spec, self.selection) or now.receivers is None:
+            now = replace(now, arrow=changes.get("arrow", False) and now.receivers is not None)
         if not now.damage.damages_image:  # the picture is the same in both runs
             now = replace(now, patches=())
         if now.selection and now.selection != self.selection:
@@ -301,7 +332,7 @@ class Inputs:
             window=min(self.window, len(layout.layers)),
             patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
             hold=hold.told,
-        ).holding_only(lambda state: damage.reaches(state.block) and _has(model, state))
+        ).naming_only(lambda state: damage.reaches(state.block) and _has(model, state))
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
         """The inputs as far as another model can take them, and the names of those dropped.
@@ -331,7 +362,7 @@ class Inputs:
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
-        instead |= {"positions": None, "hold": self.holding_only(lambda state: _has(model, state)).hold}
+        instead |= {"positions": None, "hold": self.naming_only(lambda state: _has(model, state)).hold}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -349,7 +380,7 @@ class Inputs:
             reset |= {"selection": (), "positions": None}
         now = replace(self, **{name: value for name, value in reset.items() if name not in changes})
         texts = "question" in subject  # other words, or another picture's patches, are other states
-        return now.holding_only(lambda state: not (texts if state.block in TEXT_BLOCKS else "image" in subject))
+        return now.naming_only(lambda state: not (texts if state.block in TEXT_BLOCKS else "image" in subject))
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
         """Make a swap valid: a question with as many tokens, or some other picture if none is chosen."""
@@ -371,17 +402,20 @@ class Inputs:
 
 
 def told_lost(before: Inputs, after: Inputs, reason: str = "") -> str:
-    """That states are no longer held, and why; "" if none was lost."""
+    """That states are no longer held, or paths no longer shown, and why; "" if none was lost."""
     lost = set(before.held_states) - set(after.held_states)
-    if not lost:
+    if not lost and after.walked == before.walked:
         return ""
     subject = after.differing(before)
     if not reason and "question" in subject:
         reason = "the words are others now"
     elif not reason and "image" in subject:
         reason = "the picture is another now"
+    reason = reason or "this damage does not reach there"
+    if not lost:
+        return f"receivers: paths into a state are no longer shown, for {reason}. Undo brings them back."
     count = "A state is" if len(lost) == 1 else f"{len(lost)} states are"
-    return f"hold: {count} no longer held, for {reason or 'this damage does not reach there'}. Undo brings it back."
+    return f"hold: {count} no longer held, for {reason}. Undo brings it back."
 
 
 def _has(model: BlipVqa, state: State) -> bool:

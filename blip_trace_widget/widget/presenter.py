@@ -137,8 +137,8 @@ class Presenter:
 
     def let_go(self) -> None:
         """Hold no longer what the tracer lacks, and say so: a shorter answer has fewer positions."""
-        block_tokens = {state.block: len(self.tracer.tokens(state.block)) for state in self.inputs.held_states}
-        now = self.inputs.holding_only(lambda state: state.position < block_tokens[state.block])
+        block_tokens = {state.block: len(self.tracer.tokens(state.block)) for state in self.inputs.named_states}
+        now = self.inputs.naming_only(lambda state: state.position < block_tokens[state.block])
         if now != self.inputs:
             lost = told_lost(self.inputs, now, "this answer has fewer tokens")
             if self.has_grid:

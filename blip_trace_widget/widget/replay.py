@@ -19,7 +19,7 @@ from PIL import Image
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.still import snapshot_of
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
+from blip_trace_widget.results.grid_spec import OF_STATES, CellIndex, GridSpec
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
@@ -184,8 +184,9 @@ class Replay:
         """Show another grid, a cell, or the nearest recorded noise factor; everything else is refused."""
         with self.lock:
             before = self.inputs
-            if inputs.hold != before.hold and not self._is_recorded(inputs.spec):
-                self._view.show_traits(error=f"hold: {CLOSED}")
+            asked = next((name for name in OF_STATES if getattr(inputs, name) != getattr(before, name)), None)
+            if asked is not None and not self._is_recorded(inputs.spec):
+                self._view.show_traits(error=f"{asked}: {CLOSED}")
                 self._view.show_inputs(before, mended=True)
                 return
             noise = replace(inputs, noise=before.noise)

@@ -119,7 +119,7 @@ class Session:
             before = self.inputs
             inputs = before.changed(self.tracer.model, **changes)
             self.ask(inputs, request)
-            if "hold" not in changes and (lost := told_lost(before, inputs)):
+            if not {"hold", "receivers"} & set(changes) and (lost := told_lost(before, inputs)):
                 self._presenter.view.show_traits(error=lost)
 
     def ask(self, inputs: Inputs, request: int = 0) -> None:

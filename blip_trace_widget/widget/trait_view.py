@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
 #: What may be gone from the figure although nobody asked for that: it is of cells that no longer exist.
-FLEETING = ("selection", "patches", "hold")
+FLEETING = ("selection", "patches", "arrow", "hold", "receivers", "through", "path")
 #: The traits that are results: the next one clears the message about an observer's exception.
 RESULTS = {"runs", "grid", "detail", "picture_map"}
 

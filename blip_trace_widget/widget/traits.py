@@ -21,7 +21,7 @@ from blip_trace_widget.checks import brief, check_length, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
-from blip_trace_widget.display.protocol import MAX_CELLS, MAX_SAMPLES
+from blip_trace_widget.display.protocol import MAX_CELLS, MAX_PATH, MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import ANSWER, CellIndex
 from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.states import State, as_states, listed_states, plain_form, position_of
@@ -152,6 +152,12 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     ).tag(sync=True)
     through = traitlets.Any(
         None, allow_none=True, help="What is not held on these paths, as in `Tracer.trace_paths`; None for nothing."
+    ).tag(sync=True)
+    path: traitlets.List[Any] = traitlets.List(
+        help="The receivers from which paths were walked back to the present ones, the nearest to the answer first."
+    ).tag(sync=True)
+    arrow = traitlets.Bool(
+        False, help="Whether an arrow points from the selected cell, which sends, to what receives it."
     ).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List(
         help="Cells of the grid that are patched together: a list of (layer, position)."
@@ -330,7 +336,30 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("hold", "receivers", "through")
     @_refusing
     def _valid_states(self, proposal: Any) -> Any:
-        name, given = proposal["trait"].name, proposal["value"]
+        return self._checked_states(proposal["trait"].name, proposal["value"])
+
+    @traitlets.validate("path")
+    @_refusing
+    def _valid_path(self, proposal: Any) -> list[Any]:
+        if len(proposal["value"]) > MAX_PATH:
+            raise ValueError(f"path: expected at most {MAX_PATH} receivers, got {len(proposal['value'])}")
+        if proposal["value"] and self.receivers is None:
+            raise ValueError("path: expected none where no paths are shown; set receivers first")
+        return [self._checked_states("receivers", each) for each in proposal["value"]]
+
+    @traitlets.validate("arrow")
+    @_refusing
+    def _valid_arrow(self, proposal: Any) -> bool:
+        if proposal["value"] and self.receivers is None:
+            raise ValueError("arrow: expected False where no paths are shown; set receivers first")
+        return bool(proposal["value"])
+
+    def _checked_states(self, name: str, given: Any) -> Any:
+        """What is held, receives, or is let through, as plain JSON.
+
+        Raises:
+            TypeError, ValueError: if it is not of states that differ between the two runs.
+        """
         if name == "receivers" and (given is None or isinstance(given, str)):
             return None if given is None else one_of(name, given, [ANSWER])
         items: Any = [given] if isinstance(given, (str, State, dict)) else given

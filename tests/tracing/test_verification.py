@@ -90,8 +90,8 @@ def test_cells_of_a_trace_and_one_that_is_wrong(tracer, spec):
 )
 def test_cells_of_a_trace_of_paths(small, picture, into, grid, through):
     """All of them; among them what receives itself."""
-    tracer = Tracer(small, picture, "what is this?", "red", corruption=GaussianNoise(2.0, samples=2))
-    tracer = tracer.with_corruption(at="patch_embeddings")
+    noise = GaussianNoise(2.0, samples=2, at="patch_embeddings")
+    tracer = Tracer(small, picture, "what is this?", "red", corruption=noise, metric="log_probability")
     trace = tracer.trace_paths(into, through=through, **grid)
     assert np.ptp(trace.samples) > 1e-4
     found = tracer.verify(cells=30, trace=trace, dtype=None)
