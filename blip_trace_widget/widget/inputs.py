@@ -253,7 +253,9 @@ class Inputs:
         for name in SELECTED:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
-        changes |= {name: of_states(changes[name]) for name in OF_STATES if name in changes}
+        for name in set(OF_STATES) & set(changes):
+            none = None if name == "receivers" else ()
+            changes[name] = none if changes[name] is None else of_states(changes[name])
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:

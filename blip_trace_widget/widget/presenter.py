@@ -231,9 +231,9 @@ class Presenter:
         effect, selected, spec, free = patched
         verification = self.tracer.case.verification.known
         verified = None if verification is None else verification.as_settings()
-        shown = dict(
-            payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified, free)
-        )
+        shown: dict[str, Any] = {
+            **payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified, free)
+        }
         known = self.store.known(spec) if selected.one else None
         if known is not None:
             negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
