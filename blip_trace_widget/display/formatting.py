@@ -171,10 +171,8 @@ def _sent(detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool) 
         return [*start, (" sends nothing directly to ", False), into, (" by construction: no path leads there.", False)]
     doubt = f"{', not distinguishable from 0' if negligible else ''}.{_after(detail, runs)}"
     if recovery is None:
-        change = _change(effect, detail, detail)
-        return [*start, (" changes the score by ", False), (change, True), (" directly through ", False), into] + [
-            (doubt, False)
-        ]
+        changed = [(" changes the score by ", False), (_change(effect, detail, detail), True)]
+        return [*start, *changed, (" directly through ", False), into, (doubt, False)]
     against = recovery < -5e-4 and not negligible
     if disrupting:
         verb, of = (" sends a gain of " if against else " sends a loss of "), " of the total effect directly to "

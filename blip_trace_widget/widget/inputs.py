@@ -276,11 +276,11 @@ class Inputs:
         for name in SELECTED:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
-        changes |= {name: of_states(changes[name]) for name in OF_STATES if name in changes}
-        if "receivers" in changes:
-            changes["path"] = changes.get("path", ())
-        if "path" in changes:
-            changes["path"] = tuple(map(of_states, changes["path"]))
+        for name in set(OF_STATES) & set(changes):
+            none = None if name == "receivers" else ()
+            changes[name] = none if changes[name] is None else of_states(changes[name])
+        if {"receivers", "path"} & set(changes):
+            changes["path"] = tuple(map(of_states, changes.get("path", ())))
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:
@@ -399,23 +399,6 @@ class Inputs:
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # `_with_partner` provides one
         return self.other.swap
-
-
-def told_lost(before: Inputs, after: Inputs, reason: str = "") -> str:
-    """That states are no longer held, or paths no longer shown, and why; "" if none was lost."""
-    lost = set(before.held_states) - set(after.held_states)
-    if not lost and after.walked == before.walked:
-        return ""
-    subject = after.differing(before)
-    if not reason and "question" in subject:
-        reason = "the words are others now"
-    elif not reason and "image" in subject:
-        reason = "the picture is another now"
-    reason = reason or "this damage does not reach there"
-    if not lost:
-        return f"receivers: paths into a state are no longer shown, for {reason}. Undo brings them back."
-    count = "A state is" if len(lost) == 1 else f"{len(lost)} states are"
-    return f"hold: {count} no longer held, for {reason}. Undo brings it back."
 
 
 def _has(model: BlipVqa, state: State) -> bool:

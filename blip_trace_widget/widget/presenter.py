@@ -21,7 +21,8 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.grid_store import GridScores, GridStore
-from blip_trace_widget.widget.inputs import Inputs, told_lost
+from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.lost import told_lost
 from blip_trace_widget.widget.view import View
 
 if TYPE_CHECKING:
@@ -231,9 +232,9 @@ class Presenter:
         effect, selected, spec, free = patched
         verification = self.tracer.case.verification.known
         verified = None if verification is None else verification.as_settings()
-        shown = dict(
-            payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified, free)
-        )
+        shown: dict[str, Any] = {
+            **payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified, free)
+        }
         known = self.store.known(spec) if selected.one else None
         if known is not None:
             negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])

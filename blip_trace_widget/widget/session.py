@@ -31,9 +31,10 @@ from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.head_map_job import HeadMapJob
-from blip_trace_widget.widget.inputs import Inputs, told_lost
+from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
+from blip_trace_widget.widget.lost import told_lost
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
 from blip_trace_widget.widget.presenter import Presenter, trace_of
