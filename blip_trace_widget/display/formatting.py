@@ -105,25 +105,49 @@ def layers_name(layer: int, window: int, layers: int) -> str:
 
 
 def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: bool) -> list[Piece]:
-    """The sentence about the selected states.
+    """The sentence about the selected states; where others are held, with the numbers without and with that.
 
     Args:
         detail: `blip_trace_widget.display.protocol.Detail`.
         runs: `blip_trace_widget.display.protocol.Runs`; may be empty.
         negligible: whether the effect cannot be distinguished from 0.
     """
-    effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
-    start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]
+    if detail.get("into"):
+        return _sent(detail, runs, negligible)
+    held, free = detail.get("held"), detail.get("free")
+    if held and held["itself"]:
+        one = len(detail["cells"]) == 1
+        ends = ("is", "itself", "it is") if one else ("are", "themselves", "they are")
+        [(name, _), *rest] = _subject(detail)
+        return [
+            (capitalised(name), True),
+            *rest,
+            (" {1} held {0} {2}: {3} not patched.".format(held["kept"], *ends), False),
+        ]
+    verb = "damaging" if detail["direction"] == "disrupt" else "restoring"
+    holding = "" if held is None else f"with {held['phrase']} held {held['kept']}, "
+    if free is None:  # one number alone
+        return [
+            (capitalised(f"{holding}{verb} "), False),
+            *_subject(detail),
+            *_outcome(detail, detail, runs, negligible),
+        ]
+    first = _outcome(free, detail, runs, free["negligible"], "")
+    start = [(capitalised(f"{verb} "), False), *_subject(detail), *first]
+    return [*start, (f"; {holding}", False), *_second(detail, runs, negligible)]
+
+
+def _outcome(
+    numbers: Mapping[str, Any], detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool, stop: str = "."
+) -> list[Piece]:
+    """What came of patching: "brings back 58 % of what the noise took."; without a `stop` something follows."""
+    effect, recovery, disrupting = numbers["indirect_effect"], numbers["recovery"], detail["direction"] == "disrupt"
     if effect is None:
-        return [*start, (": the score is not a number.", False)]
-    doubt = ", not distinguishable from 0." if negligible else "."
-    alone = f" {capitalised(detail['error'])}." if detail.get("error") else ""
+        return [(f": the score is not a number{stop}", False)]
+    doubt = (", not distinguishable from 0" if negligible else "") + stop
+    after = _after(detail, runs) if stop else ""
     if recovery is None:
-        gate = runs.get("gate", {"open": True})
-        closed = "is not defined here." if gate["open"] else f"is not shown: {gate['text']}."
-        # The effect of damage is counted as a loss, so its sign turns round in "changes the score by".
-        change = points(detail["metric"], -effect if disrupting else effect, detail["margin"])
-        return [*start, (" changes the score by ", False), (change, True), (f"{doubt} Recovery {closed}{alone}", False)]
+        return [(" changes the score by ", False), (_change(effect, numbers, detail), True), (doubt + after, False)]
     against = recovery < -5e-4 and not negligible  # what would be shown as 0 takes nothing away
     if disrupting:
         verb, of = (" adds " if against else " costs "), " of the total effect"
@@ -132,8 +156,57 @@ def sentence(detail: Mapping[str, Any], runs: Mapping[str, Any], *, negligible: 
             (" takes away a further " if against else " brings back "),
             f" of what the {detail['cause']} took",
         )
+    amount = percent(-recovery if against else recovery, numbers["recovery_margin"])
+    return [(verb, False), (amount, True), (of + doubt + after, False)]
+
+
+def _sent(detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool) -> list[Piece]:
+    """What a sender sends directly: "Restoring layer 2 at “color” sends 25 % of what the noise took directly to …"."""
+    effect, recovery, disrupting = detail["indirect_effect"], detail["recovery"], detail["direction"] == "disrupt"
+    into = (detail["into"], True)
+    start = [("Damaging " if disrupting else "Restoring ", False), *_subject(detail)]
+    if effect is None:
+        return [*start, (": the score is not a number.", False)]
+    if detail["dead"]:
+        return [*start, (" sends nothing directly to ", False), into, (" by construction: no path leads there.", False)]
+    doubt = f"{', not distinguishable from 0' if negligible else ''}.{_after(detail, runs)}"
+    if recovery is None:
+        changed = [(" changes the score by ", False), (_change(effect, detail, detail), True)]
+        return [*start, *changed, (" directly through ", False), into, (doubt, False)]
+    against = recovery < -5e-4 and not negligible
+    if disrupting:
+        verb, of = (" sends a gain of " if against else " sends a loss of "), " of the total effect directly to "
+    else:
+        verb = " sends a further loss of " if against else " sends "
+        of = f" of what the {detail['cause']} took directly to "
     amount = percent(-recovery if against else recovery, detail["recovery_margin"])
-    return [*start, (verb, False), (amount, True), (of + doubt + alone, False)]
+    return [*start, (verb, False), (amount, True), (of, False), into, (doubt, False)]
+
+
+def _second(detail: Mapping[str, Any], runs: Mapping[str, Any], negligible: bool) -> list[Piece]:
+    """The number with what is held, after the one without."""
+    effect, recovery = detail["indirect_effect"], detail["recovery"]
+    if effect is None:
+        return [("the score is not a number.", False)]
+    doubt = ", not distinguishable from 0" if negligible else ""
+    if detail["held"]["dead"]:
+        doubt = " by construction, for nothing gets past it"
+    amount = _change(effect, detail, detail) if recovery is None else percent(recovery, detail["recovery_margin"])
+    return [(amount, True), (f"{doubt}.{_after(detail, runs)}", False)]
+
+
+def _change(effect: float, numbers: Mapping[str, Any], detail: Mapping[str, Any]) -> str:
+    """By how much the score changes; the effect of damage is counted as a loss, so that its sign turns round."""
+    return points(detail["metric"], -effect if detail["direction"] == "disrupt" else effect, numbers["margin"])
+
+
+def _after(detail: Mapping[str, Any], runs: Mapping[str, Any]) -> str:
+    """What follows the numbers: why there is no recovery, or no error."""
+    alone = f" {capitalised(detail['error'])}." if detail.get("error") else ""
+    if detail["recovery"] is not None:
+        return alone
+    gate = runs.get("gate", {"open": True})
+    return f" Recovery {'is not defined here.' if gate['open'] else 'is not shown: ' + gate['text'] + '.'}{alone}"
 
 
 def _subject(detail: Mapping[str, Any]) -> list[Piece]:

@@ -34,8 +34,13 @@ LABELS = {
     "attention_minus_heads": "attention, less that of all heads",
     "mean": "their mean",
     "none": "no overlay",
+    "hold mlp": "later MLPs",
+    "hold self_attention_out": "later self-attentions",
+    "hold cross_attention_out": "later cross-attentions",
+    "hold everywhere": "everywhere",
     "map_disrupt": "damage one patch",
     "map_restore": "restore one patch",
+    "map_paths": "paths from patches",
     "attention_clean": "attention",
     "attention_corrupted": "attention, noisy",
     "attention_difference": "attention, change",
@@ -67,6 +72,17 @@ EXPLAIN = {
     "truth": "Outline the states that carry the answer in this model, as it was built: what methods should find",
     "model": "The model that answers: the built-in one that learned to, or one of four whose circuit is known because "
     "it was written, with pictures and questions of its own",
+    "dead": "0 by construction: nothing of it gets past what is held, or no path leads from it",
+    "paths": "Show what reaches this directly, with all that attentions and MLPs add held between (key P)",
+    "paths answer": "Show which states reach the answer directly, with all that attentions and MLPs add held between "
+    "(key P, with nothing selected)",
+    "paths picture": "Show on the picture which patches reach this directly",
+    "held": "held: it keeps the value of the run that is patched",
+    "grid": "Enter patches a cell, or on a header a row or column; Ctrl with Enter adds one, Shift with arrows draws "
+    "out a set; L holds a cell, row or column while others are patched, or lets it go; P shows what reaches the "
+    "selected cells directly, then a second Enter points from sender to receiver, and Escape goes one step back.",
+    "hold": "Hold what the later layers' parts add, there or at all positions: what an effect loses by that went "
+    "through them. Alt-click, or L, holds single states.",
     "nan": "the score is not a number",
     "limit": "Keep these limits, so that grids can be compared",
     "pin": "Keep this result beside the next one",
@@ -166,6 +182,7 @@ OVERLAYS = {
     "object shows at a ν that takes about half.",
     "map_restore": "How much restoring just this part brings back. Where all else stays damaged, a single patch was "
     "measured to find the object no better than chance: no finding by itself.",
+    "map_paths": "Choose “paths into this” for a state of the question encoder, to see which patches reach it.",
     "attention_clean": " (clean run). Looking is not mattering: patch to know.",
     "attention_corrupted": " (noisy runs). Looking is not mattering: patch to know.",
     "attention_difference": ": noisy minus clean runs. Looking is not mattering: patch to know.",
@@ -180,6 +197,8 @@ OVERLAYS = {
 UNITS = {
     "map_disrupt": "of the total effect",
     "map_restore": "of the total effect",
+    "map_paths": "of the total effect",
+    "closed map_paths": "of the score",
     "closed map_disrupt": "lost of the score",
     "closed map_restore": "added to the score",
     "attention": "of the attention",

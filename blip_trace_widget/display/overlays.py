@@ -16,8 +16,10 @@ from blip_trace_widget.display.colors import round_up
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import ImageTokenTrace
 
-#: Overlays of single squares of image tokens patched -> the direction.
-EFFECTS = {"map_disrupt": "disrupt", "map_restore": "restore"}
+#: The overlay of what single squares send directly to the receivers of the grid in view.
+PATHS = "map_paths"
+#: Overlays of single squares of image tokens patched -> the direction; None: that of the grid in view.
+EFFECTS: dict[str, str | None] = {"map_disrupt": "disrupt", "map_restore": "restore", PATHS: None}
 #: Overlays of a token's attention -> the run (see `Attention.image`).
 ATTENTIONS: dict[str, RunName] = {
     "attention_clean": "clean",
@@ -45,7 +47,9 @@ def nothing(overlay: str, generation: int, text: str) -> protocol.PictureMap:
     return _map(overlay, generation, np.empty((0, 0)), text=text)
 
 
-def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "") -> protocol.PictureMap:
+def effects(
+    trace: ImageTokenTrace, overlay: str, generation: int, left: str = "", text: str = ""
+) -> protocol.PictureMap:
     """The map of squares patched one at a time: recovery, or the indirect effect if that is undefined.
 
     Args:
@@ -53,6 +57,7 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
         overlay: the overlay's name.
         generation: generation of the inputs.
         left: about how much time is left, while it is being filled.
+        text: what it shows, if not what the overlay always does.
     """
     closed = bool(trace.undefined_because)
     value, margin = (trace.indirect_effect, trace.margin) if closed else (trace.recovery, trace.recovery_margin)
@@ -62,7 +67,7 @@ def effects(trace: ImageTokenTrace, overlay: str, generation: int, left: str = "
         generation,
         np.stack([value, margin, significant]),
         square=trace.patch,
-        text=labels.OVERLAYS[overlay],
+        text=text or labels.OVERLAYS[overlay],
         unit=labels.UNITS[f"closed {overlay}" if closed else overlay],
         percent=not closed,
         done=int(trace.computed.sum()),

@@ -33,7 +33,7 @@ from blip_trace_widget.choices import (
 )
 from blip_trace_widget.demo import BUILT_IN, examples
 from blip_trace_widget.demo.circuits import circuit_of, truth_of
-from blip_trace_widget.display import gate, labels, protocol
+from blip_trace_widget.display import gate, held, labels, protocol
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.display.colors import THEMES, palette
 from blip_trace_widget.display.damage import CAUSES, damage, damage_line
@@ -41,7 +41,7 @@ from blip_trace_widget.display.notes import grid_notes, rounding_note
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
-from blip_trace_widget.results.maps import square_names
+from blip_trace_widget.results.maps import square_names, squares
 from blip_trace_widget.results.noise_curve import beyond, too_much
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.run import Effect, Top
@@ -262,19 +262,18 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
     spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": spec.block,
-        "site": spec.site,
-        "head": spec.head,
-        "direction": spec.direction,
-        "window": spec.window,
-        "patch": spec.patch,
+        **spec.as_json,  # type: ignore[typeddict-item]
         "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
+        "dead": trace.without_effect,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
         "truth": _true_cells(trace, spec),
         "notes": grid_notes(trace),
+        "held": held.held(spec.hold, spec.block, trace.tokens),
+        "kept": held.kept(spec.direction, trace.settings["corruption"]),
+        "into": held.into(spec, trace.tokens),
         "values": cell_values(trace).tobytes(),
     }
 
@@ -332,33 +331,66 @@ def detail(
     generation: int,
     bars: protocol.Bars,
     verified: Mapping[str, Any] | None = None,
+    free: Effect | None = None,
 ) -> protocol.Detail:
-    """The payload of the patched run of what is selected; `verified` is the last check of numbers, of whatever grid."""
+    """The payload of the patched run of what is selected.
+
+    Args:
+        snapshot: the snapshot of the question.
+        effect: the patched run.
+        chosen: what is selected.
+        spec: the grid in view.
+        generation: generation of the inputs.
+        bars: the words of all runs.
+        verified: the last check of numbers, of whatever grid.
+        free: where something is held, the same run without that.
+    """
     block = snapshot.block(spec.block)
+    on_grid = bool(spec.hold) and not chosen.patches  # the picture's patches are patched with nothing held
     return {
         "generation": generation,
-        "block": spec.block,
-        "site": spec.site,
-        "head": spec.head,
+        **spec.as_json,  # type: ignore[typeddict-item]
         "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "cause": CAUSES[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
-        "direction": effect.direction,
-        "window": spec.window,
-        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
+        "held": _held(effect, chosen, spec, snapshot) if on_grid else None,
+        "free": _outcome(free) if on_grid and free is not None else None,
+        "into": "" if chosen.patches else held.into(spec, columns_of(snapshot, spec)),
+        "dead": effect.without_effect,
         "score": number(effect.score),
+        **_outcome(effect),
+        "error": effect.error_unknown or rounding_note(verified, spec),
+        "bars": bars,
+    }
+
+
+def _outcome(effect: Effect) -> protocol.Outcome:
+    return {
         "indirect_effect": number(effect.indirect_effect),
         "margin": number(effect.margin),
         "recovery": number(effect.recovery),
         "recovery_margin": number(effect.recovery_margin),
         "negligible": effect.negligible,
-        "error": effect.error_unknown or rounding_note(verified, spec),
-        "bars": bars,
     }
+
+
+def _held(effect: Effect, chosen: Selection, spec: GridSpec, snapshot: Snapshot) -> protocol.HeldInfo:
+    layers, columns = snapshot.block(spec.block).layers, squares_of(snapshot, spec)
+    return {
+        "phrase": held.held(spec.hold, spec.block, columns_of(snapshot, spec)),
+        "kept": held.kept(spec.direction, snapshot.corruption),
+        "itself": not spec.free(spec.states(chosen.cells, layers, columns)),
+        "dead": effect.without_effect,
+    }
+
+
+def squares_of(snapshot: Snapshot, spec: GridSpec) -> list[list[int]] | None:
+    """The positions that each column of a grid stands for; None where each is one."""
+    return None if spec.patch == 1 else [[0], *squares(*snapshot.patches, spec.patch)[1]]
 
 
 def columns_of(snapshot: Snapshot, spec: GridSpec) -> list[str]:

@@ -50,6 +50,8 @@ FORMATS: tuple[Format, ...] = typing.get_args(Format)
 
 #: Most cells in one `PatchRequest`.
 MAX_CELLS = 4096
+#: Receivers that are walked back one after the other.
+MAX_PATH = 100
 #: Most noise samples that can be asked for.
 MAX_SAMPLES = 200
 #: The noise factor at the end of the slider and of the curve behind it.
@@ -160,36 +162,52 @@ class Runs(TypedDict):
     bars: Bars
 
 
-class Grid(TypedDict):
-    """The grid in view: layers x positions."""
+class StateInfo(TypedDict):
+    """A state, as `blip_trace_widget.states.plain_form` writes it."""
 
-    generation: int
+    block: str
+    layer: int
+    position: int
+    site: str
+    head: int | None
+
+
+class GridOf(TypedDict):
+    """Which grid something is of, see `blip_trace_widget.results.grid_spec.GridSpec`."""
+
     block: str
     site: str
     head: int | None
     direction: str
     window: int
     patch: int  # side of the squares of image tokens that are patched together
+    hold: list[str | StateInfo]
+    receivers: str | list[StateInfo] | None
+    through: list[str | StateInfo]
+
+
+class Grid(GridOf):
+    """The grid in view: layers x positions."""
+
+    generation: int
     damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
+    dead: list[tuple[int, int]]  # computed cells that are 0 by construction, for what is held or for want of a path
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
     truth: list[tuple[int, int]]  # cells that are true states, of a model whose circuit is known
     notes: list[str]  # lines about all cells
+    held: str  # what is held, in words, else ""
+    kept: str  # what held states are: "noisy", "clean"
+    into: str  # where its paths lead, in words, else ""
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
-class GridDifference(TypedDict):
+class GridDifference(GridOf):
     """A grid minus the kept one."""
 
     generation: int
-    block: str
-    site: str
-    head: int | None
-    direction: str
-    window: int
-    patch: int
     text: str  # how the two differ, or why they cannot be compared
     undefined: str  # why the difference of recoveries is undefined, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty if they cannot be compared
@@ -204,21 +222,34 @@ class Comparison(TypedDict):
     differences: list[GridDifference]  # of the grid in view, and of others that can be shown
 
 
-class Detail(TypedDict):
+class Outcome(TypedDict):
+    """The numbers of a patched run; None stands for NaN."""
+
+    indirect_effect: float | None
+    margin: float | None
+    recovery: float | None
+    recovery_margin: float | None
+    negligible: bool
+
+
+class HeldInfo(TypedDict):
+    """What is held in a patched run, in words."""
+
+    phrase: str
+    kept: str  # what held states are: "noisy", "clean"
+    itself: bool  # all that is selected is held, and nothing patched
+    dead: bool  # nothing of what is patched gets past what is held
+
+
+class Detail(GridOf):
     """The patched run of the selected cells, or of the pinned ones."""
 
     generation: int
-    block: str
-    site: str
-    head: int | None
     tokens: list[str]
     layers: int
     damage: str
     cause: str
     metric: str
-    direction: str
-    window: int
-    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -226,6 +257,10 @@ class Detail(TypedDict):
     margin: float | None
     recovery: float | None
     recovery_margin: float | None
+    held: HeldInfo | None  # what is held, if anything
+    free: Outcome | None  # then the same run with nothing held, if it is known
+    into: str  # of paths: where they lead, in words, else ""
+    dead: bool  # nothing can come of it by construction
     negligible: bool  # the effect was tested and cannot be told from 0: of a single cell by the grid's verdict
     error: str  # why there is no margin, else ""
     bars: Bars
@@ -370,6 +405,19 @@ class PatchRequest(TypedDict):
     cells: list[tuple[int, int]]
 
 
+class WalkRequest(TypedDict):
+    """Show the paths into some receivers, or none, walked back to along `path`, and fill that grid."""
+
+    type: Literal["walk"]
+    id: int
+    block: str
+    site: str
+    head: int | None
+    receivers: str | list[StateInfo] | None
+    path: list[str | list[StateInfo]]
+    cells: list[tuple[int, int]]  # of that grid, to be selected
+
+
 class TraceRequest(TypedDict):
     """Fill the grid in view."""
 
@@ -503,6 +551,7 @@ class CalledRequest(TypedDict):
 Request = (
     HelloRequest
     | PatchRequest
+    | WalkRequest
     | TraceRequest
     | StopRequest
     | FillOverlayRequest
@@ -526,18 +575,12 @@ Request = (
 # --- custom messages, kernel -> front end --------------------------------------------------------------------------
 
 
-class CellsEvent(TypedDict):
+class CellsEvent(GridOf):
     """Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells))."""
 
     type: Literal["cells"]
     id: int
     generation: int
-    block: str
-    site: str
-    head: int | None
-    direction: str
-    window: int
-    patch: int
     cells: list[tuple[int, int]]
 
 

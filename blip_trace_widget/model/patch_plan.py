@@ -3,16 +3,17 @@
 For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
 inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
 each layer has a list of rows.
-Cost: plain Python per run and layer. All indices go to the device in one copy, before the first layer is computed.
+Cost: a few steps of plain Python for every state of a run, arrays for every layer. All indices go to the device in one
+copy, before the first layer is computed.
 Ends: at indices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -21,8 +22,14 @@ from torch import Tensor
 
 from blip_trace_widget.states import BLOCKS, State
 
+Indices: TypeAlias = NDArray[np.int_]
+#: Slots, positions, and heads where single heads are meant.
+Rows: TypeAlias = "tuple[Indices, Indices, Indices]"
+#: What becomes of `Places`, in the order of its attributes.
+Arrays: TypeAlias = "tuple[Indices, Indices, Indices, Indices]"
+NONE = np.empty(0, np.int_)
 #: Stage -> positions, and heads where single heads are meant; layer -> stages.
-Stages: TypeAlias = "dict[str, tuple[NDArray[np.int_], NDArray[np.int_]]]"
+Stages: TypeAlias = "dict[str, tuple[Indices, Indices]]"
 ByLayer: TypeAlias = "dict[int, Stages]"
 
 #: The stage of an attention's heads, before its output projection.
@@ -125,40 +132,42 @@ def plan_of(
         diverged: whether every run differs from the base below layer 0 already.
         held: the states that each run keeps as they are in the base run; empty: none. Runs may share one sequence.
     """
-    placed = [[(*place_of(state), state) for state in states] for states in runs]
-    starts = [-1 if diverged else min((layer for layer, *_ in states), default=depth) for states in placed]
-    order = sorted(range(len(runs)), key=starts.__getitem__)
-    ordered, starts = [placed[run] for run in order], sorted(starts)
+    of_run = _placed(runs)
+    starts = np.full(len(runs), -1 if diverged else depth)
+    np.minimum.at(starts, of_run.slots, of_run.layers)
+    order = np.argsort(starts, kind="stable")
+    slot_of = np.argsort(order)
+    placed = of_run.ordered(slot_of)
     kept_by = {id(states): by_layer(states) for states in held}
-    kept = [kept_by[id(held[run])] if held else {} for run in order]
-    inputs, drafts = _List(), []
-    for slot, states in enumerate(ordered):
-        for state in (state for layer, _, state in states if layer < 0):
-            inputs.add(slot, order[slot], state.position)
-    for layer in range(depth):
-        draft = _Draft(sum(start < layer for start in starts), positions)
-        for slot, (start, states) in enumerate(zip(starts, ordered, strict=True)):
-            if start <= layer:
-                draft.add(slot, order[slot], [(stage, state) for at, stage, state in states if at == layer])
-                draft.hold(slot, order[slot], kept[slot].get(layer, {}))
-        drafts.append(draft)
-    back = [] if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
-    lists = [order, back, *inputs.lists, *(part for draft in drafts for part in draft.lists)]
+    sharing: dict[int, list[int]] = {}
+    for slot, run in enumerate(order.tolist() if held else ()):
+        sharing.setdefault(id(held[run]), []).append(slot)
+    kept = [(kept_by[number], np.array(slots)) for number, slots in sharing.items()]
+    draft = _Draft(starts[order], order, positions)
+    patched = placed.only(placed.layers < 0)
+    inputs = draft.indices(patched.slots, patched.slots, patched.positions)
+    layers = [draft.layer(layer, placed.only(placed.layers == layer), kept) for layer in range(depth)]
+    lists = [order, slot_of, *inputs, *(array for layer in layers for array in layer.arrays)]
     moved = iter(_moved(lists, device))
-    order_there, back_there = next(moved), next(moved)
+    order_there, slot_there = next(moved), next(moved)
     return Plan(
-        starts.count(-1),
-        inputs.placed(moved),
-        [draft.placed(starts.count(layer), moved) for layer, draft in enumerate(drafts)],
+        draft.begun(0),
+        _next(moved),
+        [layer.plan(moved) for layer in layers],
         order_there,
-        back_there if back else None,
+        None if (np.diff(order) > 0).all() else slot_there,
     )
 
 
-def _moved(lists: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, ...]:
-    """Lists of indices as tensors on a device: views of one, which goes there in one copy."""
-    joined = torch.tensor(list(chain.from_iterable(lists)), dtype=torch.long, device=device)
-    return torch.split(joined, [len(indices) for indices in lists])
+def _moved(arrays: Sequence[Indices], device: torch.device) -> tuple[Tensor, ...]:
+    """Arrays of indices as tensors on a device: views of one, which goes there in one copy."""
+    joined = torch.tensor(np.concatenate(arrays), dtype=torch.long, device=device)
+    return torch.split(joined, [len(array) for array in arrays])
+
+
+def _next(moved: Iterator[Tensor]) -> Places:
+    """The next places, taken from the tensors that have been moved."""
+    return Places(*islice(moved, 4))
 
 
 def by_layer(states: Sequence[State]) -> ByLayer:
@@ -180,93 +189,130 @@ def by_layer(states: Sequence[State]) -> ByLayer:
     }
 
 
-@dataclass
-class _List:
-    """`Places` under construction, as lists."""
+@dataclass(frozen=True)
+class _Placed:
+    """What runs patch, one after the other; arrays of equal length, the head -1 where entire rows are meant."""
 
-    slots: list[int] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    heads: list[int] = field(default_factory=list)
+    slots: Indices
+    layers: Indices
+    stages: NDArray[np.str_]
+    positions: Indices
+    heads: Indices
 
-    def add(self, slot: int, run: int, position: int, head: int | None = None) -> None:
-        """Append one place."""
-        self.slots.append(slot)
-        self.runs.append(run)
-        self.positions.append(position)
-        if head is not None:
-            self.heads.append(head)
+    def only(self, which: NDArray[np.bool_] | Indices) -> _Placed:
+        """Some of the states."""
+        return _Placed(*(array[which] for array in vars(self).values()))
 
-    def extend(self, slots: NDArray[np.int_], run: int, positions: NDArray[np.int_], heads: NDArray[np.int_]) -> None:
-        """Append places of one run."""
-        self.slots.extend(slots.tolist())
-        self.runs.extend([run] * len(slots))
-        self.positions.extend(positions.tolist())
-        self.heads.extend(heads.tolist())
+    def ordered(self, slot_of: Indices) -> _Placed:
+        """With slots in place of the runs' numbers, in their order."""
+        slots = slot_of[self.slots]
+        return replace(self, slots=slots).only(np.argsort(slots, kind="stable"))
+
+
+def _placed(runs: Sequence[Sequence[State]]) -> _Placed:
+    """What runs patch, with their numbers as slots. Many runs patch the same states: each is looked at once."""
+    states = {id(state): state for states in runs for state in states}
+    numbers = {identity: number for number, identity in enumerate(states)}
+    which = np.array([numbers[id(state)] for states in runs for state in states], np.int_)
+    slots = np.repeat(np.arange(len(runs)), [len(states) for states in runs])
+    places = [place_of(state) for state in states.values()]
+    each = _Placed(
+        np.zeros(len(places), np.int_),
+        np.array([layer for layer, _ in places], np.int_),
+        np.array([stage for _, stage in places], np.str_),
+        np.array([state.position for state in states.values()], np.int_),
+        np.array([-1 if state.head is None else state.head for state in states.values()], np.int_),
+    )
+    return replace(each.only(which), slots=slots)
+
+
+class _Layer(NamedTuple):
+    """A `LayerPlan` whose indices have not been moved; the arrays of a place are in the order of `Places`."""
+
+    born: int
+    edits: dict[str, Arrays]
+    held: dict[str, Arrays]
+    rows: Arrays
+    late: Arrays
 
     @property
-    def lists(self) -> list[list[int]]:
-        """The lists, in the order of `Places`."""
-        return [self.slots, self.runs, self.positions, self.heads]
+    def arrays(self) -> list[Indices]:
+        """All arrays, in the order in which `plan` takes them."""
+        every = [*self.edits.values(), *self.held.values(), self.rows, self.late]
+        return [array for each in every for array in each]
 
-    def placed(self, moved: Iterator[Tensor]) -> Places:
-        """The places, given their `lists` as tensors, which are taken from the iterator."""
-        return Places(*islice(moved, 4))
+    def plan(self, moved: Iterator[Tensor]) -> LayerPlan:
+        """The plan, given the arrays as tensors, which are taken from the iterator."""
+        edits, held = ({stage: _next(moved) for stage in stages} for stages in (self.edits, self.held))
+        return LayerPlan(self.born, edits, held, _next(moved), _next(moved))
 
 
+@dataclass(frozen=True)
 class _Draft:
-    """A `LayerPlan` under construction; `count` runs have diverged below it, with `positions` rows each."""
+    """Makes the layers of a plan.
 
-    def __init__(self, count: int, positions: int) -> None:
-        self._count, self._positions = count, positions
-        self._edits: dict[str, _List] = {}
-        self._held: dict[str, _List] = {}
-        self._rows, self._late = _List(), _List()
-        self._row_of: dict[int, dict[int, int]] = {}  # of the runs that begin here: position -> computed row
+    Attributes:
+        starts: the layer in which the run of each slot diverges.
+        order: the number of that run.
+        positions: number of positions of a run.
+    """
 
-    def add(self, slot: int, run: int, states: Sequence[tuple[str, State]]) -> None:
-        """Plan the states that a run patches in this layer, each with its stage."""
-        born = slot - self._count
-        if born < 0:
-            for stage, state in states:
-                self._edit(stage, state, run, slot * self._positions + state.position)
-            return
-        late = {state.position for stage, state in states if stage == "block_output"}
-        for position in sorted(late):
-            self._late.add(born, run, position)
-        row_of = self._row_of.setdefault(slot, {})
-        for stage, state in states:
-            if state.position in late:
-                continue
-            if state.position not in row_of:
-                row_of[state.position] = self._count * self._positions + len(self._rows.slots)
-                self._rows.add(born, run, state.position)
-            self._edit(stage, state, run, row_of[state.position])
+    starts: Indices
+    order: Indices
+    positions: int
 
-    def hold(self, slot: int, run: int, stages: Stages) -> None:
-        """Plan what a run keeps in this layer, after `add`; rows that are not computed are the base run's anyway."""
-        for stage, (positions, heads) in stages.items():
-            rows, kept = slot * self._positions + positions, np.ones(len(positions), np.bool_)
-            if slot >= self._count:
-                row_of = self._row_of[slot]
-                rows = np.array([row_of.get(position, -1) for position in positions.tolist()], np.int_)
-                kept = rows >= 0
-            if kept.any():
-                places = self._held.setdefault(stage, _List())
-                places.extend(rows[kept], run, positions[kept], heads[kept] if len(heads) else heads)
+    def begun(self, layer: int) -> int:
+        """Number of runs that diverge below a layer."""
+        return int(np.searchsorted(self.starts, layer))
 
-    @property
-    def lists(self) -> list[list[int]]:
-        """All lists of indices, in the order in which `placed` takes them."""
-        every = [*self._edits.values(), *self._held.values(), self._rows, self._late]
-        return [part for each in every for part in each.lists]
+    def indices(self, rows: Indices, slots: Indices, positions: Indices, heads: Indices = NONE) -> Arrays:
+        """The arrays of `Places`, given the rows and the slots of their runs."""
+        return rows, self.order[slots], positions, heads
 
-    def placed(self, born: int, moved: Iterator[Tensor]) -> LayerPlan:
-        """The finished plan, given its `lists` as tensors, which are taken from the iterator."""
-        edits, held = (
-            {stage: places.placed(moved) for stage, places in lists.items()} for lists in (self._edits, self._held)
+    def layer(self, layer: int, patched: _Placed, kept: Sequence[tuple[ByLayer, Indices]]) -> _Layer:
+        """The plan of a layer.
+
+        Args:
+            layer: 0-based.
+            patched: what is patched in it.
+            kept: what is held, each with the slots of the runs that do so.
+        """
+        old, count = self.begun(layer), self.begun(layer + 1)
+        born = patched.only(patched.slots >= old)
+        late, computed = np.zeros((2, count - old, self.positions), np.bool_)
+        ends = born.only(born.stages == "block_output")
+        late[ends.slots - old, ends.positions] = True
+        computed[born.slots - old, born.positions] = True
+        computed &= ~late
+        # The row of each run's position; -1 where none is computed: there is the base run's.
+        row_of = np.full((count, self.positions), -1)
+        row_of[:old] = np.arange(old * self.positions).reshape(old, -1 if old else self.positions)
+        row_of[old:][computed] = old * self.positions + np.arange(computed.sum())
+        edits, held = dict[str, list[Rows]](), dict[str, list[Rows]]()
+        for stage in sorted(set(patched.stages.tolist())):
+            here = patched.only(patched.stages == stage)
+            edits[stage] = [(here.slots, here.positions, here.heads if (here.heads >= 0).all() else NONE)]
+        for stages, slots in kept:
+            some = slots[slots < count]
+            for stage, (at, heads) in stages.get(layer, {}).items():
+                rows = np.repeat(some, len(at)), np.tile(at, len(some)), np.tile(heads, len(some))
+                held.setdefault(stage, []).append(rows)
+        return _Layer(
+            count - old,
+            self._at(row_of, edits),
+            self._at(row_of, held),
+            *(self.indices(slots, slots + old, at) for slots, at in map(np.nonzero, (computed, late))),
         )
-        return LayerPlan(born, edits, held, self._rows.placed(moved), self._late.placed(moved))
 
-    def _edit(self, stage: str, state: State, run: int, row: int) -> None:
-        self._edits.setdefault(stage, _List()).add(row, run, state.position, state.head)
+    def _at(self, row_of: Indices, stages: Mapping[str, Sequence[Rows]]) -> dict[str, Arrays]:
+        """Stage -> places, of those whose rows are computed."""
+        found = {}
+        for stage, parts in stages.items():
+            slots, positions, heads = map(np.concatenate, zip(*parts, strict=True))
+            rows = row_of[slots, positions]
+            some = rows >= 0
+            if some.any():
+                found[stage] = self.indices(
+                    rows[some], slots[some], positions[some], heads[some] if len(heads) else NONE
+                )
+        return found

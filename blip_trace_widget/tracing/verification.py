@@ -36,11 +36,12 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
 from blip_trace_widget.tracing.delta import checked_delta
-from blip_trace_widget.tracing.grid import grid_cells
-from blip_trace_widget.tracing.holding import Holding, hold_in, key_of
+from blip_trace_widget.tracing.grid import cells_of
+from blip_trace_widget.tracing.holding import Holding, as_hold, key_of
 from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import all_patched_scores
+from blip_trace_widget.tracing.paths import Paths
 from blip_trace_widget.tracing.question import Question
 
 #: The module whose output a corruption of these embeddings damages.
@@ -57,7 +58,10 @@ NOTHING: Mapping[State, Tensor] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class _Run:
-    """A run to compute again: of one noise sample, or the clean one where that is None."""
+    """A run to compute again: of one noise sample, or the clean one where that is None.
+
+    Of a path it is the run in which the receivers, `into`, have the values that they have while `states` are patched.
+    """
 
     name: str
     sample: int | None
@@ -66,6 +70,7 @@ class _Run:
     score: float
     stderr: float = float("nan")
     held: tuple[State, ...] = ()
+    into: tuple[State, ...] = ()
 
 
 def verify(
@@ -135,7 +140,7 @@ def verification(
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
-        grid=None if trace is None else GridSpec.of(trace.settings)._asdict(),
+        grid=None if trace is None else GridSpec.of(trace.settings).settings,
     )
     question.verification.keep(found)
     if trace is not None:
@@ -187,8 +192,6 @@ def _check_trace(question: Question, trace: Any) -> None:
                 f"trace: expected one of this tracer, got one with another {name}: "
                 f"{trace.settings.get(name)!r} in place of {mine[name]!r}"
             )
-    if "receivers" in trace.settings:
-        raise ValueError("trace: expected a grid of patched states, got one of paths, which hooks do not compute again")
     if not trace.computed.any():
         raise ValueError("trace: none of its cells is computed")
 
@@ -200,19 +203,28 @@ def _of_sample(name: str, question: Question, sample: int) -> str:
 def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Generator) -> list[_Run]:
     """Random cells of a grid, each in a random sample."""
     spec = GridSpec.of(trace.settings)
-    grid = grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
-    holding = Holding(question, hold_in(trace.settings), [spec.block])
+    grid = cells_of(question, spec)
+    fixed = _fixed(question, spec)
     known = [cell for cell in grid if trace.computed[cell.index]]
     runs = []
     for at in random.permutation(len(known))[:count]:
         cell, sample = known[at], int(random.integers(question.corruption.samples))
         name = _of_sample(trace._name(*cell.index), question, sample)
         score, error = trace.samples[(sample, *cell.index)], trace.stderr[cell.index]
-        states = holding.apart(cell.states)
+        states = spec.free(cell.states)
         taken = {key_of(state) for state in states}
-        held = tuple(state for state in holding.of(states) if key_of(state) not in taken)
-        runs.append(_Run(name, sample, states, spec.direction, float(score), float(error), held))
+        held = tuple(state for state in fixed(states) if key_of(state) not in taken)
+        into = spec.receivers if isinstance(spec.receivers, tuple) else ()
+        runs.append(_Run(name, sample, states, spec.direction, float(score), float(error), held, into))
     return runs
+
+
+def _fixed(question: Question, spec: GridSpec) -> Callable[[tuple[State, ...]], tuple[State, ...]]:
+    """What a grid's run holds, given what it patches."""
+    if spec.receivers is None:
+        return Holding(question, as_hold(spec.hold), [spec.block]).of
+    paths = Paths(question, spec.receivers, spec.through, with_states=spec.block == "image_encoder")
+    return lambda states: tuple(paths.edits([states]).held[0])
 
 
 def _any_cells(
@@ -262,28 +274,39 @@ def _name(dtype: torch.dtype) -> str:
 def _edits(
     patches: Mapping[State, Tensor], record: Iterable[State], values: dict[State, Tensor], model: BlipVqa
 ) -> Callable[[str], LayerEdit]:
-    """What replaces states by other values, and puts the values of others into `values`, for each block."""
-    places: dict[tuple[str, int, str], list[State]] = {}
-    for state in {*patches, *record}:
-        places.setdefault((state.block, state.layer, stage_of(state)), []).append(state)
+    """What replaces states by other values, and before that puts the values of some into `values`, for each block."""
+    read, written = _by_place(record), _by_place(patches)
 
     def of_block(block: str) -> LayerEdit:
         heads = model.blocks[block].heads
 
+        def part(state: State, rows: Tensor) -> tuple[int, int, slice]:
+            size = rows.shape[-1] // heads
+            return (
+                0,
+                state.position,
+                slice(None) if state.head is None else slice(size * state.head, size * (state.head + 1)),
+            )
+
         def edit(layer: int, stage: str, rows: Tensor) -> Tensor:
-            for state in places.get((block, layer, stage), ()):
-                size = rows.shape[-1] // heads
-                part = slice(None) if state.head is None else slice(state.head * size, (state.head + 1) * size)
-                if state in patches:
-                    rows = rows.clone()
-                    rows[0, state.position, part] = patches[state]
-                else:
-                    values[state] = rows[0, state.position, part].clone()
+            for state in read.get((block, layer, stage), ()):
+                values[state] = rows[part(state, rows)].clone()
+            here = written.get((block, layer, stage), ())
+            rows = rows.clone() if here else rows
+            for state in here:
+                rows[part(state, rows)] = patches[state]
             return rows
 
         return edit
 
     return of_block
+
+
+def _by_place(states: Iterable[State]) -> dict[tuple[str, int, str], list[State]]:
+    found: dict[tuple[str, int, str], list[State]] = {}
+    for state in states:
+        found.setdefault((state.block, state.layer, stage_of(state)), []).append(state)
+    return found
 
 
 class _HookedQuestion:
@@ -311,15 +334,17 @@ class _HookedQuestion:
             if run.sample is None:
                 yield self._scored(clean_logits, clean_logits)
             elif run.direction == "restore":
-                patches = self._held(run, run.sample) | {state: clean_values[state] for state in run.states}
-                yield self._scored(self._pass(run.sample, patches)[0], clean_logits)
+                yield self._scored(self._patched(run, run.sample, clean_values), clean_logits)
             else:
-                patches = self._held(run, None) | self._pass(run.sample, record=run.states)[1]
-                yield self._scored(self._pass(None, patches)[0], clean_logits)
+                yield self._scored(self._patched(run, None, self._pass(run.sample, record=run.states)[1]), clean_logits)
 
-    def _held(self, run: _Run, base: int | None) -> dict[State, Tensor]:
-        """What a run holds, as it is in its base run."""
-        return self._pass(base, record=run.held)[1] if run.held else {}
+    def _patched(self, run: _Run, base: int | None, source: Mapping[State, Tensor]) -> Tensor:
+        """A run's logits, given the sample of its base run and what its states are in the other."""
+        held = self._pass(base, record=run.held)[1] if run.held else {}
+        patches = held | {state: source[state] for state in run.states}
+        if run.into:
+            patches = self._pass(base, patches, record=run.into)[1]
+        return self._pass(base, patches)[0]
 
     def _scored(self, logits: Tensor, clean_logits: Tensor) -> float:
         answer, foil = (

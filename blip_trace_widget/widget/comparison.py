@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.display.damage import damage
+from blip_trace_widget.display.held import held_note
 from blip_trace_widget.display.labels import label, site_and_head
 from blip_trace_widget.results.agreement import Agreement, not_alike
 from blip_trace_widget.results.differences import Difference, difference
@@ -92,12 +93,7 @@ class Comparison:
         spec, agreement = payloads.spec_of(trace), self.agreement(trace)
         return {
             "generation": generation,
-            "block": spec.block,
-            "site": spec.site,
-            "head": spec.head,
-            "direction": spec.direction,
-            "window": spec.window,
-            "patch": spec.patch,
+            **spec.as_json,  # type: ignore[typeddict-item]
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if compared is None else _values(compared).tobytes(),
@@ -143,6 +139,8 @@ def _description(trace: Trace) -> str:
     window = settings["window"]
     parts = [label(settings["block"]), site_and_head(settings["site"], settings["head"])]
     parts += [f"{window} layers together"] if window > 1 else []
+    note = held_note(payloads.spec_of(trace), settings["corruption"], trace.tokens)
+    parts += [note[0].lower() + note[1:]] if note else []
     return " · ".join([*parts, settings["direction"], damage(settings["corruption"])])
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.display import export, payloads, svg
-from blip_trace_widget.display.overlays import EFFECTS, square_for
+from blip_trace_widget.display.overlays import square_for
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.results.trace import Trace
@@ -140,7 +140,7 @@ class FigureWidget(TraitView):
             return code.playback(self._inputs.picture.path)
         with self._session.lock:
             tracer, inputs = self.tracer, self._inputs
-            picture_map = (EFFECTS[self.overlay], self.square) if self.overlay in EFFECTS else None
+            picture_map = self._session.overlay_job.picture_map
             kept, under = self._session.comparison.code, self._session.comparison.corruption
         if under is not None and self._session.comparison.agreement(self.trace) is None:
             under = None

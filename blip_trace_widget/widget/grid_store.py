@@ -29,11 +29,13 @@ class GridScores:
         samples: scores, (samples, layers, positions), NaN where not computed.
         known: which cells are computed, (layers, positions) bool; a computed score may be NaN too.
         wanted: cells to compute, now and whenever the inputs change.
+        dead: computed cells of which nothing can come by construction, for what is held or for want of a path.
     """
 
     samples: NDArray[np.float64]
     known: NDArray[np.bool_]
     wanted: set[CellIndex] = field(default_factory=set)
+    dead: set[CellIndex] = field(default_factory=set)
 
     @classmethod
     def empty(cls, samples: int, shape: tuple[int, int]) -> GridScores:
@@ -48,10 +50,12 @@ class GridScores:
         """The wanted cells that are not computed."""
         return self.wanted - self.computed()
 
-    def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
-        """Store the scores of a cell, (samples,)."""
+    def put(self, cell: CellIndex, scores: NDArray[np.float64], *, live: bool = True) -> None:
+        """Store the scores of a cell, (samples,), and whether anything can come of it."""
         self.samples[:, cell[0], cell[1]] = scores
         self.known[cell] = True
+        if not live:
+            self.dead.add(cell)
 
     def want_all(self) -> None:
         """Want every cell."""
@@ -141,10 +145,13 @@ class GridStore:
         """The cells of a grid if it, or one that equals it, was viewed; else None."""
         return self.cells(spec) if self._kept(spec)[0] in self._arrays else None
 
-    def want_as(self, other: GridStore, *, same_words: bool) -> None:
-        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over."""
+    def want_as(self, other: GridStore, in_view: GridSpec, *, same_words: bool) -> None:
+        """Want the cells that are wanted under other inputs; if the words differ, only complete grids carry over.
+
+        Of grids in which something is held, or of paths, there are too many to keep up with: the one in view alone.
+        """
         for spec, theirs in other._grids.items():
-            if not (theirs.wanted and self.has(spec.block)):
+            if not (theirs.wanted and self.has(spec.block) and (spec.is_plain or spec == in_view)):
                 continue
             if len(theirs.wanted) == theirs.samples[0].size:
                 self.cells(spec).want_all()

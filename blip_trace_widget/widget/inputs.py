@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -21,9 +21,18 @@ from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.grid_spec import (
+    OF_STATES,
+    CellIndex,
+    GridSpec,
+    Receivers,
+    Selection,
+    as_json,
+    of_states,
+)
+from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.results.maps import default_patch
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.states import BLOCKS, HELD_SITES, TEXT_BLOCKS, State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
 if TYPE_CHECKING:
@@ -47,7 +56,7 @@ VIEW = GridSpec._fields
 #: What is patched: cells of the grid, or patches of the picture; choosing one clears the other.
 SELECTED = ("selection", "patches")
 #: The traits that mirror inputs, in an order in which they can be set: a metric may need the foil first.
-TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, *SELECTED, "strength", "example")
+TRAITS = ("question", "foil", "metric", *DAMAGE, *VIEW, "path", *SELECTED, "arrow", "strength", "example")
 #: Those that sliders move.
 SLIDERS = ("noise", "scale", "strength")
 #: A tracer's arguments -> the fields that each is made from.
@@ -97,9 +106,11 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window, patch: the grid in view.
+        block, site, head, direction, window, patch, hold, receivers, through: the grid in view.
+        path: the receivers from which paths were walked back to `receivers`, the nearest to the answer first.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
+        arrow: whether the selected sender's share is pointed out, with an arrow to what receives it.
         strength: what the selected states are times in a clean run; 1 for no such run.
         example: index of the built-in example that is shown, or -1.
     """
@@ -127,8 +138,13 @@ class Inputs:
     direction: str = GridSpec().direction
     window: int = 1
     patch: int = 1
+    hold: tuple[str | State, ...] = ()
+    receivers: Receivers | None = None
+    through: tuple[str | State, ...] = ()
+    path: tuple[Receivers, ...] = ()
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
+    arrow: bool = False
     strength: float = 1.0
     example: int = -1
 
@@ -155,12 +171,44 @@ class Inputs:
     def trait(self, name: str) -> Any:
         """The value of a mirroring trait."""
         value = getattr(self, name)
+        if name in OF_STATES:
+            return as_json(value)
+        if name == "path":
+            return [as_json(each) for each in value]
         return list(value) if name in SELECTED else value
 
     @property
     def spec(self) -> GridSpec:
-        """The grid in view."""
-        return GridSpec(*(getattr(self, name) for name in VIEW))
+        """The grid in view: on paths nothing else is held, and each sender is of one layer."""
+        spec = GridSpec(*(getattr(self, name) for name in VIEW))
+        return spec._replace(through=()) if spec.receivers is None else spec._replace(hold=(), window=1)
+
+    @property
+    def held_states(self) -> tuple[State, ...]:
+        """The states that are held by themselves."""
+        return tuple(item for item in self.hold if isinstance(item, State))
+
+    @property
+    def walked(self) -> tuple[Receivers, ...]:
+        """All receivers, from the first that paths were walked back from to the present ones."""
+        return self.path if self.receivers is None else (*self.path, self.receivers)
+
+    @property
+    def named_states(self) -> tuple[State, ...]:
+        """The states that are held by themselves, receive, or lie on the paths to these."""
+        receivers = (state for each in self.walked if not isinstance(each, str) for state in each)
+        through = (item for item in self.through if isinstance(item, State))
+        return (*self.held_states, *receivers, *through)
+
+    def naming_only(self, wanted: Callable[[State], bool]) -> Inputs:
+        """These inputs without the held states that are not wanted any more, walked back to receivers that are."""
+        hold, through = (
+            tuple(item for item in items if isinstance(item, str) or wanted(item))
+            for items in (self.hold, self.through)
+        )
+        left = tuple(takewhile(lambda each: isinstance(each, str) or all(map(wanted, each)), self.walked))
+        receivers, path = (left[-1], left[:-1]) if left else (None, ())
+        return replace(self, hold=hold, through=through, receivers=receivers, path=path)
 
     @property
     def selected(self) -> Selection:
@@ -228,6 +276,11 @@ class Inputs:
         for name in SELECTED:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
+        for name in set(OF_STATES) & set(changes):
+            none = None if name == "receivers" else ()
+            changes[name] = none if changes[name] is None else of_states(changes[name])
+        if {"receivers", "path"} & set(changes):
+            changes["path"] = tuple(map(of_states, changes.get("path", ())))
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:
@@ -242,8 +295,12 @@ class Inputs:
         if now.block != self.block and "patch" not in changes:
             now = replace(now, patch=_patch_of(now.block, model.grid))
         now = now.fitted(model)
-        if (now.block, now.patch) != (self.block, self.patch):  # its cells are different
+        if (now.block, now.patch) != (self.block, self.patch) and "selection" not in changes:  # its cells are different
             now = replace(now, selection=())
+        if now.receivers is None:
+            now = replace(now, path=())
+        if (now.spec, now.selection) != (self.spec, self.selection) or now.receivers is None:
+            now = replace(now, arrow=changes.get("arrow", False) and now.receivers is not None)
         if not now.damage.damages_image:  # the picture is the same in both runs
             now = replace(now, patches=())
         if now.selection and now.selection != self.selection:
@@ -264,7 +321,8 @@ class Inputs:
         block = self.block if self.damage.reaches(self.block) else GridSpec().block
         site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
         site = GridSpec(block, site).by_present_name.site
-        layout = model.blocks[block]
+        layout, damage = model.blocks[block], self.damage
+        hold = as_hold([item for item in self.hold if item not in HELD_SITES or item in BLOCKS[block].sites] or None)
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
             self,
@@ -273,7 +331,8 @@ class Inputs:
             head=head if head is None else min(head, layout.heads - 1),
             window=min(self.window, len(layout.layers)),
             patch=min(self.patch, max(model.grid)) if block == "image_encoder" else 1,
-        )
+            hold=hold.told,
+        ).naming_only(lambda state: damage.reaches(state.block) and _has(model, state))
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
         """The inputs as far as another model can take them, and the names of those dropped.
@@ -298,11 +357,12 @@ class Inputs:
             "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
             or _taken(lambda: len(model.question_ids(self.other_question)) == length),
+            "hold": all(_has(model, state) for state in self.held_states),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
         instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
-        instead |= {"positions": None}
+        instead |= {"positions": None, "hold": self.naming_only(lambda state: _has(model, state)).hold}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:
@@ -318,7 +378,9 @@ class Inputs:
             reset |= {"other": None} if self.other and self.other.by_chance else {}
         if "question" in subject:
             reset |= {"selection": (), "positions": None}
-        return replace(self, **{name: value for name, value in reset.items() if name not in changes})
+        now = replace(self, **{name: value for name, value in reset.items() if name not in changes})
+        texts = "question" in subject  # other words, or another picture's patches, are other states
+        return now.naming_only(lambda state: not (texts if state.block in TEXT_BLOCKS else "image" in subject))
 
     def _with_partner(self, model: BlipVqa) -> Inputs:
         """Make a swap valid: a question with as many tokens, or some other picture if none is chosen."""
@@ -337,6 +399,12 @@ class Inputs:
     def _swap(self) -> ImageSwap:
         assert self.other is not None  # `_with_partner` provides one
         return self.other.swap
+
+
+def _has(model: BlipVqa, state: State) -> bool:
+    """Whether a model has a state, whatever its question."""
+    block = model.blocks[state.block]
+    return state.layer < len(block.layers) and (state.head or 0) < block.heads
 
 
 def _patch_of(block: str, patches: tuple[int, int]) -> int:

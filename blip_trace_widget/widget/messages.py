@@ -17,6 +17,7 @@ from blip_trace_widget.checks import one_of, whole_number
 from blip_trace_widget.demo import BUILT_IN
 from blip_trace_widget.display import export, protocol
 from blip_trace_widget.pictures import as_image
+from blip_trace_widget.states import BLOCKS, SITES
 from blip_trace_widget.widget import documents
 from blip_trace_widget.widget.inputs import Picture
 
@@ -42,6 +43,18 @@ def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
     with widget._session.lock:
         widget._change(request=request["id"], selection=widget._cells_in_view(request["cells"]))
+
+
+def _walk(widget: TraitView, request: protocol.WalkRequest, _buffers: Any) -> None:
+    with widget._session.lock:
+        receivers = widget._checked_states("receivers", request["receivers"])
+        path = [widget._checked_states("receivers", each) for each in request["path"]]
+        grid = {"block": one_of("block", request["block"], BLOCKS), "site": one_of("site", request["site"], SITES)}
+        widget._change(
+            **grid, head=request["head"], receivers=receivers, path=path, selection=request["cells"], arrow=False
+        )
+        if receivers is not None and widget.receivers is not None:
+            widget._session.trace_all(request["id"])
 
 
 def _trace(widget: TraitView, request: protocol.TraceRequest, _buffers: Any) -> None:
@@ -152,6 +165,7 @@ def _picture_in(buffers: Sequence[Any] | None) -> bytes:
 HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "hello": _hello,
     "patch": _patch,
+    "walk": _walk,
     "trace": _trace,
     "stop": _stop,
     "fill_overlay": _fill_overlay,

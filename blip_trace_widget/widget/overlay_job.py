@@ -9,7 +9,7 @@ Ends: at a `View`; `blip_trace_widget.display.overlays` makes the payloads.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import formatting, labels, protocol
 from blip_trace_widget.display import overlays as maps
+from blip_trace_widget.display.held import image_paths
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
+from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.results.maps import squares
 from blip_trace_widget.tracing.grid import as_image_token_trace
 from blip_trace_widget.tracing.patching import image_token_scores
+from blip_trace_widget.tracing.traces import image_path_scores
 from blip_trace_widget.widget.grid_store import GridScores, inputs_of
 from blip_trace_widget.widget.job_queue import GLANCE, MAP, JobQueue
 from blip_trace_widget.widget.lru_cache import LruCache
@@ -51,7 +54,7 @@ class OverlayJob:
         self._presenter, self._jobs = presenter, jobs
         self._kept: LruCache[GridScores] = LruCache(KEPT_BYTES, lambda cells: cells.samples.nbytes)
         self._stopped = False
-        self._shown: tuple[object, object] | None = None  # overlay and square on screen
+        self._shown: tuple[object, ...] | None = None  # overlay, square, and paths on screen
 
     def choose(self, overlay: str, square: int) -> None:
         """Show an overlay, with squares of this side."""
@@ -71,8 +74,24 @@ class OverlayJob:
 
     def follow_view(self) -> None:
         """Follow a change of the selection or of the grid in view."""
-        if self.overlay in maps.ATTENTIONS:
+        if self.overlay in maps.ATTENTIONS or (self.overlay == maps.PATHS and self._asked != self._shown):
             self.follow()
+
+    @property
+    def picture_map(self) -> tuple[str, int, GridSpec | None] | None:
+        """Of a map of image tokens: its direction, the side of its squares, and where paths lead; None for no such."""
+        if self.overlay not in maps.EFFECTS or (self.overlay == maps.PATHS and self._paths is None):
+            return None
+        return maps.EFFECTS[self.overlay] or self._presenter.spec.direction, self.square, self._paths
+
+    @property
+    def _paths(self) -> GridSpec | None:
+        """Where the paths of the map lead, and through what."""
+        return paths_from_image(self._presenter.spec) if self.overlay == maps.PATHS else None
+
+    @property
+    def _asked(self) -> tuple[object, ...]:
+        return self.overlay, self.square, self._paths
 
     def follow(self) -> None:
         """Show the overlay for the runs shown, as soon as it is computed."""
@@ -84,8 +103,10 @@ class OverlayJob:
             if not presenter.tracer.corruption.damages_image:
                 why = labels.OVERLAYS["undamaged"]
                 self._show(maps.nothing(self.overlay, presenter.computed, why))
+            elif self.picture_map is None:
+                self._show(maps.nothing(self.overlay, presenter.computed, labels.OVERLAYS[self.overlay]))
             elif self._missing().size and not self._stopped:
-                if self._shown != (self.overlay, self.square):  # else keep the old map until there is a new one
+                if self._shown != self._asked:  # else keep the old map until there is a new one
                     self._show_effects(WAITING)
                 self._jobs.submit("overlay", MAP, self._fill)
             else:
@@ -140,7 +161,7 @@ class OverlayJob:
         """The squares of the requested map."""
         tracer = self._presenter.tracer
         shape, _ = squares(*tracer.model.grid, self.square)
-        key = (*inputs_of(tracer), self.overlay, self.square)
+        key = (*inputs_of(tracer), self.picture_map)
         return self._kept.get(key, lambda: GridScores.empty(tracer.corruption.samples, shape))
 
     def _missing(self) -> NDArray[np.int_]:
@@ -150,12 +171,20 @@ class OverlayJob:
         with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            tracer, kept, direction = self._presenter.tracer, self._squares(), maps.EFFECTS[self.overlay]
+            tracer, kept = self._presenter.tracer, self._squares()
+            assert self.picture_map is not None
+            direction, _, paths = self.picture_map
             todo = self._missing()
             _, groups = squares(*tracer.model.grid, self.square)
         flat = kept.samples.reshape(kept.samples.shape[0], -1)
         started = reported = time.monotonic()
-        runs = image_token_scores(tracer.case, [groups[at] for at in todo], direction, job.cancelled)
+        chosen = [groups[at] for at in todo]
+        runs: Iterator[tuple[Any, NDArray[np.float64], float]]
+        if paths is None or paths.receivers is None:
+            runs = image_token_scores(tracer.case, chosen, direction, job.cancelled)
+        else:
+            into = paths.receivers, chosen, direction, paths.through
+            runs = image_path_scores(tracer.case, *into, job.cancelled)
         try:
             for part, scores, share in runs:
                 with self._jobs.lock:
@@ -176,12 +205,31 @@ class OverlayJob:
     def _show_effects(self, left: str = "") -> None:
         tracer, generation, cells = self._presenter.tracer, self._presenter.computed, self._squares()
         assert generation is not None
-        trace = as_image_token_trace(tracer.case, cells.samples.copy(), self.square, maps.EFFECTS[self.overlay])
-        self._show(maps.effects(replace(trace, known=cells.known.copy()), self.overlay, generation, left))
+        assert self.picture_map is not None
+        direction, square, paths = self.picture_map
+        trace = as_image_token_trace(tracer.case, cells.samples.copy(), square, direction)
+        text = "" if paths is None else image_paths(paths, tracer.tokens(paths.block))
+        self._show(maps.effects(replace(trace, known=cells.known.copy()), self.overlay, generation, left, text))
 
     def _show(self, shown: Mapping[str, Any]) -> None:
-        self._shown = (shown.get("overlay"), shown.get("square"))
+        self._shown = (shown.get("overlay"), shown.get("square"), self._paths)
         self._presenter.view.show_traits(picture_map=shown)
+
+
+def paths_from_image(spec: GridSpec) -> GridSpec | None:
+    """The paths from the picture to the receivers of a grid; None if none of the question encoder's states receives.
+
+    Into the text the picture comes through cross-attentions alone: where no receiver is one, they are let through.
+    """
+    receivers = () if spec.receivers is None or isinstance(spec.receivers, str) else spec.receivers
+    if not receivers or any(state.block != "question_encoder" for state in receivers):
+        return None
+    through = as_hold(spec.through, "through").told
+    if not any(state.head is not None and state.site.startswith("cross_attention") for state in receivers) and not any(
+        state.site == "cross_attention_out" for state in receivers
+    ):
+        through = as_hold([*through, "cross_attention_out"], "through").told
+    return GridSpec(direction=spec.direction, receivers=receivers, through=through)
 
 
 def _attention(

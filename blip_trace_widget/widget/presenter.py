@@ -22,6 +22,7 @@ from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.grid_store import GridScores, GridStore
 from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.lost import told_lost
 from blip_trace_widget.widget.view import View
 
 if TYPE_CHECKING:
@@ -29,11 +30,12 @@ if TYPE_CHECKING:
 
 
 class Patched(NamedTuple):
-    """The patched run of a selection in a grid."""
+    """The patched run of a selection in a grid; where something is held, also the one without that, if it is known."""
 
     effect: Effect
     selected: Selection
     spec: GridSpec
+    free: Effect | None = None
 
 
 class Spelled(NamedTuple):
@@ -131,8 +133,20 @@ class Presenter:
     def unselect(self) -> None:
         """Clear the selection."""
         self.inputs = replace(self.inputs, selection=(), patches=())
-        self.view.show_inputs(self.inputs, unselected=True)
+        self.view.show_inputs(self.inputs, gone=True)
         self.show_patched(None)
+
+    def let_go(self) -> None:
+        """Hold no longer what the tracer lacks, and say so: a shorter answer has fewer positions."""
+        block_tokens = {state.block: len(self.tracer.tokens(state.block)) for state in self.inputs.named_states}
+        now = self.inputs.naming_only(lambda state: state.position < block_tokens[state.block])
+        if now != self.inputs:
+            lost = told_lost(self.inputs, now, "this answer has fewer tokens")
+            if self.has_grid:
+                self.store.cells(now.spec).wanted |= self.cells.wanted
+            self.inputs = now
+            self.view.show_inputs(now, gone=True)
+            self.view.show_traits(error=lost)
 
     def show_setup(self) -> None:
         """Show what can be asked of the tracer."""
@@ -206,7 +220,7 @@ class Presenter:
     def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
         """Single cells of a grid."""
         values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec), cells)
-        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec._asdict())
+        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec.as_json)
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         """Send a transient message."""
@@ -215,17 +229,24 @@ class Presenter:
     def _detail(self, patched: Patched | None) -> dict[str, Any]:
         if patched is None or self.computed is None:
             return {}
-        effect, selected, spec = patched
+        effect, selected, spec, free = patched
         verification = self.tracer.case.verification.known
         verified = None if verification is None else verification.as_settings()
-        shown = dict(
-            payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified)
-        )
+        shown: dict[str, Any] = {
+            **payloads.detail(self.snapshot, effect, selected, spec, self.computed, self._bars(effect), verified, free)
+        }
         known = self.store.known(spec) if selected.one else None
         if known is not None:
             negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
             shown["negligible"] = shown["negligible"] if negligible is None else negligible
-        return shown
+        return shown | self._judged_free(shown["free"], selected, spec)
+
+    def _judged_free(self, free: protocol.Outcome | None, selected: Selection, spec: GridSpec) -> dict[str, Any]:
+        """The numbers with nothing held, with the verdict of their grid if it is known."""
+        spec = spec._replace(hold=())
+        known = self.store.known(spec) if free is not None and selected.one else None
+        negligible = None if known is None else verdict(trace_of(self.tracer, known, spec), selected.cells[0])
+        return {} if free is None or negligible is None else {"free": {**free, "negligible": negligible}}
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
         """The words of all runs: a patched one may raise words that the snapshot lacks."""
@@ -249,5 +270,5 @@ def verdict(trace: Trace, cell: CellIndex) -> bool | None:
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
     """A grid as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), spec)
+    trace = as_trace(tracer.case, cells.samples.copy(), spec, sorted(cells.dead))
     return replace(trace, known=cells.known.copy())

@@ -19,7 +19,7 @@ from PIL import Image
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.still import snapshot_of
 from blip_trace_widget.pictures import as_image
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec
+from blip_trace_widget.results.grid_spec import OF_STATES, CellIndex, GridSpec
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.snapshot import Snapshot
 from blip_trace_widget.results.trace import Trace
@@ -33,6 +33,10 @@ from blip_trace_widget.widget.view import View
 CLOSED = "This is a recording: there is no model to ask, only what was recorded."
 #: The same for the widget, in short.
 HINT = "a recording: what is in it can be looked at"
+
+
+#: The settings that are of one grid alone.
+OWN = (*GridSpec._fields, "without_effect")
 
 
 class RecordedBlock(NamedTuple):
@@ -180,6 +184,11 @@ class Replay:
         """Show another grid, a cell, or the nearest recorded noise factor; everything else is refused."""
         with self.lock:
             before = self.inputs
+            asked = next((name for name in OF_STATES if getattr(inputs, name) != getattr(before, name)), None)
+            if asked is not None and not self._is_recorded(inputs.spec):
+                self._view.show_traits(error=f"{asked}: {CLOSED}")
+                self._view.show_inputs(before, mended=True)
+                return
             noise = replace(inputs, noise=before.noise)
             if noise.differing(before) or (inputs.noise != before.noise and inputs.corruption != "GaussianNoise"):
                 self._view.show_traits(error=CLOSED)
@@ -197,6 +206,10 @@ class Replay:
                 self._show_detail()
                 self._done(request)
             self._view.show_traits(error=self._refused(inputs))
+
+    def _is_recorded(self, spec: GridSpec) -> bool:
+        """Whether a grid was recorded, at any noise factor."""
+        return any(known == spec for _, known in self._grids)
 
     def _refused(self, inputs: Inputs) -> str:
         """A message about which of these inputs were not recorded, or ""."""
@@ -280,8 +293,12 @@ class Replay:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
         unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
-        settings = first.settings | spec._asdict()
+        settings = {name: value for name, value in first.settings.items() if name not in OWN} | spec.settings
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
+
+    def tokens(self, block: str) -> list[str]:
+        """Names of a block's positions."""
+        return self.tracer.tokens(block)  # type: ignore[no-any-return]
 
     def columns(self, block: str, patch: int) -> int:
         """Number of columns of a block's grid."""
@@ -314,8 +331,17 @@ class Replay:
             effect, snapshot = _effect(trace, selected.cells[0]), self._snapshot
             bars = payloads.bars_of(snapshot.clean, snapshot.corrupted)
             verified = trace.settings.get("verified")
-            self._detail = dict(payloads.detail(snapshot, effect, selected, self.spec, self.generation, bars, verified))
+            known = (snapshot, effect, selected, self.spec, self.generation, bars, verified, self._free())
+            self._detail = dict(payloads.detail(*known))
         self._view.show_traits(detail=self._detail)
+
+    def _free(self) -> Effect | None:
+        """The selected cell with nothing held, if the grid in view holds something and that was recorded too."""
+        grid = self._grids.get((id(self._snapshot), self.spec._replace(hold=())))
+        [cell] = self.inputs.selected.cells
+        if not self.spec.hold or grid is None or not np.isfinite(grid.scores[cell]):
+            return None
+        return _effect(grid, cell)
 
     def _done(self, request: int) -> None:
         self._view.say({"type": "done", "id": request, "generation": self.generation, "stopped": False})
@@ -369,4 +395,5 @@ def _effect(trace: Trace, cell: CellIndex) -> Effect:
         distribution=np.empty(0, np.float32),
         states=(),
         direction=trace.settings["direction"],
+        without_effect=cell in trace.without_effect,
     )

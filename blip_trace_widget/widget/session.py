@@ -34,6 +34,7 @@ from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
+from blip_trace_widget.widget.lost import told_lost
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
 from blip_trace_widget.widget.overlay_job import OverlayJob
 from blip_trace_widget.widget.presenter import Presenter, trace_of
@@ -116,7 +117,11 @@ class Session:
             changes: fields of `Inputs`.
         """
         with self.lock:
-            self.ask(self.inputs.changed(self.tracer.model, **changes), request)
+            before = self.inputs
+            inputs = before.changed(self.tracer.model, **changes)
+            self.ask(inputs, request)
+            if not {"hold", "receivers"} & set(changes) and (lost := told_lost(before, inputs)):
+                self._presenter.view.show_traits(error=lost)
 
     def ask(self, inputs: Inputs, request: int = 0) -> None:
         """Set the inputs: whatever differs from the previous ones is computed and shown."""
@@ -141,6 +146,11 @@ class Session:
     def _show_grid(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
         self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
+        spec = self.inputs.spec
+        if self._presenter.has_grid and spec._replace(hold=()) == before._replace(
+            hold=()
+        ):  # the same cells, computed anew
+            self._presenter.cells.wanted |= self._presenter.store.cells(before).wanted
         if self.inputs.block != before.block:
             self._cells.set_visible(None)
         if self._presenter.has_grid:  # else the update shows it
@@ -175,7 +185,8 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
+                cells = presenter.cells  # not a copy of its samples, see `Comparison.keep`
+                trace = as_trace(self.tracer.case, cells.samples, self.inputs.spec, sorted(cells.dead))
                 self.comparison.keep(trace, code, self.tracer.corruption)
                 self._also_under.stop()
             else:
@@ -276,6 +287,11 @@ class Session:
             if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
+
+    def tokens(self, block: str) -> list[str] | None:
+        """Names of a block's positions; None while unknown without computing."""
+        known = self._presenter.computed == self.generation and self._presenter.store.has(block)
+        return self.tracer.tokens(block) if known else None
 
     def columns(self, block: str, patch: int) -> int | None:
         """Number of columns of a block's grid; None while unknown without computing."""

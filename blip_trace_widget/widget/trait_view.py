@@ -24,6 +24,8 @@ from blip_trace_widget.widget.undo import UndoStack
 if TYPE_CHECKING:
     from blip_trace_widget.widget.session import Session
 
+#: What may be gone from the figure although nobody asked for that: it is of cells that no longer exist.
+FLEETING = ("selection", "patches", "arrow", "hold", "receivers", "through", "path")
 #: The traits that are results: the next one clears the message about an observer's exception.
 RESULTS = {"runs", "grid", "detail", "picture_map"}
 
@@ -118,6 +120,12 @@ class TraitView(TraceTraits):
     def _on_overlay(self, _change: Any) -> None:
         self._session.overlay_job.choose(self.overlay, self.square)
 
+    def _tokens(self, block: str) -> list[str] | None:
+        if block == "question_encoder" and not self._closed:
+            model = self.tracer.model
+            return model.tokens(model.question_ids(self._inputs.question))
+        return self._session.tokens(block)
+
     def _positions(self) -> int | None:
         return self._session.columns(self.block, self.patch)
 
@@ -193,13 +201,13 @@ class TraitView(TraceTraits):
             for name, value in state.items():
                 self.set_trait(name, value)
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, gone: bool = False) -> None:
         """Mirror the inputs in the traits, see `View.show_inputs`."""
         with self.together():
             self._mirror(inputs)
             if mended:
                 self._undo.mend(inputs)
-            elif unselected and replace(self._undo.present, selection=(), patches=()) == inputs:
+            elif gone and replace(self._undo.present, **{name: getattr(inputs, name) for name in FLEETING}) == inputs:
                 self._undo.amend(inputs)
             self._show_steps()
 

@@ -86,7 +86,8 @@ class UpdateJob:
         with self._jobs.lock:
             presenter = self._presenter
             store = self._stores.get(key, lambda: GridStore(tracer.corruption.samples, shapes))
-            store.want_as(presenter.store, same_words=tracer.question_tokens == presenter.tracer.question_tokens)
+            same_words = tracer.question_tokens == presenter.tracer.question_tokens
+            store.want_as(presenter.store, presenter.spec, same_words=same_words)
         return store
 
     # --- the update --------------------------------------------------------------------------------------------------
@@ -141,6 +142,8 @@ class UpdateJob:
             presenter.view.show_traits(picture=good.picture.jpeg)
         presenter.show_setup()
         presenter.show_runs()
+        if generation == presenter.generation:  # else of what is asked by now another tracer decides
+            presenter.let_go()
         if not presenter.has_grid:
             return  # the next update is already queued, and may allow this block
         other_rows = self._rows != (rows := self._shown_rows())
@@ -178,7 +181,7 @@ class UpdateJob:
             cells = store.cells(spec)
             cells.wanted = set(presenter.cells.wanted) | cells.computed()
         else:
-            store.want_as(presenter.store, same_words=False)
+            store.want_as(presenter.store, spec, same_words=False)
 
     def _shown_rows(self) -> tuple[str, list[str]]:
         block = self._presenter.spec.block

@@ -25,11 +25,11 @@ class View(Protocol):
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a transient message: cells, progress, the end of a request."""
 
-    def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
+    def show_inputs(self, inputs: Inputs, *, mended: bool = False, gone: bool = False) -> None:
         """Show what is asked.
 
         Args:
             inputs: what is asked.
             mended: whether some of the inputs were refused and reverted.
-            unselected: whether the selection was cleared because it no longer exists.
+            gone: whether what was selected, or held, was let go because it no longer exists.
         """

@@ -7,6 +7,7 @@ import {
 	DIFFERENCE_FIELDS,
 	type Grid,
 	type GridDifference,
+	type GridOf,
 } from "./protocol";
 import type { Axes, CellIndex, Show } from "./traits";
 
@@ -21,15 +22,7 @@ export type CellValues = Readonly<
 >;
 
 /** Which states are patched, and how: values of another grid mean something else. */
-export interface ViewOf {
-	readonly block: string;
-	readonly site: string;
-	readonly head: number | null;
-	readonly direction: string;
-	readonly window: number;
-	/** Side of the squares of image tokens that are patched together. */
-	readonly patch: number;
-}
+export type ViewOf = { readonly [K in keyof GridOf]: GridOf[K] };
 
 const VIEW = [
 	"block",
@@ -38,10 +31,32 @@ const VIEW = [
 	"direction",
 	"window",
 	"patch",
+	"hold",
+	"receivers",
+	"through",
 ] as const satisfies readonly (keyof ViewOf)[];
 
+/** The same text for the same grid; what is missing holds nothing. */
+const known = new WeakMap<ViewOf, string>();
+function named(of: ViewOf): string {
+	let name = known.get(of);
+	if (name === undefined) {
+		const empty = { hold: [], receivers: null, through: [] };
+		const whole: ViewOf = { ...empty, ...of };
+		name = JSON.stringify(VIEW.map((field) => whole[field]));
+		known.set(of, name);
+	}
+	return name;
+}
+
 export function sameView(a: ViewOf, b: ViewOf): boolean {
-	return VIEW.every((name) => a[name] === b[name]);
+	return a === b || named(a) === named(b);
+}
+
+/** The fields of another object that say which grid is in view. */
+export function viewOf(of: ViewOf): ViewOf {
+	const fields = VIEW.map((name) => [name, of[name]]);
+	return Object.fromEntries(fields) as ViewOf;
 }
 
 /** Names of the columns of a grid: tokens, or squares of image tokens by the "row,column" of their patches. */
@@ -86,6 +101,10 @@ export interface Cell {
 	readonly apart: boolean;
 	/** A true state of a known circuit, where these are shown. */
 	readonly truth: boolean;
+	/** It is held while others are patched. */
+	readonly held: boolean;
+	/** 0 by construction. */
+	readonly dead: boolean;
 }
 
 /** Which grid is in view, known before any of its values are. */
@@ -100,6 +119,9 @@ export interface GridView extends GridFrame {
 	readonly between?: string;
 	/** What there is to know of all cells. */
 	readonly notes: readonly string[];
+	/** What is held, and as what, in words; "" for nothing. */
+	readonly phrase: string;
+	readonly kept: string;
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -162,6 +184,7 @@ export function viewCells(
 	isWaiting: (layer: number, position: number) => boolean,
 	disagreed: readonly CellIndex[] = [],
 	truthful = false,
+	held: ReadonlySet<string> = new Set(),
 ): GridView {
 	const { layers, tokens } = frame;
 	const count = layers * tokens.length;
@@ -172,6 +195,7 @@ export function viewCells(
 	const nan = keys(trait?.nan);
 	const apart = keys(disagreed);
 	const truth = keys(truthful ? trait?.truth : []);
+	const dead = keys(trait?.dead);
 
 	const cell = (layer: number, position: number): Cell => {
 		let values = usable
@@ -204,6 +228,8 @@ export function viewCells(
 			nan: known && Number.isNaN(values.score),
 			apart: apart.has(key(layer, position)),
 			truth: truth.has(key(layer, position)),
+			held: held.has(key(layer, position)),
+			dead: known && dead.has(key(layer, position)),
 		};
 	};
 
@@ -212,6 +238,8 @@ export function viewCells(
 	return {
 		...frame,
 		notes: trait?.generation === generation ? trait.notes : [],
+		phrase: trait?.held ?? "",
+		kept: trait?.kept ?? "",
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),
@@ -235,7 +263,7 @@ export function differenceOf(
 			? "significant"
 			: (`${show}_significant` as const);
 	const cell = (plain: Cell): Cell => {
-		const { layer, position, nan, apart, truth } = plain;
+		const { layer, position, nan, apart, truth, held } = plain;
 		const index = layer * view.tokens.length + position;
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
@@ -251,6 +279,8 @@ export function differenceOf(
 			nan,
 			apart,
 			truth,
+			held,
+			dead: false,
 		};
 	};
 	return {
@@ -293,6 +323,8 @@ function sameCell(a: Cell, b: Cell | undefined): boolean {
 		a.negligible === b.negligible &&
 		a.apart === b.apart &&
 		a.truth === b.truth &&
+		a.held === b.held &&
+		a.dead === b.dead &&
 		CELL_FIELDS.every((name) => Object.is(a.values[name], b.values[name]))
 	);
 }

@@ -2,7 +2,7 @@
 
 import type { Cell } from "./cells";
 import { percent, plain, points, score } from "./format";
-import type { Gate } from "./protocol";
+import type { Gate, HeldInfo, Outcome as Numbers } from "./protocol";
 import type { CellIndex, Show } from "./traits";
 import { SHOWN, type Words } from "./words";
 
@@ -48,15 +48,12 @@ export interface Asked {
 }
 
 /** What was patched and the result, from its own patched run or read off the grid. */
-export interface Outcome extends Asked {
-	readonly indirect_effect: number | null;
-	readonly margin: number | null;
-	readonly recovery: number | null;
-	readonly recovery_margin: number | null;
-	/** Not distinguishable from 0. */
-	readonly negligible: boolean;
+export interface Outcome extends Asked, Numbers {
 	/** Why there is no margin, or "". */
 	readonly error: string;
+	/** What is held, if anything; then the numbers without that, if they are known. */
+	readonly held?: HeldInfo | null;
+	readonly free?: Numbers | null;
 }
 
 /** What is patched in a layer: one of its sites, or a head of an attention. */
@@ -95,65 +92,120 @@ function subject(asked: Asked, { label }: Words): Piece[] {
 }
 
 function verb(direction: string): string {
-	return direction === "disrupt" ? "Damaging " : "Restoring ";
+	return direction === "disrupt" ? "damaging " : "restoring ";
 }
+
+const capitalised = (text: string) =>
+	text.charAt(0).toUpperCase() + text.slice(1);
 
 /** Undefined values are NaN in the grid, and null in the kernel's patched run. */
 function isUndefined(value: number | null): value is null {
 	return value === null || Number.isNaN(value);
 }
 
+/** The result; where others are held, the numbers without and with that. */
 export function outcomeSentence(
 	outcome: Outcome,
 	gate: Gate | undefined,
 	words: Words,
 ): Piece[] {
-	const { direction, negligible, metric, cause } = outcome;
-	const { margin, recovery } = outcome;
-	const effect = outcome.indirect_effect;
-	const start = [light(verb(direction)), ...subject(outcome, words)];
-	if (isUndefined(effect))
-		return [...start, light(": the score is not a number.")];
-	const doubt = negligible ? ", not distinguishable from 0." : ".";
-	const { error } = outcome;
-	const alone = error && ` ${error[0]?.toUpperCase()}${error.slice(1)}.`;
-	if (isUndefined(recovery)) {
-		// The effect of damage is counted as a loss, so its sign is reversed in "changes the score by".
-		const change = direction === "disrupt" && effect !== 0 ? -effect : effect;
-		const reason =
-			gate?.open === false
-				? `Recovery is not shown: ${gate.text}.`
-				: "Recovery is not defined here.";
+	const { held, free, direction, cells } = outcome;
+	const patched = subject(outcome, words);
+	if (held?.itself) {
+		const [name, ...rest] = patched;
+		const ends =
+			cells.length === 1
+				? ["is", "itself", "it is"]
+				: ["are", "themselves", "they are"];
 		return [
-			...start,
-			light(" changes the score by "),
-			bold(points(metric, change, margin)),
-			light(`${doubt} ${reason}${alone}`),
+			bold(capitalised(name?.text ?? "")),
+			...rest,
+			light(
+				` ${ends[0]} held ${held.kept} ${ends[1]}: ${ends[2]} not patched.`,
+			),
 		];
 	}
+	const holding = held ? `with ${held.phrase} held ${held.kept}, ` : "";
+	const after = afterwards(outcome, gate);
+	if (!free)
+		return [
+			light(capitalised(holding + verb(direction))),
+			...patched,
+			...cameOf(outcome, outcome, `.${after}`),
+		];
+	return [
+		light(capitalised(verb(direction))),
+		...patched,
+		...cameOf(free, outcome, ""),
+		light(`; ${holding}`),
+		...withHeld(outcome, after),
+	];
+}
+
+/** What came of patching: "brings back 58 % of what the noise took", and how that ends. */
+function cameOf(numbers: Numbers, asked: Outcome, end: string): Piece[] {
+	const { negligible, recovery } = numbers;
+	if (isUndefined(numbers.indirect_effect))
+		return [light(`: the score is not a number${end && "."}`)];
+	const doubt = (negligible ? ", not distinguishable from 0" : "") + end;
+	if (isUndefined(recovery))
+		return [
+			light(" changes the score by "),
+			bold(changeOf(numbers, asked)),
+			light(doubt),
+		];
 	// What would be shown as 0 removes nothing.
 	const against = recovery < -5e-4 && !negligible;
-	const amount = bold(
-		percent(against ? -recovery : recovery, outcome.recovery_margin),
+	const amount = percent(
+		against ? -recovery : recovery,
+		numbers.recovery_margin,
 	);
 	const ends =
-		direction === "disrupt"
+		asked.direction === "disrupt"
 			? [against ? " adds " : " costs ", " of the total effect"]
 			: [
 					against ? " takes away a further " : " brings back ",
-					` of what the ${cause} took`,
+					` of what the ${asked.cause} took`,
 				];
-	return [
-		...start,
-		light(ends[0] ?? ""),
-		amount,
-		light(ends[1] + doubt + alone),
-	];
+	return [light(ends[0] ?? ""), bold(amount), light(ends[1] + doubt)];
+}
+
+/** The number with what is held, after the one without. */
+function withHeld(outcome: Outcome, after: string): Piece[] {
+	const { recovery, recovery_margin, held } = outcome;
+	if (isUndefined(outcome.indirect_effect))
+		return [light("the score is not a number.")];
+	let doubt = outcome.negligible ? ", not distinguishable from 0" : "";
+	if (held?.dead) doubt = " by construction, for nothing gets past it";
+	const amount = isUndefined(recovery)
+		? changeOf(outcome, outcome)
+		: percent(recovery, recovery_margin);
+	return [bold(amount), light(`${doubt}.${after}`)];
+}
+
+/** By how much the score changes; the effect of damage is counted as a loss, so its sign is reversed. */
+function changeOf(numbers: Numbers, { direction, metric }: Asked): string {
+	const effect = numbers.indirect_effect;
+	const change = direction === "disrupt" && effect ? -effect : effect;
+	return points(metric, change, numbers.margin);
+}
+
+/** What follows the numbers: why there is no recovery, or no error. */
+function afterwards(outcome: Outcome, gate: Gate | undefined): string {
+	const { error } = outcome;
+	const alone = error && ` ${capitalised(error)}.`;
+	if (!isUndefined(outcome.recovery)) return alone;
+	const reason =
+		gate?.open === false
+			? `is not shown: ${gate.text}.`
+			: "is not defined here.";
+	return ` Recovery ${reason}${alone}`;
 }
 
 /** While the numbers are pending: only what is being computed. */
 export function pendingSentence(asked: Asked, words: Words): Piece[] {
-	return [light(verb(asked.direction)), ...subject(asked, words), light(" …")];
+	const start = light(capitalised(verb(asked.direction)));
+	return [start, ...subject(asked, words), light(" …")];
 }
 
 export function toText(pieces: readonly Piece[]): string {
@@ -188,6 +240,7 @@ export function cellValues(
 export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 	const { state } = cell;
 	let special = cell.negligible ? "negligible" : "";
+	if (cell.dead) special = "dead";
 	if (cell.constructed) special = "constructed";
 	if (cell.nan) special = "nan";
 	return [
@@ -196,6 +249,7 @@ export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 		explain(special),
 		cell.apart ? explain("apart") : "",
 		cell.truth ? explain("true") : "",
+		cell.held ? explain("held") : "",
 	].filter((note) => note !== "");
 }
 

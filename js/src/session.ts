@@ -2,7 +2,8 @@
 // its views.
 
 import { batch, effect } from "@preact/signals-core";
-import { key, readCell } from "./cells";
+import { key, readCell, sameView, viewOf } from "./cells";
+import type { Hold } from "./holds";
 import type { HostModel } from "./host";
 import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
@@ -30,6 +31,8 @@ export interface Session {
 	select(cells: readonly CellIndex[]): void;
 	/** Patch these patches of the picture; in the image encoder's grid, their states in the layer that is selected. */
 	mark(patches: readonly CellIndex[]): void;
+	/** Hold this, and nothing else; a recording has only what was recorded. */
+	hold(next: Hold): void;
 	traceAll(): void;
 	verify(): void;
 	stop(): void;
@@ -212,8 +215,19 @@ export function createSession(host: HostModel): Session {
 		}
 	}
 
+	function hold(next: Hold): void {
+		const view = model.view.value;
+		const of = view && { ...viewOf(view), hold: [...next] };
+		const grids = [model.grid.value, ...model.grids.value];
+		const known = grids.some((grid) => grid && of && sameView(grid, of));
+		const closed = known ? "" : model.closed.value;
+		if (closed) model.set("error", `hold: ${closed}`);
+		else model.set("hold", next);
+	}
+
 	return {
 		model,
+		hold,
 		hello: () => {
 			ask({ type: "hello", version: PROTOCOL_VERSION }, GREETING);
 		},

@@ -1,5 +1,7 @@
 """Models whose circuit is known: their answers, what methods find in them, and the same by plain hooks."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -161,6 +163,65 @@ def test_only_an_mlp_makes_what_is_fetched_into_what_is_read(circuits, make):
         assert abs((np.mean(restored) - np.mean(base)) / total - 1) <= OFF
         assert abs((np.mean(held) - np.mean(base)) / total - severed) <= OFF
         assert abs(tracer.patch(early, hold="mlp").recovery - severed) <= OFF
+
+
+def parts_of(block, heads):
+    """All that can write to the residual stream, as arguments: every head, and the MLP."""
+    attentions = [site for site in ("self_attention_out", "cross_attention_out") if site in BLOCKS[block].sites]
+    return [*itertools.product(attentions, range(heads)), ("mlp", None)]
+
+
+def sending(tracer, into, block, site, head, direction):
+    """The cells of a grid whose states reach a receiver: what they send is all or nothing."""
+    found = tracer.trace_paths(into, block, site, direction, head=head).recovery
+    assert np.abs(found - np.round(found)).max() <= OFF
+    return {State(block, *map(int, cell), site, head) for cell in np.argwhere(np.round(found) == 1)}
+
+
+def walked(tracer, direction):
+    """From the answer to the parts that write to it, to those that write to these, and so on: edges and parts."""
+    edges, found, left = set(), {"answer"}, ["answer"]
+    blocks = [block for block in BLOCKS if tracer.corruption.reaches(block)]
+    while left:
+        into = left.pop()
+        below = blocks if into == "answer" else blocks[: blocks.index(into.block) + 1]
+        for block in below:
+            edges |= {(sender, into) for sender in sending(tracer, into, block, "block_output", None, direction)}
+            for site, head in parts_of(block, tracer.model.blocks[block].heads):
+                parts = sending(tracer, into, block, site, head, direction) - found
+                found |= parts
+                left += parts
+    return edges, found - {"answer"}
+
+
+@pytest.mark.parametrize(("circuit", "make"), [*((name, swapped) for name in NAMES), ("chain", noisy)])
+def test_a_walk_back_from_the_answer_finds_every_edge_and_no_other(circuits, circuit, make):
+    """Down to the picture: heads, MLPs, and what they read; in the direction that is not blind."""
+    tracer = make(circuits[circuit], at="patch_embeddings")
+    truth = circuits[circuit].truth.located(tracer.question_tokens)
+    seeing = "disrupt" if circuit == "both" else "restore"
+    edges, parts = walked(tracer, seeing)
+    assert edges == set(truth.edges)
+    assert parts == {receiver for _, receiver in truth.edges} - {"answer"}
+    assert {part for part in parts if part.head is not None} == set(truth.heads)
+    if circuit in BLIND:  # a single one of two carriers is not seen: the walk ends at the MLP that counts them
+        edges, parts = walked(tracer, BLIND[circuit])
+        counts = State("answer_decoder", 2, 0, "mlp")
+        assert parts == {counts}
+        assert edges == {(sender, receiver) for sender, receiver in truth.edges if receiver in ("answer", counts)}
+
+
+def test_what_the_picture_sends_directly_goes_to_those_that_look_there(circuits, circuit):
+    tracer = swapped(circuits[circuit])
+    truth = circuits[circuit].truth.located(tracer.question_tokens)
+    direction = "disrupt" if circuit == "both" else "restore"
+    patch = next(sender.position for sender, _ in truth.edges if sender.block == "image_encoder")
+    looking = {receiver for sender, receiver in truth.edges if sender.block == "image_encoder"}
+    for receiver in {receiver for _, receiver in truth.edges} - {"answer"}:
+        wanted = np.zeros(9)
+        wanted[patch - 1] = receiver in looking
+        found = tracer.trace_image_paths(receiver, direction=direction).recovery
+        assert np.abs(found.ravel() - wanted).max() <= OFF, receiver
 
 
 def damaged_by(tracer, model):

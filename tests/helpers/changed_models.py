@@ -170,7 +170,7 @@ def zero_second(_module, _inputs, output):
     """Leave out what a run has at its second place, wherever that is."""
     first = output[0] if isinstance(output, tuple) else output
     first = first.clone()
-    first[:, 1] = 0
+    first[:, 1:2] = 0  # an answer of one token has none
     return (first, *output[1:]) if isinstance(output, tuple) else first
 
 
@@ -179,10 +179,10 @@ def refused(hf, match, given=None, **options):
         BlipVqa(hf, given or processor(hf), **options)
 
 
-#: Changes to a model of which each block has at least one.
+#: Changes to a model of any size, of which each block has at least one.
 CHANGES = {
     "nothing": lambda hf: None,
-    "a hook in the encoder": lambda hf: layer(hf).attention.register_forward_hook(zero_second),
+    "a hook in the encoder": lambda hf: layer(hf, -1).attention.register_forward_hook(zero_second),
     "a hook in the decoder": lambda hf: hf.text_decoder.bert.encoder.layer[0].register_forward_hook(zero_second),
     "an image layer": lambda hf: hf.vision_model.encoder.layers[0].register_forward_hook(zero_second),
     "another forward": own_forward,

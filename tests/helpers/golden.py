@@ -97,6 +97,9 @@ DETAIL = {
     "negligible": False,
     "error": "",
 }
+#: The same run with nothing held, and what is held in it.
+FREE = {name: DETAIL[name] for name in ("indirect_effect", "margin", "recovery", "recovery_margin", "negligible")}
+HELD = {"phrase": "the later MLPs there", "kept": "noisy", "itself": False, "dead": False}
 CLOSED = {"open": False, "text": "the noise did not break the answer"}
 NONE = {"recovery": None, "recovery_margin": None}
 NAMES = ("mlp", "self_attention", "self_attention head", "block_output", "log_probability")
@@ -118,6 +121,16 @@ SENTENCES = [
     ({"recovery": 1.25, "recovery_margin": 0.004}, None),
     ({"recovery": 0.0, "indirect_effect": 0.0, "negligible": True}, None),
     ({"margin": None, "recovery_margin": None, "error": ONE_SAMPLE}, None),
+    ({"held": HELD, "free": None}, None),
+    ({"held": HELD, "free": FREE, "recovery": 0.012, "recovery_margin": 0.004}, None),
+    ({"held": HELD, "free": {**FREE, "negligible": True}, "recovery": -0.03, "negligible": True}, None),
+    ({"held": {**HELD, "kept": "clean"}, "free": FREE, "direction": "disrupt", "error": ONE_SAMPLE}, None),
+    ({"held": {**HELD, "dead": True}, "free": FREE, "recovery": 0.0, "recovery_margin": 0.0}, None),
+    ({"held": {**HELD, "itself": True}, "free": FREE}, None),
+    ({"held": {**HELD, "itself": True}, "free": FREE, "cells": [[0, 1], [1, 1]]}, None),
+    ({"held": HELD, "free": {**FREE, **NONE}, **NONE, "direction": "disrupt"}, CLOSED),
+    ({"held": HELD, "free": {**FREE, **NONE}, **NONE, "indirect_effect": None}, CLOSED),
+    ({"held": HELD, "free": {**FREE, "indirect_effect": None}}, None),
     ({**NONE, "margin": None, "direction": "disrupt", "error": NO_NOISE}, CLOSED),
     (NONE, None),
     (NONE, CLOSED),

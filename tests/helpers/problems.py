@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from blip_trace_widget import GaussianNoise, ImageSwap, MeanAblation, Scale, Tracer
 from blip_trace_widget.choices import PLACES
 from blip_trace_widget.model.limits import Limits
+from helpers.changed_models import CHANGES
 from helpers.random_models import random_model
 from helpers.reference import Hooked, damaged
 
@@ -23,8 +24,15 @@ EXAMPLES = settings(
 
 
 @st.composite
-def problems(draw, vision_layers=1, corruptions=None):
-    """A random small model, question, answer and noise; or a corruption of one's own, drawn for a grid and a text."""
+def problems(draw, vision_layers=1, corruptions=None, changes=()):
+    """A random small model, question, answer and noise.
+
+    Args:
+        draw: hypothesis'.
+        vision_layers: of the image encoder.
+        corruptions: in place of noise: a strategy for a grid and a number of question tokens.
+        changes: of `CHANGES`, of which one may have been made to the model.
+    """
     heads = draw(st.sampled_from([1, 2, 4]))
     model = random_model(
         seed=draw(st.integers(0, 10_000)),
@@ -34,6 +42,8 @@ def problems(draw, vision_layers=1, corruptions=None):
         patches=draw(st.integers(1, 3)),
         vision_layers=vision_layers,
     )
+    if changes and draw(st.integers(0, 2)) == 2:
+        CHANGES[draw(st.sampled_from(changes))](model.hf)
     question = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7)))
     answer = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
     pixels = draw(st.integers(0, 1000))

@@ -196,17 +196,27 @@ class Hooked:
             found.append(self.probability(self.run(base, patches=patches)[0]))
         return np.array(found)
 
-    def path_scores(self, senders, receivers, held, clean, corrupted, direction):
-        """Probabilities of runs B, or without receivers A, of path patching, (samples,): Wang et al. 2022."""
-        found = []
+    def path_scores(self, senders, receivers, held, clean, corrupted, direction, score=None):
+        """Scores of runs B, or without receivers A, of path patching, (samples,): Wang et al. 2022."""
+        score, found = score or self.probability, []
         for damaged in corrupted:
             base, source = (damaged, clean) if direction == "restore" else (clean, damaged)
             patches = self.run(base, record=set(held))[1] | self.run(source, record=set(senders))[1]
             logits, values = self.run(base, patches=patches, record=set(receivers))
             if receivers:
                 logits, _ = self.run(base, patches={state: values[state] for state in receivers})
-            found.append(self.probability(logits))
+            found.append(score(logits))
         return np.array(found)
+
+    def divergence_from(self, clean):
+        """What scores a run by KL(clean ‖ run) at the first answer position."""
+        expected = torch.log_softmax(self.run(clean)[0][0].double(), -1)
+
+        def divergence(logits):
+            found = torch.log_softmax(logits[0].double(), -1)
+            return (expected.exp() * (expected - found)).sum().item()
+
+        return divergence
 
     def probability(self, logits):
         product = 1.0

@@ -9,7 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, MeanAblation, QuestionSwap, Scale, Tracer, load_trace
+from blip_trace_widget import (
+    BlipVqa,
+    GaussianNoise,
+    ImageSwap,
+    MeanAblation,
+    QuestionSwap,
+    Scale,
+    State,
+    Tracer,
+    load_trace,
+)
 from blip_trace_widget.choices import PLACES
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.results.verification import Verification
@@ -65,6 +75,30 @@ def test_cells_of_a_trace_and_one_that_is_wrong(tracer, spec):
     assert wrong.settings["verified"]["agrees"] is False
     assert np.isnan(found.exact).all()
     assert np.isnan(found.rounding)
+
+
+@pytest.mark.parametrize(
+    ("into", "grid", "through"),
+    [
+        ("answer", {"block": "answer_decoder", "site": "mlp"}, ()),
+        (State("question_encoder", 1, 2, "self_attention", 1), {"site": "cross_attention_out", "head": 0}, ()),
+        ([State("answer_decoder", 1, 0, "cross_attention_out", 1), State("question_encoder", 1, 0, "mlp")], {}, "mlp"),
+        (State("question_encoder", 1, 2, "block_input"), {"site": "mlp", "direction": "disrupt"}, ()),
+        (State("question_encoder", 1, 2, "mlp"), {"site": "mlp"}, ()),
+        (State("question_encoder", 0, 1, "cross_attention", 0), {"block": "image_encoder", "patch": 2}, ()),
+    ],
+)
+def test_cells_of_a_trace_of_paths(small, picture, into, grid, through):
+    """All of them; among them what receives itself."""
+    noise = GaussianNoise(2.0, samples=2, at="patch_embeddings")
+    tracer = Tracer(small, picture, "what is this?", "red", corruption=noise, metric="log_probability")
+    trace = tracer.trace_paths(into, through=through, **grid)
+    assert np.ptp(trace.samples) > 1e-4
+    found = tracer.verify(cells=30, trace=trace, dtype=None)
+    assert found.agrees
+    assert found.difference < 1e-5
+    wrong = replace(trace, samples=trace.samples + 1e-3, settings=dict(trace.settings))
+    assert not tracer.verify(cells=3, trace=wrong, dtype=None).agrees
 
 
 def test_the_cells_are_those_of_the_grid(tracer):

@@ -1,6 +1,7 @@
 // The grid. One place at a time can be tabbed to; keys move between cells and headers; Enter, Space or a click patches a
 // cell, or a whole row or column by its header. A drag, or Shift with arrows, draws out a set, which is patched on
-// release; with Ctrl a click adds a cell to the set or takes it out.
+// release; with Ctrl a click adds a cell to the set or takes it out. Alt-click or L holds a cell, row or column while
+// others are patched, or lets it go.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Cell, cellOf, type GridView, key } from "../cells";
@@ -25,6 +26,7 @@ interface Props {
 	onDraw: (cells: readonly CellIndex[] | null) => void;
 	onPoint: (cell: CellIndex | null, element: HTMLElement | null) => void;
 	onCopy: () => void;
+	onHold: (cells: readonly CellIndex[]) => void;
 }
 
 function placeAt(target: EventTarget | null): HTMLElement | null {
@@ -92,6 +94,11 @@ export function Grid(props: Props) {
 			if (!event.repeat) choose(focus, control);
 			return;
 		}
+		if (event.key.toLowerCase() === "l" && !control) {
+			event.preventDefault();
+			if (!event.repeat) props.onHold(cellsAt(focus));
+			return;
+		}
 		if (event.key === "c" && control && selected.length > 0) {
 			event.preventDefault();
 			props.onCopy();
@@ -126,7 +133,8 @@ export function Grid(props: Props) {
 	function pointerDown(event: PointerEvent): void {
 		const element = placeAt(event.target);
 		const start = element && cellAt(placeOf(element));
-		const plain = event.button === 0 && !event.ctrlKey && !event.metaKey;
+		const modified = event.ctrlKey || event.metaKey || event.altKey;
+		const plain = event.button === 0 && !modified;
 		if (start === null || !plain || event.pointerType === "touch") return;
 		if (event.shiftKey) draw(start);
 		else anchor.current = start;
@@ -155,6 +163,11 @@ export function Grid(props: Props) {
 		if (moved || drawn.current !== null) draw(cell);
 	}
 
+	// A row or column of one cell is no more than that cell.
+	const heldColumns = Array.from({ length: columns }, (_, column) =>
+		rows > 1 && view.rows.every((row) => row[column]?.held) ? "1" : "0",
+	).join("");
+	const columnHeld = (column: number) => heldColumns[column] === "1";
 	const chosen = new Set(selected.map(([l, p]) => key(l, p)));
 	const header = (row: number, column: number, label: string | number) => (
 		<div
@@ -163,7 +176,9 @@ export function Grid(props: Props) {
 			tabIndex={focus[0] === row && focus[1] === column ? 0 : -1}
 			data-row={row}
 			data-column={column}
-			title={byToken ? `select layer ${label}` : `select “${label}”`}
+			data-lock={columnHeld(column) || undefined}
+			aria-label={columnHeld(column) ? `${label}, held` : undefined}
+			title={`select ${byToken ? `layer ${label}` : `“${label}”`}; Alt-click holds it`}
 			style={byToken ? undefined : glow(props.attention[column])}
 		>
 			<span>{label}</span>
@@ -180,6 +195,7 @@ export function Grid(props: Props) {
 			data-axes={view.axes}
 			aria-label={`hidden states: ${byToken ? "tokens by layers" : "layers by tokens"}`}
 			aria-multiselectable="true"
+			aria-description={props.words.explain("grid")}
 			onKeyDown={keyDown}
 			onKeyUp={(event) => {
 				if (event.key === "Shift" && letGo.current === null) finish();
@@ -187,6 +203,7 @@ export function Grid(props: Props) {
 			onClick={(event) => {
 				const element = placeAt(event.target);
 				if (element === null || event.shiftKey) return;
+				if (event.altKey) return props.onHold(cellsAt(placeOf(element)));
 				// A drag ends with a click only if it began and ended in the same cell.
 				choose(placeOf(element), event.ctrlKey || event.metaKey);
 			}}
@@ -228,6 +245,7 @@ export function Grid(props: Props) {
 					metric={metric}
 					words={props.words}
 					between={view.between}
+					heldColumns={heldColumns}
 					color={color}
 					selected={cells
 						.map(({ layer, position }) =>

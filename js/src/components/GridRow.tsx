@@ -21,6 +21,8 @@ interface Props {
 	/** For a difference: how the two grids differ. */
 	between: string | undefined;
 	color: (cell: Cell) => Shade | null;
+	/** "1" for each column that is held as a whole, whose lock is in its header. */
+	heldColumns: string;
 	/** "1" for each selected cell of this row, "0" for the others. */
 	selected: string;
 	/** The column that can be tabbed to, −1 the header; −2 for none. */
@@ -39,6 +41,7 @@ export function glow(attention: number | undefined) {
 function markOf(cell: Cell, value: number): string {
 	if (cell.state === "empty" || cell.state === "waiting") return "";
 	if (cell.nan) return "×";
+	if (cell.held) return "";
 	if (cell.constructed) return "=";
 	if (Number.isNaN(value)) return "–";
 	return cell.negligible ? "•" : "";
@@ -48,6 +51,9 @@ function drawRow(props: Props) {
 	const { row, cells, tokens, label, byToken, show, metric, color } = props;
 	const { mean: bar } = props;
 	const name = byToken ? `“${label}”` : `layer ${label}`;
+	const held = cells.length > 1 && cells.every((cell) => cell.held);
+	const inHeader = (column: number) =>
+		held || props.heldColumns[column] === "1";
 	return (
 		<div class="bt-row" role="row">
 			<div
@@ -56,7 +62,9 @@ function drawRow(props: Props) {
 				tabIndex={props.focused === -1 ? 0 : -1}
 				data-row={row}
 				data-column={-1}
-				title={`select ${name}`}
+				data-lock={held || undefined}
+				aria-label={held ? `${label}, held` : undefined}
+				title={`select ${name}; Alt-click holds it`}
 				style={glow(props.attention)}
 			>
 				{label}
@@ -82,6 +90,9 @@ function drawRow(props: Props) {
 						data-nan={cell.nan || undefined}
 						data-apart={cell.apart || undefined}
 						data-truth={cell.truth || undefined}
+						data-held={cell.held || undefined}
+						data-lock={(cell.held && !inHeader(column)) || undefined}
+						data-dead={cell.dead || undefined}
 						data-value={
 							Number.isNaN(value) ? "" : String(Number(value.toFixed(4)))
 						}

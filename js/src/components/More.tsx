@@ -8,6 +8,7 @@ import { MAX_SAMPLES } from "../protocol";
 import type { Session } from "../session";
 import type { Inputs } from "../traits";
 import { Asking } from "./Asking";
+import { HoldWords } from "./Held";
 import { NumberField } from "./NumberField";
 import { Select } from "./Select";
 import { Strength } from "./Strength";
@@ -128,6 +129,7 @@ export function More({ model, session }: { model: Model; session: Session }) {
 					/>,
 				)}
 				{choice("axes", "rows")}
+				{field("hold", "hold", <HoldWords model={model} session={session} />)}
 				{field(
 					"compare",
 					"",

@@ -1,7 +1,8 @@
 // The result for the selected states in one sentence, and the one for the pinned states; the first is also announced to
 // screen readers when it changes.
 
-import { cellOf } from "../cells";
+import { toFloats } from "../binary";
+import { cellOf, fits, readCell } from "../cells";
 import {
 	type Asked,
 	type Outcome,
@@ -11,6 +12,7 @@ import {
 	toText,
 } from "../sentence";
 import type { Session } from "../session";
+import type { CellIndex } from "../traits";
 import type { ViewModel } from "../viewModel";
 
 /** A single cell already computed in the grid gives the same result as patching it again. */
@@ -28,9 +30,33 @@ function outcomeFromGrid(
 		...asked,
 		...known.values,
 		negligible: known.negligible,
+		held: view.phrase
+			? {
+					phrase: view.phrase,
+					kept: view.kept,
+					itself: known.held,
+					dead: known.dead,
+				}
+			: null,
+		free: view.phrase ? freeFromGrid(model, cell) : null,
 		error: model.runs.value?.error ?? "",
 		old: known.state === "old",
 	};
+}
+
+/** The same cell in the grid in which nothing is held, if that is there too. */
+function freeFromGrid(model: ViewModel, [layer, position]: CellIndex) {
+	const view = model.view.value;
+	const grid = model.grids.value.find(
+		(each) => view && fits(each, { ...view, hold: [] }),
+	);
+	const floats = grid && toFloats(grid.values);
+	if (!view || !floats || grid.generation < model.generation.value) return null;
+	const count = view.layers * view.tokens.length;
+	const index = layer * view.tokens.length + position;
+	const values = readCell(floats, count, index);
+	if (Number.isNaN(values.score)) return null;
+	return { ...values, negligible: values.significant === 0 };
 }
 
 function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
@@ -65,7 +91,9 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 	const current =
 		detail !== null && detail.generation >= model.generation.value;
 	const read = outcomeFromGrid(model, asked);
-	if (read !== null && !(read.old && detail !== null))
+	// With something held the kernel's own run tells both numbers.
+	const full = detail !== null && (read?.old || (current && view.phrase));
+	if (read !== null && !full)
 		return { pieces: outcomeSentence(read, gate, words), old: read.old };
 	if (detail !== null)
 		return {

@@ -4,6 +4,7 @@ import { batch, signal } from "@preact/signals-core";
 import { useCallback, useMemo, useRef, useState } from "preact/hooks";
 import type { Cell, GridView } from "../cells";
 import type { Exports } from "../exports";
+import { toggled } from "../holds";
 import type { Theme } from "../palette";
 import { cellColor, fitScale } from "../scale";
 import { siteName } from "../sentence";
@@ -14,6 +15,7 @@ import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
 import { Grid } from "./Grid";
+import { Held } from "./Held";
 import { Legend } from "./Legend";
 import { marginalsOf, Profile } from "./Profile";
 import { Progress } from "./Progress";
@@ -126,6 +128,10 @@ export function Traced({ model, session, exports, theme }: Props) {
 						}}
 						marginals={marginals}
 						onCopy={() => exports.ask("cells", theme)}
+						onHold={(cells) => {
+							const size = model.setup.value?.patches ?? [1, 1];
+							session.hold(toggled(view, model.hold.value, cells, size));
+						}}
 						attention={model.attentionToPatch.value}
 						onPoint={(cell, element) => {
 							model.pointedCell.value = cell;
@@ -179,6 +185,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 			/>
 			<div class="bt-detail">
 				<Sentence model={model} session={session} />
+				<Held model={model} session={session} />
 				<Bars
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}

@@ -1,0 +1,132 @@
+// What is held while others are patched: a line near the sentence, with a way to let each of it go; and the words for
+// it under More.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import {
+	EVERYWHERE,
+	statesIn,
+	WORDS,
+	without,
+	withWord,
+	wordsIn,
+} from "../holds";
+import type { Model } from "../model";
+import type { StateInfo } from "../protocol";
+import { siteName, tokenName } from "../sentence";
+import type { Session } from "../session";
+
+/** States that are named one by one. */
+const NAMED = 4;
+
+interface Props {
+	model: Model;
+	session: Session;
+}
+
+function stateName(
+	model: Model,
+	{ block, layer, position, site, head }: StateInfo,
+) {
+	const { label } = model.words.value;
+	const tokens = model.setup.value?.blocks.find(
+		({ name }) => name === block,
+	)?.tokens;
+	const part =
+		site === "block_output" ? "" : ` (${siteName(site, head, label)})`;
+	const place = `layer ${layer}${part} at ${tokenName(tokens ?? [], position)}`;
+	return block === model.block.value
+		? place
+		: `${label(block).toLowerCase()} ${place}`;
+}
+
+export function Held({ model, session }: Props) {
+	const hold = model.hold.value;
+	const { label } = model.words.value;
+	const states = statesIn(hold);
+	const words = wordsIn(hold);
+	const some = hold.length > 0;
+	const noisy =
+		model.corruption.value === "GaussianNoise" ? "noisy" : "damaged";
+	const kept = model.direction.value === "disrupt" ? "clean" : noisy;
+	const where = words.includes(EVERYWHERE) ? "" : " there";
+	const items = [
+		...words
+			.filter((word) => word !== EVERYWHERE)
+			.map((word) => ({
+				name: `${label(`hold ${word}`)}${where}`,
+				rest: withWord(hold, word),
+			})),
+		...states.slice(0, NAMED).map((state) => ({
+			name: stateName(model, state),
+			rest: without(hold, [state]),
+		})),
+	];
+	// Whoever does not see the locks hears what was locked, and that nothing is any more.
+	const before = useRef(some);
+	const [heard, setHeard] = useState("");
+	const names = items.map(({ name }) => name).join(", ");
+	const more = states.length - NAMED;
+	const text = some
+		? `held ${kept}: ${names}${more > 0 ? ` and ${more} more` : ""}`
+		: "nothing is held";
+	useEffect(() => {
+		if (some || before.current) setHeard(text);
+		before.current = some;
+	}, [text, some]);
+	return (
+		<>
+			<span class="bt-hidden" role="status">
+				{heard}
+			</span>
+			{some && model.receivers.value === null && (
+				<div class="bt-held bt-line" data-testid="held">
+					<span class="bt-muted">{`Held ${kept}:`}</span>
+					{items.map(({ name, rest }) => (
+						<button
+							key={name}
+							type="button"
+							class="bt-chip"
+							aria-label={`let go: ${name}`}
+							onClick={() => session.hold(rest)}
+						>
+							{name} ×
+						</button>
+					))}
+					{more > 0 && <span class="bt-muted">{`and ${more} more`}</span>}
+					<button
+						type="button"
+						class="bt-chip"
+						data-testid="unlock-all"
+						onClick={() => session.hold([])}
+					>
+						Unlock all
+					</button>
+				</div>
+			)}
+		</>
+	);
+}
+
+export function HoldWords({ model, session }: Props) {
+	const hold = model.hold.value;
+	const { label } = model.words.value;
+	const on = new Set(wordsIn(hold));
+	const sites = model.blockInfo.value?.sites ?? [];
+	const chosen = WORDS.filter((word) => sites.includes(word));
+	return (
+		<span class="bt-words" data-testid="hold">
+			{[...chosen, EVERYWHERE].map((word) => (
+				<button
+					key={word}
+					type="button"
+					class="bt-chip"
+					aria-pressed={on.has(word)}
+					disabled={word === EVERYWHERE && on.size === 0}
+					onClick={() => session.hold(withWord(hold, word))}
+				>
+					{label(`hold ${word}`)}
+				</button>
+			))}
+		</span>
+	);
+}

@@ -1,0 +1,83 @@
+// What is held, as the grid in view shows it: which of its cells are, and what a lock on some of them changes. Pure
+// functions; what is held is words for sites above what is patched, and single states.
+
+import { key, type ViewOf } from "./cells";
+import { patchesOf } from "./patches";
+import type { StateInfo } from "./protocol";
+import type { CellIndex } from "./traits";
+
+export type Hold = readonly (string | StateInfo)[];
+type Size = readonly [rows: number, columns: number];
+
+/** The words that hold a site above what is patched, in the kernel's order. */
+export const WORDS = ["mlp", "self_attention_out", "cross_attention_out"];
+/** Beside these: at all positions, not only the patched one. */
+export const EVERYWHERE = "everywhere";
+
+const nameOf = ({ block, layer, position, site, head }: StateInfo) =>
+	[block, layer, position, site, head].join();
+
+export const statesIn = (hold: Hold): StateInfo[] =>
+	hold.filter((item) => typeof item !== "string");
+export const wordsIn = (hold: Hold): string[] =>
+	hold.filter((item) => typeof item === "string");
+
+/** The states that a cell stands for in its own layer: one, or a square of image tokens. */
+function statesOf(view: ViewOf, [layer, column]: CellIndex, size: Size) {
+	const { block, site, head, patch } = view;
+	const square = patch > 1 ? patchesOf(column, patch, size) : [];
+	const tokens = square.map(([row, at]) => 1 + row * size[1] + at);
+	return (tokens.length > 0 ? tokens : [column]).map(
+		(position): StateInfo => ({ block, layer, position, site, head }),
+	);
+}
+
+/** The cells of a grid that are held, by `key`. */
+export function heldCells(
+	view: ViewOf & {
+		readonly layers: number;
+		readonly tokens: readonly unknown[];
+	},
+	size: Size,
+): ReadonlySet<string> {
+	const held = new Set(statesIn(view.hold).map(nameOf));
+	const found = new Set<string>();
+	for (let layer = 0; held.size > 0 && layer < view.layers; layer++)
+		for (let column = 0; column < view.tokens.length; column++) {
+			const states = statesOf(view, [layer, column], size);
+			if (states.every((state) => held.has(nameOf(state))))
+				found.add(key(layer, column));
+		}
+	return found;
+}
+
+/** Some cells held too, or let go if all of them are. */
+export function toggled(
+	view: ViewOf,
+	hold: Hold,
+	cells: readonly CellIndex[],
+	size: Size,
+): Hold {
+	const states = cells.flatMap((cell) => statesOf(view, cell, size));
+	const held = new Set(statesIn(hold).map(nameOf));
+	const more = states.filter((state) => !held.has(nameOf(state)));
+	return more.length > 0 ? [...hold, ...more] : without(hold, states);
+}
+
+export function without(hold: Hold, states: readonly StateInfo[]): Hold {
+	const gone = new Set(states.map(nameOf));
+	return hold.filter(
+		(item) => typeof item === "string" || !gone.has(nameOf(item)),
+	);
+}
+
+/** What is held with one of the words turned on or off. */
+export function withWord(hold: Hold, word: string): Hold {
+	const now = wordsIn(hold);
+	const next = now.includes(word)
+		? now.filter((each) => each !== word)
+		: [...now, word];
+	const sites = WORDS.filter((site) => next.includes(site));
+	const where = sites.length > 0 && next.includes(EVERYWHERE);
+	return [...sites, ...(where ? [EVERYWHERE] : []), ...statesIn(hold)];
+}
