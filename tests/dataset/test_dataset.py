@@ -44,8 +44,8 @@ from helpers.random_models import random_model
 from helpers.reference import Hooked
 from helpers.reference import noise as reference_noise
 
-#: Questions of the shared run, and of the one that is killed twice.
-SAMPLES, KILLED = 200, 96
+#: Questions of the shared run, of the one that is killed twice, and of those of pairs.
+SAMPLES, KILLED, PAIRS = 200, 96, 8
 
 
 def same_tables(one, other):
@@ -76,6 +76,20 @@ def processes():
 def small_run(tmp_path_factory):
     """Twelve questions in three batches."""
     return trace(tmp_path_factory.mktemp("small") / "out", 12, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What one process gives that nobody kills, once for each kind."""
+    found = {}
+
+    def of(pairs, options):
+        kind = pairs, bool(options)
+        if kind not in found:
+            found[kind] = trace(tmp_path_factory.mktemp("undisturbed") / "out", PAIRS, 4, pairs, **options)
+        return found[kind]
+
+    return of
 
 
 # --- exact -----------------------------------------------------------------------------------------------------------
@@ -387,17 +401,17 @@ def test_a_run_killed_at_any_point_goes_on(tmp_path, processes, small_run, point
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
-def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, options):
-    point, samples = "in the middle of a batch", 6 if options else 12
+def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, undisturbed, options):
+    point = "in the middle of a batch"
     killed = processes.Process(
-        target=trace_and_die, args=(tmp_path / "out", samples, 4, point, samples - 1, "image", options)
+        target=trace_and_die, args=(tmp_path / "out", PAIRS, 4, point, PAIRS - 1, "image", options)
     )
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert len(parts(tmp_path / "out")) >= 1
     asked = {"batch_size": 4, "pairs": "image", **options}
-    same_tables(trace(tmp_path / "out", samples, **asked), trace(tmp_path / "undisturbed", samples, **asked))
+    same_tables(trace(tmp_path / "out", PAIRS, **asked), undisturbed("image", options))
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path, demo, monkeypatch):
@@ -680,7 +694,7 @@ def client(processes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
-def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client, options):
+def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client, undisturbed, options):
     workers, done = client.run(os.getpid), []
 
     def progress(count, total):
@@ -688,12 +702,11 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
         if len(done) == 2:
             os.kill(next(iter(workers.values())), signal.SIGKILL)
 
-    asked = {"batch_size": 2, "pairs": "image" if options else None, **options}
-    samples = 8 if options else 12
-    found = trace(tmp_path / "cluster", samples, client=client, progress=progress, **asked)
-    assert done[-1] == (samples, samples)
+    pairs = "image" if options else None
+    found = trace(tmp_path / "cluster", PAIRS, 2, pairs, client=client, progress=progress, **options)
+    assert done[-1] == (PAIRS, PAIRS)
     assert next(iter(workers.values())) not in client.run(os.getpid).values()
-    same_tables(found, trace(tmp_path / "alone", samples, **asked))
+    same_tables(found, undisturbed(pairs, options))
 
 
 @pytest.mark.slow
