@@ -59,7 +59,13 @@ def parts(folder):
 
 #: What each process that is started here would import by itself, in seconds: that of a run, of a worker, of BLIP.
 PRELOADED = [
-    *("blip_trace_widget.dataset.batch", "blip_trace_widget.tracing.tracer", "pandas", "pyarrow.parquet", "distributed"),
+    *(
+        "blip_trace_widget.dataset.batch",
+        "blip_trace_widget.tracing.tracer",
+        "pandas",
+        "pyarrow.parquet",
+        "distributed",
+    ),
     *("transformers.models.blip.modeling_blip", "transformers.models.blip.image_processing_pil_blip"),
 ]
 

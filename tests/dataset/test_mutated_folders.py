@@ -16,7 +16,7 @@ from helpers.dataset_runs import EVERYTHING, trace
 from helpers.mutations import VALUES, mutated
 
 #: Mutations in every run, and in the slow one, 20000 where the environment says so.
-FEW, MANY = 12, int(os.environ.get("BLIP_TRACE_MUTATIONS", "40"))
+FEW, MANY = 24, int(os.environ.get("BLIP_TRACE_MUTATIONS", "40"))
 #: Columns whose texts are JSON.
 JSON = ("snapshot", "settings")
 

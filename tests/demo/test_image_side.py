@@ -18,7 +18,7 @@ from blip_trace_widget.demo.questions import KINDS
 from blip_trace_widget.demo.scenes import coverage, draw
 from blip_trace_widget.demo.training.evaluate import NOISE_FACTOR, PICTURE_SIZE, held_out
 
-QUESTIONS, SEED, SAMPLES = 50, 1, 3
+QUESTIONS, SEED, SAMPLES = 50, 1, 5
 #: Far enough for each question to lose half of its score.
 CURVE = np.linspace(0.5, 5, 10)
 DIRECTIONS = ("disrupt", "restore")

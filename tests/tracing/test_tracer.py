@@ -259,7 +259,7 @@ def test_wrong_requests_are_named(tracer, call, error, message):
 
 @pytest.mark.slow
 def test_full_width_from_a_folder(tmp_path, picture):
-    """BLIP base's widths, in two layers of each part, random weights, by `from_pretrained`; three cells against hooks."""
+    """BLIP base's widths, two layers of each part, random weights, by `from_pretrained`; three cells against hooks."""
     from helpers.random_models import BASE_SIZES, random_hf_model, words
     from helpers.reference import Hooked, noise
 
