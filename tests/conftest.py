@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-from blip_trace_widget import BlipVqa, Tracer, TraceWidget, examples
+from blip_trace_widget import BlipVqa, DatasetTrace, Tracer, TraceWidget, examples
 from helpers.dataset_runs import trace
 from helpers.node import npm
 from helpers.paths import ROOT
@@ -26,6 +27,19 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What a machine has downloaded before changes no test.
 os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir()) / "blip_trace_widget_no_hub")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Where files are shared out to processes: those of slow tests first, then those of many tests.
+
+    A long file that is begun last is waited for by all the others.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    counts = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.path.suffix == ".ipynb" or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, -counts[item.path]))
 
 
 @pytest.fixture(scope="session")
@@ -56,16 +70,35 @@ def filled_widget(tracer):
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
-    """Two hundred questions of the built-in model, traced without a disturbance."""
-    return trace(tmp_path_factory.mktemp("dataset") / "out", 200)
+def made_once(tmp_path_factory):
+    """A way to make a folder that all processes of a test run share: `made_once(name, make)`."""
+    shared = "PYTEST_XDIST_WORKER" in os.environ
+    base = tmp_path_factory.getbasetemp()
+
+    def folder(name, make):
+        place = (base.parent if shared else base) / name
+        with FileLock(place.with_suffix(".lock")):
+            if not place.exists():
+                making = place.with_suffix(".part")
+                make(making)
+                making.rename(place)
+        return place
+
+    return folder
 
 
 @pytest.fixture(scope="session")
-def pairs(tmp_path_factory):
+def dataset(made_once):
+    """Two hundred questions of the built-in model, traced without a disturbance."""
+    return DatasetTrace.load(made_once("dataset", lambda folder: trace(folder, 200)))
+
+
+@pytest.fixture(scope="session")
+def pairs(made_once):
     """Pairs of pictures, with all heads of one attention."""
-    folder, sites = tmp_path_factory.mktemp("pairs") / "out", ("block_output", "cross_attention_out")
-    return trace(folder, 24, pairs="image", blocks="question_encoder", sites=sites, head=(None, "all"))
+    asked = {"pairs": "image", "blocks": "question_encoder", "head": (None, "all")}
+    sites = ("block_output", "cross_attention_out")
+    return DatasetTrace.load(made_once("pairs", lambda folder: trace(folder, 24, sites=sites, **asked)))
 
 
 @pytest.fixture
@@ -111,19 +144,12 @@ def picture():
 
 
 @pytest.fixture(scope="session")
-def js(tmp_path_factory):
-    """A copy of js/ with its packages, in a project of its own, so that building touches nothing here.
+def js(made_once):
+    """A copy of js/ with its packages, which are 200 MB, in a project of its own: building touches nothing here."""
 
-    All processes of a test run share it: its packages are 200 MB.
-    """
-    shared = "PYTEST_XDIST_WORKER" in os.environ
-    folder = tmp_path_factory.getbasetemp()
-    project = (folder.parent if shared else folder) / "project"
-    with FileLock(project.with_suffix(".lock")):
-        if not project.exists():
-            making = project.with_suffix(".part")
-            shutil.copytree(ROOT / "js", making / "js", ignore=shutil.ignore_patterns("node_modules"))
-            (making / "blip_trace_widget" / "static").mkdir(parents=True)
-            npm(making / "js", "ci", "--no-audit", "--no-fund")
-            making.rename(project)
-    return project / "js"
+    def make(project):
+        shutil.copytree(ROOT / "js", project / "js", ignore=shutil.ignore_patterns("node_modules"))
+        (project / "blip_trace_widget" / "static").mkdir(parents=True)
+        npm(project / "js", "ci", "--no-audit", "--no-fund")
+
+    return made_once("project", make) / "js"

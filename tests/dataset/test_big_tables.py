@@ -1,4 +1,7 @@
-"""A table as large as the published ones is opened, averaged and browsed in bounded memory, reading what it needs."""
+"""A table a quarter as large as the published ones is opened, averaged and browsed, and what it needs is read once.
+
+`benchmarks/big_table.py` measures one of the full size, whose memory is twice as much.
+"""
 
 import subprocess
 import sys
@@ -13,7 +16,7 @@ from helpers.paths import ROOT
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="bytes read and peak memory are Linux's to say")
 def test_memory_and_reads_are_bounded(tmp_path):
-    folder = big_table(tmp_path / "big", PUBLISHED)
+    folder = big_table(tmp_path / "big", PUBLISHED // 4)
     size = {
         table: sum(path.stat().st_size for path in (folder / table).iterdir()) / 2**20 for table in ("samples", "cells")
     }
@@ -23,7 +26,7 @@ def test_memory_and_reads_are_bounded(tmp_path):
     steps = {
         step: (float(mb), float(peak)) for step, _, mb, peak in (line.split("\t") for line in run.stdout.splitlines())
     }
-    assert max(peak for _, peak in steps.values()) < 500
+    assert max(peak for _, peak in steps.values()) < 220
     read = {step: mb for step, (mb, _) in steps.items()}
     assert read["open"] < size["samples"] * 1.5  # small files are read whole, once, and no cells
     assert read["average, ends"] < size["cells"] / 2  # no noise samples' scores

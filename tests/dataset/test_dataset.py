@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import zlib
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -43,7 +44,8 @@ from helpers.random_models import random_model
 from helpers.reference import Hooked
 from helpers.reference import noise as reference_noise
 
-SAMPLES = 200
+#: Questions of the shared run, of the one that is killed twice, and of those of pairs.
+SAMPLES, KILLED, PAIRS = 200, 96, 8
 
 
 def same_tables(one, other):
@@ -55,11 +57,24 @@ def parts(folder):
     return sorted((Path(folder) / "samples").glob("part-*.parquet"))
 
 
+#: What each process that is started here would import by itself, in seconds: that of a run, of a worker, of BLIP.
+PRELOADED = [
+    *(
+        "blip_trace_widget.dataset.batch",
+        "blip_trace_widget.tracing.tracer",
+        "pandas",
+        "pyarrow.parquet",
+        "distributed",
+    ),
+    *("transformers.models.blip.modeling_blip", "transformers.models.blip.image_processing_pil_blip"),
+]
+
+
 @pytest.fixture(scope="module")
 def processes():
     """A way to start processes in which the package is imported already."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dataset_runs", "blip_trace_widget.tracing.tracer"])
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
@@ -67,6 +82,20 @@ def processes():
 def small_run(tmp_path_factory):
     """Twelve questions in three batches."""
     return trace(tmp_path_factory.mktemp("small") / "out", 12, batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What one process gives that nobody kills, once for each kind."""
+    found = {}
+
+    def of(pairs, options):
+        kind = pairs, bool(options)
+        if kind not in found:
+            found[kind] = trace(tmp_path_factory.mktemp("undisturbed") / "out", PAIRS, 4, pairs, **options)
+        return found[kind]
+
+    return of
 
 
 # --- exact -----------------------------------------------------------------------------------------------------------
@@ -338,9 +367,9 @@ def test_the_tables_can_be_read_by_any_tool(small_run):
 
 
 @pytest.mark.slow
-def test_two_hundred_questions_killed_twice_end_as_if_nothing_had_happened(tmp_path, processes, dataset):
+def test_a_run_killed_twice_ends_as_if_nothing_had_happened(tmp_path, processes, dataset):
     folder = tmp_path / "out"
-    first = processes.Process(target=trace, args=(folder, SAMPLES))
+    first = processes.Process(target=trace, args=(folder, KILLED, 8))
     first.start()
     while len(parts(folder)) < 3:
         assert first.is_alive()
@@ -348,16 +377,13 @@ def test_two_hundred_questions_killed_twice_end_as_if_nothing_had_happened(tmp_p
     os.kill(first.pid, signal.SIGKILL)
     first.join()
     landed = {path: path.stat().st_mtime_ns for path in parts(folder)}
-    assert 3 <= len(landed) < SAMPLES / 16
-    second = processes.Process(
-        target=trace_and_die, args=(folder, SAMPLES, 16, "cells landed without their samples", 6)
-    )
+    assert 3 <= len(landed) < KILLED / 8
+    second = processes.Process(target=trace_and_die, args=(folder, KILLED, 8, "cells landed without their samples", 4))
     second.start()
     second.join()
     assert second.exitcode == -signal.SIGKILL
-    assert len(landed) < len(parts(folder)) < SAMPLES / 16
-    finished = trace(folder, SAMPLES)
-    same_tables(finished, dataset)
+    assert len(landed) < len(parts(folder)) < KILLED / 8
+    same_tables(trace(folder, KILLED, 8), dataset.select(samples=range(KILLED)))
     assert {path: path.stat().st_mtime_ns for path in landed} == landed  # what had landed was not computed again
     assert not list(folder.rglob("*.part"))
 
@@ -381,17 +407,17 @@ def test_a_run_killed_at_any_point_goes_on(tmp_path, processes, small_run, point
 
 
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
-def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, options):
-    point, samples = "in the middle of a batch", 6 if options else 12
+def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, undisturbed, options):
+    point = "in the middle of a batch"
     killed = processes.Process(
-        target=trace_and_die, args=(tmp_path / "out", samples, 4, point, samples - 1, "image", options)
+        target=trace_and_die, args=(tmp_path / "out", PAIRS, 4, point, PAIRS - 1, "image", options)
     )
     killed.start()
     killed.join()
     assert killed.exitcode == -signal.SIGKILL
     assert len(parts(tmp_path / "out")) >= 1
     asked = {"batch_size": 4, "pairs": "image", **options}
-    same_tables(trace(tmp_path / "out", samples, **asked), trace(tmp_path / "undisturbed", samples, **asked))
+    same_tables(trace(tmp_path / "out", PAIRS, **asked), undisturbed("image", options))
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path, demo, monkeypatch):
@@ -661,9 +687,11 @@ def test_averages_are_drawn(dataset, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def client():
-    distributed = pytest.importorskip("distributed")
+def client(processes):
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+    forkserver.ensure_running()  # with what `processes` preloads, not with what distributed would
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -672,7 +700,7 @@ def client():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, EVERYTHING], ids=["grids", "everything"])
-def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client, options):
+def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, client, undisturbed, options):
     workers, done = client.run(os.getpid), []
 
     def progress(count, total):
@@ -680,12 +708,11 @@ def test_a_cluster_that_loses_a_worker_gives_what_one_process_gives(tmp_path, cl
         if len(done) == 2:
             os.kill(next(iter(workers.values())), signal.SIGKILL)
 
-    asked = {"batch_size": 2, "pairs": "image" if options else None, **options}
-    samples = 8 if options else 24
-    found = trace(tmp_path / "cluster", samples, client=client, progress=progress, **asked)
-    assert done[-1] == (samples, samples)
+    pairs = "image" if options else None
+    found = trace(tmp_path / "cluster", PAIRS, 2, pairs, client=client, progress=progress, **options)
+    assert done[-1] == (PAIRS, PAIRS)
     assert next(iter(workers.values())) not in client.run(os.getpid).values()
-    same_tables(found, trace(tmp_path / "alone", samples, **asked))
+    same_tables(found, undisturbed(pairs, options))
 
 
 @pytest.mark.slow

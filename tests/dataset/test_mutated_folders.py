@@ -16,7 +16,7 @@ from helpers.dataset_runs import EVERYTHING, trace
 from helpers.mutations import VALUES, mutated
 
 #: Mutations in every run, and in the slow one, 20000 where the environment says so.
-FEW, MANY = 25, int(os.environ.get("BLIP_TRACE_MUTATIONS", "100"))
+FEW, MANY = 24, int(os.environ.get("BLIP_TRACE_MUTATIONS", "40"))
 #: Columns whose texts are JSON.
 JSON = ("snapshot", "settings")
 
@@ -142,7 +142,7 @@ def test_a_changed_folder_is_shown_or_refused_by_name(whole, tmp_path):
 
 @pytest.mark.slow
 def test_many_changed_folders_are_shown_or_refused_by_name(whole, tmp_path):
-    many = MANY if "heads" not in DatasetTrace.load(whole).settings else MANY // 6
+    many = MANY if "heads" not in DatasetTrace.load(whole).settings else MANY // 4
     check(whole, tmp_path, range(FEW, FEW + many))
 
 

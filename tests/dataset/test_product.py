@@ -186,7 +186,9 @@ def random_product(seed):
     return rng, model, corruption, asked
 
 
-@pytest.mark.parametrize(("seed", "together"), [*((seed, None) for seed in range(6)), (1, True), (2, True), (3, True)])
+@pytest.mark.parametrize(
+    ("seed", "together"), [*((seed, None) for seed in range(3)), *((seed, True) for seed in range(3, 6))]
+)
 def test_every_cell_of_a_product_is_what_a_tracer_s_own_calls_give(tmp_path, seed, together):
     """To the last bit where questions are computed one by one, as on a CPU."""
     rng, model, corruption, asked = random_product(seed)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import warnings
 
@@ -15,6 +16,8 @@ from PIL import Image
 from blip_trace_widget import GaussianNoise, Sample, read_clevr, read_coco_qa, read_questions, trace_dataset
 from blip_trace_widget.dataset.samples import as_samples
 
+#: Examples of each kind: in every run, and in the slow one, 20000 where the environment says so.
+FEW, MANY = 200, int(os.environ.get("BLIP_TRACE_MUTATIONS", "800"))
 OURS = re.compile(r"(samples|csv|images|image|question|answer|foil|missing|limit)\b")
 FIELDS = [*Sample._fields, "train_image_id_count", "question_count", "answer_count", "Image_IDs", "Questions_Answers"]
 
@@ -146,28 +149,28 @@ def folder(tmp_path_factory):
 
 
 @given(tables(), SHAPES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=FEW, deadline=None)
 def test_a_random_table_is_read_or_refused(table, shape):
     _read_table(table, shape)
 
 
 @given(content=files(), reader=READERS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=FEW, deadline=None)
 def test_a_random_file_is_read_or_refused(folder, content, reader):
     _read_file(folder, content, reader)
 
 
 @pytest.mark.slow
 @given(tables(), SHAPES)
-@settings(max_examples=2000, deadline=None)
-def test_two_thousand_tables(table, shape):
+@settings(max_examples=MANY, deadline=None)
+def test_many_tables(table, shape):
     _read_table(table, shape)
 
 
 @pytest.mark.slow
 @given(content=files(), reader=READERS)
-@settings(max_examples=2000, deadline=None)
-def test_two_thousand_files(folder, content, reader):
+@settings(max_examples=MANY, deadline=None)
+def test_many_files(folder, content, reader):
     _read_file(folder, content, reader)
 
 

@@ -272,8 +272,8 @@ def test_any_english_question_falls_into_known_pieces(loaded: Loaded) -> None:
 
 
 @pytest.mark.slow
-def test_held_out_accuracy_on_five_hundred_scenes(loaded: Loaded) -> None:
-    rows = {row.kind: row for row in table(*loaded, count=500, seed=0)}
+def test_held_out_accuracy_on_two_hundred_and_fifty_scenes(loaded: Loaded) -> None:
+    rows = {row.kind: row for row in table(*loaded, count=250, seed=0)}
     assert rows["all"].exact >= 0.97
     assert all(rows[kind].exact >= 0.92 for kind in KINDS)
     assert 0.7 <= rows["all"].clean <= 0.97
@@ -282,7 +282,7 @@ def test_held_out_accuracy_on_five_hundred_scenes(loaded: Loaded) -> None:
 
 @pytest.mark.slow
 def test_damage_to_colour_answers_sits_on_the_named_object(loaded: Loaded) -> None:
-    place = localise(*loaded, count=50, seed=0, noises=2)  # it varies from question to question
+    place = localise(*loaded, count=16, seed=0, noises=2)  # `test_image_side.py` asks more
     assert place.region_cost >= 0.6
     assert place.token_share >= 3 * place.picture_share
 

@@ -61,7 +61,9 @@ def _traced(folder, layers, questions):
     model = random_model(layers=layers, heads=2, width=16)
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8))
     samples = [
-        {"image": picture, "question": question, "group": group} for group in questions for question in questions[group]
+        {"image": picture, "question": question, "answer": "red", "group": group}
+        for group in questions
+        for question in questions[group]
     ]
     # A divergence is there whatever a random model says: no question is skipped.
     noise = GaussianNoise(5.0, samples=10)

@@ -74,9 +74,9 @@ def words():
     return BlipVqa.demo().processor.tokenizer
 
 
-def random_model(seed=0, **sizes):
+def random_model(seed=0, *, check=True, **sizes):
     tokenizer = words()
     hf = random_hf_model(seed, tokenizer, **sizes)
     side = hf.config.vision_config.image_size
     images = BlipImageProcessorPil(size={"height": side, "width": side})
-    return BlipVqa(hf, BlipProcessor(images, tokenizer), name=f"random {seed}")
+    return BlipVqa(hf, BlipProcessor(images, tokenizer), name=f"random {seed}", check=check)

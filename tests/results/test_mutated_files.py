@@ -13,7 +13,7 @@ from helpers.mutations import File
 from helpers.paths import OLD_FILES
 
 #: Mutations of each kind: in every run, and in the slow one, 20000 where the environment says so.
-FEW, MANY = 60, int(os.environ.get("BLIP_TRACE_MUTATIONS", "500"))
+FEW, MANY = 20, int(os.environ.get("BLIP_TRACE_MUTATIONS", "80"))
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Every public computation on an emulated GPU: CUDA's rules, and MPS's, which knows no float64."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -100,6 +102,12 @@ def _made_here():
     random_model(seed=1)
 
 
+@cache
+def shared(float64):
+    """The model of such a device, of which nothing is changed; only inside `emulated`."""
+    return elsewhere()
+
+
 @pytest.fixture(scope="module")
 def here():
     return tracer_of(random_model(seed=1, vision_layers=2))
@@ -109,7 +117,7 @@ def here():
 @pytest.mark.parametrize("name", COMPUTATIONS)
 def test_a_device_gives_the_same_numbers(here, name, float64):
     with emulated(float64=float64):
-        model = elsewhere()
+        model = shared(float64)
         assert model.device.type == "privateuseone"
         found = COMPUTATIONS[name](tracer_of(model))
     np.testing.assert_allclose(found, COMPUTATIONS[name](here), atol=1e-5)

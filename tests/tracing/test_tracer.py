@@ -258,12 +258,12 @@ def test_wrong_requests_are_named(tracer, call, error, message):
 
 
 @pytest.mark.slow
-def test_full_size_from_a_folder(tmp_path, picture):
-    """BLIP base's sizes, random weights, through `from_pretrained`; three cells against hooks."""
+def test_full_width_from_a_folder(tmp_path, picture):
+    """BLIP base's widths, two layers of each part, random weights, by `from_pretrained`; three cells against hooks."""
     from helpers.random_models import BASE_SIZES, random_hf_model, words
     from helpers.reference import Hooked, noise
 
-    hf = random_hf_model(0, words(), **BASE_SIZES)
+    hf = random_hf_model(0, words(), **BASE_SIZES | {"layers": 2, "vision_layers": 2})
     hf.save_pretrained(tmp_path)
     words().save_pretrained(tmp_path)
     BlipVqa.demo().processor.image_processor.__class__(size={"height": 384, "width": 384}).save_pretrained(tmp_path)
@@ -280,8 +280,8 @@ def test_full_size_from_a_folder(tmp_path, picture):
     log = tracer.replace(metric="log_probability")
     states = [
         State("question_encoder", 0, 2),
-        State("question_encoder", 9, 5, "cross_attention", 7),
-        State("answer_decoder", 6, 0, "mlp"),
+        State("question_encoder", 1, 5, "cross_attention", 7),
+        State("answer_decoder", 1, 0, "mlp"),
     ]
     (scores,) = slow.patched_scores([[state] for state in states], clean, [damaged], "restore")
     for state, exact in zip(states, scores, strict=True):

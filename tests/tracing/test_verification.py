@@ -28,7 +28,7 @@ from helpers.problems import EXAMPLES, assert_close, hooked, problems
 from helpers.random_models import random_model
 
 
-@settings(EXAMPLES, max_examples=8)
+@settings(EXAMPLES, max_examples=6)
 @given(problems(vision_layers=2), st.sampled_from(PLACES), st.integers(0, 99))
 def test_what_is_computed_again_equals_hooks_of_another_hand(tracer, place, seed):
     on_words = {"region": None, "positions": [1]} if place == "question_embeddings" else {}
