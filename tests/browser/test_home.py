@@ -294,7 +294,7 @@ def test_a_hand_meets_what_it_points_at_on_a_scaled_page(notebook, scaled):
 
 def test_an_error_covers_nothing(notebook):
     root = notebook.root
-    notebook.python("widget.error = 'boom'")
+    notebook.python("widget.wait(); widget.error = 'boom'")
     error = root.get_by_test_id("error")
     expect(error).to_be_visible()
     covered = """error => {

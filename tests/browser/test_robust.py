@@ -351,7 +351,7 @@ def test_axe_finds_nothing(js, notebook, dark):
         trace_all(notebook, root.get_by_role("gridcell").count())
         notebook.cell(4, 3).focus()
         has_nothing(root, AXE)
-        notebook.python("widget.error = 'boom'")
+        notebook.python("widget.wait(); widget.error = 'boom'")
         expect(root.get_by_test_id("error")).to_be_visible()
         root.get_by_test_id("block-answer_decoder").click()
         expect(root.get_by_role("grid").get_by_role("rowheader")).to_have_count(1)
@@ -365,7 +365,8 @@ def test_tab_reaches_every_control_shows_where_it_is_and_leaves(notebook):
     root.get_by_test_id("more").click()
     notebook.cell(4, 2).click()  # of nothing that is selected there is no strength
     expect(root.get_by_test_id("strength-slider")).to_be_enabled()
-    notebook.python("widget.error = 'boom'")
+    expect(notebook.cell(4, 2)).to_have_attribute("data-state", "value")  # a click takes away an error
+    notebook.python("widget.wait(); widget.error = 'boom'")
     expect(root.get_by_test_id("error")).to_be_visible()
     controls = root.evaluate(CONTROLS)
     root.get_by_test_id(controls[0]).focus()
