@@ -249,7 +249,7 @@ class _Draft:
         computed &= ~late
         # The row of each run's position; -1 where none is computed: there is the base run's.
         row_of = np.full((count, self.positions), -1)
-        row_of[:old].flat = np.arange(old * self.positions)
+        row_of[:old] = np.arange(old * self.positions).reshape(old, -1 if old else self.positions)
         row_of[old:][computed] = old * self.positions + np.arange(computed.sum())
         edits, held = dict[str, list[Rows]](), dict[str, list[Rows]]()
         for stage in sorted(set(patched.stages.tolist())):

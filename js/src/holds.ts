@@ -23,7 +23,7 @@ export const wordsIn = (hold: Hold): string[] =>
 	hold.filter((item) => typeof item === "string");
 
 /** The states that a cell stands for in its own layer: one, or a square of image tokens. */
-function statesOf(view: ViewOf, [layer, column]: CellIndex, size: Size) {
+export function statesOf(view: ViewOf, [layer, column]: CellIndex, size: Size) {
 	const { block, site, head, patch } = view;
 	const square = patch > 1 ? patchesOf(column, patch, size) : [];
 	const tokens = square.map(([row, at]) => 1 + row * size[1] + at);

@@ -149,6 +149,7 @@ export function gridOf(
 		truth: [],
 		notes: [],
 		held: "",
+		into: "",
 		kept: "noisy",
 		values: unaligned([
 			...recoveries.map((recovery) => 0.1 + 0.8 * recovery),
@@ -339,6 +340,8 @@ export const DETAIL: Detail = {
 	patches: [],
 	held: null,
 	free: null,
+	into: "",
+	dead: false,
 	negligible: false,
 	error: "",
 	score: 0.59,

@@ -23,7 +23,7 @@ interface Props {
 	session: Session;
 }
 
-function stateName(
+export function stateName(
 	model: Model,
 	{ block, layer, position, site, head }: StateInfo,
 ) {
