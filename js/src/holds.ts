@@ -61,7 +61,22 @@ export function toggled(
 	const states = cells.flatMap((cell) => statesOf(view, cell, size));
 	const held = new Set(statesIn(hold).map(nameOf));
 	const more = states.filter((state) => !held.has(nameOf(state)));
-	return more.length > 0 ? [...hold, ...more] : without(hold, states);
+	return more.length > 0
+		? [...wordsIn(hold), ...[...statesIn(hold), ...more].sort(inOrder)]
+		: without(hold, states);
+}
+
+const BLOCKS = ["image_encoder", "question_encoder", "answer_decoder"];
+
+/** The kernel's order, so that it has nothing to send back, which might be older than what was chosen meanwhile. */
+function inOrder(a: StateInfo, b: StateInfo): number {
+	return (
+		BLOCKS.indexOf(a.block) - BLOCKS.indexOf(b.block) ||
+		a.layer - b.layer ||
+		a.position - b.position ||
+		Number(a.site > b.site) - Number(a.site < b.site) ||
+		(a.head ?? 0) - (b.head ?? 0)
+	);
 }
 
 export function without(hold: Hold, states: readonly StateInfo[]): Hold {
