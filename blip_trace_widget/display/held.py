@@ -41,17 +41,21 @@ def held(hold: Iterable[str | State], block: str, tokens: Sequence[str]) -> str:
     return _listed(later + _several([item for item in items if isinstance(item, State)], block, tokens))
 
 
-def held_note(spec: GridSpec, corruption: Mapping[str, Any], tokens: Sequence[str]) -> str:
-    """A line about what is held in a grid, or where its paths lead; "" for neither."""
-    if spec.receivers is not None:
-        if isinstance(spec.receivers, str):
-            goal = "the answer"
-        else:
-            goal = _listed(_several(spec.receivers, spec.block, tokens))
-        through = held(spec.through, spec.block, tokens).replace("the later ", "").removesuffix(" there")
-        return f"What reaches {goal} directly" + (f", or through {through}" if through else "")
-    phrase = held(spec.hold, spec.block, tokens)
-    return phrase and f"Held {kept(spec.direction, corruption)}: {phrase}"
+def held_note(phrase: str, kept: str) -> str:
+    """A line about what is held; "" for nothing."""
+    return phrase and f"Held {kept}: {phrase}"
+
+
+def paths_note(spec: GridSpec, tokens: Sequence[str]) -> str:
+    """A line about where the paths of a grid lead; "" where it is of none."""
+    if spec.receivers is None:
+        return ""
+    answer = isinstance(spec.receivers, str)
+    goal = "the answer" if answer else _listed(_several(spec.receivers, spec.block, tokens))  # type: ignore[arg-type]
+    words = [LATER[item] for item in spec.through if isinstance(item, str)]
+    states = [item for item in spec.through if isinstance(item, State)]
+    through = _listed(words + _several(states, spec.block, tokens))
+    return f"What reaches {goal} directly" + (f", or through {through}" if through else "")
 
 
 def state_name(state: State, block: str, tokens: Sequence[str]) -> str:

@@ -72,7 +72,7 @@ EXPLAIN = {
     "model": "The model that answers: the built-in one that learned to, or one of four whose circuit is known because "
     "it was written, with pictures and questions of its own",
     "dead": "0 by construction: nothing of it gets past what is held, or no path leads from it",
-    "held": "held: it keeps the value of the run that is patched",
+    "held": "held: it keeps its value while others are patched",
     "grid": "Enter patches a cell, or on a header a row or column; Ctrl with Enter adds one, Shift with arrows draws "
     "out a set; L holds a cell, row or column while others are patched, or lets it go.",
     "hold": "Hold what the later layers' parts add, there or at all positions: what an effect loses by that went "

@@ -79,6 +79,44 @@ function inOrder(a: StateInfo, b: StateInfo): number {
 	);
 }
 
+/** Held states that belong together: a whole layer, all of a token, or one state. */
+export interface Held {
+	readonly states: readonly StateInfo[];
+	/** Which of its axes is whole. */
+	readonly all: "tokens" | "layers" | null;
+}
+
+/** The held states by whole rows and columns, which may share a state, and what is left one by one. */
+export function groupsOf(
+	hold: Hold,
+	sizeOf: (block: string) => readonly [layers: number, tokens: number],
+): Held[] {
+	const held = statesIn(hold);
+	const groups = (["tokens", "layers"] as const).flatMap((all) => {
+		const lines = new Map<string, StateInfo[]>();
+		for (const state of held) {
+			const { block, site, head, layer, position } = state;
+			const at = all === "tokens" ? layer : position;
+			const line = [block, site, head, at].join();
+			lines.set(line, [...(lines.get(line) ?? []), state]);
+		}
+		return [...lines.values()]
+			.filter((states) => {
+				const [layers, tokens] = sizeOf(states[0]?.block ?? "");
+				const size = all === "tokens" ? tokens : layers;
+				return size > 1 && states.length === size;
+			})
+			.map((states): Held => ({ states, all }));
+	});
+	const left = statesIn(
+		without(
+			held,
+			groups.flatMap(({ states }) => states),
+		),
+	);
+	return [...groups, ...left.map((state) => ({ states: [state], all: null }))];
+}
+
 export function without(hold: Hold, states: readonly StateInfo[]): Hold {
 	const gone = new Set(states.map(nameOf));
 	return hold.filter(

@@ -72,6 +72,9 @@ describe("a lock", () => {
 			[-1, 0],
 			[1, -1],
 		]);
+		expect(view.get("held").textContent).toBe(
+			"Held noisy:layer 0, all tokens ×“what”, all layers ×Unlock all",
+		);
 		expect(place(1, -1).getAttribute("aria-label")).toBe("what, held");
 		expect(place(-1, 0).getAttribute("aria-label")).toBe("0, held");
 		await altClick(place(1, -1));
