@@ -293,7 +293,7 @@ export function cellValues(
 export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 	const { state } = cell;
 	let special = cell.negligible ? "negligible" : "";
-	if (cell.dead) special = "dead";
+	if (cell.dead) special = cell.held ? "" : "dead";
 	if (cell.constructed) special = "constructed";
 	if (cell.nan) special = "nan";
 	return [

@@ -8,7 +8,7 @@ import { tokenName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { ANSWER, lookedAt, type Receivers, walkedBy } from "../walk";
-import { stateName } from "./Held";
+import { groupName } from "./Held";
 
 interface Props {
 	model: ViewModel;
@@ -20,7 +20,7 @@ function receiversName(model: ViewModel, receivers: Receivers): string {
 	const [first] = receivers;
 	return first === undefined || receivers.length > 1
 		? `${receivers.length} states`
-		: stateName(model, first);
+		: groupName(model, { states: receivers, all: null });
 }
 
 /** The share of the selected sender, to be read beside the arrow. */
