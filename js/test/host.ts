@@ -368,6 +368,8 @@ export function fullTraits(): Record<string, unknown> {
 		hold: [],
 		receivers: null,
 		through: [],
+		path: [],
+		arrow: false,
 		corruption: "GaussianNoise",
 		kind: "multiplicative",
 		at: "image_embeddings",
