@@ -33,8 +33,8 @@ def crumbs(notebook, *names):
 
 def one_head(notebook, site, head):
     """Look at a single head of an attention."""
-    notebook.root.get_by_label("site").select_option(site)
-    notebook.root.get_by_label("head").select_option(str(head))
+    notebook.root.get_by_test_id("site").select_option(site)
+    notebook.root.get_by_test_id("head").select_option(str(head))
 
 
 def pictured(notebook, root):
