@@ -26,8 +26,8 @@ def test_the_committed_bundle_is_what_js_builds(js):
 
 def test_the_bundle_is_small_and_asks_nothing_of_the_network():
     bundle = (STATIC / "widget.js").read_bytes()
-    assert len(bundle) < 86 * 1024
-    assert len(gzip.compress(bundle, 9)) < 31 * 1024
+    assert len(bundle) < 100 * 1024
+    assert len(gzip.compress(bundle, 9)) < 34 * 1024
     text = "".join((STATIC / name).read_text("utf-8") for name in BUILT)
     for address in ("https://", "http://"):
         rest = text.replace("http://www.w3.org/", "")  # names of XML vocabularies, never fetched

@@ -41,13 +41,15 @@ def held(hold: Iterable[str | State], block: str, tokens: Sequence[str]) -> str:
     return _listed(later + _several([item for item in items if isinstance(item, State)], block, tokens))
 
 
-def held_note(spec: GridSpec, corruption: Mapping[str, Any], tokens: Sequence[str]) -> str:
-    """A line about what is held in a grid, or where its paths lead; "" for neither."""
+def held_note(phrase: str, kept: str) -> str:
+    """A line about what is held; "" for nothing."""
+    return phrase and f"Held {kept}: {phrase}"
+
+
+def paths_note(spec: GridSpec, tokens: Sequence[str]) -> str:
+    """A line about where the paths of a grid lead; "" where it is of none."""
     goal = into(spec, tokens)
-    if goal:
-        return f"What reaches {goal} directly: all that attentions and MLPs add is held between"
-    phrase = held(spec.hold, spec.block, tokens)
-    return phrase and f"Held {kept(spec.direction, corruption)}: {phrase}"
+    return goal and f"What reaches {goal} directly: all that attentions and MLPs add is held between"
 
 
 def into(spec: GridSpec, tokens: Sequence[str]) -> str:
@@ -61,7 +63,9 @@ def into(spec: GridSpec, tokens: Sequence[str]) -> str:
         return ""
     answer = isinstance(spec.receivers, str)
     goal = "the answer" if answer else _listed(_several(spec.receivers, spec.block, tokens))  # type: ignore[arg-type]
-    through = held(spec.through, spec.block, tokens).replace("the later ", "").removesuffix(" there")
+    words = [LATER[item] for item in spec.through if isinstance(item, str)]
+    states = [item for item in spec.through if isinstance(item, State)]
+    through = _listed(words + _several(states, spec.block, tokens))
     return goal + (f", or through {through}" if through else "")
 
 

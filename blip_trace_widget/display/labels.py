@@ -77,7 +77,7 @@ EXPLAIN = {
     "paths answer": "Show which states reach the answer directly, with all that attentions and MLPs add held between "
     "(key P, with nothing selected)",
     "paths picture": "Show on the picture which patches reach this directly",
-    "held": "held: it keeps the value of the run that is patched",
+    "held": "held: it keeps its value while others are patched",
     "grid": "Enter patches a cell, or on a header a row or column; Ctrl with Enter adds one, Shift with arrows draws "
     "out a set; L holds a cell, row or column while others are patched, or lets it go; P shows what reaches the "
     "selected cells directly, then a second Enter points from sender to receiver, and Escape goes one step back.",

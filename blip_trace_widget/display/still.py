@@ -34,6 +34,8 @@ UNTOUCHED: dict[str, Any] = {
     "truth": False,
     "strength": 1.0,
     "ablation": {},
+    "path": [],
+    "arrow": False,
     "detail": {},
     "pinned": {},
     "picture_map": {},

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.display.damage import damage
-from blip_trace_widget.display.held import held_note
+from blip_trace_widget.display.held import held, held_note, kept, paths_note
 from blip_trace_widget.display.labels import label, site_and_head
 from blip_trace_widget.results.agreement import Agreement, not_alike
 from blip_trace_widget.results.differences import Difference, difference
@@ -139,8 +139,10 @@ def _description(trace: Trace) -> str:
     window = settings["window"]
     parts = [label(settings["block"]), site_and_head(settings["site"], settings["head"])]
     parts += [f"{window} layers together"] if window > 1 else []
-    note = held_note(payloads.spec_of(trace), settings["corruption"], trace.tokens)
-    parts += [note[0].lower() + note[1:]] if note else []
+    spec = payloads.spec_of(trace)
+    phrase = held(spec.hold, spec.block, trace.tokens)
+    notes = [held_note(phrase, kept(spec.direction, settings["corruption"])), paths_note(spec, trace.tokens)]
+    parts += [note[0].lower() + note[1:] for note in notes if note]
     return " · ".join([*parts, settings["direction"], damage(settings["corruption"])])
 
 

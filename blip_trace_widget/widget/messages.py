@@ -49,7 +49,7 @@ def _walk(widget: TraitView, request: protocol.WalkRequest, _buffers: Any) -> No
     with widget._session.lock:
         receivers = widget._checked_states("receivers", request["receivers"])
         path = [widget._checked_states("receivers", each) for each in request["path"]]
-        grid = {"block": one_of("block", request["block"], BLOCKS), "site": one_of("site", request["site"], SITES)}
+        grid: Any = {"block": one_of("block", request["block"], BLOCKS), "site": one_of("site", request["site"], SITES)}
         widget._change(
             **grid, head=request["head"], receivers=receivers, path=path, selection=request["cells"], arrow=False
         )

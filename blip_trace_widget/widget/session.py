@@ -146,11 +146,7 @@ class Session:
     def _show_grid(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
         self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
-        spec = self.inputs.spec
-        if self._presenter.has_grid and spec._replace(hold=()) == before._replace(
-            hold=()
-        ):  # the same cells, computed anew
-            self._presenter.cells.wanted |= self._presenter.store.cells(before).wanted
+        self._want_as(before)
         if self.inputs.block != before.block:
             self._cells.set_visible(None)
         if self._presenter.has_grid:  # else the update shows it
@@ -161,6 +157,17 @@ class Session:
             self._update.fill_view()
             self.overlay_job.follow_view()
             self.heads.follow()
+
+    def _want_as(self, before: GridSpec) -> None:
+        """Want what was wanted of the grid before: the same cells, computed anew; or all that sends to receivers."""
+        store, spec = self._presenter.store, self.inputs.spec
+        if not (self._presenter.has_grid and store.has(before.block)):
+            return
+        theirs = store.cells(before)
+        if spec._replace(hold=()) == before._replace(hold=()):
+            self._presenter.cells.wanted |= theirs.wanted
+        elif None not in (spec.receivers, before.receivers) and len(theirs.wanted) == theirs.known.size:
+            self._presenter.cells.want_all()
 
     def _follow(self) -> None:
         """Let the other jobs follow a change of the runs."""

@@ -122,6 +122,8 @@ export interface GridView extends GridFrame {
 	/** What is held, and as what, in words; "" for nothing. */
 	readonly phrase: string;
 	readonly kept: string;
+	/** Where its paths lead, in words; "" for none. */
+	readonly into: string;
 	/** As on screen: by position, then layer, or the other way round. */
 	readonly rows: readonly (readonly Cell[])[];
 }
@@ -240,6 +242,7 @@ export function viewCells(
 		notes: trait?.generation === generation ? trait.notes : [],
 		phrase: trait?.held ?? "",
 		kept: trait?.kept ?? "",
+		into: trait?.into ?? "",
 		rows: range(byToken ? tokens.length : layers).map((row) =>
 			range(byToken ? layers : tokens.length).map((column) =>
 				byToken ? cell(column, row) : cell(row, column),

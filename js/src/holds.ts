@@ -23,7 +23,7 @@ export const wordsIn = (hold: Hold): string[] =>
 	hold.filter((item) => typeof item === "string");
 
 /** The states that a cell stands for in its own layer: one, or a square of image tokens. */
-function statesOf(view: ViewOf, [layer, column]: CellIndex, size: Size) {
+export function statesOf(view: ViewOf, [layer, column]: CellIndex, size: Size) {
 	const { block, site, head, patch } = view;
 	const square = patch > 1 ? patchesOf(column, patch, size) : [];
 	const tokens = square.map(([row, at]) => 1 + row * size[1] + at);
@@ -61,7 +61,60 @@ export function toggled(
 	const states = cells.flatMap((cell) => statesOf(view, cell, size));
 	const held = new Set(statesIn(hold).map(nameOf));
 	const more = states.filter((state) => !held.has(nameOf(state)));
-	return more.length > 0 ? [...hold, ...more] : without(hold, states);
+	return more.length > 0
+		? [...wordsIn(hold), ...[...statesIn(hold), ...more].sort(inOrder)]
+		: without(hold, states);
+}
+
+const BLOCKS = ["image_encoder", "question_encoder", "answer_decoder"];
+
+/** The kernel's order, so that it has nothing to send back, which might be older than what was chosen meanwhile. */
+function inOrder(a: StateInfo, b: StateInfo): number {
+	return (
+		BLOCKS.indexOf(a.block) - BLOCKS.indexOf(b.block) ||
+		a.layer - b.layer ||
+		a.position - b.position ||
+		Number(a.site > b.site) - Number(a.site < b.site) ||
+		(a.head ?? 0) - (b.head ?? 0)
+	);
+}
+
+/** Held states that belong together: a whole layer, all of a token, or one state. */
+export interface Held {
+	readonly states: readonly StateInfo[];
+	/** Which of its axes is whole. */
+	readonly all: "tokens" | "layers" | null;
+}
+
+/** The held states by whole rows and columns, which may share a state, and what is left one by one. */
+export function groupsOf(
+	hold: Hold,
+	sizeOf: (block: string) => readonly [layers: number, tokens: number],
+): Held[] {
+	const held = statesIn(hold);
+	const groups = (["tokens", "layers"] as const).flatMap((all) => {
+		const lines = new Map<string, StateInfo[]>();
+		for (const state of held) {
+			const { block, site, head, layer, position } = state;
+			const at = all === "tokens" ? layer : position;
+			const line = [block, site, head, at].join();
+			lines.set(line, [...(lines.get(line) ?? []), state]);
+		}
+		return [...lines.values()]
+			.filter((states) => {
+				const [layers, tokens] = sizeOf(states[0]?.block ?? "");
+				const size = all === "tokens" ? tokens : layers;
+				return size > 1 && states.length === size;
+			})
+			.map((states): Held => ({ states, all }));
+	});
+	const left = statesIn(
+		without(
+			held,
+			groups.flatMap(({ states }) => states),
+		),
+	);
+	return [...groups, ...left.map((state) => ({ states: [state], all: null }))];
 }
 
 export function without(hold: Hold, states: readonly StateInfo[]): Hold {

@@ -157,6 +157,7 @@ export interface Grid {
 	notes: string[];
 	held: string;
 	kept: string;
+	into: string;
 	values: DataView;
 }
 
@@ -228,6 +229,8 @@ export interface Detail {
 	recovery_margin: number | null;
 	held: HeldInfo | null;
 	free: Outcome | null;
+	into: string;
+	dead: boolean;
 	negligible: boolean;
 	error: string;
 	bars: Bars;
@@ -355,6 +358,18 @@ export interface HelloRequest {
 export interface PatchRequest {
 	type: "patch";
 	id: number;
+	cells: [number, number][];
+}
+
+/** Show the paths into some receivers, or none, walked back to along `path`, and fill that grid. */
+export interface WalkRequest {
+	type: "walk";
+	id: number;
+	block: string;
+	site: string;
+	head: number | null;
+	receivers: string | StateInfo[] | null;
+	path: (string | StateInfo[])[];
 	cells: [number, number][];
 }
 
@@ -544,6 +559,7 @@ export interface CallEvent {
 export type Request =
 	| HelloRequest
 	| PatchRequest
+	| WalkRequest
 	| TraceRequest
 	| StopRequest
 	| FillOverlayRequest

@@ -54,6 +54,9 @@ export interface Outcome extends Asked, Numbers {
 	/** What is held, if anything; then the numbers without that, if they are known. */
 	readonly held?: HeldInfo | null;
 	readonly free?: Numbers | null;
+	/** Of paths: where they lead, and whether none does. */
+	readonly into?: string;
+	readonly dead?: boolean;
 }
 
 /** What is patched in a layer: one of its sites, or a head of an attention. */
@@ -111,6 +114,7 @@ export function outcomeSentence(
 ): Piece[] {
 	const { held, free, direction, cells } = outcome;
 	const patched = subject(outcome, words);
+	if (outcome.into) return sent(outcome, patched, gate, outcome.into);
 	if (held?.itself) {
 		const [name, ...rest] = patched;
 		const ends =
@@ -139,6 +143,55 @@ export function outcomeSentence(
 		...cameOf(free, outcome, ""),
 		light(`; ${holding}`),
 		...withHeld(outcome, after),
+	];
+}
+
+/** What a sender sends directly. */
+function sent(
+	outcome: Outcome,
+	sender: Piece[],
+	gate: Gate | undefined,
+	into: string,
+): Piece[] {
+	const { direction, recovery, recovery_margin, negligible, cause } = outcome;
+	const start = [light(capitalised(verb(direction))), ...sender];
+	if (isUndefined(outcome.indirect_effect))
+		return [...start, light(": the score is not a number.")];
+	if (outcome.dead)
+		return [
+			...start,
+			light(" sends nothing directly to "),
+			bold(into),
+			light(" by construction: no path leads there."),
+		];
+	const doubt = `${negligible ? ", not distinguishable from 0" : ""}.${afterwards(outcome, gate)}`;
+	if (isUndefined(recovery))
+		return [
+			...start,
+			light(" changes the score by "),
+			bold(changeOf(outcome, outcome)),
+			light(" directly through "),
+			bold(into),
+			light(doubt),
+		];
+	const against = recovery < -5e-4 && !negligible;
+	const [verbs, of] =
+		direction === "disrupt"
+			? [
+					against ? " sends a gain of " : " sends a loss of ",
+					"the total effect",
+				]
+			: [
+					against ? " sends a further loss of " : " sends ",
+					`what the ${cause} took`,
+				];
+	return [
+		...start,
+		light(verbs ?? ""),
+		bold(percent(against ? -recovery : recovery, recovery_margin)),
+		light(` of ${of} directly to `),
+		bold(into),
+		light(doubt),
 	];
 }
 
@@ -240,7 +293,7 @@ export function cellValues(
 export function cellNotes(cell: Cell, { explain }: Words, between = "") {
 	const { state } = cell;
 	let special = cell.negligible ? "negligible" : "";
-	if (cell.dead) special = "dead";
+	if (cell.dead) special = cell.held ? "" : "dead";
 	if (cell.constructed) special = "constructed";
 	if (cell.nan) special = "nan";
 	return [

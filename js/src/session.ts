@@ -11,6 +11,14 @@ import { columnOf } from "./patches";
 import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
+import {
+	atPicture,
+	backTo,
+	intoAnswer,
+	intoCells,
+	type Receivers,
+	type Walk,
+} from "./walk";
 
 /** Milliseconds without an answer after which the kernel counts as offline. */
 const PATIENCE = 10_000;
@@ -33,6 +41,10 @@ export interface Session {
 	mark(patches: readonly CellIndex[]): void;
 	/** Hold this, and nothing else; a recording has only what was recorded. */
 	hold(next: Hold): void;
+	/** Show the paths into some cells of the grid in view; into none of them: into the answer. */
+	walk(cells: readonly CellIndex[]): void;
+	/** Back to the paths into the first `count` receivers; 0 = to single states. */
+	back(count: number): void;
 	traceAll(): void;
 	verify(): void;
 	stop(): void;
@@ -138,9 +150,10 @@ export function createSession(host: HostModel): Session {
 	}
 
 	/** A long request: its progress is shown. */
-	function start(request: Draft) {
+	function start(request: Draft): boolean {
 		const id = ask(request);
 		if (id !== null) running.value = { id, done: 0, total: 0, left: "" };
+		return id !== null;
 	}
 
 	// A selection goes to the kernel only as a request, and comes back as a trait. Until then it is shown as it was
@@ -225,9 +238,42 @@ export function createSession(host: HostModel): Session {
 		else model.set("hold", next);
 	}
 
+	function step(next: Walk): void {
+		if (atPicture(next.receivers) && model.overlay.value === "none")
+			model.set("overlay", "map_paths");
+		if (next.receivers === null && model.overlay.value === "map_paths")
+			model.set("overlay", "none");
+		patch.cancel();
+		expect(null);
+		if (start({ type: "walk", ...next })) return;
+		// Without a kernel, the known grids can still be viewed.
+		batch(() => {
+			const { cells, ...rest } = next;
+			for (const [name, value] of Object.entries(rest))
+				model.set(name as "path", value as typeof rest.path);
+			model.set("selection", cells);
+		});
+	}
+
+	const size = () => model.setup.value?.patches ?? ([1, 1] as const);
+	const walked = () => ({
+		receivers: model.receivers.value,
+		path: model.path.value as Receivers[],
+	});
+
 	return {
 		model,
 		hold,
+		walk(cells) {
+			const view = model.view.value;
+			if (view === null) return;
+			if (cells.length > 0) step(intoCells(view, walked(), cells, size()));
+			else if (model.receivers.value === null) step(intoAnswer());
+		},
+		back(count) {
+			if (model.view.value !== null)
+				step(backTo(model.view.value, walked(), count, size()));
+		},
 		hello: () => {
 			ask({ type: "hello", version: PROTOCOL_VERSION }, GREETING);
 		},

@@ -43,6 +43,10 @@ export interface Inputs {
 	receivers: string | StateInfo[] | null;
 	/** What is not held on these paths. */
 	through: readonly (string | StateInfo)[];
+	/** The receivers that were walked back from. */
+	path: readonly (string | StateInfo[])[];
+	/** Whether the selected sender's share is pointed out. */
+	arrow: boolean;
 	corruption: string;
 	kind: string;
 	at: string;
@@ -138,6 +142,11 @@ function states(value: unknown): (string | StateInfo)[] {
 	return Array.isArray(value) ? value : [];
 }
 
+function receivers(value: unknown): string | StateInfo[] | null {
+	if (typeof value === "string") return value;
+	return Array.isArray(value) ? value : null;
+}
+
 function version(value: unknown): number | null {
 	return isRecord(value) && typeof value["version"] === "number"
 		? value["version"]
@@ -178,9 +187,13 @@ export const PARSERS: {
 	window: number,
 	patch: (value) => number(value) || 1,
 	hold: states,
-	receivers: (value) =>
-		typeof value === "string" ? value : Array.isArray(value) ? value : null,
+	receivers,
 	through: states,
+	path: (value) =>
+		(Array.isArray(value) ? value : [])
+			.map(receivers)
+			.filter((each) => each !== null),
+	arrow: (value) => value === true,
 	corruption: text,
 	kind: text,
 	at: text,

@@ -50,7 +50,7 @@ describe("a lock", () => {
 		cell(0, 0).focus();
 		await key(cell(0, 0), "l");
 		await key(cell(0, 0), "L", { repeat: true });
-		expect(hold()).toEqual([at(2, 1), at(0, 0)]);
+		expect(hold()).toEqual([at(0, 0), at(2, 1)]);
 		await key(cell(0, 0), "L");
 		await altClick(cell(2, 1));
 		expect(hold()).toEqual([]);
@@ -63,7 +63,7 @@ describe("a lock", () => {
 	it("of a header is of its whole row or column, and drawn there", async () => {
 		await altClick(cell(1, 1));
 		await altClick(place(1, -1));
-		expect(hold()).toEqual([at(1, 1), at(0, 1), at(2, 1)]);
+		expect(hold()).toEqual([at(0, 1), at(1, 1), at(2, 1)]);
 		expect(locks()).toEqual([[1, -1]]);
 		place(-1, 0).focus();
 		await settle();
@@ -72,6 +72,9 @@ describe("a lock", () => {
 			[-1, 0],
 			[1, -1],
 		]);
+		expect(view.get("held").textContent).toBe(
+			"Held noisy:layer 0, all tokens ×“what”, all layers ×Unlock all",
+		);
 		expect(place(1, -1).getAttribute("aria-label")).toBe("what, held");
 		expect(place(-1, 0).getAttribute("aria-label")).toBe("0, held");
 		await altClick(place(1, -1));

@@ -100,6 +100,7 @@ DETAIL = {
 #: The same run with nothing held, and what is held in it.
 FREE = {name: DETAIL[name] for name in ("indirect_effect", "margin", "recovery", "recovery_margin", "negligible")}
 HELD = {"phrase": "the later MLPs there", "kept": "noisy", "itself": False, "dead": False}
+INTO = {"into": "layer 7 at “[CLS]”, or through MLPs", "dead": False}
 CLOSED = {"open": False, "text": "the noise did not break the answer"}
 NONE = {"recovery": None, "recovery_margin": None}
 NAMES = ("mlp", "self_attention", "self_attention head", "block_output", "log_probability")
@@ -131,6 +132,14 @@ SENTENCES = [
     ({"held": HELD, "free": {**FREE, **NONE}, **NONE, "direction": "disrupt"}, CLOSED),
     ({"held": HELD, "free": {**FREE, **NONE}, **NONE, "indirect_effect": None}, CLOSED),
     ({"held": HELD, "free": {**FREE, "indirect_effect": None}}, None),
+    (INTO, None),
+    ({**INTO, "negligible": True, "recovery": -0.02}, None),
+    ({**INTO, "recovery": -0.2, "error": ONE_SAMPLE}, None),
+    ({**INTO, "direction": "disrupt"}, None),
+    ({**INTO, "direction": "disrupt", "recovery": -0.2}, None),
+    ({**INTO, "dead": True}, None),
+    ({**INTO, **NONE, "cells": [[0, 1], [1, 1]]}, CLOSED),
+    ({**INTO, **NONE, "indirect_effect": None}, CLOSED),
     ({**NONE, "margin": None, "direction": "disrupt", "error": NO_NOISE}, CLOSED),
     (NONE, None),
     (NONE, CLOSED),

@@ -137,7 +137,7 @@ def test_code_with_a_region_patches_and_a_map_gives_them_again(demo, example, tm
     given = (examples()[1].image,) if kind is ImageSwap else ()
     tracer = Tracer(demo, example.image, example.question, corruption=kind(*given, region=region))
     chosen = Selection(patches=((0, 0), (3, 4), (3, 5), (7, 7)))
-    made = run(code.python(tracer, GridSpec(), chosen, picture_map=("disrupt", 4)), tmp_path, monkeypatch)
+    made = run(code.python(tracer, GridSpec(), chosen, picture_map=("disrupt", 4, None)), tmp_path, monkeypatch)
     assert made["tracer"].corruption == tracer.corruption
     tokens = [1 + 8 * row + column for row, column in chosen.patches]
     assert made["effect"].image_tokens == tuple(tokens)

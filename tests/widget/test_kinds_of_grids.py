@@ -31,7 +31,8 @@ def test_it_is_filled_clicked_saved_and_shown_again(session, screen, tracer, tmp
     found = session.trace
     np.testing.assert_allclose(found.samples, exact.samples, rtol=0, atol=1e-6)
     assert (found.settings, found.constructed) == (exact.settings, exact.constructed)
-    assert screen.state["grid"]["notes"][0].startswith("Held" if spec.hold else "What reaches")
+    assert bool(screen.state["grid"]["held"]) == bool(spec.hold)
+    assert spec.hold or screen.state["grid"]["notes"][0].startswith("What reaches")
     json.dumps({name: value for name, value in screen.state["grid"].items() if name != "values"})
     for layer in range(exact.shape[0]):
         session.change(selection=[(layer, 0)])

@@ -17,6 +17,7 @@ from blip_trace_widget.checks import one_of
 from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.display.colors import THEMES
 from blip_trace_widget.display.formatting import Piece
+from blip_trace_widget.display.held import held_note
 from blip_trace_widget.display.svg import pane
 from blip_trace_widget.display.svg.canvas import Canvas
 from blip_trace_widget.display.svg.heatmap import Cells, Heatmap, read, read_difference
@@ -143,7 +144,8 @@ def _grid(
     heatmap = Heatmap(canvas, cells, scale, show, metric, axes, (RIGHT, end - 10, RIGHT_WIDTH))
     end = heatmap.draw(cells.of(detail) if detail else [], pale=old)
     end = heatmap.legend(end + 14, direction, runs.get("error", ""))
-    for note in [] if old or cells.text else cells.grid["notes"]:
+    held = held_note(cells.grid.get("held", ""), cells.grid.get("kept", ""))
+    for note in [] if old or cells.text else [*filter(None, [held]), *cells.grid["notes"]]:
         end = canvas.paragraph(RIGHT, end + 14, [(note, False)], RIGHT_WIDTH, 12, "muted") - 8
     return end
 

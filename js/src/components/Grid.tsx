@@ -1,7 +1,8 @@
 // The grid. One place at a time can be tabbed to; keys move between cells and headers; Enter, Space or a click patches a
 // cell, or a whole row or column by its header. A drag, or Shift with arrows, draws out a set, which is patched on
 // release; with Ctrl a click adds a cell to the set or takes it out. Alt-click or L holds a cell, row or column while
-// others are patched, or lets it go.
+// others are patched, or lets it go. P shows the paths into what is selected; on paths a second click or Enter points out
+// what a cell sends, and Escape goes one step back.
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Cell, cellOf, type GridView, key } from "../cells";
@@ -27,6 +28,12 @@ interface Props {
 	onPoint: (cell: CellIndex | null, element: HTMLElement | null) => void;
 	onCopy: () => void;
 	onHold: (cells: readonly CellIndex[]) => void;
+	/** Show the paths into these cells, into the answer if there are none. */
+	onWalk: (cells: readonly CellIndex[]) => void;
+	/** One step back on the paths that are shown; null if none are. */
+	onBack: (() => void) | null;
+	/** Point out, or no longer, what the selected cell sends; null if no paths are shown. */
+	onArrow: (() => void) | null;
 }
 
 function placeAt(target: EventTarget | null): HTMLElement | null {
@@ -52,6 +59,18 @@ export function Grid(props: Props) {
 	const drawn = useRef<readonly CellIndex[] | null>(null);
 	const letGo = useRef<AbortController | null>(null);
 	useEffect(() => () => letGo.current?.abort(), []);
+	const walking = useRef(false);
+	useEffect(() => {
+		const root = grid.current?.getRootNode() as
+			| Document
+			| ShadowRoot
+			| undefined;
+		const at = root?.activeElement;
+		if (!walking.current || grid.current?.contains(at ?? null)) return;
+		walking.current = false;
+		if (!at || at === document.body)
+			grid.current?.querySelector<HTMLElement>('[tabindex="0"]')?.focus();
+	});
 
 	/** The cells that a place stands for: its own, or all of a header's row or column. */
 	function cellsAt([row, column]: Place): CellIndex[] {
@@ -83,7 +102,15 @@ export function Grid(props: Props) {
 		const cells = cellsAt(at);
 		anchor.current = cells[0] ?? null;
 		drawn.current = null;
-		props.onSelect(add ? joined(selected, cells) : cells);
+		const again = !add && cells.length === 1 && `${cells}` === `${selected}`;
+		if (again && props.onArrow) props.onArrow();
+		else props.onSelect(add ? joined(selected, cells) : cells);
+	}
+
+	/** A step by keys: whatever grid comes, the keys stay in it. */
+	function stepped(step: () => void): void {
+		walking.current = true;
+		step();
 	}
 
 	function keyDown(event: KeyboardEvent): void {
@@ -99,6 +126,11 @@ export function Grid(props: Props) {
 			if (!event.repeat) props.onHold(cellsAt(focus));
 			return;
 		}
+		if (event.key.toLowerCase() === "p" && !control) {
+			event.preventDefault();
+			if (!event.repeat) stepped(() => props.onWalk(selected));
+			return;
+		}
 		if (event.key === "c" && control && selected.length > 0) {
 			event.preventDefault();
 			props.onCopy();
@@ -108,9 +140,12 @@ export function Grid(props: Props) {
 			props.onPoint(null, null);
 			letGo.current?.abort();
 			letGo.current = null;
+			const drawing = drawn.current !== null;
 			drawn.current = null;
 			props.onDraw(null);
-			if (selected.length > 0) props.onSelect([]);
+			if (props.onBack !== null) {
+				if (!drawing) stepped(props.onBack);
+			} else if (selected.length > 0) props.onSelect([]);
 			return;
 		}
 		const next = move(focus, event.key, control, rows, columns);

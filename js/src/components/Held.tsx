@@ -4,14 +4,14 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import {
 	EVERYWHERE,
-	statesIn,
+	type Held as Group,
+	groupsOf,
 	WORDS,
 	without,
 	withWord,
 	wordsIn,
 } from "../holds";
 import type { Model } from "../model";
-import type { StateInfo } from "../protocol";
 import { siteName, tokenName } from "../sentence";
 import type { Session } from "../session";
 
@@ -23,26 +23,33 @@ interface Props {
 	session: Session;
 }
 
-function stateName(
-	model: Model,
-	{ block, layer, position, site, head }: StateInfo,
-) {
+const infoOf = (model: Model, block: string) =>
+	model.setup.value?.blocks.find(({ name }) => name === block);
+
+/** "layer 2 at “color”", "layer 2, all tokens", "“color”, all layers". */
+export function groupName(model: Model, { states, all }: Group): string {
+	const [state] = states;
+	if (state === undefined) return "";
+	const { block, layer, position, site, head } = state;
 	const { label } = model.words.value;
-	const tokens = model.setup.value?.blocks.find(
-		({ name }) => name === block,
-	)?.tokens;
+	const token = tokenName(infoOf(model, block)?.tokens ?? [], position);
 	const part =
 		site === "block_output" ? "" : ` (${siteName(site, head, label)})`;
-	const place = `layer ${layer}${part} at ${tokenName(tokens ?? [], position)}`;
-	return block === model.block.value
-		? place
-		: `${label(block).toLowerCase()} ${place}`;
+	const here =
+		all === "layers"
+			? `${token}${part}, all layers`
+			: `layer ${layer}${part}${all ? ", all tokens" : ` at ${token}`}`;
+	const elsewhere = block !== model.block.value;
+	return elsewhere ? `${label(block).toLowerCase()} ${here}` : here;
 }
 
 export function Held({ model, session }: Props) {
 	const hold = model.hold.value;
 	const { label } = model.words.value;
-	const states = statesIn(hold);
+	const groups = groupsOf(hold, (name) => {
+		const info = infoOf(model, name);
+		return [info?.layers ?? 0, info?.tokens.length ?? 0];
+	});
 	const words = wordsIn(hold);
 	const some = hold.length > 0;
 	const noisy =
@@ -56,16 +63,17 @@ export function Held({ model, session }: Props) {
 				name: `${label(`hold ${word}`)}${where}`,
 				rest: withWord(hold, word),
 			})),
-		...states.slice(0, NAMED).map((state) => ({
-			name: stateName(model, state),
-			rest: without(hold, [state]),
+		...groups.slice(0, NAMED).map((group) => ({
+			name: groupName(model, group),
+			rest: without(hold, group.states),
 		})),
 	];
 	// Whoever does not see the locks hears what was locked, and that nothing is any more.
 	const before = useRef(some);
 	const [heard, setHeard] = useState("");
 	const names = items.map(({ name }) => name).join(", ");
-	const more = states.length - NAMED;
+	const shown = groups.slice(NAMED).map(({ states }) => states.length);
+	const more = shown.reduce((sum, count) => sum + count, 0);
 	const text = some
 		? `held ${kept}: ${names}${more > 0 ? ` and ${more} more` : ""}`
 		: "nothing is held";

@@ -39,6 +39,8 @@ function outcomeFromGrid(
 				}
 			: null,
 		free: view.phrase ? freeFromGrid(model, cell) : null,
+		into: view.into,
+		dead: known.dead,
 		error: model.runs.value?.error ?? "",
 		old: known.state === "old",
 	};

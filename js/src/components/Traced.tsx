@@ -11,6 +11,7 @@ import { siteName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
 import { useVisibleRange } from "../visibleRange";
+import { Arrow } from "./Arrow";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
@@ -21,6 +22,7 @@ import { marginalsOf, Profile } from "./Profile";
 import { Progress } from "./Progress";
 import { Sentence } from "./Sentence";
 import { type Pointed, Tooltip } from "./Tooltip";
+import { shareOf, Walk } from "./Walk";
 
 interface Props {
 	model: ViewModel;
@@ -62,6 +64,9 @@ export function Traced({ model, session, exports, theme }: Props) {
 		(first, last) => session.send({ type: "visible_range", first, last }),
 	);
 	const all = view?.tokens.length ?? 0;
+	const receivers = model.receivers.value;
+	const [sender, ...others] = model.selected.value;
+	const one = others.length === 0 && sender;
 	const lines = view?.axes === "layers" ? "columns" : "rows";
 
 	return (
@@ -132,6 +137,17 @@ export function Traced({ model, session, exports, theme }: Props) {
 							const size = model.setup.value?.patches ?? [1, 1];
 							session.hold(toggled(view, model.hold.value, cells, size));
 						}}
+						onWalk={session.walk}
+						onBack={
+							receivers === null
+								? null
+								: () => session.back(model.path.value.length)
+						}
+						onArrow={
+							receivers === null
+								? null
+								: () => model.set("arrow", !model.arrow.value)
+						}
 						attention={model.attentionToPatch.value}
 						onPoint={(cell, element) => {
 							model.pointedCell.value = cell;
@@ -141,6 +157,20 @@ export function Traced({ model, session, exports, theme }: Props) {
 									: null;
 						}}
 					/>
+					{one && !differing && model.arrow.value && (
+						<Arrow
+							view={view}
+							from={one}
+							to={
+								receivers === null || typeof receivers === "string"
+									? []
+									: receivers
+											.filter(({ block }) => block === view.block)
+											.map(({ layer, position }) => [layer, position])
+							}
+							share={shareOf(model)}
+						/>
+					)}
 					<Profile
 						view={view}
 						what={of + words.label(show)}
@@ -186,6 +216,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 			<div class="bt-detail">
 				<Sentence model={model} session={session} />
 				<Held model={model} session={session} />
+				<Walk model={model} session={session} />
 				<Bars
 					runs={model.runs.value?.bars ?? null}
 					detail={model.shownDetail.value?.bars ?? null}
