@@ -3,15 +3,15 @@
 For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
 inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
 each layer has a list of rows.
-Cost: plain Python per run and layer, and a few index tensors, made and moved to the device before the first layer is
-computed.
+Cost: plain Python per run and layer. All indices go to the device in one copy, before the first layer is computed.
 Ends: at indices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TypeAlias
 
 import numpy as np
@@ -131,7 +131,7 @@ def plan_of(
     ordered, starts = [placed[run] for run in order], sorted(starts)
     kept_by = {id(states): by_layer(states) for states in held}
     kept = [kept_by[id(held[run])] if held else {} for run in order]
-    inputs, layers = _List(), []
+    inputs, drafts = _List(), []
     for slot, states in enumerate(ordered):
         for state in (state for layer, _, state in states if layer < 0):
             inputs.add(slot, order[slot], state.position)
@@ -141,15 +141,24 @@ def plan_of(
             if start <= layer:
                 draft.add(slot, order[slot], [(stage, state) for at, stage, state in states if at == layer])
                 draft.hold(slot, order[slot], kept[slot].get(layer, {}))
-        layers.append(draft.placed(starts.count(layer), device))
-    back = None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+        drafts.append(draft)
+    back = [] if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
+    lists = [order, back, *inputs.lists, *(part for draft in drafts for part in draft.lists)]
+    moved = iter(_moved(lists, device))
+    order_there, back_there = next(moved), next(moved)
     return Plan(
         starts.count(-1),
-        inputs.placed(device),
-        layers,
-        torch.tensor(order, dtype=torch.long, device=device),
-        None if back is None else torch.tensor(back, device=device),
+        inputs.placed(moved),
+        [draft.placed(starts.count(layer), moved) for layer, draft in enumerate(drafts)],
+        order_there,
+        back_there if back else None,
     )
+
+
+def _moved(lists: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, ...]:
+    """Lists of indices as tensors on a device: views of one, which goes there in one copy."""
+    joined = torch.tensor(list(chain.from_iterable(lists)), dtype=torch.long, device=device)
+    return torch.split(joined, [len(indices) for indices in lists])
 
 
 def by_layer(states: Sequence[State]) -> ByLayer:
@@ -195,10 +204,14 @@ class _List:
         self.positions.extend(positions.tolist())
         self.heads.extend(heads.tolist())
 
-    def placed(self, device: torch.device) -> Places:
-        """The places as index tensors on a device."""
-        lists = (self.slots, self.runs, self.positions, self.heads)
-        return Places(*(torch.tensor(indices, dtype=torch.long, device=device) for indices in lists))
+    @property
+    def lists(self) -> list[list[int]]:
+        """The lists, in the order of `Places`."""
+        return [self.slots, self.runs, self.positions, self.heads]
+
+    def placed(self, moved: Iterator[Tensor]) -> Places:
+        """The places, given their `lists` as tensors, which are taken from the iterator."""
+        return Places(*islice(moved, 4))
 
 
 class _Draft:
@@ -242,12 +255,18 @@ class _Draft:
                 places = self._held.setdefault(stage, _List())
                 places.extend(rows[kept], run, positions[kept], heads[kept] if len(heads) else heads)
 
-    def placed(self, born: int, device: torch.device) -> LayerPlan:
-        """The finished plan, with its indices on a device."""
+    @property
+    def lists(self) -> list[list[int]]:
+        """All lists of indices, in the order in which `placed` takes them."""
+        every = [*self._edits.values(), *self._held.values(), self._rows, self._late]
+        return [part for each in every for part in each.lists]
+
+    def placed(self, born: int, moved: Iterator[Tensor]) -> LayerPlan:
+        """The finished plan, given its `lists` as tensors, which are taken from the iterator."""
         edits, held = (
-            {stage: places.placed(device) for stage, places in lists.items()} for lists in (self._edits, self._held)
+            {stage: places.placed(moved) for stage, places in lists.items()} for lists in (self._edits, self._held)
         )
-        return LayerPlan(born, edits, held, self._rows.placed(device), self._late.placed(device))
+        return LayerPlan(born, edits, held, self._rows.placed(moved), self._late.placed(moved))
 
     def _edit(self, stage: str, state: State, run: int, row: int) -> None:
         self._edits.setdefault(stage, _List()).add(row, run, state.position, state.head)
