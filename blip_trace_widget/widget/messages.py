@@ -42,17 +42,19 @@ def _hello(_widget: TraitView, _request: protocol.HelloRequest, _buffers: Any) -
 
 def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> None:
     with widget._session.lock:
-        widget._change(request=request["id"], selection=widget._cells_in_view(request["cells"]))
+        widget._change(request=request["id"], selection=widget._cells_of(widget.block, request["cells"]))
 
 
 def _walk(widget: TraitView, request: protocol.WalkRequest, _buffers: Any) -> None:
     with widget._session.lock:
         receivers = widget._checked_states("receivers", request["receivers"])
         path = [widget._checked_states("receivers", each) for each in request["path"]]
-        grid: Any = {"block": one_of("block", request["block"], BLOCKS), "site": one_of("site", request["site"], SITES)}
-        widget._change(
-            **grid, head=request["head"], receivers=receivers, path=path, selection=request["cells"], arrow=False
-        )
+        block, head = one_of("block", request["block"], BLOCKS), request["head"]
+        if head is not None:
+            whole_number("head", head, 0, widget.tracer.model.blocks[block].heads - 1)
+        grid: Any = {"block": block, "site": one_of("site", request["site"], SITES), "head": head}
+        cells = widget._cells_of(block, request["cells"])
+        widget._change(**grid, receivers=receivers, path=path, selection=cells, arrow=False)
         if receivers is not None and widget.receivers is not None:
             widget._session.trace_all(request["id"])
 

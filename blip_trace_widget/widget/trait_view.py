@@ -126,8 +126,8 @@ class TraitView(TraceTraits):
             return model.tokens(model.question_ids(self._inputs.question))
         return self._session.tokens(block)
 
-    def _positions(self) -> int | None:
-        return self._session.columns(self.block, self.patch)
+    def _columns(self, block: str) -> int | None:
+        return self._session.columns(block, self.patch if block == self.block else 1)
 
     def _undo_or_redo(self, *, back: bool) -> None:
         with self._session.lock:

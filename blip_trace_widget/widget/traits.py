@@ -398,19 +398,19 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("selection")
     @_refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
-        return self._cells_in_view(proposal["value"])
+        return self._cells_of(self.block, proposal["value"])
 
-    def _cells_in_view(self, cells: Any) -> list[CellIndex]:
-        """Return cells if the grid in view has all of them.
+    def _cells_of(self, block: str, cells: Any) -> list[CellIndex]:
+        """Return cells if the grid of a block has all of them.
 
         Raises:
             TypeError, ValueError: if it does not.
         """
-        shape = len(self.tracer.model.blocks[self.block].layers), self._positions()
+        shape = len(self.tracer.model.blocks[block].layers), self._columns(block)
         return _places("selection", cells, ("layer", "position"), shape)
 
-    def _positions(self) -> int | None:
-        """Number of positions of the block in view; None while unknown without computing."""
+    def _columns(self, block: str) -> int | None:
+        """Number of columns of a block's grid; None while unknown without computing."""
         raise NotImplementedError
 
 

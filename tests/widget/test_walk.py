@@ -158,6 +158,9 @@ def walked_to(receivers, block, path=()):
         ({"path": ["answers"]}, "receivers: expected one of"),
         ({"block": "decoder"}, "block: expected one of"),
         ({"site": "mlps"}, "site: expected one of"),
+        ({"head": -1}, "head: expected from 0 to 3, got -1"),
+        ({"cells": [[-1, 0]]}, "selection (layer): expected from 0 to 3, got -1"),
+        ({"cells": [[0, 1]]}, "selection (position): expected from 0 to 0, got 1"),
     ],
 )
 def test_a_walk_to_nowhere_is_refused(widget, changes, message):

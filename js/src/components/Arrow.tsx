@@ -101,7 +101,7 @@ export function Arrow({ view, from, to, share }: Props) {
 				<line key={index} {...line} marker-end="url(#bt-head)" />
 			))}
 			{first && (
-				<text x={(first.x1 + first.x2) / 2} y={(first.y1 + first.y2) / 2 - 4}>
+				<text x={(first.x1 + first.x2) / 2} y={(first.y1 + first.y2) / 2 - 8}>
 					{share}
 				</text>
 			)}

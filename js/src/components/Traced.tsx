@@ -80,6 +80,9 @@ export function Traced({ model, session, exports, theme }: Props) {
 					{differing
 						? `Difference of ${words.label(show)}`
 						: words.caption(show, model.direction.value)}
+					{!differing && view?.into && (
+						<span data-testid="into">{`, sent directly to ${view.into}`}</span>
+					)}
 					{!differing && view && view.site !== "block_output" && (
 						<span data-testid="site-in-view">
 							{` · ${siteName(view.site, view.head, words.label)}`}

@@ -7,7 +7,7 @@ import { percent, points } from "../format";
 import { tokenName } from "../sentence";
 import type { Session } from "../session";
 import type { ViewModel } from "../viewModel";
-import { ANSWER, lookedAt, type Receivers, walkedBy } from "../walk";
+import { lookedAt, type Receivers, walkedBy } from "../walk";
 import { groupName } from "./Held";
 
 interface Props {
@@ -79,21 +79,29 @@ export function Walk({ model, session }: Props) {
 			<span class="bt-hidden" role="status">
 				{heard}
 			</span>
-			<nav class="bt-held bt-line" aria-label="paths" data-testid="walk">
-				{walked.map((each, index) => (
+			<nav
+				class="bt-held bt-line bt-walk"
+				aria-label="paths"
+				data-testid="walk"
+			>
+				{walked.map((_, index) => (
 					<span key={index} class="bt-line">
 						{index > 0 && <span aria-hidden="true">←</span>}
-						<button
-							type="button"
-							class="bt-chip"
-							data-testid="receiver"
-							aria-current={index === walked.length - 1 ? "step" : undefined}
-							disabled={index === walked.length - 1}
-							aria-label={`back to paths into ${names[index]}`}
-							onClick={() => session.back(index + 1)}
-						>
-							{each === ANSWER ? ANSWER : names[index]}
-						</button>
+						{index < walked.length - 1 ? (
+							<button
+								type="button"
+								class="bt-chip"
+								data-testid="receiver"
+								aria-label={`back to paths into ${names[index]}`}
+								onClick={() => session.back(index + 1)}
+							>
+								{names[index]}
+							</button>
+						) : (
+							<b data-testid="receiver" aria-current="step">
+								{names[index]}
+							</b>
+						)}
 					</span>
 				))}
 				{lookedAt(receivers) && (
