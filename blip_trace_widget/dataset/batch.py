@@ -30,7 +30,7 @@ from blip_trace_widget.pictures import as_image, jpeg
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.damaged_tokens import checked_region
-from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
+from blip_trace_widget.tracing.grid import whole_image_maps
 from blip_trace_widget.tracing.knockout import knocked_out_together
 from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 #: The reasons for skipping a sample, which are counted, beside those of `corruptions`.
-UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
+UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN, NO_STATE = (
     "the picture cannot be read",
     "the question or answer cannot be used",
     "the region does not fit the model",
     "there is no answer to hold the model's against",
     "the model's answer is wrong",
     "the noise does not break the answer",
+    "it has no such state to hold or to lead to",
 )
 #: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
 #: and one sample's pictures more. A batch of ordinary pictures is one part.
@@ -178,7 +179,7 @@ def _tracers(
         raise SkippedError(UNREADABLE, error) from error
     _check_region(sample, model)
     corruption = plan.corruption.of(sample, model)
-    for block in plan.blocks:
+    for block in plan.reached:
         check_reach(corruption, block, corruption)
     own: Tracer | None = None
     for metric in plan.metrics:
@@ -247,10 +248,15 @@ def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[p
     if not broken:
         _skip(row, first.reason, first.why)
         return
-    row |= _described(_first(broken)) | {"traced": True, "why": first.why or None}
+    cases = [each.case for each in broken if isinstance(each, Tracer)]
+    try:
+        held = plan.held.settings_in(cases[0], plan.blocks)
+    except ValueError as error:
+        _skip(row, NO_STATE, error)
+        return
+    row |= _described(_first(broken), held) | {"traced": True, "why": first.why or None}
     if first.reason:  # what a widget shows is of the first metric
         row |= {"snapshot": None, "other_picture": None}
-    cases = [each.case for each in broken if isinstance(each, Tracer)]
     region = checked_region(sample.region)
     if region is not None and plan.has_image_heads:
         row["attention"] = region_attention(cases[0], np.array(region)).tolist()
@@ -277,13 +283,13 @@ def _outcome(tracer: Tracer | SkippedError) -> Outcome:
     return Outcome(scored, UNBROKEN if unbroken else "", unbroken)
 
 
-def _described(tracer: Tracer) -> Row:
-    """The columns of a traced sample that its cells are read with."""
+def _described(tracer: Tracer, held: Row) -> Row:
+    """The columns of a traced sample that its cells are read with; with the settings of what is held."""
     snapshot = tracer.snapshot
     return {
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
-        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),
+        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()} | held),
         "picture": jpeg(tracer.image, KEPT_SIDE, quality=80),
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
@@ -301,7 +307,7 @@ def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) 
     """
     model = questions[0].model
     shared = questions_together(model.device, model.limits)
-    for traces in whole_traces(questions, plan.specs(model), shared=shared):
+    for traces in plan.held.traces(questions, plan.specs(model), shared=shared):
         for trace in traces:
             yield rows.of_grid(row, trace)
     if plan.image_map is not None:

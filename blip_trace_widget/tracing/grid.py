@@ -103,7 +103,7 @@ def trace(
     block, site, direction, check = _prepared(question, block, site, direction, cancel)
     holding = Holding(question, held, [block])
     cells = grid_cells(question, block, site, head, window, patch)
-    edits = _holding(holding, cells)
+    edits = held_runs(holding, cells)
     live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
     samples, known = filled(
         question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
@@ -114,7 +114,7 @@ def trace(
     return knowing(trace, known.reshape(shaped.shape[1:]))
 
 
-def _holding(holding: Holding, cells: Iterable[Cell]) -> Edits:
+def held_runs(holding: Holding, cells: Iterable[Cell]) -> Edits:
     """What the runs of cells patch and hold; of a cell, what is held stays held."""
     patched = [holding.apart(cell.states) for cell in cells]
     return Edits(patched, [holding.of(states) for states in patched])
@@ -153,7 +153,7 @@ def whole_traces(
     """
     question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
-    for together in _computed_together(question, specs, shared=shared):
+    for together in computed_together(question, specs, shared=shared):
         grids = [(spec, grid_cells(question, *spec[:3], spec.window, spec.patch)) for spec in together]
         causes = {
             spec: [_cause(questions, spec, cell) if shared else (spec, cell) for cell in cells] for spec, cells in grids
@@ -173,7 +173,9 @@ def whole_traces(
             yield [as_trace(each, shaped[at], spec) for at, each in enumerate(questions)]
 
 
-def _computed_together(question: Question, specs: Iterable[GridSpec], *, shared: bool) -> Iterator[list[GridSpec]]:
+def computed_together(
+    question: Question, specs: Iterable[GridSpec], *, shared: bool = False
+) -> Iterator[list[GridSpec]]:
     """Yield grids whose runs go through the layers together; see `whole_traces`."""
     for first, heads in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
         grids = list(heads)
@@ -227,7 +229,7 @@ def trace_heads(
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    edits = _holding(holding, cells)
+    edits = held_runs(holding, cells)
     live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
     samples, known = filled(
         question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
@@ -342,14 +344,17 @@ def filled(
         progress: see `Tracer.trace`.
         chunks: computes these.
     """
-    base = (
-        question.corrupted_scores()
-        if direction == "restore"
-        else np.full(question.corruption.samples, question.clean.score)
-    )
-    samples, known = np.repeat(base[:, None], live.size, axis=1), np.ones(live.size, np.bool_)
+    samples = np.repeat(base_scores(question, direction)[:, None], live.size, axis=1)
+    known = np.ones(live.size, np.bool_)
     samples[:, live], known[live] = _fill(question, int(live.sum()), chunks(), progress)
     return samples, known
+
+
+def base_scores(question: Question, direction: str) -> NDArray[np.float64]:
+    """Scores of the run that patched runs equal where nothing reaches, (samples,)."""
+    if direction == "restore":
+        return question.corrupted_scores()
+    return np.full(question.corruption.samples, question.clean.score)
 
 
 def _fill(

@@ -14,7 +14,7 @@ Sources: Meng et al. 2022 (arXiv 2202.05262), section 2.2 and figure 3; Wang et 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from blip_trace_widget.checks import named
@@ -44,6 +44,11 @@ class Hold:
 
     def __bool__(self) -> bool:
         return bool(self.sites or self.states)
+
+    @property
+    def told(self) -> tuple[str | State, ...]:
+        """The same as an argument."""
+        return (*self.sites, *([EVERYWHERE] if self.everywhere else []), *self.states)
 
 
 def as_hold(given: Any, name: str = "hold") -> Hold:
@@ -93,7 +98,7 @@ class Holding:
     @property
     def told(self) -> tuple[str | State, ...]:
         """What is held, as an argument that asks for the same, its states by number."""
-        return (*self._hold.sites, *([EVERYWHERE] if self._hold.everywhere else []), *self.states)
+        return replace(self._hold, states=self.states).told
 
     @property
     def settings(self) -> dict[str, Any]:

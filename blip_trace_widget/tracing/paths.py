@@ -72,7 +72,7 @@ def patch_path(
     """
     given = listed_states(senders, "senders")
     direction = named("direction", direction, DIRECTIONS)
-    paths = _Paths(question, receivers, through)
+    paths = Paths(question, receivers, through)
     check = as_check(cancel)
     paths.prepare(check, needs_states([given]))
     chosen = as_states(question.located(given), "senders")
@@ -102,7 +102,7 @@ def trace_paths(
     direction = named("direction", direction, DIRECTIONS)
     block, site = named("block", block, BLOCKS), named("site", site, SITES)
     question.check_block(block)
-    paths = _Paths(question, receivers, through)
+    paths = Paths(question, receivers, through)
     check = as_check(cancel)
     paths.prepare(check, block == "image_encoder")
     cells = grid_cells(question, block, site, head, 1, patch)
@@ -134,7 +134,7 @@ def trace_image_paths(
     patch = whole_number("patch", patch, 1, max(rows, columns))
     direction = named("direction", direction, DIRECTIONS)
     question.check_damages_image()
-    paths = _Paths(question, receivers, through)
+    paths = Paths(question, receivers, through)
     if paths.told == ANSWER:
         raise ValueError(
             "receivers: expected states, got 'answer': from image tokens to it no path leads past the question "
@@ -154,7 +154,7 @@ def trace_image_paths(
     return knowing(trace, known.reshape(shape))
 
 
-class _Paths:
+class Paths:
     """All paths into some receivers.
 
     Args:
