@@ -25,6 +25,7 @@ from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.dataset.shards import read_webdataset
 from blip_trace_widget.model import checkpoint
+from blip_trace_widget.results.grid_spec import ANSWER
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES, SITES, TEXT_BLOCKS, State
 from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap, Scale
 from blip_trace_widget.tracing.metrics import METRICS
@@ -67,8 +68,6 @@ KNOCKOUTS: dict[str, dict[str, Any]] = {
 #: Corruptions by name: the pairs of drawn scenes that each needs.
 SWAPS = {"ImageSwap": "image", "QuestionSwap": "question"}
 
-#: All that can receive beside states.
-ANSWER = "answer"
 #: A state as a word of the shell, and one.
 STATE, EXAMPLE = "BLOCK.LAYER.TOKEN.SITE[.HEAD]", "question_encoder.4.color.mlp"
 

@@ -287,6 +287,20 @@ def as_states(states: State | Iterable[State], name: str = "states") -> tuple[St
     )
 
 
+def plain_form(items: Iterable[State | str]) -> list[Any]:
+    """States, and words beside them, as plain JSON: words as they are, states as objects."""
+    return [item if isinstance(item, str) else dict(vars(item)) for item in items]
+
+
+def from_plain_form(items: Iterable[Any]) -> tuple[Any, ...]:
+    """The states and words that `plain_form` wrote; a state may also be one already.
+
+    Raises:
+        TypeError, ValueError: see `State`.
+    """
+    return tuple(item if isinstance(item, (str, State)) else State(**item) for item in items)
+
+
 def listed_states(states: State | Iterable[State], name: str = "states") -> list[State]:
     """One state or several as a list, in the given order.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,10 +23,12 @@ import numpy as np
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.dataset import answers, rows, store
 from blip_trace_widget.dataset.corruptions import SAME_ANSWER, SkippedError, is_pair
+from blip_trace_widget.dataset.held import traces
 from blip_trace_widget.dataset.plan import OneMetric, Plan, check_reach
 from blip_trace_widget.dataset.rows import Row
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.grid_spec import as_json
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.damaged_tokens import checked_region
@@ -250,7 +252,7 @@ def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[p
         return
     cases = [each.case for each in broken if isinstance(each, Tracer)]
     try:
-        held = plan.held.settings_in(cases[0], plan.blocks)
+        held = plan.held.located(cases[0], plan.blocks)
     except ValueError as error:
         _skip(row, NO_STATE, error)
         return
@@ -260,7 +262,7 @@ def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[p
     region = checked_region(sample.region)
     if region is not None and plan.has_image_heads:
         row["attention"] = region_attention(cases[0], np.array(region)).tolist()
-    yield from _cells(plan, cases, row, sample)
+    yield from _cells(plan, cases, row, sample, held)
 
 
 def _outcome(tracer: Tracer | SkippedError) -> Outcome:
@@ -283,20 +285,23 @@ def _outcome(tracer: Tracer | SkippedError) -> Outcome:
     return Outcome(scored, UNBROKEN if unbroken else "", unbroken)
 
 
-def _described(tracer: Tracer, held: Row) -> Row:
-    """The columns of a traced sample that its cells are read with; with the settings of what is held."""
+def _described(tracer: Tracer, held: Mapping[str, Any]) -> Row:
+    """The columns of a traced sample that its cells are read with; with what is held."""
     snapshot = tracer.snapshot
+    told = {name: as_json(given) for name, given in held.items()}
     return {
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
-        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()} | held),
+        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings(), **told}),
         "picture": jpeg(tracer.image, KEPT_SIDE, quality=80),
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
 
 
-def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) -> Iterator[pa.Table]:
+def _cells(
+    plan: Plan, questions: Sequence[Question], row: Row, sample: Sample, held: Mapping[str, Any]
+) -> Iterator[pa.Table]:
     """Yield tables of a sample's cells.
 
     Args:
@@ -304,11 +309,12 @@ def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) 
         questions: the sample's question, with each metric under which its answer is broken.
         row: the sample's row.
         sample: the sample.
+        held: what is held in it, or where paths lead.
     """
     model = questions[0].model
     shared = questions_together(model.device, model.limits)
-    for traces in plan.held.traces(questions, plan.specs(model), shared=shared):
-        for trace in traces:
+    for of_each in traces(questions, plan.specs(model), held, shared=shared):
+        for trace in of_each:
             yield rows.of_grid(row, trace)
     if plan.image_map is not None:
         for direction in plan.directions:

@@ -6,16 +6,17 @@ Ends: at grids of one sample, or at an error where it lacks a state; `blip_trace
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.results.grid_spec import ANSWER, Receivers, as_json
 from blip_trace_widget.states import BLOCKS, State, listed_states
 from blip_trace_widget.tracing.grid import whole_traces
-from blip_trace_widget.tracing.holding import Hold, Holding, as_hold, plain
-from blip_trace_widget.tracing.paths import ANSWER, Paths
-from blip_trace_widget.tracing.whole_held import whole_held_traces, whole_path_traces
+from blip_trace_widget.tracing.holding import Hold, Holding, as_hold
+from blip_trace_widget.tracing.paths import Paths
+from blip_trace_widget.tracing.whole_held import whole_held_traces
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
@@ -36,7 +37,7 @@ class Held:
     """
 
     hold: Hold = field(default_factory=Hold)
-    receivers: tuple[State, ...] | Literal["answer"] = ()
+    receivers: Receivers = ()
 
     @classmethod
     def of(cls, hold: Any, receivers: Any) -> Held:
@@ -115,11 +116,11 @@ class Held:
     def settings(self) -> dict[str, Any]:
         """The same as plain JSON, by the argument's name; nothing if nothing is held."""
         if self.receivers:
-            return {"receivers": self.receivers if isinstance(self.receivers, str) else plain(self.receivers)}
-        return {"hold": plain(self.hold.told)} if self.hold else {}
+            return {"receivers": as_json(self.receivers)}
+        return {"hold": as_json(self.hold.told)} if self.hold else {}
 
-    def settings_in(self, question: Question, blocks: Collection[str]) -> dict[str, Any]:
-        """The same in one sample, positions by number.
+    def located(self, question: Question, blocks: Collection[str]) -> dict[str, Any]:
+        """The same in one sample, positions by number, as fields of a `GridSpec`; nothing if nothing is held.
 
         Args:
             question: the sample's question.
@@ -129,15 +130,21 @@ class Held:
             ValueError: if the sample has no such state.
         """
         if self.receivers:
-            return Paths(question, self.receivers, ()).settings
-        return Holding(question, self.hold, blocks).settings
+            return {"receivers": Paths(question, self.receivers, ()).told}
+        return {"hold": Holding(question, self.hold, blocks).told} if self.hold else {}
 
-    def traces(
-        self, questions: Sequence[Question], specs: Iterable[GridSpec], *, shared: bool
-    ) -> Iterator[list[Trace]]:
-        """Complete grids of a sample, as `blip_trace_widget.tracing.grid.whole_traces`."""
-        if self.receivers:
-            return whole_path_traces(questions, specs, self.receivers)
-        if self.hold:
-            return whole_held_traces(questions, specs, self.hold)
+
+def traces(
+    questions: Sequence[Question], specs: Sequence[GridSpec], located: Mapping[str, Any], *, shared: bool
+) -> Iterator[list[Trace]]:
+    """Complete grids of a sample, see `blip_trace_widget.tracing.grid.whole_traces`.
+
+    Args:
+        questions: the sample's question, with each metric.
+        specs: the grids.
+        located: what is held in all of them, or where their paths lead.
+        shared: see there.
+    """
+    if not located:
         return whole_traces(questions, specs, shared=shared)
+    return whole_held_traces(questions, [spec._replace(**located) for spec in specs])

@@ -32,7 +32,7 @@ from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, Direction, SiteName
 from blip_trace_widget.tracing.holding import HoldLike
-from blip_trace_widget.tracing.paths import Receivers
+from blip_trace_widget.tracing.paths import ReceiversLike
 
 #: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
@@ -58,7 +58,7 @@ def trace_dataset(
     image_map: int | None = None,
     knockout: Mapping[str, Edges] | None = None,
     hold: HoldLike = None,
-    receivers: Receivers | None = None,
+    receivers: ReceiversLike | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
     plan: Literal[False] = False,
@@ -80,7 +80,7 @@ def trace_dataset(  # type: ignore[misc]
     image_map: int | None = None,
     knockout: Mapping[str, Edges] | None = None,
     hold: HoldLike = None,
-    receivers: Receivers | None = None,
+    receivers: ReceiversLike | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
     plan: bool = False,

@@ -16,7 +16,7 @@ from blip_trace_widget.checks import brief, clipped, conforms, one_of, whole_num
 from blip_trace_widget.choices import CORRUPTIONS, METRIC_NAMES, completed
 from blip_trace_widget.dataset.damage import MAX_BATCH
 from blip_trace_widget.results import stored
-from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.grid_spec import ANSWER, GridSpec
 from blip_trace_widget.states import BLOCKS, EVERYWHERE, HELD_SITES, TEXT_BLOCKS, State
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _check_held(settings: Mapping[str, Any]) -> None:
     hold = conforms("hold", settings.get("hold", []), list[str | _State])
     receivers = conforms("receivers", settings.get("receivers", []), str | list[_State])
     if isinstance(receivers, str):
-        one_of("receivers", receivers, ("answer",))
+        one_of("receivers", receivers, (ANSWER,))
     for item in [*hold, *(() if isinstance(receivers, str) else receivers)]:
         if isinstance(item, str):
             one_of("hold", item, (*HELD_SITES, EVERYWHERE))

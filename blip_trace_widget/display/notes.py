@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from blip_trace_widget.display.formatting import capitalised
+from blip_trace_widget.display.held import held_note
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 
@@ -19,8 +20,10 @@ ROUNDING_MATTERS = "rounding reaches a tenth of such a score or of its error: se
 
 def grid_notes(trace: Trace) -> list[str]:
     """The lines below a grid."""
-    same, verified = trace.same_as, trace.settings.get("verified")
-    lines = [] if same is None else [capitalised(str(same))]
+    same, verified, corruption = trace.same_as, trace.settings.get("verified"), trace.settings["corruption"]
+    note = held_note(GridSpec.of(trace.settings), corruption, trace.tokens)
+    lines = [note] if note else []
+    lines += [] if same is None else [capitalised(str(same))]
     if verified and _is_of(verified, GridSpec.of(trace.settings)):
         lines.append(verified_note(verified))
     return lines

@@ -262,16 +262,12 @@ def grid(trace: Trace, generation: int) -> protocol.Grid:
     spec = spec_of(trace)
     return {
         "generation": generation,
-        "block": spec.block,
-        "site": spec.site,
-        "head": spec.head,
-        "direction": spec.direction,
-        "window": spec.window,
-        "patch": spec.patch,
+        **spec.as_json,  # type: ignore[typeddict-item]
         "damage": damage(trace.settings["corruption"]),
         "layers": trace.samples.shape[1],
         "tokens": list(trace.tokens),
         "constructed": trace.constructed,
+        "dead": trace.without_effect,
         "nan": [(int(layer), int(at)) for layer, at in np.argwhere(trace.computed & np.isnan(trace.scores))],
         "truth": _true_cells(trace, spec),
         "notes": grid_notes(trace),
@@ -337,17 +333,12 @@ def detail(
     block = snapshot.block(spec.block)
     return {
         "generation": generation,
-        "block": spec.block,
-        "site": spec.site,
-        "head": spec.head,
+        **spec.as_json,  # type: ignore[typeddict-item]
         "tokens": columns_of(snapshot, spec),
         "layers": block.layers,
         "damage": damage(snapshot.corruption),
         "cause": CAUSES[snapshot.corruption["type"]][0],
         "metric": snapshot.metric,
-        "direction": effect.direction,
-        "window": spec.window,
-        "patch": spec.patch,
         "cells": list(chosen.cells),
         "patches": list(chosen.patches),
         "score": number(effect.score),

@@ -160,36 +160,49 @@ class Runs(TypedDict):
     bars: Bars
 
 
-class Grid(TypedDict):
-    """The grid in view: layers x positions."""
+class StateInfo(TypedDict):
+    """A state, as `blip_trace_widget.states.plain_form` writes it."""
 
-    generation: int
+    block: str
+    layer: int
+    position: int
+    site: str
+    head: int | None
+
+
+class GridOf(TypedDict):
+    """Which grid something is of, see `blip_trace_widget.results.grid_spec.GridSpec`."""
+
     block: str
     site: str
     head: int | None
     direction: str
     window: int
     patch: int  # side of the squares of image tokens that are patched together
+    hold: list[str | StateInfo]
+    receivers: str | list[StateInfo] | None
+    through: list[str | StateInfo]
+
+
+class Grid(GridOf):
+    """The grid in view: layers x positions."""
+
+    generation: int
     damage: str
     layers: int
     tokens: list[str]
     constructed: list[tuple[int, int]]  # cells that are 1 by construction
+    dead: list[tuple[int, int]]  # computed cells that are 0 by construction, for what is held or for want of a path
     nan: list[tuple[int, int]]  # computed cells whose score is not a number
     truth: list[tuple[int, int]]  # cells that are true states, of a model whose circuit is known
     notes: list[str]  # lines about all cells
     values: bytes  # float32 (len(CELL_FIELDS), layers, positions)
 
 
-class GridDifference(TypedDict):
+class GridDifference(GridOf):
     """A grid minus the kept one."""
 
     generation: int
-    block: str
-    site: str
-    head: int | None
-    direction: str
-    window: int
-    patch: int
     text: str  # how the two differ, or why they cannot be compared
     undefined: str  # why the difference of recoveries is undefined, else ""
     values: bytes  # float32 (len(DIFFERENCE_FIELDS), layers, positions); empty if they cannot be compared
@@ -204,21 +217,15 @@ class Comparison(TypedDict):
     differences: list[GridDifference]  # of the grid in view, and of others that can be shown
 
 
-class Detail(TypedDict):
+class Detail(GridOf):
     """The patched run of the selected cells, or of the pinned ones."""
 
     generation: int
-    block: str
-    site: str
-    head: int | None
     tokens: list[str]
     layers: int
     damage: str
     cause: str
     metric: str
-    direction: str
-    window: int
-    patch: int
     cells: list[tuple[int, int]]  # of the grid, or
     patches: list[tuple[int, int]]  # of the picture
     score: float | None
@@ -526,18 +533,12 @@ Request = (
 # --- custom messages, kernel -> front end --------------------------------------------------------------------------
 
 
-class CellsEvent(TypedDict):
+class CellsEvent(GridOf):
     """Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells))."""
 
     type: Literal["cells"]
     id: int
     generation: int
-    block: str
-    site: str
-    head: int | None
-    direction: str
-    window: int
-    patch: int
     cells: list[tuple[int, int]]
 
 

@@ -96,7 +96,7 @@ def html(trace: Trace) -> str:
     state = {
         **payloads.BEGINNING,
         **payloads.asked_of(snapshot),
-        **payloads.spec_of(trace)._asdict(),
+        **payloads.spec_of(trace).as_json,
         **UNTOUCHED,
         **payloads.traits(snapshot, 0),
         "look": payloads.look(),

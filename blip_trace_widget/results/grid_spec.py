@@ -9,12 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-from blip_trace_widget.states import BLOCKS, SITES, State, as_states, site_label, windowed
+from blip_trace_widget.states import (
+    BLOCKS,
+    SITES,
+    State,
+    as_states,
+    from_plain_form,
+    plain_form,
+    site_label,
+    windowed,
+)
 
 #: (layer, position) of a cell.
 CellIndex: TypeAlias = tuple[int, int]
+#: Where paths lead: states, or the answer.
+Receivers: TypeAlias = "tuple[State, ...] | Literal['answer']"
 #: What decides the score of a run: layer, site and head of what is patched at a position.
 Effective: TypeAlias = "frozenset[tuple[int, str, int | None]]"
 
@@ -22,12 +33,19 @@ Effective: TypeAlias = "frozenset[tuple[int, str, int | None]]"
 class GridSpec(NamedTuple):
     """The arguments that identify a grid.
 
+    What is held, and where paths lead, is normalised by whoever makes it: in the order that
+    `blip_trace_widget.tracing.holding.Holding.told` has, states by number, so that equal grids have equal values.
+
     Attributes:
         block: one of `blip_trace_widget.states.BLOCKS`.
         site: one of its sites.
         head: one attention head, or None.
         direction: ``"restore"`` or ``"disrupt"``.
         window: layers patched together around each layer.
+        patch: of the image encoder, side of the squares of image tokens that are patched together.
+        hold: the states, and the words for states, that keep the base run's value, as in `Tracer.patch`.
+        receivers: of a grid of paths: where they lead, as in `Tracer.trace_paths`; None of a grid of patched states.
+        through: of a grid of paths: what is not held on them.
     """
 
     block: str = "question_encoder"
@@ -36,6 +54,9 @@ class GridSpec(NamedTuple):
     direction: str = "restore"
     window: int = 1
     patch: int = 1
+    hold: tuple[str | State, ...] = ()
+    receivers: Receivers | None = None
+    through: tuple[str | State, ...] = ()
 
     def states(
         self, cells: Iterable[CellIndex], layers: int, columns: Sequence[Sequence[int]] | None = None
@@ -57,7 +78,24 @@ class GridSpec(NamedTuple):
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> GridSpec:
         """The grid that settings speak of; what they do not name is as it is by default."""
-        return cls(**{name: settings[name] for name in cls._fields if name in settings})
+        found = {name: settings[name] for name in cls._fields if name in settings}
+        return cls(**found | {name: of_states(found[name]) for name in OF_STATES if name in found})
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        return self._asdict() | {name: as_json(getattr(self, name)) for name in OF_STATES}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same without what holds nothing and leads nowhere: what `of` reads."""
+        told = self.as_json
+        return {name: value for name, value in told.items() if name not in OF_STATES or value not in ([], None)}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of patched states, with nothing held."""
+        return self.receivers is None and not self.hold
 
     @property
     def by_present_name(self) -> GridSpec:
@@ -72,6 +110,8 @@ class GridSpec(NamedTuple):
             single: whether a score depends on the block's first position alone, see `is_single`.
         """
         mine = self._effective(layers, single=single)
+        if not self.is_plain:
+            return None
         sites = [site for site in BLOCKS[self.block].accepted if SITES.index(site) < SITES.index(self.site)]
         for site in sites:
             if self.head is not None and site not in BLOCKS[self.block].heads:
@@ -90,6 +130,22 @@ class GridSpec(NamedTuple):
         """What decides a cell's score, layer by layer; cells of which it is the same have the same scores."""
         head = None if self.head is None else 0  # as good as any
         return _effective_by_layer(self.block, self.site, head, self.window, layers, single)
+
+
+#: The word for the answer among receivers.
+ANSWER: Literal["answer"] = "answer"
+#: The fields that are of states, which plain JSON spells out.
+OF_STATES = ("hold", "receivers", "through")
+
+
+def as_json(value: Any) -> Any:
+    """One of the fields that are of states, as plain JSON."""
+    return value if value in (None, ANSWER) else plain_form(value)
+
+
+def of_states(plain: Any) -> Any:
+    """One of the fields that are of states, from plain JSON, or from states themselves."""
+    return plain if plain in (None, ANSWER) else from_plain_form(plain)
 
 
 class SameGrid(NamedTuple):

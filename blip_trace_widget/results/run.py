@@ -81,7 +81,8 @@ class Effect(Summarised):
         held: the states, and the words for states, that kept the base run's value, see `Tracer.patch`.
         receivers: of a path: the states that it leads to, or ``"answer"``; else none.
         through: of a path: what was not held, see `Tracer.patch_path`.
-        without_effect: whether no path leads there, so that the effect is 0 by construction.
+        without_effect: whether no path leads there, or all that is patched is held, or nothing of it gets past what is
+            held: the effect is 0 by construction.
     """
 
     score: float
@@ -120,6 +121,12 @@ class Effect(Summarised):
         """Whether it was tested, and cannot be told from 0."""
         return not self.significant and not self.error_unknown
 
+    @property
+    def _note(self) -> str:
+        if not self.without_effect:
+            return ""
+        return f"{'no path leads there' if self.receivers else 'nothing gets past what is held'}: 0 by construction"
+
     def _facts(self) -> dict[str, str]:
         return {
             "recovery": self.undefined_because or summaries.number(self.recovery, self.recovery_margin),
@@ -130,5 +137,5 @@ class Effect(Summarised):
             self.direction: ", ".join(map(summaries.called, self.states)) or f"{len(self.image_tokens)} image tokens",
             "held": summaries.held(self.held),
             **summaries.path(self.receivers, self.through),
-            "note": "no path leads there: 0 by construction" if self.without_effect else "",
+            "note": self._note,
         }

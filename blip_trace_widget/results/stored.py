@@ -17,9 +17,10 @@ from typing import Any, TypedDict
 from blip_trace_widget.checks import conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.pictures import as_image
+from blip_trace_widget.results.grid_spec import ANSWER, OF_STATES, GridSpec
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.snapshot import Block, Snapshot, checked_corruption
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES, State
 
 #: More layers, heads, positions, or patches to a side, has no model; the arrays of a grid are made from such numbers.
 MOST = 4096
@@ -47,7 +48,7 @@ class _State(TypedDict):
 class _Verified(TypedDict):
     runs: int
     seed: int
-    grid: _Grid | None
+    grid: dict[str, Any] | None  # see `_check_spec`
     agrees: bool
     dtype: str
     difference: float | None
@@ -111,7 +112,7 @@ def settings(stored: Any, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
         check_grid(found)
     verified = found.get("verified")
     if verified is not None and verified["grid"] is not None:
-        check_grid(verified["grid"])
+        _check_spec(verified["grid"])
     _check_held(found)
     if "corruption" in found:
         found["corruption"] = corruption(found["corruption"], swept=not needed)
@@ -138,11 +139,29 @@ def corruption(stored: Any, *, swept: bool = False) -> dict[str, Any]:
     return completed(found)
 
 
+def _check_spec(grid: Mapping[str, Any]) -> None:
+    """Check the fields of a `GridSpec`; files that knew of nothing held lack those of states."""
+    kinds = typing.get_type_hints(_Settings)
+    states = {name: value for name, value in grid.items() if name in OF_STATES}
+    for name, value in states.items():
+        conforms(f"settings.verified.grid.{name}", value, kinds[name])
+    check_grid(conforms("settings.verified.grid", {n: v for n, v in grid.items() if n not in states}, _Grid))
+    _check_held(states)
+
+
 def _check_held(found: Mapping[str, Any]) -> None:
     """Check what is held, where paths lead, and what is not held on them."""
     receivers = found.get("receivers", ())
     if isinstance(receivers, str):
-        one_of("settings.receivers", receivers, ("answer",))
+        one_of("settings.receivers", receivers, (ANSWER,))
+    elif "receivers" in found and not receivers:
+        raise ValueError("settings.receivers: expected states or 'answer', got none")
+    if "receivers" in found and ("hold" in found or found.get("window", 1) != 1):
+        raise ValueError(
+            "settings.receivers: paths lead there from single layers, with nothing held but what they hold"
+        )
+    if "through" in found and "receivers" not in found:
+        raise ValueError("settings.through: this is no grid of paths, its receivers are missing")
     listed = {"hold": found.get("hold", ()), "receivers": receivers, "through": found.get("through", ())}
     for name, items in listed.items():
         for item in () if isinstance(items, str) else items:
@@ -213,8 +232,22 @@ def check_together(spec: Mapping[str, Any], layers: int, found: tuple[str, ...],
     if block.closed or (spec["site"] not in block.sites and spec["site"] not in BLOCKS[block.name].older):
         raise ValueError(f"snapshot.blocks: {block.name} is closed or has no {spec['site']}, but the trace is of it")
     whole_number("settings.head", spec.get("head") or 0, 0, block.heads - 1)
+    _check_states_exist(GridSpec.of(spec), snapshot)
     if snapshot.metric != spec["metric"] or snapshot.corruption != spec["corruption"]:
         raise ValueError("snapshot: its metric or corruption is not the trace's")
+
+
+def _check_states_exist(spec: GridSpec, snapshot: Snapshot) -> None:
+    """Check that a snapshot's blocks have the states that are held, or lead somewhere, in a grid."""
+    receivers = () if spec.receivers in (None, ANSWER) else spec.receivers
+    for state in (*spec.hold, *(receivers or ()), *spec.through):
+        if isinstance(state, State):
+            block = snapshot.block(state.block)
+            if block.closed:
+                raise ValueError(f"snapshot.blocks: {block.name} is closed, but a state of it is held or receives")
+            whole_number("settings: layer", state.layer, 0, block.layers - 1)
+            whole_number("settings: position", state.position, 0, len(block.tokens) - 1)
+            whole_number("settings: head", state.head or 0, 0, block.heads - 1)
 
 
 def check(snapshot: Snapshot) -> None:

@@ -71,9 +71,13 @@ class Trace(EffectGrid):
             return []
         if self.settings.get("receivers", "answer") != "answer":
             return []
-        nothing = self.without_effect
+        nothing = set(self.without_effect)
         whole = enumerate(self._spec.whole(layers))
-        return [(layer, 0) for layer, is_whole in whole if is_whole and (layer, 0) not in nothing]
+        return [
+            (layer, 0)
+            for layer, is_whole in whole
+            if is_whole and (layer, 0) not in nothing and (self._spec.is_plain or self.computed[layer, 0])
+        ]
 
     @property
     def without_effect(self) -> list[tuple[int, int]]:
@@ -94,7 +98,7 @@ class Trace(EffectGrid):
         is held.
         """
         settings = self.settings
-        if {"hold", "receivers"} & set(settings) or any(
+        if not self._spec.is_plain or any(
             name.startswith(BLOCKS[settings["block"]].part) for name in settings.get("changed", ())
         ):
             return None

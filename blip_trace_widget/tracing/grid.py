@@ -1,7 +1,6 @@
 """Grids: every state of a block, every head, or every square of image tokens patched, one at a time.
 
-For: traces, and for callers that fill a grid cell by cell (`grid_cells`, then `patching.patched_scores`, then
-`as_trace`).
+For: `blip_trace_widget.tracing.traces`, and for data sets.
 Cost: one patched run per cell, see `blip_trace_widget.model.block`.
 Ends: at `Trace`, `HeadTrace` and `ImageTokenTrace`.
 
@@ -21,17 +20,15 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.computing import Computing
-from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.effect_grid import EffectGrid
-from blip_trace_widget.results.grid_spec import GridSpec, effective
+from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, position_of, windowed
-from blip_trace_widget.tracing.holding import Holding, HoldLike, as_hold
-from blip_trace_widget.tracing.patching import image_tokens_scored_together, patched, scored_together, swapped
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, windowed
+from blip_trace_widget.tracing.patching import image_tokens_scored_together, scored_together, swapped
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.reach import reaching
-from blip_trace_widget.tracing.runs import Chunks, Edits
+from blip_trace_widget.tracing.runs import Chunks
 
 Grid = TypeVar("Grid", bound=EffectGrid)
 
@@ -86,44 +83,14 @@ def grid_cells(
     ]
 
 
-def trace(
-    question: Question,
-    block: str,
-    site: str,
-    head: int | None = None,
-    window: int = 1,
-    direction: str = "restore",
-    progress: bool | Progress | None = None,
-    cancel: Callable[[], bool] | Any = None,
-    patch: int = 1,
-    hold: HoldLike = None,
-) -> Trace:
-    """See `Tracer.trace`."""
-    held = as_hold(hold)
-    block, site, direction, check = _prepared(question, block, site, direction, cancel)
-    holding = Holding(question, held, [block])
-    cells = grid_cells(question, block, site, head, window, patch)
-    edits = held_runs(holding, cells)
-    live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
-    samples, known = filled(
-        question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
-    )
-    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-    spec = GridSpec(block, site, head, direction, window, patch)
-    trace = as_trace(question, shaped, spec, **holding.settings, **without_effect(cells, live))
-    return knowing(trace, known.reshape(shaped.shape[1:]))
+def cells_of(question: Question, spec: GridSpec) -> list[Cell]:
+    """See `grid_cells`."""
+    return grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
 
 
-def held_runs(holding: Holding, cells: Iterable[Cell]) -> Edits:
-    """What the runs of cells patch and hold; of a cell, what is held stays held."""
-    patched = [holding.apart(cell.states) for cell in cells]
-    return Edits(patched, [holding.of(states) for states in patched])
-
-
-def without_effect(cells: Sequence[Cell], live: NDArray[np.bool_]) -> dict[str, Any]:
-    """The setting that names the cells whose effect is 0 by construction, if there are any."""
-    dead = [list(cells[at].index) for at in np.flatnonzero(~live).tolist()]
-    return {"without_effect": dead} if dead else {}
+def without_effect(cells: Sequence[Cell], live: NDArray[np.bool_]) -> list[CellIndex]:
+    """The cells of which nothing can come, given which of their runs are live."""
+    return [cells[at].index for at in np.flatnonzero(~live).tolist()]
 
 
 def whole_traces(
@@ -154,7 +121,7 @@ def whole_traces(
     question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
     for together in computed_together(question, specs, shared=shared):
-        grids = [(spec, grid_cells(question, *spec[:3], spec.window, spec.patch)) for spec in together]
+        grids = [(spec, cells_of(question, spec)) for spec in together]
         causes = {
             spec: [_cause(questions, spec, cell) if shared else (spec, cell) for cell in cells] for spec, cells in grids
         }
@@ -205,41 +172,6 @@ def whole_image_maps(
     return [as_image_token_trace(each, shaped[at], patch, direction) for at, each in enumerate(questions)]
 
 
-def trace_heads(
-    question: Question,
-    block: str,
-    site: str,
-    window: int = 1,
-    direction: str = "restore",
-    position: int | str | None = None,
-    progress: bool | Progress | None = None,
-    cancel: Callable[[], bool] | Any = None,
-    hold: HoldLike = None,
-) -> HeadTrace:
-    """See `Tracer.trace_heads`."""
-    held = as_hold(hold)
-    block, site, direction, check = _prepared(question, block, site, direction, cancel)
-    heads, tokens = question.model.blocks[block].heads, question.tokens(block)
-    if position is not None:
-        position = position_of("position", position, tokens, block)
-    holding = Holding(question, held, [block])
-    cells = [
-        cell
-        for head in range(heads)
-        for cell in grid_cells(question, block, site, head, window)
-        if position in (None, cell.position)
-    ]
-    edits = held_runs(holding, cells)
-    live = reaching(question, edits) if held else np.ones(len(cells), np.bool_)
-    samples, known = filled(
-        question, direction, live, progress, lambda: patched(question, edits.only(live), direction, check)
-    )
-    layers = len(question.model.blocks[block].layers)
-    shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
-    trace = as_head_trace(question, shaped, block, site, window, direction, position, **holding.settings)
-    return knowing(trace, known.reshape(heads, layers, -1).swapaxes(0, 1))
-
-
 def trace_image_tokens(
     question: Question,
     patch: int = 1,
@@ -260,36 +192,32 @@ def trace_image_tokens(
     return knowing(trace, known.reshape(shape))
 
 
-def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec, **more: Any) -> Trace:
+def as_trace(question: Question, samples: NDArray[np.float64], spec: GridSpec, dead: Iterable[CellIndex] = ()) -> Trace:
     """The scores of a grid's patched runs, (samples, layers, positions), with all that they mean.
 
     Args:
         question: the question.
         samples: the scores.
         spec: which grid it is.
-        more: further settings.
+        dead: the cells whose effect is 0 by construction.
     """
-    asked = spec._asdict() | more
+    asked = spec.settings
     if spec.patch == 1:
         del asked["patch"]
+    if nothing := [list(cell) for cell in dead]:
+        asked["without_effect"] = nothing
     return Trace(**_grid_fields(question, samples, **asked), tokens=tuple(question.columns(spec.block, spec.patch)[0]))
 
 
 def as_head_trace(
-    question: Question,
-    samples: NDArray[np.float64],
-    block: str,
-    site: str,
-    window: int,
-    direction: str,
-    position: int | None = None,
-    **more: Any,
+    question: Question, samples: NDArray[np.float64], spec: GridSpec, position: int | None = None
 ) -> HeadTrace:
-    """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions)."""
-    arguments = {"block": block, "site": site, "head": "all", "position": position}
-    tokens = question.tokens(block)
+    """A `HeadTrace` from the scores of a block's heads, (samples, layers, heads, positions); `spec` is of any head."""
+    asked = {name: value for name, value in spec.settings.items() if name != "patch"}
+    asked |= {"head": "all", "position": position}
+    tokens = question.tokens(spec.block)
     return HeadTrace(
-        **_grid_fields(question, samples, **arguments, window=window, direction=direction, **more),
+        **_grid_fields(question, samples, **asked),
         tokens=tuple(tokens if position is None else [tokens[position]]),
     )
 
@@ -316,18 +244,6 @@ def knowing(grid: Grid, known: NDArray[np.bool_]) -> Grid:
     return grid if (known == ~np.isnan(grid.samples).all(axis=0)).all() else replace(grid, known=known)
 
 
-def _prepared(
-    question: Question, block: str, site: str, direction: str, cancel: Callable[[], bool] | Any
-) -> tuple[str, str, str, Check]:
-    """The checked arguments of a grid, after computing the base runs it needs."""
-    direction = named("direction", direction, DIRECTIONS)
-    block, site = named("block", block, BLOCKS), named("site", site, SITES)
-    question.check_block(block)
-    check = as_check(cancel)
-    question.prepare(check, with_states=block == "image_encoder")
-    return block, site, direction, check
-
-
 def filled(
     question: Question,
     direction: str,
@@ -344,17 +260,16 @@ def filled(
         progress: see `Tracer.trace`.
         chunks: computes these.
     """
-    samples = np.repeat(base_scores(question, direction)[:, None], live.size, axis=1)
-    known = np.ones(live.size, np.bool_)
+    samples, known = scores_without_effect(question, direction, live.size), np.ones(live.size, np.bool_)
     samples[:, live], known[live] = _fill(question, int(live.sum()), chunks(), progress)
     return samples, known
 
 
-def base_scores(question: Question, direction: str) -> NDArray[np.float64]:
-    """Scores of the run that patched runs equal where nothing reaches, (samples,)."""
+def scores_without_effect(question: Question, direction: str, runs: int) -> NDArray[np.float64]:
+    """The base run's scores, (samples, runs): those of runs that nothing reaches."""
     if direction == "restore":
-        return question.corrupted_scores()
-    return np.full(question.corruption.samples, question.clean.score)
+        return np.repeat(question.corrupted_scores()[:, None], runs, axis=1)
+    return np.full((question.corruption.samples, runs), question.clean.score)
 
 
 def _fill(

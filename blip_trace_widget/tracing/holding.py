@@ -13,63 +13,18 @@ Sources: Meng et al. 2022 (arXiv 2202.05262), section 2.2 and figure 3; Wang et 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from collections.abc import Collection, Iterable, Sequence
+from typing import TypeAlias
 
-from blip_trace_widget.checks import named
 from blip_trace_widget.model.patch_plan import place_of
+from blip_trace_widget.results.hold import Hold, HoldLike, as_hold
 from blip_trace_widget.results.summaries import called
-from blip_trace_widget.states import BLOCKS, EVERYWHERE, HELD_SITES, HeldSiteName, State
+from blip_trace_widget.states import BLOCKS, HELD_SITES, State, as_states
 from blip_trace_widget.tracing.question import Question
 
-#: States, words, or both.
-HoldLike: TypeAlias = "State | HeldSiteName | Iterable[State | str] | None"
+__all__ = ["Hold", "HoldLike", "Holding", "as_hold", "held_at", "key_of"]
+
 Key: TypeAlias = "tuple[str, int, str, int, int | None]"
-
-
-@dataclass(frozen=True)
-class Hold:
-    """What is held, as it was asked; false if nothing is.
-
-    Attributes:
-        sites: of ``HELD_SITES``: in every later layer of a patched state's block.
-        everywhere: whether that is at all positions; else at the patched state's.
-        states: states by themselves.
-    """
-
-    sites: tuple[str, ...] = ()
-    everywhere: bool = False
-    states: tuple[State, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.sites or self.states)
-
-    @property
-    def told(self) -> tuple[str | State, ...]:
-        """The same as an argument."""
-        return (*self.sites, *([EVERYWHERE] if self.everywhere else []), *self.states)
-
-
-def as_hold(given: Any, name: str = "hold") -> Hold:
-    """What is held, from an argument.
-
-    Raises:
-        TypeError, ValueError: naming the argument, what was given and what is accepted.
-    """
-    if given is None:
-        return Hold()
-    if not isinstance(given, (str, State, Iterable)):
-        raise TypeError(
-            f"{name}: expected State, one of {list(HELD_SITES)}, several of these, or None, got {type(given).__name__}"
-        )
-    items = [given] if isinstance(given, (str, State)) else list(given)
-    states = tuple(dict.fromkeys(item for item in items if isinstance(item, State)))
-    words = [named(name, item, (*HELD_SITES, EVERYWHERE)) for item in items if not isinstance(item, State)]
-    sites = tuple(site for site in HELD_SITES if site in words)
-    if EVERYWHERE in words and not sites:
-        raise ValueError(f"{name}: {EVERYWHERE!r} says where a site is held: expected one of {list(HELD_SITES)} too")
-    return Hold(sites, EVERYWHERE in words, states)
 
 
 class Holding:
@@ -90,20 +45,15 @@ class Holding:
             if not any(site in BLOCKS[block].sites for block in blocks):
                 raise ValueError(f"hold: {sorted(blocks)} has no {site!r}, its sites are {_sites(blocks)}")
         self._question, self._hold = question, hold
-        self.states = tuple(question.located(hold.states))
+        self.states = as_states(question.located(hold.states)) if hold.states else ()
         self._keys = {key_of(state) for state in self.states}
         self._columns: dict[tuple[str, int | None, int], tuple[State, ...]] = {}
         self._together: dict[frozenset[tuple[str, int | None, int]], tuple[State, ...]] = {}
 
     @property
     def told(self) -> tuple[str | State, ...]:
-        """What is held, as an argument that asks for the same, its states by number."""
-        return replace(self._hold, states=self.states).told
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The same as plain JSON, by the argument's name; nothing if nothing is held."""
-        return {"hold": plain(self.told)} if self._hold else {}
+        """What is held, as an argument that asks for the same, its states by number, in one order."""
+        return Hold(self._hold.sites, self._hold.everywhere, self.states).told
 
     def check_apart(self, patched: Iterable[State]) -> None:
         """Check that no state is both patched and held by itself.
@@ -160,17 +110,6 @@ def held_at(block: str, sites: Iterable[str], layers: Iterable[int], positions: 
 def key_of(state: State) -> Key:
     """What makes two names mean one state: what enters a layer is what the one below puts out."""
     return (state.block, *place_of(state), state.position, state.head)
-
-
-def hold_in(settings: Mapping[str, Any]) -> Hold:
-    """What is held, from a result's settings."""
-    told = settings.get("hold")
-    return as_hold(told and [item if isinstance(item, str) else State(**item) for item in told])
-
-
-def plain(told: Iterable[str | State]) -> list[Any]:
-    """Words and states as plain JSON."""
-    return [item if isinstance(item, str) else dict(vars(item)) for item in told]
 
 
 def _sites(blocks: Collection[str]) -> list[str]:

@@ -170,7 +170,7 @@ def _several_patched(
     states_to_patch = {state for states in runs for state in states}
     numbered = dict(zip(states_to_patch, question.located(states_to_patch), strict=True))
     located = [[numbered[state] for state in states] for states in runs]
-    return _complete_runs(questions, patched(question, Edits(located), direction, check), len(runs))
+    return complete_runs(questions, patched(question, Edits(located), direction, check), len(runs))
 
 
 def _several_swapped(
@@ -178,7 +178,7 @@ def _several_swapped(
 ) -> Scores:
     direction, question = named("direction", direction, DIRECTIONS), questions[0]
     question.check_damages_image()
-    return _complete_runs(questions, swapped(question, groups, direction, as_check(cancel)), len(groups))
+    return complete_runs(questions, swapped(question, groups, direction, as_check(cancel)), len(groups))
 
 
 def scored_by_each(questions: Sequence[Question], chunks: Chunks, count: int) -> NDArray[np.float64]:
@@ -189,7 +189,7 @@ def scored_by_each(questions: Sequence[Question], chunks: Chunks, count: int) ->
         chunks: the runs.
         count: their number.
     """
-    return _joined(questions, _complete_runs(questions, chunks, count))
+    return _joined(questions, complete_runs(questions, chunks, count))
 
 
 def _of_one(several: Scores) -> Scores:
@@ -217,6 +217,16 @@ def swapped(question: Question, groups: Sequence[Sequence[int]], direction: str,
     return in_groups(
         question, lambda base, source: question.runner.swapped(base, source, groups, check), direction, check
     )
+
+
+def unchanged(question: Question, direction: str, check: Check) -> Chunks:
+    """The base run's logits, as those of a run that nothing reaches."""
+
+    def work(base: BaseRun, source: BaseRun) -> Chunks:
+        samples = max(base.samples, source.samples)
+        yield slice(0, samples), slice(0, 1), base.logits[:, None].expand(samples, -1, -1, -1)
+
+    return in_groups(question, work, direction, check)
 
 
 def needs_states(runs: Iterable[Iterable[State]]) -> bool:
@@ -249,7 +259,7 @@ def in_groups(
         del base, source, corrupted  # free them before the next group is computed
 
 
-def _complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> Scores:
+def complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> Scores:
     """Scores of chunks of runs of the first question, by the metric of each, (questions, samples, runs)."""
     question = questions[0]
     done, samples = 0, question.corruption.samples

@@ -1,13 +1,14 @@
 """What goes from senders to receivers directly: the methods of a `Tracer`.
 
 For: the part of a `Tracer` that patches paths. Every method hands on to `blip_trace_widget.tracing.paths`, which says
-what a path is.
+what a path is, or to `traces`.
 Ends: at results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from blip_trace_widget.model.computing import at_once
@@ -16,9 +17,9 @@ from blip_trace_widget.results.maps import ImageTokenTrace
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BlockName, Direction, SiteName, State
-from blip_trace_widget.tracing import paths
+from blip_trace_widget.tracing import paths, traces
 from blip_trace_widget.tracing.holding import HoldLike
-from blip_trace_widget.tracing.paths import Receivers
+from blip_trace_widget.tracing.paths import ReceiversLike
 from blip_trace_widget.tracing.question_view import QuestionView
 
 
@@ -29,7 +30,7 @@ class PathPatching(QuestionView):
     def patch_path(
         self,
         senders: State | Iterable[State],
-        receivers: Receivers,
+        receivers: ReceiversLike,
         direction: Direction = "restore",
         through: HoldLike = (),
         cancel: Callable[[], bool] | Any = None,
@@ -70,7 +71,7 @@ class PathPatching(QuestionView):
     @at_once
     def trace_paths(
         self,
-        receivers: Receivers,
+        receivers: ReceiversLike,
         block: BlockName = "question_encoder",
         site: SiteName = "block_output",
         direction: Direction = "restore",
@@ -98,14 +99,15 @@ class PathPatching(QuestionView):
             patch: as in `trace`.
 
         Returns:
-            `Trace`, (layers, positions or squares), without a snapshot.
+            `Trace`, (layers, positions or squares).
 
         Raises:
             TypeError, ValueError: naming the argument, what was given and what is accepted.
             Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
-        return paths.trace_paths(self.case, receivers, block, site, head, direction, through, progress, cancel, patch)
+        trace = traces.trace_paths(self.case, receivers, block, site, head, direction, through, progress, cancel, patch)
+        return replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_image_paths(

@@ -13,7 +13,7 @@ which the receivers take these values, and nothing is held. Into ``"answer"``: t
 - A sender that is a head leaves the other heads of its attention held; so does a head in ``through``.
 
 Cost: at most two grids, usually less than one: A ends at the last receiver, B begins at the first.
-Ends: at an `Effect`, a `Trace`, an `ImageTokenTrace`.
+Ends: at an `Effect`, an `ImageTokenTrace`, and at runs for the grids of `blip_trace_widget.tracing.traces`.
 
 Sources: Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix B, where MLPs are not held
 (``through="mlp"``); Goldowsky-Dill et al. 2023 (arXiv 2304.05969).
@@ -30,29 +30,20 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.progress import Check, Progress, as_check
-from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.grid_spec import ANSWER, Receivers
 from blip_trace_widget.results.maps import ImageTokenTrace, squares
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.summaries import called
-from blip_trace_widget.results.trace import Trace
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, HELD_SITES, SITES, State, as_states, listed_states
-from blip_trace_widget.tracing.grid import (
-    as_image_token_trace,
-    as_trace,
-    filled,
-    grid_cells,
-    knowing,
-    without_effect,
-)
-from blip_trace_widget.tracing.holding import Hold, HoldLike, as_hold, held_at, key_of, plain
-from blip_trace_widget.tracing.patching import as_effect, in_groups, needs_states, patched
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, HELD_SITES, State, as_states, listed_states, plain_form
+from blip_trace_widget.tracing.grid import as_image_token_trace, filled, knowing
+from blip_trace_widget.tracing.holding import Hold, HoldLike, as_hold, held_at, key_of
+from blip_trace_widget.tracing.patching import as_effect, in_groups, needs_states, patched, unchanged
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.reach import reached, reaching
-from blip_trace_widget.tracing.runs import BaseRun, Chunks, Edits
+from blip_trace_widget.tracing.runs import Chunks, Edits
 
-ANSWER: Literal["answer"] = "answer"
 #: States, or the answer.
-Receivers: TypeAlias = "State | Iterable[State] | Literal['answer']"
+ReceiversLike: TypeAlias = "State | Iterable[State] | Literal['answer']"
 #: The image tokens that each run takes from the other run.
 Groups: TypeAlias = "Sequence[Sequence[int]] | None"
 
@@ -60,7 +51,7 @@ Groups: TypeAlias = "Sequence[Sequence[int]] | None"
 def patch_path(
     question: Question,
     senders: State | Iterable[State],
-    receivers: Receivers,
+    receivers: ReceiversLike,
     direction: str = "restore",
     through: HoldLike = (),
     cancel: Callable[[], bool] | Any = None,
@@ -72,53 +63,23 @@ def patch_path(
     """
     given = listed_states(senders, "senders")
     direction = named("direction", direction, DIRECTIONS)
-    paths = Paths(question, receivers, through)
+    paths = Paths(question, receivers, through, with_states=needs_states([given]))
     check = as_check(cancel)
-    paths.prepare(check, needs_states([given]))
+    question.prepare(check, with_states=paths.with_states)
     chosen = as_states(question.located(given), "senders")
     both = [called(state) for state in chosen if key_of(state) in {key_of(each) for each in paths.states}]
     if both:
         raise ValueError(f"receivers: a state is either a sender or a receiver, got both of {'; '.join(both)}")
     edits = paths.edits([chosen])
     live = paths.live(edits)
-    chunks = paths.runs(edits, live, direction, check) if live.any() else _unchanged(question, direction, check)
+    chunks = paths.runs(edits, live, direction, check) if live.any() else unchanged(question, direction, check)
     told: dict[str, Any] = {"receivers": paths.told, "through": paths.through, "without_effect": not live.any()}
     return as_effect(question, chunks, direction, check, states=chosen, **told)
 
 
-def trace_paths(
-    question: Question,
-    receivers: Receivers,
-    block: str = "question_encoder",
-    site: str = "block_output",
-    head: int | None = None,
-    direction: str = "restore",
-    through: HoldLike = (),
-    progress: bool | Progress | None = None,
-    cancel: Callable[[], bool] | Any = None,
-    patch: int = 1,
-) -> Trace:
-    """See `Tracer.trace_paths`."""
-    direction = named("direction", direction, DIRECTIONS)
-    block, site = named("block", block, BLOCKS), named("site", site, SITES)
-    question.check_block(block)
-    paths = Paths(question, receivers, through)
-    check = as_check(cancel)
-    paths.prepare(check, block == "image_encoder")
-    cells = grid_cells(question, block, site, head, 1, patch)
-    edits = paths.edits([cell.states for cell in cells])
-    live = paths.live(edits)
-    some = np.asarray(live.any(axis=1))
-    samples, known = filled(question, direction, some, progress, lambda: paths.runs(edits, live, direction, check))
-    shaped = samples.reshape(len(samples), len(question.model.blocks[block].layers), -1)
-    spec = GridSpec(block, site, head, direction, 1, patch)
-    trace = as_trace(question, shaped, spec, **paths.settings, **without_effect(cells, some))
-    return knowing(trace, known.reshape(shaped.shape[1:]))
-
-
 def trace_image_paths(
     question: Question,
-    receivers: Receivers,
+    receivers: ReceiversLike,
     patch: int = 1,
     direction: str = "restore",
     through: HoldLike = (),
@@ -141,7 +102,7 @@ def trace_image_paths(
             "encoder's cross-attention"
         )
     check = as_check(cancel)
-    paths.prepare(check, with_states=False)
+    question.prepare(check, with_states=paths.with_states)
     shape, groups = squares(rows, columns, patch)
     edits = paths.edits([()] * len(groups))
     live = paths.live(edits, by_image_tokens=True)
@@ -161,22 +122,30 @@ class Paths:
         question: the question.
         receivers: states, or ``"answer"``.
         through: what is not held.
+        with_states: whether any sender is a state of the image encoder.
+
+    Attributes:
+        states: the receivers, if they are states.
+        with_states: whether senders or receivers are among the image encoder's states.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
     """
 
-    def __init__(self, question: Question, receivers: Receivers, through: HoldLike) -> None:
+    def __init__(
+        self, question: Question, receivers: ReceiversLike, through: HoldLike, *, with_states: bool = False
+    ) -> None:
         self._question = question
         self.states: tuple[State, ...] = ()
         if isinstance(receivers, str):
             one_of("receivers", receivers, [ANSWER])
         else:
             self.states = as_states(question.located(listed_states(receivers, "receivers")), "receivers")
+        self.with_states = with_states or needs_states([self.states])
         asked = as_hold(through, "through")
         if asked.everywhere:
             raise ValueError("through: a word means all layers and positions anyway, got 'everywhere'")
-        self._free = Hold(asked.sites, states=tuple(question.located(asked.states)))
+        self._free = Hold(asked.sites, states=as_states(question.located(asked.states)) if asked.states else ())
         for state in self._free.states:
             if state.head is None and state.place[1] not in HELD_SITES:
                 raise ValueError(
@@ -185,7 +154,7 @@ class Paths:
                 )
 
     @property
-    def told(self) -> tuple[State, ...] | Literal["answer"]:
+    def told(self) -> Receivers:
         """The receivers."""
         return self.states or ANSWER
 
@@ -197,17 +166,12 @@ class Paths:
     @property
     def settings(self) -> dict[str, Any]:
         """Both as plain JSON, by their arguments' names; the latter if there is any."""
-        through = {"through": plain(self.through)} if self.through else {}
-        return {"receivers": plain(self.states) if self.states else ANSWER, **through}
-
-    def prepare(self, check: Check, with_states: bool) -> None:
-        """Compute the base runs, with the ViT's states if senders or receivers are among them."""
-        self._with_states = with_states or needs_states([self.states])
-        self._question.prepare(check, with_states=self._with_states)
+        through = {"through": plain_form(self.through)} if self.through else {}
+        return {"receivers": plain_form(self.states) if self.states else ANSWER, **through}
 
     def edits(self, senders: Sequence[Sequence[State]]) -> Edits:
         """What the runs A patch and hold."""
-        blocks = [name for name in BLOCKS if name != "image_encoder" or self._with_states]
+        blocks = [name for name in BLOCKS if name != "image_encoder" or self.with_states]
         all_sites = [site for site in HELD_SITES if site not in self._free.sites]
         every = [
             state
@@ -270,7 +234,7 @@ class Paths:
             lambda base, source: runner.paths(base, source, edits, taken, check, groups),
             direction,
             check,
-            with_states=self._with_states,
+            with_states=self.with_states,
         )
 
 
@@ -280,13 +244,3 @@ def _heads(states: Iterable[State]) -> list[State]:
 
 def _attention(state: State) -> tuple[str, int, int, str]:
     return state.block, state.layer, state.position, state.site.removesuffix("_out")
-
-
-def _unchanged(question: Question, direction: str, check: Check) -> Chunks:
-    """The base run's logits, as those of a run that nothing reaches."""
-
-    def work(base: BaseRun, source: BaseRun) -> Chunks:
-        samples = max(base.samples, source.samples)
-        yield slice(0, samples), slice(0, 1), base.logits[:, None].expand(samples, -1, -1, -1)
-
-    return in_groups(question, work, direction, check)

@@ -29,7 +29,7 @@ from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import AttentionName, BlockName, Direction, HeadSiteName, SiteName, State, TextBlockName
-from blip_trace_widget.tracing import ablation, grid, knockout, patching
+from blip_trace_widget.tracing import ablation, grid, knockout, patching, traces
 from blip_trace_widget.tracing.ablation import Ablation
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.holding import HoldLike
@@ -218,14 +218,13 @@ class Tracer(QuestionReadings, SeveralCorruptions, PathPatching, Mechanisms):
         if head == "all":
             if patch != 1:
                 raise ValueError(f"patch: not with head='all', got {patch!r}")
-            return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
+            return traces.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
         if isinstance(head, str):
             raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
         if position is not None:
             raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
-        trace = grid.trace(self.case, block, site, head, window, direction, progress, cancel, patch, hold)
-        # No figure says yet what was held.
-        return trace if "hold" in trace.settings else dataclasses.replace(trace, snapshot=self.snapshot)
+        trace = traces.trace(self.case, block, site, head, window, direction, progress, cancel, patch, hold)
+        return dataclasses.replace(trace, snapshot=self.snapshot)
 
     @at_once
     def trace_heads(
@@ -262,7 +261,7 @@ class Tracer(QuestionReadings, SeveralCorruptions, PathPatching, Mechanisms):
             Cancelled: if `cancel` said so before the clean and the corrupted run were computed.
             ModelChangedError: if somebody changed the model meanwhile.
         """
-        return grid.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
+        return traces.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
 
     @at_once
     def trace_image_tokens(

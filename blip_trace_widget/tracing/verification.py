@@ -36,8 +36,8 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.results.verification import Verification
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
 from blip_trace_widget.tracing.delta import checked_delta
-from blip_trace_widget.tracing.grid import grid_cells
-from blip_trace_widget.tracing.holding import Holding, hold_in, key_of
+from blip_trace_widget.tracing.grid import cells_of
+from blip_trace_widget.tracing.holding import Holding, as_hold, key_of
 from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import all_patched_scores
@@ -135,7 +135,7 @@ def verification(
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
-        grid=None if trace is None else GridSpec.of(trace.settings)._asdict(),
+        grid=None if trace is None else GridSpec.of(trace.settings).settings,
     )
     question.verification.keep(found)
     if trace is not None:
@@ -200,8 +200,8 @@ def _of_sample(name: str, question: Question, sample: int) -> str:
 def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Generator) -> list[_Run]:
     """Random cells of a grid, each in a random sample."""
     spec = GridSpec.of(trace.settings)
-    grid = grid_cells(question, spec.block, spec.site, spec.head, spec.window, spec.patch)
-    holding = Holding(question, hold_in(trace.settings), [spec.block])
+    grid = cells_of(question, spec)
+    holding = Holding(question, as_hold(spec.hold), [spec.block])
     known = [cell for cell in grid if trace.computed[cell.index]]
     runs = []
     for at in random.permutation(len(known))[:count]:

@@ -1,7 +1,6 @@
 """Complete grids in which something is held, or of paths into receivers, scored by several metrics at once.
 
-For: data sets. The runs are those of `Tracer.trace` and `trace_heads` with ``hold``, and of `Tracer.trace_paths`, in
-the same chunks.
+For: data sets. The runs are those of `Tracer.trace`, `trace_heads` and `trace_paths`, in the same chunks.
 Cost: theirs, once for all metrics under which the same runs can have an effect.
 Ends: at `Trace`.
 """
@@ -14,36 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.model.progress import as_check
+from blip_trace_widget.model.progress import Check, as_check
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.tracing.grid import (
     as_trace,
-    base_scores,
+    cells_of,
     computed_together,
-    grid_cells,
-    held_runs,
+    scores_without_effect,
     without_effect,
 )
-from blip_trace_widget.tracing.holding import Hold, Holding
-from blip_trace_widget.tracing.patching import patched, scored_by_each
-from blip_trace_widget.tracing.paths import Paths, Receivers
+from blip_trace_widget.tracing.patching import scored_by_each
 from blip_trace_widget.tracing.question import Question
-from blip_trace_widget.tracing.reach import reaching
-from blip_trace_widget.tracing.runs import Chunks
-
-Truths = NDArray[np.bool_]
+from blip_trace_widget.tracing.traces import CellRuns
 
 
 def whole_held_traces(
-    questions: Sequence[Question], specs: Iterable[GridSpec], hold: Hold, cancel: Callable[[], bool] | Any = None
+    questions: Sequence[Question], specs: Iterable[GridSpec], cancel: Callable[[], bool] | Any = None
 ) -> Iterator[list[Trace]]:
-    """Grids in which something is held; unlike in `Tracer.trace`, cancelling raises.
+    """Grids of any kind; unlike in `Tracer.trace`, cancelling raises.
 
     Args:
         questions: one question, with each metric that is to score the runs.
-        specs: the grids; heads of a site that follow one another are computed together if they are all.
-        hold: what is held.
+        specs: the grids; heads of a site that follow one another are computed together where something is held, if they
+            are all there.
         cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Yields:
@@ -52,79 +45,44 @@ def whole_held_traces(
     Raises:
         TypeError, ValueError, Cancelled, ModelChangedError: as `blip_trace_widget.tracing.grid.whole_traces`.
     """
-    question, check = questions[0], as_check(cancel)
-    for together in computed_together(question, specs):
-        block, direction = together[0].block, together[0].direction
-        question.prepare(check, with_states=block == "image_encoder")
-        holding = Holding(question, hold, [block])
-        cells = [cell for spec in together for cell in grid_cells(question, *spec[:3], spec.window, spec.patch)]
-        edits = held_runs(holding, cells)
-        lives = [reaching(each, edits) for each in questions]
-
-        def runs(live: Truths) -> Chunks:
-            return patched(question, edits.only(live), direction, check)  # noqa: B023 - called before the next round
-
-        scores = _scored(questions, direction, lives, runs)
-        count = len(cells) // len(together)
-        for at, spec in enumerate(together):
-            own = slice(at * count, (at + 1) * count)
-            told = [holding.settings | without_effect(cells[own], live[own]) for live in lives]
-            yield _traces(questions, spec, scores[..., own], told)
+    check = as_check(cancel)
+    for together in computed_together(questions[0], specs):
+        # There is no map of heads of paths, whose runs these could be.
+        for grids in [together] if together[0].receivers is None else [[spec] for spec in together]:
+            yield from _whole(questions, grids, check)
 
 
-def whole_path_traces(
-    questions: Sequence[Question],
-    specs: Iterable[GridSpec],
-    receivers: Receivers,
-    cancel: Callable[[], bool] | Any = None,
-) -> Iterator[list[Trace]]:
-    """Grids of what goes from each sender to some receivers directly; as `whole_held_traces`."""
-    question, check = questions[0], as_check(cancel)
-    every = [Paths(each, receivers, ()) for each in questions]
-    for spec in specs:
-        for paths in every:
-            paths.prepare(check, spec.block == "image_encoder")
-        cells = grid_cells(question, *spec[:3], patch=spec.patch)
-        edits = every[0].edits([cell.states for cell in cells])
-        lives = [paths.live(edits) for paths in every]
-
-        def runs(live: Truths) -> Chunks:
-            return every[0].runs(edits, live, spec.direction, check)  # noqa: B023 - called before the next round
-
-        scores = _scored(questions, spec.direction, lives, runs)
-        told = [every[0].settings | without_effect(cells, np.asarray(live.any(axis=1))) for live in lives]
-        yield _traces(questions, spec, scores, told)
+def _whole(questions: Sequence[Question], specs: Sequence[GridSpec], check: Check) -> Iterator[list[Trace]]:
+    """Grids of one site, their runs in the same chunks."""
+    question, first = questions[0], specs[0]
+    grids = [cells_of(question, spec) for spec in specs]
+    states = [cell.states for cells in grids for cell in cells]
+    question.prepare(check, with_states=first.block == "image_encoder")
+    runs = [CellRuns(each, first, states) for each in questions]
+    scores = _scored(questions, first.direction, runs, check)
+    count, layers = len(grids[0]), len(question.model.blocks[first.block].layers)
+    for at, (spec, cells) in enumerate(zip(specs, grids, strict=True)):
+        own = slice(at * count, (at + 1) * count)
+        yield [
+            as_trace(each, found[:, own].reshape(len(found), layers, -1), spec, without_effect(cells, these.live[own]))
+            for each, found, these in zip(questions, scores, runs, strict=True)
+        ]
 
 
 def _scored(
-    questions: Sequence[Question], direction: str, lives: Sequence[Truths], runs: Callable[[Truths], Chunks]
-) -> NDArray[np.float64]:
-    """Scores of runs, (questions, samples, runs); those that nothing reaches score as the base run does.
-
-    Args:
-        questions: one question with several metrics.
-        direction: which of the clean and the corrupted run is the base.
-        lives: for each question which runs can differ from it, (runs,), or at which receivers, (runs, receivers).
-        runs: computes those that can.
-    """
-    count = len(lives[0])
-    found = np.stack([np.repeat(base_scores(each, direction)[:, None], count, axis=1) for each in questions])
+    questions: Sequence[Question], direction: str, runs: Sequence[CellRuns], check: Check
+) -> list[NDArray[np.float64]]:
+    """Scores of each question's runs, (samples, runs); where the same are live they are computed once."""
+    scores = [
+        scores_without_effect(each, direction, these.live.size) for each, these in zip(questions, runs, strict=True)
+    ]
     alike: dict[bytes, list[int]] = {}
-    for at, live in enumerate(lives):
-        alike.setdefault(live.tobytes(), []).append(at)
+    for at, these in enumerate(runs):
+        alike.setdefault(these.live.tobytes(), []).append(at)
     for those in alike.values():
-        live = lives[those[0]]
-        some = live.reshape(count, -1).any(axis=1)
-        scores = scored_by_each([questions[at] for at in those], runs(live), int(some.sum()))
-        for at, own in zip(those, scores, strict=True):
-            found[at][:, some] = own
-    return found
-
-
-def _traces(
-    questions: Sequence[Question], spec: GridSpec, scores: NDArray[np.float64], told: Sequence[dict[str, Any]]
-) -> list[Trace]:
-    """A grid for each of the questions, from scores (questions, samples, cells) and further settings of each."""
-    layers = len(questions[0].model.blocks[spec.block].layers)
-    shaped = scores.reshape(*scores.shape[:2], layers, -1)
-    return [as_trace(each, shaped[at], spec, **told[at]) for at, each in enumerate(questions)]
+        live = runs[those[0]].live
+        chunks = runs[those[0]].chunks(check)
+        found = scored_by_each([questions[at] for at in those], chunks, int(live.sum()))
+        for at, own in zip(those, found, strict=True):
+            scores[at][:, live] = own
+    return scores

@@ -13,8 +13,8 @@ import numpy as np
 
 from blip_trace_widget.model.progress import as_check
 from blip_trace_widget.tracing.corruption import Corruption
-from blip_trace_widget.tracing.grid import as_trace, grid_cells
-from blip_trace_widget.tracing.patching import needs_states, patched_scores
+from blip_trace_widget.tracing.grid import as_trace, cells_of, without_effect
+from blip_trace_widget.tracing.traces import CellRuns
 from blip_trace_widget.widget import code
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.job_queue import MAP, JobQueue
@@ -47,12 +47,12 @@ class AlsoUnderJob:
         with self._jobs.lock:
             tracer, spec, picture = self._presenter.tracer, self._presenter.spec, self._presenter.inputs.picture
         under = tracer.with_corruption(other)
-        grid = grid_cells(under.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
-        runs = [cell.states for cell in grid]
-        under.case.prepare(as_check(job.cancelled), with_states=needs_states(runs))
+        grid = cells_of(under.case, spec)
+        under.case.prepare(as_check(job.cancelled), with_states=spec.block == "image_encoder")
+        runs = CellRuns(under.case, spec, [cell.states for cell in grid])
         layers = len(under.model.blocks[spec.block].layers)
-        samples = np.full((under.corruption.samples, layers, len(runs) // layers), np.nan)
-        trace = as_trace(under.case, samples, spec)
+        samples = np.full((under.corruption.samples, layers, len(grid) // layers), np.nan)
+        trace = as_trace(under.case, samples, spec, without_effect(grid, runs.live))
         source = code.python(under, spec, image=code.literal_or_none(picture.path))
         with self._jobs.lock:
             if job.cancelled.is_set():
@@ -60,7 +60,7 @@ class AlsoUnderJob:
             self._comparison.keep(trace, source, under.corruption, filling=True)
             self._show()
         cells, reported = samples.reshape(len(samples), -1), time.monotonic()
-        for which, scores, share in patched_scores(under.case, runs, spec.direction, job.cancelled):
+        for which, scores, share in runs.scores(job.cancelled):
             with self._jobs.lock:
                 if job.cancelled.is_set():
                     return

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from blip_trace_widget.display import formatting
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect
-from blip_trace_widget.tracing.grid import Cell, grid_cells
-from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.grid import Cell, cells_of
 from blip_trace_widget.tracing.tracer import Tracer
+from blip_trace_widget.tracing.traces import CellRuns, patch_cells
 from blip_trace_widget.widget.grid_store import GridScores, GridStore
 from blip_trace_widget.widget.job_queue import FILL, PATCH, JobQueue
 from blip_trace_widget.widget.presenter import Patched, Presenter
@@ -39,7 +39,7 @@ class CellsJob:
 
     def __init__(self, presenter: Presenter, jobs: JobQueue) -> None:
         self._presenter, self._jobs = presenter, jobs
-        self._seconds: dict[str, float] = {}  # block -> seconds that a cell and sample last took
+        self._seconds: dict[Hashable, float] = {}  # kind of grid -> seconds that a cell and sample last took
         self._patch_requests: dict[Selection, list[int]] = {}  # unanswered request ids
         self._fill_request = 0
         self._wanted_whole = False  # Trace all was requested before there was a grid
@@ -111,7 +111,7 @@ class CellsJob:
         self, tracer: Tracer, store: GridStore, spec: GridSpec, selected: Selection, job: Job
     ) -> Patched | None:
         """Compute the grid in view at once if that is known to be quick; returns the patched run of the selection."""
-        if not store.has(spec.block) or spec.block not in self._seconds:
+        if not store.has(spec.block) or _kind(spec) not in self._seconds:
             return None
         cells = store.cells(spec)
         can_be_patched = bool(selected) and can_patch(selected, tracer, store, spec)
@@ -119,17 +119,15 @@ class CellsJob:
             cells.wanted.update(selected.cells)
         missing = cells.missing()
         samples = tracer.corruption.samples
-        if len(missing) * samples * self._seconds[spec.block] > self._jobs.pace.live:
+        if len(missing) * samples * self._seconds[_kind(spec)] > self._jobs.pace.live:
             return None
         started = time.monotonic()
-        grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
-        todo = [cell for cell in grid if cell.index in missing]
+        todo = [cell for cell in cells_of(tracer.case, spec) if cell.index in missing]
         if todo:
-            for part, scores, _ in patched_scores(
-                tracer.case, [cell.states for cell in todo], spec.direction, job.cancelled
-            ):
-                _write(cells, todo[part], scores)
-            self._seconds[spec.block] = (time.monotonic() - started) / (len(todo) * samples)
+            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo])
+            for which, scores, _ in runs.scores(job.cancelled):
+                _write(cells, todo, which, scores, runs)
+            self._seconds[_kind(spec)] = (time.monotonic() - started) / (len(todo) * samples)
         return Patched(_patched(tracer, selected, spec, job), selected, spec) if can_be_patched else None
 
     def fill_view(self) -> None:
@@ -162,7 +160,7 @@ class CellsJob:
                 with self._jobs.lock:
                     if not job.cancelled.is_set():
                         if selected.one:
-                            cells.put(selected.cells[0], effect.scores)
+                            cells.put(selected.cells[0], effect.scores, live=not effect.without_effect)
                         self._show_effect(Patched(effect, selected, spec))
             finally:
                 with self._jobs.lock:
@@ -199,8 +197,7 @@ class CellsJob:
 
         def slices(job: Job) -> Slices:
             missing = cells.missing()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
-            todo = [cell for cell in grid if cell.index in missing]
+            todo = [cell for cell in cells_of(tracer.case, spec) if cell.index in missing]
             if visible is not None:
                 todo.sort(key=lambda cell: cell.position not in visible)
             yield from self._fill_slices(job, tracer, todo, cells, spec, request)
@@ -215,16 +212,15 @@ class CellsJob:
         fresh: list[CellIndex] = []
         done = 0
         try:
-            runs = [cell.states for cell in todo]
-            for part, scores, share in patched_scores(tracer.case, runs, spec.direction, job.cancelled):
+            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo])
+            for which, scores, share in runs.scores(job.cancelled):
                 with self._jobs.lock:
                     if job.cancelled.is_set():
                         return
-                    _write(cells, todo[part], scores)
-                    fresh += (cell.index for cell in todo[part])
-                    done, now = part.stop, time.monotonic()
+                    fresh += _write(cells, todo, which, scores, runs)
+                    done, now = done + which.size, time.monotonic()
                     taken = (now - started) / share
-                    self._seconds[spec.block] = taken / (len(todo) * tracer.corruption.samples)
+                    self._seconds[_kind(spec)] = taken / (len(todo) * tracer.corruption.samples)
                     if share == 1 or now - reported >= self._jobs.pace.report:
                         reported = now
                         if fresh:
@@ -275,11 +271,19 @@ def _patched(tracer: Tracer, selected: Selection, spec: GridSpec, job: Job) -> E
         columns = tracer.model.grid[1]
         tokens = [1 + row * columns + column for row, column in selected.patches]
         return tracer.patch_image_tokens(tokens, spec.direction, job.cancelled)  # type: ignore[arg-type]
-    states = tracer.case.states(spec, selected.cells)
-    return tracer.patch(states, spec.direction, job.cancelled)  # type: ignore[arg-type]
+    return patch_cells(tracer.case, spec, selected.cells, job.cancelled)
 
 
-def _write(cells: GridScores, computed: Sequence[Cell], scores: NDArray[np.float64]) -> None:
-    """Store scores, (samples, cells), in their cells."""
-    for cell, values in zip(computed, scores.T, strict=True):
-        cells.put(cell.index, values)
+def _kind(spec: GridSpec) -> Hashable:
+    """Grids whose cells take about as long."""
+    return spec.block, bool(spec.hold), spec.receivers is None
+
+
+def _write(
+    cells: GridScores, todo: Sequence[Cell], which: NDArray[np.intp], scores: NDArray[np.float64], runs: CellRuns
+) -> list[CellIndex]:
+    """Store the scores, (samples, cells), of some of the cells in their grid; returns which these are."""
+    done = [todo[at].index for at in which.tolist()]
+    for index, values, live in zip(done, scores.T, runs.live[which].tolist(), strict=True):
+        cells.put(index, values, live=live)
+    return done

@@ -7,7 +7,7 @@ Ends: at text, which is not run here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from PIL import Image
 from blip_trace_widget.demo import examples
 from blip_trace_widget.demo.circuits import circuit_of
 from blip_trace_widget.display.export import OTHER, PICTURE
-from blip_trace_widget.results.grid_spec import GridSpec, Selection
+from blip_trace_widget.results.grid_spec import OF_STATES, GridSpec, Selection
 from blip_trace_widget.states import State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
@@ -52,12 +52,13 @@ def python(
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
-    lines = ["", f"trace = tracer.trace({_keywords(_asked(spec))})"]
-    if selected.cells:
+    lines = ["", *_traced(spec)]
+    if selected.cells or "State(" in "".join(lines):
         names.add("State")
+    if selected.cells:
         states = tracer.case.states(spec, selected.cells)
         listed = ["    [", *(f"        {_state(state)}," for state in states), "    ],"]
-        lines += ["effect = tracer.patch(", *listed, f"    direction={literal(spec.direction)},", ")"]
+        lines += _patched(spec, selected, states)
         if strength != 1:
             lines += ["ablation = tracer.ablate(", *listed, f"    to={literal(strength)},", ")"]
     if selected.patches:
@@ -75,8 +76,13 @@ def python(
     if also_under is not None:
         names.add(type(also_under).__name__)
         other, made = _beside(also_under, tracer.corruption, tracer.model)
-        grid = _keywords(spec._asdict())
-        lines += ["", *made, "agreement = tracer.agreement(", f"    [tracer.corruption, {other}],", f"    {grid},", ")"]
+        if spec.is_plain:
+            pair = [f"    [tracer.corruption, {other}],", f"    {_keywords(_asked(spec))},"]
+            lines += ["", *made, "agreement = tracer.agreement(", *pair, ")"]
+        else:
+            names.add("Agreement")
+            lines += ["", *made, f"under = tracer.with_corruption({other})"]
+            lines += [*_traced(spec, "other", "under"), "agreement = Agreement((trace, other))"]
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
@@ -192,11 +198,45 @@ def _keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={literal(value)}" for name, value in values.items() if value is not None)
 
 
+def _traced(spec: GridSpec, name: str = "trace", tracer: str = "tracer") -> list[str]:
+    """Lines that compute a grid."""
+    if spec.is_plain:
+        return [f"{name} = {tracer}.trace({_keywords(_asked(spec))})"]
+    first = [] if spec.receivers is None else _several("", spec.receivers)
+    method = "trace" if spec.receivers is None else "trace_paths"
+    more = [f"    {_keywords(_asked(spec))},", *_several("hold=", spec.hold), *_several("through=", spec.through)]
+    return [f"{name} = {tracer}.{method}(", *first, *more, ")"]
+
+
+def _patched(spec: GridSpec, selected: Selection, states: Sequence[State]) -> list[str]:
+    """Lines that patch the selection; the grid's cells where all of it is held."""
+    from blip_trace_widget.tracing.traces import free
+
+    left = free(spec, states)
+    if not left:
+        return [f"cells = [{', '.join(f'trace[{layer}, {position}]' for layer, position in selected.cells)}]"]
+    listed, direction = _several("", left), f"    direction={literal(spec.direction)},"
+    if spec.receivers is None:
+        return ["effect = tracer.patch(", *listed, direction, *_several("hold=", spec.hold), ")"]
+    rest = [*_several("", spec.receivers), direction, *_several("through=", spec.through)]
+    return ["effect = tracer.patch_path(", *listed, *rest, ")"]
+
+
+def _several(before: str, items: Sequence[str | State] | str) -> list[str]:
+    """Lines that list words and states as an argument; none for nothing."""
+    if isinstance(items, str):
+        return [f"    {before}{literal(items)},"]
+    shown = [literal(item) if isinstance(item, str) else _state(item) for item in items]
+    return [f"    {before}[", *(f"        {item}," for item in shown), "    ],"] if shown else []
+
+
 def _asked(spec: GridSpec) -> dict[str, Any]:
-    """A grid as `Tracer.trace` takes it; the words of one that does nothing are left out."""
-    asked = spec._asdict()
+    """A grid as `Tracer.trace` takes it, but for states; the words of one that does nothing are left out."""
+    asked = {name: value for name, value in spec._asdict().items() if name not in OF_STATES}
     if spec.patch == 1:
         del asked["patch"]
+    if spec.receivers is not None:
+        del asked["window"]
     return asked
 
 

@@ -92,12 +92,7 @@ class Comparison:
         spec, agreement = payloads.spec_of(trace), self.agreement(trace)
         return {
             "generation": generation,
-            "block": spec.block,
-            "site": spec.site,
-            "head": spec.head,
-            "direction": spec.direction,
-            "window": spec.window,
-            "patch": spec.patch,
+            **spec.as_json,  # type: ignore[typeddict-item]
             "text": text,
             "undefined": undefined and f"no difference of recoveries: {undefined}",
             "values": b"" if compared is None else _values(compared).tobytes(),

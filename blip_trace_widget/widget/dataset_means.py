@@ -112,7 +112,7 @@ class Means:
         if asked.kind == "heads":
             return self._head_difference(asked) if asked.minus else self._heads(asked.spec, asked.group or None)
         spec = self.specs[asked.spec]
-        which = spec._asdict()
+        which = spec.settings
         block, site, _ = which.pop("block"), which.pop("site"), which.pop("patch")
         some = self.of(asked.group)
         if asked.minus:

@@ -29,11 +29,13 @@ class GridScores:
         samples: scores, (samples, layers, positions), NaN where not computed.
         known: which cells are computed, (layers, positions) bool; a computed score may be NaN too.
         wanted: cells to compute, now and whenever the inputs change.
+        dead: computed cells of which nothing can come by construction, for what is held or for want of a path.
     """
 
     samples: NDArray[np.float64]
     known: NDArray[np.bool_]
     wanted: set[CellIndex] = field(default_factory=set)
+    dead: set[CellIndex] = field(default_factory=set)
 
     @classmethod
     def empty(cls, samples: int, shape: tuple[int, int]) -> GridScores:
@@ -48,10 +50,12 @@ class GridScores:
         """The wanted cells that are not computed."""
         return self.wanted - self.computed()
 
-    def put(self, cell: CellIndex, scores: NDArray[np.float64]) -> None:
-        """Store the scores of a cell, (samples,)."""
+    def put(self, cell: CellIndex, scores: NDArray[np.float64], *, live: bool = True) -> None:
+        """Store the scores of a cell, (samples,), and whether anything can come of it."""
         self.samples[:, cell[0], cell[1]] = scores
         self.known[cell] = True
+        if not live:
+            self.dead.add(cell)
 
     def want_all(self) -> None:
         """Want every cell."""

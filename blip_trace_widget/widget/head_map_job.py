@@ -16,8 +16,8 @@ import numpy as np
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import HeadTrace
 from blip_trace_widget.states import BLOCKS
-from blip_trace_widget.tracing.grid import as_head_trace, grid_cells
-from blip_trace_widget.tracing.patching import patched_scores
+from blip_trace_widget.tracing.grid import as_head_trace, cells_of
+from blip_trace_widget.tracing.traces import CellRuns
 from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
 from blip_trace_widget.widget.worker import Job, Slices
@@ -46,8 +46,7 @@ class HeadMapJob:
         nothing = np.full((presenter.tracer.corruption.samples, *presenter.store.shape(presenter.spec)), np.nan)
         known = [presenter.store.known(spec) for spec in specs]
         samples = np.stack([nothing if cells is None else cells.samples for cells in known], axis=2)
-        spec = presenter.spec
-        return as_head_trace(presenter.tracer.case, samples, spec.block, spec.site, spec.window, spec.direction)
+        return as_head_trace(presenter.tracer.case, samples, presenter.spec)
 
     def fill(self) -> None:
         """Compute the missing cells, now or as soon as the runs are computed."""
@@ -91,20 +90,18 @@ class HeadMapJob:
         todo = []
         for spec, cells in grids:
             computed = cells.computed()
-            grid = grid_cells(tracer.case, spec.block, spec.site, spec.head, spec.window, spec.patch)
-            todo += [(cell, cells) for cell in grid if cell.index not in computed]
+            todo += [(cell, cells) for cell in cells_of(tracer.case, spec) if cell.index not in computed]
         if not todo:
             self._wanted = False
             return
-        direction = grids[0][0].direction
-        for part, scores, share in patched_scores(
-            tracer.case, [cell.states for cell, _ in todo], direction, job.cancelled
-        ):
+        runs = CellRuns(tracer.case, grids[0][0], [cell.states for cell, _ in todo])
+        for which, scores, share in runs.scores(job.cancelled):
             with self._jobs.lock:
                 if job.cancelled.is_set():
                     return
-                for (cell, cells), values in zip(todo[part], scores.T, strict=True):
-                    cells.put(cell.index, values)
+                for at, values in zip(which.tolist(), scores.T, strict=True):
+                    cell, cells = todo[at]
+                    cells.put(cell.index, values, live=bool(runs.live[at]))
                 self._wanted = share < 1
                 if share == 1 or time.monotonic() - self._reported >= self._jobs.pace.report:
                     self._report()

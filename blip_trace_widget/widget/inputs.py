@@ -21,9 +21,17 @@ from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
 from blip_trace_widget.pictures import jpeg
-from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
+from blip_trace_widget.results.grid_spec import (
+    OF_STATES,
+    CellIndex,
+    GridSpec,
+    Receivers,
+    Selection,
+    as_json,
+    of_states,
+)
 from blip_trace_widget.results.maps import default_patch
-from blip_trace_widget.states import BLOCKS
+from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
 if TYPE_CHECKING:
@@ -97,7 +105,7 @@ class Inputs:
         question, answer, foil, metric: as in `blip_trace_widget.Tracer`; no foil is "", the model's own answer None.
         corruption: its kind; the fields of all kinds follow.
         other: the picture of an ``ImageSwap``.
-        block, site, head, direction, window, patch: the grid in view.
+        block, site, head, direction, window, patch, hold, receivers, through: the grid in view.
         selection: (layer, position) of the cells that are patched together.
         patches: or (row, column) of patches of the picture.
         strength: what the selected states are times in a clean run; 1 for no such run.
@@ -127,6 +135,9 @@ class Inputs:
     direction: str = GridSpec().direction
     window: int = 1
     patch: int = 1
+    hold: tuple[str | State, ...] = ()
+    receivers: Receivers | None = None
+    through: tuple[str | State, ...] = ()
     selection: tuple[CellIndex, ...] = ()
     patches: tuple[CellIndex, ...] = ()
     strength: float = 1.0
@@ -155,12 +166,15 @@ class Inputs:
     def trait(self, name: str) -> Any:
         """The value of a mirroring trait."""
         value = getattr(self, name)
+        if name in OF_STATES:
+            return as_json(value)
         return list(value) if name in SELECTED else value
 
     @property
     def spec(self) -> GridSpec:
-        """The grid in view."""
-        return GridSpec(*(getattr(self, name) for name in VIEW))
+        """The grid in view: on paths nothing else is held, and each sender is of one layer."""
+        spec = GridSpec(*(getattr(self, name) for name in VIEW))
+        return spec._replace(through=()) if spec.receivers is None else spec._replace(hold=(), window=1)
 
     @property
     def selected(self) -> Selection:
@@ -228,6 +242,7 @@ class Inputs:
         for name in SELECTED:
             if name in changes:
                 changes[name] = tuple((first, second) for first, second in changes[name])
+        changes |= {name: of_states(changes[name]) for name in OF_STATES if name in changes}
         now = replace(self, **changes)
         subject = now.differing(self) & {"image", "question"}
         if subject:

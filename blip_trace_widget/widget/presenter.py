@@ -206,7 +206,7 @@ class Presenter:
     def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
         """Single cells of a grid."""
         values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec), cells)
-        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec._asdict())
+        self.say("cells", request, [values.tobytes()], cells=list(cells), **spec.as_json)
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
         """Send a transient message."""
@@ -249,5 +249,5 @@ def verdict(trace: Trace, cell: CellIndex) -> bool | None:
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:
     """A grid as a trace."""
-    trace = as_trace(tracer.case, cells.samples.copy(), spec)
+    trace = as_trace(tracer.case, cells.samples.copy(), spec, sorted(cells.dead))
     return replace(trace, known=cells.known.copy())

@@ -35,6 +35,10 @@ CLOSED = "This is a recording: there is no model to ask, only what was recorded.
 HINT = "a recording: what is in it can be looked at"
 
 
+#: The settings that are of one grid alone.
+OWN = (*GridSpec._fields, "without_effect")
+
+
 class RecordedBlock(NamedTuple):
     """The shape of a block.
 
@@ -280,8 +284,12 @@ class Replay:
             return None
         first = next(trace for trace in self._grids.values() if trace.snapshot is self._snapshot)
         unknown = np.full((first.samples.shape[0], len(self.tracer.model.blocks[block].layers), len(tokens)), np.nan)
-        settings = first.settings | spec._asdict()
+        settings = {name: value for name, value in first.settings.items() if name not in OWN} | spec.settings
         return Trace(unknown, first.clean, first.corrupted, settings, tokens, first.snapshot)
+
+    def tokens(self, block: str) -> list[str]:
+        """Names of a block's positions."""
+        return self.tracer.tokens(block)  # type: ignore[no-any-return]
 
     def columns(self, block: str, patch: int) -> int:
         """Number of columns of a block's grid."""

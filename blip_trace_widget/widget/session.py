@@ -175,7 +175,8 @@ class Session:
             if on and not presenter.has_grid:
                 raise ValueError("compare: the grid in view is not computed yet; wait for it first")
             if on:
-                trace = as_trace(self.tracer.case, presenter.cells.samples, self.inputs.spec)
+                cells = presenter.cells  # not a copy of its samples, see `Comparison.keep`
+                trace = as_trace(self.tracer.case, cells.samples, self.inputs.spec, sorted(cells.dead))
                 self.comparison.keep(trace, code, self.tracer.corruption)
                 self._also_under.stop()
             else:
@@ -276,6 +277,11 @@ class Session:
             if not store.has(block) or spec.site not in sites:
                 return None
             return trace_of(self.tracer, store.cells(spec), spec)
+
+    def tokens(self, block: str) -> list[str] | None:
+        """Names of a block's positions; None while unknown without computing."""
+        known = self._presenter.computed == self.generation and self._presenter.store.has(block)
+        return self.tracer.tokens(block) if known else None
 
     def columns(self, block: str, patch: int) -> int | None:
         """Number of columns of a block's grid; None while unknown without computing."""

@@ -118,6 +118,12 @@ class TraitView(TraceTraits):
     def _on_overlay(self, _change: Any) -> None:
         self._session.overlay_job.choose(self.overlay, self.square)
 
+    def _tokens(self, block: str) -> list[str] | None:
+        if block == "question_encoder" and not self._closed:
+            model = self.tracer.model
+            return model.tokens(model.question_ids(self._inputs.question))
+        return self._session.tokens(block)
+
     def _positions(self) -> int | None:
         return self._session.columns(self.block, self.patch)
 

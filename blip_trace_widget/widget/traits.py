@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import anywidget
@@ -19,8 +21,10 @@ from blip_trace_widget.checks import brief, check_length, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
-from blip_trace_widget.display.protocol import MAX_SAMPLES
-from blip_trace_widget.results.grid_spec import CellIndex
+from blip_trace_widget.display.protocol import MAX_CELLS, MAX_SAMPLES
+from blip_trace_widget.results.grid_spec import ANSWER, CellIndex
+from blip_trace_widget.results.hold import as_hold
+from blip_trace_widget.states import State, as_states, listed_states, plain_form, position_of
 from blip_trace_widget.tracing.damaged_tokens import checked_factor, checked_region, plain_region
 from blip_trace_widget.tracing.positions import whole_numbers
 from blip_trace_widget.unpicklable import Unpicklable
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Traits whose values are no lists and no mappings.
 PLAIN = (traitlets.Unicode, traitlets.Float, traitlets.Int, traitlets.Bool)
+#: The fields of a state as the page sends it.
+_PLAIN_STATE = {field.name for field in fields(State)}
 #: Columns of a grid whose tokens are not known yet: more than any has.
 MAX_COLUMNS = 4096
 
@@ -131,6 +137,21 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         1,
         help="Of the image encoder: side of the squares of image tokens that are patched together, from 1. Set anew "
         "whenever that block comes into view: larger where single tokens would take minutes.",
+    ).tag(sync=True)
+    hold = traitlets.Any(
+        None,
+        allow_none=True,
+        help="What keeps the base run's value while a cell is patched, as in `Tracer.patch`: states, words, or both; "
+        "None for nothing.",
+    ).tag(sync=True)
+    receivers = traitlets.Any(
+        None,
+        allow_none=True,
+        help="Where the paths lead that the grid shows, as in `Tracer.trace_paths`: states, or 'answer'; None for a "
+        "grid of patched states.",
+    ).tag(sync=True)
+    through = traitlets.Any(
+        None, allow_none=True, help="What is not held on these paths, as in `Tracer.trace_paths`; None for nothing."
     ).tag(sync=True)
     selection: traitlets.List[Any] = traitlets.List(
         help="Cells of the grid that are patched together: a list of (layer, position)."
@@ -305,6 +326,45 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         if proposal["value"] is None:
             return None
         return whole_number("head", proposal["value"], 0, self.tracer.model.blocks[self.block].heads - 1)
+
+    @traitlets.validate("hold", "receivers", "through")
+    @_refusing
+    def _valid_states(self, proposal: Any) -> Any:
+        name, given = proposal["trait"].name, proposal["value"]
+        if name == "receivers" and (given is None or isinstance(given, str)):
+            return None if given is None else one_of(name, given, [ANSWER])
+        items: Any = [given] if isinstance(given, (str, State, dict)) else given
+        if isinstance(items, Iterable):
+            items = list(islice(items, MAX_CELLS + 1))
+            if len(items) > MAX_CELLS:
+                raise ValueError(f"{name}: expected at most {MAX_CELLS} states, got more")
+            items = [State(**item) if isinstance(item, dict) and set(item) <= _PLAIN_STATE else item for item in items]
+        if name == "receivers":
+            return plain_form(as_states([self._located(name, state) for state in listed_states(items, name)], name))
+        asked = as_hold(items, name)
+        states = tuple(dict.fromkeys(self._located(name, state) for state in asked.states))
+        return plain_form(replace(asked, states=states).told)
+
+    def _located(self, name: str, state: State) -> State:
+        """A state by number, if the model has it and it differs between the two runs.
+
+        Raises:
+            TypeError, ValueError: if not.
+        """
+        block = self.tracer.model.blocks[state.block]
+        if not self._inputs.damage.reaches(state.block):
+            raise ValueError(f"{name}: {state.block!r} is the same in both runs. {payloads.CLOSED['undamaged']}")
+        whole_number(f"{name}: layer", state.layer, 0, len(block.layers) - 1)
+        if state.head is not None:
+            whole_number(f"{name}: head", state.head, 0, block.heads - 1)
+        tokens = self._tokens(state.block)
+        if tokens is None:  # dropped later, if the block turns out to be shorter
+            return replace(state, position=whole_number(f"{name}: position", state.position, 0, MAX_COLUMNS - 1))
+        return replace(state, position=position_of(f"{name}: position", state.position, tokens, state.block))
+
+    def _tokens(self, block: str) -> list[str] | None:
+        """Names of the positions of a block; None while unknown without computing."""
+        raise NotImplementedError
 
     @traitlets.validate("selection")
     @_refusing

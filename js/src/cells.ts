@@ -7,6 +7,7 @@ import {
 	DIFFERENCE_FIELDS,
 	type Grid,
 	type GridDifference,
+	type GridOf,
 } from "./protocol";
 import type { Axes, CellIndex, Show } from "./traits";
 
@@ -21,15 +22,7 @@ export type CellValues = Readonly<
 >;
 
 /** Which states are patched, and how: values of another grid mean something else. */
-export interface ViewOf {
-	readonly block: string;
-	readonly site: string;
-	readonly head: number | null;
-	readonly direction: string;
-	readonly window: number;
-	/** Side of the squares of image tokens that are patched together. */
-	readonly patch: number;
-}
+export type ViewOf = { readonly [K in keyof GridOf]: GridOf[K] };
 
 const VIEW = [
 	"block",
@@ -38,10 +31,32 @@ const VIEW = [
 	"direction",
 	"window",
 	"patch",
+	"hold",
+	"receivers",
+	"through",
 ] as const satisfies readonly (keyof ViewOf)[];
 
+/** The same text for the same grid; what is missing holds nothing. */
+const known = new WeakMap<ViewOf, string>();
+function named(of: ViewOf): string {
+	let name = known.get(of);
+	if (name === undefined) {
+		const empty = { hold: [], receivers: null, through: [] };
+		const whole: ViewOf = { ...empty, ...of };
+		name = JSON.stringify(VIEW.map((field) => whole[field]));
+		known.set(of, name);
+	}
+	return name;
+}
+
 export function sameView(a: ViewOf, b: ViewOf): boolean {
-	return VIEW.every((name) => a[name] === b[name]);
+	return a === b || named(a) === named(b);
+}
+
+/** The fields of another object that say which grid is in view. */
+export function viewOf(of: ViewOf): ViewOf {
+	const fields = VIEW.map((name) => [name, of[name]]);
+	return Object.fromEntries(fields) as ViewOf;
 }
 
 /** Names of the columns of a grid: tokens, or squares of image tokens by the "row,column" of their patches. */

@@ -23,6 +23,7 @@ import {
 	sameView,
 	type ViewOf,
 	viewCells,
+	viewOf,
 } from "./cells";
 import type { HostModel } from "./host";
 import type { BlockInfo, GridDifference } from "./protocol";
@@ -129,14 +130,22 @@ export function createModel(host: HostModel): Model {
 				({ name }) => name === traits.block.value,
 			) ?? null,
 	);
-	const inView = computed<ViewOf>(() => ({
-		block: traits.block.value,
-		site: traits.site.value,
-		head: traits.head.value,
-		direction: traits.direction.value,
-		window: traits.window.value,
-		patch: traits.patch.value,
-	}));
+	// As the kernel's `Inputs.spec`: on paths nothing else is held, and each sender is of one layer.
+	const inView = computed<ViewOf>(() => {
+		const receivers = traits.receivers.value;
+		const direct = receivers !== null;
+		return {
+			block: traits.block.value,
+			site: traits.site.value,
+			head: traits.head.value,
+			direction: traits.direction.value,
+			window: direct ? 1 : traits.window.value,
+			patch: traits.patch.value,
+			hold: direct ? [] : [...traits.hold.value],
+			receivers,
+			through: direct ? [...traits.through.value] : [],
+		};
+	});
 	const asked = computed(() => ({
 		generation: traits.generation.value,
 		...inView.value,
@@ -150,15 +159,14 @@ export function createModel(host: HostModel): Model {
 			info === null && traits.setup.value === null ? grid : inView.value;
 		const known = info ?? (of === grid ? grid : null);
 		if (of === null || known === null || known.tokens.length === 0) return null;
-		const { block, site, head, direction, window, patch } = of;
+		const { patch } = of;
 		const { layers } = known;
 		const patches = traits.setup.value?.patches;
 		const tokens =
 			known === grid || !patches
 				? known.tokens
 				: columnNames(known.tokens, patch, patches);
-		const view = { block, site, head, direction, window, patch };
-		return { ...view, layers, tokens, axes };
+		return { ...viewOf(of), layers, tokens, axes };
 	});
 	// While this stays the same, values of two generations may be shown side by side.
 	const meaning = computed(() =>

@@ -113,19 +113,45 @@ export interface Runs {
 	bars: Bars;
 }
 
-/** The grid in view: layers x positions. */
-export interface Grid {
-	generation: number;
+/** A state, as `blip_trace_widget.states.plain_form` writes it. */
+export interface StateInfo {
+	block: string;
+	layer: number;
+	position: number;
+	site: string;
+	head: number | null;
+}
+
+/** Which grid something is of, see `blip_trace_widget.results.grid_spec.GridSpec`. */
+export interface GridOf {
 	block: string;
 	site: string;
 	head: number | null;
 	direction: string;
 	window: number;
 	patch: number;
+	hold: (string | StateInfo)[];
+	receivers: string | StateInfo[] | null;
+	through: (string | StateInfo)[];
+}
+
+/** The grid in view: layers x positions. */
+export interface Grid {
+	block: string;
+	site: string;
+	head: number | null;
+	direction: string;
+	window: number;
+	patch: number;
+	hold: (string | StateInfo)[];
+	receivers: string | StateInfo[] | null;
+	through: (string | StateInfo)[];
+	generation: number;
 	damage: string;
 	layers: number;
 	tokens: string[];
 	constructed: [number, number][];
+	dead: [number, number][];
 	nan: [number, number][];
 	truth: [number, number][];
 	notes: string[];
@@ -134,13 +160,16 @@ export interface Grid {
 
 /** A grid minus the kept one. */
 export interface GridDifference {
-	generation: number;
 	block: string;
 	site: string;
 	head: number | null;
 	direction: string;
 	window: number;
 	patch: number;
+	hold: (string | StateInfo)[];
+	receivers: string | StateInfo[] | null;
+	through: (string | StateInfo)[];
+	generation: number;
 	text: string;
 	undefined: string;
 	values: DataView;
@@ -156,18 +185,21 @@ export interface Comparison {
 
 /** The patched run of the selected cells, or of the pinned ones. */
 export interface Detail {
-	generation: number;
 	block: string;
 	site: string;
 	head: number | null;
+	direction: string;
+	window: number;
+	patch: number;
+	hold: (string | StateInfo)[];
+	receivers: string | StateInfo[] | null;
+	through: (string | StateInfo)[];
+	generation: number;
 	tokens: string[];
 	layers: number;
 	damage: string;
 	cause: string;
 	metric: string;
-	direction: string;
-	window: number;
-	patch: number;
 	cells: [number, number][];
 	patches: [number, number][];
 	score: number | null;
@@ -420,15 +452,18 @@ export interface CalledRequest {
 
 /** Computed cells; the message's buffer is float32 (len(CELL_FIELDS), len(cells)). */
 export interface CellsEvent {
-	type: "cells";
-	id: number;
-	generation: number;
 	block: string;
 	site: string;
 	head: number | null;
 	direction: string;
 	window: number;
 	patch: number;
+	hold: (string | StateInfo)[];
+	receivers: string | StateInfo[] | null;
+	through: (string | StateInfo)[];
+	type: "cells";
+	id: number;
+	generation: number;
 	cells: [number, number][];
 }
 

@@ -12,6 +12,7 @@ import {
 	PROTOCOL_VERSION,
 	type Runs,
 	type Setup,
+	type StateInfo,
 	type Steps,
 } from "./protocol";
 
@@ -36,6 +37,12 @@ export interface Inputs {
 	window: number;
 	/** Of the image encoder: side of the squares of tokens that are patched together. */
 	patch: number;
+	/** What keeps the base run's value: states, and words for states above what is patched. */
+	hold: readonly (string | StateInfo)[];
+	/** Where the paths lead that the grid shows; null = it is of patched states. */
+	receivers: string | StateInfo[] | null;
+	/** What is not held on these paths. */
+	through: readonly (string | StateInfo)[];
 	corruption: string;
 	kind: string;
 	at: string;
@@ -127,6 +134,10 @@ export function isCell(value: unknown): value is CellIndex {
 	return Array.isArray(value) && value.length === 2 && value.every(isIndex);
 }
 
+function states(value: unknown): (string | StateInfo)[] {
+	return Array.isArray(value) ? value : [];
+}
+
 function version(value: unknown): number | null {
 	return isRecord(value) && typeof value["version"] === "number"
 		? value["version"]
@@ -166,6 +177,10 @@ export const PARSERS: {
 	direction: oneOf<Direction>("restore", "disrupt"),
 	window: number,
 	patch: (value) => number(value) || 1,
+	hold: states,
+	receivers: (value) =>
+		typeof value === "string" ? value : Array.isArray(value) ? value : null,
+	through: states,
 	corruption: text,
 	kind: text,
 	at: text,

@@ -34,3 +34,13 @@ class Screen:
 
     def said(self, kind):
         return [content for name, content in self.lines if name == kind]
+
+
+def traced(tracer, spec):
+    """A whole grid, by the `Tracer`'s methods."""
+    asked = spec._asdict()
+    hold, receivers, through = (asked.pop(name) for name in ("hold", "receivers", "through"))
+    if receivers is None:
+        return tracer.trace(**asked, hold=hold or None)
+    del asked["window"]
+    return tracer.trace_paths(receivers, **asked, through=through)

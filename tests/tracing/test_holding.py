@@ -179,8 +179,9 @@ def test_it_is_kept_in_settings_files_and_tables(tracer, tmp_path):
     assert plain.to_dataframe()["hold"].isna().all()
     assert (trace - plain).names == (f"held {words}", "nothing held")
     assert "mlp there above" in repr(tracer.patch(State("question_encoder", 2, 3), hold="mlp"))
-    with pytest.raises(ValueError, match="no snapshot"):
-        trace.export(tmp_path / "trace.svg")
+    trace.export(tmp_path / "trace.svg")
+    note = "Held noisy: the later MLPs and layer 4 (MLP) at “circle”"
+    assert note in (tmp_path / "trace.svg").read_text("utf-8")
 
 
 def test_a_held_grid_is_verified_by_hooks(tracer):

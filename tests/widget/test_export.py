@@ -15,6 +15,7 @@ from blip_trace_widget import (
     MeanAblation,
     QuestionSwap,
     Scale,
+    State,
     Tracer,
     TraceWidget,
     examples,
@@ -23,7 +24,9 @@ from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.display import export
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.tracing.grid import as_trace, grid_cells
+from blip_trace_widget.tracing.traces import patch_cells
 from blip_trace_widget.widget import code
+from helpers.screen import traced
 
 
 def run(code, folder, monkeypatch):
@@ -34,6 +37,7 @@ def run(code, folder, monkeypatch):
 
 
 REGION = np.eye(8, dtype=bool)
+HELD = State("question_encoder", 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,10 @@ REGION = np.eye(8, dtype=bool)
         (Scale(0.7691, REGION, "patch_embeddings"), GridSpec("image_encoder", "mlp"), {}),
         (ImageSwap(examples()[3].image, at="patch_embeddings"), GridSpec("answer_decoder"), {}),
         (MeanAblation("zero"), GridSpec("answer_decoder", "self_attention", 0), {"metric": "kl_divergence"}),
+        (GaussianNoise(samples=3), GridSpec(hold=("mlp", "everywhere", HELD), window=2), {}),
+        (ImageSwap(examples()[3].image), GridSpec("answer_decoder", direction="disrupt", hold=(HELD,)), {}),
+        (GaussianNoise(samples=2), GridSpec(site="mlp", receivers="answer", through=("self_attention_out",)), {}),
+        (GaussianNoise(samples=2), GridSpec(site="cross_attention", head=1, receivers=(HELD,), through=("mlp",)), {}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -60,10 +68,11 @@ def test_copied_python_computes_what_is_shown(demo, example, tmp_path, monkeypat
     made = run(code.python(tracer, view, Selection(tuple(cells)), strength=0.5), tmp_path, monkeypatch)
     assert made["tracer"].corruption == corruption
     if view.block != "image_encoder":
-        np.testing.assert_array_equal(made["trace"].samples, tracer.trace(**view._asdict()).samples)
+        assert made["trace"].settings == traced(tracer, view).settings
+        np.testing.assert_array_equal(made["trace"].samples, traced(tracer, view).samples)
     grid = grid_cells(tracer.case, view.block, view.site, view.head, view.window)
     states = [state for cell in grid if (cell.layer, cell.position) in cells for state in cell.states]
-    np.testing.assert_array_equal(made["effect"].scores, tracer.patch(states, view.direction).scores)
+    np.testing.assert_array_equal(made["effect"].scores, patch_cells(tracer.case, view, cells).scores)
     assert made["ablation"].score == tracer.ablate(states, 0.5).score
 
 
