@@ -18,7 +18,7 @@ import numpy as np
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
-from blip_trace_widget.results.flow import Edge, Flow, Group
+from blip_trace_widget.results.flow import ANSWER, PARTS, PICTURE, QUESTION, Edge, Flow, Group
 from blip_trace_widget.states import window_layers
 from blip_trace_widget.tracing.knockout import cut_scores
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
@@ -26,7 +26,6 @@ from blip_trace_widget.tracing.question import Question
 
 #: Part -> name -> tokens of that part.
 Groups: TypeAlias = "Mapping[str, Mapping[str, Positions]] | None"
-PICTURE, QUESTION, ANSWER = PARTS = ("picture", "question", "answer")
 #: The attention from one part to another: source and target -> block and site.
 WAYS = {
     (PICTURE, QUESTION): ("question_encoder", "cross_attention"),
