@@ -311,6 +311,18 @@ class Curve(TypedDict):
     lost: str  # the same in words, or ""
 
 
+class Found(TypedDict):
+    """A set of states that was searched for, or the search so far."""
+
+    generation: int
+    target: float
+    sizes: list[int]  # of the sets on the way
+    curve: list[float | None]  # what they recover: on fresh noise, of a search so far on the noise that is searched
+    bold: str  # what the set recovers, on fresh noise; "" of a search
+    text: str  # all in words; "#" is the place of what is bold
+    members: list[str]
+
+
 class ListedSample(TypedDict):
     """One line of a data set's list."""
 
@@ -444,6 +456,24 @@ class VerifyRequest(TypedDict):
     id: int
 
 
+class FindRequest(TypedDict):
+    """Search for a small set that recovers a share of the total effect."""
+
+    type: Literal["find"]
+    id: int
+    percent: float
+    among: Literal["states", "heads"]  # of the block in view; of both text blocks
+    direction: Literal["restore", "disrupt", "isolate"]
+
+
+class MemberRequest(TypedDict):
+    """Select one member of the set that was found."""
+
+    type: Literal["member"]
+    id: int
+    index: int
+
+
 class UndoRequest(TypedDict):
     """Undo the last change of inputs."""
 
@@ -519,6 +549,8 @@ Request = (
     | CompareRequest
     | AlsoUnderRequest
     | VerifyRequest
+    | FindRequest
+    | MemberRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest

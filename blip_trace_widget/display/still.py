@@ -34,6 +34,7 @@ UNTOUCHED: dict[str, Any] = {
     "truth": False,
     "strength": 1.0,
     "ablation": {},
+    "found": {},
     "detail": {},
     "pinned": {},
     "picture_map": {},

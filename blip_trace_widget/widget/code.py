@@ -23,6 +23,7 @@ from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.found_states import FoundStates
     from blip_trace_widget.tracing.tracer import Tracer
 
 
@@ -38,6 +39,7 @@ def python(
     picture_map: tuple[str, int] | None = None,
     strength: float = 1.0,
     also_under: Corruption | None = None,
+    found: FoundStates | None = None,
 ) -> str:
     """Code for the trace in view, the patched run of the selection, and the map over the picture.
 
@@ -49,6 +51,7 @@ def python(
         picture_map: direction of a map of image tokens, and side of its squares.
         strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
+        found: a set that was searched for.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
@@ -69,6 +72,9 @@ def python(
     if picture_map is not None:
         direction, square = picture_map
         lines += [f"picture_map = tracer.trace_image_tokens(patch={square}, direction={literal(direction)})"]
+    if found is not None:
+        asked = {name: found.settings[name] for name in ("target", "among", "direction", "blocks")}
+        lines += ["", f"found = tracer.find_states({_keywords(asked)})"]
     shown = image or _picture(tracer.image, PICTURE, tracer.model)
     region = getattr(tracer.corruption, "region", None)
     before = [] if region is None else [*_mask("region", np.array(region)), ""]

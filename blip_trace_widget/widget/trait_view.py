@@ -52,6 +52,7 @@ class TraitView(TraceTraits):
         sync=True, result=True
     )
     curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
+    found = traitlets.Dict(help="The set of states that was found, or the search for it.").tag(sync=True, result=True)
     steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
         sync=True, result=True
     )
@@ -198,6 +199,10 @@ class TraitView(TraceTraits):
                 state = {"error": ""} | state
             for name, value in state.items():
                 self.set_trait(name, value)
+
+    def choose(self, **changes: Any) -> None:
+        """See `View.choose`."""
+        self._change(**changes)
 
     def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
         """Mirror the inputs in the traits, see `View.show_inputs`."""

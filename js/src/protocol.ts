@@ -280,6 +280,17 @@ export interface Curve {
 	lost: string;
 }
 
+/** A set of states that was searched for, or the search so far. */
+export interface Found {
+	generation: number;
+	target: number;
+	sizes: number[];
+	curve: (number | null)[];
+	bold: string;
+	text: string;
+	members: string[];
+}
+
 /** One line of a data set's list. */
 export interface ListedSample {
 	number: number;
@@ -393,6 +404,22 @@ export interface AlsoUnderRequest {
 export interface VerifyRequest {
 	type: "verify";
 	id: number;
+}
+
+/** Search for a small set that recovers a share of the total effect. */
+export interface FindRequest {
+	type: "find";
+	id: number;
+	percent: number;
+	among: "states" | "heads";
+	direction: "restore" | "disrupt" | "isolate";
+}
+
+/** Select one member of the set that was found. */
+export interface MemberRequest {
+	type: "member";
+	id: number;
+	index: number;
 }
 
 /** Undo the last change of inputs. */
@@ -532,6 +559,8 @@ export type Request =
 	| CompareRequest
 	| AlsoUnderRequest
 	| VerifyRequest
+	| FindRequest
+	| MemberRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

@@ -6,6 +6,7 @@ import {
 	type Comparison,
 	type Curve,
 	type Detail,
+	type Found,
 	type Grid,
 	type Look,
 	type PictureMap,
@@ -95,6 +96,7 @@ export interface Outputs {
 	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
+	found: Found | null;
 	generation: number;
 	/** What the kernel is doing until the two runs are available, in words. */
 	doing: string;
@@ -225,6 +227,7 @@ export const PARSERS: {
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
+	found: shaped<Found>("sizes", "curve", "members"),
 	generation: number,
 	doing: text,
 };

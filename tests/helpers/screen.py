@@ -10,7 +10,10 @@ from helpers.widgets import PACE
 
 def session_of(tracer, screen, view=None, pace=PACE):
     """A session that computes for a screen."""
-    return Session(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()), pace=pace)
+    screen.session = made = Session(
+        tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()), pace=pace
+    )
+    return made
 
 
 class Screen:
@@ -27,6 +30,9 @@ class Screen:
     def say(self, content, buffers=None):
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
+
+    def choose(self, **changes):
+        self.session.change(**changes)
 
     def show_inputs(self, inputs, *, mended=False, unselected=False):
         self.inputs = inputs

@@ -13,6 +13,7 @@ import { useVisibleRange } from "../visibleRange";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
+import { Find } from "./Find";
 import { Grid } from "./Grid";
 import { Legend } from "./Legend";
 import { marginalsOf, Profile } from "./Profile";
@@ -177,6 +178,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 				onTrace={session.traceAll}
 				onStop={session.stop}
 			/>
+			<Find model={model} session={session} />
 			<div class="bt-detail">
 				<Sentence model={model} session={session} />
 				<Bars
