@@ -55,6 +55,8 @@ def found(result: FoundStates, generation: int) -> protocol.Found:
     least = f"; each adds {percent(float(result.minimality.min()))} or more" if count > 1 else ""
     missed = "" if result.reached else f" The target of {percent(settings['target'])} was not reached."
     direction, among = settings["direction"], "heads" if settings["among"] == "heads" else "states"
+    selected = result.fresh and settings["among"] == "states"
+    below = " The selection’s own numbers are of the noise that was searched, and too good." if selected else ""
     these = f"{count} of {settings['candidates']} {among} {_DOES[direction]}"
     return {
         "generation": generation,
@@ -63,6 +65,6 @@ def found(result: FoundStates, generation: int) -> protocol.Found:
         "curve": [number(float(recovery)) for recovery in result.curve],
         "bold": f"{share} {noise}",
         "text": f"{these} #{least}; {_OTHERWISE[direction]} {whole} (completeness).{missed} A set like this is "
-        f"{NOTES[direction]}.",
+        f"{NOTES[direction]}.{below}",
         "members": [member.name for member in result.members],
     }

@@ -216,6 +216,8 @@ export const SETUP: Setup = {
 		direction: ["restore", "disrupt"],
 		axes: ["tokens", "layers"],
 		also: ["other seed", "ablation"],
+		find: ["restore", "disrupt", "isolate"],
+		among: ["states", "heads"],
 	},
 	places: {
 		GaussianNoise: [
@@ -395,6 +397,7 @@ export function fullTraits(): Record<string, unknown> {
 		detail: {},
 		pinned: {},
 		ablation: {},
+		found: {},
 		compared: {},
 		difference: false,
 		truth: false,

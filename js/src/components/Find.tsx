@@ -82,18 +82,22 @@ export function Find({ model, session }: { model: Model; session: Session }) {
 						<b>{found.bold}</b>
 						{after}
 					</p>
-					{found.members.map((name, index) => (
-						<button
-							type="button"
-							key={name}
-							class="bt-chip"
-							title={explain("member")}
-							aria-disabled={closed !== ""}
-							onClick={() => closed || session.send({ type: "member", index })}
-						>
-							{name}
-						</button>
-					))}
+					<div class="bt-members">
+						{found.members.map((name, index) => (
+							<button
+								type="button"
+								key={name}
+								class="bt-chip"
+								title={explain("member")}
+								aria-disabled={closed !== ""}
+								onClick={() =>
+									closed || session.send({ type: "member", index })
+								}
+							>
+								{name}
+							</button>
+						))}
+					</div>
 				</div>
 			)}
 		</div>
@@ -105,7 +109,9 @@ function Way({ found }: { found: NonNullable<Model["found"]["value"]> }) {
 	const { sizes, curve, target } = found;
 	const most = Math.max(...sizes, 1);
 	const y = (share: number) => 40 * (1 - Math.min(1, Math.max(0, share)));
-	const points = sizes.map((size, at) => `${(100 * size) / most},${y(curve[at] ?? 0)}`);
+	const points = sizes.map(
+		(size, at) => `${(100 * size) / most},${y(curve[at] ?? 0)}`,
+	);
 	return (
 		<svg
 			viewBox="-2 -2 104 44"
