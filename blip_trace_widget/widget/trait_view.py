@@ -200,10 +200,6 @@ class TraitView(TraceTraits):
             for name, value in state.items():
                 self.set_trait(name, value)
 
-    def choose(self, **changes: Any) -> None:
-        """See `View.choose`."""
-        self._change(**changes)
-
     def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
         """Mirror the inputs in the traits, see `View.show_inputs`."""
         with self.together():
@@ -235,6 +231,10 @@ class TraitView(TraceTraits):
         """Send everything shown inside to the front end in one message."""
         with self._session.lock, self.hold_sync():
             yield
+
+    def choose(self, **changes: Any) -> None:
+        """See `View.choose`."""
+        self._change(**changes)
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to the front end."""

@@ -19,14 +19,14 @@ class View(Protocol):
     def show_traits(self, **state: Any) -> None:
         """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""
 
+    def choose(self, **changes: Any) -> None:
+        """Change what is asked, for whoever looks at it: one step that can be undone; fields of `Inputs`."""
+
     def together(self) -> AbstractContextManager[Any]:
         """Show everything set inside at once."""
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a transient message: cells, progress, the end of a request."""
-
-    def choose(self, **changes: Any) -> None:
-        """Change what is asked, for whoever looks at it: one step that can be undone; fields of `Inputs`."""
 
     def show_inputs(self, inputs: Inputs, *, mended: bool = False, unselected: bool = False) -> None:
         """Show what is asked.

@@ -31,12 +31,12 @@ class Screen:
         self.lines.append((content["type"], content))
         self.buffers.append(buffers)
 
-    def choose(self, **changes):
-        self.session.change(**changes)
-
     def show_inputs(self, inputs, *, mended=False, unselected=False):
         self.inputs = inputs
         self.mended += mended
+
+    def choose(self, **changes):
+        self.session.change(**changes)
 
     def said(self, kind):
         return [content for name, content in self.lines if name == kind]
