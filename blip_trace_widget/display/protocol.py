@@ -323,6 +323,23 @@ class Found(TypedDict):
     members: list[str]
 
 
+class Arrow(TypedDict):
+    """What is lost where one group of tokens no longer attends to another."""
+
+    ends: tuple[str, str]  # from and to
+    value: float | None  # share of the clean score
+    text: str
+
+
+class FlowPicture(TypedDict):
+    """Groups of tokens, and arrows between them."""
+
+    generation: int
+    columns: list[list[str]]  # names of groups, unique in all
+    arrows: list[Arrow]
+    text: str
+
+
 class ListedSample(TypedDict):
     """One line of a data set's list."""
 
@@ -474,6 +491,13 @@ class MemberRequest(TypedDict):
     index: int
 
 
+class FlowRequest(TypedDict):
+    """Cut the attention between groups of tokens, pair by pair."""
+
+    type: Literal["flow"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Undo the last change of inputs."""
 
@@ -551,6 +575,7 @@ Request = (
     | VerifyRequest
     | FindRequest
     | MemberRequest
+    | FlowRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest

@@ -35,6 +35,7 @@ UNTOUCHED: dict[str, Any] = {
     "strength": 1.0,
     "ablation": {},
     "found": {},
+    "flow": {},
     "detail": {},
     "pinned": {},
     "picture_map": {},

@@ -48,6 +48,7 @@ SHOWN = (
     "compared",
     "curve",
     "found",
+    "flow",
     "generation",
 )
 

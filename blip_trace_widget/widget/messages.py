@@ -114,6 +114,10 @@ def _find(widget: TraitView, request: protocol.FindRequest, _buffers: Any) -> No
     widget._session.find(request["id"], target=share / 100, among=request["among"], direction=request["direction"])
 
 
+def _flow(widget: TraitView, request: protocol.FlowRequest, _buffers: Any) -> None:
+    widget._session.flow(request["id"])
+
+
 def _member(widget: TraitView, request: protocol.MemberRequest, _buffers: Any) -> None:
     widget._session.show_member(request["index"])
 
@@ -176,6 +180,7 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "verify": _verify,
     "find": _find,
     "member": _member,
+    "flow": _flow,
     "undo": _undo,
     "redo": _redo,
     "visible_range": _visible_range,

@@ -240,6 +240,14 @@ class Replay:
         """
         raise ValueError(f"find: {CLOSED}")
 
+    def flow(self, request: int = 0) -> None:  # noqa: ARG002
+        """Refuse, as there is no model to cut.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"flow: {CLOSED}")
+
     def show_member(self, index: int) -> None:  # noqa: ARG002
         """Refuse: sets are not recorded.
 

@@ -32,6 +32,7 @@ from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
 from blip_trace_widget.widget.find_job import FindJob
+from blip_trace_widget.widget.flow_job import FlowJob
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
@@ -89,6 +90,7 @@ class Session:
         self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
         self._find = FindJob(self._presenter, self._jobs)
+        self._flow = FlowJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
@@ -143,7 +145,7 @@ class Session:
 
     def _show_grid(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
-        self._jobs.cancel(keep=("update", "curve", "overlay", "heads", "find"))
+        self._jobs.cancel(keep=("update", "curve", "overlay", "heads", "find", "flow"))
         if self.inputs.block != before.block:
             self._cells.set_visible(None)
         if self._presenter.has_grid:  # else the update shows it
@@ -162,6 +164,7 @@ class Session:
         self._noise_curve.follow()
         self._ablation.follow()
         self._find.follow()
+        self._flow.follow()
 
     def pin(self, on: bool) -> None:
         """Pin the patched run of the selected cells beside the next ones, or unpin it."""
@@ -234,6 +237,16 @@ class Session:
             self._presenter.view.show_traits(error="")
             self._find.start(request, **asked)
 
+    def flow(self, request: int = 0) -> None:
+        """Compute the flow between groups of tokens.
+
+        Raises:
+            ValueError: if nothing can be computed now.
+        """
+        with self.lock:
+            self._presenter.view.show_traits(error="")
+            self._flow.start(request)
+
     def show_member(self, index: int) -> None:
         """Select a member of the set that was found.
 
@@ -250,6 +263,7 @@ class Session:
             self._also_under.stop()
             self._verify.stop()
             self._find.stop()
+            self._flow.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False after `timeout` seconds.

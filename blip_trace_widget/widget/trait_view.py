@@ -53,6 +53,7 @@ class TraitView(TraceTraits):
     )
     curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
     found = traitlets.Dict(help="The set of states that was found, or the search for it.").tag(sync=True, result=True)
+    flow = traitlets.Dict(help="What is lost without attention between groups of tokens.").tag(sync=True, result=True)
     steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
         sync=True, result=True
     )

@@ -291,6 +291,21 @@ export interface Found {
 	members: string[];
 }
 
+/** What is lost where one group of tokens no longer attends to another. */
+export interface Arrow {
+	ends: [string, string];
+	value: number | null;
+	text: string;
+}
+
+/** Groups of tokens, and arrows between them. */
+export interface FlowPicture {
+	generation: number;
+	columns: string[][];
+	arrows: Arrow[];
+	text: string;
+}
+
 /** One line of a data set's list. */
 export interface ListedSample {
 	number: number;
@@ -420,6 +435,12 @@ export interface MemberRequest {
 	type: "member";
 	id: number;
 	index: number;
+}
+
+/** Cut the attention between groups of tokens, pair by pair. */
+export interface FlowRequest {
+	type: "flow";
+	id: number;
 }
 
 /** Undo the last change of inputs. */
@@ -561,6 +582,7 @@ export type Request =
 	| VerifyRequest
 	| FindRequest
 	| MemberRequest
+	| FlowRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

@@ -32,6 +32,7 @@ export interface Session {
 	mark(patches: readonly CellIndex[]): void;
 	traceAll(): void;
 	verify(): void;
+	flow(): void;
 	find(asked: Omit<FindRequest, "type" | "id">): void;
 	stop(): void;
 	/** A request that is answered through traits; null if no kernel listens. */
@@ -222,6 +223,7 @@ export function createSession(host: HostModel): Session {
 		mark,
 		traceAll: () => start({ type: "trace" }),
 		verify: () => start({ type: "verify" }),
+		flow: () => start({ type: "flow" }),
 		find: (asked) => start({ type: "find", ...asked }),
 		stop() {
 			if (running.value !== null) stopped.add(running.value.id);

@@ -6,6 +6,7 @@ import {
 	type Comparison,
 	type Curve,
 	type Detail,
+	type FlowPicture,
 	type Found,
 	type Grid,
 	type Look,
@@ -97,6 +98,7 @@ export interface Outputs {
 	steps: Partial<Steps>;
 	curve: Curve | null;
 	found: Found | null;
+	flow: FlowPicture | null;
 	generation: number;
 	/** What the kernel is doing until the two runs are available, in words. */
 	doing: string;
@@ -227,6 +229,7 @@ export const PARSERS: {
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
+	flow: shaped<FlowPicture>("columns", "arrows"),
 	found: shaped<Found>("sizes", "curve", "members"),
 	generation: number,
 	doing: text,

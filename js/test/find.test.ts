@@ -67,6 +67,30 @@ it("tells what was found, and its members can be chosen", async () => {
 	).toBe("0,40 50,20 100,40");
 });
 
+it("draws what flows between groups as arrows, and says each", async () => {
+	const arrow = (to: string, value: number | null) => ({
+		ends: ["picture", to],
+		value,
+		text: `picture → ${to}: ${value}`,
+	});
+	const arrows = [arrow("[CLS]", 0.1), arrow("<b>", -0.4), arrow("word", null)];
+	const columns = [["picture"], ["[CLS]", "<b>", "word"]];
+	view = await open({
+		flow: { generation: 3, columns, arrows, text: "What is lost." },
+	});
+	const paths = [...view.get("flow").querySelectorAll("path")];
+	expect(paths.map((path) => path.getAttribute("data-sign"))).toEqual([
+		"+",
+		"-",
+	]);
+	expect(paths[1]?.getAttribute("stroke-width")).toBe("10");
+	expect(view.get("flow").textContent).toContain("picture → <b>: -0.4");
+	view.get("more").click();
+	await settle();
+	view.get("flow-button").click();
+	expect(view.host.sent.at(-1)).toMatchObject({ type: "flow" });
+});
+
 it("is not there before anything is found, whatever the kernel sends", async () => {
 	view = await open({ found: { text: "only" } });
 	expect(view.el.querySelector(".bt-find svg")).toBeNull();

@@ -398,6 +398,7 @@ export function fullTraits(): Record<string, unknown> {
 		pinned: {},
 		ablation: {},
 		found: {},
+		flow: {},
 		compared: {},
 		difference: false,
 		truth: false,

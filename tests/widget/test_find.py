@@ -121,3 +121,24 @@ def test_without_an_effect_or_a_model_it_is_refused(widget, tmp_path):
     find(recorded)
     assert "find: " in recorded.error
     recorded.close()
+
+
+def test_the_flow_is_that_of_the_tracer_and_belongs_to_its_runs(widget):
+    message(widget, type="flow")
+    widget.wait(60)
+    wanted = widget.tracer.flow()
+    conforms("flow", widget.flow, protocol.FlowPicture)
+    arrows = widget.flow["arrows"]
+    assert [tuple(arrow["ends"]) for arrow in arrows] == [(edge.source.name, edge.target.name) for edge in wanted.edges]
+    peaks = np.take_along_axis(wanted.relative_loss, np.abs(wanted.relative_loss).argmax(axis=1)[:, None], axis=1)
+    np.testing.assert_allclose([arrow["value"] for arrow in arrows], peaks[:, 0], atol=1e-5)
+    assert {name for arrow in arrows for name in arrow["ends"]} == {
+        name for column in widget.flow["columns"] for name in column
+    }
+    shown = widget.flow
+    widget.question = "how many circles are there?"
+    widget.wait(30)
+    assert widget.flow == {}
+    widget.undo()
+    widget.wait(30)
+    assert widget.flow == shown | {"generation": widget.generation}

@@ -14,6 +14,7 @@ import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
 import { Find } from "./Find";
+import { Flow } from "./Flow";
 import { Grid } from "./Grid";
 import { Legend } from "./Legend";
 import { marginalsOf, Profile } from "./Profile";
@@ -179,6 +180,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 				onStop={session.stop}
 			/>
 			<Find model={model} session={session} />
+			{model.flow.value && <Flow flow={model.flow.value} />}
 			<div class="bt-detail">
 				<Sentence model={model} session={session} />
 				<Bars
