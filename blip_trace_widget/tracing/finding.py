@@ -85,7 +85,7 @@ class Finding:
 
     Args:
         question: the question.
-        target: see `Tracer.find_states`, as all that follows and the errors.
+        target: see `Tracer.find_states`, as all that follows.
         among: what sets are made of.
         direction: what is patched.
         blocks: names of blocks.
@@ -96,6 +96,9 @@ class Finding:
 
     Attributes:
         total: patched runs at most.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
     """
 
     def __init__(

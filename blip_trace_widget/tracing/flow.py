@@ -60,13 +60,16 @@ class Flowing:
 
     Args:
         question: the question.
-        groups: see `Tracer.flow`, as all that follows and the errors.
+        groups: see `Tracer.flow`, as all that follows.
         window: layers that are cut together.
         cancel: says whether to stop.
 
     Attributes:
         total: how many runs there are.
         done: how many are done.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
     """
 
     def __init__(

@@ -260,7 +260,11 @@ def in_groups(
 
 
 def complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> Scores:
-    """Scores of chunks of runs of the first question, by the metric of each, (questions, samples, runs)."""
+    """Scores of chunks of runs of the first question, by the metric of each, (questions, samples, runs).
+
+    Raises:
+        ModelChangedError: if somebody changed the model since the first chunk.
+    """
     question = questions[0]
     done, samples = 0, question.corruption.samples
     scores = np.full((len(questions), samples, count), np.nan)

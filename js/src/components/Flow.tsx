@@ -18,7 +18,9 @@ export function Flow({ flow }: { flow: FlowPicture }) {
 			]);
 		});
 	});
-	const most = Math.max(...flow.arrows.map(({ value }) => Math.abs(value ?? 0)));
+	const most = Math.max(
+		...flow.arrows.map(({ value }) => Math.abs(value ?? 0)),
+	);
 	return (
 		<figure class="bt-flow" data-testid="flow">
 			<svg
