@@ -25,7 +25,8 @@ from blip_trace_widget.dataset.question_files import read_questions
 from blip_trace_widget.dataset.samples import demo_samples
 from blip_trace_widget.dataset.shards import read_webdataset
 from blip_trace_widget.model import checkpoint
-from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
+from blip_trace_widget.results.grid_spec import ANSWER
+from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES, SITES, TEXT_BLOCKS, State
 from blip_trace_widget.tracing.corruption import GaussianNoise, ImageSwap, QuestionSwap, Scale
 from blip_trace_widget.tracing.metrics import METRICS
 
@@ -40,7 +41,6 @@ examples:
     python -m blip_trace_widget trace color_coco_qa.csv --images train2017 --out results \\
         --model Salesforce/blip-vqa-base --only-correct
   then, in a notebook: blip_trace_widget.TraceWidget.from_dataset("results")
-
 The same command goes on with a run that has ended in any way.
 Exit codes: 0 done, 1 an error, 2 arguments that cannot be used, 130 interrupted.
 """
@@ -68,6 +68,9 @@ KNOCKOUTS: dict[str, dict[str, Any]] = {
 #: Corruptions by name: the pairs of drawn scenes that each needs.
 SWAPS = {"ImageSwap": "image", "QuestionSwap": "question"}
 
+#: A state as a word of the shell, and one.
+STATE, EXAMPLE = "BLOCK.LAYER.TOKEN.SITE[.HEAD]", "question_encoder.4.color.mlp"
+
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 #: Patterns of the Python arguments that messages name -> the shell's options.
@@ -84,7 +87,9 @@ FLAGS = {
     r"(?<!\S)heads\.\w+ (?=was )": "--head ",
     r"(?<!\S)knockout\.(\w+)\.\w+ (?=was )": r"--knockout \1 ",
     r"^(images|annotations|missing|limit|kind|seed|at|out|model|device|dtype):": r"--\1:",
-    r"^(metric|blocks|sites|head|window|direction):": r"--\1:",
+    r"^(metric|blocks|sites|head|window|direction|hold|receivers):": r"--\1:",
+    r"^hold, receivers:": "--hold, --receivers:",
+    r"(?<!\S)(hold|receivers)(?= was )": r"--\1",
     r"^(csv|samples|shards):": "questions:",
     r"^blocks, sites:": "--blocks, --sites:",
     r"(?<=: )blocks=(?=\[)": "--blocks ",
@@ -140,7 +145,7 @@ def _add_files(add: Callable[..., Any]) -> None:
     add(
         "questions",
         help="a CSV file with the columns image, question (and answer, foil, id, group, other_image, other_question, "
-        "region), or in COCO-QA's, CLEVR's or SVO-Probes' format; a file or folder of another --format; or the word "
+        "region), or in COCO-QA's, CLEVR's or SVO-Probes' format; a file or folder of another --format; or "
         "demo for drawn scenes",
     )
     add("--format", choices=list(READERS), default="table", metavar="NAME", help=_one_of(READERS, "table"))
@@ -181,18 +186,20 @@ def _add_noise(add: Callable[..., Any]) -> None:
 def _add_grids(add: Callable[..., Any]) -> None:
     """What is computed: all that is listed, combined."""
 
-    def several(option: str, choices: Iterable[str], *default: str) -> None:
-        names, letter = list(choices), option[2].upper()
-        add(option, nargs="+", choices=names, default=list(default), metavar=letter, help=_one_of(names, *default))
+    def several(option: str, choices: Iterable[str], *default: str, told: str = "") -> None:
+        names, letter, shown = list(choices), option[2].upper(), (told,) if told else default
+        add(option, nargs="+", choices=names, default=list(default), metavar=letter, help=_one_of(names, *shown))
 
     several("--metric", METRICS, "probability")
-    several("--blocks", BLOCKS, "question_encoder", "answer_decoder")
+    several("--blocks", BLOCKS, *TEXT_BLOCKS, told="the last two")
     several("--sites", SITES, "block_output")
     add("--head", nargs="+", type=head, default=[None], metavar="N", help="heads by number, all, or whole (default)")
     add("--window", nargs="+", type=int, default=[1], metavar="N", help="layers patched together (default 1)")
     several("--direction", DIRECTIONS, "restore")
     add("--image-map", type=int, metavar="K", help="also patch squares of K x K image tokens")
     several("--knockout", KNOCKOUTS)
+    add("--hold", nargs="+", type=held, metavar="H", help=f"sites ({EVERYWHERE}), or states as {STATE}")
+    add("--receivers", nargs="+", type=held, metavar="R", help=f"paths into {ANSWER}, or such states")
 
 
 def _add_run(add: Callable[..., Any]) -> None:
@@ -216,6 +223,28 @@ def head(text: str) -> int | str | None:
         ValueError: if it is none of these.
     """
     return {"all": "all", "whole": None}[text] if text in ("all", "whole") else int(text)
+
+
+def held(text: str) -> str | State:
+    """What is held, or what receives: a word, or a state as `STATE` says, whose position is a number or a token.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is neither.
+    """
+    # A token may have a point in it, or be one.
+    found = re.fullmatch(r"(\w+)\.(\d+)\.(.+)\.([a-z_]+)(?:\.(\d+))?", text)
+    if found is None:
+        if text in (*HELD_SITES, EVERYWHERE, ANSWER):
+            return text
+        raise argparse.ArgumentTypeError(
+            f"expected one of {[*HELD_SITES, EVERYWHERE, ANSWER]}, or {STATE} such as {EXAMPLE}, got {text!r}"
+        )
+    block, layer, position, site, head = found.groups()
+    at = int(position) if position.isdecimal() else position
+    try:
+        return State(block, int(layer), at, site, None if head is None else int(head))  # type: ignore[arg-type]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -312,7 +341,10 @@ def _trace(asked: Any) -> None:
     options = {"device": "cpu" if asked.scheduler else asked.device, "dtype": asked.dtype}
     model = BlipVqa.from_pretrained(asked.model, **options) if asked.model else BlipVqa.demo(**options)
     what = (samples, model, asked.out, asked.blocks, asked.sites, corruption, asked.metric)
-    options = {name: getattr(asked, name) for name in ("head", "window", "direction", "image_map", "only_correct")}
+    options = {
+        name: getattr(asked, name) for name in ("head", "window", "direction", "image_map", "only_correct", "hold")
+    }
+    options["receivers"] = ANSWER if asked.receivers == [ANSWER] else asked.receivers
     options["knockout"] = {name: Edges(**KNOCKOUTS[name]) for name in asked.knockout} or None
     if asked.plan:
         print(trace_dataset(*what, plan=True, **options).summary)

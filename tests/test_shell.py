@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from blip_trace_widget import DatasetTrace, demo_samples
+from blip_trace_widget import DatasetTrace, State, demo_samples
 from blip_trace_widget.__main__ import main
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model import checkpoint
@@ -292,3 +292,31 @@ def test_it_is_a_command_of_its_own(tmp_path):
     assert made.returncode == 0, made.stderr
     assert made.stdout == f"2 samples: 2 traced\nresults: {tmp_path / 'out'}\n"
     assert len(DatasetTrace.load(tmp_path / "out")) == 2
+
+
+def test_what_is_held_and_where_paths_lead_are_words_and_states(tmp_path, capsys):
+    asked = ["trace", "demo", "--limit", "1", "--samples", "2", "--blocks", "question_encoder", "--out"]
+    held = ["--hold", "mlp", "everywhere", "question_encoder.4.0.cross_attention_out.1"]
+    assert main([*asked, str(tmp_path / "a"), *held]) == 0, capsys.readouterr().err
+    head = State("question_encoder", 4, 0, "cross_attention_out", 1)
+    assert DatasetTrace.load(tmp_path / "a").held == {"hold": ["mlp", "everywhere", vars(head)]}
+    assert main([*asked, str(tmp_path / "a"), "--hold", "mlp"]) == 1
+    assert "--hold was ['mlp', 'everywhere'," in capsys.readouterr().err
+    assert main([*asked, str(tmp_path / "b"), "--receivers", "answer"]) == 0
+    assert DatasetTrace.load(tmp_path / "b").held == {"receivers": "answer"}
+    assert main([*asked, str(tmp_path / "c"), "--receivers", "question_encoder.3.[SEP].block_output"]) == 0
+    last = State("question_encoder", 3, "[SEP]")
+    assert DatasetTrace.load(tmp_path / "c").held == {"receivers": [vars(last)]}
+    capsys.readouterr()
+    assert main([*asked, str(tmp_path / "d"), *held, "--receivers", "answer"]) == 1
+    assert capsys.readouterr().err.startswith("error: --hold, --receivers: expected one of the two, got both")
+    assert main([*asked, str(tmp_path / "d"), "--receivers", "answer", "answer"]) == 1
+    assert capsys.readouterr().err.startswith("error: --receivers: expected State")
+    for option, wrong, told in (
+        ("--hold", "elsewhere", "argument --hold: expected one of ['mlp',"),
+        ("--hold", "question_encoder.4.mlp", "or BLOCK.LAYER.TOKEN.SITE[.HEAD] such as"),
+        ("--receivers", "question_encoder.4.?.mlp.1", "site (of a single head): expected one of"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*asked, str(tmp_path / "d"), option, wrong])
+        assert told in capsys.readouterr().err

@@ -35,6 +35,7 @@ from blip_trace_widget.results.intervals import cluster_error, cluster_margin, c
 from blip_trace_widget.results.numerics import false_discovery, p_values, quiet
 from blip_trace_widget.results.significance import LEAST, differs
 from blip_trace_widget.results.summaries import Summarised
+from blip_trace_widget.results.tables import held_columns
 from blip_trace_widget.states import grid_title
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def _title(settings: dict[str, Any]) -> str:
         + ("" if spec.head is None else f", head {spec.head}")
         + ("" if spec.window == 1 else f", window {spec.window}")
         + ("" if spec.direction == "restore" else f", {spec.direction}")
+        + summaries.titled(settings)
     )
 
 
@@ -263,6 +265,7 @@ def _frame(result: Any, names: Sequence[str], **more: Any) -> pd.DataFrame:
         {
             **{name: getattr(spec, name) for name in ("block", "site", "head", "window", "direction")},
             "metric": result.settings.get("metric"),
+            **held_columns(result.settings),
             "layer": layer,
             "role": [result.roles[index] for index in role],
             **more,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,14 +23,16 @@ import numpy as np
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.dataset import answers, rows, store
 from blip_trace_widget.dataset.corruptions import SAME_ANSWER, SkippedError, is_pair
+from blip_trace_widget.dataset.held import traces
 from blip_trace_widget.dataset.plan import OneMetric, Plan, check_reach
 from blip_trace_widget.dataset.rows import Row
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.grid_spec import as_json
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracing.base_runs import clean_together
 from blip_trace_widget.tracing.damaged_tokens import checked_region
-from blip_trace_widget.tracing.grid import whole_image_maps, whole_traces
+from blip_trace_widget.tracing.grid import whole_image_maps
 from blip_trace_widget.tracing.knockout import knocked_out_together
 from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
@@ -44,13 +46,14 @@ if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
 
 #: The reasons for skipping a sample, which are counted, beside those of `corruptions`.
-UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN = (
+UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN, NO_STATE = (
     "the picture cannot be read",
     "the question or answer cannot be used",
     "the region does not fit the model",
     "there is no answer to hold the model's against",
     "the model's answer is wrong",
     "the noise does not break the answer",
+    "it has no such state to hold or to lead to",
 )
 #: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
 #: and one sample's pictures more. A batch of ordinary pictures is one part.
@@ -178,7 +181,7 @@ def _tracers(
         raise SkippedError(UNREADABLE, error) from error
     _check_region(sample, model)
     corruption = plan.corruption.of(sample, model)
-    for block in plan.blocks:
+    for block in plan.reached:
         check_reach(corruption, block, corruption)
     own: Tracer | None = None
     for metric in plan.metrics:
@@ -247,14 +250,19 @@ def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[p
     if not broken:
         _skip(row, first.reason, first.why)
         return
-    row |= _described(_first(broken)) | {"traced": True, "why": first.why or None}
+    cases = [each.case for each in broken if isinstance(each, Tracer)]
+    try:
+        held = plan.held.located(cases[0], plan.blocks)
+    except ValueError as error:
+        _skip(row, NO_STATE, error)
+        return
+    row |= _described(_first(broken), held) | {"traced": True, "why": first.why or None}
     if first.reason:  # what a widget shows is of the first metric
         row |= {"snapshot": None, "other_picture": None}
-    cases = [each.case for each in broken if isinstance(each, Tracer)]
     region = checked_region(sample.region)
     if region is not None and plan.has_image_heads:
         row["attention"] = region_attention(cases[0], np.array(region)).tolist()
-    yield from _cells(plan, cases, row, sample)
+    yield from _cells(plan, cases, row, sample, held)
 
 
 def _outcome(tracer: Tracer | SkippedError) -> Outcome:
@@ -277,20 +285,23 @@ def _outcome(tracer: Tracer | SkippedError) -> Outcome:
     return Outcome(scored, UNBROKEN if unbroken else "", unbroken)
 
 
-def _described(tracer: Tracer) -> Row:
-    """The columns of a traced sample that its cells are read with."""
+def _described(tracer: Tracer, held: Mapping[str, Any]) -> Row:
+    """The columns of a traced sample that its cells are read with; with what is held."""
     snapshot = tracer.snapshot
+    told = {name: as_json(given) for name, given in held.items()}
     return {
         "question_tokens": tracer.question_tokens,
         "unknown_words": tracer.unknown_words,
-        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings()}),
+        "settings": json.dumps(tracer.case.settings() | {"corruption": tracer.corruption.settings(), **told}),
         "picture": jpeg(tracer.image, KEPT_SIDE, quality=80),
         "snapshot": None if snapshot is None else json.dumps(snapshot.packed()),
         "other_picture": None if snapshot is None else snapshot.other_picture or None,
     }
 
 
-def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) -> Iterator[pa.Table]:
+def _cells(
+    plan: Plan, questions: Sequence[Question], row: Row, sample: Sample, held: Mapping[str, Any]
+) -> Iterator[pa.Table]:
     """Yield tables of a sample's cells.
 
     Args:
@@ -298,11 +309,12 @@ def _cells(plan: Plan, questions: Sequence[Question], row: Row, sample: Sample) 
         questions: the sample's question, with each metric under which its answer is broken.
         row: the sample's row.
         sample: the sample.
+        held: what is held in it, or where paths lead.
     """
     model = questions[0].model
     shared = questions_together(model.device, model.limits)
-    for traces in whole_traces(questions, plan.specs(model), shared=shared):
-        for trace in traces:
+    for of_each in traces(questions, plan.specs(model), held, shared=shared):
+        for trace in of_each:
             yield rows.of_grid(row, trace)
     if plan.image_map is not None:
         for direction in plan.directions:

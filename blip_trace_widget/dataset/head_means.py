@@ -362,4 +362,5 @@ def _head_map(
 def _title(settings: dict[str, Any]) -> str:
     where = settings.get("role")
     at = "" if where is None else f" at “{where}”"
-    return f"{settings['block'].replace('_', ' ')}: heads of {attention_label(settings['site'])}{at}"
+    which = f"{settings['block'].replace('_', ' ')}: heads of {attention_label(settings['site'])}"
+    return f"{which}{at}{summaries.titled(settings)}"

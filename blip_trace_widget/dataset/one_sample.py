@@ -74,6 +74,9 @@ class OneSample:
             raise ValueError(f"{len(grid)} cells of {depth} layers and {len(tokens)} tokens do not fit")
         samples = self._scores(grid).reshape(-1, depth, len(tokens))
         settings = self._settings | {name: getattr(spec, name) for name in GRID}
+        dead = grid.loc[grid["without_effect"].fillna(False).astype(bool), ["layer", "position"]]
+        if len(dead):
+            settings["without_effect"] = dead.to_numpy().tolist()
         stored.check_without_effect(settings, samples.shape[1:])
         return Trace(samples, self._clean, self._corrupted, settings, tokens)
 
@@ -81,6 +84,7 @@ class OneSample:
         """The map of a block's heads, from the grid of each."""
         samples = np.stack([trace.samples for trace in grids], axis=2)
         settings = grids[0].settings | {"head": "all", "position": None}
+        settings.pop("without_effect", None)  # of a single head
         return HeadTrace(samples, self._clean, self._corrupted, settings, grids[0].tokens)
 
     def image_map(self, patch: int, direction: str) -> ImageTokenTrace:

@@ -17,6 +17,7 @@ from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.dataset.corruptions import Given, Source, as_source
 from blip_trace_widget.dataset.edges import Edges
+from blip_trace_widget.dataset.held import Held
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES
 from blip_trace_widget.tracing.metrics import as_metric
@@ -42,6 +43,7 @@ class Plan:
         only_correct: whether to skip samples that the model does not answer correctly.
         image_map: side of the squares of image tokens, or None for no map.
         knockout: edges that are cut, by name.
+        held: what is held in all grids, or where their paths lead.
     """
 
     listed: Mapping[str, tuple[Any, ...]]
@@ -50,6 +52,7 @@ class Plan:
     only_correct: bool
     image_map: int | None
     knockout: Mapping[str, Edges]
+    held: Held
 
     @classmethod
     def of(
@@ -65,6 +68,8 @@ class Plan:
         direction: Any = "restore",
         image_map: int | None = None,
         knockout: Mapping[str, Edges] | None = None,
+        hold: Any = None,
+        receivers: Any = None,
     ) -> Plan:
         """A plan from the arguments of `trace_dataset`.
 
@@ -81,22 +86,31 @@ class Plan:
             "direction": _names("direction", direction, DIRECTIONS),
             "window": _each("window", window, lambda one: whole_number("window", one, 1)),
         }
+        held = Held.of(hold, receivers)
+        held.check_listed(listed, {"image_map": image_map, "knockout": knockout})
         for block in listed["blocks"]:
             check_reach(source, block, corruption)
+        for block in held.blocks:
+            check_reach(source, block, corruption, held.argument)
         if image_map is not None:
             image_map = whole_number("image_map", image_map, 1)
             if not source.damages_image():
                 raise ValueError(
                     f"image_map: under a corruption that leaves the image as it is, got {_shown(corruption)}"
                 )
-        plan = cls(listed, source, _metrics(metric), only_correct, image_map, _groups(knockout))
+        plan = cls(listed, source, _metrics(metric), only_correct, image_map, _groups(knockout), held)
         plan._grids(lambda _block: None)
         return plan
 
     @property
     def blocks(self) -> tuple[str, ...]:
-        """The blocks that are traced, which a sample's corruption has to reach."""
+        """The blocks that are traced."""
         return self.listed["blocks"]
+
+    @property
+    def reached(self) -> set[str]:
+        """The blocks that a sample's corruption has to reach."""
+        return {*self.blocks, *self.held.blocks}
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -154,11 +168,13 @@ class Plan:
             "only_correct": self.only_correct,
             **({} if self.image_map is None else {"image_map": self.image_map}),
             **({"knockout": knockout} if knockout else {}),
+            **self.held.settings(),
         }
 
     def _check_model(self, model: BlipVqa) -> None:
         if self.image_map is not None:
             whole_number("image_map", self.image_map, 1, max(model.grid))
+        self.held.check_model(model)
         for name, edges in self.knockout.items():
             heads = model.blocks[edges.block].heads
             if edges.head is not None:
@@ -223,15 +239,15 @@ class Plan:
         return f"blocks={blocks} and sites={sites} have none" + ("" if heads == [None] else f" with head={heads}")
 
 
-def check_reach(source: Any, block: str, given: Any) -> None:
-    """Whether a corruption, or the source of each sample's, reaches a block.
+def check_reach(source: Any, block: str, given: Any, name: str = "blocks") -> None:
+    """Whether a corruption, or the source of each sample's, reaches a block, which an argument names.
 
     Raises:
         ValueError: if it does not.
     """
     if not source.reaches(block):
         raise ValueError(
-            f"blocks: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {_shown(given)}"
+            f"{name}: {block!r} can be traced under a corruption at='patch_embeddings' alone, got {_shown(given)}"
         )
 
 

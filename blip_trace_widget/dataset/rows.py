@@ -85,9 +85,11 @@ def of_grid(row: Row, trace: Trace) -> pa.Table:
     layers, positions = (axis.ravel() for axis in np.indices(trace.shape))
     asked = {name: trace.settings[name] for name in ("block", "site", "head", "window", "direction")}
     tokens = [trace.tokens[position] for position in positions]
-    return _patched(
-        row, trace, asked | {"intervention": PATCH, "layer": layers, "position": positions, "token": tokens}
-    )
+    told: Row = {"intervention": PATCH, "layer": layers, "position": positions, "token": tokens}
+    if {"hold", "receivers"} & set(trace.settings):
+        dead = {*trace.without_effect}
+        told["without_effect"] = [cell in dead for cell in np.ndindex(trace.shape)]
+    return _patched(row, trace, asked | told)
 
 
 def of_image_map(row: Row, trace: ImageTokenTrace, grid: tuple[int, int]) -> pa.Table:

@@ -31,6 +31,8 @@ from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import as_progress
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.states import BlockName, Direction, SiteName
+from blip_trace_widget.tracing.holding import HoldLike
+from blip_trace_widget.tracing.paths import ReceiversLike
 
 #: Samples per batch, which are computed and written together, so that a batch always gives the same numbers.
 BATCH = 16
@@ -55,6 +57,8 @@ def trace_dataset(
     direction: Direction | Sequence[Direction] = "restore",
     image_map: int | None = None,
     knockout: Mapping[str, Edges] | None = None,
+    hold: HoldLike = None,
+    receivers: ReceiversLike | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
     plan: Literal[False] = False,
@@ -75,6 +79,8 @@ def trace_dataset(  # type: ignore[misc]
     direction: Direction | Sequence[Direction] = "restore",
     image_map: int | None = None,
     knockout: Mapping[str, Edges] | None = None,
+    hold: HoldLike = None,
+    receivers: ReceiversLike | None = None,
     only_correct: bool = False,
     batch_size: int = BATCH,
     plan: bool = False,
@@ -129,6 +135,11 @@ def trace_dataset(  # type: ignore[misc]
             `Tracer.trace_image_tokens`, in each direction; None for no map.
         knockout: attention edges by name, which are cut in each window of layers in turn, as in
             `Tracer.trace_knockout`: ``{"object": Edges("question_encoder", keys="object")}``, see `Edges`.
+        hold: what is held in every grid, as in `Tracer.trace`: sites by name, states, or both; a position may be a
+            word, which is found in each question. Samples that lack the state, or have the word twice, are skipped.
+        receivers: instead the grids are those of `Tracer.trace_paths`: what goes directly from each sender to these
+            states, named likewise, or to ``"answer"``. Neither goes with `image_map` and `knockout`, nor receivers with
+            a window.
         only_correct: whether to skip samples that the model does not answer correctly, and those without an answer.
             Answers are compared as in the VQA evaluation (case, punctuation, articles, number words); with several, an
             answer is right from an accuracy of 0.5: two of ten people gave it.
@@ -152,8 +163,16 @@ def trace_dataset(  # type: ignore[misc]
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
     if not isinstance(plan, bool):
         raise TypeError(f"plan: expected True or False, got {type(plan).__name__}")
-    listed = {"head": head, "window": window, "direction": direction, "image_map": image_map, "knockout": knockout}
-    what = Plan.of(blocks, sites, corruption, metric, only_correct, **listed)  # type: ignore[arg-type]
+    what = Plan.of(
+        *(blocks, sites, corruption, metric, only_correct),
+        head=head,
+        window=window,
+        direction=direction,
+        image_map=image_map,
+        knockout=knockout,
+        hold=hold,
+        receivers=receivers,
+    )
     size = whole_number("batch_size", batch_size, 1, MAX_BATCH)
     given = as_samples(samples)
     total = len(samples) if hasattr(samples, "__len__") else None

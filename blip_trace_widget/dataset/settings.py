@@ -16,8 +16,8 @@ from blip_trace_widget.checks import brief, clipped, conforms, one_of, whole_num
 from blip_trace_widget.choices import CORRUPTIONS, METRIC_NAMES, completed
 from blip_trace_widget.dataset.damage import MAX_BATCH
 from blip_trace_widget.results import stored
-from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
+from blip_trace_widget.results.grid_spec import ANSWER, GridSpec
+from blip_trace_widget.states import BLOCKS, EVERYWHERE, HELD_SITES, TEXT_BLOCKS, State
 
 if TYPE_CHECKING:
     from blip_trace_widget.dataset.samples import PathLike
@@ -47,6 +47,16 @@ class _Cut(TypedDict):
     queries: Any
     keys: Any
     windows: list[int]
+
+
+class _State(TypedDict):
+    """A state that is held, or where paths lead."""
+
+    block: str
+    layer: int
+    position: int | str
+    site: str
+    head: int | None
 
 
 def read_settings(folder: PathLike) -> dict[str, Any]:
@@ -107,6 +117,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     conforms("model", settings["model"], str)
     _check_corruption(conforms("corruption", settings["corruption"], dict[str, Any]))
     _check_grids(settings)
+    _check_held(settings)
     metrics = conforms("metrics", settings.get("metrics", [settings["metric"]]), list[str])
     if metrics[:1] != [settings["metric"]] or len({*map(metric_name, metrics)}) < len(metrics):
         raise ValueError(f"metrics: expected {brief(settings['metric'])} and others, each once, got {brief(metrics)}")
@@ -119,6 +130,19 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         whole_number("head (of a knockout)", cut["head"] or 0, 0, stored.MOST)
         for window in cut["windows"]:
             whole_number("window (of a knockout)", window, 1, stored.MOST)
+
+
+def _check_held(settings: Mapping[str, Any]) -> None:
+    """Check what is held, and where paths lead."""
+    hold = conforms("hold", settings.get("hold", []), list[str | _State])
+    receivers = conforms("receivers", settings.get("receivers", []), str | list[_State])
+    if isinstance(receivers, str):
+        one_of("receivers", receivers, (ANSWER,))
+    for item in [*hold, *(() if isinstance(receivers, str) else receivers)]:
+        if isinstance(item, str):
+            one_of("hold", item, (*HELD_SITES, EVERYWHERE))
+        else:
+            State(**item)
 
 
 def _check_corruption(told: Mapping[str, Any]) -> None:

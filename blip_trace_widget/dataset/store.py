@@ -101,6 +101,7 @@ COLUMNS = {
         "indirect_effect": "double",
         "stderr": "double",
         "scores": "list",
+        "without_effect": "bool",
     },
 }
 
@@ -122,6 +123,7 @@ ADDED: dict[str, Any] = {
     ),
     "intervention": "patch",
     "head": None,
+    "without_effect": None,
     "window": 1,
     "direction": "restore",
     "metric": None,

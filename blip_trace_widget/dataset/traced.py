@@ -91,7 +91,7 @@ class DatasetTrace(TracedSamples):
             data = self._aligned(align, grid).of(of_group)
         else:
             data = self.select(group)._aligned(align, grid)
-        return averages.mean(data, *bootstrap, settings=_description(align, grid) | {"group": group})
+        return averages.mean(data, *bootstrap, settings=_description(align, grid) | self.held | {"group": group})
 
     def compare(
         self,
@@ -147,7 +147,7 @@ class DatasetTrace(TracedSamples):
         for group, which in zip((group_a, group_b), of, strict=True):
             if which.sum() < 2:
                 raise ValueError(f"group_a, group_b: {group!r} has {which.sum()} traced samples, expected 2 or more")
-        description = _description(align, grid) | {"groups": [group_a, group_b]}
+        description = _description(align, grid) | self.held | {"groups": [group_a, group_b]}
         return averages.compare(data, (of[0], of[1]), (group_a, group_b), rate, *bootstrap, settings=description)
 
     def plot(
@@ -261,7 +261,7 @@ class DatasetTrace(TracedSamples):
             of_group = (table["group"] == one_of("group", group, self.groups)).to_numpy()
             data, table = head_means.some(data, of_group, f"group: {group!r}"), table[of_group]
         attention = head_means.region_attention([looks[number] for number in table["sample"] if number in looks])
-        settings = _of_heads(specs[0], name, role) | {"group": group}
+        settings = _of_heads(specs[0], name, role) | self.held | {"group": group}
         return head_means.mean(data, attention, *bootstrap, settings, numbers=table["sample"].to_list())
 
     def universal_heads(
@@ -308,7 +308,7 @@ class DatasetTrace(TracedSamples):
         for group in chosen:
             if group not in of:
                 raise ValueError(f"groups: {group!r} has no traced sample{head_means.of_role(role)}")
-        return head_means.universal(data, chosen, of, _share("rate", rate), _of_heads(specs[0], name, role))
+        return head_means.universal(data, chosen, of, _share("rate", rate), _of_heads(specs[0], name, role) | self.held)
 
     def _head_effects(
         self, specs: Sequence[GridSpec], metric: str, role: str | None, align: str | Roles

@@ -23,6 +23,7 @@ from blip_trace_widget.dataset import ragged, store
 from blip_trace_widget.dataset.damage import check_samples, check_scored, undamaged
 from blip_trace_widget.dataset.settings import metric_name, read_settings
 from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.results.tables import held_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 HEAVY = ("corrupted_scores", "settings", "snapshot", "picture", "other_picture", "region", "attention", "metrics")
 #: The samples' columns that depend on the metric.
 SCORED = ("clean", "corrupted", "total_effect", "total_effect_stderr")
+#: The cells' column that there is where something is held.
+WITHOUT_EFFECT = "without_effect"
 #: What tells one grid from another.
 GRID = ("block", "site", "head", "direction", "window")
 
@@ -124,6 +127,11 @@ class TracedTables:
         """Names of the metrics by which the runs are scored."""
         return [metric_name(told) for told in self.settings.get("metrics", [self.settings["metric"]])]
 
+    @property
+    def held(self) -> dict[str, Any]:
+        """What was held in all grids, or where their paths lead, as settings; nothing for plain grids."""
+        return {name: self.settings[name] for name in ("hold", "receivers") if name in self.settings}
+
     def select(
         self, group: str | None = None, tokens: int | None = None, correct: bool | None = None, samples: Any = None
     ) -> Self:
@@ -158,10 +166,14 @@ class TracedTables:
 
         Of grids (``intervention`` "patch"), maps of image tokens ("patch_image_tokens": position and token are a
         square's) and knockouts ("knockout": position and token are those of the group of edges, the indirect effect is
-        what is lost). What a cell does not have is missing: the head of a whole site, the layer of a square.
+        what is lost). What a cell does not have is missing: the head of a whole site, the layer of a square. If
+        something was held, ``hold`` says what, or ``receivers`` where paths lead; ``without_effect``: whether nothing
+        of a cell gets past it, so that its effect is 0 by construction.
         """
-        columns = [name for name in store.COLUMNS["cells"] if name != "scores"]
-        return self._frame(columns)
+        columns = [
+            name for name in store.COLUMNS["cells"] if name != "scores" and (self.held or name != WITHOUT_EFFECT)
+        ]
+        return self._frame(columns).assign(**held_columns(self.held))
 
     @cached_property
     def traced(self) -> pd.DataFrame:

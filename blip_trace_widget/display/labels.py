@@ -92,6 +92,12 @@ EXPLAIN = {
     "disagree (one claims an effect, the other none or the opposite). What holds under several is the model's.",
     "verify": "Compute eight random cells and both base runs again by plain hooks on the untouched model, without any "
     "shortcut, and once more in float64 to see how much is rounding",
+    "find": "Search for a small set of states of this block (layer outputs), or of all heads, that together recover a "
+    "share of what the damage took; what it is worth is measured on fresh noise. Restore: put it into the damaged run. "
+    "Disrupt: damage it in the clean run. Isolate: damage all else. It takes as long as several grids.",
+    "flow": "Cut the clean run's attention from each group of tokens to each other one (picture, [CLS], question word, "
+    "other words, answer), three layers at a time, and draw what is lost as arrows",
+    "member": "Select it in its grid",
     "difference": "Show how this grid differs from the one that is kept, in place of its values",
     "unit": "What a bar of full length stands for",
     "block": "The part of the model whose hidden states are patched",

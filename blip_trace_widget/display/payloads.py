@@ -40,6 +40,7 @@ from blip_trace_widget.display.damage import CAUSES, damage, damage_line
 from blip_trace_widget.display.notes import grid_notes, rounding_note
 from blip_trace_widget.display.overlays import OVERLAYS
 from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.results.found_states import SEARCHES
 from blip_trace_widget.results.grid_spec import GridSpec, Selection
 from blip_trace_widget.results.maps import square_names, squares
 from blip_trace_widget.results.noise_curve import beyond, too_much
@@ -69,6 +70,8 @@ CHOICES: dict[str, list[str]] = {
     "show": list(labels.SHOWS),
     "block": list(BLOCKS),
     "site": list(SITES),
+    "find": list(SEARCHES),
+    "among": ["states", "heads"],
 }
 #: Defaults of the traits of the question, the score and the corruption.
 BEGINNING: protocol.Inputs = {

@@ -339,6 +339,35 @@ class Curve(TypedDict):
     lost: str  # the same in words, or ""
 
 
+class Found(TypedDict):
+    """A set of states that was searched for, or the search so far."""
+
+    generation: int
+    target: float
+    sizes: list[int]  # of the sets on the way
+    curve: list[float | None]  # what they recover: on fresh noise, of a search so far on the noise that is searched
+    bold: str  # what the set recovers, on fresh noise; "" of a search
+    text: str  # all in words; "#" is the place of what is bold
+    members: list[str]
+
+
+class Arrow(TypedDict):
+    """What is lost where one group of tokens no longer attends to another."""
+
+    ends: tuple[str, str]  # from and to
+    value: float | None  # share of the clean score
+    text: str
+
+
+class FlowPicture(TypedDict):
+    """Groups of tokens, and arrows between them."""
+
+    generation: int
+    columns: list[list[str]]  # names of groups, unique in all
+    arrows: list[Arrow]
+    text: str
+
+
 class ListedSample(TypedDict):
     """One line of a data set's list."""
 
@@ -485,6 +514,31 @@ class VerifyRequest(TypedDict):
     id: int
 
 
+class FindRequest(TypedDict):
+    """Search for a small set that recovers a share of the total effect."""
+
+    type: Literal["find"]
+    id: int
+    percent: float
+    among: Literal["states", "heads"]  # of the block in view; of both text blocks
+    direction: Literal["restore", "disrupt", "isolate"]
+
+
+class MemberRequest(TypedDict):
+    """Select one member of the set that was found."""
+
+    type: Literal["member"]
+    id: int
+    index: int
+
+
+class FlowRequest(TypedDict):
+    """Cut the attention between groups of tokens, pair by pair."""
+
+    type: Literal["flow"]
+    id: int
+
+
 class UndoRequest(TypedDict):
     """Undo the last change of inputs."""
 
@@ -561,6 +615,9 @@ Request = (
     | CompareRequest
     | AlsoUnderRequest
     | VerifyRequest
+    | FindRequest
+    | MemberRequest
+    | FlowRequest
     | UndoRequest
     | RedoRequest
     | VisibleRangeRequest

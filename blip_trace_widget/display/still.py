@@ -36,6 +36,8 @@ UNTOUCHED: dict[str, Any] = {
     "ablation": {},
     "path": [],
     "arrow": False,
+    "found": {},
+    "flow": {},
     "detail": {},
     "pinned": {},
     "picture_map": {},

@@ -9,21 +9,27 @@ Large Language Models (arXiv 2411.18620).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of
-from blip_trace_widget.results import summaries
+from blip_trace_widget.checks import conforms, one_of, whole_number
+from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
+from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: What groups are parts of, in the order in which information travels.
+PARTS = PICTURE, QUESTION, ANSWER = "picture", "question", "answer"
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,25 @@ class Flow(Summarised):
             tables.append(pd.DataFrame({**own, **asked_columns(asked, count)}))
         return pd.concat(tables, ignore_index=True)
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write safetensors with JSON metadata.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        edges = [asdict(edge) for edge in self.edges]
+        files.write(path, FLOW, {"scores": self.scores, "clean": self.clean}, edges=edges, settings=self.settings)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Flow:
+        """Read what `save` wrote, bit for bit.
+
+        Raises:
+            FileNotFoundError, OSError: if the file cannot be opened.
+            ValueError: if it is damaged, of another kind, or of a newer format.
+        """
+        return files.read(path, FLOW)
+
     def _facts(self) -> dict[str, str]:
         values = self.relative_loss
         expected = sum(self.settings["layers"][edge.block] for edge in self.edges)
@@ -192,3 +217,48 @@ class Flow(Summarised):
 def _peak(row: NDArray[np.float64]) -> int:
     """Where a row is farthest from 0; 0 if nothing is known."""
     return int(np.abs(np.nan_to_num(row)).argmax())
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+class _Group(TypedDict):
+    name: str
+    part: str
+    positions: list[int]
+
+
+class _Edge(TypedDict):
+    source: _Group
+    target: _Group
+    block: str
+    site: str
+
+
+def _read(arrays: files.Tensors, told: files.Fields) -> Flow:
+    scores, clean = arrays["scores"], arrays["clean"]
+    edges = tuple(map(_edge, conforms("edges", told["edges"], list[_Edge])))
+    settings = stored.settings(told["settings"], ("metric",))
+    layers = conforms("settings.layers", settings["layers"], dict[str, int])
+    whole_number("settings.window", settings["window"], 1)
+    if scores.ndim != 2 or len(scores) != len(edges) or not scores.size or clean.shape != (1,):
+        raise ValueError(f"shapes {scores.shape} and {clean.shape} do not fit {len(edges)} pairs of groups")
+    if {scores.dtype, clean.dtype} != {np.dtype(np.float64)}:
+        raise ValueError("scores, clean: expected numbers of type float64")
+    for edge in edges:
+        whole_number(f"settings.layers: {edge.block}", layers[edge.block], 1, scores.shape[1])
+    return Flow(edges, scores, float(clean[0]), settings)
+
+
+def _edge(told: Mapping[str, Any]) -> Edge:
+    block = one_of("block", told["block"], TEXT_BLOCKS)
+    site = one_of("site", told["site"], BLOCKS[block].heads)
+    source, target = (
+        Group(**{**told[end], "positions": tuple(told[end]["positions"])}) for end in ("source", "target")
+    )
+    for group in (source, target):
+        one_of("part", group.part, PARTS)
+    return Edge(source, target, block, site)
+
+
+FLOW = files.Kind("flow", "blip_trace_widget.flow", {1: _read})

@@ -12,20 +12,22 @@ this package: shares of the total effect.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.results import summaries
+from blip_trace_widget.checks import conforms, one_of, whole_number
+from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.statistics import Effects, TotalEffect, effects, indirect_effects
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
-from blip_trace_widget.states import State
+from blip_trace_widget.states import BLOCKS, State, plain_form
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -253,6 +255,26 @@ class FoundStates(Summarised):
             [*own, *(name for name in asked_columns(self.settings, 0) if name not in own)]
         ]
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write safetensors with JSON metadata.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        told = {name: [_packed(member) for member in getattr(self, name)] for name in ("members", "grown")}
+        files.write(path, FOUND_STATES, arrays, **told, fresh=self.fresh, settings=self.settings)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> FoundStates:
+        """Read a set that `save` wrote, bit for bit.
+
+        Raises:
+            FileNotFoundError, OSError: if the file cannot be opened.
+            ValueError: if it is damaged, of another kind, or of a newer format.
+        """
+        return files.read(path, FOUND_STATES)
+
     def _facts(self) -> dict[str, str]:
         number, settings = summaries.number, self.settings
         undefined, where = self.undefined_because, "on fresh noise" if self.fresh else "on the run that was searched"
@@ -279,3 +301,77 @@ class FoundStates(Summarised):
             for member, adds, half in zip(self.members, self.minimality, self.minimality_margin, strict=True)
         ]
         return ["member", "adds"], rows
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+#: The fields that are numbers.
+_ARRAYS = ("clean", "corrupted", "scores", "without", "opposite", "sizes", "path_scores", "searched")
+
+
+class _Member(TypedDict):
+    name: str
+    states: list[Any]
+
+
+class _Asked(TypedDict):
+    """The settings of a search."""
+
+    fresh_corruption: dict[str, Any] | None
+    target: float
+    among: str
+    direction: str
+    blocks: list[str]
+    most: int
+    tries: int | None
+    candidates: int
+    runs: int
+    stopped: bool
+
+
+def _packed(member: Member) -> _Member:
+    return {"name": member.name, "states": plain_form(member.states)}
+
+
+def _members(name: str, told: Any) -> tuple[Member, ...]:
+    found = conforms(name, told, list[_Member])
+    members = tuple(Member(one["name"], tuple(map(stored.state, one["states"]))) for one in found)
+    if not all(member.states for member in members):
+        raise ValueError(f"{name}: one has no states")
+    return members
+
+
+def _settings(told: Any) -> dict[str, Any]:
+    settings = stored.settings(told, ("metric", "corruption"))
+    for name, kind in get_type_hints(_Asked).items():
+        conforms(f"settings.{name}", settings[name], kind)
+    one_of("settings.direction", settings["direction"], SEARCHES)
+    for block in settings["blocks"]:
+        one_of("settings.blocks", block, BLOCKS)
+    for name, least in (("candidates", 1), ("runs", 0)):
+        whole_number(f"settings.{name}", settings[name], least)
+    if not 0 < settings["target"] <= 1:
+        raise ValueError(f"settings.target: expected above 0 and up to 1, got {settings['target']}")
+    if settings["fresh_corruption"] is not None:
+        stored.corruption(settings["fresh_corruption"])
+    return settings
+
+
+def _read(arrays: files.Tensors, told: files.Fields) -> FoundStates:
+    members, grown = (_members(name, told[name]) for name in ("members", "grown"))
+    numbers: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    samples, steps = numbers["corrupted"].shape, numbers["sizes"].shape
+    shapes = {name: array.shape for name, array in numbers.items()}
+    expected = {"clean": (1,), "corrupted": samples, "scores": samples, "without": (*samples, len(members))}
+    expected |= {"opposite": samples, "sizes": steps, "path_scores": (*samples, *steps), "searched": steps}
+    if shapes != expected or len(samples) != 1 or len(steps) != 1 or not samples[0]:
+        raise ValueError(f"shapes {shapes} do not fit each other and {len(members)} members")
+    for name, array in numbers.items():
+        if array.dtype != (np.int64 if name == "sizes" else np.float64):
+            raise ValueError(f"{name}: expected numbers of another type than {array.dtype}")
+    numbers["clean"] = float(numbers["clean"][0])
+    fresh = conforms("fresh", told["fresh"], bool)
+    return FoundStates(members=members, grown=grown, fresh=fresh, settings=_settings(told["settings"]), **numbers)
+
+
+FOUND_STATES = files.Kind("set of states", "blip_trace_widget.found_states", {1: _read})

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.results import files, summaries
+from blip_trace_widget.checks import conforms
+from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.numerics import quiet, standard_error
 from blip_trace_widget.results.snapshot import CurveSummary
@@ -276,7 +276,7 @@ def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:
 
 def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
-    states = tuple(_state(entry) for entry in conforms("states", metadata["states"], list[Any]))
+    states = tuple(stored.state(entry) for entry in conforms("states", metadata["states"], list[Any]))
     if corrupted.ndim != 2 or corrupted.shape[1:] != factors.shape or patched.shape != (*corrupted.shape, len(states)):
         raise ValueError(
             f"shapes {factors.shape}, {corrupted.shape} and {patched.shape} do not fit each other and "
@@ -285,15 +285,6 @@ def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     if not corrupted.size or {array.dtype for array in (factors, corrupted, patched)} != {np.dtype(np.float64)}:
         raise ValueError("factors, corrupted, patched: expected numbers of type float64")
     return NoiseCurve(factors, float(arrays["clean"][0]), corrupted, patched, states)
-
-
-def _state(entry: Any) -> State:
-    try:
-        state = State(**entry)
-        whole_number("position", state.position, 0)  # in a file it is never a word
-    except TypeError as error:
-        raise ValueError(f"no state: {entry!r}: {error}") from error
-    return state
 
 
 NOISE_CURVE = files.Kind("noise curve", "blip_trace_widget.noise_curve", {1: _read})

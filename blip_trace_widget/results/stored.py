@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, TypedDict
 
-from blip_trace_widget.checks import conforms, one_of, whole_number
+from blip_trace_widget.checks import brief, conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import ANSWER, OF_STATES, GridSpec
@@ -116,6 +116,20 @@ def settings(stored: Any, needed: tuple[str, ...] = NEEDED) -> dict[str, Any]:
     _check_held(found)
     if "corruption" in found:
         found["corruption"] = corruption(found["corruption"], swept=not needed)
+    return found
+
+
+def state(stored: Any) -> State:
+    """A state from a file, in which its position is never a word.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        found = State(**stored)
+        whole_number("position", found.position, 0)
+    except TypeError as error:
+        raise ValueError(f"no state: {brief(stored)}: {error}") from error
     return found
 
 

@@ -90,6 +90,22 @@ def held(told: Sequence[Any]) -> str:
     return "; ".join(parts + several([item for item in told if not isinstance(item, str)]))
 
 
+def beside(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What is held, and where paths lead, of a result's settings, by name; empty texts for what there is not."""
+    return {
+        "held": held(settings.get("hold", ())),
+        **path(settings.get("receivers", ()), settings.get("through", ())),
+    }
+
+
+def titled(settings: Mapping[str, Any]) -> str:
+    """The same behind a title: ", held: mlp there above", ", paths into answer"; "" for a plain grid."""
+    told = beside(settings)
+    return (f", held: {told['held']}" if told["held"] else "") + (
+        f", paths into {told['into']}" if told["into"] else ""
+    )
+
+
 def path(receivers: Sequence[Any], through: Sequence[Any]) -> dict[str, str]:
     """Where a path leads, and what is not held on it, by name; empty texts for what is no path."""
     into = receivers if isinstance(receivers, str) else "; ".join(several(receivers))

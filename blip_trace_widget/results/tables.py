@@ -6,15 +6,22 @@ Ends: at columns; each result adds its own numbers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.results.summaries import held, path
+from blip_trace_widget.results.summaries import beside
 
 #: The values of a grid that can be drawn.
 GridValue: TypeAlias = Literal["recovery", "indirect_effect", "score"]
 VALUES = ("recovery", "indirect_effect", "score")
+
+
+def held_columns(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What is held, or where paths lead, as columns: those alone that settings speak of."""
+    told = beside(settings)
+    return {column: told[name] for column, name in (("hold", "held"), ("receivers", "into")) if column in settings}
 
 
 def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
@@ -27,7 +34,7 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
     damage = settings.get("corruption") or {}
     head = settings.get("head")
     factor = damage.get("factor")
-    leads = path(settings.get("receivers", ()), settings.get("through", ()))
+    told = beside(settings)
     columns: dict[str, tuple[Any, str]] = {
         "block": (settings.get("block"), "object"),
         "site": (settings.get("site"), "object"),
@@ -35,9 +42,9 @@ def asked_columns(settings: dict[str, Any], rows: int) -> dict[str, Any]:
         "window": (settings.get("window"), "Int64"),
         "patch": (settings.get("patch"), "Int64"),
         "direction": (settings.get("direction"), "object"),
-        "hold": (held(settings.get("hold", ())) or None, "object"),
-        "receivers": (leads["into"] or None, "object"),
-        "through": (leads["through"] or None, "object"),
+        "hold": (told["held"] or None, "object"),
+        "receivers": (told["into"] or None, "object"),
+        "through": (told["through"] or None, "object"),
         "metric": (settings.get("metric"), "object"),
         "question": (settings.get("question"), "object"),
         "answer": (settings.get("answer"), "object"),

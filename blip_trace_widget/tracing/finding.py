@@ -22,8 +22,8 @@ Sources: Conmy et al. 2023 (ACDC, arXiv 2304.14997), who prune edges one by one 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,15 @@ from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.found_states import SEARCHES, FoundStates, Member, measured_as, opposite
 from blip_trace_widget.results.statistics import effects
-from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, State, attention_label, site_label
+from blip_trace_widget.states import State
+from blip_trace_widget.tracing.candidates import AMONG, candidates, checked_blocks
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.question import Question
 
-Among: TypeAlias = Literal["states", "heads", "mlp and heads"]
-AMONG: tuple[Among, ...] = get_args(Among)
+_Result = TypeVar("_Result")
+#: Something that takes many runs: it yields after each chunk of them.
+Steps: TypeAlias = Generator[None, None, _Result]
 #: Recoveries that differ by less are equal: the lower candidate is taken, whatever rounding says.
 TIE = 1e-6
 #: Rounds of pruning that a search from all candidates is expected to take, for the display of progress.
@@ -47,8 +49,6 @@ ROUNDS = 8
 SPREAD = 16
 #: States that are patched in all runs of one batch together, so that a search can be stopped.
 _STATES = 50_000
-#: The attentions whose heads are tried.
-_ATTENTIONS = ("self_attention", "cross_attention")
 #: The largest seed, see `GaussianNoise`.
 _LAST_SEED = 2**63 - 1
 
@@ -70,57 +70,125 @@ def find_states(
     Raises:
         TypeError, ValueError: see there.
     """
-    target, among = _checked_target(target), named("among", among, AMONG)
-    direction = named("direction", direction, SEARCHES)
-    names = _checked_blocks(question, blocks, among)
-    most = whole_number("most", most, 1)
-    tries = None if tries is None else whole_number("tries", tries, 1)
-    if tries is not None and direction == "isolate":
-        raise ValueError(f"tries: only where a set grows, got {tries} with direction='isolate'")
-    fresh = _fresh(question, fresh_seed)
-    check = as_check(cancel)
-    question.prepare(check, with_states="image_encoder" in names)
-    if question.total_effect.closed_because:
-        raise ValueError(
-            f"target: there is nothing to recover: {question.total_effect.closed_because}; choose another corruption, "
-            "or more noise"
-        )
-    candidates = _candidates(question, among, names)
-    total = len(candidates) * (ROUNDS if direction == "isolate" else min(most, len(candidates)))
-    report, close = as_progress(progress, total, "run")
-    runs = _Runs(question, candidates, direction, cancel, lambda done: report(min(done, total), total))
-    fresh_runs = _Runs(fresh or question, candidates, direction, cancel)
-    search, numbers = _Search(runs, len(candidates)), None
+    finding = Finding(question, target, among, direction, blocks, most, tries, fresh_seed, cancel)
+    report, close = as_progress(progress, finding.total, "run")
     left = "found so far: not measured on fresh noise, and perhaps not all of them needed"
-    with ended_early(lambda: f"{len(search.kept)} {among}", close, left):
-        if direction == "isolate":
-            search.start_from_all()
+    with ended_early(lambda: f"{finding.size} {finding.among}", close, left):
+        for _ in finding.steps():
+            report(finding.done, finding.total)
+        report(finding.total, finding.total)
+    return finding.found()
+
+
+class Finding:
+    """A search that is done step by step, for whoever has something more urgent to do in between.
+
+    Args:
+        question: the question.
+        target: see `Tracer.find_states`, as all that follows.
+        among: what sets are made of.
+        direction: what is patched.
+        blocks: names of blocks.
+        most: most members.
+        tries: candidates after the first step.
+        fresh_seed: the seed of the fresh noise.
+        cancel: says whether to stop.
+
+    Attributes:
+        total: patched runs at most.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        target: float = 0.9,
+        among: str = "states",
+        direction: str = "restore",
+        blocks: str | Iterable[str] | None = None,
+        most: int = 16,
+        tries: int | None = None,
+        fresh_seed: int | None = None,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> None:
+        self._target, self.among = _checked_target(target), named("among", among, AMONG)
+        self._direction = named("direction", direction, SEARCHES)
+        self._blocks = checked_blocks(question, blocks, self.among)
+        self._most = whole_number("most", most, 1)
+        self._tries = None if tries is None else whole_number("tries", tries, 1)
+        if tries is not None and direction == "isolate":
+            raise ValueError(f"tries: only where a set grows, got {tries} with direction='isolate'")
+        self._question, self._fresh = question, _fresh(question, fresh_seed)
+        question.prepare(as_check(cancel), with_states="image_encoder" in self._blocks)
+        if question.total_effect.closed_because:
+            raise ValueError(
+                f"target: there is nothing to recover: {question.total_effect.closed_because}; choose another "
+                "corruption, or more noise"
+            )
+        self._candidates = candidates(question, self.among, self._blocks)
+        count = len(self._candidates)
+        self.total = count * (ROUNDS if self._direction == "isolate" else min(self._most, count))
+        self._runs = _Runs(question, self._candidates, self._direction, cancel)
+        self._fresh_runs = _Runs(self._fresh or question, self._candidates, self._direction, cancel)
+        self._search = _Search(self._runs, count)
+        self._numbers: dict[str, Any] | None = None
+
+    @property
+    def done(self) -> int:
+        """How many patched runs are done, at most `total`."""
+        return min(self._runs.done, self.total)
+
+    @property
+    def size(self) -> int:
+        """How many members the set has so far."""
+        return len(self._search.kept)
+
+    @property
+    def way(self) -> list[tuple[int, float]]:
+        """Size of each set on the way, and its recovery on the noise that is searched: too good to be a result."""
+        return [(len(some), each) for some, each in zip(self._search.path, self._search.searched, strict=True)]
+
+    def steps(self) -> Iterator[None]:
+        """Search, and measure what was found; yields after each chunk of runs.
+
+        Raises:
+            Cancelled: if it is stopped; what was found so far is kept.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        if self._direction == "isolate":
+            self._search.start_from_all()
         else:
-            search.grow(target, most, tries)
-        search.prune(target, told=direction == "isolate")
-        numbers = _measured(fresh_runs, search, stopped=False)
-        report(total, total)
-    settings = question.settings() | {
-        "corruption": question.corruption.settings(),
-        "fresh_corruption": None if fresh is None else fresh.corruption.settings(),
-        "target": target,
-        "among": among,
-        "direction": direction,
-        "blocks": list(names),
-        "most": most,
-        "tries": tries,
-        "candidates": len(candidates),
-        "runs": runs.done + fresh_runs.done,
-        "stopped": numbers is None,
-    }
-    return FoundStates(
-        members=tuple(candidates[at] for at in sorted(search.kept)),
-        grown=() if direction == "isolate" or not search.path else tuple(candidates[at] for at in search.path[-1]),
-        clean=question.clean.score,
-        fresh=fresh is not None,
-        settings=settings,
-        **(numbers or _measured(fresh_runs, search, stopped=True)),
-    )
+            yield from self._search.grow(self._target, self._most, self._tries)
+        yield from self._search.prune(self._target, told=self._direction == "isolate")
+        self._numbers = yield from _measured(self._fresh_runs, self._search)
+
+    def found(self) -> FoundStates:
+        """What was found so far; without the numbers under fresh noise if the search was stopped."""
+        question, search, fresh = self._question, self._search, self._fresh
+        settings = question.settings() | {
+            "corruption": question.corruption.settings(),
+            "fresh_corruption": None if fresh is None else fresh.corruption.settings(),
+            "target": self._target,
+            "among": self.among,
+            "direction": self._direction,
+            "blocks": list(self._blocks),
+            "most": self._most,
+            "tries": self._tries,
+            "candidates": len(self._candidates),
+            "runs": self._runs.done + self._fresh_runs.done,
+            "stopped": self._numbers is None,
+        }
+        grown = () if self._direction == "isolate" or not search.path else search.path[-1]
+        return FoundStates(
+            members=tuple(self._candidates[at] for at in sorted(search.kept)),
+            grown=tuple(self._candidates[at] for at in grown),
+            clean=question.clean.score,
+            fresh=fresh is not None,
+            settings=settings,
+            **(self._numbers or _unmeasured(question.corruption.samples, search)),
+        )
 
 
 class _Runs:
@@ -131,47 +199,46 @@ class _Runs:
         candidates: what sets are made of; a set is a list of their numbers.
         direction: one of `SEARCHES`.
         cancel: see `Tracer.find_states`.
-        report: called with how many runs are done.
+
+    Attributes:
+        done: how many runs are done.
     """
 
-    def __init__(
-        self,
-        question: Question,
-        candidates: Sequence[Member],
-        direction: str,
-        cancel: Any,
-        report: Callable[[int], object] = lambda _done: None,
-    ) -> None:
+    def __init__(self, question: Question, candidates: Sequence[Member], direction: str, cancel: Any) -> None:
         self.question, self._candidates, self._direction = question, candidates, direction
-        self._cancel, self._report = cancel, report
+        self._cancel = cancel
         self.done = 0
 
-    def scores(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def scores(self, sets: Sequence[Sequence[int]]) -> Steps[NDArray[np.float64]]:
         """Scores of the runs that decide about sets, (samples, sets)."""
         if self._direction == "isolate":
             every = range(len(self._candidates))
-            return self._patched([sorted({*every} - {*some}) for some in sets], "disrupt")
-        return self._patched(sets, self._direction)
+            return (yield from self._patched([sorted({*every} - {*some}) for some in sets], "disrupt"))
+        return (yield from self._patched(sets, self._direction))
 
-    def opposite(self, some: Sequence[int]) -> NDArray[np.float64]:
+    def opposite(self, some: Sequence[int]) -> Steps[NDArray[np.float64]]:
         """Scores of the runs in which a set is patched the other way, (samples,)."""
-        return self._patched([some], opposite(self._direction))[:, 0]
+        return (yield from self._patched([some], opposite(self._direction)))[:, 0]
 
-    def recoveries(self, sets: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    def recoveries(self, sets: Sequence[Sequence[int]]) -> Steps[NDArray[np.float64]]:
         """What each of some sets recovers, (sets,)."""
-        return effects(self.question.total_effect, self.scores(sets), measured_as(self._direction)).recovery
+        scores = yield from self.scores(sets)
+        return effects(self.question.total_effect, scores, measured_as(self._direction)).recovery
 
-    def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> NDArray[np.float64]:
+    def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> Steps[NDArray[np.float64]]:
         runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
-        found = [self._some(runs[part], direction) for part in _parts(runs)]
-        return np.concatenate(found, axis=1) if found else np.empty((self.question.corruption.samples, 0))
-
-    def _some(self, runs: Sequence[Sequence[State]], direction: str) -> NDArray[np.float64]:
         scores = np.empty((self.question.corruption.samples, len(runs)))
+        for part in _parts(runs):
+            scores[:, part] = yield from self._some(runs[part], direction)
+        return scores
+
+    def _some(self, runs: Sequence[Sequence[State]], direction: str) -> Steps[NDArray[np.float64]]:
+        scores, before = np.empty((self.question.corruption.samples, len(runs))), self.done
         for which, found, share in patched_scores(self.question, runs, direction, self._cancel):
             scores[:, which] = found
-            self._report(self.done + int(share * len(runs)))
-        self.done += len(runs)
+            self.done = before + int(share * len(runs))
+            yield
+        self.done = before + len(runs)
         return scores
 
 
@@ -190,11 +257,11 @@ class _Search:
         self.path: list[list[int]] = []
         self.searched: list[float] = []
 
-    def grow(self, target: float, most: int, tries: int | None) -> None:
+    def grow(self, target: float, most: int, tries: int | None) -> Steps[None]:
         """Add candidates until the target is reached, or `most` of them are in."""
         left, grown = list(range(self._count)), list[int]()
         while left and len(grown) < most and max(self.searched, default=-np.inf) < target:
-            found = self._runs.recoveries([[*grown, at] for at in left])
+            found = yield from self._runs.recoveries([[*grown, at] for at in left])
             best = _first_best(found)
             added = left[best]
             if not grown and tries is not None:
@@ -210,7 +277,7 @@ class _Search:
         self.kept = list(range(self._count))
         self._went(self.kept, 1.0)
 
-    def prune(self, target: float, *, told: bool) -> None:
+    def prune(self, target: float, *, told: bool) -> Steps[None]:
         """Drop members that are not needed for the target, or for what the set has if that is less.
 
         First it is asked of each by itself. Those that are missed least go, as many together as the target allows; then
@@ -222,16 +289,20 @@ class _Search:
         """
         goal = min(target, max(self.searched, default=target) - TIE)
         while self.kept:
-            alone = self._runs.recoveries([[other for other in self.kept if other != at] for at in self.kept])
+            alone = yield from self._runs.recoveries(
+                [[other for other in self.kept if other != at] for at in self.kept]
+            )
             able = int((alone >= goal).sum())
             if not able:
                 return
             least_missed = [self.kept[at] for at in np.argsort(-np.round(alone / TIE), kind="stable")]
-            self.kept, recovery = self._without_first(least_missed, able, goal, float(alone.max()))
+            self.kept, recovery = yield from self._without_first(least_missed, able, goal, float(alone.max()))
             if told:
                 self._went(self.kept, recovery)
 
-    def _without_first(self, dropped: list[int], most: int, goal: float, recovery: float) -> tuple[list[int], float]:
+    def _without_first(
+        self, dropped: list[int], most: int, goal: float, recovery: float
+    ) -> Steps[tuple[list[int], float]]:
         """The set without as many of the first to drop as the goal allows, at most so many, and what it recovers.
 
         `SPREAD` numbers at a time are tried, then those between the largest that will do and the next.
@@ -249,7 +320,7 @@ class _Search:
         good, bad = 1, most + 1
         while bad - good > 1:
             counts = sorted({*np.linspace(good + 1, bad - 1, SPREAD).astype(int).tolist()})
-            found = self._runs.recoveries([left(count) for count in counts])
+            found = yield from self._runs.recoveries([left(count) for count in counts])
             enough = np.flatnonzero(found >= goal)
             if not enough.size:
                 bad = counts[0]
@@ -264,33 +335,41 @@ class _Search:
         self.searched.append(recovery)
 
 
-def _measured(runs: _Runs, search: _Search, *, stopped: bool) -> dict[str, Any]:
-    """The fields of `FoundStates` that are scores, under fresh noise if there is any; NaN if the search was stopped.
+def _measured(runs: _Runs, search: _Search) -> Steps[dict[str, Any]]:
+    """The fields of `FoundStates` that are scores, under fresh noise if there is any.
 
     Raises:
         Cancelled: if it is stopped now.
     """
-    kept = sorted(search.kept)
-    path = sorted([[], *search.path], key=len)
+    kept, path = sorted(search.kept), _path(search)
     sets = [kept, *([other for other in kept if other != at] for at in kept), *path]
-    samples = runs.question.corruption.samples
-    if stopped:
-        corrupted, scores, other = (
-            np.full(samples, np.nan),
-            np.full((samples, len(sets)), np.nan),
-            np.full(samples, np.nan),
-        )
-    else:
-        corrupted, scores, other = runs.question.corrupted_scores(), runs.scores(sets), runs.opposite(kept)
+    scores = yield from runs.scores(sets)
+    other = yield from runs.opposite(kept)
+    return _numbers(search, runs.question.corrupted_scores(), scores, other)
+
+
+def _unmeasured(samples: int, search: _Search) -> dict[str, Any]:
+    """The same of a search that was stopped before."""
+    nothing = np.full(samples, np.nan)
+    return _numbers(search, nothing, np.full((samples, 1 + len(search.kept) + len(_path(search))), np.nan), nothing)
+
+
+def _numbers(search: _Search, corrupted: Any, scores: NDArray[np.float64], other: Any) -> dict[str, Any]:
+    path, end = _path(search), len(search.kept) + 1
     return {
         "corrupted": corrupted,
         "scores": scores[:, 0],
-        "without": scores[:, 1 : len(kept) + 1],
-        "path_scores": scores[:, len(kept) + 1 :],
+        "without": scores[:, 1:end],
+        "path_scores": scores[:, end:],
         "opposite": other,
         "sizes": np.array([len(some) for some in path]),
         "searched": np.array([0.0 if not some else search.searched[search.path.index(some)] for some in path]),
     }
+
+
+def _path(search: _Search) -> list[list[int]]:
+    """The sets on the way, smallest first, beginning with none."""
+    return sorted([[], *search.path], key=len)
 
 
 def _parts(runs: Sequence[Sequence[State]]) -> list[slice]:
@@ -303,38 +382,6 @@ def _first_best(found: NDArray[np.float64]) -> int:
     """The first of the best; NaN is worst."""
     known = np.nan_to_num(found, nan=-np.inf)
     return int(np.flatnonzero(known >= known.max() - TIE)[0])
-
-
-def _candidates(question: Question, among: str, blocks: Sequence[str]) -> list[Member]:
-    """What can be added, from below upward."""
-    found: list[Member] = []
-    for block in blocks:
-        stack, tokens = question.model.blocks[block], question.tokens(block)
-        spoken, positions = block.replace("_", " "), range(len(tokens))
-        for layer in range(len(stack.layers)):
-            where = f"{spoken} layer {layer}"
-            if among == "states":
-                if (block, layer) != ("answer_decoder", len(stack.layers) - 1):  # its output is the answer
-                    found += [
-                        Member(f"{where} at {token!r} ({at})", (State(block, layer, at),))  # type: ignore[arg-type]
-                        for at, token in enumerate(tokens)
-                    ]
-                continue
-            sites: list[tuple[str, int | None, str]] = [
-                (site, head, f"{attention_label(site)} head {head}")
-                for site in _ATTENTIONS
-                if site in BLOCKS[block].heads
-                for head in range(stack.heads)
-            ]
-            if among == "mlp and heads":
-                sites.append(("mlp", None, site_label("mlp")))
-            found += [
-                Member(f"{where} {name}", tuple(State(block, layer, at, site, head) for at in positions))  # type: ignore[arg-type]
-                for site, head, name in sites
-            ]
-    if not found:
-        raise ValueError(f"blocks: {list(blocks)} have nothing to choose from but what is the answer by construction")
-    return found
 
 
 def _fresh(question: Question, seed: int | None) -> Question | None:
@@ -360,17 +407,3 @@ def _checked_target(given: Any) -> float:
     if not 0 < target <= 1:
         raise ValueError(f"target: expected a share above 0 and up to 1, got {given!r}")
     return target
-
-
-def _checked_blocks(question: Question, given: Any, among: str) -> tuple[str, ...]:
-    if given is None:
-        return ("question_encoder",) if among == "states" else TEXT_BLOCKS
-    if not isinstance(given, (str, Iterable)):
-        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(given).__name__} {given!r}")
-    asked = {named("blocks", block, BLOCKS) for block in ([given] if isinstance(given, str) else given)}
-    names = tuple(block for block in BLOCKS if block in asked)
-    if not names:
-        raise ValueError(f"blocks: expected at least one of {list(BLOCKS)}, got none")
-    for name in names:
-        question.check_block(name)
-    return names

@@ -10,7 +10,7 @@ who cut between parts of picture and question.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
-from blip_trace_widget.results.flow import Edge, Flow, Group
+from blip_trace_widget.results.flow import ANSWER, PARTS, PICTURE, QUESTION, Edge, Flow, Group
 from blip_trace_widget.states import window_layers
 from blip_trace_widget.tracing.knockout import cut_scores
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
@@ -26,7 +26,6 @@ from blip_trace_widget.tracing.question import Question
 
 #: Part -> name -> tokens of that part.
 Groups: TypeAlias = "Mapping[str, Mapping[str, Positions]] | None"
-PICTURE, QUESTION, ANSWER = PARTS = ("picture", "question", "answer")
 #: The attention from one part to another: source and target -> block and site.
 WAYS = {
     (PICTURE, QUESTION): ("question_encoder", "cross_attention"),
@@ -48,34 +47,75 @@ def flow(
     Raises:
         TypeError, ValueError: see there.
     """
-    layers = {name: len(question.model.blocks[name].layers) for name, _ in WAYS.values()}
-    window = whole_number("window", window, 1, max(layers.values()))
-    check = as_check(cancel)
-    clean = question.clean_run(check).score
-    edges = _edges(_grouped(question, groups))
-    total = sum(layers[edge.block] for edge in edges)
-    scores = np.full((len(edges), max(layers.values())), np.nan)
-    report, close = as_progress(progress, total, "run")
-    done = 0
+    flowing = Flowing(question, groups, window, cancel)
+    report, close = as_progress(progress, flowing.total, "run")
+    with ended_early(lambda: f"{flowing.done} of {flowing.total} runs", close), Computing(question.model):
+        for _ in flowing.steps():
+            report(flowing.done, flowing.total)
+    return flowing.flow()
 
-    with ended_early(lambda: f"{done} of {total} runs", close), Computing(question.model):
-        for row, edge in enumerate(edges):
-            depth = layers[edge.block]
-            windows = (window_layers(layer, min(window, depth), depth) for layer in range(depth))
-            queries, keys = list(edge.target.positions), list(edge.source.positions)
-            found = cut_scores(question, edge.block, windows, queries, keys, edge.site, check)
-            for layer, score in enumerate(found):
-                scores[row, layer] = score
-                done += 1
-                report(done, total)
-    settings = question.settings() | {
-        "window": window,
-        "layers": layers,
-        "groups": {
-            part: {group.name: list(group.positions) for group in _ends(edges) if group.part == part} for part in PARTS
-        },
-    }
-    return Flow(tuple(edges), scores, clean, settings)
+
+class Flowing:
+    """A flow that is computed step by step, for whoever has something more urgent to do in between.
+
+    Args:
+        question: the question.
+        groups: see `Tracer.flow`, as all that follows.
+        window: layers that are cut together.
+        cancel: says whether to stop.
+
+    Attributes:
+        total: how many runs there are.
+        done: how many are done.
+
+    Raises:
+        TypeError, ValueError, Cancelled: see there.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        groups: Groups = None,
+        window: int = 3,
+        cancel: Callable[[], bool] | Any = None,
+    ) -> None:
+        self._layers = {name: len(question.model.blocks[name].layers) for name, _ in WAYS.values()}
+        self._window = whole_number("window", window, 1, max(self._layers.values()))
+        self._question, self._check = question, as_check(cancel)
+        self._clean = question.clean_run(self._check).score
+        self._edges = _edges(_grouped(question, groups))
+        self._scores = np.full((len(self._edges), max(self._layers.values())), np.nan)
+        self.total, self.done = sum(self._layers[edge.block] for edge in self._edges), 0
+
+    def steps(self) -> Iterator[None]:
+        """Compute it; yields after each run.
+
+        Raises:
+            Cancelled: if it is stopped; what was computed so far is kept.
+            ModelChangedError: if somebody changed the model meanwhile.
+        """
+        for row, edge in enumerate(self._edges):
+            depth = self._layers[edge.block]
+            windows = (window_layers(layer, min(self._window, depth), depth) for layer in range(depth))
+            cut = list(edge.target.positions), list(edge.source.positions), edge.site
+            found = cut_scores(self._question, edge.block, windows, *cut, self._check)
+            for layer in range(depth):
+                with Computing(self._question.model):  # not across the yield
+                    self._scores[row, layer] = next(found)
+                self.done += 1
+                yield
+
+    def flow(self) -> Flow:
+        """It, with NaN where it is not computed yet."""
+        settings = self._question.settings() | {
+            "window": self._window,
+            "layers": self._layers,
+            "groups": {
+                part: {group.name: list(group.positions) for group in _ends(self._edges) if group.part == part}
+                for part in PARTS
+            },
+        }
+        return Flow(tuple(self._edges), self._scores, self._clean, settings)
 
 
 def _ends(edges: Sequence[Edge]) -> list[Group]:

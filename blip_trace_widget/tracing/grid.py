@@ -120,7 +120,7 @@ def whole_traces(
     """
     question = questions[0]
     known: dict[Hashable, NDArray[np.float64]] = {}
-    for together in _computed_together(question, specs, shared=shared):
+    for together in computed_together(question, specs, shared=shared):
         grids = [(spec, cells_of(question, spec)) for spec in together]
         causes = {
             spec: [_cause(questions, spec, cell) if shared else (spec, cell) for cell in cells] for spec, cells in grids
@@ -140,7 +140,9 @@ def whole_traces(
             yield [as_trace(each, shaped[at], spec) for at, each in enumerate(questions)]
 
 
-def _computed_together(question: Question, specs: Iterable[GridSpec], *, shared: bool) -> Iterator[list[GridSpec]]:
+def computed_together(
+    question: Question, specs: Iterable[GridSpec], *, shared: bool = False
+) -> Iterator[list[GridSpec]]:
     """Yield grids whose runs go through the layers together; see `whole_traces`."""
     for first, heads in itertools.groupby(specs, lambda spec: spec._replace(head=spec.head and 0)):
         grids = list(heads)

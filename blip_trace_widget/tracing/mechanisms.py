@@ -16,7 +16,7 @@ from blip_trace_widget.results.flow import Flow
 from blip_trace_widget.results.found_states import FoundStates, Search
 from blip_trace_widget.states import BlockName
 from blip_trace_widget.tracing import finding
-from blip_trace_widget.tracing.finding import Among
+from blip_trace_widget.tracing.candidates import Among
 from blip_trace_widget.tracing.flow import Groups, flow
 from blip_trace_widget.tracing.question_view import QuestionView
 

@@ -182,6 +182,17 @@ def _several_swapped(
     return complete_runs(questions, swapped(question, groups, direction, as_check(cancel)), len(groups))
 
 
+def scored_by_each(questions: Sequence[Question], chunks: Chunks, count: int) -> NDArray[np.float64]:
+    """Scores of runs that come in chunks, by the metric of each question, (questions, samples, runs).
+
+    Args:
+        questions: see `scored_together`.
+        chunks: the runs.
+        count: their number.
+    """
+    return _joined(questions, complete_runs(questions, chunks, count))
+
+
 def _of_one(several: Scores) -> Scores:
     return ((which, scores[0], share) for which, scores, share in several)
 

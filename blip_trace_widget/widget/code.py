@@ -23,6 +23,7 @@ from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa
+    from blip_trace_widget.results.found_states import FoundStates
     from blip_trace_widget.tracing.tracer import Tracer
 
 
@@ -38,6 +39,7 @@ def python(
     picture_map: tuple[str, int, GridSpec | None] | None = None,
     strength: float = 1.0,
     also_under: Corruption | None = None,
+    found: FoundStates | None = None,
 ) -> str:
     """Code for the trace in view, the patched run of the selection, and the map over the picture.
 
@@ -49,6 +51,7 @@ def python(
         picture_map: direction of a map of image tokens, side of its squares, and where paths lead if it is of these.
         strength: what the selected states are multiplied by in a clean run; 1 for no such run.
         also_under: another corruption that the grid is held against.
+        found: a set that was searched for.
     """
     selected = selected or Selection()
     names = {"BlipVqa", "Tracer", type(tracer.corruption).__name__}
@@ -66,6 +69,9 @@ def python(
         lines += [f"effect = tracer.patch_image_tokens(patches, direction={literal(spec.direction)})"]
     if picture_map is not None:
         lines += _mapped(*picture_map)
+    if found is not None:
+        asked = {name: found.settings[name] for name in ("target", "among", "direction", "blocks")}
+        lines += ["", f"found = tracer.find_states({_keywords(asked)})"]
     if "State(" in "".join(lines):
         names.add("State")
     shown = image or _picture(tracer.image, PICTURE, tracer.model)

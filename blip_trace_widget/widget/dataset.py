@@ -277,7 +277,9 @@ class DatasetWidget(FigureWidget):
     def _play(self, traces: Sequence[Trace]) -> None:
         """Show other traces in the same view; in an average the cell that was last selected in one."""
         before = self._session
-        replay = Replay(traces, self, spec=self._inputs.spec)
+        same = [payloads.spec_of(trace) for trace in traces]
+        wanted = next((spec for spec in same if _in_tables(spec) == _in_tables(self._inputs.spec)), None)
+        replay = Replay(traces, self, spec=wanted)
         replay.lock, replay.generation = before.lock, before.generation
         replay.comparison = before.comparison
         replay.inputs = replace(replay.inputs, selection=self._cell_in(replay.trace))
@@ -312,8 +314,8 @@ class DatasetWidget(FigureWidget):
 
     @property
     def _spec(self) -> GridSpec:
-        """The grid in view."""
-        return payloads.spec_of(self.trace)
+        """The grid in view, by the name that it has in the tables."""
+        return _in_tables(payloads.spec_of(self.trace))
 
     @property
     def _averages_shown(self) -> bool:
@@ -434,3 +436,8 @@ class DatasetWidget(FigureWidget):
         listing = self._samples.page(self.group, self.find, self.order, first)
         self._listed = {"find": self.find, "order": self.order, "first": listing["first"]}
         self.show_traits(listing=listing, first=listing["first"])
+
+
+def _in_tables(spec: GridSpec) -> GridSpec:
+    """A grid without what is held in it, which is the same in all of a data set's, but for positions."""
+    return spec._replace(hold=(), receivers=None)

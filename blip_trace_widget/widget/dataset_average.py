@@ -21,18 +21,21 @@ from blip_trace_widget.dataset.alignment import MIDDLE
 from blip_trace_widget.dataset.averages import MeanTrace
 from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.pictures import as_image, jpeg
+from blip_trace_widget.results.grid_spec import OF_STATES, GridSpec, SameGrid
 from blip_trace_widget.results.numerics import standard_error
 from blip_trace_widget.results.snapshot import Average, RunSummary, Snapshot
 from blip_trace_widget.results.statistics import ONE_PICTURE, Effects, TotalEffect
+from blip_trace_widget.results.summaries import titled
 from blip_trace_widget.results.trace import Trace
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from blip_trace_widget.dataset.traced import DatasetTrace
-    from blip_trace_widget.results.grid_spec import GridSpec
     from blip_trace_widget.widget.dataset_means import Means
 
+#: Settings that speak of a sample's own positions; what was held is said with the average's question.
+OF_A_SAMPLE = (*OF_STATES, "without_effect")
 #: Pictures per row of the contact sheet, and its side in pixels.
 ROW, SHEET = 3, 384
 
@@ -69,6 +72,11 @@ class AverageTrace(Trace):
     def recovery_margin(self) -> NDArray[np.float64]:
         """Half the width of each recovery's interval, (layers, roles)."""
         return self.mean.recovery_high - self.mean.recovery
+
+    @property
+    def same_as(self) -> SameGrid | None:
+        """See `Trace.same_as`; None where something was held."""
+        return None if {*OF_STATES} & set(self.mean.settings) else super().same_as
 
     @property
     def undefined_because(self) -> str:
@@ -125,7 +133,7 @@ def average(means: Means, group: str, specs: Sequence[GridSpec]) -> list[Average
             samples=corrupted[:, None, None] + mean.aligned.effects,
             clean=float(clean.mean()),
             corrupted=corrupted,
-            settings=model.settings
+            settings={name: value for name, value in model.settings.items() if name not in OF_A_SAMPLE}
             | {"question": snapshot.question, "corruption": data.settings["corruption"]}
             | {"image": "", "answer": "", "answer_tokens": [], "foil": None}
             | {name: getattr(means.specs[spec], name) for name in ("block", "site", "head", "direction", "window")}
@@ -155,7 +163,8 @@ def _snapshot(
     return replace(
         one,
         picture=_sheet(data),
-        question=f"average of {len(table)}{f' “{group}”' if group else ''} question{'s'[: len(table) != 1]}",
+        question=f"average of {len(table)}{f' “{group}”' if group else ''} question{'s'[: len(table) != 1]}"
+        + titled(data.held),
         given_answer=None,
         foil=None,
         corruption=data.settings["corruption"],

@@ -47,6 +47,8 @@ SHOWN = (
     "ablation",
     "compared",
     "curve",
+    "found",
+    "flow",
     "generation",
 )
 
@@ -65,7 +67,7 @@ class FigureWidget(TraitView):
     _css = (_STATIC / "widget.css").read_text("utf-8")
 
     # Public names that are not for users; see `Surface`.
-    _internal = ("show_traits", "together", "say", "show_inputs", "set_state", "instead")
+    _internal = ("show_traits", "together", "say", "choose", "show_inputs", "set_state", "instead")
 
     def _begin(self, session: Session | Replay) -> None:
         self._session = session
@@ -142,10 +144,11 @@ class FigureWidget(TraitView):
             tracer, inputs = self.tracer, self._inputs
             picture_map = self._session.overlay_job.picture_map
             kept, under = self._session.comparison.code, self._session.comparison.corruption
+            found = self._session.found
         if under is not None and self._session.comparison.agreement(self.trace) is None:
             under = None
         image = code.literal_or_none(inputs.picture.path)
-        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, inputs.strength, under)
+        made = code.python(tracer, inputs.spec, inputs.selected, image, picture_map, inputs.strength, under, found)
         difference = documents.shown_difference(self) if kept else None
         if difference is None:
             return made

@@ -122,6 +122,21 @@ def _verify(widget: TraitView, request: protocol.VerifyRequest, _buffers: Any) -
     widget._session.verify(request["id"])
 
 
+def _find(widget: TraitView, request: protocol.FindRequest, _buffers: Any) -> None:
+    share = request["percent"]
+    if not 0 < share <= 100:
+        raise ValueError(f"percent: expected above 0 and up to 100, got {share}")
+    widget._session.find(request["id"], target=share / 100, among=request["among"], direction=request["direction"])
+
+
+def _flow(widget: TraitView, request: protocol.FlowRequest, _buffers: Any) -> None:
+    widget._session.flow(request["id"])
+
+
+def _member(widget: TraitView, request: protocol.MemberRequest, _buffers: Any) -> None:
+    widget._session.show_member(request["index"])
+
+
 def _undo(widget: TraitView, _request: Any, _buffers: Any) -> None:
     widget.undo()
 
@@ -179,6 +194,9 @@ HANDLERS: dict[str, Callable[[TraitView, Any, Any], None]] = {
     "compare": _compare,
     "also_under": _also_under,
     "verify": _verify,
+    "find": _find,
+    "member": _member,
+    "flow": _flow,
     "undo": _undo,
     "redo": _redo,
     "visible_range": _visible_range,

@@ -241,6 +241,30 @@ class Replay:
                 self.comparison.clear()
             self._view.show_traits(compared=self.comparison.payload([self.trace], self.generation))
 
+    def find(self, request: int = 0, **asked: Any) -> None:  # noqa: ARG002
+        """Refuse, as there is no model to search in.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"find: {CLOSED}")
+
+    def flow(self, request: int = 0) -> None:  # noqa: ARG002
+        """Refuse, as there is no model to cut.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"flow: {CLOSED}")
+
+    def show_member(self, index: int) -> None:  # noqa: ARG002
+        """Refuse: sets are not recorded.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"member: {CLOSED}")
+
     def verify(self, request: int = 0) -> None:  # noqa: ARG002
         """Refuse, as there is no model to compute with.
 

@@ -20,6 +20,7 @@ from typing import Any
 from blip_trace_widget.display import payloads
 from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.computing import Computing, ModelChangedError, without_glances
+from blip_trace_widget.results.found_states import FoundStates
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS
@@ -30,6 +31,8 @@ from blip_trace_widget.widget.ablation_job import AblationJob
 from blip_trace_widget.widget.also_under_job import AlsoUnderJob
 from blip_trace_widget.widget.cells_job import CellsJob
 from blip_trace_widget.widget.comparison import Comparison
+from blip_trace_widget.widget.find_job import FindJob
+from blip_trace_widget.widget.flow_job import FlowJob
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
 from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
@@ -87,6 +90,8 @@ class Session:
         self._noise_curve = NoiseCurveJob(self._presenter, self._jobs)
         self._also_under = AlsoUnderJob(self._presenter, self._errands, self.comparison)
         self._verify = VerifyJob(self._presenter, self._jobs)
+        self._find = FindJob(self._presenter, self._jobs)
+        self._flow = FlowJob(self._presenter, self._jobs)
 
     @property
     def tracer(self) -> Tracer:
@@ -145,7 +150,7 @@ class Session:
 
     def _show_grid(self, before: GridSpec) -> None:
         """Show another grid of the same runs."""
-        self._jobs.cancel(keep=("update", "curve", "overlay", "heads"))
+        self._jobs.cancel(keep=("update", "curve", "overlay", "heads", "find", "flow"))
         self._want_as(before)
         if self.inputs.block != before.block:
             self._cells.set_visible(None)
@@ -175,6 +180,8 @@ class Session:
         self.heads.follow()
         self._noise_curve.follow()
         self._ablation.follow()
+        self._find.follow()
+        self._flow.follow()
 
     def pin(self, on: bool) -> None:
         """Pin the patched run of the selected cells beside the next ones, or unpin it."""
@@ -231,12 +238,49 @@ class Session:
             self._verify.start(request)
             self._presenter.view.show_traits(error="")
 
+    @property
+    def found(self) -> FoundStates | None:
+        """The set that was found for the runs shown."""
+        with self.lock:
+            return self._find.found
+
+    def find(self, request: int = 0, **asked: Any) -> None:
+        """Search for a set of states, see `FindJob.start`.
+
+        Raises:
+            ValueError: if nothing can be searched now.
+        """
+        with self.lock:
+            self._presenter.view.show_traits(error="")
+            self._find.start(request, **asked)
+
+    def flow(self, request: int = 0) -> None:
+        """Compute the flow between groups of tokens.
+
+        Raises:
+            ValueError: if nothing can be computed now.
+        """
+        with self.lock:
+            self._presenter.view.show_traits(error="")
+            self._flow.start(request)
+
+    def show_member(self, index: int) -> None:
+        """Select a member of the set that was found.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        with self.lock:
+            self._find.member(index)
+
     def stop(self) -> None:
-        """Stop filling the grid, or verifying it; computed cells stay."""
+        """Stop filling the grid, verifying it, or searching; computed cells stay."""
         with self.lock:
             self._cells.stop()
             self._also_under.stop()
             self._verify.stop()
+            self._find.stop()
+            self._flow.stop()
 
     def wait(self, timeout: float | None) -> bool:
         """Block until nothing is left to do; False after `timeout` seconds.

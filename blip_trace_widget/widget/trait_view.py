@@ -54,6 +54,8 @@ class TraitView(TraceTraits):
         sync=True, result=True
     )
     curve = traitlets.Dict(help="The noise curve.").tag(sync=True, result=True)
+    found = traitlets.Dict(help="The set of states that was found, or the search for it.").tag(sync=True, result=True)
+    flow = traitlets.Dict(help="What is lost without attention between groups of tokens.").tag(sync=True, result=True)
     steps = traitlets.Dict({"undo": False, "redo": False}, help="Whether there is something to undo, to redo.").tag(
         sync=True, result=True
     )
@@ -232,6 +234,10 @@ class TraitView(TraceTraits):
         """Send everything shown inside to the front end in one message."""
         with self._session.lock, self.hold_sync():
             yield
+
+    def choose(self, **changes: Any) -> None:
+        """See `View.choose`."""
+        self._change(**changes)
 
     def say(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a message to the front end."""

@@ -19,6 +19,9 @@ class View(Protocol):
     def show_traits(self, **state: Any) -> None:
         """Show durable state: setup, picture, picture_map, runs, grid, detail, pinned, curve, generation, ..."""
 
+    def choose(self, **changes: Any) -> None:
+        """Change what is asked, for whoever looks at it: one step that can be undone; fields of `Inputs`."""
+
     def together(self) -> AbstractContextManager[Any]:
         """Show everything set inside at once."""
 

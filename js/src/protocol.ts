@@ -304,6 +304,32 @@ export interface Curve {
 	lost: string;
 }
 
+/** A set of states that was searched for, or the search so far. */
+export interface Found {
+	generation: number;
+	target: number;
+	sizes: number[];
+	curve: (number | null)[];
+	bold: string;
+	text: string;
+	members: string[];
+}
+
+/** What is lost where one group of tokens no longer attends to another. */
+export interface Arrow {
+	ends: [string, string];
+	value: number | null;
+	text: string;
+}
+
+/** Groups of tokens, and arrows between them. */
+export interface FlowPicture {
+	generation: number;
+	columns: string[][];
+	arrows: Arrow[];
+	text: string;
+}
+
 /** One line of a data set's list. */
 export interface ListedSample {
 	number: number;
@@ -428,6 +454,28 @@ export interface AlsoUnderRequest {
 /** Compute random cells of the grid in view again by plain hooks. */
 export interface VerifyRequest {
 	type: "verify";
+	id: number;
+}
+
+/** Search for a small set that recovers a share of the total effect. */
+export interface FindRequest {
+	type: "find";
+	id: number;
+	percent: number;
+	among: "states" | "heads";
+	direction: "restore" | "disrupt" | "isolate";
+}
+
+/** Select one member of the set that was found. */
+export interface MemberRequest {
+	type: "member";
+	id: number;
+	index: number;
+}
+
+/** Cut the attention between groups of tokens, pair by pair. */
+export interface FlowRequest {
+	type: "flow";
 	id: number;
 }
 
@@ -569,6 +617,9 @@ export type Request =
 	| CompareRequest
 	| AlsoUnderRequest
 	| VerifyRequest
+	| FindRequest
+	| MemberRequest
+	| FlowRequest
 	| UndoRequest
 	| RedoRequest
 	| VisibleRangeRequest

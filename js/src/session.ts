@@ -8,7 +8,7 @@ import type { HostModel } from "./host";
 import { createModel, type Model, type Selection } from "./model";
 import { pacer } from "./pacer";
 import { columnOf } from "./patches";
-import { MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
+import { type FindRequest, MAX_CELLS, PROTOCOL_VERSION } from "./protocol";
 import { createRpc, type Draft, type Listener } from "./rpc";
 import type { CellIndex } from "./traits";
 import {
@@ -47,6 +47,8 @@ export interface Session {
 	back(count: number): void;
 	traceAll(): void;
 	verify(): void;
+	flow(): void;
+	find(asked: Omit<FindRequest, "type" | "id">): void;
 	stop(): void;
 	/** A request that is answered through traits; null if no kernel listens. */
 	send(request: Draft, buffer?: ArrayBuffer): number | null;
@@ -281,6 +283,8 @@ export function createSession(host: HostModel): Session {
 		mark,
 		traceAll: () => start({ type: "trace" }),
 		verify: () => start({ type: "verify" }),
+		flow: () => start({ type: "flow" }),
+		find: (asked) => start({ type: "find", ...asked }),
 		stop() {
 			if (running.value !== null) stopped.add(running.value.id);
 			running.value = null;

@@ -6,6 +6,8 @@ import {
 	type Comparison,
 	type Curve,
 	type Detail,
+	type FlowPicture,
+	type Found,
 	type Grid,
 	type Look,
 	type PictureMap,
@@ -99,6 +101,8 @@ export interface Outputs {
 	compared: Comparison | null;
 	steps: Partial<Steps>;
 	curve: Curve | null;
+	found: Found | null;
+	flow: FlowPicture | null;
 	generation: number;
 	/** What the kernel is doing until the two runs are available, in words. */
 	doing: string;
@@ -238,6 +242,8 @@ export const PARSERS: {
 	compared: shaped<Comparison>("differences"),
 	steps: (value) => Object(value) as Partial<Steps>,
 	curve: shaped<Curve>("factors", "scores"),
+	flow: shaped<FlowPicture>("columns", "arrows"),
+	found: shaped<Found>("sizes", "curve", "members"),
 	generation: number,
 	doing: text,
 };

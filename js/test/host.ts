@@ -219,6 +219,8 @@ export const SETUP: Setup = {
 		direction: ["restore", "disrupt"],
 		axes: ["tokens", "layers"],
 		also: ["other seed", "ablation"],
+		find: ["restore", "disrupt", "isolate"],
+		among: ["states", "heads"],
 	},
 	places: {
 		GaussianNoise: [
@@ -404,6 +406,8 @@ export function fullTraits(): Record<string, unknown> {
 		detail: {},
 		pinned: {},
 		ablation: {},
+		found: {},
+		flow: {},
 		compared: {},
 		difference: false,
 		truth: false,

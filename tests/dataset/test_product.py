@@ -11,23 +11,26 @@ import pytest
 from PIL import Image
 
 from blip_trace_widget import (
+    BlipVqa,
     DatasetTrace,
     Edges,
     GaussianNoise,
     ImageSwap,
     QuestionSwap,
     Sample,
+    State,
     Tracer,
     TraceWidget,
     demo_samples,
+    merge,
     trace_dataset,
 )
-from blip_trace_widget.dataset.batch import UNBROKEN, UNUSABLE
+from blip_trace_widget.dataset.batch import NO_STATE, UNBROKEN, UNUSABLE
 from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.states import BLOCKS
-from helpers.dataset_runs import EVERYTHING, last, trace
+from helpers.dataset_runs import EVERYTHING, NOISE, last, trace
 from helpers.paths import OLD_FILES
 from helpers.random_models import random_model
 
@@ -66,6 +69,7 @@ def patched(trace_, block, site, spec):
 def expected(tracer, asked, region):
     """Every cell that a product has, by a tracer's own calls: key -> (numbers, scores)."""
     found = {}
+    held = {name: asked[name] for name in ("hold",) if name in asked}
 
     def add(intervention, key, result, at):
         numbers = [result.clean, result.corrupted.mean()]
@@ -80,17 +84,18 @@ def expected(tracer, asked, region):
         for head, window, direction in itertools.product(asked["head"], asked["window"], asked["direction"]):
             if window > len(size.layers) or (head is not None and site not in BLOCKS[block].heads):
                 continue
-            if head == "all":
-                maps = tracer.trace_heads(block, site, window, direction)
-                for one in range(size.heads):
-                    grid = replace(tracer.trace(block, site, one, window, direction), samples=maps.samples[:, :, one])
-                    for key, at in patched(grid, block, site, (one, window, direction)):
-                        add("patch", key, grid, at)
-            else:
-                grid = tracer.trace(block, site, head, window, direction)
-                for key, at in patched(grid, block, site, (head, window, direction)):
+            if head == "all" and "receivers" not in asked:
+                maps = tracer.trace_heads(block, site, window, direction, **held)
+            for one in range(size.heads) if head == "all" else [head]:
+                if "receivers" in asked:
+                    grid = tracer.trace_paths(asked["receivers"], block, site, direction, head=one)
+                else:
+                    grid = tracer.trace(block, site, one, window, direction, **held)
+                if head == "all" and "receivers" not in asked:
+                    grid = replace(grid, samples=maps.samples[:, :, one])
+                for key, at in patched(grid, block, site, (one, window, direction)):
                     add("patch", key, grid, at)
-    for direction in asked["direction"] if asked["image_map"] else ():
+    for direction in asked["direction"] if asked.get("image_map") else ():
         grid = tracer.trace_image_tokens(asked["image_map"], direction)
         table = grid.to_dataframe()
         for number, at in enumerate(np.ndindex(*grid.shape)):
@@ -98,7 +103,9 @@ def expected(tracer, asked, region):
             key = (None, None, None, None, direction, None, number, name)
             add("patch_image_tokens", key, grid, at)
         assert len(table) == grid.scores.size
-    for (number, (name, edges)), window in itertools.product(enumerate(asked["knockout"].items()), asked["window"]):
+    for (number, (name, edges)), window in itertools.product(
+        enumerate(asked.get("knockout", {}).items()), asked["window"]
+    ):
         chosen = where(tracer, edges, region)
         if chosen and window <= len(tracer.model.blocks[edges.block].layers):
             cut = tracer.trace_knockout(edges.block, *chosen, edges.site, edges.head, window)
@@ -214,6 +221,71 @@ def test_every_cell_of_a_product_is_what_a_tracer_s_own_calls_give(tmp_path, see
         compared += len(wanted)
         assert found.samples["traced"][number] == bool(wanted)
     assert compared > 10
+
+
+#: What can be held, and where paths can lead; of the questions above the second alone has a circle, the third no "is".
+HELD = {
+    "a word": {"hold": "mlp"},
+    "words everywhere": {"hold": ("cross_attention_out", "self_attention_out", "everywhere")},
+    "a word and states": {"hold": ["mlp", State("question_encoder", 1, "is"), State("answer_decoder", 0, 0, "mlp")]},
+    "states": {"hold": State.grid("question_encoder", (0, 1), ("is", 0), "cross_attention_out", 1)},
+    "the answer": {"receivers": "answer"},
+    "states in the decoder": {"receivers": State.grid("answer_decoder", (0, 1), 0, "cross_attention", (0, 1))},
+    "a head": {"receivers": State("question_encoder", 1, "is", "self_attention_out", 0)},
+}
+
+
+@pytest.mark.parametrize(
+    ("held", "together"), [*((held, None) for held in HELD), ("a word", True), ("states", True), ("a head", True)]
+)
+def test_every_cell_of_a_product_that_holds_is_what_a_tracer_s_own_calls_give(tmp_path, held, together):
+    """Settings and marks too; what a question has not is the reason for skipping it."""
+    seed = list(HELD).index(held)
+    rng, model, corruption, asked = random_product(seed)
+    model.limits = Limits(together=together)
+    asked = {name: asked[name] for name in ("head", "direction", "metric")} | HELD[held]
+    asked |= {"blocks": ("question_encoder", "answer_decoder"), "sites": ("block_output", "self_attention_out")}
+    asked["direction"] = asked["direction"][:1]
+    asked |= {"window": (1,) if "receivers" in asked or "all" in asked["head"] else (1, 2)}
+    samples = samples_of(rng, model, corruption)
+    if seed % 2:  # of two words metrics look at different positions
+        samples = [sample._replace(answer="light blue", foil="dark red") for sample in samples]
+        asked["metric"] = ("kl_divergence", "log_probability")
+    found = trace_dataset(samples, model, tmp_path / "out", corruption=corruption, progress=False, **asked)
+    compared = 0
+    for number, sample in enumerate(samples):
+        made = ImageSwap(sample.other_image) if corruption is ImageSwap else own_noise(corruption, str(number))
+        if " is " not in sample.question and "position='is'" in str(HELD[held]):
+            assert found.samples["traced"][number] == 0
+            if found.samples["reason"][number] != UNBROKEN:
+                assert found.samples["reason"][number] == NO_STATE
+                assert "there is no token 'is'" in found.samples["why"][number]
+            continue
+        wanted = {}
+        for metric in found.metrics:
+            if number in set(found.scored(metric)["sample"]):
+                foil = sample.foil if metric == "logit_difference" else None
+                tracer = Tracer(model, *sample[:3], foil, made, metric)
+                wanted |= expected(tracer, asked, sample.region)
+                for spec in (found.specs[0], found.specs[-1]):
+                    own = found.trace(number, **named(spec), metric=metric)
+                    if "receivers" in asked:
+                        other = tracer.trace_paths(asked["receivers"], *spec[:2], spec.direction, head=spec.head)
+                    else:
+                        other = tracer.trace(*spec[:3], spec.window, spec.direction, hold=asked["hold"])
+                    assert own.settings == other.settings
+                    assert (own.without_effect, own.constructed) == (other.without_effect, other.constructed)
+        if wanted:
+            same_cells(found, number, wanted, exact=not together)
+        compared += len(wanted)
+    assert compared > 10, found.samples[["reason", "why"]]
+    dead = found.to_dataframe().query("without_effect")
+    assert not dead["indirect_effect"].any()
+    assert found.to_dataframe()["without_effect"].notna().all()
+
+
+def named(spec):
+    return {name: getattr(spec, name) for name in ("block", "site", "head", "window", "direction")}
 
 
 def grid_of(trace_):
@@ -494,6 +566,32 @@ def test_what_is_as_by_default_is_not_in_the_settings(tmp_path):
     assert trace(found.folder, 1, blocks="answer_decoder", **same).counts == found.counts
 
 
+def test_what_is_held_tells_runs_apart_and_is_said_of_them(tmp_path):
+    plain = trace(tmp_path / "plain", 3, blocks="question_encoder")
+    assert "without_effect" not in plain.to_dataframe()
+    with pytest.raises(ValueError, match=r"hold was None and is \['mlp'\] now"):
+        trace(plain.folder, 3, blocks="question_encoder", hold="mlp")
+    options = {"sites": "cross_attention_out", "head": (None, "all"), "blocks": "question_encoder", "hold": "mlp"}
+    held = trace(tmp_path / "held", 3, **options)
+    assert trace(held.folder, 3, **options).held == {"hold": ["mlp"]}  # as it was
+    assert trace(tmp_path / "plan", 3, **options, plan=True).cells == len(held.to_dataframe())
+    assert set(held.to_dataframe()["hold"]) == {"mlp there above"}
+    mean = held.mean(resamples=50)
+    title = "question encoder: cross-attention’s own output, held: mlp there above, mean of 3"
+    assert mean.plot().get_title().replace("\n", " ") == title
+    assert set(mean.to_dataframe()["hold"]) == {"mlp there above"}
+    assert "held: mlp there above" in held.heads(resamples=50)._repr_html_()
+    tracer = Tracer(BlipVqa.demo(), *next(iter(demo_samples(1)))[:3], corruption=NOISE, metric="probability")
+    one = tracer.trace_heads("question_encoder", "cross_attention_out", hold="mlp")
+    mine = held.head_map(0)
+    np.testing.assert_array_equal(mine.samples, one.samples)
+    assert mine.settings == one.settings
+    paths = trace(tmp_path / "paths", 3, blocks="question_encoder", receivers="answer")
+    with pytest.raises(ValueError, match=r"has other settings .*receivers was None and is 'answer' now"):
+        merge([held.folder, paths.folder], tmp_path / "both")
+    assert "paths into answer" in repr(paths.mean(resamples=50))
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 EDGES = Edges("question_encoder")
@@ -519,6 +617,27 @@ EDGES = Edges("question_encoder")
         ({"direction": "both"}, "direction: expected one of"),
         ({"direction": 3}, "direction: expected some of"),
         ({"blocks": ("image_encoder", "answer_decoder"), "sites": "mlp"}, "blocks: 'image_encoder' can be traced"),
+        ({"hold": "mlp", "receivers": "answer"}, "hold, receivers: expected one of the two, got both"),
+        ({"hold": "block_output"}, "hold: expected one of .*'everywhere'"),
+        ({"hold": ()}, "hold: expected a state or a word, or None for nothing, got none"),
+        ({"hold": 3}, "hold: expected State, one of .*got int"),
+        ({"hold": "mlp", "image_map": 4}, "image_map: not with hold"),
+        ({"receivers": "answer", "knockout": {"a": Edges("answer_decoder")}}, "knockout: not with receivers"),
+        ({"receivers": "answer", "window": (1, 3)}, r"window: with receivers .*expected 1, got \[1, 3\]"),
+        ({"receivers": "question"}, "receivers: expected one of \\['answer'\\]"),
+        ({"receivers": ()}, "receivers: expected at least one State, or 'answer', got none"),
+        ({"receivers": ["answer"]}, "receivers: expected State or an iterable of State, got str"),
+        ({"receivers": State("image_encoder", 0, 0)}, "receivers: 'image_encoder' can be traced under"),
+        ({"hold": State("question_encoder", 6, 0)}, r"layer \(of hold\): expected from 0 to 5, got 6"),
+        ({"hold": State("question_encoder", 0, 0, "mlp"), "receivers": ""}, "hold, receivers: expected one"),
+        (
+            {
+                "hold": "cross_attention_out",
+                "blocks": ("image_encoder", "question_encoder"),
+                "corruption": GaussianNoise(at="patch_embeddings"),
+            },
+            "hold: 'image_encoder' has no 'cross_attention_out', its sites are",
+        ),
         (
             {
                 "corruption": GaussianNoise(at="patch_embeddings"),

@@ -72,7 +72,7 @@ def mutated_arrays(arrays, chance):
     elif how == 5 and array.size:
         changed = array.copy()
         changed.reshape(-1)[chance.randrange(array.size)] = chance.choice(
-            (0, 1, 255) if array.dtype == "u1" else SCORES
+            {"u1": (0, 1, 255), "i8": (-1, 0, 2**62)}.get(array.dtype.str[1:], SCORES)
         )
         arrays[name] = changed
     else:

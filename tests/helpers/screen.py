@@ -10,7 +10,10 @@ from helpers.widgets import PACE
 
 def session_of(tracer, screen, view=None, pace=PACE):
     """A session that computes for a screen."""
-    return Session(tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()), pace=pace)
+    screen.session = made = Session(
+        tracer, screen, Inputs.of(tracer, Picture(tracer.image), view or GridSpec()), pace=pace
+    )
+    return made
 
 
 class Screen:
@@ -31,6 +34,9 @@ class Screen:
     def show_inputs(self, inputs, *, mended=False, gone=False):
         self.inputs = inputs
         self.mended += mended
+
+    def choose(self, **changes):
+        self.session.change(**changes)
 
     def said(self, kind):
         return [content for name, content in self.lines if name == kind]

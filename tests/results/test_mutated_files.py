@@ -7,7 +7,16 @@ import random
 import numpy as np
 import pytest
 
-from blip_trace_widget import GaussianNoise, NoiseCurve, RecoveryCurve, Tracer, TraceWidget, load_trace
+from blip_trace_widget import (
+    Flow,
+    FoundStates,
+    GaussianNoise,
+    NoiseCurve,
+    RecoveryCurve,
+    Tracer,
+    TraceWidget,
+    load_trace,
+)
 from blip_trace_widget.results import recording
 from helpers.mutations import File
 from helpers.paths import OLD_FILES
@@ -25,6 +34,8 @@ def saved(demo, example, tmp_path_factory):
     curve.save(folder / "noise curve")
     tracer.recovery_curve(factors=[2.0, 5.0]).save(folder / "recovery curve")
     tracer.trace("answer_decoder").save(folder / "trace")
+    tracer.find_states(0.5, "heads", most=2, tries=3).save(folder / "set of states")
+    tracer.flow({"question": {"first": [0]}, "answer": {}}).save(folder / "flow")
     recording.save([tracer.trace(block) for block in ("question_encoder", "answer_decoder")], folder / "recording")
     kinds = {path.name: File(path) for path in folder.iterdir()}
     return kinds | {f"old {name}": File(OLD_FILES / f"{name}.safetensors") for name in ("trace", "recording")}
@@ -67,6 +78,16 @@ def show_recovery_curve(path):
     repr(curve), curve.to_dataframe()
 
 
+def show_found_states(path):
+    found = FoundStates.load(path)
+    repr(found), found._repr_html_(), found.to_dataframe(), found.curve, found.grids, found.states
+
+
+def show_flow(path):
+    flow = Flow.load(path)
+    repr(flow), flow._repr_html_(), flow.to_dataframe(), flow.names
+
+
 SHOWN = {
     "trace": show_trace,
     "old trace": show_trace,
@@ -74,6 +95,8 @@ SHOWN = {
     "old recording": show_recording,
     "noise curve": show_noise_curve,
     "recovery curve": show_recovery_curve,
+    "set of states": show_found_states,
+    "flow": show_flow,
 }
 
 

@@ -5,11 +5,12 @@ import threading
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import BlipVqa, GaussianNoise, ImageSwap, State, Tracer, examples
+from blip_trace_widget import BlipVqa, FoundStates, GaussianNoise, ImageSwap, State, Tracer, examples
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
 from helpers.problems import EXAMPLES, problems
@@ -329,3 +330,15 @@ def test_the_curve_is_drawn_over_the_number_of_members(found):
     np.testing.assert_allclose(line.get_ydata(), found.curve)
     assert set(target.get_ydata()) == {0.9}
     mpl.pyplot.close("all")
+
+
+def test_what_is_saved_is_read_bit_for_bit(tracer, found, tmp_path):
+    for at, each in enumerate((found, tracer.find_states(0.3, "heads", "disrupt", tries=2, most=2))):
+        each.save(tmp_path / str(at))
+        read = FoundStates.load(tmp_path / str(at))
+        for name in ("members", "grown", "states", "clean", "fresh", "settings", "reached", "complete"):
+            assert getattr(read, name) == getattr(each, name)
+        for name in ("corrupted", "scores", "without", "opposite", "sizes", "path_scores", "searched", "curve"):
+            np.testing.assert_array_equal(getattr(read, name), getattr(each, name))
+        assert repr(read) == repr(each)
+        pd.testing.assert_frame_equal(read.to_dataframe(), each.to_dataframe())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blip_trace_widget import BlipVqa, GaussianNoise, Tracer, examples
+from blip_trace_widget import BlipVqa, Flow, GaussianNoise, Tracer, examples
 from helpers.problems import EXAMPLES, problems
 from helpers.random_models import random_model
 
@@ -123,6 +123,19 @@ def test_a_table_has_a_row_for_each_pair_and_layer(found):
     edge, layer = np.unravel_index(found.relative_loss.argmax(), found.loss.shape)
     assert f"{found.names[edge]}" in repr(found)
     assert f"at layer {layer}" in repr(found)
+
+
+def test_what_is_saved_is_read_bit_for_bit(found, tmp_path):
+    found.save(tmp_path / "flow")
+    read = Flow.load(tmp_path / "flow")
+    assert (read.edges, read.clean, read.settings, repr(read)) == (
+        found.edges,
+        found.clean,
+        found.settings,
+        repr(found),
+    )
+    np.testing.assert_array_equal(read.scores, found.scores)
+    assert read.to_dataframe().equals(found.to_dataframe())
 
 
 def test_arrows_are_as_wide_as_the_loss(found):

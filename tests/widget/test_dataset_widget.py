@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from traitlets import TraitError
 
-from blip_trace_widget import BlipVqa, GaussianNoise, TraceWidget, demo_samples, trace_dataset
+from blip_trace_widget import BlipVqa, GaussianNoise, State, TraceWidget, demo_samples, trace_dataset
 from blip_trace_widget.checks import conforms
 from blip_trace_widget.display.protocol import CELL_FIELDS, Listing, Runs, Setup
 from blip_trace_widget.widget.dataset import AVERAGE
@@ -226,3 +226,32 @@ def test_other_folders_are_refused(tmp_path):
     for given, told in ((tmp_path, "no folder that trace_dataset wrote"), (3, "expected a path or a DatasetTrace")):
         with pytest.raises((TypeError, ValueError), match=told):
             TraceWidget.from_dataset(given)
+
+
+@pytest.mark.parametrize(
+    ("held", "told", "noted"),
+    [
+        (
+            {"hold": ["mlp", State("question_encoder", 2, "[SEP]")]},
+            ", held: mlp there above; question_encoder layer 2 position [SEP] block_output",
+            "Held noisy: the later MLPs there and layer 2 at “[SEP]”",
+        ),
+        ({"receivers": "answer"}, ", paths into answer", "What reaches the answer directly"),
+    ],
+)
+def test_what_was_held_is_said_and_the_grid_in_view_stays(tmp_path, demo, held, told, noted):
+    noise = GaussianNoise(samples=2)
+    trace_dataset(demo_samples(3), demo, tmp_path, corruption=noise, progress=False, **held)
+    widget = TraceWidget.from_dataset(tmp_path)
+    assert widget.question == f"average of 3 questions{told}"
+    assert (widget.grid["notes"], widget.grid["dead"]) == ([], [])  # positions of a sample mean nothing here
+    widget.block = "answer_decoder"
+    widget.chosen = 2
+    assert (widget.grid["block"], widget.error) == ("answer_decoder", "")
+    widget.block = "question_encoder"
+    assert widget.grid["notes"] == [noted]
+    assert widget.trace.without_effect == [tuple(cell) for cell in widget.grid["dead"]] != []
+    widget.block = "answer_decoder"
+    widget.chosen = AVERAGE
+    assert (widget.grid["block"], widget.error) == ("answer_decoder", "")
+    widget.close()

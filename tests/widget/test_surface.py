@@ -74,7 +74,7 @@ def test_tab_shows_what_is_for_users(widget):
     assert not [
         name for name in shown if name.startswith("_") or name in ("show_traits", "say", "go_back", "set_trait")
     ]
-    assert len(shown) < 90
+    assert len(shown) < 95
 
 
 def test_help_says_what_every_trait_accepts():

@@ -165,6 +165,20 @@ export function More({ model, session }: { model: Model; session: Session }) {
 						</Asking>,
 					)}
 				{field(
+					"flow",
+					"",
+					<button
+						type="button"
+						class="bt-button"
+						data-testid="flow-button"
+						aria-disabled={closed}
+						aria-description={explain("flow")}
+						onClick={() => closed || session.flow()}
+					>
+						Flow
+					</button>,
+				)}
+				{field(
 					"verify",
 					"",
 					<button

@@ -15,6 +15,8 @@ import { Arrow } from "./Arrow";
 import { Bars } from "./Bars";
 import { Compared } from "./Compared";
 import { ErrorBar } from "./ErrorBar";
+import { Find } from "./Find";
+import { Flow } from "./Flow";
 import { Grid } from "./Grid";
 import { Held } from "./Held";
 import { Legend } from "./Legend";
@@ -216,6 +218,8 @@ export function Traced({ model, session, exports, theme }: Props) {
 				onTrace={session.traceAll}
 				onStop={session.stop}
 			/>
+			<Find model={model} session={session} />
+			{model.flow.value && <Flow flow={model.flow.value} />}
 			<div class="bt-detail">
 				<Sentence model={model} session={session} />
 				<Held model={model} session={session} />
