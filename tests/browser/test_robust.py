@@ -12,7 +12,6 @@ import statistics
 import pytest
 from playwright.sync_api import expect
 
-from blip_trace_widget import TraceWidget
 from helpers.lab_widget import (
     BEYOND,
     CUT,
@@ -28,6 +27,7 @@ from helpers.lab_widget import (
     trace_all,
     values,
 )
+from helpers.paths import STATIC
 
 #: Slider and click events in one storm.
 EVENTS = 2000
@@ -39,7 +39,7 @@ LEFT = {"rss": 12e6, "JSHeapUsedSize": 2e6, "Nodes": 200, "JSEventListeners": 10
 #: pools do not.
 LAST = (6.2, 4.7, 7.1, 3.4)
 #: Bytes of the texts that a widget begins with.
-STATE = len(TraceWidget._esm) + len(TraceWidget._css)
+STATE = sum((STATIC / name).stat().st_size for name in ("widget.js", "widget.css"))
 #: Widgets opened at once, and how often.
 MANY, ROUNDS = 10, 4
 NO_ANSWER = "no answer from the kernel: after a restart, run the cell again"
