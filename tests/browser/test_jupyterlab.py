@@ -46,13 +46,13 @@ Runner.patched, widget.model.limits = quick, Limits()
 """
 
 BREAK = """
-from blip_trace_widget import Tracer
-patch = Tracer.patch
+from blip_trace_widget.tracing.runs import Runner
+patched = Runner.patched
 def boom(*arguments, **keywords):
     raise RuntimeError("boom")
-Tracer.patch = boom
+Runner.patched = boom
 """
-MEND = "Tracer.patch = patch"
+MEND = "Runner.patched = patched"
 
 #: The states that cells pass through, as "layer,position": [...]
 WATCH_CELLS = """grid => {

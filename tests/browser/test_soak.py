@@ -43,7 +43,7 @@ CLICKED = (
     "[data-testid=verify]",
 )
 CHOSEN = ("site", "metric", "direction")
-KEYS = ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Enter", " ", "Escape", "Control+z", "Control+y", "t", "l")
+KEYS = ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Enter", " ", "Escape", "Control+z", "Control+y", "l", "p")
 QUESTIONS = ("what is the color of the circle?", "how many squares are there?", "what shape is left of the star?")
 #: What a page says of a network that is not there, and JupyterLab of a kernel that it has lost meanwhile.
 OFFLINE = re.compile(r"ERR_|WebSocket|fetch|Network|[Rr]econnect|Connection lost|Canceled future|Kernel connection")
@@ -52,14 +52,19 @@ OFFLINE = re.compile(r"ERR_|WebSocket|fetch|Network|[Rr]econnect|Connection lost
 CHECKED = """
 import math
 import numpy as np
-from blip_trace_widget import BlipVqa, Tracer
+from blip_trace_widget import Tracer
+from blip_trace_widget.results.grid_spec import GridSpec
 def checked(widget):
     widget.wait(300)
     shown, of = widget.trace, widget.tracer
     fresh = Tracer(of.model, of.image, of.question, answer=of.given["answer"], foil=of.given["foil"],
                    metric=of.metric, corruption=of.corruption)
-    names = ("block", "site", "head", "window", "direction")
-    expected = fresh.trace(**{name: shown.settings[name] for name in names})
+    spec = GridSpec.of(shown.settings)
+    asked = {name: getattr(spec, name) for name in ("block", "site", "head", "direction")}
+    if spec.receivers:
+        expected = fresh.trace_paths(spec.receivers, through=spec.through, **asked)
+    else:
+        expected = fresh.trace(window=spec.window, hold=spec.hold, **asked)
     known = ~np.isnan(shown.samples).any(0)
     apart = np.abs(shown.samples - expected.samples)[:, known]
     recovery = [[None if math.isnan(value) else value for value in row] for row in shown.recovery.tolist()]
@@ -81,7 +86,7 @@ def box_of(notebook, random_numbers, root, selector):
 def click(notebook, numbers, root):
     at = box_of(notebook, numbers, root, numbers.choice(CLICKED))
     if at is not None:
-        modifiers = numbers.choice([(), (), (), ("Control",), ("Shift",)])
+        modifiers = numbers.choice([(), (), (), ("Control",), ("Shift",), ("Alt",)])
         for key in modifiers:
             notebook.page.keyboard.down(key)
         notebook.page.mouse.click(*at)

@@ -128,8 +128,9 @@ export function HoldWords({ model, session }: Props) {
 					key={word}
 					type="button"
 					class="bt-chip"
+					data-testid={`hold-${word}`}
 					aria-pressed={on.has(word)}
-					disabled={word === EVERYWHERE && on.size === 0}
+					aria-disabled={word === EVERYWHERE && on.size === 0}
 					onClick={() => session.hold(withWord(hold, word))}
 				>
 					{label(`hold ${word}`)}
