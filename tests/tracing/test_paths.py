@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -60,13 +61,26 @@ def held_between(tracer, senders, through):
     return held
 
 
+def some_receivers(tracer, draw, blocks=None):
+    """Receivers, of which some lie above the first: what is sent to that goes on to them, unless they are held."""
+    first, *others = (a_state(tracer, draw, blocks) for _ in range(draw(st.integers(1, 3))))
+    return [first, *(above(tracer, draw, first) if draw(st.booleans()) else other for other in others)]
+
+
+def above(tracer, draw, state):
+    """A state at the same position, in the same layer or a later one."""
+    found = a_state(tracer, draw, [state.block])
+    last = len(tracer.model.blocks[state.block].layers) - 1
+    return replace(found, layer=draw(st.integers(state.layer, last)), position=state.position)
+
+
 def a_way(tracer, draw):
     """Senders, receivers, and what is let through."""
     blocks = blocks_of(tracer)
-    above = blocks[draw(st.integers(0, len(blocks) - 1)) :]
-    of_senders = draw(st.sampled_from([above[:1], above, blocks]))
+    later = blocks[draw(st.integers(0, len(blocks) - 1)) :]
+    of_senders = draw(st.sampled_from([later[:1], later, blocks]))
     senders = [a_state(tracer, draw, of_senders) for _ in range(draw(st.integers(1, 3)))]
-    receivers = [a_state(tracer, draw, above) for _ in range(draw(st.integers(1, 3)))]
+    receivers = some_receivers(tracer, draw, later)
     taken = {place(state) for state in senders}
     receivers = [state for state in receivers if place(state) not in taken]
     through = draw(st.lists(st.sampled_from(WORDS), max_size=2, unique=True))
@@ -125,7 +139,7 @@ def test_every_cell_of_a_grid_of_senders_is_a_path(tracer, metric, data):
 @EXAMPLES
 @given(DAMAGED_BEHIND_THE_VIT, st.data())
 def test_squares_of_the_picture_reach_states(tracer, data):
-    receivers = [a_state(tracer, data.draw) for _ in range(data.draw(st.integers(1, 2)))]
+    receivers = some_receivers(tracer, data.draw)
     through = data.draw(st.lists(st.sampled_from(WORDS), max_size=2, unique=True))
     direction, (rows, columns) = data.draw(DIRECTIONS), tracer.model.grid
     patch = data.draw(st.integers(1, rows))
