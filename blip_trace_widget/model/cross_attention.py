@@ -286,8 +286,10 @@ class SwappedKV:
         self._layers, self._base, self._source = layers, base, source
         widest, device = max(map(len, groups)), base.device
         # Shorter groups are padded with their first token: harmless where scores are written, masked where summed.
-        self._groups = torch.tensor([[*group, *[group[0]] * (widest - len(group))] for group in groups], device=device)
-        self._once = torch.tensor([[at < len(group) for at in range(widest)] for group in groups], device=device)
+        padded = [[len(group), *group, *[group[0]] * (widest - len(group))] for group in groups]
+        sizes_and_groups = torch.tensor(padded, device=device)  # one copy
+        self._groups = sizes_and_groups[:, 1:]
+        self._once = torch.arange(widest, device=device) < sizes_and_groups[:, :1]
 
     def weights(self, layer: int, rows: Tensor) -> Tensor:
         """Not needed, see `CrossAttentionKV.weights`.

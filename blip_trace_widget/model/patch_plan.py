@@ -3,14 +3,14 @@
 For: `blip_trace_widget.model.block.SteppedBlock.resume`. A run equals its base below its lowest patched layer, and
 inside that layer in every row but the patched ones; so the runs are ordered by the layer in which they diverge, and
 each layer has a list of rows.
-Cost: a few steps of plain Python for every state of a run, arrays for every layer; index tensors, made and moved to the
-device before the first layer is computed.
+Cost: a few steps of plain Python for every state of a run, arrays for every layer. All indices go to the device in one
+copy, before the first layer is computed.
 Ends: at indices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -140,15 +140,46 @@ def plan_of(
     for slot, run in enumerate(order.tolist() if held else ()):
         sharing.setdefault(id(held[run]), []).append(slot)
     kept = [(kept_by[number], np.array(slots)) for number, slots in sharing.items()]
-    draft = _Draft(starts[order], order, positions, device)
+    draft = _Draft(starts[order], order, positions)
     inputs = placed.only(placed.layers < 0)
-    return Plan(
+    plan = Plan(
         draft.begun(0),
         draft.places(inputs.slots, inputs.slots, inputs.positions),
         [draft.layer(layer, placed.only(placed.layers == layer), kept) for layer in range(depth)],
-        torch.tensor(order, device=device),
-        None if (np.diff(order) > 0).all() else torch.tensor(slot_of, device=device),
+        torch.from_numpy(order),
+        None if (np.diff(order) > 0).all() else torch.from_numpy(slot_of),
     )
+    return plan if device.type == "cpu" else _moved(plan, device)
+
+
+def _moved(plan: Plan, device: torch.device) -> Plan:
+    """A plan whose indices are views of one tensor on a device, which goes there in one copy."""
+    found: list[Tensor] = []
+
+    def collected(indices: Tensor) -> Tensor:
+        found.append(indices)
+        return indices
+
+    _converted(plan, collected)
+    there = iter(torch.cat(found).to(device).split([len(indices) for indices in found]))
+    return _converted(plan, lambda _: next(there))
+
+
+def _converted(plan: Plan, convert: Callable[[Tensor], Tensor]) -> Plan:
+    """A plan with each of its index tensors converted, always in the same order."""
+
+    def places(given: Places) -> Places:
+        return Places(*map(convert, vars(given).values()))
+
+    def by_stage(given: dict[str, Places]) -> dict[str, Places]:
+        return {stage: places(each) for stage, each in given.items()}
+
+    inputs = places(plan.inputs)
+    layers = [
+        LayerPlan(each.born, by_stage(each.edits), by_stage(each.held), places(each.rows), places(each.late))
+        for each in plan.layers
+    ]
+    return Plan(plan.diverged, inputs, layers, convert(plan.order), None if plan.back is None else convert(plan.back))
 
 
 def by_layer(states: Sequence[State]) -> ByLayer:
@@ -215,22 +246,20 @@ class _Draft:
         starts: the layer in which the run of each slot diverges.
         order: the number of that run.
         positions: number of positions of a run.
-        device: device of the index tensors.
     """
 
     starts: Indices
     order: Indices
     positions: int
-    device: torch.device
 
     def begun(self, layer: int) -> int:
         """Number of runs that diverge below a layer."""
         return int(np.searchsorted(self.starts, layer))
 
     def places(self, rows: Indices, slots: Indices, positions: Indices, heads: Indices = NONE) -> Places:
-        """`Places` on the device, given the rows and the slots of their runs."""
+        """`Places`, given the rows and the slots of their runs."""
         arrays = rows, self.order[slots], positions, heads
-        return Places(*(torch.tensor(array, dtype=torch.long, device=self.device) for array in arrays))
+        return Places(*(torch.from_numpy(np.ascontiguousarray(array, np.int64)) for array in arrays))
 
     def layer(self, layer: int, patched: _Placed, kept: Sequence[tuple[ByLayer, Indices]]) -> LayerPlan:
         """The plan of a layer.

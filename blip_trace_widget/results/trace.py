@@ -71,13 +71,10 @@ class Trace(EffectGrid):
             return []
         if self.settings.get("receivers", "answer") != "answer":
             return []
-        nothing = set(self.without_effect)
-        whole = enumerate(self._spec.whole(layers))
-        return [
-            (layer, 0)
-            for layer, is_whole in whole
-            if is_whole and (layer, 0) not in nothing and (self._spec.is_plain or self.computed[layer, 0])
-        ]
+        spec, nothing = self._spec, set(self.without_effect)
+        known = np.ones(self.shape, np.bool_) if spec.is_plain else self.computed  # else not known of the others
+        whole = [(layer, 0) for layer, is_whole in enumerate(spec.whole(layers)) if is_whole]
+        return [cell for cell in whole if known[cell] and cell not in nothing]
 
     @property
     def without_effect(self) -> list[tuple[int, int]]:

@@ -46,6 +46,7 @@ from blip_trace_widget.tracing.damaged_tokens import (
     checked_region,
     token_mask,
 )
+from blip_trace_widget.tracing.noise_stream import standard_normal
 from blip_trace_widget.tracing.positions import whole_numbers
 
 if TYPE_CHECKING:
@@ -230,20 +231,10 @@ class GaussianNoise(OwnCorruption):
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.
 
-        A part is a slice of the one draw of all samples. If torch's generator allows it (it fills 16 numbers at a
-        time), samples after the part are not drawn, and those before it are not kept.
+        A part is a slice of the one draw of all samples, see `blip_trace_widget.tracing.noise_stream`.
         """
-        import torch
-
-        generator = torch.Generator("cpu").manual_seed(self.seed)
         start, stop, _ = part.indices(self.samples)
-        # Explicit, whatever torch's default dtype and device are: another dtype would give other numbers.
-        kind: dict[str, Any] = {"generator": generator, "dtype": torch.float32, "device": "cpu"}
-        if tokens * width % 16:
-            return torch.randn((self.samples, tokens, width), **kind)[part]
-        for _ in range(start):
-            torch.randn((tokens, width), **kind)
-        return torch.randn((stop - start, tokens, width), **kind)
+        return standard_normal(self.seed, (self.samples, tokens, width), start, stop)
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""

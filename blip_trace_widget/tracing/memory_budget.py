@@ -16,9 +16,12 @@ from blip_trace_widget.model.limits import Limits
 
 Value = TypeVar("Value")
 
-#: Bytes beyond the weights on a CPU. On a GPU: half of what is free when the work begins (on Apple's at least this,
-#: since it shares the CPU's memory).
+#: Bytes beyond the weights on a CPU.
 CPU_BUDGET = 2**30
+#: On a GPU it is this share of all its memory (on Apple's, which is the CPU's too, at least as much as on a CPU). Were
+#: it of what is free, the sizes of groups, and with them the last bits, would depend on what else is there at the
+#: moment. Where that much is not free, groups are halved (`if_there_is_room`).
+GPU_SHARE = 0.25
 #: The share of it for a group of samples: recorded runs, noise and its projections. The rest is for chunks.
 GROUP_SHARE = 0.5
 #: The share of it for clean runs that are computed together.
@@ -34,11 +37,9 @@ def memory_budget(device: torch.device, limits: Limits) -> int:
     if limits.memory is not None:
         return limits.memory
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        # Memory that torch has reserved but does not use counts as free: it is reused before more is allocated.
-        return (free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)) // 2
+        return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE)
     if device.type == "mps":
-        return max(CPU_BUDGET, (torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()) // 2)
+        return max(CPU_BUDGET, int(torch.mps.recommended_max_memory() * GPU_SHARE))
     return CPU_BUDGET
 
 

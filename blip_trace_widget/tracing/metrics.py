@@ -101,6 +101,6 @@ def as_metric(metric: object) -> Metric:
     if callable(metric):
         function: Any = metric
         name = str(getattr(metric, "__name__", type(metric).__name__))
-        return Metric(name, lambda logits, target: function(logits, target.answer))
+        return Metric(name, lambda logits, target: function(logits, target.answer.clone()))
     name = named("metric", metric, METRICS)
     return Metric(name, METRICS[name])

@@ -366,16 +366,20 @@ class Question:
         """
         clean = self.bases.clean().logits[0]
         check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
-        device = logits.device
-        foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=device)
-        target = Target(torch.tensor(self.answer_ids(), device=device), foil, clean)
-        scores = self.metric.score(logits, target)
+        scores = self.metric.score(logits, self._target())
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
             raise ValueError(
                 f"metric: expected a tensor of shape {tuple(logits.shape[:-2])} for logits of shape "
                 f"{tuple(logits.shape)}, got {getattr(scores, 'shape', type(scores).__name__)}"
             )
         return on_cpu(scores)
+
+    @lazy
+    def _target(self, check: Check) -> Target:
+        """What runs are scored against, on the model's device."""
+        clean = self.bases.clean(check).logits[0]
+        foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=clean.device)
+        return Target(torch.tensor(self.answer_ids(check), device=clean.device), foil, clean)
 
     def top_words(self, distribution: NDArray[np.float32]) -> Top:
         """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""

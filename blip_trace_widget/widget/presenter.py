@@ -137,11 +137,11 @@ class Presenter:
         self.show_patched(None)
 
     def let_go(self) -> None:
-        """Hold no longer what the tracer lacks, and say so: a shorter answer has fewer positions."""
+        """Hold no longer what the tracer lacks, and say so: of a shorter answer, of a model that reads other words."""
         block_tokens = {state.block: len(self.tracer.tokens(state.block)) for state in self.inputs.named_states}
         now = self.inputs.naming_only(lambda state: state.position < block_tokens[state.block])
         if now != self.inputs:
-            lost = told_lost(self.inputs, now, "this answer has fewer tokens")
+            lost = told_lost(self.inputs, now, "there are fewer tokens now")
             if self.has_grid:
                 self.store.cells(now.spec).wanted |= self.cells.wanted
             self.inputs = now

@@ -12,6 +12,7 @@ import statistics
 import pytest
 from playwright.sync_api import expect
 
+from blip_trace_widget import TraceWidget
 from helpers.lab_widget import (
     BEYOND,
     CUT,
@@ -37,6 +38,8 @@ LEFT = {"rss": 12e6, "JSHeapUsedSize": 2e6, "Nodes": 200, "JSEventListeners": 10
 #: Where storms leave the noise, of which one must leave no more than that: a leak grows with each, an allocator's
 #: pools do not.
 LAST = (6.2, 4.7, 7.1, 3.4)
+#: Bytes of the texts that a widget begins with.
+STATE = len(TraceWidget._esm) + len(TraceWidget._css)
 #: Widgets opened at once, and how often.
 MANY, ROUNDS = 10, 4
 NO_ANSWER = "no answer from the kernel: after a restart, run the cell again"
@@ -222,6 +225,8 @@ def test_widgets_opened_and_closed_leave_nothing_in_page_and_kernel(notebook):
     print(f"a widget leaves {grown}")
     assert grown["Nodes"] < 10, "a view has hundreds"
     assert grown["JSEventListeners"] < 3, "a view has hundreds; JupyterLab's own come and go by a score"
+    # JupyterLab keeps 20 KB of any widget, anywidget the state that each begins with, its script among it.
+    assert grown["JSHeapUsedSize"] < 2.5 * STATE, "a script that is evaluated once a widget takes six times as much"
     notebook.until(lambda: notebook.ask("[gc.collect(), sum(ref() is not None for ref in gone)][1]") == 0, "gone")
     assert notebook.ask("len(gone)") == MANY * ROUNDS
     notebook.until(

@@ -19,6 +19,7 @@ from blip_trace_widget import (
 )
 from blip_trace_widget.model import loading
 from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.tracing import memory_budget
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
@@ -91,6 +92,12 @@ def elsewhere(*, check=False):
     """The model on the emulated device; only inside `emulated`."""
     hf = random_hf_model(1, words(), vision_layers=2)
     return BlipVqa(moved(hf), random_model(seed=1).processor, check=check)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _made_here():
+    """The processor that all share is made outside the emulation, whichever test comes first."""
+    random_model(seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +174,25 @@ def test_nothing_goes_to_or_from_the_device_inside_the_layers(work):
     assert all(len(set(each)) == 1 for each in passes), passes
 
 
+@pytest.mark.parametrize("work", ["grid", "heads", "held", "image tokens"])
+def test_a_chunk_of_runs_costs_three_copies(work):
+    """Its indices go over together; whether the logits are numbers, and the scores, come back."""
+    works = {
+        "grid": lambda tracer: tracer.trace("question_encoder", "mlp"),
+        "heads": lambda tracer: tracer.trace_heads("question_encoder", "self_attention"),
+        "held": lambda tracer: tracer.trace(hold=("mlp", STATES[1])),
+        "image tokens": lambda tracer: tracer.trace_image_tokens(),
+    }
+    with emulated():
+        tracer = tracer_of(elsewhere())
+        tracer.trace()
+        _ = tracer.total_effect
+        before = COUNTER.copies
+        works[work](tracer)
+        blocks = 2  # each resumed block has its indices, the picture's groups are a third
+        assert COUNTER.copies - before <= 2 + blocks + (work == "image tokens")
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -202,7 +228,15 @@ def test_the_device_is_chosen(monkeypatch, cuda, mps, chosen):
 
 def test_a_mac_has_a_budget_of_its_own(monkeypatch):
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 20 * 2**30)
-    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 4 * 2**30)
-    assert memory_budget.memory_budget(torch.device("mps"), Limits()) == 8 * 2**30
-    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 25 * 2**30)
+    assert memory_budget.memory_budget(torch.device("mps"), Limits()) == 5 * 2**30
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 2**30)
     assert memory_budget.memory_budget(torch.device("mps"), Limits()) == memory_budget.CPU_BUDGET
+
+
+def test_the_fingerprint_of_weights_comes_over_in_one_copy(here):
+    with emulated():
+        model = elsewhere()
+        before = COUNTER.copies
+        assert weights_hash(model.hf) == here.model.provenance["weights"]
+    buffers = sum("position_ids" in name for name, _ in model.hf.named_buffers())
+    assert COUNTER.copies - before <= 1 + buffers

@@ -418,5 +418,5 @@ def test_a_damaged_file_is_refused_or_read_and_never_more(path, tmp_path_factory
 def test_a_view_of_the_widget_is_the_one_of_the_trace(tracer):
     trace = tracer.trace("answer_decoder", "cross_attention", head=1, window=2, direction="disrupt")
     widget = TraceWidget.from_trace(trace)
-    assert GridSpec(*(getattr(widget, name) for name in GridSpec._fields)) == payloads.spec_of(trace)
+    assert GridSpec.of({name: getattr(widget, name) for name in GridSpec._fields}) == payloads.spec_of(trace)
     widget.close()

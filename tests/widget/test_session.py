@@ -392,7 +392,7 @@ def test_a_pin_keeps_the_noise_that_its_numbers_are_of(session, screen, monkeypa
     session.change(selection=[(1, 3)])
     assert session.wait(30)
     old = screen.state["detail"]
-    reached, release = held(monkeypatch, "patch", Tracer)
+    reached, release = held(monkeypatch, "patched", Runner)
     session.change(noise=1.0)
     assert reached.wait(20)
     session.pin(True)
@@ -457,8 +457,8 @@ def test_an_older_update_leaves_a_newer_choice_of_block_alone(session, screen, m
 
 def test_the_same_cells_asked_twice_are_computed_once(session, screen, monkeypatch):
     calls = []
-    whole = Tracer.patch
-    monkeypatch.setattr(Tracer, "patch", lambda self, *rest: calls.append(1) or time.sleep(0.1) or whole(self, *rest))
+    whole = Runner.patched
+    monkeypatch.setattr(Runner, "patched", lambda *given: calls.append(1) or time.sleep(0.1) or whole(*given))
     for cells in ([(5, 5)], [(5, 5), (4, 2)]):
         session.change(selection=cells)
         time.sleep(0.05)

@@ -5,7 +5,6 @@ import io
 import threading
 import time
 import weakref
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from blip_trace_widget import (
     examples,
 )
 from blip_trace_widget.display import protocol
+from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Runner
 from helpers.front_end import set_traits, take
 from helpers.widgets import compute_no_more, quick_widget, slow_down
@@ -1092,13 +1092,8 @@ def test_cells_of_the_image_encoder_go_with_the_picture(widget):
 
 
 def test_a_score_that_is_no_number_is_told_from_a_cell_that_is_not_computed(widget, tmp_path, monkeypatch):
-    whole = Tracer.patch
-
-    def without_number(tracer, *rest):
-        effect = whole(tracer, *rest)
-        return replace(effect, score=np.nan, scores=np.full_like(effect.scores, np.nan))
-
-    monkeypatch.setattr(Tracer, "patch", without_number)
+    whole = Question.score_logits
+    monkeypatch.setattr(Question, "score_logits", lambda *given: np.full_like(whole(*given), np.nan))
     take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
     widget.wait(30)
     assert widget.grid["nan"] == [(5, 5)]
