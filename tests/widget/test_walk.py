@@ -125,8 +125,9 @@ def test_its_code_computes_the_same(widget, monkeypatch, tmp_path):
 
 def test_a_recording_walks_where_it_was_recorded(widget, tmp_path):
     walk(widget, "answer", block="answer_decoder")
+    to_the_answer = widget.trace
     walk(widget, plain(HEAD), ["answer"])
-    recording.save(widget._session.traces, tmp_path / "walk")
+    recording.save([widget.trace, to_the_answer], tmp_path / "walk")
     again = TraceWidget.from_trace(tmp_path / "walk")
     try:
         take(again, {"type": "walk", "id": 1, **walked_to("answer", "answer_decoder")})
