@@ -161,7 +161,7 @@ def _moved(plan: Plan, device: torch.device) -> Plan:
         return indices
 
     _converted(plan, collected)
-    there = iter(torch.cat(found).to(device).split([len(indices) for indices in found]))
+    there = iter(torch.split(torch.cat(found).to(device), [len(indices) for indices in found]))
     return _converted(plan, lambda _: next(there))
 
 

@@ -42,7 +42,7 @@ def problems(draw, vision_layers=1, corruptions=None, changes=()):
         patches=draw(st.integers(1, 3)),
         vision_layers=vision_layers,
     )
-    if changes and draw(st.integers(0, 2)) == 2:
+    if changes and draw(st.booleans()):
         CHANGES[draw(st.sampled_from(changes))](model.hf)
     question = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7)))
     answer = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
