@@ -43,7 +43,7 @@ def problems(draw, vision_layers=1, corruptions=None, changes=()):
         vision_layers=vision_layers,
         check=False,  # it is compared with the model's own forward by whoever asks for a problem
     )
-    if changes and draw(st.integers(0, 2)) == 2:
+    if changes and draw(st.booleans()):
         CHANGES[draw(st.sampled_from(changes))](model.hf)
     question = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=7)))
     answer = " ".join(draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=3)))
