@@ -170,6 +170,7 @@ def test_everything_can_be_taken_away(notebook):
     notebook.cell(5, 5).click()
     notebook.cell(4, 2).click(modifiers=["Control"])
     expect(notebook.root.get_by_test_id("sentence")).to_contain_text("these 2 states")
+    notebook.until(lambda: len(notebook.ask("widget.selection")) == 2, "the kernel has the clicks")
     notebook.python("widget.wait()")
     exact = notebook.ask("widget.trace.recovery.tolist()")
 

@@ -46,7 +46,7 @@ def test_true_states_are_outlined_by_mouse_and_by_keys(notebook, tmp_path):
     notebook.until(lambda: outlined(notebook) == [], "no more")
     keys.press("Enter")
     notebook.until(lambda: sorted(outlined(notebook)) == true, "again")
-    assert notebook.ask("widget.truth") is True
+    notebook.until(lambda: notebook.ask("widget.truth") is True, "the kernel has what keys did")
 
     trace_all(notebook, 36)
     cell.click()

@@ -181,6 +181,7 @@ def test_the_map_of_image_tokens_lies_over_the_picture(notebook):
     opacity.fill("0.3")
     expect(root.get_by_test_id("picture-map")).to_have_css("opacity", "0.3")
     root.get_by_test_id("overlay").select_option("strength")
+    notebook.until(lambda: notebook.ask("widget.overlay") == "strength", "the overlay")
     notebook.python("widget.wait()")
     exact = np.array(notebook.ask("widget.tracer.corruption_strength().tolist()"))
     strengths = exact / notebook.ask("widget.picture_map['limit']")
@@ -218,6 +219,7 @@ def test_attention_follows_the_selection_and_the_pointer(notebook):
 
     root.get_by_test_id("overlay").select_option("none")
     root.get_by_test_id("site").select_option("cross_attention")
+    notebook.until(lambda: notebook.ask("widget.site") == "cross_attention", "the site")
     notebook.python("widget.wait()")
     notebook.cell(2, 6).hover()
     expect(root.get_by_test_id("overlay-text")).to_have_text("Where “?” looks in layer 2")

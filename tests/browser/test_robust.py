@@ -291,7 +291,7 @@ def test_the_kernel_answers_while_it_computes(notebook):
         notebook.python("Runner.patched = quick; free.set()")
         notebook.page.evaluate("() => window.stopEchoes()")
     expect(notebook.cell(5, 3)).to_have_attribute("data-state", "value")
-    assert notebook.ask("widget.noise") == 5.1
+    notebook.until(lambda: notebook.ask("widget.noise") == 5.1, "the kernel has the noise of the key")
 
 
 @pytest.mark.slow
