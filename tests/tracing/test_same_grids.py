@@ -40,7 +40,7 @@ def test_a_grid_equals_the_one_that_it_is_said_to_equal(tracer, data):
     block = data.draw(st.sampled_from([name for name in BLOCKS if tracer.corruption.reaches(name)]))
     single = block == "answer_decoder" and len(tracer.answer_tokens) == 1
     spec, same = claimed(tracer, block, single, data.draw)
-    other = tracer.trace(**spec._replace(site=same.site)._asdict())
+    other = tracer.trace(**spec._replace(site=same.site).settings)
     layers, positions = other.samples.shape[1:]
     layer, position = data.draw(st.integers(-same.shift, layers - 1)), data.draw(st.integers(0, positions - 1))
     first = layer - spec.window // 2
@@ -58,7 +58,7 @@ def test_a_trace_says_it_and_it_holds_for_every_metric(tracer, data):
     block = data.draw(st.sampled_from(["question_encoder", "answer_decoder"]))
     first = tracer.metric.name == "kl_divergence" or len(tracer.answer_tokens) == 1
     spec, same = claimed(tracer, block, block == "answer_decoder" and first, data.draw)
-    trace, other = tracer.trace(**spec._asdict()), tracer.trace(**spec._replace(site=same.site)._asdict())
+    trace, other = tracer.trace(**spec.settings), tracer.trace(**spec._replace(site=same.site).settings)
     assert trace.same_as == same
     ours, theirs = trace.samples[:, -same.shift :], other.samples[:, : other.samples.shape[1] + same.shift]
     np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=1e-4)
