@@ -234,9 +234,9 @@ def test_other_folders_are_refused(tmp_path):
         (
             {"hold": ["mlp", State("question_encoder", 2, "[SEP]")]},
             ", held: mlp there above; question_encoder layer 2 position [SEP] block_output",
-            "Held noisy: the later MLPs there and layer 2 at “[SEP]”",
+            {"held": "the later MLPs there and layer 2 at “[SEP]”", "into": ""},
         ),
-        ({"receivers": "answer"}, ", paths into answer", "What reaches the answer directly"),
+        ({"receivers": "answer"}, ", paths into answer", {"held": "", "into": "the answer"}),
     ],
 )
 def test_what_was_held_is_said_and_the_grid_in_view_stays(tmp_path, demo, held, told, noted):
@@ -249,7 +249,8 @@ def test_what_was_held_is_said_and_the_grid_in_view_stays(tmp_path, demo, held, 
     widget.chosen = 2
     assert (widget.grid["block"], widget.error) == ("answer_decoder", "")
     widget.block = "question_encoder"
-    assert widget.grid["notes"] == [noted]
+    assert {name: widget.grid[name] for name in noted} == noted
+    assert bool(widget.hold) == ("hold" in held)
     assert widget.trace.without_effect == [tuple(cell) for cell in widget.grid["dead"]] != []
     widget.block = "answer_decoder"
     widget.chosen = AVERAGE

@@ -22,6 +22,12 @@ KINDS = [
 ]
 
 
+@pytest.fixture
+def tracer(tracer):
+    """One that no other test has verified, which its settings would say."""
+    return tracer.replace()
+
+
 @pytest.mark.parametrize("spec", KINDS)
 def test_it_is_filled_clicked_saved_and_shown_again(session, screen, tracer, tmp_path, spec):
     exact = traced(tracer, spec)
