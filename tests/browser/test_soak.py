@@ -10,15 +10,19 @@ import re
 import time
 
 import pytest
+from playwright.sync_api import TimeoutError as GoneError
 from playwright.sync_api import expect
 
 from helpers.lab_widget import SHOWN, values
 
 SECONDS = float(os.environ.get("BLIP_TRACE_SOAK", "15"))
 SEED = 5
+#: Milliseconds after which what was there a moment ago is taken to be gone.
+GONE = 2000
 WIDGETS = 3
-#: The share by which memory may have grown since the first third.
-GROWN = 1.05
+#: The share by which memory may have grown since the first third, and what the caches of six widgets may take where
+#: a third is too short to fill them.
+GROWN, CACHES = 1.05, 0 if SECONDS >= 600 else 96 * 2**20
 
 CELL = f"""
 from blip_trace_widget import GaussianNoise, TraceWidget
@@ -78,8 +82,11 @@ def box_of(notebook, random_numbers, root, selector):
     if not found:
         return None
     one = random_numbers.choice(found)
-    one.scroll_into_view_if_needed()
-    box = one.bounding_box()
+    try:
+        one.scroll_into_view_if_needed(timeout=GONE)
+        box = one.bounding_box(timeout=GONE)
+    except GoneError:  # it went away meanwhile
+        return None
     return box and (box["x"] + box["width"] * random_numbers.uniform(0.2, 0.8), box["y"] + box["height"] / 2)
 
 
@@ -233,7 +240,7 @@ def test_random_gestures_end_in_right_numbers_and_leave_nothing(open_notebook):
         notebook.page.bring_to_front()
         last = settled(notebook)
         print(f"the kernel held {first >> 20} MB, then {last >> 20} MB")
-        assert last <= GROWN * first
+        assert last <= GROWN * first + CACHES
         for at in range(WIDGETS):
             is_right(notebook, at)
         leaves_no_thread(notebook)
