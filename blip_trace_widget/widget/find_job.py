@@ -7,10 +7,8 @@ Ends: at the trait `found`, at progress reports, and at the set as the selection
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from blip_trace_widget.display import formatting
 from blip_trace_widget.display import found as words
 from blip_trace_widget.results.found_states import FoundStates, Member
 from blip_trace_widget.results.grid_spec import GridSpec
@@ -18,6 +16,7 @@ from blip_trace_widget.tracing.finding import Finding
 from blip_trace_widget.widget.grid_store import inputs_of
 from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
+from blip_trace_widget.widget.stepped import stepped
 from blip_trace_widget.widget.worker import Job, Slices
 
 
@@ -98,22 +97,18 @@ class FindJob:
             )
 
     def _slices(self, job: Job, request: int, asked: dict[str, Any]) -> Slices:
-        presenter, began = self._presenter, time.monotonic()
+        presenter = self._presenter
         with self._jobs.lock:
             tracer, generation, of = presenter.tracer, presenter.computed or 0, inputs_of(presenter.tracer)
-        stopped, reported = True, -self._jobs.pace.report
+        stopped = True
         try:
             finding = Finding(tracer.case, **asked, cancel=job.cancelled)
-            for _ in finding.steps():
-                with self._jobs.lock:
-                    if job.cancelled.is_set():
-                        return
-                    if (now := time.monotonic()) - reported >= self._jobs.pace.report:
-                        reported, done = now, finding.done
-                        left = formatting.seconds_left((now - began) * (finding.total - done) / max(done, 1))
-                        presenter.say("progress", request, done=done, total=finding.total, left=left)
-                        self._show(dict(words.searching(finding.way, asked["target"], generation)))
-                yield
+
+            def show() -> None:
+                self._show(dict(words.searching(finding.way, asked["target"], generation)))
+
+            if not (yield from stepped(finding, presenter, self._jobs, job, request, show)):
+                return
             found = finding.found()
             with self._jobs.lock:
                 if job.cancelled.is_set():

@@ -7,16 +7,15 @@ Ends: at the trait `flow`, and at progress reports.
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from blip_trace_widget.display import formatting
 from blip_trace_widget.display.flow import flow
 from blip_trace_widget.results.flow import Flow
 from blip_trace_widget.tracing.flow import Flowing
 from blip_trace_widget.widget.grid_store import inputs_of
 from blip_trace_widget.widget.job_queue import MAP, JobQueue
 from blip_trace_widget.widget.presenter import Presenter
+from blip_trace_widget.widget.stepped import stepped
 from blip_trace_widget.widget.worker import Job, Slices
 
 
@@ -54,21 +53,13 @@ class FlowJob:
         self._show({} if known is None else dict(flow(known, self._presenter.computed or 0)))
 
     def _slices(self, job: Job, request: int) -> Slices:
-        presenter, began, stopped = self._presenter, time.monotonic(), True
+        presenter, stopped = self._presenter, True
         with self._jobs.lock:
             tracer, generation, of = presenter.tracer, presenter.computed or 0, inputs_of(presenter.tracer)
-        reported = -self._jobs.pace.report
         try:
             flowing = Flowing(tracer.case, cancel=job.cancelled)
-            for _ in flowing.steps():
-                with self._jobs.lock:
-                    if job.cancelled.is_set():
-                        return
-                    if (now := time.monotonic()) - reported >= self._jobs.pace.report:
-                        reported = now
-                        left = formatting.seconds_left((now - began) * (flowing.total - flowing.done) / flowing.done)
-                        presenter.say("progress", request, done=flowing.done, total=flowing.total, left=left)
-                yield
+            if not (yield from stepped(flowing, presenter, self._jobs, job, request)):
+                return
             with self._jobs.lock:
                 if job.cancelled.is_set():
                     return
