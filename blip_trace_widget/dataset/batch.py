@@ -3,8 +3,8 @@
 For: `trace_dataset`, which gives batches to this process or to workers on other machines.
 Cost: that of a `Tracer`'s own calls, with one ViT pass per picture, and runs that are computed once and scored by every
 metric. On a CPU, which one question fills, every number is also theirs to the last bit. On other devices
-(`Limits.together`) pictures are embedded several at once, and so are the clean runs of questions of equal length; what
-grids have in common is computed once. Corrupted runs and grids follow one sample after another.
+(`Limits.together`) pictures are embedded several at once, and so are the clean and the corrupted runs of questions of
+equal length; what grids have in common is computed once. Grids follow one sample after another.
 Ends: at tables. A skipped sample has a row too, with the reason.
 
 Every sample has its own noise (`corruptions.own_noise`). If all shared one draw, its variance would not shrink with
@@ -30,7 +30,7 @@ from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.pictures import as_image, jpeg
 from blip_trace_widget.results.grid_spec import as_json
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
-from blip_trace_widget.tracing.base_runs import clean_together
+from blip_trace_widget.tracing.base_runs import BaseRuns
 from blip_trace_widget.tracing.damaged_tokens import checked_region
 from blip_trace_widget.tracing.grid import whole_image_maps
 from blip_trace_widget.tracing.knockout import knocked_out_together
@@ -38,6 +38,7 @@ from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.region_attention import region_attention
+from blip_trace_widget.tracing.together import clean_together, corrupted_together
 from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -116,10 +117,10 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch, held: int = HELD_PIXEL
         tracers, stop = _part(model, plan, table, samples, start, held)
         places = list(tracers)
         for group in clean_together(_first(tracers[at]).case.bases for at in places):
-            for place in group:
-                at = places[place]
-                # Free the tracers at once: one sample's recorded runs may fill the memory.
-                cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
+            for few in corrupted_together(_wanted(plan, tracers, table, samples, [places[place] for place in group])):
+                for at in few:
+                    # Free the tracers at once: one sample's recorded runs may fill the memory.
+                    cells[at] = store.joined(list(_trace(plan, tracers.pop(at), table[at], samples[at])))
         start = stop
     return store.as_table("samples", table), store.joined([cells[at] for at in sorted(cells)])
 
@@ -217,20 +218,36 @@ def _picture(image: Any) -> Any:
     return image.opened() if isinstance(image, NamedPicture) else as_image(image)
 
 
-def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[pa.Table]:
-    """Yield tables of a sample's cells, and complete the sample's own row."""
-    tracer = _first(tracers)
-    own = tracer.model.text(tracer.case.bases.own_answer_ids())
-    row["own_answer"] = own
+def _wanted(
+    plan: Plan, tracers: dict[int, Tracers], table: list[Row], samples: Sequence[Sample], group: Sequence[int]
+) -> Iterator[tuple[int, BaseRuns]]:
+    """Yield those of a group that are to be traced, with their base runs; the tracers of the others are dropped."""
+    for at in group:
+        bases = _first(tracers[at]).case.bases
+        if _is_wanted(plan, bases, table[at], samples[at]):
+            yield at, bases
+        else:
+            del tracers[at]
+
+
+def _is_wanted(plan: Plan, bases: BaseRuns, row: Row, sample: Sample) -> bool:
+    """Whether a sample's own answer lets it be traced; it is written into its row."""
+    own = row["own_answer"] = bases.model.text(bases.own_answer_ids())
     if sample.answer is not None:
         accuracy = answers.accuracy(own, sample.answer)
         row |= {"accuracy": accuracy, "correct": accuracy >= answers.RIGHT}
-    if plan.only_correct and not row.get("correct"):
-        if sample.answer is None:
-            _skip(row, UNANSWERED, f"it says {own!r}, and the sample has no answer")
-        else:
-            _skip(row, WRONG, f"it says {own!r}, not {answers.table_text(sample.answer)!r}")
-        return
+    if not plan.only_correct or row.get("correct"):
+        return True
+    if sample.answer is None:
+        _skip(row, UNANSWERED, f"it says {own!r}, and the sample has no answer")
+    else:
+        _skip(row, WRONG, f"it says {own!r}, not {answers.table_text(sample.answer)!r}")
+    return False
+
+
+def _trace(plan: Plan, tracers: Tracers, row: Row, sample: Sample) -> Iterator[pa.Table]:
+    """Yield tables of a sample's cells, and complete the sample's own row."""
+    own = row["own_answer"]
     outcomes = [_outcome(each) for each in tracers]
     first, *others = outcomes
     row |= first.scored

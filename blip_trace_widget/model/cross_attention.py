@@ -109,6 +109,24 @@ class _PartOf(Projections):
         return part_of(keys, self._samples), part_of(values, self._samples)
 
 
+class _Joined(Projections):
+    """Those of several sets of image tokens, one after the other; each of them keeps its own."""
+
+    def __init__(self, parts: Sequence[tuple[ImageKV, int]]) -> None:
+        self.tokens = torch.cat([kv.states()[:, 0].expand(samples, -1, -1) for kv, samples in parts])
+        self._parts = parts
+
+    def __call__(self, layer: int) -> tuple[Tensor, Tensor]:
+        each = [(kv.keys_values(layer), samples) for kv, samples in self._parts]
+        keys, values = (torch.cat([both[at].expand(samples, -1, -1, -1) for both, samples in each]) for at in range(2))
+        return keys, values
+
+
+def joined(layers: Sequence[Any], parts: Sequence[tuple[ImageKV, int]]) -> ImageKV:
+    """Several pictures, each as so many samples see it, as one, which keeps nothing itself."""
+    return ImageKV(layers, _Joined(parts))
+
+
 class ImageKV:
     """Image tokens as the question encoder sees them: clean + strength * delta, one set per sample.
 

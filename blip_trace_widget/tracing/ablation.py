@@ -26,9 +26,10 @@ from blip_trace_widget.model.progress import Check, as_check
 from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.summaries import called
 from blip_trace_widget.states import BLOCKS, State, as_states, listed_states
+from blip_trace_widget.tracing.base_runs import EXTRA_ANSWER_TOKENS
 from blip_trace_widget.tracing.damaged_tokens import checked_factor
 from blip_trace_widget.tracing.overflow import Cause
-from blip_trace_widget.tracing.question import EXTRA_ANSWER_TOKENS, Question
+from blip_trace_widget.tracing.question import Question
 
 
 @dataclass(frozen=True, eq=False, repr=False)

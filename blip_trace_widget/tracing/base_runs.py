@@ -3,7 +3,7 @@
 For: everything that patches, cuts or reads. Base runs consist of parts that depend on only some of the inputs: the
 question's clean encoding, the answer's clean run, the corrupted encoding. Parts that stay valid for another question,
 answer or corruption are shared by both (`BaseRuns.changed`), so that changing the noise neither embeds nor projects the
-image again. `clean_together` computes the clean runs of many questions in a few passes where that is allowed.
+image again. `blip_trace_widget.tracing.together` computes those of many questions in a few passes where it may.
 Cost: one text pass for the clean run, one over all samples for the corrupted runs. Samples are split into groups that
 fit the memory budget: a single group is kept; several are each recomputed in every iteration.
 Ends: at recorded runs and logits; `blip_trace_widget.tracing.question` scores them.
@@ -14,33 +14,26 @@ A `check` is called once per layer during a computation, and may raise `blip_tra
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations
-from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
-from blip_trace_widget.tracing.memory_budget import (
-    CLEAN_SHARE,
-    halves,
-    if_there_is_room,
-    questions_together,
-    sample_groups,
-)
+from blip_trace_widget.tracing.memory_budget import halves, if_there_is_room, sample_groups
 from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
 #: Tokens of the longest greedy answer if the model's generation settings do not say (transformers' default).
 ANSWER_TOKENS = 20
+#: Answers of corrupted runs longer than the clean answer by this many tokens are cut off.
+EXTRA_ANSWER_TOKENS = 4
 
 
 class CleanEncoding:
@@ -65,7 +58,7 @@ class CleanEncoding:
         """Token ids of the model's own greedy answer, end token left out; may be empty."""
         encoded = self.activations(check).output
         check_in_range(encoded, self.model, CLEAN)
-        return Runner(self.model).greedy(encoded, _longest_answer(self.model), check)[0]
+        return Runner(self.model).greedy(encoded, longest_answer(self.model), check)[0]
 
 
 class CleanAnswer:
@@ -137,10 +130,10 @@ class CorruptedEncoding:
             keep: see `ImageTokens.corrupted`.
         """
         image_view = self.clean.image.corrupted(self.corruption, part, check, with_states=with_states, keep=keep)
-        question = self._question(part, check)
+        question = self.question(part, check)
         return Runner(self.model).encode(question, image_view, part.stop - part.start, check), image_view
 
-    def _question(self, part: slice, check: Check) -> Tensor:
+    def question(self, part: slice, check: Check = no_check) -> Tensor:
         """What enters the question encoder, (samples of the part or 1, question tokens, width)."""
         ids, corruption = self.clean.question_ids, self.corruption
         asked = corruption.question_ids(ids, self.model)
@@ -162,6 +155,10 @@ class BaseRuns:
         question_ids: the question's token ids.
         given_ids: token ids of the answer to score; None: the model's own greedy answer.
         corruption: how the corrupted run differs from the clean one.
+
+    Attributes:
+        clean_answer: the clean run, in its parts.
+        corrupted_encoding: the corrupted runs up to the answer decoder.
     """
 
     def __init__(
@@ -171,9 +168,9 @@ class BaseRuns:
         self._hold(CleanAnswer(encoding, given_ids), CorruptedEncoding(encoding, corruption))
 
     def _hold(self, answer: CleanAnswer, corrupted: CorruptedEncoding) -> None:
-        self.model, self._answer, self._corrupted_encoding = answer.model, answer, corrupted
-        self._encoding = answer.encoding
-        self.image, self.question_ids = self._encoding.image, self._encoding.question_ids
+        self.model, self.clean_answer, self.corrupted_encoding = answer.model, answer, corrupted
+        self.encoding = answer.encoding
+        self.image, self.question_ids = self.encoding.image, self.encoding.question_ids
         self.corruption = corrupted.given
         #: Most samples of a group, where memory has run out for more.
         self._most = self.corruption.samples
@@ -182,14 +179,14 @@ class BaseRuns:
         self, image: ImageTokens, question_ids: list[int], given_ids: list[int] | None, corruption: Corruption
     ) -> BaseRuns:
         """The base runs of other inputs; parts that stay valid are shared."""
-        answer, corrupted = self._answer, self._corrupted_encoding
+        answer, corrupted = self.clean_answer, self.corrupted_encoding
         if image is not self.image or question_ids != self.question_ids:
             return BaseRuns(image, question_ids, given_ids, corruption)
         if given_ids != answer.given_ids:
-            answer = CleanAnswer(self._encoding, given_ids)
+            answer = CleanAnswer(self.encoding, given_ids)
         if corruption != self.corruption:
-            corrupted = CorruptedEncoding(self._encoding, corruption)
-        if (answer, corrupted) == (self._answer, self._corrupted_encoding):
+            corrupted = CorruptedEncoding(self.encoding, corruption)
+        if (answer, corrupted) == (self.clean_answer, self.corrupted_encoding):
             return self
         other = BaseRuns.__new__(BaseRuns)
         other._hold(answer, corrupted)
@@ -197,7 +194,7 @@ class BaseRuns:
 
     def has_clean_of(self, other: BaseRuns) -> bool:
         """Whether both share the clean run."""
-        return self._answer is other._answer
+        return self.clean_answer is other.clean_answer
 
     def answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the scored answer, end token left out.
@@ -205,15 +202,15 @@ class BaseRuns:
         Raises:
             ValueError: if the model's own answer is empty.
         """
-        return self._answer.ids(check)
+        return self.clean_answer.ids(check)
 
     def own_answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the model's own greedy answer, end token left out; may be empty."""
-        return self._encoding.own_answer_ids(check)
+        return self.encoding.own_answer_ids(check)
 
     def clean(self, check: Check = no_check, *, with_states: bool = False) -> BaseRun:
         """The clean run, with the ViT's states if asked for."""
-        return self._answer.run_with_states(check) if with_states else self._answer.run(check)
+        return self.clean_answer.run_with_states(check) if with_states else self.clean_answer.run(check)
 
     def corrupted(self, check: Check = no_check, *, with_states: bool = False) -> Iterator[tuple[slice, BaseRun]]:
         """Yield the corrupted runs, one group of samples at a time, with the ViT's states if asked for."""
@@ -246,8 +243,23 @@ class BaseRuns:
         run = if_there_is_room(compute, part.stop - part.start, self.model.device)
         if run is None:
             self._most = (part.stop - part.start + 1) // 2
-            self._corrupted_encoding.whole.forget()
+            self.corrupted_encoding.whole.forget()
         return run
+
+    def keep_corrupted(self, run: BaseRun) -> None:
+        """Keep the corrupted runs of all samples, which were computed elsewhere. Call it under the model's lock."""
+        self.corrupted_encoding.whole.keep((run.encoder, run.image_view))
+        self._whole.keep(run)
+
+    def answers(self, run: BaseRun, longest: int, check: Check = no_check) -> list[list[int]]:
+        """Token ids of the greedy answers of some corrupted runs, at most so many tokens of each."""
+        if run.answers is not None:
+            return [ids[:longest] for ids in run.answers]
+        return Runner(self.model).greedy(run.encoder.output, longest, check, first=run.logits[:, 0])
+
+    def longest_corrupted_answer(self, check: Check = no_check) -> int:
+        """Tokens of a corrupted run's answer beyond which it is cut off."""
+        return len(self.answer_ids(check)) + EXTRA_ANSWER_TOKENS
 
     def prepare_states(self, check: Check = no_check) -> None:
         """Compute the corrupted runs with the ViT's states if they are kept: one pass of the ViT then serves both."""
@@ -258,30 +270,30 @@ class BaseRuns:
     @lazy
     def _whole(self, check: Check) -> BaseRun:
         """All samples in one group."""
-        return self._corrupted(self._corrupted_encoding.whole(check), check)
+        return self._corrupted(self.corrupted_encoding.whole(check), check)
 
     @lazy
     def _whole_with_states(self, check: Check) -> BaseRun:
         return self._group(slice(0, self.corruption.samples), check, with_states=True, keep=True)
 
     def _group(self, part: slice, check: Check, *, with_states: bool, keep: bool) -> BaseRun:
-        return self._corrupted(self._corrupted_encoding.of(part, check, with_states=with_states, keep=keep), check)
+        return self._corrupted(self.corrupted_encoding.of(part, check, with_states=with_states, keep=keep), check)
 
     def _corrupted(self, encoded: tuple[Activations, ImageView], check: Check) -> BaseRun:
         """A corrupted run from its question encoder on."""
-        run = Runner(self.model).base(self._answer.text(check), *encoded, check)
-        check_in_range(run.logits, self.model, cause_of(self.corruption), self._answer.run(check).logits[0])
+        run = Runner(self.model).base(self.clean_answer.text(check), *encoded, check)
+        check_in_range(run.logits, self.model, cause_of(self.corruption), self.clean_answer.run(check).logits[0])
         return run
 
     def _groups(self, check: Check, *, with_states: bool) -> list[slice]:
-        size = self._bytes_per_sample(check, with_states=with_states)
+        size = self.bytes_per_sample(check, with_states=with_states)
         groups = sample_groups(self.corruption.samples, size, self.model.device, self.model.limits)
         return [few for part in groups for few in _at_most(self._most, part)]
 
-    def _bytes_per_sample(self, check: Check, *, with_states: bool) -> int:
+    def bytes_per_sample(self, check: Check = no_check, *, with_states: bool = False) -> int:
         """Bytes of one corrupted run: its noise, the projected noise, and every recorded stage."""
         block, vision = self.model.question_encoder, self.model.image_encoder
-        width = self._encoding.activations(check).inputs.shape[-1]
+        width = self.encoding.activations(check).inputs.shape[-1]
         tokens, vision_width = self.image.clean_tokens(check).shape
         positions = len(self.question_ids) + len(self.answer_ids(check))
         numbers = len(block.stages) * len(block.layers) * positions * width
@@ -292,98 +304,12 @@ class BaseRuns:
         return numbers * 4
 
 
-def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
-    """Compute the clean runs of several questions of one model, questions of equal length in one pass.
-
-    They are computed in groups, so that the images' projections stay within `memory_budget.CLEAN_SHARE`. Where
-    questions are not computed together (`Limits.together`), they are left to be computed at their first use, one by
-    one: what a row comes to may depend, in its last bits, on the other rows of a pass.
-
-    Args:
-        bases: the base runs of the questions.
-
-    Yields:
-        the indices of those to use now, which share a picture or a pass. This function keeps no reference to them;
-        callers should drop theirs before the next group.
-    """
-    pending: list[BaseRuns | None] = list(bases)
-    for indices in _by_length_and_image(cast("list[BaseRuns]", pending)):
-        for part in _memory_groups(pending[indices[0]], len(indices)):
-            group = [cast("BaseRuns", pending[at]) for at in indices[part]]
-            for at in indices[part]:
-                pending[at] = None
-            model = group[0].model
-            if questions_together(model.device, model.limits):
-                with Computing(model):
-                    _run_in_halves(group)
-            del group
-            yield indices[part]
-
-
-def _run_in_halves(group: Sequence[BaseRuns]) -> None:
-    """`_run_together`, and where memory runs out, the first half before the second."""
-    if if_there_is_room(lambda: _run_together(group), len(group), group[0].model.device) is None:
-        for half in halves(slice(0, len(group))):
-            _run_in_halves(group[half])
-
-
-def _by_length_and_image(bases: Sequence[BaseRuns]) -> list[list[int]]:
-    """Indices grouped by the question's length, and by the picture if several questions share it."""
-    questions_of = Counter(runs.image for runs in bases)
-    kinds: dict[tuple[int, int], list[int]] = {}
-    for at, runs in enumerate(bases):
-        shared = id(runs.image) if questions_of[runs.image] > 1 else 0
-        kinds.setdefault((shared, len(runs.question_ids)), []).append(at)
-    return list(kinds.values())
-
-
-def _run_together(group: Sequence[BaseRuns]) -> int:
-    """Compute a group's question encoders, the model's own answers, and decoders together by the answers' length.
-
-    Returns:
-        how many are computed.
-    """
-    model = group[0].model
-    runner = Runner(model)
-    ImageTokens.embed_together([runs.image for runs in group])
-    kv = ImageTokens.see_together([runs.image for runs in group])
-    questions = runner.embed_questions([runs.question_ids for runs in group])
-    encoded = runner.encode(questions, ImageView(kv), len(group))
-    own_answers = runner.greedy(encoded.output, _longest_answer(model))
-    answers = [runs._answer for runs in group]
-    by_length: dict[int, list[int]] = {}
-    for at, (answer, own) in enumerate(zip(answers, own_answers, strict=True)):
-        answer.encoding.activations.keep(encoded.part(slice(at, at + 1)))
-        answer.encoding.own_answer_ids.keep(own)
-        if answer.given_ids is not None or own:
-            by_length.setdefault(len(answer.ids()), []).append(at)
-    for indices in by_length.values():
-        inputs = torch.cat([answers[at].text().decoder_input for at in indices])
-        decoder = runner.decode(inputs, encoded.output[indices])
-        logits = runner.logits(decoder.output)
-        check_in_range(logits, model, CLEAN)
-        for row, at in enumerate(indices):
-            part, encoding = slice(row, row + 1), answers[at].encoding
-            run = BaseRun(encoding.image.clean(), encoding.activations(), decoder.part(part), logits[part])
-            answers[at].run.keep(run)
-    return len(group)
-
-
 def _at_most(size: int, part: slice) -> list[slice]:
     """A group as groups of at most so many samples."""
     return [part] if part.stop - part.start <= size else [few for half in halves(part) for few in _at_most(size, half)]
 
 
-def _longest_answer(model: BlipVqa) -> int:
+def longest_answer(model: BlipVqa) -> int:
     """Number of tokens of the longest greedy answer."""
     length = getattr(model.hf.text_decoder.generation_config, "max_length", None)
     return length - 1 if length else ANSWER_TOKENS  # max_length counts the start token
-
-
-def _memory_groups(first: BaseRuns | None, count: int) -> list[slice]:
-    """`count` clean runs like the first in groups, by the size of each: its image's projections and recorded stages."""
-    assert first is not None
-    block, model = first.model.question_encoder, first.model
-    width = int(model.hf.config.text_config.hidden_size)
-    tokens = 2 * model.image_token_count + len(block.stages) * (len(first.question_ids) + 1)
-    return sample_groups(count, 4 * len(block.layers) * tokens * width, model.device, model.limits, CLEAN_SHARE)

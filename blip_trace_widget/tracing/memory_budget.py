@@ -106,11 +106,16 @@ def release(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
+def group_bytes(device: torch.device, limits: Limits, share: float = GROUP_SHARE) -> int:
+    """Bytes that a group may take."""
+    return int(memory_budget(device, limits) * share)
+
+
 def sample_groups(
     samples: int, bytes_per_sample: int, device: torch.device, limits: Limits, share: float = GROUP_SHARE
 ) -> list[slice]:
     """Samples split into as few groups of about equal size as a share of the budget allows."""
-    largest = max(1, int(memory_budget(device, limits) * share) // max(1, bytes_per_sample))
+    largest = max(1, group_bytes(device, limits, share) // max(1, bytes_per_sample))
     groups = -(-samples // largest)
     edges = [samples * number // groups for number in range(groups + 1)]
     return [slice(start, stop) for start, stop in pairwise(edges)]

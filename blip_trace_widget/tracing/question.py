@@ -40,8 +40,6 @@ from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
 from blip_trace_widget.tracing.overflow import Cause, cause_of, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, distribution_sum
 
-#: Answers of corrupted runs longer than the clean answer by this many tokens are cut off with an ellipsis.
-EXTRA_ANSWER_TOKENS = 4
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
 
@@ -297,12 +295,9 @@ class Question:
     @lazy
     def corrupted_run(self, check: Check) -> Run:
         """See `corrupted`."""
-        longest = len(self.answer_ids(check)) + EXTRA_ANSWER_TOKENS
-
-        def answered(run: BaseRun) -> tuple[BaseRun, list[list[int]]]:
-            return run, self.runner.greedy(run.encoder.output, longest, check, first=run.logits[:, 0])
-
-        return self._as_run((answered(run) for _, run in self.bases.corrupted(check)), longest=longest)
+        longest = self.bases.longest_corrupted_answer(check)
+        runs = ((run, self.bases.answers(run, longest, check)) for _, run in self.bases.corrupted(check))
+        return self._as_run(runs, longest=longest)
 
     @lazy
     def effect(self, check: Check) -> TotalEffect:

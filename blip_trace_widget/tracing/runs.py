@@ -48,12 +48,15 @@ class BaseRun:
         encoder: states of the question encoder, (S, question tokens, width) per stage and layer.
         decoder: states of the answer decoder, (S, answer positions, width) per stage and layer.
         logits: (S, answer positions, vocabulary), float32.
+        answers: token ids of the greedy answer of each sample, without the end token, if they are known; of at least as
+            many tokens as are asked for.
     """
 
     image_view: ImageView
     encoder: Activations
     decoder: Activations
     logits: Tensor
+    answers: Sequence[list[int]] | None = None
 
     @property
     def samples(self) -> int:

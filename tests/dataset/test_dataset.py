@@ -38,7 +38,7 @@ from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRON
 from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.limits import Limits
-from blip_trace_widget.tracing.base_runs import clean_together
+from blip_trace_widget.tracing.together import clean_together
 from helpers.dataset_runs import EVERYTHING, NOISE, trace, trace_and_die
 from helpers.random_models import random_model
 from helpers.reference import Hooked

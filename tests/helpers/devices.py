@@ -39,10 +39,11 @@ _INDEXING = {
 
 
 class Counter:
-    """What went over since the last look."""
+    """What went over, and how many kernels were started on the device."""
 
     def __init__(self):
         self.copies = 0
+        self.launches = 0
 
 
 COUNTER = Counter()
@@ -111,6 +112,11 @@ def indices(index):
     return tree_unflatten([held(each) for each in every], shape)
 
 
+def is_view(function):
+    """Whether an operation only looks at its tensor's numbers in another shape."""
+    return any(each.alias_info and not each.alias_info.is_write for each in function._schema.returns)
+
+
 def compute(function, arguments, keywords):
     every, _ = tree_flatten((arguments, keywords))
     tensors = [each for each in every if isinstance(each, torch.Tensor)]
@@ -128,6 +134,7 @@ def compute(function, arguments, keywords):
     if there and function in _INDEXING and here:
         COUNTER.copies += 1  # indices on the host go over
     goes = bool(there) if wanted is None else torch.device(wanted).type == DEVICE.type
+    COUNTER.launches += goes and not is_view(function)
     keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
     if function is torch.ops.aten._local_scalar_dense.default:
         goes = False
