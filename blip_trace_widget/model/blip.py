@@ -37,6 +37,7 @@ from blip_trace_widget.model.modules import active_adapters
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.progress import announced
 from blip_trace_widget.model.surroundings import exact_convolution
+from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.model.weights import Watch, weights_hash
 from blip_trace_widget.pictures import ImageLike, as_image
 from blip_trace_widget.unpicklable import Unpicklable
@@ -361,7 +362,7 @@ class BlipVqa(BlipParts, Unpicklable):
 
     def _pixels(self, picture: Image.Image) -> Tensor:
         pixels: Tensor = self.processor.image_processor(images=picture, return_tensors="pt")["pixel_values"]
-        return pixels.to(self.device, self.dtype)
+        return to_device(pixels.to(self.dtype), self.device)
 
     def question_ids(self, question: str) -> list[int]:
         """Token ids of a question as the model sees it, special tokens included.

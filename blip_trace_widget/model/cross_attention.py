@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from blip_trace_widget.model.modules import is_linear
+from blip_trace_widget.model.transfer import to_device
 
 
 class CrossAttentionKV(Protocol):
@@ -305,7 +306,7 @@ class SwappedKV:
         widest, device = max(map(len, groups)), base.device
         # Shorter groups are padded with their first token: harmless where scores are written, masked where summed.
         padded = [[len(group), *group, *[group[0]] * (widest - len(group))] for group in groups]
-        sizes_and_groups = torch.tensor(padded, device=device)  # one copy
+        sizes_and_groups = to_device(torch.tensor(padded), device)  # one copy
         self._groups = sizes_and_groups[:, 1:]
         self._once = torch.arange(widest, device=device) < sizes_and_groups[:, :1]
 

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.states import BLOCKS, State
 
 Indices: TypeAlias = NDArray[np.int_]
@@ -161,7 +162,7 @@ def plan_of(
 
 def _moved(arrays: Sequence[Indices], device: torch.device) -> tuple[Tensor, ...]:
     """Arrays of indices as tensors on a device: views of one, which goes there in one copy."""
-    joined = torch.tensor(np.concatenate(arrays), dtype=torch.long, device=device)
+    joined = to_device(torch.from_numpy(np.concatenate(arrays).astype(np.int64, copy=False)), device)
     return torch.split(joined, [len(array) for array in arrays])
 
 

@@ -13,15 +13,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeAlias
 
 from blip_trace_widget.model.block import Cancelled
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Check: TypeAlias = Callable[[], None]
 Progress: TypeAlias = Callable[[int, int], object]
@@ -173,8 +167,3 @@ def _caller() -> int:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
         level, frame = level + 1, frame.f_back
     return level
-
-
-def on_cpu(tensor: Tensor) -> NDArray[np.float64]:
-    """Numbers as a float64 array; converted on the CPU, since not every device has float64."""
-    return np.asarray(tensor.cpu().double().numpy())

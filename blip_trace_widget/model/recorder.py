@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from blip_trace_widget.model.patch_plan import place_of, stage_of
+from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.states import State
 
 
@@ -56,7 +57,7 @@ class Recorder:
             # What enters a layer: stepped blocks know it as what the layer below puts out, hooked ones do not.
             for place in {place_of(state), (state.layer, stage_of(state))}:
                 places.setdefault(place, set()).add(state.position)
-        self._positions = {place: torch.tensor(sorted(found), device=device) for place, found in places.items()}
+        self._positions = {place: to_device(torch.tensor(sorted(found)), device) for place, found in places.items()}
         #: The last layer in which there is any.
         self.last = max(layer for layer, _ in places)
         self._values = {

@@ -238,9 +238,11 @@ class GaussianNoise(OwnCorruption):
 
     def delta(self, embeddings: torch.Tensor, model: BlipVqa, part: slice = ALL) -> torch.Tensor:  # noqa: ARG002
         """See `Corruption.delta`."""
+        from blip_trace_widget.model.transfer import to_device
+
         clean = at_least_single(embeddings)
         tokens, width = clean.shape
-        noise = self.bank(tokens, width, part).to(clean.device, clean.dtype)
+        noise = to_device(self.bank(tokens, width, part).to(clean.dtype), clean.device)
         noise *= clean if self.kind == "multiplicative" else clean.std()
         return _on(token_mask(tokens, self.region, self._tokens), noise)
 
@@ -417,7 +419,9 @@ OWN: dict[str, Callable[..., Corruption]] = {
 
 def _on(mask: torch.Tensor | None, delta: torch.Tensor) -> torch.Tensor:
     """A delta, (samples, tokens, width), with zeros at all other tokens."""
-    return delta if mask is None else delta * mask.to(delta.device)[:, None]
+    from blip_trace_widget.model.transfer import to_device
+
+    return delta if mask is None else delta * to_device(mask, delta.device)[:, None]
 
 
 def at_least_single(embeddings: torch.Tensor) -> torch.Tensor:

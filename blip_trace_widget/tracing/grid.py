@@ -26,7 +26,7 @@ from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, effective
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace, squares
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, SITES, State, windowed
-from blip_trace_widget.tracing.patching import image_tokens_scored_together, scored_together, swapped
+from blip_trace_widget.tracing.patching import image_tokens_scored_together, scored_together, settled, swapped
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Chunks
 
@@ -285,8 +285,8 @@ def _fill(
         return f"{there.all(axis=0).sum()} of {count} cells"
 
     with ended_early(how_far, close), Computing(question.model):
-        for part, which, logits in chunks:
-            samples[part, which] = question.score_logits(logits)
+        for part, which, (scores,) in settled([question], chunks):
+            samples[part, which] = scores
             there[part, which] = True
             done += (part.stop - part.start) * (which.stop - which.start)
             report(done // question.corruption.samples, count)

@@ -21,7 +21,8 @@ from torch import Tensor
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, as_it_is
 from blip_trace_widget.model.cross_attention import ImageKV, Projections
-from blip_trace_widget.model.progress import Check, no_check, on_cpu
+from blip_trace_widget.model.progress import Check, no_check
+from blip_trace_widget.model.transfer import on_cpu
 from blip_trace_widget.pictures import jpeg, picture_hash
 from blip_trace_widget.tracing.corruption import ALL, Corruption
 from blip_trace_widget.tracing.delta import checked_delta

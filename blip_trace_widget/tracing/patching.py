@@ -11,6 +11,7 @@ directions, Zhang & Nanda 2023 (arXiv 2309.16042).
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import named
 from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.progress import Check, as_check
+from blip_trace_widget.model.transfer import goes_on
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.run import Effect
 from blip_trace_widget.results.significance import differs, rounding
@@ -260,6 +262,32 @@ def in_groups(
         del base, source, corrupted  # free them before the next group is computed
 
 
+def settled(questions: Sequence[Question], chunks: Chunks) -> Iterator[tuple[slice, slice, list[NDArray[np.float64]]]]:
+    """Scores of chunks of runs of the first question by the metric of each: slices of samples and runs, and the scores.
+
+    Where the device works while the host goes on, a chunk is started before the scores of the one before it are waited
+    for, so that planning it takes no time. Whatever ends the chunks, the scores of those before are yielded first.
+    """
+    begun: deque[tuple[slice, slice, list[Callable[[], NDArray[np.float64]]]]] = deque()
+    ahead = int(goes_on(questions[0].model.device))
+
+    def waited_for() -> tuple[slice, slice, list[NDArray[np.float64]]]:
+        part, which, scores = begun.popleft()
+        return part, which, [score() for score in scores]
+
+    try:
+        for part, which, logits in chunks:
+            begun.append((part, which, [question.scoring(logits) for question in questions]))
+            while len(begun) > ahead:
+                yield waited_for()
+    except (Exception, KeyboardInterrupt):
+        while begun:
+            yield waited_for()
+        raise
+    while begun:
+        yield waited_for()
+
+
 def complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> Scores:
     """Scores of chunks of runs of the first question, by the metric of each, (questions, samples, runs).
 
@@ -271,17 +299,17 @@ def complete_runs(questions: Sequence[Question], chunks: Chunks, count: int) -> 
     scores = np.full((len(questions), samples, count), np.nan)
     complete = slice(0, 0)
     version = None
+    scored = settled(questions, chunks)
     while True:
         with Computing(question.model):  # not across the yield: the consumer may take long, on any thread
             if version not in (None, question.model.version):
                 raise ModelChangedError
             version = question.model.version
-            chunk = next(chunks, None)
+            chunk = next(scored, None)
             if chunk is None:
                 return
-            part, which, logits = chunk
-            for at, scored in enumerate(questions):
-                scores[at, part, which] = scored.score_logits(logits)
+            part, which, found = chunk
+            scores[:, part, which] = found
         done += (part.stop - part.start) * (which.stop - which.start)
         last = part.stop == samples  # the last samples of these runs, whatever the groups and chunks
         complete = which if last else slice(complete.stop, complete.stop)

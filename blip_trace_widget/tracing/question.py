@@ -24,7 +24,8 @@ from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.choices import BEFORE_THE_VIT, metric_properties
-from blip_trace_widget.model.progress import Check, no_check, on_cpu
+from blip_trace_widget.model.progress import Check, no_check
+from blip_trace_widget.model.transfer import on_its_way, to_device
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, is_single
 from blip_trace_widget.results.maps import square_names, squares
@@ -359,22 +360,46 @@ class Question:
             BeyondRangeError: if the logits are not finite.
             ValueError: if a user's metric returns anything but a tensor of that shape.
         """
+        return self.scoring(logits, cause)()
+
+    def scoring(self, logits: Tensor, cause: Cause | None = None) -> Callable[[], NDArray[np.float64]]:
+        """Begin to score logits: a call that waits for the scores; arguments and errors as in `score_logits`."""
         clean = self.bases.clean().logits[0]
-        check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
-        scores = self.metric.score(logits, self._target())
+
+        def check() -> None:
+            check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
+
+        total = logits.sum()
+        try:
+            scores = self.metric.score(logits, self._target())
+        except Exception:
+            check()  # a metric may fail of what are no numbers
+            raise
         if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
             raise ValueError(
                 f"metric: expected a tensor of shape {tuple(logits.shape[:-2])} for logits of shape "
                 f"{tuple(logits.shape)}, got {getattr(scores, 'shape', type(scores).__name__)}"
             )
-        return on_cpu(scores)
+        there = on_its_way(scores, total)
+
+        def settled() -> NDArray[np.float64]:
+            found, sum_there = there()
+            if not np.isfinite(sum_there):
+                check()
+            return found
+
+        return settled
 
     @lazy
     def _target(self, check: Check) -> Target:
         """What runs are scored against, on the model's device."""
         clean = self.bases.clean(check).logits[0]
-        foil = None if self._foil_ids is None else torch.tensor(self._foil_ids, device=clean.device)
-        return Target(torch.tensor(self.answer_ids(check), device=clean.device), foil, clean)
+        answer, foil = (
+            None if ids is None else to_device(torch.tensor(ids), clean.device)
+            for ids in (self.answer_ids(check), self._foil_ids)
+        )
+        assert answer is not None
+        return Target(answer, foil, clean)
 
     def top_words(self, distribution: NDArray[np.float32]) -> Top:
         """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""

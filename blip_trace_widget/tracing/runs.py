@@ -21,8 +21,9 @@ from torch import Tensor
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
-from blip_trace_widget.model.progress import Check, no_check, on_cpu
+from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.model.recorder import Recorder, Source
+from blip_trace_widget.model.transfer import on_cpu, to_device
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
 from blip_trace_widget.tracing.memory_budget import (
@@ -36,6 +37,8 @@ from blip_trace_widget.tracing.memory_budget import (
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
+#: Tokens of which it is not asked whether all answers end with them: the start, and a first one.
+SHORTEST = 2
 NOTHING: Mapping[str, Recorder] = MappingProxyType({})
 
 
@@ -152,7 +155,7 @@ class Runner:
         return self._embed("answer_decoder", [[self.model.start_id, *answer[:-1]]])
 
     def _embed(self, block: str, ids: Sequence[Sequence[int]]) -> Tensor:
-        tokens = torch.tensor(ids, device=self.model.device)
+        tokens = to_device(torch.tensor(ids), self.model.device)
         return self.model.blocks[block].apply(words_of(self.model.embeddings(block)), tokens)
 
     def encode(self, question: Tensor, image_view: ImageView, samples: int, check: Check = no_check) -> Activations:
@@ -203,7 +206,9 @@ class Runner:
         end = self.model.end_id
         chosen = torch.full((encoded.shape[0], 1), self.model.start_id, device=encoded.device)
         ended = torch.zeros(encoded.shape[0], dtype=torch.bool, device=encoded.device)
-        while chosen.shape[1] <= longest and not ended.all():
+        answers: list[list[int]] = [[] for _ in range(len(encoded))]
+        # Looking at them waits for the device: not before there can be an answer that ends.
+        while chosen.shape[1] <= longest and not all(end in ids for ids in answers):
             if first is None or chosen.shape[1] > 1:
                 logits = self._last_logits(block.run(block.apply(embeddings, chosen), kv, check, edit))
             else:
@@ -211,7 +216,8 @@ class Runner:
             words = logits.argmax(-1)
             ended |= words == end
             chosen = torch.cat([chosen, words.masked_fill(ended, end)[:, None]], 1)
-        answers = chosen[:, 1:].tolist()
+            if chosen.shape[1] > SHORTEST or chosen.shape[1] > longest:
+                answers = chosen[:, 1:].tolist()
         return [row[: row.index(end)] if end in row else row for row in answers]
 
     def patched(self, base: BaseRun, source: BaseRun, edits: Edits, check: Check) -> Chunks:

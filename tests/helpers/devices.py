@@ -1,8 +1,9 @@
 """A device without a device: tensors that compute on the CPU and keep a GPU's rules.
 
 `Elsewhere` is a tensor that says it is on a device of torch's "privateuseone" kind. As on a GPU, work that mixes
-devices is refused (numbers of no dimension may mix, and indices on the CPU), and what goes over is counted. As on
-Apple's MPS, where that is wanted, nothing may become float64.
+devices is refused (numbers of no dimension may mix, and indices on the CPU), and what goes over is counted. Numbers
+that are fetched without waiting are there once an event behind them has been waited for, and not before. As on Apple's
+MPS, where that is wanted, nothing may become float64.
 """
 
 from contextlib import contextmanager
@@ -15,6 +16,23 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from blip_trace_widget.model import modules
 
+#: What has been fetched without waiting: where it is to stand, and what.
+UNDER_WAY = []
+
+
+class Event:
+    """A point in what the device has been given to do."""
+
+    def record(self, _stream):
+        self.fetched, self.launches = list(UNDER_WAY), COUNTER.launches
+        UNDER_WAY.clear()
+
+    def synchronize(self):
+        COUNTER.ahead.append(COUNTER.launches - self.launches)
+        for place, numbers in self.fetched:
+            place.copy_(numbers)
+
+
 torch._register_device_module(
     "privateuseone",
     SimpleNamespace(
@@ -22,6 +40,8 @@ torch._register_device_module(
         device_count=lambda: int(Elsewhere.there),
         _is_in_bad_fork=lambda: False,
         current_device=lambda: 0,
+        current_stream=lambda _device: None,
+        Event=Event,
         manual_seed_all=lambda seed: None,
         _lazy_init=lambda: None,
     ),
@@ -39,11 +59,23 @@ _INDEXING = {
 
 
 class Counter:
-    """What went over, and how many kernels were started on the device."""
+    """What went over, and what for.
+
+    Attributes:
+        copies: between host and device.
+        waits: of these, at which the host waits until all is done that the device has been given.
+        launches: kernels started on the device.
+        ahead: of each event that was waited for, the kernels that had been started behind it by then.
+    """
 
     def __init__(self):
-        self.copies = 0
-        self.launches = 0
+        self.copies = self.waits = self.launches = 0
+        self.ahead = []
+
+    def waited(self, copies=1):
+        """Count copies at which the host waits."""
+        self.copies += copies
+        self.waits += copies
 
 
 COUNTER = Counter()
@@ -76,11 +108,11 @@ class Elsewhere(torch.Tensor):
         return self if self.held.is_contiguous() else Elsewhere(self.held.contiguous())
 
     def item(self):
-        COUNTER.copies += 1
+        COUNTER.waited()
         return self.held.item()
 
     def tolist(self):
-        COUNTER.copies += 1
+        COUNTER.waited()
         return self.held.tolist()
 
     def __float__(self):
@@ -97,7 +129,7 @@ class Elsewhere(torch.Tensor):
 
     def __setitem__(self, index, value):
         if isinstance(value, torch.Tensor) and value.dim() and not isinstance(value, Elsewhere):
-            COUNTER.copies += 1
+            COUNTER.waited()
         self.held[indices(index)] = held(value)
 
     @classmethod
@@ -108,7 +140,7 @@ class Elsewhere(torch.Tensor):
 def indices(index):
     """Indices on the host go over."""
     every, shape = tree_flatten(index)
-    COUNTER.copies += any(isinstance(each, (list, torch.Tensor)) and not isinstance(each, Elsewhere) for each in every)
+    COUNTER.waited(any(isinstance(each, (list, torch.Tensor)) and not isinstance(each, Elsewhere) for each in every))
     return tree_unflatten([held(each) for each in every], shape)
 
 
@@ -124,7 +156,7 @@ def compute(function, arguments, keywords):
     here = [each for each in tensors if not isinstance(each, Elsewhere)]
     wanted = keywords.get("device")
     if function in _READ and there:
-        COUNTER.copies += 1
+        COUNTER.waited()
     if function in (_COPY, torch.ops.aten.copy_.default):
         return copied(function, arguments, keywords)
     if there and any(each.dim() for each in here) and function not in _INDEXING:
@@ -132,7 +164,7 @@ def compute(function, arguments, keywords):
             f"Expected all tensors to be on the same device, but found at least two, {DEVICE} and cpu! ({function})"
         )
     if there and function in _INDEXING and here:
-        COUNTER.copies += 1  # indices on the host go over
+        COUNTER.waited()  # indices on the host go over
     goes = bool(there) if wanted is None else torch.device(wanted).type == DEVICE.type
     COUNTER.launches += goes and not is_view(function)
     keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
@@ -163,16 +195,22 @@ def copied(function, arguments, keywords):
     if function is torch.ops.aten.copy_.default:
         target, source = arguments[:2]
         if isinstance(target, Elsewhere) != isinstance(source, Elsewhere):
-            COUNTER.copies += 1
+            COUNTER.waited()
         held(target).copy_(held(source))
         return target
     (source,) = arguments
     wanted = keywords.get("device")
     goes = isinstance(source, Elsewhere) if wanted is None else torch.device(wanted).type == DEVICE.type
+    fetched = isinstance(source, Elsewhere) and not goes
+    waits = not keywords.get("non_blocking") or not (fetched or hasattr(source, "pinned"))
     if goes != isinstance(source, Elsewhere):
         COUNTER.copies += 1
+        COUNTER.waits += waits
     keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
     made = function(held(source), **keywords)
+    if fetched and not waits:
+        UNDER_WAY.append((made, made.clone()))
+        made.fill_(torch.nan if made.is_floating_point() else -1)
     return settle(function, made, goes, (), {})
 
 
@@ -198,8 +236,15 @@ def made(data, *, device=None, **options):
     """A tensor of numbers of the host's."""
     if device is None or torch.device(device).type != DEVICE.type:
         return _TENSOR(data, device=device, **options)
-    COUNTER.copies += 1
+    COUNTER.waited()
     return Elsewhere(_TENSOR(data, device="cpu", **options))
+
+
+def pinned(tensor):
+    """A copy in memory that a device reads by itself."""
+    copy = tensor.clone()
+    copy.pinned = True
+    return copy
 
 
 def without_gradients(_on=True):
@@ -215,6 +260,7 @@ def emulated(*, float64=True):
         # In inference mode torch hides what an operation is made of, the copy in `Tensor.to` for instance.
         mock.patch.object(torch, "inference_mode", without_gradients),
         mock.patch.object(torch, "tensor", made),
+        mock.patch.object(torch.Tensor, "pin_memory", pinned),
         mock.patch.object(modules, "PLAIN_TENSORS", plain),
     ):
         try:

@@ -93,12 +93,12 @@ def test_a_recording_never_holds_half_a_grid(demo, example, tmp_path, monkeypatc
     """Ctrl-C inside of a grid ends the recording; it is not taken for the grid's end."""
     grids = iter(range(10**6))
 
-    def struck(self, logits, of=Question.score_logits):
+    def struck(self, logits, cause=None, of=Question.scoring):
         if logits.ndim == 4 and next(grids) == 3:  # of patched runs
             raise KeyboardInterrupt
-        return of(self, logits)
+        return of(self, logits, cause)
 
-    monkeypatch.setattr(Question, "score_logits", struck)
+    monkeypatch.setattr(Question, "scoring", struck)
     tracer = Tracer(demo, example.image, example.question)
     with pytest.raises(KeyboardInterrupt):
         tracer.record(tmp_path / "recording", blocks="question_encoder", factors=[1.0, 2.0, 3.0, 4.0, 5.0])
@@ -110,13 +110,13 @@ def test_a_data_set_never_holds_half_a_grid(demo, tmp_path, monkeypatch):
     samples = demo_samples(6)
     grids = iter(range(10**6))
 
-    def struck(self, logits, of=Question.score_logits):
+    def struck(self, logits, cause=None, of=Question.scoring):
         if logits.ndim == 4 and next(grids) == 1:
             raise KeyboardInterrupt
-        return of(self, logits)
+        return of(self, logits, cause)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Question, "score_logits", struck)
+        patched.setattr(Question, "scoring", struck)
         with pytest.raises(KeyboardInterrupt):
             trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)
     found = trace_dataset(samples, demo, tmp_path / "out", progress=False, batch_size=2)

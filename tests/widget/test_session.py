@@ -581,15 +581,15 @@ def test_every_answer_says_of_which_inputs(demo, example, screen):
 @pytest.mark.parametrize("ask", ["grid", "map"])
 def test_a_score_that_is_no_number_is_computed_once(session, ask, monkeypatch):
     counted = []
-    whole = Question.score_logits
+    whole = Question.scoring
 
-    def without_numbers(question, logits):
+    def without_numbers(question, logits, cause=None):
         if logits.ndim < 4:  # of the clean and the corrupted runs
-            return whole(question, logits)
+            return whole(question, logits, cause)
         counted.append(logits.shape[1])
-        return np.full(logits.shape[:2], np.nan)
+        return lambda: np.full(logits.shape[:2], np.nan)
 
-    monkeypatch.setattr(Question, "score_logits", without_numbers)
+    monkeypatch.setattr(Question, "scoring", without_numbers)
     for _ in range(3):
         if ask == "grid":
             session.trace_all()

@@ -1092,8 +1092,8 @@ def test_cells_of_the_image_encoder_go_with_the_picture(widget):
 
 
 def test_a_score_that_is_no_number_is_told_from_a_cell_that_is_not_computed(widget, tmp_path, monkeypatch):
-    whole = Question.score_logits
-    monkeypatch.setattr(Question, "score_logits", lambda *given: np.full_like(whole(*given), np.nan))
+    whole = Question.scoring
+    monkeypatch.setattr(Question, "scoring", lambda *given: lambda: np.full_like(whole(*given)(), np.nan))
     take(widget, {"type": "patch", "id": 7, "cells": [[5, 5]]})
     widget.wait(30)
     assert widget.grid["nan"] == [(5, 5)]
