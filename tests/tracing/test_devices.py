@@ -1,5 +1,6 @@
 """Every public computation on an emulated GPU: CUDA's rules, and MPS's, which knows no float64."""
 
+from contextlib import nullcontext
 from functools import cache
 
 import numpy as np
@@ -20,11 +21,13 @@ from blip_trace_widget import (
     trace_dataset,
 )
 from blip_trace_widget.model import loading
+from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.weights import weights_hash
 from blip_trace_widget.tracing import memory_budget
 from blip_trace_widget.tracing.grid import grid_cells
 from blip_trace_widget.tracing.patching import image_token_scores, patched_scores
+from blip_trace_widget.tracing.runs import Runner
 from helpers.devices import COUNTER, DEVICE, emulated, moved
 from helpers.random_models import random_hf_model, random_model, words
 from helpers.scarce import fail_where
@@ -199,6 +202,78 @@ def test_a_chunk_of_runs_costs_three_copies(work):
         works[work](tracer)
         blocks = 2  # each resumed block has its indices, the picture's groups are a third
         assert COUNTER.copies - before <= 2 + blocks + (work == "image tokens")
+
+
+def in_chunks(tracer):
+    """Two cells a chunk."""
+    tracer.model.limits = Limits(rows=2 * 3 * len(tracer.question_tokens), rows_per_sample=1)
+    tracer.prepare()
+    return tracer
+
+
+def test_a_chunk_is_started_before_the_scores_of_the_one_before_are_waited_for():
+    with emulated():
+        tracer = in_chunks(tracer_of(elsewhere()))
+        COUNTER.ahead.clear()
+        before = COUNTER.waits
+        steps = []
+        tracer.trace(progress=lambda done, _all: steps.append(done))
+        assert COUNTER.waits == before
+        *chunks, last = COUNTER.ahead
+    assert steps == sorted(set(steps))
+    assert len(steps) == len(chunks) + 1 > 5
+    assert min(chunks) > 20
+    assert last == 0
+
+
+@pytest.mark.parametrize("stop", [Cancelled, KeyboardInterrupt])
+def test_what_is_started_before_the_work_ends_early_is_there(here, stop):
+    """As many cells as on a CPU, however late their scores are fetched."""
+
+    def traced(tracer):
+        layers = iter(range(10**6))
+
+        def cancel():
+            if next(layers) == 9:
+                raise stop
+
+        with pytest.warns(UserWarning, match="interrupted") if stop is KeyboardInterrupt else nullcontext():
+            return tracer.trace(cancel=cancel)
+
+    here = in_chunks(here.replace())
+    expected = traced(here)
+    here.model.limits = Limits()
+    with emulated():
+        found = traced(in_chunks(tracer_of(elsewhere())))
+    assert 0 < expected.computed.sum() < expected.computed.size
+    np.testing.assert_array_equal(found.computed, expected.computed)
+    np.testing.assert_allclose(found.samples, expected.samples, atol=1e-5)
+
+
+@pytest.mark.parametrize("longest", [1, 2, 5])
+def test_answers_are_waited_for_once_they_can_end(longest):
+    with emulated():
+        runner = Runner(elsewhere())
+        encoded = torch.randn(3, 4, 16, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+        before = COUNTER.waits
+        answers = runner.greedy(encoded, longest)
+        assert max(map(len, answers)) == longest
+        assert COUNTER.waits - before == max(1, longest - 1)
+
+
+def test_questions_of_one_length_share_their_base_runs(tmp_path):
+    """What a question costs beyond its grid is a share of the runs of all."""
+    samples = [Sample(PICTURE.rotate(90 * turn), "is it red", "blue") for turn in range(4)]
+    launches = []
+    with emulated():
+        model = elsewhere()
+        for size in (1, 4):
+            before = COUNTER.launches
+            options = {"corruption": NOISE, "metric": "kl_divergence", "progress": False, "batch_size": size}
+            found = trace_dataset(samples, model, tmp_path / str(size), **options)
+            assert found.counts["traced"] == 4
+            launches.append(COUNTER.launches - before)
+    assert launches[1] < 0.4 * launches[0]
 
 
 @pytest.mark.parametrize(
