@@ -43,6 +43,7 @@ from blip_trace_widget.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
     from blip_trace_widget.model.blip import BlipVqa
 
@@ -56,12 +57,15 @@ UNREADABLE, UNUSABLE, UNFIT, UNANSWERED, WRONG, UNBROKEN, NO_STATE = (
     "the noise does not break the answer",
     "it has no such state to hold or to lead to",
 )
-#: Pixels of full-size pictures that are held at once; beyond them a batch is computed in parts, so that it holds these
-#: and one sample's pictures more. A batch of ordinary pictures is one part.
-HELD_PIXELS = 1 << 26
+#: Pixels of full-size pictures of a batch that are held at once; beyond them it is computed in parts, so that it holds
+#: these and one sample's pictures more. A batch of ordinary pictures is one part. As many more are held of the next
+#: batch, see `blip_trace_widget.dataset.ahead`.
+HELD_PIXELS = 1 << 25
 #: Longest side of the pictures stored with the results, in pixels.
 KEPT_SIDE = 160
 
+#: Pictures of a batch that are decoded already, by the index of their sample and its field.
+Pictures: TypeAlias = "dict[tuple[int, str], Image.Image]"
 #: A batch's table of samples and table of cells.
 Tables: TypeAlias = "tuple[pa.Table, pa.Table]"
 
@@ -73,11 +77,24 @@ class Batch(NamedTuple):
         number: number of the batch.
         first: number of its first sample.
         samples: the samples.
+        decoded: those of their pictures that are decoded already, until they are used.
     """
 
     number: int
     first: int
     samples: list[Sample]
+    decoded: Pictures | None = None
+
+    def pictures(self, at: int) -> dict[str, Image.Image]:
+        """The decoded pictures of a sample, by its field."""
+        return {field: picture for (of, field), picture in (self.decoded or {}).items() if of == at}
+
+    def take(self, at: int) -> Sample:
+        """A sample with its decoded pictures, which are held here no longer."""
+        pictures: dict[str, Any] = {**self.pictures(at)}
+        for field in pictures:
+            del (self.decoded or {})[at, field]
+        return self.samples[at]._replace(**pictures)
 
 
 class Outcome(NamedTuple):
@@ -109,12 +126,13 @@ def trace_batch(model: BlipVqa, plan: Plan, batch: Batch, held: int = HELD_PIXEL
     """
     samples = batch.samples
     table: list[Row] = [
-        {"sample": batch.first + at, **rows.identity(sample), "traced": False} for at, sample in enumerate(samples)
+        {"sample": batch.first + at, **rows.identity(sample, batch.pictures(at)), "traced": False}
+        for at, sample in enumerate(samples)
     ]
     cells: dict[int, pa.Table] = {}
     start = 0
     while start < len(samples):
-        tracers, stop = _part(model, plan, table, samples, start, held)
+        tracers, stop = _part(model, plan, table, batch, start, held)
         places = list(tracers)
         for group in clean_together(_first(tracers[at]).case.bases for at in places):
             for few in corrupted_together(_wanted(plan, tracers, table, samples, [places[place] for place in group])):
@@ -130,29 +148,28 @@ def _first(tracers: Tracers) -> Tracer:
 
 
 def _part(
-    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int, held: int
+    model: BlipVqa, plan: Plan, table: list[Row], batch: Batch, start: int, held: int
 ) -> tuple[dict[int, Tracers], int]:
     """The tracers from a sample on that are held together, and the number of the sample that comes after them."""
     tracers: dict[int, Tracers] = {}
     pictures: dict[int, int] = {}
-    for at, each in _usable(model, plan, table, samples, start):
+    for at, each in _usable(model, plan, table, batch, start):
         tracers[at], tracer = each, _first(each)  # a sample's tracers share its pictures
         for picture in (tracer.image, getattr(tracer.corruption, "image", None)):
             if picture is not None:
                 pictures[id(picture)] = picture.width * picture.height
         if sum(pictures.values()) > held:
             return tracers, at + 1
-    return tracers, len(samples)
+    return tracers, len(batch.samples)
 
 
-def _usable(
-    model: BlipVqa, plan: Plan, table: list[Row], samples: Sequence[Sample], start: int
-) -> Iterator[tuple[int, Tracers]]:
+def _usable(model: BlipVqa, plan: Plan, table: list[Row], batch: Batch, start: int) -> Iterator[tuple[int, Tracers]]:
     """Yield the tracers of each usable sample from one on; samples of one picture share its embeddings."""
     known: dict[str, Tracer] = {}
-    for at, (row, sample) in enumerate(zip(table[start:], samples[start:], strict=True), start):
+    for at in range(start, len(batch.samples)):
+        row = table[at]
         try:
-            tracers = list(_tracers(model, plan, row["image"], sample, known))
+            tracers = list(_tracers(model, plan, row["image"], batch.samples[at], batch.take(at), known))
             if not any(isinstance(each, Tracer) for each in tracers):
                 raise next(each for each in tracers if isinstance(each, SkippedError))
         except SkippedError as skipped:
@@ -162,7 +179,7 @@ def _usable(
 
 
 def _tracers(
-    model: BlipVqa, plan: Plan, name: str, sample: Sample, known: dict[str, Tracer]
+    model: BlipVqa, plan: Plan, name: str, sample: Sample, decoded: Sample, known: dict[str, Tracer]
 ) -> Iterator[Tracer | SkippedError]:
     """Yield the tracer of a sample with each metric, or why there is none.
 
@@ -171,17 +188,18 @@ def _tracers(
         plan: what is computed.
         name: the picture's name.
         sample: the sample.
+        decoded: the same, with its decoded pictures.
         known: a tracer of each picture, by its name.
 
     Raises:
         SkippedError: if there can be none with any metric.
     """
     try:
-        image = None if name in known else _picture(sample.image)
+        image = None if name in known else _picture(decoded.image)
     except (TypeError, ValueError, OSError) as error:
         raise SkippedError(UNREADABLE, error) from error
     _check_region(sample, model)
-    corruption = plan.corruption.of(sample, model)
+    corruption = plan.corruption.of(sample._replace(other_image=decoded.other_image), model)
     for block in plan.reached:
         check_reach(corruption, block, corruption)
     own: Tracer | None = None

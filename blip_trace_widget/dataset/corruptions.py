@@ -139,6 +139,11 @@ class FromPartner:
         """Whether there can be a map of image tokens."""
         return self.kind is not self.base or object.__new__(self.base).damages_image
 
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The fields of a sample whose pictures it takes as they are; a derived class may want the file."""
+        return (PARTNERS[self.base],) if self.kind is ImageSwap else ()
+
     def check(self, tracer: Tracer) -> None:
         """Whether the partner is another picture.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import fingerprints
-from blip_trace_widget.dataset.corruptions import Given, Source, as_source
+from blip_trace_widget.dataset.corruptions import FromPartner, Given, Source, as_source
 from blip_trace_widget.dataset.edges import Edges
 from blip_trace_widget.dataset.held import Held
 from blip_trace_widget.results.grid_spec import GridSpec
@@ -116,6 +116,11 @@ class Plan:
     def directions(self) -> tuple[str, ...]:
         """``"restore"``, ``"disrupt"`` or both."""
         return self.listed["direction"]
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The fields of a sample whose pictures are all that is taken of them."""
+        return ("image", *(self.corruption.pictures if isinstance(self.corruption, FromPartner) else ()))
 
     @property
     def has_image_heads(self) -> bool:

@@ -8,6 +8,7 @@ Ends: at rows of samples and tables of cells; `blip_trace_widget.dataset.store` 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -21,6 +22,7 @@ from blip_trace_widget.tracing.damaged_tokens import checked_region, plain_regio
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
     from blip_trace_widget.results.effect_grid import EffectGrid
     from blip_trace_widget.results.maps import ImageTokenTrace
@@ -33,16 +35,18 @@ Row: TypeAlias = dict[str, Any]
 PATCH, PATCH_IMAGE_TOKENS, KNOCKOUT = "patch", "patch_image_tokens", "knockout"
 
 
-def identity(sample: Sample) -> Row:
-    """The columns that identify a sample."""
+def identity(sample: Sample, decoded: Mapping[str, Image.Image] = MappingProxyType({})) -> Row:
+    """The columns that identify a sample; some of its pictures may be decoded already."""
     texts = {
         "id": sample.id,
         "group": sample.group,
-        "image": image_name(sample.image),
+        "image": image_name(sample.image, decoded.get("image")),
         "question": shown(sample.question),
         "given_answer": answers.table_text(sample.answer),
         "foil": None if sample.foil is None else shown(sample.foil),
-        "other_image": None if sample.other_image is None else image_name(sample.other_image),
+        "other_image": None
+        if sample.other_image is None
+        else image_name(sample.other_image, decoded.get("other_image")),
         "other_question": None if sample.other_question is None else shown(sample.other_question),
     }
     # File names may contain what is not valid text.
@@ -63,14 +67,14 @@ def _region(given: Any) -> list[list[bool]] | None:
         return None
 
 
-def image_name(image: Any) -> str:
+def image_name(image: Any, decoded: Image.Image | None = None) -> str:
     """A path as it was given; the hash of the pixels for any other picture; "" if it cannot be read."""
     if isinstance(image, NamedPicture):
         return image.name
     if isinstance(image, str) or hasattr(image, "__fspath__"):
         return str(image)
     try:
-        return picture_hash(as_image(image))
+        return picture_hash(as_image(image) if decoded is None else decoded)
     except (TypeError, ValueError, OSError):
         return ""
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, overload
 
 from blip_trace_widget.checks import whole_number
 from blip_trace_widget.dataset import store
+from blip_trace_widget.dataset.ahead import ReadAhead
 from blip_trace_widget.dataset.batch import UNREADABLE, Batch, Tables, trace_batch
 from blip_trace_widget.dataset.corruptions import UNREADABLE_PARTNER, Given
 from blip_trace_widget.dataset.damage import MAX_BATCH
@@ -236,7 +237,7 @@ class InProcess:
         Raises:
             ValueError: if the model's weights were changed meanwhile.
         """
-        for batch in batches:
+        for batch in ReadAhead(batches, self._plan.pictures):
             with Computing(self._model):
                 if self._model.provenance["weights"] != self.settings["weights"]:
                     raise ValueError(
