@@ -43,18 +43,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from helpers.random_models import BASE_SIZES, random_config, words
 
 
-def base_size(device):
-    """A random model of BLIP base's sizes."""
+def base_size(device, **sizes):
+    """A random model of BLIP base's sizes, or of others."""
     tokenizer = words()
     torch.manual_seed(0)
     config = random_config(
-        **BASE_SIZES,
+        **(BASE_SIZES | sizes),
         pad_token_id=tokenizer.pad_token_id,
         sep_token_id=tokenizer.sep_token_id,
         bos_token_id=tokenizer.convert_tokens_to_ids("[DEC]"),
     )
     hf = BlipForQuestionAnswering(config).eval().to(device)
-    images = BlipImageProcessorPil(size={"height": 384, "width": 384})
+    side = config.vision_config.image_size
+    images = BlipImageProcessorPil(size={"height": side, "width": side})
     return BlipVqa(hf, BlipProcessor(images, tokenizer), name="random, BLIP base's size")
 
 

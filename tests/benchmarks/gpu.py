@@ -1,6 +1,6 @@
 """What a GPU gives: equality with the CPU on the built-in model, then times at BLIP base's size. At most four minutes.
 
-    python tests/benchmarks/gpu.py [--device cuda] [--minutes 4] [--quick]
+    python tests/benchmarks/gpu.py [--device cuda] [--minutes 4] [--quick] [--small]
 
 Prints Markdown for README.md beside this file, with the device's name. Each row is a way of computing: float32 as the
 tracer computes (no TF32), float32 with TF32 let in, bfloat16, and float32 with the plain kernel of attention alone;
@@ -9,6 +9,7 @@ with its seconds and how far its grid is from the first one's. Ends with an erro
 
 import argparse
 import sys
+import tempfile
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
+from blip_trace_widget import BlipVqa, GaussianNoise, Sample, State, Tracer, examples, trace_dataset
 from blip_trace_widget.model import surroundings
+from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.model.transfer import to_device
 
 sys.path.insert(0, str(Path(__file__).parent))
 from benchmark import base_size, clock, matrix_rate, paper_cell, subject
@@ -27,6 +30,9 @@ from benchmark import base_size, clock, matrix_rate, paper_cell, subject
 #: How far scores of the built-in model may be from the CPU's: at no noise, and at the paper's strength, where noise
 #: amplifies rounding (float32 against float64 on the CPU: up to 6e-4 in log-probability).
 BOUNDS = {0.0: 1e-5, 1.0: 1e-4, 5.0: 2e-3}
+#: A model whose rows mean nothing but that the script runs.
+SMALL = {"layers": 8, "heads": 4, "width": 64, "vision_layers": 2, "patches": 8, "vocabulary": 400, "spread": 0.12}
+SMALL["intermediate_size"] = 2 * SMALL["width"]
 
 
 def equality(device):
@@ -87,19 +93,44 @@ def timed(model, device, samples):
         factor[0] += 0.1
         _ = one.with_corruption(factor=factor[0]).total_effect
 
+    side = max(model.grid)
     works = {
         "grid": one.trace,
         f"grid, {samples} samples": many.trace,
         "slider step": slide,
         "one cell": lambda: one.patch(State("question_encoder", 6, 4)),
-        "24 × 24 map": lambda: one.trace_image_tokens(patch=1),
+        f"{side} × {side} map": lambda: one.trace_image_tokens(patch=1),
         "decoder grid": lambda: one.trace("answer_decoder"),
     }
     return {name: clock(work, device, 3) for name, work in works.items()}, grid.samples
 
 
-def details(model, device):
-    """Rows of what stands beside a grid: the published algorithm, the ViT, the noise, the looks at the model."""
+def questions(model, device, noise_samples, *, together):
+    """Seconds a question of a data set: two batches of eight about eight pictures each, one length, block and answer.
+
+    Scored by divergence, of which noise makes much even in a random model; such a one does not know when to end.
+    """
+    settings = model.hf.text_decoder.generation_config
+    longest, settings.max_length, model.limits = settings.max_length, 3, Limits(together=together)
+    generator, question = np.random.default_rng(0), subject(model, 1).question
+    pictures = [generator.integers(0, 256, (384, 384, 3), dtype=np.uint8) for _ in range(16)]
+    noise = GaussianNoise(5.0, samples=noise_samples)
+
+    def work():
+        with tempfile.TemporaryDirectory() as out:
+            samples = [Sample(picture, question, "red") for picture in pictures]
+            options = {"metric": "kl_divergence", "progress": False, "batch_size": 8}
+            found = trace_dataset(samples, model, out, "question_encoder", corruption=noise, **options)
+            assert found.counts["traced"] == len(samples)
+
+    try:
+        return clock(work, device) / len(pictures)
+    finally:
+        settings.max_length, model.limits = longest, Limits()
+
+
+def details(model, device, samples):
+    """Rows of what stands beside a grid: the published algorithm, the ViT, the noise, data sets, looks at the model."""
     rows = []
 
     def row(what, seconds):
@@ -114,12 +145,16 @@ def details(model, device):
     row("the ViT's pass", clock(lambda: model.embed_image(tracer.image), device, 3))
     noise, shape = tracer.corruption, tracer.case.bases.image.clean_tokens().shape
     row("noise of ten samples, drawn on the CPU", clock(lambda: noise.bank(*shape), device, 3))
-    row("the same, brought to the device", clock(lambda: noise.bank(*shape).to(device), device, 3))
+    row("the same, brought to the device", clock(lambda: to_device(noise.bank(*shape), device), device, 3))
+    for together, how in ((False, "one by one"), (True, "runs together")):
+        seconds = questions(model, device, samples, together=together)
+        row(f"a question of a data set, {samples} samples, {how}", seconds)
     row("a look whether the weights are the same", clock(model.glance, device, 5))
     row("admission (`BlipVqa(...)`)", clock(lambda: BlipVqa(model.hf, model.processor), device, 3))
-    if device.type != "cpu":
+    if device.type != "cpu" or model.image_token_count < 100:
         before = tracer.with_corruption(at="patch_embeddings", samples=1)
-        row("12 × 577 image-encoder grid, one sample", clock(lambda: before.trace("image_encoder"), device))
+        shape = f"{len(model.image_encoder.layers)} × {model.image_token_count}"
+        row(f"{shape} image-encoder grid, one sample", clock(lambda: before.trace("image_encoder"), device))
     return rows
 
 
@@ -128,6 +163,7 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--minutes", type=float, default=4.0, help="begin nothing new after this")
     parser.add_argument("--quick", action="store_true", help="two samples in place of ten, for trying the script")
+    parser.add_argument("--small", action="store_true", help="a small model, for trying it where there is only a CPU")
     asked = parser.parse_args()
     device, began = torch.device(asked.device), time.monotonic()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -145,7 +181,7 @@ def main():
             continue
         if dtype not in models:
             models.clear()  # one at a time in the device's memory
-            model = base_size(torch.device("cpu"))
+            model = base_size(torch.device("cpu"), **(SMALL if asked.small else {}))
             models[dtype] = BlipVqa(model.hf.to(device, dtype), model.processor, name=model.name)
         with setting():
             seconds, grid = timed(models[dtype], device, samples)
@@ -161,7 +197,7 @@ def main():
             + f" | {rate:.3g} TFLOP/s | {apart:.1e} |"
         )
         if way.endswith("(as it computes)"):
-            beside = details(models[dtype], device)
+            beside = details(models[dtype], device, samples)
     print("\n| beside it | seconds |\n| --- | ---: |\n" + "\n".join(beside))
     print(f"\nin all {time.monotonic() - began:.0f} s")
 

@@ -1,5 +1,9 @@
 """The same pieces of work at a small size, for `pytest --benchmark-compare`: no figure is asserted."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -61,3 +65,15 @@ def test_noise_curve(benchmark, medium):
 def test_cold_start(benchmark, medium, picture):
     cold = run(benchmark, lambda: Tracer(medium.model, picture, medium.question, answer="red").clean)
     assert cold.answer == "red"
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_runs_wherever_there_is_none():
+    script = Path(__file__).with_name("gpu.py")
+    ran = subprocess.run(
+        [sys.executable, script, "--device", "cpu", "--quick", "--small"], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    for row in ("noise 5", "float32 (as it computes)", "bfloat16", "runs together", "image-encoder grid", "in all"):
+        assert row in ran.stdout
+    assert "not run" not in ran.stdout
