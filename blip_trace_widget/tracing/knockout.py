@@ -30,8 +30,10 @@ from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
 from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers
+from blip_trace_widget.tracing.patching import settled
 from blip_trace_widget.tracing.positions import Positions, image_tokens, whole_numbers
 from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.runs import Chunks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,10 +205,11 @@ def knocked_out_together(
     report, close = as_progress(progress, depth, "layer")
     scores = np.full((len(questions), depth), np.nan)
     done = 0
+    windows = (window_layers(layer, window, depth) for layer in range(depth))
+    chunks = _cut_in_each(question, block, windows, site, edges, check)
     with ended_early(lambda: f"{done} of {depth} layers", close), Computing(question.model):
-        for layer in range(depth):
-            logits = _run(question, block, Cut(frozenset(window_layers(layer, window, depth)), site, edges), check)
-            scores[:, layer] = [each.score_logits(logits)[0] for each in questions]
+        for _, layer, found in settled(questions, chunks):
+            scores[:, layer] = found
             done += 1
             report(done, depth)
     return [KnockoutTrace(scores[at], clean[at], each.settings() | cut) for at, each in enumerate(questions)]
@@ -223,9 +226,22 @@ def cut_scores(
 ) -> Iterator[float]:
     """Scores of the clean run with the same edges cut in each of several sets of layers, one after the other."""
     edges, _ = _edges(question, block, site, None, queries, keys)
-    for layers in windows:
+    for _, _, (score,) in settled([question], _cut_in_each(question, block, windows, site, edges, check)):
+        yield float(score[0])
+
+
+def _cut_in_each(
+    question: Question,
+    block: str,
+    windows: Iterable[Iterable[int]],
+    site: str,
+    edges: Tensor,
+    check: Callable[[], None],
+) -> Chunks:
+    """Yield the clean run with the same edges cut in each of several sets of layers: (1, answer positions, words)."""
+    for number, layers in enumerate(windows):
         logits = _run(question, block, Cut(frozenset(layers), site, edges), check)
-        yield float(question.score_logits(logits)[0])
+        yield slice(0, 1), slice(number, number + 1), logits
 
 
 def _checked_sites(block: str, site: str) -> tuple[str, str]:

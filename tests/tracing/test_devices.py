@@ -211,17 +211,23 @@ def in_chunks(tracer):
     return tracer
 
 
-def test_a_chunk_is_started_before_the_scores_of_the_one_before_are_waited_for():
+@pytest.mark.parametrize("work", ["grid", "image tokens", "edges"])
+def test_a_chunk_is_started_before_the_scores_of_the_one_before_are_waited_for(work):
+    steps = []
+    works = {
+        "grid": lambda tracer, report: tracer.trace(progress=report),
+        "image tokens": lambda tracer, report: tracer.trace_image_tokens(progress=report),
+        "edges": lambda tracer, report: tracer.trace_knockout("answer_decoder", progress=report),
+    }
     with emulated():
         tracer = in_chunks(tracer_of(elsewhere()))
         COUNTER.ahead.clear()
         before = COUNTER.waits
-        steps = []
-        tracer.trace(progress=lambda done, _all: steps.append(done))
+        works[work](tracer, lambda done, _all: steps.append(done))
         assert COUNTER.waits == before
         *chunks, last = COUNTER.ahead
     assert steps == sorted(set(steps))
-    assert len(steps) == len(chunks) + 1 > 5
+    assert len(steps) == len(chunks) + 1 > 1
     assert min(chunks) > 20
     assert last == 0
 
