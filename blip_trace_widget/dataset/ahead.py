@@ -31,7 +31,7 @@ class ReadAhead:
     """
 
     def __init__(self, batches: Iterable[Batch], fields: Sequence[str], pixels: int = HELD_PIXELS) -> None:
-        self._batches, self._fields, self._pixels = iter(batches), fields, pixels
+        self._batches, self._decodes, self._pixels = iter(batches), fields, pixels
         self._over = Event()
         self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1, "pictures")
         on_fork(self, ReadAhead._renew)
@@ -83,7 +83,7 @@ class ReadAhead:
         for at, sample in enumerate(batch.samples):
             if self._over.is_set() or pixels > self._pixels:
                 break
-            for field in self._fields:
+            for field in self._decodes:
                 picture: Any = getattr(sample, field)
                 name = str(picture) if isinstance(picture, (str, os.PathLike)) else ""
                 if name in names or not (name or isinstance(picture, (bytes, Mapping))):

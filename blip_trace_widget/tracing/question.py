@@ -18,14 +18,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.checks import named, whole_number
 from blip_trace_widget.choices import BEFORE_THE_VIT, metric_properties
 from blip_trace_widget.model.progress import Check, no_check
-from blip_trace_widget.model.transfer import on_its_way, to_device
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, is_single
 from blip_trace_widget.results.maps import square_names, squares
@@ -40,6 +38,7 @@ from blip_trace_widget.tracing.lazy import Lazy, lazy
 from blip_trace_widget.tracing.metrics import Metric, Target, as_metric
 from blip_trace_widget.tracing.overflow import Cause, cause_of, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, distribution_sum
+from blip_trace_widget.tracing.scoring import begun, target_of
 
 #: Words kept in `Run.top` and `Effect.top`.
 TOP_WORDS = 10
@@ -363,43 +362,22 @@ class Question:
         return self.scoring(logits, cause)()
 
     def scoring(self, logits: Tensor, cause: Cause | None = None) -> Callable[[], NDArray[np.float64]]:
-        """Begin to score logits: a call that waits for the scores; arguments and errors as in `score_logits`."""
+        """Begin to score logits: a call that waits for the scores; arguments as in `score_logits`.
+
+        Raises:
+            ValueError: as `score_logits`; so does the call.
+        """
         clean = self.bases.clean().logits[0]
 
         def check() -> None:
             check_in_range(logits, self.model, cause_of(self.corruption) if cause is None else cause, clean)
 
-        total = logits.sum()
-        try:
-            scores = self.metric.score(logits, self._target())
-        except Exception:
-            check()  # a metric may fail of what are no numbers
-            raise
-        if not isinstance(scores, Tensor) or scores.shape != logits.shape[:-2]:
-            raise ValueError(
-                f"metric: expected a tensor of shape {tuple(logits.shape[:-2])} for logits of shape "
-                f"{tuple(logits.shape)}, got {getattr(scores, 'shape', type(scores).__name__)}"
-            )
-        there = on_its_way(scores, total)
-
-        def settled() -> NDArray[np.float64]:
-            found, sum_there = there()
-            if not np.isfinite(sum_there):
-                check()
-            return found
-
-        return settled
+        return begun(self.metric, logits, self._target(), check)
 
     @lazy
     def _target(self, check: Check) -> Target:
         """What runs are scored against, on the model's device."""
-        clean = self.bases.clean(check).logits[0]
-        answer, foil = (
-            None if ids is None else to_device(torch.tensor(ids), clean.device)
-            for ids in (self.answer_ids(check), self._foil_ids)
-        )
-        assert answer is not None
-        return Target(answer, foil, clean)
+        return target_of(self.answer_ids(check), self._foil_ids, self.bases.clean(check).logits[0])
 
     def top_words(self, distribution: NDArray[np.float32]) -> Top:
         """The likeliest words of a distribution, (vocabulary,), with their probability, best first."""
