@@ -2,7 +2,8 @@
 
 For: the single entry point. It splits the samples into batches, leaves out finished ones, and writes the others' tables
 to the folder as they are completed.
-Cost: see `blip_trace_widget.dataset.batch`; memory for one batch, or two per worker.
+Cost: see `blip_trace_widget.dataset.batch`; memory for one batch and the pictures of the next, or two batches per
+worker.
 Ends: at a folder; `blip_trace_widget.dataset.traced` reads it.
 """
 
@@ -109,7 +110,7 @@ def trace_dataset(  # type: ignore[misc]
             mappings with these names (see `Sample`), a pandas DataFrame or Hugging Face data set with such columns, or
             the result of a reader (`read_coco_qa`, `read_vqa`, ...) or `demo_samples`. Names are compared without case
             and spaces; similar names are refused, others are listed in a warning. Without an answer the model's own is
-            scored; of several (VQA's ten), the most frequent one.
+            scored; of several (VQA's ten), the most frequent one. They are read one batch ahead.
         model: a `BlipVqa`, a hub id or a folder.
         out: the folder for the results; created if necessary.
         blocks: blocks to trace. All that is listed of blocks, sites, heads, windows and directions is combined: there

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import threading
 from collections.abc import Mapping
 
@@ -136,6 +137,8 @@ def test_a_child_that_was_forked_on_the_way_reads_on_by_itself():
         if batch.number == 0:
             child = os.fork()
             here = child != 0
+            if not here:
+                signal.alarm(PATIENCE)
     if not here:
         os._exit(0 if batch.number == 2 and batch.decoded is None else 1)
     assert batch.decoded is not None
