@@ -32,6 +32,7 @@ def handle(widget: TraitView, content: Any, buffers: Sequence[Any] | None) -> No
         TypeError, ValueError: if it is not a valid request, naming what is wrong with it.
     """
     request: Any = protocol.parse_request(content)
+    widget._observers.heard()
     widget.say({"type": "taken", "id": request["id"], "generation": widget.generation})
     HANDLERS[request["type"]](widget, request, buffers)
 

@@ -6,7 +6,8 @@ For: observers that may do anything: set traits, print, draw, raise.
   from that thread is lost, because a host shows only what arrives while it waits for an answer. So in a kernel the page
   is asked to call back, and observers are called while that message is handled, as those of ipywidgets are: ``with
   out:`` works, and printed output goes to the cell that registered them. If no page answers, the kernel's event loop
-  calls them. `TraceWidget.wait`, which blocks that loop, calls them itself. The page gets results at once in any case.
+  calls them, and what they print is seen where the page ran the cell itself (not in voila). `TraceWidget.wait`, which
+  blocks that loop, calls them itself. The page gets results at once in any case.
 - How often: until a function is called, later changes of the same trait are merged into the first, as under
   `hold_trait_notifications`.
 - Exceptions end here: the traceback is shown as for ipywidgets' callbacks, and the widget is not affected.
@@ -30,8 +31,10 @@ from blip_trace_widget import forks
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.worker import on_worker
 
-#: Seconds that a page has for calling back.
-PATIENCE = 0.5
+#: Seconds between two looks whether a page has called back.
+LOOK = 0.5
+#: How many looks a page has that was never heard of or did not answer last time, and one that is there but may be busy.
+UNHEARD, HEARD = 1, 20
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Observers:
         self._mutex = forks.Lock()
         self._waiting: list[tuple[Observer, Bunch]] = []
         self._called = False
+        self._looks = UNHEARD
 
     def of(self, handler: Any, widget: Any) -> Observer:
         """The object to register with traitlets instead of a function."""
@@ -120,7 +124,11 @@ class Observers:
             called, self._called = self._called, True
         if not called:
             self._call()
-            kernel.io_loop.add_callback(kernel.io_loop.call_later, PATIENCE, self._deliver_alone)
+            self._look_later(kernel.io_loop, self._looks)
+
+    def heard(self) -> None:
+        """A page has sent a message, so it is there."""
+        self._looks = HEARD
 
     def deliver(self, *, alone: bool = False) -> None:
         """Deliver the pending notifications on this thread.
@@ -147,7 +155,20 @@ class Observers:
             kept = [entry for entry in self._waiting if handler is not None and entry[0].handler != handler]
             self._waiting[:] = kept
 
-    def _deliver_alone(self) -> None:
+    def _look_later(self, loop: Any, looks: int) -> None:
+        """Call what is still pending after some looks.
+
+        Not after one long wait: where a cell keeps the loop for longer, the page's answer is next in turn when it ends.
+        """
+        loop.add_callback(loop.call_later, LOOK, self._look, loop, looks)
+
+    def _look(self, loop: Any, looks: int) -> None:
+        if not self._called:
+            return
+        if looks > 1:
+            self._look_later(loop, looks - 1)
+            return
+        self._looks = UNHEARD
         self.deliver(alone=True)
 
 

@@ -11,6 +11,8 @@ from ipywidgets import FloatText
 from jupyter_client.manager import start_new_kernel
 
 from blip_trace_widget import GaussianNoise, State, Tracer, TraceWidget
+from blip_trace_widget.display.protocol import PROTOCOL_VERSION
+from blip_trace_widget.widget.observers import HEARD, LOOK
 from helpers.widgets import PACE, quick_widget
 
 RESULTS = ["runs", "detail", "grid", "picture_map", "curve", "generation", "setup", "error"]
@@ -329,6 +331,39 @@ def test_an_output_widget_takes_what_is_printed_while_a_message_is_handled(page)
         if each["msg_type"] == "comm_msg" and each["content"]["comm_id"] == out
     ]
     assert number in ids  # this is how a host knows what to take
+    page.run("w.close()")
+
+
+@pytest.mark.parametrize("busy", ["page", "kernel"])
+def test_a_page_that_was_heard_of_may_take_its_time(page, busy):
+    """Whoever printed before it called back would print for nobody where the page did not run the cell (voila)."""
+    cell = page.run("w.observe(lambda c: print('seen', get_ipython().get_parent()['msg_type']), 'runs')")
+    page.send(page.model, method="custom", content={"type": "hello", "id": 1, "version": PROTOCOL_VERSION})
+    page.send(page.model, method="update", state={"noise": 8.0}, buffer_paths=[])
+    page.until(called)
+    if busy == "page":
+        time.sleep(3 * LOOK)
+    else:
+        page.client.execute(f"import time; time.sleep({3 * LOOK})")
+    page.send(page.model, method="custom", content={"type": "called", "id": 9})
+    message = page.until(lambda message: says(message, "seen"))
+    assert of(message, cell)
+    assert "comm_msg" in message["content"]["text"]
+    page.run("w.close()")
+
+
+@pytest.mark.slow
+def test_a_page_that_went_away_is_waited_for_once(page):
+    page.run("w.observe(lambda c: print('seen', w.noise), 'runs')")
+    page.send(page.model, method="custom", content={"type": "hello", "id": 1, "version": PROTOCOL_VERSION})
+    waited = []
+    for noise in (8.0, 6.0):
+        page.send(page.model, method="update", state={"noise": noise}, buffer_paths=[])
+        page.until(called)
+        since = time.monotonic()
+        page.until(lambda message, noise=noise: says(message, f"seen {noise}"))
+        waited.append(time.monotonic() - since)
+    assert waited[0] > LOOK * (HEARD - 1) > waited[1]
     page.run("w.close()")
 
 
