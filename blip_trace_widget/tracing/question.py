@@ -150,7 +150,8 @@ class Question:
     @property
     def unknown_words(self) -> list[str]:
         """Words of the question that the model does not know."""
-        return self.model.unknown_words(self.text)
+        unknown = self.model.processor.tokenizer.unk_token_id
+        return self.model.unknown_words(self.text) if unknown in self.bases.question_ids else []
 
     def answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the scored answer, end token left out.

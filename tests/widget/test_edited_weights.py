@@ -8,6 +8,7 @@ import torch
 
 from blip_trace_widget import GaussianNoise
 from blip_trace_widget.model.weights import Watch
+from blip_trace_widget.results import intervals
 from helpers.changed_models import (
     ANSWER,
     PICTURE,
@@ -75,18 +76,23 @@ GESTURES = {
 
 
 @pytest.mark.parametrize("gesture", GESTURES)
-def test_no_handler_waits_for_a_look_at_all_weights(recording, demo, example, monkeypatch, gesture):
+def test_no_handler_looks_at_all_weights_or_computes_intervals(recording, demo, example, monkeypatch, gesture):
     shown = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
     shown.selection = [(1, 1)]
     shown.trace_all()
     shown.wait(60)
-    threads, look = [], Watch.look
+    threads, look, studentized = [], Watch.look, intervals.studentized
 
-    def noted(watch):
+    def noted_look(watch):
         threads.append(threading.get_ident())
         return look(watch)
 
-    monkeypatch.setattr(Watch, "look", noted)
+    def noted_interval(residuals, *arguments, **keywords):
+        threads.extend([threading.get_ident()] * residuals.shape[1])
+        return studentized(residuals, *arguments, **keywords)
+
+    monkeypatch.setattr(Watch, "look", noted_look)
+    monkeypatch.setattr(intervals, "studentized", noted_interval)
     GESTURES[gesture](shown)
     assert not shown.error
     assert threading.get_ident() not in threads
