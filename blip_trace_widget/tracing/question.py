@@ -150,8 +150,7 @@ class Question:
     @property
     def unknown_words(self) -> list[str]:
         """Words of the question that the model does not know."""
-        unknown = self.model.processor.tokenizer.unk_token_id
-        return self.model.unknown_words(self.text) if unknown in self.bases.question_ids else []
+        return self.model.unknown_words(self.text, self.bases.question_ids)
 
     def answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the scored answer, end token left out.
