@@ -141,7 +141,7 @@ class CorruptionProperties:
     @property
     def has_region(self) -> bool:
         """Whether it can be limited to a region of the picture."""
-        return "region" in get_type_hints(self.settings)
+        return "region" in self.settings.__annotations__
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -44,6 +44,7 @@ class Example:
         answer: the right answer.
         kind: COCO-QA's kind of question: ``"color"``, ``"object"``, ``"number"`` or ``"location"``.
         objects: the objects in the picture: shape, colour and box (x0, y0, x1, y1) in fractions of the picture.
+        sha256: the picture's `blip_trace_widget.pictures.picture_hash`, so that it is recognised without being read.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Example:
     answer: str
     kind: str
     objects: tuple[SceneObject, ...]
+    sha256: str
 
     @property
     def image(self) -> Image.Image:
@@ -114,6 +116,7 @@ def _curated() -> tuple[Example, ...]:
             answer=entry["answer"],
             kind=entry["kind"],
             objects=tuple(SceneObject(item["shape"], item["color"], (*item["box"],)) for item in entry["objects"]),
+            sha256=entry["sha256"],
         )
         for entry in listed
     )

@@ -389,10 +389,10 @@ class BlipVqa(BlipParts, Unpicklable):
             raise ValueError(f"{name}: the tokenizer cannot spell {brief(answer)}: {brief(self.tokens(ids))}")
         return ids
 
-    def unknown_words(self, question: str) -> list[str]:
-        """The words of a question that the model does not know; it sees the same token for all of them."""
+    def unknown_words(self, question: str, ids: Sequence[int]) -> list[str]:
+        """The words of a question, of these token ids, that the model does not know; it sees one token for them all."""
         unknown = self.processor.tokenizer.unk_token_id
-        if unknown not in self.question_ids(question):
+        if unknown not in ids:
             return []
         with self._words_lock:
             words = self.processor.tokenizer(question.split(), add_special_tokens=False)["input_ids"]

@@ -148,7 +148,7 @@ class Question:
     @property
     def unknown_words(self) -> list[str]:
         """Words of the question that the model does not know."""
-        return self.model.unknown_words(self.text)
+        return self.model.unknown_words(self.text, self.bases.question_ids)
 
     def answer_ids(self, check: Check = no_check) -> list[int]:
         """Token ids of the scored answer, end token left out.

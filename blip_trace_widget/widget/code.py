@@ -17,6 +17,7 @@ from PIL import Image
 from blip_trace_widget.demo import examples
 from blip_trace_widget.demo.circuits import circuit_of
 from blip_trace_widget.display.export import OTHER, PICTURE
+from blip_trace_widget.pictures import picture_hash
 from blip_trace_widget.results.grid_spec import OF_STATES, GridSpec, Selection
 from blip_trace_widget.states import State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap
@@ -155,10 +156,10 @@ def _model(tracer: Tracer) -> list[str]:
 def _picture(image: Image.Image, otherwise: str, model: BlipVqa) -> str:
     """An expression for a picture: a built-in one, or a file saved by the Export menu."""
     shown = "examples()" if circuit_of(model.name) is None else "examples(model)"
+    sha256 = picture_hash(image)
     for index, example in enumerate(examples(model)):
-        for name in ("image", "other_image"):
-            built_in = getattr(example, name, None)
-            if built_in and built_in.size == image.size and built_in.tobytes() == image.tobytes():
+        for name, known in (("image", "sha256"), ("other_image", "other_sha256")):
+            if getattr(example, known, None) == sha256:
                 return f"{shown}[{index}].{name}"
     return literal(otherwise)
 

@@ -20,7 +20,7 @@ from blip_trace_widget.demo import examples
 from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.alternatives import alternatives
-from blip_trace_widget.pictures import jpeg
+from blip_trace_widget.pictures import jpeg, picture_hash
 from blip_trace_widget.results.grid_spec import (
     OF_STATES,
     CellIndex,
@@ -415,15 +415,11 @@ def _patch_of(block: str, patches: tuple[int, int]) -> int:
 def _another(model: BlipVqa, image: Image.Image) -> Image.Image:
     """A default picture to swap in: another example's for a built-in model, else plain grey."""
     if model.built_in:
-        shown = examples(model)
-        partners = (each.other_image for each in shown if isinstance(each, CircuitExample) and _same(each.image, image))
-        others = (each.image for each in shown if not _same(each.image, image))
+        shown, sha256 = examples(model), picture_hash(image)
+        partners = (each.other_image for each in shown if isinstance(each, CircuitExample) and each.sha256 == sha256)
+        others = (each.image for each in shown if each.sha256 != sha256)
         return next(chain(partners, others))
     return Image.new("RGB", (64, 64), (127, 127, 127))
-
-
-def _same(one: Image.Image, other: Image.Image) -> bool:
-    return one.size == other.size and one.tobytes() == other.tobytes()
 
 
 def _taken(check: Callable[[], Any]) -> bool:

@@ -1,15 +1,17 @@
-"""A lock that calls a function after its release.
+"""A lock with something around it, that calls a function after its release.
 
 For: doing something that must not happen under the lock, such as calling a user's function, as soon as it is released,
-on the same thread.
-Ends: at calling `then`.
+on the same thread; and what holds for a thread as long as it has the lock.
+Ends: at entering `around` and calling `then`.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import Any
 
 from blip_trace_widget import forks
 
@@ -20,12 +22,16 @@ def _nothing() -> None: ...
 class Lock:
     """A reentrant lock.
 
+    Args:
+        around: makes a context manager that the thread is in while it holds the lock.
+
     Attributes:
         then: called without the lock by the thread that has released it completely.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, around: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         self.then: Callable[[], None] = _nothing
+        self._around, self._inside = around, around()
         self._lock = forks.Lock()
         self._depth = 0
         self._owner: int | None = None
@@ -44,6 +50,9 @@ class Lock:
         self._lock.acquire()
         self._owner = threading.get_ident()
         self._depth += 1
+        if self._depth == 1:
+            self._inside = self._around()
+            self._inside.__enter__()
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
@@ -51,6 +60,7 @@ class Lock:
         self._depth -= 1
         released = self._depth == 0
         if released:
+            self._inside.__exit__(None, None, None)
             self._owner = None
         self._lock.release()
         if released:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from blip_trace_widget.display import payloads, protocol
 from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, Selection
 from blip_trace_widget.results.run import Effect, Run, Top
@@ -83,6 +85,7 @@ class Presenter:
         self._shown_with: int | None = None  # the generation in which `_patched` was shown
         self._shown: dict[str, Any] = {}  # the payload of `_patched`
         self._pinned: Patched | None = None
+        self._traces: dict[GridSpec, Trace] = {}  # as last shown, with what is computed of them
 
     @property
     def snapshot(self) -> Snapshot:
@@ -129,6 +132,7 @@ class Presenter:
     def adopt(self, tracer: Tracer, store: GridStore, generation: int, version: int) -> None:
         """Show this tracer from now on."""
         self.tracer, self.store, self.computed, self.version = tracer, store, generation, version
+        self._traces.clear()
 
     def unselect(self) -> None:
         """Clear the selection."""
@@ -185,7 +189,7 @@ class Presenter:
     def show_grid(self) -> None:
         """Show the grid in view, and its difference from the kept one."""
         assert self.computed is not None
-        trace = trace_of(self.tracer, self.cells, self.spec)
+        trace = self._trace(self.spec)
         with self.view.together():
             self.view.show_traits(grid=payloads.grid(trace, self.computed))
             self._judge(trace)
@@ -215,11 +219,18 @@ class Presenter:
 
     def traces(self) -> list[Trace]:
         """All grids of these inputs with computed cells."""
-        return [trace_of(self.tracer, cells, spec) for spec, cells in self.store.computed().items()]
+        return [self._trace(spec) for spec in self.store.computed()]
+
+    def _trace(self, spec: GridSpec) -> Trace:
+        """A grid as a trace: the one of before, with its errors and tests, as long as it has the same scores."""
+        trace, kept = trace_of(self.tracer, self.store.cells(spec), spec), self._traces.get(spec)
+        if kept is None or not _same(kept, trace):
+            self._traces[spec] = kept = trace
+        return kept
 
     def report(self, request: int, cells: Sequence[CellIndex], spec: GridSpec) -> None:
         """Single cells of a grid."""
-        values = payloads.cell_values(trace_of(self.tracer, self.store.cells(spec), spec), cells)
+        values = payloads.cell_values(self._trace(spec), cells)
         self.say("cells", request, [values.tobytes()], cells=list(cells), **spec.as_json)
 
     def say(self, kind: str, request: int, buffers: list[bytes] | None = None, **content: Any) -> None:
@@ -237,7 +248,7 @@ class Presenter:
         }
         known = self.store.known(spec) if selected.one else None
         if known is not None:
-            negligible = verdict(trace_of(self.tracer, known, spec), selected.cells[0])
+            negligible = verdict(self._trace(spec), selected.cells[0])
             shown["negligible"] = shown["negligible"] if negligible is None else negligible
         return shown | self._judged_free(shown["free"], selected, spec)
 
@@ -245,7 +256,7 @@ class Presenter:
         """The numbers with nothing held, with the verdict of their grid if it is known."""
         spec = spec._replace(hold=())
         known = self.store.known(spec) if free is not None and selected.one else None
-        negligible = None if known is None else verdict(trace_of(self.tracer, known, spec), selected.cells[0])
+        negligible = None if known is None else verdict(self._trace(spec), selected.cells[0])
         return {} if free is None or negligible is None else {"free": {**free, "negligible": negligible}}
 
     def _bars(self, effect: Effect | None) -> protocol.Bars:
@@ -266,6 +277,15 @@ def verdict(trace: Trace, cell: CellIndex) -> bool | None:
     if trace.error_unknown or not trace.computed[cell]:
         return None
     return not trace.significant[cell]
+
+
+def _same(one: Trace, other: Trace) -> bool:
+    """Whether all that two traces are computed from is the same."""
+    if (one.clean, one.tokens, one.settings) != (other.clean, other.tokens, other.settings):
+        return False
+    pairs = ((one.samples, other.samples), (one.corrupted, other.corrupted))
+    known = one.known is not None and other.known is not None and np.array_equal(one.known, other.known)
+    return known and all(np.array_equal(*pair, equal_nan=True) for pair in pairs)
 
 
 def trace_of(tracer: Tracer, cells: GridScores, spec: GridSpec) -> Trace:

@@ -7,7 +7,8 @@ allowed to finish.
 Ends: at a `View`. It knows the tracer and the worker, but no traits and no messages of a front end.
 `blip_trace_widget.widget.update_job` does updates, `blip_trace_widget.widget.cells_job` computes cells.
 
-Everything here except the computations happens under `lock`.
+Everything here except the computations happens under `lock`. A thread that has it takes what is computed as it is:
+whether the model has changed is looked at by the jobs, on the worker, as a page waits for whoever has the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from blip_trace_widget.widget.find_job import FindJob
 from blip_trace_widget.widget.flow_job import FlowJob
 from blip_trace_widget.widget.head_map_job import HeadMapJob
 from blip_trace_widget.widget.inputs import Inputs
-from blip_trace_widget.widget.job_queue import UPDATE, JobQueue, Pace
+from blip_trace_widget.widget.job_queue import GLANCE, UPDATE, JobQueue, Pace
 from blip_trace_widget.widget.lock import Lock
 from blip_trace_widget.widget.lost import told_lost
 from blip_trace_widget.widget.noise_curve_job import NoiseCurveJob
@@ -74,7 +75,7 @@ class Session:
         before: Session | None = None,
         pace: Pace | None = None,
     ) -> None:
-        self.lock: Lock = Lock() if before is None else before.lock
+        self.lock: Lock = Lock(around=without_glances) if before is None else before.lock
         self.comparison: Comparison = Comparison() if before is None else before.comparison
         generation = 0 if before is None else before.generation + 1
         pace = pace if before is None else before._jobs.pace
@@ -158,6 +159,7 @@ class Session:
             self._update.follow_view()
             self._presenter.show_grid()
             self._presenter.show_others()
+            self._jobs.submit("look", GLANCE, _look)
         if self._presenter.is_settled:  # else the pending update continues from here
             self._update.fill_view()
             self.overlay_job.follow_view()
@@ -384,6 +386,11 @@ class Session:
                 self._update.ask()
         elif not isinstance(error, Cancelled):
             self._presenter.view.show_traits(error=payloads.complaint(error))
+
+
+def _look(_job: Job) -> Slices:
+    """Nothing: before a job the model is looked at, see `Session._outdated`."""
+    yield from ()
 
 
 def _left(timeout: float | None, started: float) -> float | None:

@@ -182,7 +182,7 @@ export function viewCells(
 	frame: GridFrame,
 	grid: Grid | null,
 	fresh: Fresh,
-	generation: number,
+	due: number,
 	isWaiting: (layer: number, position: number) => boolean,
 	disagreed: readonly CellIndex[] = [],
 	truthful = false,
@@ -219,7 +219,7 @@ export function viewCells(
 		}
 		let state: CellState = "value";
 		if (!known) state = isWaiting(layer, position) ? "waiting" : "empty";
-		else if (born < generation) state = "old";
+		else if (born < due) state = "old";
 		return {
 			layer,
 			position,
@@ -239,7 +239,7 @@ export function viewCells(
 	const byToken = frame.axes === "tokens";
 	return {
 		...frame,
-		notes: trait?.generation === generation ? trait.notes : [],
+		notes: trait && trait.generation >= due ? trait.notes : [],
 		phrase: trait?.held ?? "",
 		kept: trait?.kept ?? "",
 		into: trait?.into ?? "",
@@ -256,7 +256,7 @@ export function differenceOf(
 	view: GridView,
 	difference: GridDifference,
 	show: Show,
-	generation: number,
+	due: number,
 ): GridView | null {
 	const count = view.layers * view.tokens.length;
 	const floats = toFloats(difference.values);
@@ -271,7 +271,7 @@ export function differenceOf(
 		const values = readFields(DIFFERENCE_FIELDS, floats, count, index);
 		let state: CellState = plain.state === "waiting" ? "waiting" : "empty";
 		if (nan || !Number.isNaN(values.score))
-			state = difference.generation < generation ? "old" : "value";
+			state = difference.generation < due ? "old" : "value";
 		return {
 			layer,
 			position,

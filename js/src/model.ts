@@ -39,6 +39,8 @@ import { type Words, wordsOf } from "./words";
 
 /** Milliseconds of work before it is reported on screen. */
 const SOON = 300;
+/** Milliseconds for which values of the inputs before are shown as they were: what is replaced at once does not flicker. */
+const FADE = 250;
 
 type Traits = Inputs & Outputs;
 type Signals<T> = { readonly [K in keyof T]: ReadonlySignal<T[K]> };
@@ -73,6 +75,8 @@ export interface Model extends Signals<Traits> {
 	readonly offline: Signal<boolean>;
 	/** What the kernel is doing until the two runs are available, and for how long; "" if it does not take long. */
 	readonly working: ReadonlySignal<string>;
+	/** Values of an older generation than this are shown as old ones: the generation of a moment ago. */
+	readonly due: ReadonlySignal<number>;
 	/** Why nothing can be requested now, else "". */
 	readonly closed: ReadonlySignal<string>;
 
@@ -122,6 +126,18 @@ export function createModel(host: HostModel): Model {
 			(offline.value
 				? "no answer from the kernel: after a restart, run the cell again"
 				: ""),
+	);
+
+	const due = signal(traits.generation.peek());
+	disposers.push(
+		effect(() => {
+			const { value: next } = traits.generation;
+			const follow = () => {
+				due.value = Math.min(next, traits.generation.peek());
+			};
+			if (next > due.peek()) setTimeout(follow, FADE);
+			else follow(); // another kernel counts anew
+		}),
 	);
 
 	const words = computed(() => wordsOf(traits.look.value));
@@ -194,7 +210,7 @@ export function createModel(host: HostModel): Model {
 			[traits.grid.value, ...traits.grids.value].find((g) => fits(g, shown)) ??
 				null,
 			fresh.value,
-			traits.generation.value,
+			due.value,
 			(layer, position) => filling || awaited.has(key(layer, position)),
 			gridDifference.value?.apart,
 			traits.truth.value,
@@ -209,12 +225,11 @@ export function createModel(host: HostModel): Model {
 		if (!traits.difference.value || !gridDifference.value || !view.value)
 			return null;
 		const { value: show } = traits.show;
-		const { value: generation } = traits.generation;
 		const next = differenceOf(
 			view.value,
 			gridDifference.value,
 			show,
-			generation,
+			due.value,
 		);
 		differed = next && reuseRows(next, differed);
 		return differed;
@@ -281,6 +296,7 @@ export function createModel(host: HostModel): Model {
 		waiting,
 		offline,
 		working,
+		due,
 		closed,
 		words,
 		blockInfo,

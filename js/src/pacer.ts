@@ -1,14 +1,18 @@
-// Throttle for a slider that is dragged: pass on at most one value per interval, none while the last one is unanswered
-// (up to a timeout), and always the last one.
+// Throttle for a slider that is dragged: pass on at most one value per interval, none while the last two are unanswered
+// (up to a timeout), and always the last one. Two, so that the kernel has the next value when it is done with one, and
+// does not wait for the page to draw that.
 
 export interface Pacer<T> {
 	push(value: T): void;
-	/** The value passed on last has been answered. */
+	/** A value that was passed on has been answered. */
 	answered(): void;
 	/** Pass on the value held back now. */
 	flush(): void;
 	cancel(): void;
 }
+
+/** How many values may be unanswered. */
+const AHEAD = 2;
 
 /** `patience`: milliseconds to wait for an answer; if not above the interval, answers are never awaited. */
 export function pacer<T>(
@@ -19,7 +23,7 @@ export function pacer<T>(
 	let timer: ReturnType<typeof setTimeout> | undefined;
 	let held: { value: T } | undefined;
 	let sent = Number.NEGATIVE_INFINITY;
-	let awaiting = false;
+	let unanswered = 0;
 
 	function release(): void {
 		clearTimeout(timer);
@@ -27,14 +31,17 @@ export function pacer<T>(
 		if (held === undefined) return;
 		const { value } = held;
 		held = undefined;
-		sent = performance.now();
-		awaiting = true;
+		const now = performance.now();
+		// Of several values at once the kernel answers the last alone.
+		unanswered = now - sent < patience ? Math.min(unanswered + 1, AHEAD) : 1;
+		sent = now;
 		act(value);
 	}
 
 	function plan(): void {
 		if (held === undefined) return;
-		const pause = awaiting ? Math.max(interval, patience) : interval;
+		const full = unanswered >= AHEAD;
+		const pause = full ? Math.max(interval, patience) : interval;
 		clearTimeout(timer);
 		const left = sent + pause - performance.now();
 		if (left <= 0) release();
@@ -47,7 +54,7 @@ export function pacer<T>(
 			plan();
 		},
 		answered() {
-			awaiting = false;
+			unanswered = Math.max(unanswered - 1, 0);
 			plan();
 		},
 		flush: release,

@@ -95,7 +95,8 @@ describe("the cells", () => {
 	it("become old with a new generation, and new one by one", async () => {
 		host().put("generation", 4);
 		await settle();
-		expect(cell(1, 0).dataset["state"]).toBe("old");
+		expect(cell(1, 0).dataset["state"]).toBe("value"); // what is replaced at once does not flicker
+		await vi.waitFor(() => expect(cell(1, 0).dataset["state"]).toBe("old"));
 		arrive({ generation: 4, cells: [[1, 0]] });
 		await settle();
 		expect(cell(1, 0).dataset).toMatchObject({ state: "value", value: "0.45" });
@@ -158,12 +159,16 @@ describe("the cells", () => {
 		for (const generation of [4, 5]) {
 			host().put("generation", generation);
 			host().put("grid", sparse(generation));
-			await settle();
+			await vi.waitFor(() =>
+				expect(cell(2, 0).dataset).toMatchObject({
+					state: "old",
+					value: "0.4",
+				}),
+			);
 			expect(cell(1, 0).dataset).toMatchObject({
 				state: "value",
 				value: "0.9",
 			});
-			expect(cell(2, 0).dataset).toMatchObject({ state: "old", value: "0.4" });
 			expect(cell(2, 3).dataset["state"]).toBe("empty");
 		}
 		host().put("direction", "disrupt");
@@ -628,9 +633,10 @@ describe("the detail", () => {
 		host().put("selection", [[2, 1]]);
 		host().put("detail", DETAIL);
 		host().put("generation", 4);
-		await settle();
+		await vi.waitFor(() =>
+			expect(view.get("bars").className).toContain("bt-old"),
+		);
 		expect(view.get("sentence").className).toContain("bt-old");
-		expect(view.get("bars").className).toContain("bt-old");
 		expect(view.el.querySelector("[role=status]")?.textContent).toBe("");
 	});
 });

@@ -45,29 +45,44 @@ describe("without patience", () => {
 });
 
 describe("with patience", () => {
-	it("passes on nothing while the last value is unanswered, until it runs out", () => {
+	it("passes on one value ahead, and nothing more unanswered, until it runs out", () => {
 		const { push } = pacer<number>(act, 40, 250);
 		push(1);
-		wait(100);
 		push(2);
-		wait(100);
+		wait(40);
+		expect(acted()).toEqual([1, 2]);
 		push(3);
-		wait(49);
-		expect(acted()).toEqual([1]);
+		wait(100);
+		push(4);
+		wait(149);
+		expect(acted()).toEqual([1, 2]);
 		wait(1);
-		expect(acted()).toEqual([1, 3]);
+		expect(acted()).toEqual([1, 2, 4]);
 	});
 
-	it("passes on the latest value at once when the last one is answered late", () => {
+	it("passes on the latest value at once when one is answered late", () => {
 		const { push, answered } = pacer<number>(act, 40, 250);
 		push(1);
 		push(2);
-		wait(100);
+		wait(40);
 		push(3);
+		wait(100);
+		push(4);
 		answered();
-		expect(acted()).toEqual([1, 3]);
+		expect(acted()).toEqual([1, 2, 4]);
 		wait(500);
-		expect(acted()).toEqual([1, 3]);
+		expect(acted()).toEqual([1, 2, 4]);
+	});
+
+	it("keeps the kernel at work: each answer lets one value through, while another is computed", () => {
+		const { push, answered } = pacer<number>(act, 40, 250);
+		push(0);
+		for (let at = 1; at <= 4; at++) {
+			push(at);
+			wait(60);
+			expect(acted().at(-1)).toBe(at);
+			answered();
+		}
 	});
 
 	it("keeps the interval even where answers come faster", () => {
@@ -79,14 +94,22 @@ describe("with patience", () => {
 		expect(acted()).toEqual([1]);
 		wait(1);
 		expect(acted()).toEqual([1, 2]);
-		push(3);
-		wait(249);
-		expect(acted()).toEqual([1, 2]);
-		wait(1);
-		expect(acted()).toEqual([1, 2, 3]);
 	});
 
-	it("waits for the next answer after a flush, and for none that nothing was asked for", () => {
+	it("goes ahead again after a rest, though of two values only one was answered", () => {
+		const { push, answered } = pacer<number>(act, 40, 250);
+		push(1);
+		push(2);
+		wait(40);
+		answered();
+		wait(500);
+		push(3);
+		push(4);
+		wait(40);
+		expect(acted()).toEqual([1, 2, 3, 4]);
+	});
+
+	it("waits for an answer after a flush, and for none that nothing was asked for", () => {
 		const { push, answered, flush } = pacer<number>(act, 40, 250);
 		answered();
 		expect(acted()).toEqual([]);

@@ -291,8 +291,9 @@ describe("the picture", () => {
 		);
 		at("pointerleave", 1, 1);
 		view.host.put("generation", 4);
-		await settle();
-		expect(view.get("picture-map").className).toBe("bt-old");
+		await vi.waitFor(() =>
+			expect(view.get("picture-map").className).toBe("bt-old"),
+		);
 		view.host.put("picture_map", { ...picture_map, rows: 0 });
 		await settle();
 		expect(view.find("picture-map")).toBeNull();

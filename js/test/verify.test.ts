@@ -1,5 +1,5 @@
 // @vitest-environment happy-dom
-import { afterEach, expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 import { gridOf } from "./host";
 import { open, settle, type View } from "./view";
 
@@ -41,6 +41,5 @@ it("shows what was found below the grid, as long as it is of these settings", as
 	});
 	expect(notes()).toBe(NOTE);
 	view.host.put("generation", 4);
-	await settle();
-	expect(notes()).toBe("");
+	await vi.waitFor(() => expect(notes()).toBe(""));
 });

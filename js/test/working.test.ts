@@ -1,7 +1,7 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { createModel } from "../src/model";
-import { createHost, fullTraits, RUNS } from "./host";
+import { createHost, fullTraits, gridOf, RUNS } from "./host";
 import { open, settle } from "./view";
 
 const LATE = { generation: 4, doing: "embedding the picture" };
@@ -51,6 +51,51 @@ describe("what is being done", () => {
 		const { model } = begun(traits);
 		vi.advanceTimersByTime(5000);
 		expect(model.working.value).toBe("");
+	});
+});
+
+describe("values of the inputs before", () => {
+	beforeEach(() => {
+		vi.useFakeTimers();
+	});
+	afterEach(() => {
+		vi.useRealTimers();
+	});
+	const state = (model: ReturnType<typeof createModel>) =>
+		model.view.value?.rows[0]?.[0]?.state;
+
+	it("are old once they are not replaced at once", () => {
+		const host = createHost(fullTraits());
+		const model = createModel(host);
+		host.put("generation", 4);
+		vi.advanceTimersByTime(249);
+		expect(state(model)).toBe("value");
+		vi.advanceTimersByTime(1);
+		expect(state(model)).toBe("old");
+	});
+
+	it("never are while new ones come as fast as a slider moves, though always behind it", () => {
+		const host = createHost(fullTraits());
+		const model = createModel(host);
+		for (let generation = 4; generation < 20; generation++) {
+			host.put("generation", generation);
+			vi.advanceTimersByTime(100);
+			expect(state(model)).toBe("value");
+			host.put(
+				"grid",
+				gridOf(generation - 1, () => 0.5),
+			);
+		}
+	});
+
+	it("are not old where another kernel counts anew", () => {
+		const host = createHost(fullTraits());
+		const model = createModel(host);
+		host.put("generation", 9);
+		vi.advanceTimersByTime(500);
+		expect(state(model)).toBe("old");
+		host.put("generation", 3);
+		expect(state(model)).toBe("value");
 	});
 });
 

@@ -154,8 +154,8 @@ def test_dragging_the_noise_renews_the_scores_and_the_cells_that_were_shown(note
         expect(notebook.cell(*cell)).to_have_attribute("data-state", "value")
         assert values(notebook)[cell] != before[1][cell]
         passed = notebook.page.evaluate("name => window.cellsSeen[name] ?? []", f"{cell[0]},{cell[1]}")
-        assert "old" in passed
-        assert passed[-1] == "value"
+        assert passed[-1:] in ([], ["value"])
+        assert "empty" not in passed  # nothing flickers
     expect(notebook.cells("value")).to_have_count(len(chosen))
 
     close = pytest.approx([notebook.ask("widget.tracer.corrupted.score")], abs=0.006)

@@ -25,6 +25,7 @@ from blip_trace_widget.demo.training.lessons import PLACE_NAMES, QUESTIONS_AN_IM
 from blip_trace_widget.demo.training.network import GRID, IMAGE_SIZE, WIDTH, load
 from blip_trace_widget.demo.training.teaching import AnswerKey, encode_questions, hide_padding, pixels
 from blip_trace_widget.demo.training.train import train
+from blip_trace_widget.pictures import picture_hash
 
 Loaded = tuple[BlipForQuestionAnswering, BlipProcessor]
 
@@ -199,6 +200,11 @@ def test_region_marks_the_patches_of_the_objects_named() -> None:
         first.region(8, 8, shape="circle", color="red")
     with pytest.raises(ValueError, match="rows: got 0"):
         first.region(0, 8)
+
+
+@pytest.mark.parametrize("item", [*examples(), *examples("known circuit: chain")], ids=lambda item: item.name)
+def test_an_example_is_recognised_by_its_pixels(item: Example) -> None:
+    assert item.sha256 == picture_hash(item.image)
 
 
 def test_an_example_is_frozen_and_its_image_is_the_callers_own() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from blip_trace_widget.demo.circuits.descriptions import CIRCUITS, COLORS, NOTHING, PIXELS, PLACES, SIDE, CircuitName
+from blip_trace_widget.pictures import picture_hash
 
 #: What is at each of `PLACES`: a colour, or None for nothing.
 Layout: TypeAlias = tuple[str | None, ...]
@@ -65,6 +66,16 @@ class CircuitExample:
     def other_image(self) -> Image.Image:
         """The other picture, in which every place is different."""
         return draw(self.other)
+
+    @property
+    def sha256(self) -> str:
+        """The picture's `blip_trace_widget.pictures.picture_hash`."""
+        return picture_hash(self.image)
+
+    @property
+    def other_sha256(self) -> str:
+        """That of the other picture."""
+        return picture_hash(self.other_image)
 
     def _at(self, layout: Layout) -> str:
         return layout[list(PLACES).index(self.place)] or NOTHING

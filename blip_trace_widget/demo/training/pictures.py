@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from blip_trace_widget.demo.scenes import Background, Scene, SceneObject, draw, object_at
+from blip_trace_widget.pictures import picture_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,15 +139,19 @@ def write(folder: Path) -> None:
     """Draw every example into `folder` and write `examples.json`; pictures shared by examples are stored once."""
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[Scene, str] = {}
+    hashes: dict[Scene, str] = {}
     entries = []
     for item in curated():
         if item.scene not in files:
             files[item.scene] = f"{item.name}.png"
-            draw(item.scene, PICTURE_SIZE).save(folder / files[item.scene], optimize=True)
+            picture = draw(item.scene, PICTURE_SIZE)
+            picture.save(folder / files[item.scene], optimize=True)
+            hashes[item.scene] = picture_hash(picture)
         entries.append(
             {
                 "name": item.name,
                 "picture": files[item.scene],
+                "sha256": hashes[item.scene],
                 "question": item.question,
                 "answer": item.answer,
                 "kind": item.kind,

@@ -64,7 +64,7 @@ export function Asked(props: Props) {
 					runs={runs}
 					words={model.words.value}
 					working={model.working.value}
-					old={runs !== null && runs.generation < model.generation.value}
+					old={runs !== null && runs.generation < model.due.value}
 				/>
 				<Asking closed={setup?.choices["noise"]?.[1] ? "" : closed}>
 					<Damage model={model} onOtherPicture={onOtherPicture} />

@@ -75,7 +75,7 @@ export function Find({ model, session }: { model: Model; session: Session }) {
 				)}
 			</span>
 			{found && (
-				<div data-old={found.generation < model.generation.value}>
+				<div data-old={found.generation < model.due.value}>
 					<Way found={found} />
 					<p aria-live="polite" data-testid="found">
 						{before}

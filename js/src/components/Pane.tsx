@@ -66,7 +66,7 @@ export function Pane({ model, session, theme, foot, onPicture }: Props) {
 						map={map}
 						colors={[end(0)[0], end(1)[0], end(0.5)[0]]}
 						opacity={model.opacity.value}
-						old={map !== null && map.generation < model.generation.value}
+						old={map !== null && map.generation < model.due.value}
 						describe={describe}
 						onMark={session.mark}
 						onPoint={(place) => {

@@ -53,7 +53,7 @@ function freeFromGrid(model: ViewModel, [layer, position]: CellIndex) {
 		(each) => view && fits(each, { ...view, hold: [] }),
 	);
 	const floats = grid && toFloats(grid.values);
-	if (!view || !floats || grid.generation < model.generation.value) return null;
+	if (!view || !floats || grid.generation < model.due.value) return null;
 	const count = view.layers * view.tokens.length;
 	const index = layer * view.tokens.length + position;
 	const values = readCell(floats, count, index);
@@ -90,8 +90,7 @@ function content(model: ViewModel): { pieces: Piece[]; old: boolean } {
 	const gate = runs?.gate;
 	const words = model.words.value;
 	const detail = model.shownDetail.value;
-	const current =
-		detail !== null && detail.generation >= model.generation.value;
+	const current = detail !== null && detail.generation >= model.due.value;
 	const read = outcomeFromGrid(model, asked);
 	// With something held the kernel's own run tells both numbers.
 	const full = detail !== null && (read?.old || (current && view.phrase));

@@ -12,7 +12,7 @@ export function Strength({ model }: { model: Model }) {
 	const old =
 		ablation !== null &&
 		(ablation.strength !== strength ||
-			ablation.generation < model.generation.value ||
+			ablation.generation < model.due.value ||
 			`${ablation.cells}` !== `${model.selection.value}`);
 	return (
 		<>

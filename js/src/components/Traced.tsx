@@ -235,7 +235,7 @@ export function Traced({ model, session, exports, theme }: Props) {
 					}
 					old={
 						(model.shownDetail.value ?? model.runs.value ?? { generation: 0 })
-							.generation < model.generation.value
+							.generation < model.due.value
 					}
 				/>
 			</div>
