@@ -21,7 +21,10 @@ from helpers.random_models import random_model
 from helpers.screen import Screen, session_of
 from helpers.widgets import PACE, SMALL_CHUNKS, limited
 
+# No example has a wall-clock limit: a busy machine is no fault of the code.
+settings.register_profile("suite", deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
+settings.load_profile("suite")
 # The models are tiny: more threads only wait for each other, here and in the kernels of notebooks.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
