@@ -127,7 +127,9 @@ def state(stored: Any) -> State:
     """
     try:
         found = State(**stored)
-        whole_number("position", found.position, 0)
+        for name in ("layer", "position"):
+            whole_number(name, getattr(found, name), 0, MOST)
+        whole_number("head", found.head or 0, 0, MOST)
     except TypeError as error:
         raise ValueError(f"no state: {brief(stored)}: {error}") from error
     return found

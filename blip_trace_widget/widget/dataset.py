@@ -303,7 +303,10 @@ class DatasetWidget(FigureWidget):
     def _traces_of(self, number: int) -> list[Trace]:
         traces = self._data.traces(number)
         if traces[0].snapshot is None:
-            raise ValueError("metric: a widget can show the package's own metrics; use trace.plot()")
+            raise ValueError(
+                f"metric: a widget can show the package's own metrics, that of "
+                f"{self._data.folder} is another; use trace.plot()"
+            )
         return traces
 
     def _averaged(self, group: str, specs: Sequence[GridSpec]) -> list[AverageTrace]:

@@ -122,7 +122,9 @@ def average(means: Means, group: str, specs: Sequence[GridSpec]) -> list[Average
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
     model = data.traces(int(table["sample"].iloc[0]))[0]
     if model.snapshot is None:
-        raise ValueError("metric: a widget can show the package's own metrics; use mean().plot()")
+        raise ValueError(
+            f"metric: a widget can show the package's own metrics, that of {data.folder} is another; use mean().plot()"
+        )
     found = {spec: means.grid(group, spec) for spec in specs}
     snapshot = _snapshot(data, group, model.snapshot, found, list(means.specs))
     clean = table["clean"].to_numpy()

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import signal
@@ -287,6 +288,8 @@ def test_one_s_own_metric_is_known_by_its_code_and_its_errors_are_its_own(tmp_pa
         trace_dataset(samples, demo, tmp_path / "out", corruption=NOISE, metric=again, progress=False).counts["given"]
         == 1
     )
+    with pytest.raises(ValueError, match=f"that of {re.escape(str(tmp_path / 'out'))} is another"):
+        TraceWidget.from_dataset(tmp_path / "out")
     with pytest.raises(ValueError, match="metric was '<lambda>"):
         trace_dataset(samples, demo, tmp_path / "out", corruption=NOISE, metric=other, progress=False)
 

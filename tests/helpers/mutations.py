@@ -48,7 +48,8 @@ def _change(owner, key, places, chance):
     elif isinstance(owner, list):
         owner.insert(key, copy.deepcopy(owner[key]))
     elif isinstance(owner[key], (int, float)) and not isinstance(owner[key], bool):
-        owner[key] = owner[key] * chance.choice((-1, 2, 0.5, 1000, 3)) + chance.choice((0, 1, -1))
+        by, more = chance.choice((-1, 2, 0.5, 1000, 3)), chance.choice((0, 1, -1))
+        owner[key] = owner[key] * (by if abs(owner[key]) < 1e300 else -1) + more  # half of more is no float
     else:
         owner[f"{key} too"] = owner[key]
 

@@ -137,6 +137,9 @@ def test_a_file_that_is_no_curve_is_refused(curve, trace, tmp_path):
     for wrong in ("layer", {"block": "question_encoder"}, {"block": "x", "layer": 0, "position": 0, "code": "1"}, 3):
         stored("no state: ", {"states": [wrong, wrong]})
     stored("block: expected one of", {"states": [{"block": "x", "layer": 0, "position": 0}] * 2})
+    for axis in ("layer", "position", "head"):  # no table of them holds it
+        far = {"block": "question_encoder", "layer": 0, "position": 0, "site": "self_attention", axis: 10**30}
+        stored(f"{axis}: expected", {"states": [far] * 2})
 
 
 def test_states_on_a_curve_leave_its_suggestion_alone(tracer):
