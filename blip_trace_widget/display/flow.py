@@ -6,17 +6,21 @@ Ends: at a JSON-ready dictionary, `blip_trace_widget.display.protocol.FlowPictur
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.display import protocol
-from blip_trace_widget.display.formatting import percent
+from blip_trace_widget.display.formatting import percent, points
 from blip_trace_widget.display.payloads import number
 from blip_trace_widget.results.flow import PARTS, Flow
 
 
 def flow(result: Flow, generation: int) -> protocol.FlowPicture:
     """What is lost without each pair, at the layer where that is most."""
-    losses = result.relative_loss
+    losses, metric = result.damage, result.settings["metric"]
+    lost = percent if metric_properties(metric).percent else partial(points, metric)
     layers = [int(np.abs(np.nan_to_num(row)).argmax()) for row in losses]
     groups = list(dict.fromkeys(group for edge in result.edges for group in (edge.source, edge.target)))
     window = result.settings["window"]
@@ -28,7 +32,7 @@ def flow(result: Flow, generation: int) -> protocol.FlowPicture:
             {
                 "ends": (edge.source.name, edge.target.name),
                 "value": number(float(row[layer])),
-                "text": f"{edge.name}: {percent(float(row[layer]))} lost around layer {layer} of the "
+                "text": f"{edge.name}: {lost(float(row[layer]))} lost around layer {layer} of the "
                 f"{edge.block.replace('_', ' ')}",
             }
             for edge, row, layer in zip(result.edges, losses, layers, strict=True)

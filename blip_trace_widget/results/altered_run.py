@@ -49,8 +49,8 @@ class AlteredRun(Summarised):
 
     @property
     def relative_loss(self) -> float:
-        """Loss / score(clean); NaN where that is 0."""
-        return self.loss / self.clean if self.clean else float("nan")
+        """Loss / score(clean); NaN unless that is above 0."""
+        return self.loss / self.clean if self.clean > 0 else float("nan")
 
     def plot(
         self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None

@@ -187,6 +187,8 @@ def _check_held(found: Mapping[str, Any]) -> None:
                 check_grid({**item, "direction": DIRECTIONS[0], "window": 1})
                 for axis in ("layer", "position"):
                     whole_number(f"settings.{name}: {axis}", item[axis], 0, MOST)
+        if EVERYWHERE in items and (name != "hold" or not any(item in HELD_SITES for item in items)):
+            raise ValueError(f"settings.{name}: {EVERYWHERE!r} says where a site is held, and there is none")
 
 
 def check_without_effect(found: Mapping[str, Any], shape: tuple[int, ...]) -> None:

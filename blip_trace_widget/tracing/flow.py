@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from blip_trace_widget.checks import whole_number
-from blip_trace_widget.model.computing import Computing
+from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.flow import ANSWER, PARTS, PICTURE, QUESTION, Edge, Flow, Group
 from blip_trace_widget.states import window_layers
@@ -82,7 +82,7 @@ class Flowing:
         self._layers = {name: len(question.model.blocks[name].layers) for name, _ in WAYS.values()}
         self._window = whole_number("window", window, 1, max(self._layers.values()))
         self._question, self._check = question, as_check(cancel)
-        self._clean = question.clean_run(self._check).score
+        self._clean, self._version = question.clean_run(self._check).score, question.model.version
         self._edges = _edges(_grouped(question, groups))
         self._scores = np.full((len(self._edges), max(self._layers.values())), np.nan)
         self.total, self.done = sum(self._layers[edge.block] for edge in self._edges), 0
@@ -101,6 +101,8 @@ class Flowing:
             found = cut_scores(self._question, edge.block, windows, *cut, self._check)
             for layer in range(depth):
                 with Computing(self._question.model):  # not across the yield
+                    if self._question.model.version != self._version:
+                        raise ModelChangedError
                     self._scores[row, layer] = next(found)
                 self.done += 1
                 yield

@@ -77,8 +77,8 @@ class KnockoutTrace(Summarised):
     @property
     @quiet
     def relative_loss(self) -> NDArray[np.float64]:
-        """Loss / score(clean), (layers,); NaN if the latter is 0."""
-        return self.loss / (self.clean or float("nan"))
+        """Loss / score(clean), (layers,); NaN unless the latter is above 0."""
+        return self.loss / (self.clean if self.clean > 0 else float("nan"))
 
     def plot(
         self,

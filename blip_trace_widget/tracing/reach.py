@@ -91,10 +91,10 @@ class _Walk:
     def through(self, seen: Truths) -> Truths:
         """The block's output, (runs, positions), given whether a run's cross-attention sees other tokens, (runs,)."""
         rows = np.zeros((self._runs, self._positions), np.bool_)
-        for run, positions in enumerate(self._inputs):
-            rows[run, positions] = True
         for goal in self._goals.get((-1, "block_output"), ()):
             self._found[:, goal] = rows[:, self._at_goal[goal][0]]
+        for run, positions in enumerate(self._inputs):
+            rows[run, positions] = True
         for layer in range(len(self._block.layers)):
             rows = self._layer(layer, rows, seen[:, None])
         return rows

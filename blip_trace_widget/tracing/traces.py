@@ -65,6 +65,7 @@ class CellRuns:
         self._question, self._direction = question, named("direction", spec.direction, DIRECTIONS)
         self._paths: Paths | None = None
         if spec.receivers is not None:
+            states = [spec.free(each) for each in states]  # what receives sends nothing
             self._paths = Paths(question, spec.receivers, spec.through, with_states=needs_states(states))
             self._edits = self._paths.edits(states)
             self._reached = self._paths.live(self._edits)
@@ -150,7 +151,7 @@ def patch_cells(
     with Computing(question.model):
         chosen = question.states(spec, cells)
         question.prepare(check, with_states=needs_states([chosen]))
-        runs = CellRuns(question, spec, [spec.free(chosen) or chosen])
+        runs = CellRuns(question, spec, [chosen])
         dead = not runs.live.any()
         chunks = unchanged(question, spec.direction, check) if dead else runs.chunks(check)
         asked: dict[str, Any] = {"held": spec.hold, "receivers": spec.receivers or (), "through": spec.through}

@@ -32,7 +32,7 @@ from blip_trace_widget.results.grid_spec import (
 )
 from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.results.maps import default_patch
-from blip_trace_widget.states import BLOCKS, HELD_SITES, TEXT_BLOCKS, State
+from blip_trace_widget.states import BLOCKS, EVERYWHERE, HELD_SITES, TEXT_BLOCKS, State
 from blip_trace_widget.tracing.corruption import Corruption, ImageSwap, from_settings
 
 if TYPE_CHECKING:
@@ -322,7 +322,10 @@ class Inputs:
         site = self.site if self.site in BLOCKS[block].accepted else GridSpec().site
         site = GridSpec(block, site).by_present_name.site
         layout, damage = model.blocks[block], self.damage
-        hold = as_hold([item for item in self.hold if item not in HELD_SITES or item in BLOCKS[block].sites] or None)
+        held = [item for item in self.hold if item not in HELD_SITES or item in BLOCKS[block].sites]
+        if not any(item in HELD_SITES for item in held):  # nothing is left to be held everywhere
+            held = [item for item in held if item != EVERYWHERE]
+        hold = as_hold(held or None)
         head = self.head if site in BLOCKS[block].heads else None
         return replace(
             self,

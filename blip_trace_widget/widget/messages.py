@@ -49,7 +49,7 @@ def _patch(widget: TraitView, request: protocol.PatchRequest, _buffers: Any) -> 
 def _walk(widget: TraitView, request: protocol.WalkRequest, _buffers: Any) -> None:
     with widget._session.lock:
         receivers = widget._checked_states("receivers", request["receivers"])
-        path = [widget._checked_states("receivers", each) for each in request["path"]]
+        path = widget._checked_path(request["path"])
         block, head = one_of("block", request["block"], BLOCKS), request["head"]
         if head is not None:
             whole_number("head", head, 0, widget.tracer.model.blocks[block].heads - 1)

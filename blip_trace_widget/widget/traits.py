@@ -341,11 +341,9 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     @traitlets.validate("path")
     @_refusing
     def _valid_path(self, proposal: Any) -> list[Any]:
-        if len(proposal["value"]) > MAX_PATH:
-            raise ValueError(f"path: expected at most {MAX_PATH} receivers, got {len(proposal['value'])}")
         if proposal["value"] and self.receivers is None:
             raise ValueError("path: expected none where no paths are shown; set receivers first")
-        return [self._checked_states("receivers", each) for each in proposal["value"]]
+        return self._checked_path(proposal["value"])
 
     @traitlets.validate("arrow")
     @_refusing
@@ -353,6 +351,18 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         if proposal["value"] and self.receivers is None:
             raise ValueError("arrow: expected False where no paths are shown; set receivers first")
         return bool(proposal["value"])
+
+    def _checked_path(self, given: Any) -> list[Any]:
+        """The receivers that led to the present ones, as plain JSON.
+
+        Raises:
+            TypeError, ValueError: if there are too many, or one is none.
+        """
+        if len(given) > MAX_PATH:
+            raise ValueError(f"path: expected at most {MAX_PATH} receivers, got {len(given)}")
+        if None in given:
+            raise ValueError("path: expected receivers, got None among them")
+        return [self._checked_states("receivers", each) for each in given]
 
     def _checked_states(self, name: str, given: Any) -> Any:
         """What is held, receives, or is let through, as plain JSON.

@@ -6,10 +6,14 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from blip_trace_widget import BlipVqa, Flow, GaussianNoise, Tracer, examples
+from blip_trace_widget.display.flow import flow as shown
+from blip_trace_widget.model.computing import ModelChangedError
+from blip_trace_widget.tracing.flow import Flowing
 from helpers.problems import EXAMPLES, problems
 from helpers.random_models import random_model
 
@@ -167,6 +171,32 @@ def test_without_matplotlib_bars_are_drawn(found, tracer, monkeypatch):
     sets = tracer.find_states(0.5)
     lines = sets.plot().marks[0]
     np.testing.assert_allclose(np.ravel(lines.y), sets.curve)
+
+
+@pytest.mark.parametrize("metric", ["log_probability", "kl_divergence"])
+def test_what_is_lost_of_other_metrics_is_told_in_their_units(tracer, found, metric):
+    """Cutting what the probability misses is a loss under each, though one is below 0 and the other rises."""
+    other = tracer.replace(metric=metric).flow(window=2)
+    assert np.isnan(other.relative_loss).all()
+    edge, layer = np.unravel_index(np.nanargmax(found.damage), found.damage.shape)
+    np.testing.assert_array_equal(found.damage, found.relative_loss)
+    assert found.damage[edge, layer] > 0.3 < other.damage[edge, layer]
+    told = shown(other, 0)["arrows"][edge]
+    assert told["value"] > 0.3
+    assert "% lost" not in told["text"]
+    assert other.plot() is not None
+
+
+def test_a_model_that_is_changed_meanwhile_ends_it():
+    model = random_model(seed=3)
+    flowing = Flowing(Tracer(model, examples()[0].image, "what is this?", "red").case, window=1)
+    steps = flowing.steps()
+    next(steps)
+    with torch.no_grad():
+        next(model.hf.text_decoder.parameters()).mul_(1.3)
+    with pytest.raises(ModelChangedError):
+        for _ in steps:
+            pass
 
 
 def test_a_stopped_flow_keeps_what_it_has(tracer, found):

@@ -55,6 +55,8 @@ def test_a_callable_is_a_metric(demo, example):
 
     own = Tracer(demo, example.image, example.question, metric=first_word)
     assert own.metric.name == "first_word"
+    first_word.__name__ = "kl_divergence"  # has none of the properties of the one that bears the name
+    assert Tracer(demo, example.image, example.question, metric=first_word).metric.name == "own kl_divergence"
     assert own.clean.score == pytest.approx(Tracer(demo, example.image, example.question).clean.score, abs=1e-6)
 
 

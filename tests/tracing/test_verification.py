@@ -85,6 +85,7 @@ def test_cells_of_a_trace_and_one_that_is_wrong(tracer, spec):
         ([State("answer_decoder", 1, 0, "cross_attention_out", 1), State("question_encoder", 1, 0, "mlp")], {}, "mlp"),
         (State("question_encoder", 1, 2, "block_input"), {"site": "mlp", "direction": "disrupt"}, ()),
         (State("question_encoder", 1, 2, "mlp"), {"site": "mlp"}, ()),
+        ([State("question_encoder", 0, 1), State("question_encoder", 1, 1)], {}, ()),
         (State("question_encoder", 0, 1, "cross_attention", 0), {"block": "image_encoder", "patch": 2}, ()),
     ],
 )

@@ -192,6 +192,10 @@ def test_a_word_that_a_block_does_not_have_goes_with_it(widget):
     widget.selection = [(1, 0)]
     widget.wait(60)
     assert widget.error == ""
+    widget.block = "question_encoder"
+    widget.hold = ["cross_attention_out", "everywhere"]
+    widget.block = "image_encoder"
+    assert widget.hold == []
 
 
 def test_a_recording_shows_locks_and_changes_to_what_was_recorded(tracer, tmp_path):
