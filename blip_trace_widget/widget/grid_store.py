@@ -2,7 +2,7 @@
 
 For: keeping every grid's scores and wanted cells while others are viewed. Grids that are equal by construction share
 one array, possibly a layer apart in it, so that no cell is computed twice.
-Cost: eight bytes per sample and cell.
+Cost: eight bytes per sample and cell, and some 150 for each cell that is wanted.
 Ends: at arrays; `blip_trace_widget.widget.cells_job` fills them.
 """
 
@@ -19,6 +19,9 @@ from blip_trace_widget.results.grid_spec import CellIndex, GridSpec, SameGrid
 
 if TYPE_CHECKING:
     from blip_trace_widget.tracing.tracer import Tracer
+
+#: What a store takes beside its arrays, and a cell in a set, as measured.
+EMPTY_BYTES, CELL_BYTES = 12 * 2**10, 150
 
 
 @dataclass
@@ -99,8 +102,10 @@ class GridStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the scores take."""
-        return sum(samples.nbytes for samples, _ in self._arrays.values())
+        """Bytes that it takes, about: of a small model most of them are not scores, but wanted cells."""
+        cells = sum(len(each.wanted) + len(each.dead) for each in self._grids.values())
+        scores = sum(samples.nbytes + known.nbytes for samples, known in self._arrays.values())
+        return EMPTY_BYTES + CELL_BYTES * cells + scores
 
     def has(self, block: str) -> bool:
         """Whether a block's states can be traced under these inputs."""

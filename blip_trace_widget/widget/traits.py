@@ -353,15 +353,9 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return bool(proposal["value"])
 
     def _checked_path(self, given: Any) -> list[Any]:
-        """The receivers that led to the present ones, as plain JSON.
-
-        Raises:
-            TypeError, ValueError: if there are too many, or one is none.
-        """
-        if len(given) > MAX_PATH:
-            raise ValueError(f"path: expected at most {MAX_PATH} receivers, got {len(given)}")
-        if None in given:
-            raise ValueError("path: expected receivers, got None among them")
+        """The receivers that led to the present ones, as plain JSON; refused if too many, or if None is among them."""
+        if len(given) > MAX_PATH or None in given:
+            raise ValueError(f"path: expected at most {MAX_PATH} receivers without None, got {brief(given)}")
         return [self._checked_states("receivers", each) for each in given]
 
     def _checked_states(self, name: str, given: Any) -> Any:

@@ -30,7 +30,7 @@ from blip_trace_widget.widget.presenter import Patched, Presenter
 from blip_trace_widget.widget.worker import Job, Slices
 
 #: Bytes for the grids of other inputs.
-KEPT_BYTES = 64 * 2**20
+KEPT_BYTES = 16 * 2**20
 #: Typed inputs, which error messages repeat if they are refused.
 TEXTS = ("question", "foil", "other_question")
 

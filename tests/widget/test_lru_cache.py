@@ -1,9 +1,13 @@
 """The shelf keeps what was used last, within its room."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blip_trace_widget.results.grid_spec import GridSpec
+from blip_trace_widget.widget.grid_store import BlockShape, GridStore
 from blip_trace_widget.widget.lru_cache import LruCache
 
 
@@ -27,3 +31,20 @@ def test_what_grows_drives_others_out():
     assert shelf.get("b", list) is second
     assert len(shelf) == 1
     assert shelf.get("a", lambda: [2]) is not first
+
+
+def test_a_store_counts_what_it_takes():
+    """Of a small model's grid the scores are the least: many stores would outgrow the room that they are given."""
+    spec, shapes = GridSpec(), {"question_encoder": BlockShape(6, lambda _patch: 8)}
+
+    def filled():
+        store = GridStore(3, shapes)
+        store.cells(spec).want_all()
+        return store
+
+    filled()
+    tracemalloc.start()
+    stores = [filled() for _ in range(100)]
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sum(store.nbytes for store in stores) >= taken

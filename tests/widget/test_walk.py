@@ -175,7 +175,7 @@ def test_what_belongs_to_paths_needs_some(widget):
         with pytest.raises(ValueError, match=f"{name}: expected .* where no paths are shown"):
             setattr(widget, name, value)
     walk(widget, "answer", block="answer_decoder")
-    for path, message in (([None], "got None"), (["answer"] * 101, "at most 100")):
+    for path, message in (([None], "got .*None"), (["answer"] * 101, "at most 100")):
         with pytest.raises(ValueError, match=f"path: expected .*{message}"):
             widget.path = path
     take(widget, {"type": "walk", "id": 3, **walked_to("answer", "answer_decoder"), "path": ["answer"] * 101})
