@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from blip_trace_widget.display import protocol
 from blip_trace_widget.display.formatting import percent
+from blip_trace_widget.display.labels import EXPLAIN
 from blip_trace_widget.display.payloads import number
 from blip_trace_widget.results.found_states import NOTES, FoundStates
 
@@ -52,11 +53,10 @@ def found(result: FoundStates, generation: int) -> protocol.Found:
     settings, count = result.settings, len(result.members)
     noise = "on fresh noise" if result.fresh else "on the run that was searched, for there is no noise"
     share, whole = percent(result.recovery, result.margin), percent(result.completeness, result.completeness_margin)
-    least = f"; each adds {percent(float(result.minimality.min()))} or more" if count > 1 else ""
+    least = f"; the least that one of them adds is {_least(result)}" if count > 1 else ""
     missed = "" if result.reached else f" The target of {percent(settings['target'])} was not reached."
     direction, among = settings["direction"], "heads" if settings["among"] == "heads" else "states"
-    selected = result.fresh and settings["among"] == "states"
-    below = " The selection’s own numbers are of the noise that was searched, and too good." if selected else ""
+    below = _below(result) if settings["among"] == "states" else ""
     these = f"{count} of {settings['candidates']} {among} {_DOES[direction]}"
     return {
         "generation": generation,
@@ -68,3 +68,18 @@ def found(result: FoundStates, generation: int) -> protocol.Found:
         f"{NOTES[direction]}.{below}",
         "members": [member.name for member in result.members],
     }
+
+
+def _least(result: FoundStates) -> str:
+    """What the member adds that adds least, with its margin, and whether that may be nothing."""
+    member = int(result.minimality.argmin())
+    adds, margin = float(result.minimality[member]), float(result.minimality_margin[member])
+    doubt = f", {EXPLAIN['negligible']}" if abs(adds) <= margin else ""
+    return f"{percent(adds, margin)}{doubt}"
+
+
+def _below(result: FoundStates) -> str:
+    """What the numbers of the selection are, which are not those of the search."""
+    if result.settings["direction"] == "isolate":
+        return " The selection shows them restored in the damaged run, which is another measurement."
+    return " The selection’s own numbers are of the noise that was searched, and too good." if result.fresh else ""

@@ -8,6 +8,10 @@ import pytest
 from blip_trace_widget import FoundStates, Tracer, TraceWidget
 from blip_trace_widget.checks import conforms
 from blip_trace_widget.display import protocol
+from blip_trace_widget.display.formatting import percent
+from blip_trace_widget.display.found import found as told
+from blip_trace_widget.results.found_states import Member
+from blip_trace_widget.states import State
 from helpers.front_end import take
 
 
@@ -107,6 +111,53 @@ def test_what_cannot_be_searched_for_is_refused(widget, asked, told):
     find(widget, **asked)
     assert told in widget.error
     assert widget.found == {}
+
+
+def a_set(direction, *, noisy):
+    """Two members; without the first the set is less by 0.5, without the second by 0.02, give or take `noisy`."""
+    wobble = noisy * np.array([1.0, -1.0, 1.0, -1.0])
+    whole = np.full(4, 0.8)
+    members = tuple(Member(f"layer {layer}", (State("question_encoder", layer, 1),)) for layer in (1, 2))
+    return FoundStates(
+        members=members,
+        grown=members,
+        clean=0.9,
+        corrupted=np.full(4, 0.1),
+        scores=whole,
+        without=np.stack([whole - 0.5, whole - 0.02 + wobble], axis=1),
+        opposite=np.full(4, 0.3),
+        sizes=np.array([0, 1, 2]),
+        path_scores=np.tile([0.1, 0.5, 0.8], (4, 1)),
+        searched=np.array([0.0, 0.5, 0.9]),
+        fresh=True,
+        settings={
+            "direction": direction,
+            "among": "states",
+            "target": 0.8,
+            "candidates": 20,
+            "runs": 60,
+            "stopped": False,
+        },
+    )
+
+
+@pytest.mark.parametrize(("noisy", "doubted"), [(0.2, True), (0.001, False)])
+def test_what_the_least_member_adds_has_its_margin(noisy, doubted):
+    result = a_set("restore", noisy=noisy)
+    text = told(result, 0)["text"]
+    assert f"the least that one of them adds is {percent(result.minimality[1], result.minimality_margin[1])}" in text
+    assert "±" in text.partition("adds is")[2].partition(";")[0]
+    assert ("not distinguishable from 0" in text) == doubted
+
+
+@pytest.mark.parametrize(
+    ("direction", "says"),
+    [("restore", "and too good."), ("disrupt", "and too good."), ("isolate", "The selection shows them restored")],
+)
+def test_the_selection_is_told_apart_from_the_search(direction, says):
+    text = told(a_set(direction, noisy=0.001), 0)["text"]
+    assert says in text
+    assert ("too good" in text) == (direction != "isolate")
 
 
 def test_without_an_effect_or_a_model_it_is_refused(widget, tmp_path):
