@@ -18,6 +18,7 @@ from blip_trace_widget.dataset import rows, store
 from blip_trace_widget.dataset.damage import undamaged
 from blip_trace_widget.dataset.one_sample import OneSample
 from blip_trace_widget.dataset.traced_tables import TracedTables, among
+from blip_trace_widget.results import losses
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.maps import HeadTrace, ImageTokenTrace
 from blip_trace_widget.results.trace import Trace, shown_with
@@ -138,7 +139,7 @@ class TracedSamples(TracedTables):
         kept = ["sample", "id", "group", "token", "block", "site", "head", "window", "layer", "clean", "score"]
         kept += ["indirect_effect"]
         table = self._frame(kept, where).rename(columns={"token": "edges", "indirect_effect": "loss"})
-        return table.assign(relative_loss=table["loss"] / table["clean"].where(table["clean"] != 0))
+        return table.assign(relative_loss=losses.relative(table["loss"], table["clean"]))
 
     def _traces(self, sample: int, specs: Sequence[GridSpec], metric: str) -> list[Trace]:
         one = self._one_sample(sample, metric)

@@ -19,8 +19,8 @@ from blip_trace_widget.results.flow import PARTS, Flow
 
 def flow(result: Flow, generation: int) -> protocol.FlowPicture:
     """What is lost without each pair, at the layer where that is most."""
-    losses, metric = result.damage, result.settings["metric"]
-    lost = percent if metric_properties(metric).percent else partial(points, metric)
+    losses, metric = result.lost, result.settings["metric"]
+    told = percent if metric_properties(metric).percent else partial(points, metric)
     layers = [int(np.abs(np.nan_to_num(row)).argmax()) for row in losses]
     groups = list(dict.fromkeys(group for edge in result.edges for group in (edge.source, edge.target)))
     window = result.settings["window"]
@@ -32,7 +32,7 @@ def flow(result: Flow, generation: int) -> protocol.FlowPicture:
             {
                 "ends": (edge.source.name, edge.target.name),
                 "value": number(float(row[layer])),
-                "text": f"{edge.name}: {lost(float(row[layer]))} lost around layer {layer} of the "
+                "text": f"{edge.name}: {told(float(row[layer]))} lost around layer {layer} of the "
                 f"{edge.block.replace('_', ' ')}",
             }
             for edge, row, layer in zip(result.edges, losses, layers, strict=True)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.results import summaries
+from blip_trace_widget.results import losses, summaries
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
 
@@ -49,8 +49,13 @@ class AlteredRun(Summarised):
 
     @property
     def relative_loss(self) -> float:
-        """Loss / score(clean); NaN unless that is above 0."""
-        return self.loss / self.clean if self.clean > 0 else float("nan")
+        """Loss / score(clean); NaN where that is 0."""
+        return float(losses.relative(self.loss, self.clean))
+
+    @property
+    def lost(self) -> float:
+        """What is lost: a share of a probability, or the metric's units; above 0 is worse."""
+        return float(losses.lost(self.settings["metric"], self.loss, self.clean))
 
     def plot(
         self, ax: Any = None, value: Literal["score"] = "score", limit: float | None = None, cmap: Any = None
@@ -94,7 +99,7 @@ class AlteredRun(Summarised):
         return {
             **self._what(),
             "score": f"{summaries.number(self.clean)} → {summaries.number(self.score)}",
-            "relative loss": summaries.number(self.relative_loss),
+            "lost": summaries.number(self.lost),
             "top": summaries.listed(self.top),
         }
 

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, one_of, whole_number
-from blip_trace_widget.choices import metric_properties
-from blip_trace_widget.results import files, stored, summaries
+from blip_trace_widget.results import files, losses, stored, summaries
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
@@ -102,27 +101,23 @@ class Flow(Summarised):
         return np.asarray(self.clean - self.scores)
 
     @property
-    @quiet
     def relative_loss(self) -> NDArray[np.float64]:
-        """Loss / score(clean), (edges, layers); NaN unless the latter is above 0."""
-        return np.asarray(self.loss / (self.clean if self.clean > 0 else float("nan")))
+        """Loss / score(clean), (edges, layers); NaN if the latter is 0."""
+        return losses.relative(self.loss, self.clean)
 
     @property
-    def damage(self) -> NDArray[np.float64]:
-        """What is lost, (edges, layers): a share of a clean probability, else the metric's units; above 0 is worse."""
-        properties = metric_properties(self.settings["metric"])
-        if properties.percent:
-            return self.relative_loss
-        return -self.loss if properties.rises else self.loss
+    def lost(self) -> NDArray[np.float64]:
+        """What is lost, (edges, layers): a share of a probability, or the metric's units; above 0 is worse."""
+        return losses.lost(self.settings["metric"], self.loss, self.clean)
 
     def plot(
-        self, ax: Any = None, value: Literal["damage", "relative_loss", "loss"] = "damage", layer: int | None = None
+        self, ax: Any = None, value: Literal["lost", "relative_loss", "loss"] = "lost", layer: int | None = None
     ) -> Any:
         """Draw an arrow for each pair of groups, as wide as the loss; orange where cutting it raises the score.
 
         Args:
             ax: matplotlib axes to draw on.
-            value: ``"damage"``, ``"relative_loss"`` or ``"loss"``.
+            value: ``"lost"``, ``"relative_loss"`` or ``"loss"``.
             layer: the layer around which was cut; default for each pair the one where it matters most, which is told
                 beside its arrow.
 
@@ -135,7 +130,7 @@ class Flow(Summarised):
         from blip_trace_widget.checks import whole_number
         from blip_trace_widget.results import arrows
 
-        values = getattr(self, one_of("value", value, ("damage", "relative_loss", "loss")))
+        values = getattr(self, one_of("value", value, ("lost", "relative_loss", "loss")))
         count = self.scores.shape[1]
         if layer is None:
             layers = [_peak(row) for row in values]
@@ -198,11 +193,11 @@ class Flow(Summarised):
         return files.read(path, FLOW)
 
     def _facts(self) -> dict[str, str]:
-        values = self.damage
+        values = self.lost
         expected = sum(self.settings["layers"][edge.block] for edge in self.edges)
         done = int(np.isfinite(self.scores).sum())
         return {
-            "largest loss": ", ".join(
+            "lost most": ", ".join(
                 f"{self.names[edge]} {summaries.number(values[edge, layer])} at layer {layer}"
                 for edge, layer in summaries.best(values, 1)
             ),
@@ -215,12 +210,12 @@ class Flow(Summarised):
         return summaries.asked(self.settings)
 
     def _rows(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        values = self.damage
+        values = self.lost
         rows = [
             [name, summaries.number(row[at]), str(at)]
             for name, row, at in zip(self.names, values, map(_peak, values), strict=True)
         ]
-        return ["from → to", "largest loss", "layer"], rows
+        return ["from → to", "lost most", "layer"], rows
 
 
 def _peak(row: NDArray[np.float64]) -> int:

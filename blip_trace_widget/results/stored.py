@@ -18,6 +18,7 @@ from blip_trace_widget.checks import brief, conforms, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS, completed
 from blip_trace_widget.pictures import as_image
 from blip_trace_widget.results.grid_spec import ANSWER, OF_STATES, GridSpec
+from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.results.maps import square_names
 from blip_trace_widget.results.snapshot import Block, Snapshot, checked_corruption
 from blip_trace_widget.states import BLOCKS, DIRECTIONS, EVERYWHERE, HELD_SITES, State
@@ -178,17 +179,19 @@ def _check_held(found: Mapping[str, Any]) -> None:
         )
     if "through" in found and "receivers" not in found:
         raise ValueError("settings.through: this is no grid of paths, its receivers are missing")
-    listed = {"hold": found.get("hold", ()), "receivers": receivers, "through": found.get("through", ())}
+    into = () if isinstance(receivers, str) else receivers
+    listed = {"hold": found.get("hold", ()), "receivers": into, "through": found.get("through", ())}
     for name, items in listed.items():
-        for item in () if isinstance(items, str) else items:
+        for item in items:
             if isinstance(item, str):
                 one_of(f"settings.{name}", item, (*HELD_SITES, EVERYWHERE))
             else:
                 check_grid({**item, "direction": DIRECTIONS[0], "window": 1})
                 for axis in ("layer", "position"):
                     whole_number(f"settings.{name}: {axis}", item[axis], 0, MOST)
-        if EVERYWHERE in items and (name != "hold" or not any(item in HELD_SITES for item in items)):
-            raise ValueError(f"settings.{name}: {EVERYWHERE!r} says where a site is held, and there is none")
+        words = as_hold([item for item in items if isinstance(item, str)], f"settings.{name}")
+        if name == "through" and words.everywhere:
+            raise ValueError(f"settings.through: a word means all layers and positions anyway, got {EVERYWHERE!r}")
 
 
 def check_without_effect(found: Mapping[str, Any], shape: tuple[int, ...]) -> None:

@@ -24,9 +24,8 @@ from blip_trace_widget.model.block import Cut
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
-from blip_trace_widget.results import summaries
+from blip_trace_widget.results import losses, summaries
 from blip_trace_widget.results.altered_run import AlteredRun
-from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.results.tables import asked_columns
 from blip_trace_widget.states import TEXT_BLOCKS, attention_label, window_layers
@@ -75,15 +74,19 @@ class KnockoutTrace(Summarised):
         return np.asarray(self.clean - self.scores)
 
     @property
-    @quiet
     def relative_loss(self) -> NDArray[np.float64]:
-        """Loss / score(clean), (layers,); NaN unless the latter is above 0."""
-        return self.loss / (self.clean if self.clean > 0 else float("nan"))
+        """Loss / score(clean), (layers,); NaN if the latter is 0."""
+        return losses.relative(self.loss, self.clean)
+
+    @property
+    def lost(self) -> NDArray[np.float64]:
+        """What is lost, (layers,): a share of a probability, or the metric's units; above 0 is worse."""
+        return losses.lost(self.settings["metric"], self.loss, self.clean)
 
     def plot(
         self,
         ax: Any = None,
-        value: Literal["relative_loss", "loss", "score"] = "relative_loss",
+        value: Literal["lost", "relative_loss", "loss", "score"] = "lost",
         limit: float | None = None,
         cmap: Any = None,
     ) -> Any:
@@ -91,7 +94,7 @@ class KnockoutTrace(Summarised):
 
         Args:
             ax: matplotlib axes to draw on.
-            value: ``"relative_loss"``, ``"loss"`` or ``"score"``.
+            value: ``"lost"``, ``"relative_loss"``, ``"loss"`` or ``"score"``.
             limit: end of the axis; default the largest value. Give several figures the same limit to compare them.
             cmap: a matplotlib colour map or its name.
 
@@ -103,7 +106,7 @@ class KnockoutTrace(Summarised):
         """
         from blip_trace_widget.results import plots
 
-        name = one_of("value", value, ("relative_loss", "loss", "score"))
+        name = one_of("value", value, ("lost", "relative_loss", "loss", "score"))
         values = self.scores if name == "score" else getattr(self, name)
         return plots.bars(values, range(values.size), name.replace("_", " "), _title(self.settings), ax, limit, cmap)
 
@@ -123,12 +126,12 @@ class KnockoutTrace(Summarised):
         )
 
     def _facts(self) -> dict[str, str]:
-        done, values = int(np.isfinite(self.scores).sum()), self.relative_loss
+        done, values = int(np.isfinite(self.scores).sum()), self.lost
         top = summaries.best(values, 1)
         return {
             **_cut(self.settings),
             "layers": f"{done} of {self.scores.size}" if done < self.scores.size else str(done),
-            "largest relative loss": "".join(f"{summaries.number(values[at])} at layer {at[0]}" for at in top),
+            "lost most": "".join(f"{summaries.number(values[at])} at layer {at[0]}" for at in top),
         }
 
     def _asked(self) -> dict[str, str]:

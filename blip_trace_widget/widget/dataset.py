@@ -28,7 +28,7 @@ from blip_trace_widget.display import payloads
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget import code, dataset_maps
-from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval, shown_first
+from blip_trace_widget.widget.dataset_average import AverageTrace, average, interval, shown_first, snapshot_of
 from blip_trace_widget.widget.dataset_list import EXTREMES, ORDERS, SampleList, Selected
 from blip_trace_widget.widget.dataset_maps import NOTHING, Choice, heads_of
 from blip_trace_widget.widget.dataset_means import Asked, Means
@@ -302,11 +302,7 @@ class DatasetWidget(FigureWidget):
 
     def _traces_of(self, number: int) -> list[Trace]:
         traces = self._data.traces(number)
-        if traces[0].snapshot is None:
-            raise ValueError(
-                f"metric: a widget can show the package's own metrics, that of "
-                f"{self._data.folder} is another; use trace.plot()"
-            )
+        snapshot_of(traces[0], self._data.folder, "trace.plot()")
         return traces
 
     def _averaged(self, group: str, specs: Sequence[GridSpec]) -> list[AverageTrace]:

@@ -105,6 +105,24 @@ class AverageTrace(Trace):
         )
 
 
+def snapshot_of(trace: Trace, folder: object, otherwise: str) -> Snapshot:
+    """What a widget shows a sample's grid with.
+
+    Args:
+        trace: the grid.
+        folder: the data set's.
+        otherwise: what draws the grid without a widget.
+
+    Raises:
+        ValueError: if there is none, as the metric is a user's own.
+    """
+    if trace.snapshot is None:
+        raise ValueError(
+            f"metric: a widget can show the package's own metrics, that of {folder} is another; use {otherwise}"
+        )
+    return trace.snapshot
+
+
 def average(means: Means, group: str, specs: Sequence[GridSpec]) -> list[AverageTrace]:
     """The averages of grids over a group, of one snapshot.
 
@@ -121,12 +139,9 @@ def average(means: Means, group: str, specs: Sequence[GridSpec]) -> list[Average
     if table.empty:
         raise ValueError(f"folder: no sample in it was traced: {data.summary}")
     model = data.traces(int(table["sample"].iloc[0]))[0]
-    if model.snapshot is None:
-        raise ValueError(
-            f"metric: a widget can show the package's own metrics, that of {data.folder} is another; use mean().plot()"
-        )
+    shown = snapshot_of(model, data.folder, "mean().plot()")
     found = {spec: means.grid(group, spec) for spec in specs}
-    snapshot = _snapshot(data, group, model.snapshot, found, list(means.specs))
+    snapshot = _snapshot(data, group, shown, found, list(means.specs))
     clean = table["clean"].to_numpy()
     # Shift each sample's scores so that all have the mean clean score, which leaves effects unchanged.
     corrupted = clean.mean() - table["total_effect"].to_numpy()

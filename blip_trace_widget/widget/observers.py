@@ -85,6 +85,7 @@ class Observers:
         self._mutex = forks.Lock()
         self._waiting: list[tuple[Observer, Bunch]] = []
         self._called = False
+        self._calls = 0
         self._looks = UNHEARD
 
     def of(self, handler: Any, widget: Any) -> Observer:
@@ -123,8 +124,9 @@ class Observers:
         with self._mutex:
             called, self._called = self._called, True
         if not called:
+            self._calls += 1
             self._call()
-            self._look_later(kernel.io_loop, self._looks)
+            self._look_later(kernel.io_loop, self._calls, self._looks)
 
     def heard(self) -> None:
         """A page has sent a message, so it is there."""
@@ -155,18 +157,18 @@ class Observers:
             kept = [entry for entry in self._waiting if handler is not None and entry[0].handler != handler]
             self._waiting[:] = kept
 
-    def _look_later(self, loop: Any, looks: int) -> None:
-        """Call what is still pending after some looks.
+    def _look_later(self, loop: Any, call: int, looks: int) -> None:
+        """Deliver what is still pending after some looks, unless that call was answered.
 
         Not after one long wait: where a cell keeps the loop for longer, the page's answer is next in turn when it ends.
         """
-        loop.add_callback(loop.call_later, LOOK, self._look, loop, looks)
+        loop.add_callback(loop.call_later, LOOK, self._look, loop, call, looks)
 
-    def _look(self, loop: Any, looks: int) -> None:
-        if not self._called:
+    def _look(self, loop: Any, call: int, looks: int) -> None:
+        if not self._called or call != self._calls:  # it was answered, though the next may not be yet
             return
         if looks > 1:
-            self._look_later(loop, looks - 1)
+            self._look_later(loop, call, looks - 1)
             return
         self._looks = UNHEARD
         self.deliver(alone=True)

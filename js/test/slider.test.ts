@@ -9,6 +9,14 @@ const slider = () => view.get<HTMLInputElement>("noise-slider");
 const point = (name: string) =>
 	slider().dispatchEvent(new Event(name, { bubbles: true }));
 
+const move = async (values: string[], ...events: string[]) => {
+	for (const value of values) {
+		slider().value = value;
+		for (const event of events) point(event);
+	}
+	await settle();
+};
+
 beforeEach(async () => {
 	view = await open();
 });
@@ -37,11 +45,7 @@ describe("the noise slider", () => {
 			["6", "7"],
 			["8", "9"],
 		]) {
-			for (const value of values) {
-				slider().value = value;
-				point("input");
-			}
-			await settle();
+			await move(values, "input");
 			expect(view.host.traits["noise"]).toBe(7);
 		}
 		view.host.put("runs", { ...RUNS, generation: 4 });
@@ -94,12 +98,7 @@ describe("the noise slider", () => {
 			["5.1", "5.2"],
 			["5.3", "5.4"],
 		]) {
-			for (const value of values) {
-				slider().value = value;
-				point("input");
-				point("change");
-			}
-			await settle();
+			await move(values, "input", "change");
 			expect(view.host.traits["noise"]).toBe(5.2);
 		}
 		view.host.put("runs", { ...RUNS, generation: 4 });

@@ -55,32 +55,31 @@ describe("what is being done", () => {
 });
 
 describe("values of the inputs before", () => {
+	let host: ReturnType<typeof createHost>;
+	let model: ReturnType<typeof createModel>;
 	beforeEach(() => {
 		vi.useFakeTimers();
+		host = createHost(fullTraits());
+		model = createModel(host);
 	});
 	afterEach(() => {
 		vi.useRealTimers();
 	});
-	const state = (model: ReturnType<typeof createModel>) =>
-		model.view.value?.rows[0]?.[0]?.state;
+	const state = () => model.view.value?.rows[0]?.[0]?.state;
 
 	it("are old once they are not replaced at once", () => {
-		const host = createHost(fullTraits());
-		const model = createModel(host);
 		host.put("generation", 4);
 		vi.advanceTimersByTime(249);
-		expect(state(model)).toBe("value");
+		expect(state()).toBe("value");
 		vi.advanceTimersByTime(1);
-		expect(state(model)).toBe("old");
+		expect(state()).toBe("old");
 	});
 
 	it("never are while new ones come as fast as a slider moves, though always behind it", () => {
-		const host = createHost(fullTraits());
-		const model = createModel(host);
 		for (let generation = 4; generation < 20; generation++) {
 			host.put("generation", generation);
 			vi.advanceTimersByTime(100);
-			expect(state(model)).toBe("value");
+			expect(state()).toBe("value");
 			host.put(
 				"grid",
 				gridOf(generation - 1, () => 0.5),
@@ -89,13 +88,11 @@ describe("values of the inputs before", () => {
 	});
 
 	it("are not old where another kernel counts anew", () => {
-		const host = createHost(fullTraits());
-		const model = createModel(host);
 		host.put("generation", 9);
 		vi.advanceTimersByTime(500);
-		expect(state(model)).toBe("old");
+		expect(state()).toBe("old");
 		host.put("generation", 3);
-		expect(state(model)).toBe("value");
+		expect(state()).toBe("value");
 	});
 });
 

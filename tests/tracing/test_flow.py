@@ -177,10 +177,9 @@ def test_without_matplotlib_bars_are_drawn(found, tracer, monkeypatch):
 def test_what_is_lost_of_other_metrics_is_told_in_their_units(tracer, found, metric):
     """Cutting what the probability misses is a loss under each, though one is below 0 and the other rises."""
     other = tracer.replace(metric=metric).flow(window=2)
-    assert np.isnan(other.relative_loss).all()
-    edge, layer = np.unravel_index(np.nanargmax(found.damage), found.damage.shape)
-    np.testing.assert_array_equal(found.damage, found.relative_loss)
-    assert found.damage[edge, layer] > 0.3 < other.damage[edge, layer]
+    edge, layer = np.unravel_index(np.nanargmax(found.lost), found.lost.shape)
+    np.testing.assert_array_equal(found.lost, found.relative_loss)
+    assert found.lost[edge, layer] > 0.3 < other.lost[edge, layer]
     told = shown(other, 0)["arrows"][edge]
     assert told["value"] > 0.3
     assert "% lost" not in told["text"]

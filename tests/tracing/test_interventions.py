@@ -285,6 +285,18 @@ def test_a_region_as_keys_is_its_image_tokens(tracer):
     assert by_region.relative_loss == pytest.approx(by_region.loss / tracer.clean.score)
 
 
+@pytest.mark.parametrize("metric", ["log_probability", "kl_divergence"])
+def test_what_a_cut_loses_is_told_in_the_units_of_its_metric(demo, example, metric):
+    """Without the picture something is lost under each metric, though one is below 0 and the other rises."""
+    tracer = Tracer(demo, example.image, example.question, metric=metric)
+    cut, layers = tracer.knockout("question_encoder", None, None, None), tracer.trace_knockout("question_encoder")
+    assert cut.lost == abs(cut.loss) > 0.1 < layers.lost.max()
+    assert "nan" not in repr(cut)
+    assert "lost most" in repr(layers)
+    bars = layers.plot().patches
+    np.testing.assert_allclose([bar.get_height() for bar in bars], layers.lost, atol=1e-6)
+
+
 def test_cutting_every_edge_to_the_image_takes_it_away(tracer):
     blind = tracer.knockout("question_encoder", None, None, None)
     other = tracer.replace(image=np.zeros((8, 8, 3), np.uint8), answer=tracer.answer)

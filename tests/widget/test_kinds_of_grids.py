@@ -77,6 +77,8 @@ def test_a_grid_comes_back_as_it_was_when_another_is_held(session, tracer):
         ({"receivers": []}, "expected states"),
         ({"receivers": "mlp"}, "answer"),
         ({"through": ["mlp"]}, "receivers are missing"),
+        ({"hold": ["everywhere"]}, "where a site is held"),
+        ({"receivers": "answer", "through": ["mlp", "everywhere"]}, "through: a word means all layers"),
     ],
 )
 def test_a_file_that_holds_what_its_model_lacks_is_refused(tracer, tmp_path, settings, message):

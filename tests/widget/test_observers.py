@@ -353,6 +353,23 @@ def test_a_page_that_was_heard_of_may_take_its_time(page, busy):
 
 
 @pytest.mark.slow
+def test_a_page_that_is_late_again_and_again_is_waited_for_each_time(page):
+    cell = page.run("w.observe(lambda c: print('seen', get_ipython().get_parent()['msg_type']), 'runs')")
+    page.send(page.model, method="custom", content={"type": "hello", "id": 1, "version": PROTOCOL_VERSION})
+    page.send(page.model, method="update", state={"noise": 8.0}, buffer_paths=[])
+    late = LOOK * (HEARD // 4 + 0.5)  # between two looks
+    for at in range(5):
+        page.until(called)
+        time.sleep(late)
+        page.send(page.model, method="custom", content={"type": "called", "id": 9})
+        page.send(page.model, method="update", state={"noise": 1.0 + at}, buffer_paths=[])
+        message = page.until(lambda message: says(message, "seen"))
+        assert of(message, cell)
+        assert "comm_msg" in message["content"]["text"]
+    page.run("w.close()")
+
+
+@pytest.mark.slow
 def test_a_page_that_went_away_is_waited_for_once(page):
     page.run("w.observe(lambda c: print('seen', w.noise), 'runs')")
     page.send(page.model, method="custom", content={"type": "hello", "id": 1, "version": PROTOCOL_VERSION})
