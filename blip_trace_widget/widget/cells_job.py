@@ -86,7 +86,7 @@ class CellsJob:
             cells.wanted &= cells.computed() if self._presenter.is_settled else set()
             self._jobs.cancel("fill")
         if filling:
-            self._done(self._fill_request, stopped=True)
+            self._presenter.answer(self._fill_request, stopped=True)
 
     def set_visible(self, positions: range | None) -> None:
         """Set the visible positions of the grid, which are computed first."""
@@ -242,16 +242,12 @@ class CellsJob:
                 ):
                     self._presenter.show_grid()
                     if not job.cancelled.is_set():  # else whoever cancelled it answers
-                        self._done(request, stopped=done < len(todo))
+                        self._presenter.answer(request, stopped=done < len(todo))
 
     def _answer(self, selected: Selection, *, stopped: bool) -> None:
         """Answer all requests for a selection."""
         for request in self._patch_requests.pop(selected, []):
-            self._done(request, stopped=stopped)
-
-    def _done(self, request: int, *, stopped: bool) -> None:
-        """Answer a request, in the name of the newest generation: it will not be answered for another one."""
-        self._presenter.say("done", request, generation=self._presenter.generation, stopped=stopped)
+            self._presenter.answer(request, stopped=stopped)
 
 
 def can_patch(selected: Selection, tracer: Tracer, store: GridStore, spec: GridSpec) -> bool:

@@ -58,7 +58,9 @@ class FindJob:
                     "find: single image tokens in every layer are too many; look at another block, or search heads"
                 )
             asked["blocks"] = presenter.spec.block
-        self._jobs.submit("find", MAP, lambda job: self._slices(job, request, asked))
+        self._jobs.answer(
+            "find", MAP, lambda job: self._slices(job, request, asked), lambda job: self._ended(job, request)
+        )
 
     def stop(self) -> None:
         """Stop searching; what was found before stays."""
@@ -100,27 +102,25 @@ class FindJob:
         presenter = self._presenter
         with self._jobs.lock:
             tracer, generation, of = presenter.tracer, presenter.computed or 0, inputs_of(presenter.tracer)
-        stopped = True
-        try:
-            finding = Finding(tracer.case, **asked, cancel=job.cancelled)
+        finding = Finding(tracer.case, **asked, cancel=job.cancelled)
 
-            def show() -> None:
-                self._show(dict(words.searching(finding.way, asked["target"], generation)))
+        def show() -> None:
+            self._show(dict(words.searching(finding.way, asked["target"], generation)))
 
-            if not (yield from stepped(finding, presenter, self._jobs, job, request, show)):
+        if not (yield from stepped(finding, presenter, self._jobs, job, request, show)):
+            return
+        found = finding.found()
+        with self._jobs.lock:
+            if job.cancelled.is_set():
                 return
-            found = finding.found()
-            with self._jobs.lock:
-                if job.cancelled.is_set():
-                    return
-                self._found, self._of, stopped = found, of, False
-                self._show(dict(words.found(found, generation)))
-                self._select(list(found.members), asked["direction"])
-        finally:
-            with self._jobs.lock:
-                if stopped:
-                    self.follow()
-                presenter.say("done", request, generation=presenter.generation, stopped=stopped)
+            self._found, self._of, job.complete = found, of, True
+            self._show(dict(words.found(found, generation)))
+            self._select(list(found.members), asked["direction"])
+
+    def _ended(self, job: Job, request: int) -> None:
+        if not job.complete:
+            self.follow()  # what was shown of the search goes
+        self._presenter.answer(request, stopped=not job.complete)
 
     def _show(self, payload: dict[str, Any]) -> None:
         if payload or self._shown:

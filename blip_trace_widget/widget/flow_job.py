@@ -41,7 +41,12 @@ class FlowJob:
         """
         if self._presenter.computed != self._presenter.generation:
             raise ValueError("flow: the two runs are not computed yet; wait for them first")
-        self._jobs.submit("flow", MAP, lambda job: self._slices(job, request))
+        self._jobs.answer(
+            "flow",
+            MAP,
+            lambda job: self._slices(job, request),
+            lambda job: self._presenter.answer(request, stopped=not job.complete),
+        )
 
     def stop(self) -> None:
         """Stop computing; what was shown before stays."""
@@ -53,21 +58,17 @@ class FlowJob:
         self._show({} if known is None else dict(flow(known, self._presenter.computed or 0)))
 
     def _slices(self, job: Job, request: int) -> Slices:
-        presenter, stopped = self._presenter, True
+        presenter = self._presenter
         with self._jobs.lock:
             tracer, generation, of = presenter.tracer, presenter.computed or 0, inputs_of(presenter.tracer)
-        try:
-            flowing = Flowing(tracer.case, cancel=job.cancelled)
-            if not (yield from stepped(flowing, presenter, self._jobs, job, request)):
+        flowing = Flowing(tracer.case, cancel=job.cancelled)
+        if not (yield from stepped(flowing, presenter, self._jobs, job, request)):
+            return
+        with self._jobs.lock:
+            if job.cancelled.is_set():
                 return
-            with self._jobs.lock:
-                if job.cancelled.is_set():
-                    return
-                self._flow, self._of, stopped = flowing.flow(), of, False
-                self._show(dict(flow(self._flow, generation)))
-        finally:
-            with self._jobs.lock:
-                presenter.say("done", request, generation=presenter.generation, stopped=stopped)
+            self._flow, self._of, job.complete = flowing.flow(), of, True
+            self._show(dict(flow(self._flow, generation)))
 
     def _show(self, payload: dict[str, Any]) -> None:
         if payload or self._shown:

@@ -57,14 +57,33 @@ class JobQueue:
         self._worker, self._failed, self._outdated = worker, failed, outdated
         self._owner = object()
 
-    def submit(self, key: Hashable, priority: int, slices: Callable[[Job], Slices]) -> None:
+    def submit(
+        self,
+        key: Hashable,
+        priority: int,
+        slices: Callable[[Job], Slices],
+        ended: Callable[[Job], None] = lambda _job: None,
+    ) -> None:
         """Queue a job; see `Worker.submit`."""
 
         def if_current(job: Job) -> Slices:
             if not self._outdated():
                 yield from slices(job)
 
-        self._worker.submit(self._owner, key, slices if priority == UPDATE else if_current, self._failed, priority)
+        first = slices if priority == UPDATE else if_current
+        self._worker.submit(self._owner, key, first, self._failed, priority, ended)
+
+    def answer(
+        self, key: Hashable, priority: int, slices: Callable[[Job], Slices], answered: Callable[[Job], None]
+    ) -> None:
+        """Queue a job in place of those with its key, each of which is answered once, under the lock."""
+
+        def ended(job: Job) -> None:
+            with self.lock:
+                answered(job)
+
+        self.cancel(key)
+        self.submit(key, priority, slices, ended)
 
     def cancel(self, key: Hashable | None = None, keep: Collection[Hashable] = ()) -> None:
         """Drop all jobs, those with a key, or all but those in `keep`."""

@@ -237,6 +237,10 @@ class Presenter:
         """Send a transient message."""
         self.view.say({"type": kind, "id": request, "generation": self.computed, **content}, buffers)
 
+    def answer(self, request: int, *, stopped: bool) -> None:
+        """Answer a request, in the name of the newest generation: it will not be answered for another one."""
+        self.say("done", request, generation=self.generation, stopped=stopped)
+
     def _detail(self, patched: Patched | None) -> dict[str, Any]:
         if patched is None or self.computed is None:
             return {}

@@ -39,7 +39,12 @@ class VerifyJob:
             raise ValueError("verify: nothing of the grid in view is computed yet; trace it first")
         self._checks += 1  # other cells each time
         seed = self._checks - 1
-        self._jobs.submit("verify", MAP, lambda job: self._slices(job, request, seed))
+        self._jobs.answer(
+            "verify",
+            MAP,
+            lambda job: self._slices(job, request, seed),
+            lambda job: self._presenter.answer(request, stopped=not job.complete),
+        )
 
     def stop(self) -> None:
         """Stop checking."""
@@ -50,16 +55,13 @@ class VerifyJob:
         with self._jobs.lock:
             tracer, spec, generation = presenter.tracer, presenter.spec, presenter.computed
             trace = trace_of(tracer, presenter.cells, spec)
-        try:
-            for done, total in verification(tracer.case, seed=seed, trace=trace, cancel=job.cancelled):
-                with self._jobs.lock:
-                    if generation == presenter.computed and not job.cancelled.is_set():
-                        left = formatting.seconds_left((time.monotonic() - began) * (total - done) / done)
-                        presenter.say("progress", request, done=done, total=total, left=left)
-                yield
+        for done, total in verification(tracer.case, seed=seed, trace=trace, cancel=job.cancelled):
             with self._jobs.lock:
-                if generation == presenter.computed and presenter.has_grid:
-                    presenter.show_verified()
-        finally:
-            with self._jobs.lock:
-                presenter.say("done", request, generation=presenter.generation, stopped=job.cancelled.is_set())
+                if generation == presenter.computed and not job.cancelled.is_set():
+                    left = formatting.seconds_left((time.monotonic() - began) * (total - done) / done)
+                    presenter.say("progress", request, done=done, total=total, left=left)
+            yield
+        with self._jobs.lock:
+            job.complete = not job.cancelled.is_set()
+            if generation == presenter.computed and presenter.has_grid:
+                presenter.show_verified()

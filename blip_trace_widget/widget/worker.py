@@ -40,7 +40,10 @@ class Job:
         key: jobs of one owner with equal keys are the same work: the second is not queued while the first is.
         slices: makes the generator; each of its steps is one slice, run on the worker's thread.
         failed: called with an exception, on the worker's thread.
+        ended: called once, on the worker's thread, when nothing more comes of the job: whether it was done, failed, was
+            cancelled or never began.
         cancelled: set when the result is no longer wanted; slices should check it often.
+        complete: set by its slices once the result is shown.
         running: the generator, once the job has begun.
     """
 
@@ -50,7 +53,9 @@ class Job:
     key: Hashable = field(compare=False)
     slices: Callable[[Job], Slices] = field(compare=False)
     failed: Callable[[BaseException], None] = field(compare=False)
+    ended: Callable[[Job], None] = field(compare=False)
     cancelled: threading.Event = field(compare=False, default_factory=threading.Event)
+    complete: bool = field(compare=False, default=False)
     running: Slices | None = field(compare=False, default=None)
 
 
@@ -88,8 +93,11 @@ class Worker:
         slices: Callable[[Job], Slices],
         failed: Callable[[BaseException], None],
         priority: int = 0,
+        ended: Callable[[Job], None] = lambda _job: None,
     ) -> None:
         """Queue a job, and return at once; a queued job with the same key becomes at least as urgent instead.
+
+        Who wants to hear that just this job has ended cancels those with its key first.
 
         Args:
             owner: see `Job`.
@@ -97,6 +105,7 @@ class Worker:
             slices: see `Job`.
             failed: see `Job`.
             priority: see `Job`.
+            ended: see `Job`.
         """
         with self._changed:
             for job in self._jobs:
@@ -105,7 +114,7 @@ class Worker:
                     job.priority = min(job.priority, priority)
                     heapq.heapify(self._jobs)
                     return
-            heapq.heappush(self._jobs, Job(priority, next(self._numbers), owner, key, slices, failed))
+            heapq.heappush(self._jobs, Job(priority, next(self._numbers), owner, key, slices, failed, ended))
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
@@ -150,6 +159,7 @@ class Worker:
                 job = self._jobs[0]  # it stays in the heap while it runs, so that `wait` and `submit` see it
             if self._step(job):
                 continue
+            self._call(job, job.ended, job)
             with self._changed:
                 self._jobs.remove(job)
                 heapq.heapify(self._jobs)
@@ -171,12 +181,17 @@ class Worker:
         except StopIteration:
             return False
         except BaseException as error:  # noqa: BLE001 - any exception must be shown and must not end the thread
-            try:
-                job.failed(error)
-            except BaseException:  # noqa: BLE001
-                _LOG.exception("could not show that %r failed with %r", job.key, error)
+            self._call(job, job.failed, error)
             return False
         return True
+
+    @staticmethod
+    def _call(job: Job, told: Callable[[Any], None], what: object) -> None:
+        """Tell a job's owner, whose errors must not end the thread."""
+        try:
+            told(what)
+        except BaseException:  # noqa: BLE001
+            _LOG.exception("could not tell of %r: %r", job.key, what)
 
     def end(self, timeout: float) -> None:
         """Cancel everything and wait at most `timeout` seconds for the thread."""

@@ -94,8 +94,41 @@ def test_it_says_how_far_it_is_and_can_be_stopped(session, screen):
     session.find(6, target=0.9, among="heads", direction="isolate")
     session.stop()
     assert session.wait(60)
-    assert [said["stopped"] for said in screen.said("done") if said["id"] == 6] in ([], [True])  # perhaps not begun
+    assert [said["stopped"] for said in screen.said("done") if said["id"] == 6] == [True]
     assert screen.state["found"] == shown
+
+
+ASKED = {"target": 0.9, "among": "states", "direction": "restore"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda session, request: session.find(request, **ASKED),
+        lambda session, request: session.flow(request),
+        lambda session, request: session.verify(request),
+    ],
+    ids=["find", "flow", "verify"],
+)
+def test_every_request_is_answered_once_and_the_last_one_is_done(session, screen, ask):
+    session.trace_all()
+    assert session.wait(60)
+    with session.lock:  # so that none of them begins before the next is asked
+        for request in (1, 2, 3):
+            ask(session, request)
+    assert session.wait(60)
+    ask(session, 4)
+    session.change(noise=2.0)  # other runs: what was asked of these will not be done
+    assert session.wait(60)
+    answers = [(said["id"], said["stopped"]) for said in screen.said("done") if said["id"]]
+    assert answers == [(1, True), (2, True), (3, False), (4, True)]
+
+
+def test_a_search_that_fails_is_answered_too(session, screen):
+    session.find(5, **{**ASKED, "direction": "sideways"})
+    assert session.wait(60)
+    assert "sideways" in screen.state["error"]
+    assert [said["stopped"] for said in screen.said("done") if said["id"] == 5] == [True]
 
 
 @pytest.mark.parametrize(

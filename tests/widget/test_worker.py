@@ -61,6 +61,60 @@ def test_equal_keys_are_one_job(worker, log):
     assert log.lines == [("first", 0), ("cell", 0), ("other", 0)]
 
 
+def test_the_end_of_every_job_is_told_once(worker, log):
+    """Of jobs that end, fail in and before their slices, are cancelled while they run or before, or are not taken."""
+    ended = []
+
+    def submit(key, slices):
+        worker.submit("a", key, slices, log.errors.append, ended=lambda job: ended.append((key, job.complete)))
+
+    def complete(job):
+        log.gate.wait(5)
+        yield
+        job.complete = True
+
+    def failing(job):
+        yield
+        raise ValueError("within")
+
+    def raising(job):
+        raise ValueError("before")
+
+    def running(job):
+        worker.cancel("a", "running")
+        yield
+
+    for key, slices in {"complete": complete, "fails": failing, "raises": raising, "running": running}.items():
+        submit(key, slices)
+    submit("queued", log.job("queued"))
+    submit("queued", log.job("the same"))
+    worker.cancel("a", "queued")
+    submit("queued", log.job("queued again"))
+    log.gate.set()
+    assert worker.wait("a", 5)
+    assert sorted(ended) == [
+        ("complete", True),
+        ("fails", False),
+        ("queued", False),
+        ("queued", False),
+        ("raises", False),
+        ("running", False),
+    ]
+    assert sorted(map(str, log.errors)) == ["before", "within"]
+    assert log.lines == [("queued again", 0)]
+
+
+def test_an_owner_that_fails_to_hear_the_end_stops_nothing(worker, log, caplog):
+    def deaf(job):
+        raise RuntimeError("deaf")
+
+    worker.submit("a", "first", log.job("first"), log.errors.append, ended=deaf)
+    submit(worker, log, "a", "second", log.job("second"))
+    assert worker.wait("a", 5)
+    assert [name for name, _ in log.lines] == ["first", "second"]
+    assert "could not tell of 'first'" in caplog.text
+
+
 def test_a_job_submitted_again_becomes_as_urgent(worker, log):
     submit(worker, log, "a", "first", log.job("first", gate=True))
     submit(worker, log, "a", "x", log.job("x"), priority=5)
