@@ -86,6 +86,15 @@ def state_name(state: State, block: str, tokens: Sequence[str]) -> str:
     return f"{name} at “{token}”" + (f" (token {state.position})" if twice else "")
 
 
+def several(items: Iterable[str | State]) -> str:
+    """Held things as the subject of a sentence and its verb: "2 states are", "the later MLPs are"."""
+    items = list(items)
+    states = sum(isinstance(item, State) for item in items)
+    words = [f"the later {LATER[item]}" for item in items if isinstance(item, str)]
+    counted = [] if not states else ["a state"] if states == 1 else [f"{states} states"]
+    return _listed(words + counted) + (" is" if counted == ["a state"] and not words else " are")
+
+
 def _several(states: Sequence[State], block: str, tokens: Sequence[str]) -> list[str]:
     if len(states) > NAMED:
         return [f"{len(states)} states"]

@@ -338,7 +338,7 @@ class Inputs:
         ).naming_only(lambda state: damage.reaches(state.block) and _has(model, state))
 
     def for_model(self, model: BlipVqa, before: BlipVqa) -> tuple[Inputs, list[str]]:
-        """The inputs as far as another model can take them, and the names of those dropped.
+        """The inputs as far as another model can take them, and the names of those dropped but of held states.
 
         A model whose circuit is known shows an example of its own; so does any built-in model in the place of one.
 
@@ -360,12 +360,11 @@ class Inputs:
             "positions": self.positions is None or self._words(model) == self._words(before),
             "other_question": self.corruption != "QuestionSwap"
             or _taken(lambda: len(model.question_ids(self.other_question)) == length),
-            "hold": all(_has(model, state) for state in self.held_states),
             "selection": all(layer < layers for layer, _ in self.selection),
             "patches": all(row < grid[0] and column < grid[1] for row, column in self.patches),
         }
-        instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "other_question": self.question}
-        instead |= {"positions": None, "hold": self.naming_only(lambda state: _has(model, state)).hold}
+        instead: dict[str, Any] = {"answer": None, "foil": "", "region": None, "positions": None}
+        instead |= {"other_question": self.question}
         dropped = [name for name, fit in fits.items() if not fit]
         now = replace(self, **{name: instead.get(name, ()) for name in dropped})
         if now.metric == "logit_difference" and not now.foil:

@@ -126,7 +126,7 @@ class Session:
             before = self.inputs
             inputs = before.changed(self.tracer.model, **changes)
             self.ask(inputs, request)
-            if not {"hold", "receivers"} & set(changes) and (lost := told_lost(before, inputs)):
+            if lost := told_lost(before, inputs, asked=changes):
                 self._presenter.view.show_traits(error=lost)
 
     def ask(self, inputs: Inputs, request: int = 0) -> None:

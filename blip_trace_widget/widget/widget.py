@@ -24,6 +24,7 @@ from blip_trace_widget.results.trace import Trace
 from blip_trace_widget.widget.figure_widget import FigureWidget, path_of
 from blip_trace_widget.widget.inputs import Inputs, Picture
 from blip_trace_widget.widget.job_queue import Pace
+from blip_trace_widget.widget.lost import lost
 from blip_trace_widget.widget.replay import Replay
 from blip_trace_widget.widget.undo import UndoStack
 
@@ -201,6 +202,7 @@ class TraceWidget(FigureWidget):
         before = self._session
         assert isinstance(before, Session)
         wanted, dropped = before.inputs.for_model(model, self.model)
+        dropped += lost(before.inputs, wanted)
         # Whether a foil has as many tokens as the answer is known only once the answer is computed.
         inputs = replace(wanted, foil="", metric=payloads.BEGINNING["metric"]) if wanted.foil else wanted
         arguments = inputs.arguments(("image", "question", "answer", "metric", "corruption"))

@@ -8,6 +8,7 @@ from blip_trace_widget.display import formatting
 from blip_trace_widget.results import recording
 from blip_trace_widget.results.grid_spec import GridSpec
 from helpers.front_end import set_traits
+from helpers.random_models import random_model
 from helpers.screen import traced
 from helpers.widgets import quick_widget
 
@@ -189,6 +190,10 @@ def test_a_word_that_a_block_does_not_have_goes_with_it(widget):
     widget.hold = ["mlp", "cross_attention_out"]
     widget.block = "image_encoder"
     assert widget.hold == ["mlp"]
+    assert (
+        widget.error
+        == "hold: the later cross-attentions are no longer held, for this block has none. Undo brings that back."
+    )
     widget.selection = [(1, 0)]
     widget.wait(60)
     assert widget.error == ""
@@ -224,8 +229,34 @@ def test_another_model_drops_what_it_lacks(widget):
     widget.hold = [State("question_encoder", 5, 0), "mlp"]
     widget.model = "known circuit: chain"
     widget.wait(60)
-    assert widget.error == "" or "hold" in widget.error
-    assert all(item == "mlp" for item in widget.hold)
+    assert widget.hold == ["mlp"]
+    assert widget.error == "model: hold did not fit known circuit: chain and was let go"
+
+
+def test_another_model_names_all_that_it_lacks(widget):
+    late, early = State("question_encoder", 4, 0), State("question_encoder", 1, 0)
+    widget.hold = [early, late]
+    widget.through = ["mlp", late, early]
+    widget.receivers = [late]
+    widget.wait(60)
+    widget.model = random_model(seed=0, layers=2)
+    widget.wait(60)
+    assert (widget.hold, widget.through, widget.receivers) == ([plain(early)], ["mlp", plain(early)], None)
+    assert widget.error.startswith("model: hold, receivers, through did not fit")
+
+
+def test_what_paths_lead_through_is_let_go_aloud(widget):
+    widget.receivers = "answer"
+    widget.through = ["mlp", AT, State("question_encoder", 3, 1)]
+    widget.wait(60)
+    widget.question = "what shape is red?"
+    assert widget.through == ["mlp"]
+    assert (
+        widget.error
+        == "through: 2 states are held on all paths now, for the words are others now. Undo brings that back."
+    )
+    widget.undo()
+    assert len(widget.through) == 3
 
 
 def test_noise_and_locks_together_come_out_as_a_tracer_has_them(demo, example):
