@@ -122,7 +122,8 @@ class Patches:
         runs: for each run the states of this block that are patched; may be empty.
         samples: S.
         diverged: whether every run differs from the base below layer 0 already (its keys and values do).
-        held: for each run the states of this block that keep their value of the base run; empty: none in any.
+        held: for each run the states of this block that keep their value of the base run, in parts that runs may
+            share; empty: none in any.
         recorder: keeps states of all runs; None: none.
         short: whether nothing is wanted but what the recorder keeps, so that the layers above need not be computed.
     """
@@ -132,7 +133,7 @@ class Patches:
     runs: Sequence[Sequence[State]]
     samples: int
     diverged: bool = False
-    held: Sequence[Sequence[State]] = ()
+    held: Sequence[Sequence[Sequence[State]]] = ()
     recorder: Recorder | None = None
     short: bool = False
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 import torch
@@ -133,8 +134,8 @@ class HookedBlock:
     def _replacing(self, patches: Patches, sample: int, run: int) -> LayerEdit:
         """An edit that replaces what a run holds and patches, given the values of one sample."""
         edits: dict[tuple[int, str], list[tuple[State, Source]]] = {}
-        held = patches.held[run] if patches.held else ()
-        for states, source in ((held, patches.base), (patches.runs[run], patches.source)):
+        parts = patches.held[run] if patches.held else ()
+        for states, source in ((chain.from_iterable(parts), patches.base), (patches.runs[run], patches.source)):
             for state in states:
                 edits.setdefault((state.layer, stage_of(state)), []).append((state, source))
         device = patches.base.inputs.device

@@ -10,7 +10,7 @@ Ends: at indices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, TypeAlias
@@ -121,7 +121,7 @@ def plan_of(
     device: torch.device,
     *,
     diverged: bool,
-    held: Sequence[Sequence[State]] = (),
+    held: Sequence[Sequence[Sequence[State]]] = (),
 ) -> Plan:
     """The plan for patched runs.
 
@@ -131,7 +131,7 @@ def plan_of(
         positions: number of positions of a run, n.
         device: device of the index tensors.
         diverged: whether every run differs from the base below layer 0 already.
-        held: the states that each run keeps as they are in the base run; empty: none. Runs may share one sequence.
+        held: the states that each run keeps as they are in the base run, in parts that runs may share; empty: none.
     """
     of_run = _placed(runs)
     starts = np.full(len(runs), -1 if diverged else depth)
@@ -139,11 +139,7 @@ def plan_of(
     order = np.argsort(starts, kind="stable")
     slot_of = np.argsort(order)
     placed = of_run.ordered(slot_of)
-    kept_by = {id(states): by_layer(states) for states in held}
-    sharing: dict[int, list[int]] = {}
-    for slot, run in enumerate(order.tolist() if held else ()):
-        sharing.setdefault(id(held[run]), []).append(slot)
-    kept = [(kept_by[number], np.array(slots)) for number, slots in sharing.items()]
+    kept = held_in(held, order.tolist() if held else ())
     draft = _Draft(starts[order], order, positions)
     patched = placed.only(placed.layers < 0)
     inputs = draft.indices(patched.slots, patched.slots, patched.positions)
@@ -188,6 +184,22 @@ def by_layer(states: Sequence[State]) -> ByLayer:
         }
         for layer, stages in lists.items()
     }
+
+
+def held_in(held: Sequence[Sequence[Sequence[State]]], order: Iterable[int]) -> list[tuple[ByLayer, Indices]]:
+    """Each part of what is held, once, with the places in an order of those runs that hold it.
+
+    Args:
+        held: the parts of each run.
+        order: runs' numbers.
+    """
+    parts: dict[int, Sequence[State]] = {}
+    sharing: dict[int, list[int]] = {}
+    for at, run in enumerate(order):
+        for part in held[run]:
+            parts[id(part)] = part
+            sharing.setdefault(id(part), []).append(at)
+    return [(by_layer(parts[key]), np.array(places)) for key, places in sharing.items()]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,6 @@ class Holding:
         self.states = as_states(question.located(hold.states)) if hold.states else ()
         self._keys = {key_of(state) for state in self.states}
         self._columns: dict[tuple[str, int | None, int], tuple[State, ...]] = {}
-        self._together: dict[frozenset[tuple[str, int | None, int]], tuple[State, ...]] = {}
 
     @property
     def told(self) -> tuple[str | State, ...]:
@@ -69,8 +68,8 @@ class Holding:
         """What is left to be patched of a cell: what is held stays held."""
         return tuple(state for state in patched if key_of(state) not in self._keys)
 
-    def of(self, patched: Iterable[State]) -> tuple[State, ...]:
-        """The states that a run holds; runs that hold the same share one tuple.
+    def of(self, patched: Iterable[State]) -> list[tuple[State, ...]]:
+        """The states that a run holds, in parts, each of which is one tuple whatever runs hold it.
 
         A word means that site in every layer above the lowest one patched at a position (anywhere in the block, if
         ``"everywhere"``), each block by itself. What enters a layer counts as what the one below puts out.
@@ -80,11 +79,7 @@ class Holding:
             column = state.block, None if self._hold.everywhere else state.position
             layer = state.place[0]
             lowest[column] = min(layer, lowest.get(column, layer))
-        columns = frozenset((block, position, layer) for (block, position), layer in lowest.items())
-        if columns not in self._together:
-            parts = [self._above(*column) for column in sorted(columns, key=str)]
-            self._together[columns] = (*self.states, *(state for part in parts for state in part))
-        return self._together[columns]
+        return [self.states, *(self._above(*column, layer) for column, layer in lowest.items())]
 
     def _above(self, block: str, position: int | None, lowest: int) -> tuple[State, ...]:
         """The words' sites in all layers above one, at a position or all."""

@@ -22,7 +22,8 @@ Sources: Wang et al. 2022 (arXiv 2211.00593), section 3.1 and appendix B, where 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -46,6 +47,8 @@ from blip_trace_widget.tracing.runs import Chunks, Edits
 ReceiversLike: TypeAlias = "State | Iterable[State] | Literal['answer']"
 #: The image tokens that each run takes from the other run.
 Groups: TypeAlias = "Sequence[Sequence[int]] | None"
+#: A block, a layer, and a site that is held.
+Place: TypeAlias = "tuple[str, int, str]"
 
 
 def patch_path(
@@ -171,21 +174,35 @@ class Paths:
 
     def edits(self, senders: Sequence[Sequence[State]]) -> Edits:
         """What the runs A patch and hold."""
-        blocks = [name for name in BLOCKS if name != "image_encoder" or self.with_states]
-        all_sites = [site for site in HELD_SITES if site not in self._free.sites]
-        every = [
-            state
-            for name in blocks
-            for state in held_at(
-                name,
-                all_sites,
-                range(len(self._question.model.blocks[name].layers)),
-                range(len(self._question.tokens(name))),
-            )
-        ]
-        shared = self._less(every, self._free.states)
-        held = [self._less(shared, heads) if (heads := _heads(states)) else shared for states in senders]
-        return Edits(senders, held)
+        every = {
+            (name, layer, site): held_at(name, [site], [layer], range(len(self._question.tokens(name))))
+            for name in BLOCKS
+            if name != "image_encoder" or self.with_states
+            for layer in range(len(self._question.model.blocks[name].layers))
+            for site in HELD_SITES
+            if site in BLOCKS[name].sites and site not in self._free.sites
+        }
+
+        @cache
+        def part(place: Place, span: range, heads: frozenset[State] = frozenset()) -> tuple[State, ...]:
+            held = self._less(every[place][span.start : span.stop], self._free.states)
+            return self._less(held, heads) if heads else held
+
+        whole = {place: part(place, range(len(states))) for place, states in every.items()}
+
+        def held(heads: Sequence[State]) -> list[tuple[State, ...]]:
+            theirs: dict[Place, dict[int, set[State]]] = {}
+            for head in heads:
+                block, layer, position, site = _attention(head)
+                theirs.setdefault((block, layer, f"{site}_out"), {}).setdefault(position, set()).add(head)
+            parts = [states for place, states in whole.items() if place not in theirs]
+            for place, at in ((place, at) for place, at in theirs.items() if place in whole):
+                parts += [part(place, span) for span in _between(range(len(every[place])), at)]
+                parts += [part(place, range(one, one + 1), frozenset(own)) for one, own in at.items()]
+            return parts
+
+        shared = list(whole.values())
+        return Edits(senders, [held(heads) if (heads := _heads(states)) else shared for states in senders])
 
     def _less(self, held: Iterable[State], free: Iterable[State]) -> tuple[State, ...]:
         """What is held without some states; of an attention of which some heads are free the others are held."""
@@ -225,7 +242,9 @@ class Paths:
         if not self.states:
             return patched(self._question, edits, direction, check)
         reached_by = [tuple(which) for which in live[some].tolist()]
-        left = {which: [state for state, at in zip(self.states, which, strict=True) if not at] for which in reached_by}
+        left = {
+            which: [[state for state, at in zip(self.states, which, strict=True) if not at]] for which in reached_by
+        }
         taken = Edits(
             [list(itertools.compress(self.states, which)) for which in reached_by], [left[each] for each in reached_by]
         )
@@ -240,6 +259,15 @@ class Paths:
 
 def _heads(states: Iterable[State]) -> list[State]:
     return [state for state in states if state.head is not None]
+
+
+def _between(span: range, gaps: Collection[int]) -> Iterator[range]:
+    """A span without its gaps, in pieces that recur: halved until there is none in it, so that runs can share them."""
+    if not any(gap in span for gap in gaps):
+        yield span
+    elif len(span) > 1:
+        yield from _between(span[: len(span) // 2], gaps)
+        yield from _between(span[len(span) // 2 :], gaps)
 
 
 def _attention(state: State) -> tuple[str, int, int, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.choices import metric_properties
-from blip_trace_widget.model.patch_plan import ByLayer, by_layer, place_of
+from blip_trace_widget.model.patch_plan import ByLayer, by_layer, held_in, place_of
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Edits
@@ -83,10 +83,7 @@ class _Walk:
                 self._goals.setdefault(place_of(goal), []).append(number)
         self._patched = [by_layer(states) for states in own.patched]
         self._inputs = [[state.position for state in states if place_of(state)[0] < 0] for states in own.patched]
-        groups: dict[int, list[int]] = {}
-        for run, states in enumerate(own.held):
-            groups.setdefault(id(states), []).append(run)
-        self._held = [(by_layer(own.held[runs[0]]), np.array(runs)) for runs in groups.values()]
+        self._held = held_in(own.held, range(len(own.held)))
 
     def through(self, seen: Truths) -> Truths:
         """The block's output, (runs, positions), given whether a run's cross-attention sees other tokens, (runs,)."""

@@ -88,12 +88,12 @@ class Edits:
 
     Attributes:
         patched: the states that each run takes from the source.
-        held: the states that each run keeps as they are in the base run; empty: none. A state that is patched is not
-            held.
+        held: the states that each run keeps as they are in the base run, in parts, as runs hold mostly the same: parts
+            that runs share are one sequence; empty: none. A state that is patched is not held.
     """
 
     patched: Sequence[Sequence[State]]
-    held: Sequence[Sequence[State]] = ()
+    held: Sequence[Sequence[Sequence[State]]] = ()
 
     def __len__(self) -> int:
         return len(self.patched)
@@ -108,10 +108,11 @@ class Edits:
         return Edits([self.patched[at] for at in some], [self.held[at] for at in some] if self.held else ())
 
     def of(self, block: str) -> Edits:
-        """Those of one block; runs that share a sequence of held states still do."""
-        own = {id(states): [state for state in states if state.block == block] for states in self.held}
+        """Those of one block; runs that share parts of held states still do."""
+        parts = {id(part): part for held in self.held for part in held}
+        own = {key: [state for state in part if state.block == block] for key, part in parts.items()}
         patched = [[state for state in states if state.block == block] for states in self.patched]
-        return Edits(patched, [own[id(states)] for states in self.held])
+        return Edits(patched, [[few for part in held if (few := own[id(part)])] for held in self.held])
 
     def reach(self, block: str) -> bool:
         """Whether any run takes a state of a block from elsewhere."""

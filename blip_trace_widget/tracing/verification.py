@@ -213,18 +213,18 @@ def _cells_of(question: Question, trace: Trace, count: int, random: np.random.Ge
         score, error = trace.samples[(sample, *cell.index)], trace.stderr[cell.index]
         states = spec.free(cell.states)
         taken = {key_of(state) for state in states}
-        held = tuple(state for state in fixed(states) if key_of(state) not in taken)
+        held = tuple(state for part in fixed(states) for state in part if key_of(state) not in taken)
         into = spec.receivers if isinstance(spec.receivers, tuple) else ()
         runs.append(_Run(name, sample, states, spec.direction, float(score), float(error), held, into))
     return runs
 
 
-def _fixed(question: Question, spec: GridSpec) -> Callable[[tuple[State, ...]], tuple[State, ...]]:
-    """What a grid's run holds, given what it patches."""
+def _fixed(question: Question, spec: GridSpec) -> Callable[[tuple[State, ...]], Iterable[Sequence[State]]]:
+    """What a grid's run holds, in parts, given what it patches."""
     if spec.receivers is None:
         return Holding(question, as_hold(spec.hold), [spec.block]).of
     paths = Paths(question, spec.receivers, spec.through, with_states=spec.block == "image_encoder")
-    return lambda states: tuple(paths.edits([states]).held[0])
+    return lambda states: paths.edits([states]).held[0]
 
 
 def _any_cells(
