@@ -99,8 +99,13 @@ def metric_name(told: str) -> str:
 def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """The settings that differ, by name, in words; "" if none does."""
     was, now = _flat(was), _flat(now)
-    names = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+    names = sorted(name for name in {*was, *now} if _plain(name, was.get(name)) != _plain(name, now.get(name)))
     return "; ".join(f"{name} was {brief(was.get(name))} and is {brief(now.get(name))} now" for name in names)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A setting as it is compared: in what order states are held, or receive, says nothing."""
+    return sorted(json.dumps(item, sort_keys=True) for item in value) if name in ("hold", "receivers") and isinstance(value, list) else value
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -85,6 +85,17 @@ describe("a lock", () => {
 		]);
 	});
 
+	it("counts a state once that is of a row and of a column", async () => {
+		const states = (layers: number[], tokens: number[]) =>
+			layers.flatMap((layer) => tokens.map((token) => at(layer, token)));
+		view.host.put("hold", states([0, 1, 2], [0, 1, 2, 3]));
+		await settle();
+		expect(view.get("held").textContent).not.toContain("more");
+		view.host.put("hold", states([0, 1], [0, 1, 2]));
+		await settle();
+		expect(view.get("held").textContent).toContain("and 2 more");
+	});
+
 	it("is in the list, in words for who cannot see it, and goes from there", async () => {
 		view.host.put("hold", ["mlp", "everywhere", at(2, 1)]);
 		await settle();

@@ -592,6 +592,20 @@ def test_what_is_held_tells_runs_apart_and_is_said_of_them(tmp_path):
     assert "paths into answer" in repr(paths.mean(resamples=50))
 
 
+@pytest.mark.parametrize("name", ["hold", "receivers"])
+def test_in_what_order_states_are_held_or_receive_makes_no_other_run(tmp_path, name):
+    """By number or as words, in either order: the folder goes on, and another folder can be merged with it."""
+    states = [State("question_encoder", 1, "circle"), State("question_encoder", 1, 0), State("question_encoder", 0, 2)]
+    common = {"blocks": "question_encoder", "sites": "mlp"}
+    first = trace(tmp_path / "one", 2, **common, **{name: states})
+    again = trace(first.folder, 2, **common, **{name: states[::-1]})
+    assert again.counts == first.counts
+    other = trace(tmp_path / "other", 2, **common, **{name: states[1:] + states[:1]})
+    np.testing.assert_array_equal(other.trace(0).samples, first.trace(0).samples)
+    with pytest.raises(ValueError, match=f"other settings: {name} was "):
+        trace(first.folder, 2, **common, **{name: states[:2]})
+
+
 # --- bad input -------------------------------------------------------------------------------------------------------
 
 EDGES = Edges("question_encoder")

@@ -6,6 +6,7 @@ import {
 	EVERYWHERE,
 	type Held as Group,
 	groupsOf,
+	statesIn,
 	WORDS,
 	without,
 	withWord,
@@ -72,8 +73,9 @@ export function Held({ model, session }: Props) {
 	const before = useRef(some);
 	const [heard, setHeard] = useState("");
 	const names = items.map(({ name }) => name).join(", ");
-	const shown = groups.slice(NAMED).map(({ states }) => states.length);
-	const more = shown.reduce((sum, count) => sum + count, 0);
+	// A state may be of a row and of a column.
+	const named = groups.slice(0, NAMED).flatMap(({ states }) => states);
+	const more = statesIn(without(hold, named)).length;
 	const text = some
 		? `held ${kept}: ${names}${more > 0 ? ` and ${more} more` : ""}`
 		: "nothing is held";
