@@ -79,7 +79,7 @@ def _least(result: FoundStates) -> str:
 
 
 def _below(result: FoundStates) -> str:
-    """What the numbers of the selection are, which are not those of the search."""
+    """What their numbers are once they are selected, all or one: not those of the search."""
     if result.settings["direction"] == "isolate":
-        return " The selection shows them restored in the damaged run, which is another measurement."
-    return " The selection’s own numbers are of the noise that was searched, and too good." if result.fresh else ""
+        return " Selected, they are restored in the damaged run, which is another measurement."
+    return " Selected, their own numbers are of the noise that was searched, and too good." if result.fresh else ""

@@ -185,7 +185,7 @@ def test_what_the_least_member_adds_has_its_margin(noisy, doubted):
 
 @pytest.mark.parametrize(
     ("direction", "says"),
-    [("restore", "and too good."), ("disrupt", "and too good."), ("isolate", "The selection shows them restored")],
+    [("restore", "and too good."), ("disrupt", "and too good."), ("isolate", "Selected, they are restored")],
 )
 def test_the_selection_is_told_apart_from_the_search(direction, says):
     text = told(a_set(direction, noisy=0.001), 0)["text"]
