@@ -283,6 +283,7 @@ def test_two_views_of_one_widget_show_the_same(twice):
 
 def test_an_exception_in_the_kernel_is_shown_and_gets_out_of_the_way(notebook):
     error = notebook.root.get_by_test_id("error")
+    notebook.python("widget.wait(60)")  # what it computes in the background patches too, and would fail first
     notebook.python(BREAK)
     try:
         notebook.cell(3, 1).click()
