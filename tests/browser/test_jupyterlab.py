@@ -25,8 +25,10 @@ from helpers.lab_widget import (
     values,
 )
 
-#: One cell at a time, each of them reported, and in the middle a halt until `go` is set.
+#: One cell at a time, each of them reported, and in the middle a halt until `go` is set. Here as below it is begun once
+#: the noise curve is there, which is made of patched runs too.
 SLOW_DOWN = """
+widget.wait(60)
 import threading, time
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing.runs import Runner
@@ -46,6 +48,7 @@ Runner.patched, widget.model.limits = quick, Limits()
 """
 
 BREAK = """
+widget.wait(60)
 from blip_trace_widget.tracing.runs import Runner
 patched = Runner.patched
 def boom(*arguments, **keywords):
@@ -283,7 +286,6 @@ def test_two_views_of_one_widget_show_the_same(twice):
 
 def test_an_exception_in_the_kernel_is_shown_and_gets_out_of_the_way(notebook):
     error = notebook.root.get_by_test_id("error")
-    notebook.python("widget.wait(60)")  # what it computes in the background patches too, and would fail first
     notebook.python(BREAK)
     try:
         notebook.cell(3, 1).click()

@@ -109,8 +109,9 @@ SHOW = """async code => {
     await commands.execute('notebook:run-cell');
 }"""
 
-#: Work on cells does not end before `free` is set.
+#: Work on cells does not end before `free` is set; that on the noise curve has.
 HOLD = """
+widget.wait(60)
 import threading
 from blip_trace_widget.tracing.runs import Runner
 free, held, late, quick = threading.Event(), [], [], Runner.patched
