@@ -105,7 +105,9 @@ def differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 def _plain(name: str, value: Any) -> Any:
     """A setting as it is compared: in what order states are held, or receive, says nothing."""
-    return sorted(json.dumps(item, sort_keys=True) for item in value) if name in ("hold", "receivers") and isinstance(value, list) else value
+    if name in ("hold", "receivers") and isinstance(value, list):
+        return sorted(json.dumps(item, sort_keys=True) for item in value)
+    return value
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, Any]:

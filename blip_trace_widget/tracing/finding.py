@@ -35,6 +35,7 @@ from blip_trace_widget.results.statistics import effects
 from blip_trace_widget.states import State
 from blip_trace_widget.tracing.candidates import AMONG, candidates, checked_blocks
 from blip_trace_widget.tracing.corruption import Corruption
+from blip_trace_widget.tracing.grid import scores_without_effect
 from blip_trace_widget.tracing.patching import patched_scores
 from blip_trace_widget.tracing.question import Question
 
@@ -228,8 +229,10 @@ class _Runs:
     def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> Steps[NDArray[np.float64]]:
         runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
         scores = np.empty((self.question.corruption.samples, len(runs)))
-        for part in _parts(runs):
-            scores[:, part] = yield from self._some(runs[part], direction)
+        some, none = ([at for at, states in enumerate(runs) if bool(states) is any_of] for any_of in (True, False))
+        for part in _parts([runs[at] for at in some]):
+            scores[:, some[part]] = yield from self._some([runs[at] for at in some[part]], direction)
+        scores[:, none] = scores_without_effect(self.question, direction, len(none))  # what patches nothing is the base
         return scores
 
     def _some(self, runs: Sequence[Sequence[State]], direction: str) -> Steps[NDArray[np.float64]]:

@@ -12,6 +12,7 @@ from blip_trace_widget import GaussianNoise, State, Tracer, demo_samples
 from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
+from helpers.problems import ROUNDED
 from helpers.scarce import fail_every
 
 CPU = torch.device("cpu")
@@ -102,7 +103,7 @@ def test_wherever_memory_runs_out_the_numbers_are_the_same(monkeypatch, demo, ex
     expected = computed()
     failed = fail_every(monkeypatch, number, error)
     for found, wanted in zip(computed(), expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+        np.testing.assert_allclose(found, wanted, atol=ROUNDED)
     assert failed
 
 
@@ -120,8 +121,8 @@ def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, 
     few, few_cells = traced()
     assert max(failed) > 2
     assert list(few["own_answer"]) == list(rows["own_answer"])
-    np.testing.assert_allclose(few["clean"], rows["clean"], atol=1e-6)
-    np.testing.assert_allclose(few_cells["score"], cells["score"], atol=1e-6)
+    np.testing.assert_allclose(few["clean"], rows["clean"], atol=ROUNDED)
+    np.testing.assert_allclose(few_cells["score"], cells["score"], atol=ROUNDED)
 
 
 def test_a_single_question_fills_a_cpu_alone():

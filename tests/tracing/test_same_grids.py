@@ -11,7 +11,7 @@ from blip_trace_widget.results.grid_spec import GridSpec, SameGrid
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import whole_traces
 from helpers.changed_models import ask, noisy, own_forward, plain_hf, wrap
-from helpers.problems import EXAMPLES, assert_close, hooked, problems
+from helpers.problems import EXAMPLES, ROUNDED, assert_close, hooked, problems
 
 OUTPUT, BELOW = SameGrid("block_output"), SameGrid("block_output", -1)
 BEFORE = {"at": "patch_embeddings"}
@@ -147,8 +147,8 @@ def test_what_equals_another_grid_is_not_computed_again(tracer, tmp_path):
     np.testing.assert_array_equal(crossed.samples, output.samples)
     np.testing.assert_array_equal(below.samples[:, 1:], output.samples[:, :-1])
     assert crossed.settings["site"] == "cross_attention"
-    np.testing.assert_allclose(crossed.samples, tracer.trace(site="cross_attention").samples, atol=1e-5)
-    np.testing.assert_allclose(below.samples, tracer.trace(site="block_input").samples, atol=1e-5)
+    np.testing.assert_allclose(crossed.samples, tracer.trace(site="cross_attention").samples, atol=ROUNDED)
+    np.testing.assert_allclose(below.samples, tracer.trace(site="block_input").samples, atol=ROUNDED)
     tracer.record(tmp_path / "recording", blocks="question_encoder", sites=("block_output", "cross_attention"))
     one, other = recording.load(tmp_path / "recording")
     np.testing.assert_array_equal(one.samples, other.samples)
@@ -170,7 +170,7 @@ def test_a_widget_shows_it_without_computing_it_again(demo, example):
             assert widget.grid["notes"][0].casefold() == str(widget.trace.same_as)
         widget.trace_all()
         widget.wait()
-        np.testing.assert_allclose(widget.trace.samples, widget.tracer.trace(site="block_input").samples, atol=1e-5)
+        np.testing.assert_allclose(widget.trace.samples, widget.tracer.trace(site="block_input").samples, atol=ROUNDED)
         widget.site = "cross_attention_out"
         widget.wait()
         assert not widget.trace.computed.any()

@@ -13,6 +13,7 @@ from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.tracing.grid import as_trace
 from blip_trace_widget.widget.comparison import Comparison
 from helpers.front_end import take
+from helpers.problems import ROUNDED
 from helpers.widgets import quick_widget
 
 
@@ -56,7 +57,7 @@ def shows(widget, difference):
         exact = np.asarray(getattr(difference, "scores" if name == "score" else name), dtype=float)
         if name.endswith("significant"):  # where there is nothing to test, nothing is said
             exact[np.isnan(getattr(difference, f"{name.removesuffix('significant')}margin"))] = np.nan
-        np.testing.assert_allclose(shown, exact, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(shown, exact, rtol=0, atol=ROUNDED)
     return True
 
 
@@ -251,7 +252,7 @@ def test_copied_python_makes_the_difference_again(widget, tmp_path, monkeypatch)
     exec(widget.code, made)
     assert shows(widget, made["difference"])
     assert widget.code.count("model = ") == 1
-    assert made["effect"].score == pytest.approx(widget.detail["score"], abs=1e-6)
+    assert made["effect"].score == pytest.approx(widget.detail["score"], abs=ROUNDED)
     widget.difference = False
     assert "difference" not in widget.code
 
