@@ -15,8 +15,13 @@ from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS
 from helpers.problems import EXAMPLES, problems
 
-#: Sums of products in another order, and over other chunks.
-CLOSE = 2e-4
+
+def close_to(tracer):
+    """How far recoveries of one run may lie apart: products of matrices are added up in another order in other chunks.
+
+    A score, here a log probability, has some millionths of that, which are more of a small total effect.
+    """
+    return 2e-4 + 4e-6 / abs(tracer.total_effect.value)
 
 
 @pytest.fixture(scope="module")
@@ -94,22 +99,22 @@ def test_a_search_is_what_single_patches_say(tracer, data):
     assert [states for states in every if states in members] == members
     if direction != "isolate":
         check_growth(tracer, found, every)
-    goal = min(target, found.searched.max())
-    assert recovery(tracer, direction, members, every) >= goal - CLOSE
+    goal, close = min(target, found.searched.max()), close_to(tracer)
+    assert recovery(tracer, direction, members, every) >= goal - close
     for member in members:
         less = [states for states in members if states != member]
-        assert recovery(tracer, direction, less, every) < goal + CLOSE
+        assert recovery(tracer, direction, less, every) < goal + close
     check_fresh_numbers(tracer, found, every)
 
 
 def check_growth(tracer, found, every):
     """Each step adds the best of all candidates, and the last one is the first to reach the target."""
-    target, direction = found.settings["target"], found.settings["direction"]
+    target, direction, close = found.settings["target"], found.settings["direction"], close_to(tracer)
     grown, others = [], list(every)
     for step, member in enumerate(found.grown):
         each = {states: recovery(tracer, direction, [*grown, states], every) for states in others}
-        assert max(each.values()) - each[member.states] < CLOSE
-        np.testing.assert_allclose(found.searched[1 + step], each[member.states], atol=CLOSE)
+        assert max(each.values()) - each[member.states] < close
+        np.testing.assert_allclose(found.searched[1 + step], each[member.states], atol=close)
         assert found.searched[step] < target or step == 0
         grown.append(member.states)
         others.remove(member.states)
@@ -125,17 +130,17 @@ def check_fresh_numbers(tracer, found, every):
         assert np.isnan(found.recovery)
         assert found.undefined_because == fresh.total_effect.closed_because
         return
-    whole = recovery(fresh, direction, members, every)
-    np.testing.assert_allclose(found.recovery, whole, rtol=CLOSE, atol=CLOSE)
+    whole, close = recovery(fresh, direction, members, every), close_to(fresh)
+    np.testing.assert_allclose(found.recovery, whole, rtol=close, atol=close)
     opposite = "restore" if direction == "disrupt" else "disrupt"
-    np.testing.assert_allclose(found.completeness, recovery(fresh, opposite, members, every), rtol=CLOSE, atol=CLOSE)
+    np.testing.assert_allclose(found.completeness, recovery(fresh, opposite, members, every), rtol=close, atol=close)
     for at, member in enumerate(members):
         less = recovery(fresh, direction, [states for states in members if states != member], every)
-        np.testing.assert_allclose(found.minimality[at], whole - less, rtol=CLOSE, atol=CLOSE)
+        np.testing.assert_allclose(found.minimality[at], whole - less, rtol=close, atol=close)
     if direction != "isolate":
         steps = [[member.states for member in found.grown[:size]] for size in found.sizes]
         exact = [recovery(fresh, direction, some, every) for some in steps]
-        np.testing.assert_allclose(found.curve, exact, rtol=CLOSE, atol=CLOSE)
+        np.testing.assert_allclose(found.curve, exact, rtol=close, atol=close)
 
 
 def test_the_margins_are_those_of_a_patch(tracer, found):
