@@ -99,9 +99,7 @@ def named(name: str, value: object, accepted: Iterable[str]) -> Any:
         TypeError, ValueError: as `one_of`.
     """
     names = list(accepted)
-    if isinstance(value, str) and value in names:
-        return value
-    if isinstance(value, str) and len(value) < MAX_MESSAGE:
+    if isinstance(value, str) and len(value) < MAX_MESSAGE and value not in names:
         plain = value.strip().casefold().replace(" ", "_").replace("-", "_")
         plain = SPOKEN.get(plain, plain)
         if plain in names:

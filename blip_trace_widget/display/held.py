@@ -86,7 +86,7 @@ def state_name(state: State, block: str, tokens: Sequence[str]) -> str:
     return f"{name} at “{token}”" + (f" (token {state.position})" if twice else "")
 
 
-def several(items: Iterable[str | State]) -> str:
+def subject(items: Iterable[str | State]) -> str:
     """Held things as the subject of a sentence and its verb: "2 states are", "the later MLPs are"."""
     items = list(items)
     states = sum(isinstance(item, State) for item in items)

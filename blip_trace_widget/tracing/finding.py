@@ -227,11 +227,12 @@ class _Runs:
         return effects(self.question.total_effect, scores, measured_as(self._direction)).recovery
 
     def _patched(self, sets: Sequence[Sequence[int]], direction: str) -> Steps[NDArray[np.float64]]:
-        runs = [[state for at in some for state in self._candidates[at].states] for some in sets]
-        scores = np.empty((self.question.corruption.samples, len(runs)))
-        some, none = ([at for at, states in enumerate(runs) if bool(states) is any_of] for any_of in (True, False))
-        for part in _parts([runs[at] for at in some]):
-            scores[:, some[part]] = yield from self._some([runs[at] for at in some[part]], direction)
+        some = [number for number, members in enumerate(sets) if members]
+        none = [number for number, members in enumerate(sets) if not members]
+        runs = [[state for at in sets[number] for state in self._candidates[at].states] for number in some]
+        scores = np.empty((self.question.corruption.samples, len(sets)))
+        for part in _parts(runs):
+            scores[:, some[part]] = yield from self._some(runs[part], direction)
         scores[:, none] = scores_without_effect(self.question, direction, len(none))  # what patches nothing is the base
         return scores
 
@@ -377,7 +378,7 @@ def _path(search: _Search) -> list[list[int]]:
 
 def _parts(runs: Sequence[Sequence[State]]) -> list[slice]:
     """The runs, cut where there are too many states."""
-    size = max(1, _STATES // max(map(len, runs), default=1)) if any(runs) else max(1, len(runs))
+    size = max(1, _STATES // max(map(len, runs), default=1))
     return [slice(start, start + size) for start in range(0, len(runs), size)]
 
 

@@ -194,9 +194,10 @@ class Paths:
             theirs: dict[Place, dict[int, set[State]]] = {}
             for head in heads:
                 block, layer, position, site = _attention(head)
-                theirs.setdefault((block, layer, f"{site}_out"), {}).setdefault(position, set()).add(head)
+                if (place := (block, layer, f"{site}_out")) in whole:
+                    theirs.setdefault(place, {}).setdefault(position, set()).add(head)
             parts = [states for place, states in whole.items() if place not in theirs]
-            for place, at in ((place, at) for place, at in theirs.items() if place in whole):
+            for place, at in theirs.items():
                 parts += [part(place, span) for span in _between(range(len(every[place])), at)]
                 parts += [part(place, range(one, one + 1), frozenset(own)) for one, own in at.items()]
             return parts

@@ -113,9 +113,10 @@ class FindJob:
         with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            self._found, self._of, job.complete = found, of, True
+            self._found, self._of = found, of
             self._show(dict(words.found(found, generation)))
             self._select(list(found.members), asked["direction"])
+            job.complete = True
 
     def _ended(self, job: Job, request: int) -> None:
         if not job.complete:

@@ -67,8 +67,9 @@ class FlowJob:
         with self._jobs.lock:
             if job.cancelled.is_set():
                 return
-            self._flow, self._of, job.complete = flowing.flow(), of, True
+            self._flow, self._of = flowing.flow(), of
             self._show(dict(flow(self._flow, generation)))
+            job.complete = True
 
     def _show(self, payload: dict[str, Any]) -> None:
         if payload or self._shown:

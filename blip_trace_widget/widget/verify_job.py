@@ -62,6 +62,6 @@ class VerifyJob:
                     presenter.say("progress", request, done=done, total=total, left=left)
             yield
         with self._jobs.lock:
-            job.complete = not job.cancelled.is_set()
             if generation == presenter.computed and presenter.has_grid:
                 presenter.show_verified()
+            job.complete = not job.cancelled.is_set()

@@ -594,7 +594,7 @@ def test_what_is_held_tells_runs_apart_and_is_said_of_them(tmp_path):
 
 @pytest.mark.parametrize("name", ["hold", "receivers"])
 def test_in_what_order_states_are_held_or_receive_makes_no_other_run(tmp_path, name):
-    """By number or as words, in either order: the folder goes on, and another folder can be merged with it."""
+    """By number or as words, in either order: the folder goes on."""
     states = [State("question_encoder", 1, "circle"), State("question_encoder", 1, 0), State("question_encoder", 0, 2)]
     common = {"blocks": "question_encoder", "sites": "mlp"}
     first = trace(tmp_path / "one", 2, **common, **{name: states})
