@@ -20,9 +20,9 @@ SEED = 5
 #: Milliseconds after which what was there a moment ago is taken to be gone.
 GONE = 2000
 WIDGETS = 3
-#: The share by which memory may have grown since the first third, and what the caches of six widgets may take where
-#: a third is too short to fill them.
-GROWN, CACHES = 1.05, 0 if SECONDS >= 600 else 96 * 2**20
+#: The share of the memory by which what is in use may have grown since the first third, and what the caches of six
+#: widgets may take where a third is too short to fill them.
+GROWN, CACHES = 0.05, 0 if SECONDS >= 600 else 96 * 2**20
 
 CELL = f"""
 from blip_trace_widget import GaussianNoise, TraceWidget
@@ -76,14 +76,24 @@ def checked(widget):
 """
 
 
-#: Bytes of the kernel: all, and without those that the allocator keeps though nothing is in them.
-RESIDENT = """
-import ctypes, gc, psutil
-def resident():
+#: What the kernel holds, once all is given back that can be: bytes allocated (glibc's own count, over all its arenas),
+#: Python's objects, and the pages that it has, of which the allocator keeps some though nothing or little is in them.
+HELD = """
+import ctypes, gc, sys
+import psutil
+class Allocated(ctypes.Structure):  # glibc's struct mallinfo2
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+def held():
     gc.collect()
-    every = psutil.Process().memory_info().rss
-    getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
-    return [every, psutil.Process().memory_info().rss]
+    libc = ctypes.CDLL(None)
+    getattr(libc, "malloc_trim", int)(0)
+    resident = psutil.Process().memory_info().rss
+    if not hasattr(libc, "mallinfo2"):
+        return [resident, sys.getallocatedblocks(), resident]
+    libc.mallinfo2.restype = Allocated
+    now = libc.mallinfo2()
+    return [now.uordblks + now.hblkhd, sys.getallocatedblocks(), resident]
 """
 
 
@@ -194,9 +204,9 @@ def roots(notebook):
 
 
 def settled(notebook):
-    """All that is asked for is computed; bytes that the kernel has then, with and without what it could give back."""
+    """All that is asked for is computed; what the kernel holds then."""
     notebook.python("for each in widgets: each.wait(300)")
-    return notebook.ask("resident()")
+    return notebook.ask("held()")
 
 
 def soak(notebooks, numbers, seconds):
@@ -243,15 +253,16 @@ def test_random_gestures_end_in_right_numbers_and_leave_nothing(open_notebook):
         expect(notebook.page.get_by_test_id("blip-trace")).to_have_count(WIDGETS)
         for root in roots(notebook):
             expect(root.get_by_test_id("corrupted-score")).to_have_text(re.compile(r"\d"))
-        notebook.python(CHECKED + RESIDENT)
+        notebook.python(CHECKED + HELD)
     soak(notebooks, numbers, SECONDS / 3)
     before = [settled(notebook) for notebook in notebooks]
     soak(notebooks, numbers, SECONDS * 2 / 3)
-    for notebook, (_, first) in zip(notebooks, before, strict=True):
+    for notebook, first in zip(notebooks, before, strict=True):
         notebook.page.bring_to_front()
-        every, last = settled(notebook)
-        print(f"the kernel held {first >> 20} MB, then {last >> 20} MB, with free ones {every >> 20} MB")
-        assert last <= GROWN * first + CACHES
+        last = settled(notebook)
+        print(f"bytes allocated, objects, bytes resident: {first}, then {last}")
         for at in range(WIDGETS):
             is_right(notebook, at)
+        assert last[0] - first[0] <= GROWN * first[2] + CACHES
+        assert last[1] <= (1 + GROWN) * first[1]
         leaves_no_thread(notebook)

@@ -594,7 +594,7 @@ def test_what_is_held_tells_runs_apart_and_is_said_of_them(tmp_path):
 
 @pytest.mark.parametrize("name", ["hold", "receivers"])
 def test_in_what_order_states_are_held_or_receive_makes_no_other_run(tmp_path, name):
-    """By number or as words, in either order: the folder goes on."""
+    """By number or as words, in either order: the folder goes on, and can be merged with others."""
     states = [State("question_encoder", 1, "circle"), State("question_encoder", 1, 0), State("question_encoder", 0, 2)]
     common = {"blocks": "question_encoder", "sites": "mlp"}
     first = trace(tmp_path / "one", 2, **common, **{name: states})
@@ -602,6 +602,8 @@ def test_in_what_order_states_are_held_or_receive_makes_no_other_run(tmp_path, n
     assert again.counts == first.counts
     other = trace(tmp_path / "other", 2, **common, **{name: states[1:] + states[:1]})
     np.testing.assert_array_equal(other.trace(0).samples, first.trace(0).samples)
+    with pytest.raises(ValueError, match="has 2 samples that are in others too"):  # its settings are the same
+        merge([first.folder, other.folder], tmp_path / "both")
     with pytest.raises(ValueError, match=f"other settings: {name} was "):
         trace(first.folder, 2, **common, **{name: states[:2]})
 
