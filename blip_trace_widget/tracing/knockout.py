@@ -24,6 +24,7 @@ from blip_trace_widget.model.block import Cut
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.results import losses, summaries
 from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.summaries import Summarised
@@ -276,8 +277,9 @@ def _edges(
         others = own if site == "self_attention" else question.question_tokens
         count, columns = len(others), whole_numbers("keys", keys, len(others), others)
     heads = question.model.blocks[block].heads
-    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool, device=question.model.device)
+    edges = torch.zeros((1 if head is None else heads, len(own), count), dtype=torch.bool)
     which = slice(None) if head is None else whole_number("head", head, 0, heads - 1)
     for row in rows:
         edges[which, row, columns] = True
+    edges = to_device(edges, question.model.device)
     return edges, {"block": block, "site": site, "head": head, "queries": rows, "keys": columns}

@@ -185,7 +185,7 @@ def _run_together(group: Sequence[BaseRuns]) -> int:
             by_length.setdefault(len(answer.ids()), []).append(at)
     for indices in by_length.values():
         inputs = torch.cat([answers[at].text().decoder_input for at in indices])
-        decoder = runner.decode(inputs, encoded.output[indices])
+        decoder = runner.decode(inputs, torch.cat([encoded.output[at : at + 1] for at in indices]))
         logits = runner.logits(decoder.output)
         check_in_range(logits, model, CLEAN)
         for row, at in enumerate(indices):

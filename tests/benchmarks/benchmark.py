@@ -142,9 +142,9 @@ def plain_squares(tracer, chosen, samples, batch):
     return torch.cat(scores).reshape(len(samples), -1).double().cpu().numpy()
 
 
-def matrix_rate(device, dtype):
+def matrix_rate(device, dtype, rows=1024):
     """The machine's own matrix-product rate at the sizes that the grid has, in FLOP/s."""
-    a, b = torch.randn(1024, 768, device=device, dtype=dtype), torch.randn(768, 3072, device=device, dtype=dtype)
+    a, b = torch.randn(rows, 768, device=device, dtype=dtype), torch.randn(768, 3072, device=device, dtype=dtype)
     repeat = 20
 
     def work():
@@ -152,7 +152,7 @@ def matrix_rate(device, dtype):
             torch.mm(a, b)
 
     work()
-    return repeat * 2 * 1024 * 768 * 3072 / clock(work, device, 7)
+    return repeat * 2 * rows * 768 * 3072 / clock(work, device, 7)
 
 
 def grid_flops(layers, positions, tokens, width, vocabulary):

@@ -7,12 +7,12 @@ MPS, where that is wanted, nothing may become float64.
 """
 
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from unittest import mock
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from blip_trace_widget.model import modules
 
@@ -137,21 +137,37 @@ class Elsewhere(torch.Tensor):
         return compute(function, arguments, keywords or {})
 
 
+def leaves(value):
+    """All that is in nested lists, tuples and dictionaries; torch's `tree_flatten` would take most of a test's time."""
+    if isinstance(value, (list, tuple)):
+        return [leaf for each in value for leaf in leaves(each)]
+    return leaves(list(value.values())) if isinstance(value, dict) else [value]
+
+
+def mapped(function, value):
+    """The same with a function of each leaf in its place."""
+    if isinstance(value, (list, tuple)):
+        return type(value)([mapped(function, each) for each in value])
+    if isinstance(value, dict):
+        return {name: mapped(function, each) for name, each in value.items()}
+    return function(value)
+
+
 def indices(index):
     """Indices on the host go over."""
-    every, shape = tree_flatten(index)
+    every = index if isinstance(index, tuple) else (index,)
     COUNTER.waited(any(isinstance(each, (list, torch.Tensor)) and not isinstance(each, Elsewhere) for each in every))
-    return tree_unflatten([held(each) for each in every], shape)
+    return mapped(held, index)
 
 
+@cache
 def is_view(function):
     """Whether an operation only looks at its tensor's numbers in another shape."""
     return any(each.alias_info and not each.alias_info.is_write for each in function._schema.returns)
 
 
 def compute(function, arguments, keywords):
-    every, _ = tree_flatten((arguments, keywords))
-    tensors = [each for each in every if isinstance(each, torch.Tensor)]
+    tensors = [each for each in leaves((arguments, keywords)) if isinstance(each, torch.Tensor)]
     there = [each for each in tensors if isinstance(each, Elsewhere)]
     here = [each for each in tensors if not isinstance(each, Elsewhere)]
     wanted = keywords.get("device")
@@ -170,13 +186,13 @@ def compute(function, arguments, keywords):
     keywords = {**keywords, **({"device": torch.device("cpu")} if wanted is not None else {})}
     if function is torch.ops.aten._local_scalar_dense.default:
         goes = False
-    found = function(*tree_map(held, arguments), **tree_map(held, keywords))
+    found = function(*mapped(held, arguments), **mapped(held, keywords))
     return settle(function, found, goes, arguments, keywords)
 
 
 def settle(function, found, goes, arguments, keywords):
     """Results as tensors of the device; what was written in place is the same object again."""
-    given = {id(each.held): each for each in tree_flatten((arguments, keywords))[0] if isinstance(each, Elsewhere)}
+    given = {id(each.held): each for each in leaves((arguments, keywords)) if isinstance(each, Elsewhere)}
 
     def back(result):
         if not isinstance(result, torch.Tensor) or not goes:
@@ -187,7 +203,7 @@ def settle(function, found, goes, arguments, keywords):
             raise TypeError(f"Cannot convert a MPS Tensor to float64 dtype as MPS doesn't support float64 ({function})")
         return Elsewhere(result)
 
-    return tree_map(back, found)
+    return mapped(back, found)
 
 
 def copied(function, arguments, keywords):
