@@ -101,6 +101,7 @@ class DatasetWidget(FigureWidget):
         self._shown = self._playing  # before that, while it is averaged
         self._averaging = ""  # what is averaged, in words
         self._switching = False  # whether other traces are being put in the figure
+        self._read: tuple[int, list[Trace]] = (AVERAGE, [])  # the sample that was read last, with its grids
         self._cell: tuple[int, str] | None = None  # layer and role of the selected cell of the average
         self._listed = dict(LISTED)
         self._orders = (self.order, next(iter(EXTREMES)))  # while nothing is selected, and while something is
@@ -163,7 +164,7 @@ class DatasetWidget(FigureWidget):
     def _check_chosen(self, proposal: Any) -> int:
         number = proposal["value"]
         if number != AVERAGE:
-            self._checked(lambda: self._data.traces(number))
+            self._checked(lambda: self._traces(number))
         return int(number)
 
     @traitlets.validate("first")
@@ -300,8 +301,14 @@ class DatasetWidget(FigureWidget):
             return ()
         return ((self._cell[0], trace.tokens.index(self._cell[1])),)
 
+    def _traces(self, number: int) -> list[Trace]:
+        """A sample's grids; a choice is checked before it is shown, and again where it is set."""
+        if self._read[0] != number:
+            self._read = number, self._data.traces(number)
+        return self._read[1]
+
     def _traces_of(self, number: int) -> list[Trace]:
-        traces = self._data.traces(number)
+        traces = self._traces(number)
         snapshot_of(traces[0], self._data.folder, "trace.plot()")
         return traces
 

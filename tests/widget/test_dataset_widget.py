@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from traitlets import TraitError
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, TraceWidget, demo_samples, trace_dataset
+from blip_trace_widget import BlipVqa, DatasetTrace, GaussianNoise, State, TraceWidget, demo_samples, trace_dataset
 from blip_trace_widget.checks import conforms
 from blip_trace_widget.display.protocol import CELL_FIELDS, Listing, Runs, Setup
 from blip_trace_widget.widget.dataset import AVERAGE
@@ -117,6 +117,17 @@ def test_a_sample_is_shown_with_its_own_grid_and_words(widget, dataset):
     widget.chosen = AVERAGE
     assert widget.question.startswith("average of")
     assert widget.error == ""
+
+
+def test_a_choice_reads_its_sample_once(widget, dataset, monkeypatch):
+    """It is checked, shown, and checked again where it is set."""
+    read, whole = [], DatasetTrace.traces
+    monkeypatch.setattr(DatasetTrace, "traces", lambda self, number: read.append(number) or whole(self, number))
+    for number in (3, 5, AVERAGE, 5, 3):
+        widget.chosen = number
+        if number != AVERAGE:
+            np.testing.assert_array_equal(widget.trace.samples, whole(dataset, number)[0].samples)
+    assert read == [3, 5, 3]
 
 
 def test_a_group_is_averaged_and_listed(widget, dataset):
