@@ -68,15 +68,16 @@ class OneSample:
 
     def _trace(self, spec: GridSpec, cells: pd.DataFrame) -> Trace:
         grid = cells.sort_values(["layer", "position"])
-        depth, tokens = int(grid["layer"].max()) + 1, tuple(grid["token"][grid["layer"] == 0])
-        places = list(zip(grid["layer"].tolist(), grid["position"].tolist(), strict=True))
+        layers, positions = grid["layer"].to_numpy(), grid["position"].to_numpy()
+        depth, tokens = int(layers.max()) + 1, tuple(grid["token"].to_numpy()[layers == 0])
+        places = list(zip(layers.tolist(), positions.tolist(), strict=True))
         if places != list(itertools.product(range(depth), range(len(tokens)))):
             raise ValueError(f"{len(grid)} cells of {depth} layers and {len(tokens)} tokens do not fit")
         samples = self._scores(grid).reshape(-1, depth, len(tokens))
         settings = self._settings | {name: getattr(spec, name) for name in GRID}
-        dead = grid.loc[grid["without_effect"].fillna(False).astype(bool), ["layer", "position"]]
-        if len(dead):
-            settings["without_effect"] = dead.to_numpy().tolist()
+        dead = grid["without_effect"].to_numpy(np.bool_, na_value=False).reshape(depth, len(tokens))
+        if dead.any():
+            settings["without_effect"] = np.argwhere(dead).tolist()
         stored.check_without_effect(settings, samples.shape[1:])
         return Trace(samples, self._clean, self._corrupted, settings, tokens)
 
