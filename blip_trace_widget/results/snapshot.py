@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import conforms, whole_number
-from blip_trace_widget.choices import CORRUPTIONS, MAX_FACTOR, MOST_SAMPLES, CorruptionName, MetricName, completed
+from blip_trace_widget.choices import (
+    CORRUPTIONS,
+    MAX_FACTOR,
+    MAX_SEED,
+    MOST_SAMPLES,
+    CorruptionName,
+    MetricName,
+    check_places,
+    completed,
+)
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -305,7 +314,16 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
     if not 0 <= factor <= MAX_FACTOR:
         raise ValueError(f"corruption.factor: expected a number from 0 to {MAX_FACTOR:g}, got {factor}")
     whole_number("corruption.samples", found.get("samples", 1), 1, MOST_SAMPLES)
-    whole_number("corruption.seed", found.get("seed", 0), 0)
+    whole_number("corruption.seed", found.get("seed", 0), 0, MAX_SEED)
+    check_places(found)
+    region, positions = found.get("region"), found.get("positions")
+    if region is not None and not (len(set(map(len, region))) == 1 and any(map(any, region))):
+        raise ValueError("corruption.region: expected rows of equal length with at least one patch")
+    if positions is not None and not positions:
+        raise ValueError("corruption.positions: expected at least one token, got none")
+    for at in positions or ():
+        if not isinstance(at, str):
+            whole_number("corruption.positions", at, 0)
     return found
 
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, cast
 from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.choices import (
     CORRUPTIONS,
-    FIELDS_AT,
     GOALS,
     IMAGE_PLACES,
+    MAX_SEED,
     MOST_SAMPLES,
     NOISE_KINDS,
     PLACES,
@@ -35,6 +35,7 @@ from blip_trace_widget.choices import (
     ImagePlace,
     NoiseKind,
     Place,
+    check_places,
     means_something,
 )
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
@@ -197,15 +198,11 @@ class GaussianNoise(OwnCorruption):
         object.__setattr__(self, "factor", checked_factor("factor", self.factor))
         object.__setattr__(self, "kind", named("kind", self.kind, NOISE_KINDS))
         object.__setattr__(self, "samples", whole_number("samples", self.samples, 1, MOST_SAMPLES))
-        object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, 2**63 - 1))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, 0, MAX_SEED))
         object.__setattr__(self, "region", checked_region(self.region))
         object.__setattr__(self, "at", named("at", self.at, PLACES))
         object.__setattr__(self, "positions", checked_positions(self.positions))
-        for name, places in FIELDS_AT.items():
-            if getattr(self, name) is not None and not means_something(name, self.at):
-                raise ValueError(
-                    f"{name}: only with at={' or '.join(map(repr, places))}, got {name} with at={self.at!r}"
-                )
+        check_places(vars(self))
 
     @property
     def _tokens(self) -> tuple[int | str, ...] | None:

@@ -1,5 +1,7 @@
 """The noise bank and what it does to image tokens."""
 
+import json
+import random
 from types import SimpleNamespace
 from typing import get_args
 
@@ -23,6 +25,7 @@ from blip_trace_widget import (
 from blip_trace_widget.choices import CORRUPTIONS, CorruptionName
 from blip_trace_widget.results.snapshot import checked_corruption
 from blip_trace_widget.tracing.corruption import from_settings
+from helpers.mutations import mutated
 from helpers.problems import hooked
 from helpers.reference import Hooked, noise
 
@@ -268,6 +271,48 @@ def test_settings_of_earlier_versions_are_read(corruption):
     added = CORRUPTIONS[settings["type"]].added
     old = {name: value for name, value in settings.items() if name not in added}
     assert checked_corruption(old) == settings | added
+
+
+@given(st.integers(0, 2**32))
+def test_settings_from_a_file_are_refused_or_make_a_corruption(seed):
+    """Each field on its own, and what one must be where another is so."""
+    chance = random.Random(seed)
+    swap = ImageSwap(np.zeros((8, 8, 3), np.uint8), region=[[True, False]])
+    whole = chance.choice(
+        [
+            GaussianNoise(2.0, "additive", samples=3, region=[[True, False], [False, True]]),
+            GaussianNoise(at="question_embeddings", positions=["circle", 2]),
+            Scale(2.0, region=[[True]], at="patch_embeddings"),
+            MeanAblation("zero", region=[[False, True]]),
+            swap,
+            QuestionSwap("is it red?"),
+        ]
+    ).settings()
+    try:
+        told = checked_corruption(mutated(json.loads(json.dumps(whole)), chance))
+    except (TypeError, ValueError):
+        return
+    made = from_settings(told, lambda: swap).settings()
+    assert checked_corruption(json.loads(json.dumps(made))) == made
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"positions": ["circle"]},
+        {"at": "question_embeddings", "positions": []},
+        {"at": "question_embeddings", "positions": [-1]},
+        {"at": "question_embeddings", "region": [[True]]},
+        {"region": []},
+        {"region": [[]]},
+        {"region": [[True], [True, False]]},
+        {"region": [[False, False]]},
+        {"seed": 2**63},
+    ],
+)
+def test_settings_from_a_file_that_make_no_corruption_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"corruption|only with at="):
+        checked_corruption(GaussianNoise().settings() | wrong)
 
 
 @pytest.mark.parametrize("corruption", OWN_ONES, ids=lambda each: type(each).__name__)
