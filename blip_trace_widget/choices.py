@@ -33,8 +33,6 @@ IMAGE_PLACES: tuple[ImagePlace, ...] = get_args(ImagePlace)
 MAX_FACTOR = 1e6
 #: Most noise samples, and the largest seed.
 MOST_SAMPLES, MAX_SEED = 10_000, 2**63 - 1
-#: Fields of a corruption that mean something at some places alone.
-FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
 #: What `Tracer.ablate` sets states to, beside factors.
 ABLATIONS: tuple[AblationName, ...] = get_args(AblationName)
 #: What `MeanAblation` replaces image tokens with.
@@ -182,21 +180,3 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     own = CORRUPTIONS.get(settings["type"])
     added = own.added if own else {}
     return {**settings, **{name: value for name, value in added.items() if name not in settings}}
-
-
-def means_something(name: str, at: str | None) -> bool:
-    """Whether a field of a corruption means something at a place."""
-    return name not in FIELDS_AT or at in FIELDS_AT[name]
-
-
-def check_places(fields: Mapping[str, Any]) -> None:
-    """Refuse fields of a corruption that mean nothing at its place.
-
-    Raises:
-        ValueError: naming the field, and the places at which it means something.
-    """
-    for name, places in FIELDS_AT.items():
-        if fields.get(name) is not None and not means_something(name, fields.get("at")):
-            raise ValueError(
-                f"{name}: only with at={' or '.join(map(repr, places))}, got {name} with at={fields.get('at')!r}"
-            )

@@ -12,7 +12,19 @@ from helpers.paths import ROOT
 
 PACKAGE = ROOT / "blip_trace_widget"
 #: What everybody may know, beside the package itself and its command.
-SMALL = {"__init__", "__main__", "_version", "checks", "choices", "forks", "landing", "pictures", "pixels", "states"}
+SMALL = {
+    "__init__",
+    "__main__",
+    "_version",
+    "checks",
+    "choices",
+    "corruption_fields",
+    "forks",
+    "landing",
+    "pictures",
+    "pixels",
+    "states",
+}
 SMALL |= {"unpicklable"}
 ROOMS = {"charts", "dataset", "demo", "display", "model", "results", "tracing", "widget"}
 #: The two looks upward, at a call: a trace draws itself, a widget has charts.

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from blip_trace_widget.choices import metric_properties
+from blip_trace_widget.corruption_fields import checked_region
 from blip_trace_widget.dataset import answers, rows, store
 from blip_trace_widget.dataset.corruptions import SAME_ANSWER, SkippedError, is_pair
 from blip_trace_widget.dataset.held import traces
@@ -31,7 +32,6 @@ from blip_trace_widget.pictures import as_image, jpeg
 from blip_trace_widget.results.grid_spec import as_json
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracing.base_runs import BaseRuns
-from blip_trace_widget.tracing.damaged_tokens import checked_region
 from blip_trace_widget.tracing.grid import whole_image_maps
 from blip_trace_widget.tracing.knockout import knocked_out_together
 from blip_trace_widget.tracing.memory_budget import questions_together

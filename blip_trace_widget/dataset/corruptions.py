@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from blip_trace_widget.corruption_fields import checked_region
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.dataset.settings import USERS
@@ -26,7 +27,6 @@ from blip_trace_widget.tracing.corruption import (
     ImageSwap,
     QuestionSwap,
 )
-from blip_trace_widget.tracing.damaged_tokens import checked_region
 
 if TYPE_CHECKING:
     from blip_trace_widget.model.blip import BlipVqa

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import one_of
+from blip_trace_widget.corruption_fields import checked_region
 from blip_trace_widget.dataset import averages
 from blip_trace_widget.dataset.alignment import Aligned, Array
 from blip_trace_widget.dataset.averages import MeanTrace
@@ -32,7 +33,6 @@ from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.significance import LEAST, flip_test
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import attention_label
-from blip_trace_widget.tracing.damaged_tokens import checked_region
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from blip_trace_widget.corruption_fields import checked_region, plain_region
 from blip_trace_widget.dataset import answers, store
 from blip_trace_widget.dataset.cells import shown
 from blip_trace_widget.dataset.samples import NamedPicture, Sample
 from blip_trace_widget.pictures import as_image, picture_hash
 from blip_trace_widget.results.maps import square_names
-from blip_trace_widget.tracing.damaged_tokens import checked_region, plain_region
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -23,9 +23,9 @@ from blip_trace_widget.choices import (
     MOST_SAMPLES,
     CorruptionName,
     MetricName,
-    check_places,
     completed,
 )
+from blip_trace_widget.corruption_fields import check_places, checked_positions, checked_region
 from blip_trace_widget.results.run import Top
 from blip_trace_widget.results.statistics import TotalEffect
 from blip_trace_widget.states import BlockName, SiteName
@@ -316,14 +316,8 @@ def checked_corruption(stored: Any) -> dict[str, Any]:
     whole_number("corruption.samples", found.get("samples", 1), 1, MOST_SAMPLES)
     whole_number("corruption.seed", found.get("seed", 0), 0, MAX_SEED)
     check_places(found)
-    region, positions = found.get("region"), found.get("positions")
-    if region is not None and not (len(set(map(len, region))) == 1 and any(map(any, region))):
-        raise ValueError("corruption.region: expected rows of equal length with at least one patch")
-    if positions is not None and not positions:
-        raise ValueError("corruption.positions: expected at least one token, got none")
-    for at in positions or ():
-        if not isinstance(at, str):
-            whole_number("corruption.positions", at, 0)
+    checked_region(found.get("region"))
+    checked_positions(found.get("positions"))
     return found
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from blip_trace_widget.choices import ABLATIONS, AblationName
+from blip_trace_widget.corruption_fields import checked_factor
 from blip_trace_widget.model.block import Activations, LayerEdit, as_it_is
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, ImageKV, Projections
@@ -27,7 +28,6 @@ from blip_trace_widget.results.altered_run import AlteredRun
 from blip_trace_widget.results.summaries import called
 from blip_trace_widget.states import BLOCKS, State, as_states, listed_states
 from blip_trace_widget.tracing.base_runs import EXTRA_ANSWER_TOKENS
-from blip_trace_widget.tracing.damaged_tokens import checked_factor
 from blip_trace_widget.tracing.overflow import Cause
 from blip_trace_widget.tracing.question import Question
 

@@ -35,18 +35,18 @@ from blip_trace_widget.choices import (
     ImagePlace,
     NoiseKind,
     Place,
+)
+from blip_trace_widget.corruption_fields import (
     check_places,
+    checked_factor,
+    checked_positions,
+    checked_region,
     means_something,
 )
 from blip_trace_widget.pictures import as_image, jpeg, picture_hash
 from blip_trace_widget.results.summaries import region_size
 from blip_trace_widget.states import TEXT_BLOCKS
-from blip_trace_widget.tracing.damaged_tokens import (
-    checked_factor,
-    checked_positions,
-    checked_region,
-    token_mask,
-)
+from blip_trace_widget.tracing.damaged_tokens import token_mask
 from blip_trace_widget.tracing.noise_stream import standard_normal
 from blip_trace_widget.tracing.positions import whole_numbers
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.corruption_fields import checked_factor
 from blip_trace_widget.model.progress import Progress, as_check, as_progress
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS, NoiseCurve
 from blip_trace_widget.states import State, as_states, listed_states
 from blip_trace_widget.tracing.corruption import GaussianNoise
-from blip_trace_widget.tracing.damaged_tokens import checked_factor
 from blip_trace_widget.tracing.patching import all_patched_scores
 from blip_trace_widget.tracing.question import Question
 

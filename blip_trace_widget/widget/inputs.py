@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from blip_trace_widget.checks import one_of
-from blip_trace_widget.choices import CORRUPTIONS, means_something
+from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.corruption_fields import means_something
 from blip_trace_widget.demo import examples
 from blip_trace_widget.demo.circuits import CircuitExample, circuit_of
 from blip_trace_widget.display import payloads

@@ -19,13 +19,13 @@ import traitlets
 
 from blip_trace_widget.checks import brief, check_length, one_of, whole_number
 from blip_trace_widget.choices import CORRUPTIONS
+from blip_trace_widget.corruption_fields import checked_factor, checked_region, plain_region
 from blip_trace_widget.demo import examples
 from blip_trace_widget.display import payloads
 from blip_trace_widget.display.protocol import MAX_CELLS, MAX_PATH, MAX_SAMPLES
 from blip_trace_widget.results.grid_spec import ANSWER, CellIndex
 from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.states import State, as_states, listed_states, plain_form, position_of
-from blip_trace_widget.tracing.damaged_tokens import checked_factor, checked_region, plain_region
 from blip_trace_widget.tracing.positions import whole_numbers
 from blip_trace_widget.unpicklable import Unpicklable
 from blip_trace_widget.widget.inputs import TRAITS, Inputs

@@ -5,10 +5,10 @@ import threading
 import numpy as np
 import pytest
 
+from blip_trace_widget.corruption_fields import plain_region
 from blip_trace_widget.display import overlays
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.results.grid_spec import GridSpec
-from blip_trace_widget.tracing.damaged_tokens import plain_region
 from blip_trace_widget.tracing.runs import Runner
 
 
