@@ -49,7 +49,8 @@ def verified_note(verified: Mapping[str, Any]) -> str:
         )
     note = f"Checked: {runs} computed again by plain hooks differ by at most {difference}"
     if verified["rounding"] is not None:
-        note += f"; rounding ({verified['dtype']} against {verified['exact_dtype']}) is {_size(verified['rounding'])}"
+        types = verified["dtype"] + (f" against {verified['exact_dtype']}" if verified["exact_dtype"] else "")
+        note += f"; rounding ({types}) is {_size(verified['rounding'])}"
     if verified["coarse"]:
         note += f", a tenth or more of the score or of its error in {verified['coarse']} of them"
     return note

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Two scores this close are equal, as a share of the larger where they are larger than 1, by the type of the weights.
 CLOSE = {"float64": 1e-9, "float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}
-#: Ours may be this many times as far from double precision as plain hooks are: two roundings of one size.
+#: Ours may be this many times as far from double precision as plain hooks, or random rounding: all are of one size.
 AS_NEAR = 4.0
 #: Rounding matters where it reaches this share of a score, or of its error bar.
 MATTERS = 0.1
@@ -38,6 +38,8 @@ class Verification(Summarised):
         exact: what plain hooks give in `exact_dtype`, (runs,); NaN where that was not asked for.
         stderr: the error bars beside the scores, (runs,): the standard error of a cell's indirect effect over all
             samples; NaN for base runs and for a single sample.
+        jitter: how far random rounding of what every module puts out takes a run from `exact`, or from `hooked` without
+            it, the largest of a few tries, (runs,); NaN where the scores agree without, so that it was not tried.
         dtype: the type of the model's weights.
         exact_dtype: the type of the third column, or None.
         seed: what chose the runs.
@@ -49,6 +51,7 @@ class Verification(Summarised):
     hooked: NDArray[np.float64]
     exact: NDArray[np.float64]
     stderr: NDArray[np.float64]
+    jitter: NDArray[np.float64]
     dtype: str
     exact_dtype: str | None
     seed: int
@@ -63,8 +66,11 @@ class Verification(Summarised):
     @property
     @quiet
     def rounding(self) -> float:
-        """How far rounding alone takes plain hooks: their largest difference from `exact`; NaN without it."""
-        return _largest(self.hooked - self.exact)
+        """How far rounding alone takes plain hooks: the largest of their differences from `exact`, and of `jitter`.
+
+        NaN without either.
+        """
+        return _largest(np.fmax(np.abs(self.hooked - self.exact), self.jitter))
 
     @property
     @quiet
@@ -75,21 +81,30 @@ class Verification(Summarised):
     @property
     @quiet
     def agrees(self) -> bool:
-        """Whether every score is what plain hooks give.
+        """Whether every score is what plain hooks give."""
+        return not self.apart.any()
 
-        Equal but for `CLOSE`, or, where rounding is larger than that, as near to `exact` as plain hooks are: their
-        largest error times `AS_NEAR`. A score that is not a number must be none in plain hooks either.
+    @property
+    @quiet
+    def apart(self) -> NDArray[np.bool_]:
+        """Runs whose score is not what plain hooks give, (runs,).
+
+        It is if both are equal but for `CLOSE`, or, where rounding is larger than that, if it is as near to `exact` as
+        rounding brings it: `AS_NEAR` times the largest error of plain hooks, or this run's `jitter`. A score that is
+        not a number must be none in plain hooks either.
         """
         size = np.maximum(1.0, np.abs(self.hooked))
         equal = np.abs(self.scores - self.hooked) <= CLOSE.get(self.dtype, CLOSE["float32"]) * size
-        near = np.abs(self.scores - self.exact) <= AS_NEAR * self.rounding
-        return bool((equal | near | (np.isnan(self.scores) & np.isnan(self.hooked))).all())
+        right = np.where(np.isnan(self.exact), self.hooked, self.exact)
+        error = np.fmax(_largest(self.hooked - self.exact), self.jitter)
+        near = np.abs(self.scores - right) <= AS_NEAR * error
+        return np.asarray(~(equal | near | (np.isnan(self.scores) & np.isnan(self.hooked))))
 
     @property
     @quiet
     def coarse(self) -> NDArray[np.bool_]:
         """Runs whose rounding is a tenth of their score, or of the error bar beside it, or more, (runs,)."""
-        rounding = np.abs(self.hooked - self.exact)
+        rounding = np.fmax(np.abs(self.hooked - self.exact), self.jitter)
         of_bar = (self.stderr > ROUNDING) & (rounding >= MATTERS * self.stderr)
         return np.asarray((rounding >= MATTERS * np.abs(self.exact)) & (rounding > 0) | of_bar)
 
@@ -108,7 +123,7 @@ class Verification(Summarised):
         }
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a run: run, score, hooked, exact, stderr, coarse."""
+        """One row a run: run, score, hooked, exact, stderr, jitter, coarse."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -118,6 +133,7 @@ class Verification(Summarised):
                 "hooked": self.hooked,
                 "exact": self.exact,
                 "stderr": self.stderr,
+                "jitter": self.jitter,
                 "coarse": self.coarse,
             }
         )
@@ -128,7 +144,9 @@ class Verification(Summarised):
             "agrees": "yes" if self.agrees else "no",
             "runs": str(len(self.names)),
             f"largest difference from plain hooks in {self.dtype}": number(self.difference),
-            f"their rounding, against {self.exact_dtype}": "" if self.exact_dtype is None else number(self.rounding),
+            "rounding" + (f", against {self.exact_dtype}" if self.exact_dtype else ""): ""
+            if np.isnan(self.rounding)
+            else number(self.rounding),
             "rounding matters": f"in {count} of {len(self.names)} runs: a tenth of the score or its error, or more"
             if count
             else "",

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blip_trace_widget.checks import named, one_of, whole_number
-from blip_trace_widget.model.progress import Check, Progress, as_check
+from blip_trace_widget.model.progress import Check, Progress, as_check, no_check
 from blip_trace_widget.results.grid_spec import ANSWER, Receivers
 from blip_trace_widget.results.maps import ImageTokenTrace, squares
 from blip_trace_widget.results.run import Effect
@@ -73,8 +73,8 @@ def patch_path(
     both = [called(state) for state in chosen if key_of(state) in {key_of(each) for each in paths.states}]
     if both:
         raise ValueError(f"receivers: a state is either a sender or a receiver, got both of {'; '.join(both)}")
-    edits = paths.edits([chosen])
-    live = paths.live(edits)
+    edits = paths.edits([chosen], check)
+    live = paths.live(edits, check)
     chunks = paths.runs(edits, live, direction, check) if live.any() else unchanged(question, direction, check)
     told: dict[str, Any] = {"receivers": paths.told, "through": paths.through, "without_effect": not live.any()}
     return as_effect(question, chunks, direction, check, states=chosen, **told)
@@ -107,8 +107,8 @@ def trace_image_paths(
     check = as_check(cancel)
     question.prepare(check, with_states=paths.with_states)
     shape, groups = squares(rows, columns, patch)
-    edits = paths.edits([()] * len(groups))
-    live = paths.live(edits, by_image_tokens=True)
+    edits = paths.edits([()] * len(groups), check)
+    live = paths.live(edits, check, by_image_tokens=True)
     some = np.asarray(live.any(axis=1))
     chosen = list(itertools.compress(groups, some.tolist()))
     samples, known = filled(
@@ -172,8 +172,8 @@ class Paths:
         through = {"through": plain_form(self.through)} if self.through else {}
         return {"receivers": plain_form(self.states) if self.states else ANSWER, **through}
 
-    def edits(self, senders: Sequence[Sequence[State]]) -> Edits:
-        """What the runs A patch and hold."""
+    def edits(self, senders: Sequence[Sequence[State]], check: Check = no_check) -> Edits:
+        """What the runs A patch and hold; `check` is called once a run."""
         every = {
             (name, layer, site): held_at(name, [site], [layer], range(len(self._question.tokens(name))))
             for name in BLOCKS
@@ -190,7 +190,10 @@ class Paths:
 
         whole = {place: part(place, range(len(states))) for place, states in every.items()}
 
-        def held(heads: Sequence[State]) -> list[tuple[State, ...]]:
+        def held(states: Sequence[State]) -> list[tuple[State, ...]]:
+            check()
+            if not (heads := _heads(states)):
+                return shared
             theirs: dict[Place, dict[int, set[State]]] = {}
             for head in heads:
                 block, layer, position, site = _attention(head)
@@ -203,7 +206,7 @@ class Paths:
             return parts
 
         shared = list(whole.values())
-        return Edits(senders, [held(heads) if (heads := _heads(states)) else shared for states in senders])
+        return Edits(senders, [held(states) for states in senders])
 
     def _less(self, held: Iterable[State], free: Iterable[State]) -> tuple[State, ...]:
         """What is held without some states; of an attention of which some heads are free the others are held."""
@@ -225,11 +228,11 @@ class Paths:
             left += [State(state.block, state.layer, state.position, state.site, head) for head in others]
         return tuple(left)
 
-    def live(self, edits: Edits, *, by_image_tokens: bool = False) -> NDArray[np.bool_]:
+    def live(self, edits: Edits, check: Check = no_check, *, by_image_tokens: bool = False) -> NDArray[np.bool_]:
         """Which runs A can differ from the base run at which receivers, (runs, receivers), or in their score."""
         if not self.states:
-            return reaching(self._question, edits)[:, None]
-        return reached(self._question, edits, self.states, by_image_tokens=by_image_tokens)
+            return reaching(self._question, edits, check)[:, None]
+        return reached(self._question, edits, self.states, check, by_image_tokens=by_image_tokens)
 
     def runs(
         self, edits: Edits, live: NDArray[np.bool_], direction: str, check: Check, groups: Groups = None

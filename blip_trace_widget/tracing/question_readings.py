@@ -124,9 +124,10 @@ class QuestionReadings(QuestionView):
         """Compute random runs again by plain forward hooks on the untouched model, and hold the scores against them.
 
         The clean run, a corrupted run and random patched runs, each of one noise sample, by whole forwards without any
-        shortcut; in the model's own type and in double precision, so that rounding is told from error. The outcome is
-        kept in the `settings` of this tracer's later results, as ``"verified"``. Costs two forwards a run, the ViT
-        included; meanwhile a copy of the model in the other type is kept.
+        shortcut; in the model's own type and in double precision, so that rounding is told from error. Of a run that
+        differs by more, random rounding says what rounding makes of it (Parker 1997, Monte Carlo arithmetic). The
+        outcome is kept in the `settings` of this tracer's later results, as ``"verified"``. Costs two forwards a run,
+        the ViT included; meanwhile a copy of the model in the other type is kept.
 
         Args:
             cells: how many patched runs.

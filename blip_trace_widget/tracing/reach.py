@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from blip_trace_widget.choices import metric_properties
 from blip_trace_widget.model.patch_plan import ByLayer, by_layer, held_in, place_of
+from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import Edits
@@ -22,27 +23,35 @@ from blip_trace_widget.tracing.runs import Edits
 Truths = NDArray[np.bool_]
 
 
-def reaching(question: Question, edits: Edits) -> Truths:
-    """Which runs can differ from the base run in their score, (runs,)."""
+def reaching(question: Question, edits: Edits, check: Check = no_check) -> Truths:
+    """Which runs can differ from the base run in their score, (runs,); `check` is called once a layer."""
     if any(question.model.changed.values()):
         return np.ones(len(edits), np.bool_)
-    output = _Walks(question, edits, ()).output
+    output = _Walks(question, edits, (), check).output
     first = metric_properties(question.metric.name).first_position
     return np.asarray((output[:, :1] if first else output).any(axis=1))
 
 
-def reached(question: Question, edits: Edits, goals: Sequence[State], *, by_image_tokens: bool = False) -> Truths:
+def reached(
+    question: Question,
+    edits: Edits,
+    goals: Sequence[State],
+    check: Check = no_check,
+    *,
+    by_image_tokens: bool = False,
+) -> Truths:
     """Which runs can differ from the base run at which states, (runs, goals).
 
     Args:
         question: the question.
         edits: the states that each run patches and holds.
         goals: the states; what they are before anything is held or patched there.
+        check: called once a layer.
         by_image_tokens: whether the runs see other image tokens than the base run.
     """
     if any(question.model.changed.values()):
         return np.ones((len(edits), len(goals)), np.bool_)
-    return _Walks(question, edits, goals, by_image_tokens=by_image_tokens).found
+    return _Walks(question, edits, goals, check, by_image_tokens=by_image_tokens).found
 
 
 class _Walks:
@@ -54,7 +63,13 @@ class _Walks:
     """
 
     def __init__(
-        self, question: Question, edits: Edits, goals: Sequence[State], *, by_image_tokens: bool = False
+        self,
+        question: Question,
+        edits: Edits,
+        goals: Sequence[State],
+        check: Check,
+        *,
+        by_image_tokens: bool = False,
     ) -> None:
         self.found: Truths = np.zeros((len(edits), len(goals)), np.bool_)
         self.output: Truths = np.zeros((len(edits), 1), np.bool_)
@@ -63,7 +78,7 @@ class _Walks:
             if name == "image_encoder" and not edits.reach(name):
                 continue
             walk = _Walk(question, name, edits, goals, self.found)
-            self.output = walk.through(seen)
+            self.output = walk.through(seen, check)
             before = seen if name == "image_encoder" else np.zeros(len(edits), np.bool_)
             seen = np.asarray(before | self.output.any(axis=1))
 
@@ -85,7 +100,7 @@ class _Walk:
         self._inputs = [[state.position for state in states if place_of(state)[0] < 0] for states in own.patched]
         self._held = held_in(own.held, range(len(own.held)))
 
-    def through(self, seen: Truths) -> Truths:
+    def through(self, seen: Truths, check: Check) -> Truths:
         """The block's output, (runs, positions), given whether a run's cross-attention sees other tokens, (runs,)."""
         rows = np.zeros((self._runs, self._positions), np.bool_)
         for goal in self._goals.get((-1, "block_output"), ()):
@@ -93,6 +108,7 @@ class _Walk:
         for run, positions in enumerate(self._inputs):
             rows[run, positions] = True
         for layer in range(len(self._block.layers)):
+            check()
             rows = self._layer(layer, rows, seen[:, None])
         return rows
 

@@ -53,28 +53,38 @@ class CellRuns:
         question: the question.
         spec: the grid: direction, what is held, where paths lead. Of several heads' grids it is any of them.
         states: what each run patches, by number.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop: of many paths from single heads
+            even the list takes seconds.
 
     Attributes:
         live: which runs anything can come of, (runs,); the others score as the base run does, by construction.
 
     Raises:
         TypeError, ValueError: if what is held, or receives, is no state of this question, or the same in both runs.
+        Cancelled: if `cancel` says so.
     """
 
-    def __init__(self, question: Question, spec: GridSpec, states: Sequence[Sequence[State]]) -> None:
+    def __init__(
+        self,
+        question: Question,
+        spec: GridSpec,
+        states: Sequence[Sequence[State]],
+        cancel: Callable[[], bool] | Any = None,
+    ) -> None:
+        check = as_check(cancel)
         self._question, self._direction = question, named("direction", spec.direction, DIRECTIONS)
         self._paths: Paths | None = None
         if spec.receivers is not None:
             states = [spec.free(each) for each in states]  # what receives sends nothing
             self._paths = Paths(question, spec.receivers, spec.through, with_states=needs_states(states))
-            self._edits = self._paths.edits(states)
-            self._reached = self._paths.live(self._edits)
+            self._edits = self._paths.edits(states, check)
+            self._reached = self._paths.live(self._edits, check)
             self.live = np.asarray(self._reached.any(axis=1))
         elif spec.hold:
             holding = Holding(question, as_hold(spec.hold), [spec.block])
             apart = [holding.apart(each) for each in states]
             self._edits = Edits(apart, [holding.of(each) for each in apart])
-            self.live = reaching(question, self._edits)
+            self.live = reaching(question, self._edits, check)
         else:
             self._edits = Edits(states)
             self.live = np.ones(len(states), np.bool_)
@@ -130,8 +140,8 @@ def image_path_scores(
     paths = Paths(question, receivers, through)
     with Computing(question.model):
         question.prepare(check, with_states=paths.with_states)
-        edits = paths.edits([()] * len(groups))
-        live = paths.live(edits, by_image_tokens=True)
+        edits = paths.edits([()] * len(groups), check)
+        live = paths.live(edits, check, by_image_tokens=True)
     some = np.asarray(live.any(axis=1))
     chosen = list(itertools.compress(groups, some.tolist()))
     return _numbered(question, direction, some, lambda: paths.runs(edits, live, direction, check, chosen))
@@ -151,7 +161,7 @@ def patch_cells(
     with Computing(question.model):
         chosen = question.states(spec, cells)
         question.prepare(check, with_states=needs_states([chosen]))
-        runs = CellRuns(question, spec, [chosen])
+        runs = CellRuns(question, spec, [chosen], cancel)
         dead = not runs.live.any()
         chunks = unchanged(question, spec.direction, check) if dead else runs.chunks(check)
         asked: dict[str, Any] = {"held": spec.hold, "receivers": spec.receivers or (), "through": spec.through}
@@ -224,7 +234,7 @@ def trace_heads(
         for cell in grid_cells(question, block, site, head, window)
         if position in (None, cell.position)
     ]
-    runs = CellRuns(question, spec, [cell.states for cell in cells])
+    runs = CellRuns(question, spec, [cell.states for cell in cells], check)
     samples, known = filled(question, direction, runs.live, progress, lambda: runs.chunks(check))
     layers = len(question.model.blocks[block].layers)
     shaped = samples.reshape(samples.shape[0], heads, layers, -1).swapaxes(1, 2)
@@ -234,7 +244,7 @@ def trace_heads(
 def _whole(question: Question, spec: GridSpec, progress: bool | Progress | None, check: Check) -> Trace:
     """All cells of a grid, or those that were computed before `check` said to stop."""
     cells = cells_of(question, spec)
-    runs = CellRuns(question, spec, [cell.states for cell in cells])
+    runs = CellRuns(question, spec, [cell.states for cell in cells], check)
     samples, known = filled(question, spec.direction, runs.live, progress, lambda: runs.chunks(check))
     shaped = samples.reshape(len(samples), len(question.model.blocks[spec.block].layers), -1)
     found = as_trace(question, shaped, spec, without_effect(cells, runs.live))

@@ -3,7 +3,8 @@
 For: `Tracer.verify`. Each run is a whole forward of `BlipForQuestionAnswering` under hooks: nothing is resumed, batched
 or projected beforehand, and nothing kept is read.
 Cost: for every run a forward, the ViT included, in the model's type and again in double precision, which takes about
-twice as long; meanwhile a copy of the model with 8 bytes a weight (BLIP base: 3 GB).
+twice as long; meanwhile a copy of the model with 8 bytes a weight (BLIP base: 3 GB). Four more of a run that differs by
+more than the others' rounding, to see what its own is.
 Ends: at a `Verification`.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -43,6 +44,7 @@ from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import all_patched_scores
 from blip_trace_widget.tracing.paths import Paths
 from blip_trace_widget.tracing.question import Question
+from blip_trace_widget.tracing.random_rounding import randomly_rounded
 
 #: The module whose output a corruption of these embeddings damages.
 _PLACES = {
@@ -53,6 +55,8 @@ _PLACES = {
 #: What a trace and a question must have in common.
 _SAME = ("weights", "image", "question", "answer", "foil", "metric", "corruption")
 MOST_CELLS = 10_000
+#: How often a run is computed under random rounding, where it may be that which makes its score differ.
+TRIES = 4
 NOTHING: Mapping[State, Tensor] = MappingProxyType({})
 
 
@@ -137,15 +141,36 @@ def verification(
         hooked=scores[0],
         exact=scores[1],
         stderr=np.array([run.stderr for run in runs]),
+        jitter=np.full(len(runs), np.nan),
         dtype=_name(question.model.dtype),
         exact_dtype=None if exact_dtype is None else _name(exact_dtype),
         seed=seed,
         grid=None if trace is None else GridSpec.of(trace.settings).settings,
     )
+    while (apart := np.flatnonzero(found.apart & np.isnan(found.jitter))).size:  # is it more than its rounding?
+        at = int(apart[0])
+        right = float(found.hooked[at] if np.isnan(found.exact[at]) else found.exact[at])
+        jitter = found.jitter.copy()
+        jitter[at] = _jitter(question, runs[at], right, as_check(cancel))
+        if question.model.version != version:
+            raise ModelChangedError
+        found = replace(found, jitter=jitter)
+        yield len(runs) * len(models), len(runs) * len(models)
+        if found.apart[at]:
+            break
     question.verification.keep(found)
     if trace is not None:
         trace.settings["verified"] = found.as_settings()
     return found
+
+
+def _jitter(question: Question, run: _Run, right: float, check: Check) -> float:
+    """How far random rounding takes a run from its right score, the largest of `TRIES`."""
+    found: list[float] = []
+    for seed in range(TRIES):
+        with Computing(question.model), randomly_rounded(question.model.hf, seed):
+            found += _HookedQuestion(question, question.model, check).scores([run])
+    return float(np.abs(np.array(found) - right).max())
 
 
 def _chosen(

@@ -58,7 +58,7 @@ def _whole(questions: Sequence[Question], specs: Sequence[GridSpec], check: Chec
     grids = [cells_of(question, spec) for spec in specs]
     states = [cell.states for cells in grids for cell in cells]
     question.prepare(check, with_states=first.block == "image_encoder")
-    runs = [CellRuns(each, first, states) for each in questions]
+    runs = [CellRuns(each, first, states, check) for each in questions]
     scores = _scored(questions, first.direction, runs, check)
     count, layers = len(grids[0]), len(question.model.blocks[first.block].layers)
     for at, (spec, cells) in enumerate(zip(specs, grids, strict=True)):

@@ -49,7 +49,7 @@ class AlsoUnderJob:
         under = tracer.with_corruption(other)
         grid = cells_of(under.case, spec)
         under.case.prepare(as_check(job.cancelled), with_states=spec.block == "image_encoder")
-        runs = CellRuns(under.case, spec, [cell.states for cell in grid])
+        runs = CellRuns(under.case, spec, [cell.states for cell in grid], job.cancelled)
         layers = len(under.model.blocks[spec.block].layers)
         samples = np.full((under.corruption.samples, layers, len(grid) // layers), np.nan)
         trace = as_trace(under.case, samples, spec, without_effect(grid, runs.live))

@@ -124,7 +124,7 @@ class CellsJob:
         started = time.monotonic()
         todo = [cell for cell in cells_of(tracer.case, spec) if cell.index in missing]
         if todo:
-            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo])
+            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo], job.cancelled)
             for which, scores, _ in runs.scores(job.cancelled):
                 _write(cells, todo, which, scores, runs)
             self._seconds[_kind(spec)] = (time.monotonic() - started) / (len(todo) * samples)
@@ -213,7 +213,7 @@ class CellsJob:
         fresh: list[CellIndex] = []
         done = 0
         try:
-            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo])
+            runs = CellRuns(tracer.case, spec, [cell.states for cell in todo], job.cancelled)
             for which, scores, share in runs.scores(job.cancelled):
                 with self._jobs.lock:
                     if job.cancelled.is_set():

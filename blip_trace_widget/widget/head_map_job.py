@@ -94,7 +94,7 @@ class HeadMapJob:
         if not todo:
             self._wanted = False
             return
-        runs = CellRuns(tracer.case, grids[0][0], [cell.states for cell, _ in todo])
+        runs = CellRuns(tracer.case, grids[0][0], [cell.states for cell, _ in todo], job.cancelled)
         for which, scores, share in runs.scores(job.cancelled):
             with self._jobs.lock:
                 if job.cancelled.is_set():

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blip_trace_widget import GaussianNoise, State, load_trace
+from blip_trace_widget.model.block import Cancelled
 from blip_trace_widget.results.grid_spec import GridSpec
 from blip_trace_widget.states import BLOCKS
 from blip_trace_widget.tracing.grid import cells_of
 from blip_trace_widget.tracing.paths import Paths
+from blip_trace_widget.tracing.traces import CellRuns
 from helpers.changed_models import CHANGES, ask, noisy, plain_hf, slow, wrap
 from helpers.problems import EXAMPLES, assert_close, every_corruption, hooked, problems
 from helpers.random_models import random_model
@@ -299,3 +301,24 @@ def test_senders_are_named_in_refusals(tracer):
         tracer.trace_image_paths("answer")
     with pytest.raises(ValueError, match="block: the states of 'image_encoder' are the same"):
         tracer.trace_paths(HEAD, "image_encoder")
+
+
+def test_a_long_list_of_paths_is_stopped_wherever_it_is():
+    """Of thousands of single heads even the list takes seconds: what each holds, and what can come of it."""
+    tracer = ask(random_model(vision_layers=2), corruption=GaussianNoise(samples=1, **BEFORE))
+    receivers = (State("question_encoder", 1, 1, "mlp"),)
+    spec = GridSpec("image_encoder", "self_attention", head=1, receivers=receivers)
+    tracer.case.prepare(with_states=True)
+    states = [cell.states for cell in cells_of(tracer.case, spec)]
+
+    def stopped_at(step):
+        steps = itertools.count()
+        CellRuns(tracer.case, spec, states, lambda: next(steps) == step)
+        return next(steps)
+
+    asked = stopped_at(None)
+    layers = sum(len(tracer.model.blocks[block].layers) for block in BLOCKS)
+    assert asked == len(states) + layers
+    for step in range(asked):
+        with pytest.raises(Cancelled):
+            stopped_at(step)

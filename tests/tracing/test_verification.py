@@ -1,6 +1,7 @@
 """Numbers that are computed again: by whom, what is compared, and that a wrong number is found."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,8 @@ from blip_trace_widget import (
 )
 from blip_trace_widget.choices import PLACES
 from blip_trace_widget.model.block import Cancelled
-from blip_trace_widget.results.verification import Verification
+from blip_trace_widget.results.verification import CLOSE, Verification
+from blip_trace_widget.tracing.random_rounding import randomly_rounded
 from helpers.changed_models import ask, plain_hf, wrap
 from helpers.problems import EXAMPLES, assert_close, hooked, problems
 from helpers.random_models import random_model
@@ -74,7 +76,7 @@ def test_cells_of_a_trace_and_one_that_is_wrong(tracer, spec):
     assert found.difference == pytest.approx(1e-3, abs=5e-5)
     assert wrong.settings["verified"]["agrees"] is False
     assert np.isnan(found.exact).all()
-    assert np.isnan(found.rounding)
+    assert found.rounding < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,53 @@ def test_a_model_with_a_hook_of_its_user(site):
     assert found.rounding < 1e-5
 
 
+def test_a_run_that_differs_is_asked_what_rounding_makes_of_it(tracer, monkeypatch):
+    """Plain hooks may round by luck; what is wrong is found on the first run that is more than rounding."""
+    monkeypatch.setitem(CLOSE, "float32", 0.0)
+    trace = tracer.trace()
+    found = tracer.verify(cells=5, trace=trace, dtype=None)
+    differs = found.scores != found.hooked
+    assert differs.any()
+    assert found.agrees
+    np.testing.assert_array_equal(np.isfinite(found.jitter), differs)
+    assert found.rounding == np.nanmax(found.jitter) < 1e-3
+    wrong = replace(trace, samples=trace.samples + 1e-2, settings=dict(trace.settings))
+    again = tracer.verify(cells=5, trace=wrong, dtype=None)
+    assert not again.agrees
+    assert again.apart.sum() == 5
+    assert np.isfinite(again.jitter[2:]).sum() == 1
+
+
+def test_lucky_hooks_are_no_measure_of_rounding():
+    numbers = {"names": ("a", "b"), "dtype": "float32", "exact_dtype": "float64", "seed": 0, "stderr": np.zeros(2)}
+    exact = np.array([0.5, 0.2])
+    of_hooks = {"scores": np.array([0.5, 0.20005]), "hooked": exact + 1e-6, "exact": exact}
+    alone = Verification(**of_hooks, jitter=np.full(2, np.nan), **numbers)
+    assert alone.apart.tolist() == [False, True]
+    assert not alone.agrees
+    told = replace(alone, jitter=np.array([np.nan, 3e-5]))
+    assert told.agrees
+    assert told.rounding == 3e-5
+    assert not replace(alone, jitter=np.array([3e-5, np.nan])).agrees  # another run's
+
+
+def test_random_rounding_is_as_large_as_the_types(tracer):
+    module = tracer.model.hf.text_encoder.encoder.layer[0].intermediate.dense
+    given = torch.randn(50, module.in_features, generator=torch.Generator().manual_seed(0))
+    plain = module(given)
+    with randomly_rounded(tracer.model.hf, seed=1):
+        one = module(given)
+        with ThreadPoolExecutor(1) as pool:
+            torch.testing.assert_close(pool.submit(module, given).result(), plain, rtol=0, atol=0)
+    with randomly_rounded(tracer.model.hf, seed=1):
+        again = module(given)
+    torch.testing.assert_close(one, again, rtol=0, atol=0)
+    share = ((one - plain) / plain / torch.finfo(torch.float32).eps).abs()
+    assert 0.5 < share.median() < 1
+    assert share.max() < 8
+    torch.testing.assert_close(module(given), plain, rtol=0, atol=0)
+
+
 def test_a_model_in_half_precision_rounds_and_it_is_told(picture):
     tracer = Tracer(random_model(seed=3), picture, "what is this?", "red")
     half = Tracer(
@@ -163,6 +212,7 @@ def test_rounding_matters_beside_a_small_score_or_error_bar():
         hooked=exact + np.array([2e-5, 2e-5, 1e-5, 0]),
         exact=exact,
         stderr=np.array([np.nan, 1e-4, 1e-3, 0]),
+        jitter=np.full(4, np.nan),
         **numbers,
     )
     assert found.coarse.tolist() == [True, True, False, False]

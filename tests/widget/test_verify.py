@@ -102,6 +102,7 @@ def test_it_is_in_files_figures_and_recordings(tracer, tmp_path):
         ({}, f"{CHECKED} differ by at most 2e-6; rounding (float32 against float64) is 1e-6"),
         ({"coarse": 3}, "is 1e-6, a tenth or more of the score or of its error in 3 of them"),
         ({"exact_dtype": None, "rounding": None}, f"{CHECKED} differ by at most 2e-6"),
+        ({"exact_dtype": None}, f"{CHECKED} differ by at most 2e-6; rounding (float32) is 1e-6"),
         ({"agrees": False, "difference": 0.25}, "differ by up to 2e-1 in 10 runs, more than rounding explains"),
         ({"difference": 0.0}, "differ by at most 0;"),
         ({"difference": None}, "differ by at most no number"),
