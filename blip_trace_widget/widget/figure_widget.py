@@ -77,6 +77,7 @@ class FigureWidget(TraitView):
         self._undo = UndoStack(inputs)
         self.show_traits(look=payloads.look(), picture=inputs.picture.jpeg)  # part of the first message
         super().__init__()
+        self._made_layout = self.layout
         self.show_inputs(inputs)
         self.show_traits(square=square_for(self.tracer.model.grid))
         self.on_msg(self._on_message)
@@ -373,6 +374,8 @@ class FigureWidget(TraitView):
             self._session.close()
             self._observers.forget()
         super().close()
+        if (layout := self.__dict__.get("_made_layout")) is not None:  # ipywidgets keeps it for ever
+            layout.close()
         self._gone = True
 
     # --- the front end's requests ------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import ipywidgets
 import numpy as np
 import pytest
 from PIL import Image
@@ -292,3 +293,22 @@ def test_a_closed_widget_says_so(demo, example, tmp_path):
     assert widget.noise == widget.tracer.corruption.factor
     assert TraceWidget.from_tracer(widget.tracer).noise == 5.0
     assert isinstance(repr(widget), str)
+
+
+@pytest.mark.parametrize("kind", ["live", "another layout", "recorded", "panel"])
+def test_a_closed_widget_leaves_no_widget_behind(demo, example, kind):
+    """What is not closed ipywidgets keeps for ever: the layout that each widget makes for itself too."""
+    before = set(ipywidgets.widgets.widget._instances)
+    widget = quick_widget(example.image, example.question, model=demo, corruption=GaussianNoise(samples=2))
+    if kind == "recorded":
+        live, widget = widget, TraceWidget.from_trace(widget.tracer.trace())
+        live.close()
+    elif kind == "another layout":
+        widget.layout = ipywidgets.Layout(width="50%")
+    elif kind == "panel":
+        widget.panel()
+    layout = widget.layout
+    widget.close()
+    left = set(ipywidgets.widgets.widget._instances) - before
+    assert left == ({layout.model_id} if kind == "another layout" else set())  # a user's may be another's too
+    layout.close()
