@@ -134,8 +134,9 @@ def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
 
 
 #: How far scores may be from float32's in half precision: the clean run's, and the means over ten samples in a grid.
-#: Single noisy samples may be anywhere, for the model itself is: strong noise makes it chaotic.
-HALF = {"float16": (0.005, 0.06), "bfloat16": (0.02, 0.15)}
+#: Single noisy samples may be anywhere, for the model itself is: strong noise makes it chaotic. Processors differ: of one
+#: clean run plain hooks in bfloat16 are 0.018 from float32 where there are no instructions for it.
+HALF = {"float16": (0.005, 0.06), "bfloat16": (0.04, 0.15)}
 
 
 @pytest.fixture(scope="module")
@@ -158,14 +159,18 @@ def test_half_precision_stays_within_the_stated_bound(dtype, in_full):
 
 @pytest.mark.parametrize("dtype", HALF)
 def test_half_precision_is_as_near_as_the_model_itself(dtype, demo, example):
-    """Against float32, our error is that of plain hooks in the same precision: rounding, and no more."""
+    """Against float32, our error is that of plain hooks in the same precision: rounding, and no more.
+
+    In the median: of ten samples one may be anywhere, in ours or in theirs.
+    """
     exact = Tracer(demo, example.image, example.question, answer=example.answer).corrupted.scores
     rough = Tracer(BlipVqa.demo(dtype=dtype), example.image, example.question, answer=example.answer)
     pixels = rough.model.processor.image_processor(images=rough.image, return_tensors="pt")["pixel_values"]
     slow = Hooked(rough.model.hf, pixels.to(rough.model.dtype), rough.case.bases.question_ids, rough.case.answer_ids())
     damaged = noise(slow.embeddings().float(), 5.0, "multiplicative", 10, 0)
     theirs = [slow.probability(slow.run(e.to(rough.model.dtype))[0]) for e in damaged]
-    assert np.abs(rough.corrupted.scores - exact).mean() <= 2 * np.abs(np.array(theirs) - exact).mean() + 0.01
+    ours, of_hooks = (np.median(np.abs(each - exact)) for each in (rough.corrupted.scores, np.array(theirs)))
+    assert ours <= 2 * of_hooks + 0.005
 
 
 def test_samples_beyond_the_memory_budget_go_in_groups_with_the_same_result(monkeypatch, demo, example):
