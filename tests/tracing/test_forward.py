@@ -134,7 +134,7 @@ def test_out_of_memory_halves_the_chunk(monkeypatch, tracer):
 
 
 #: How far scores may be from float32's in half precision: the clean run's, and the means over ten samples in a grid.
-#: Single noisy samples may be anywhere, for the model itself is: strong noise makes it chaotic. Processors differ: of one
+#: Single noisy samples may be anywhere, for the model itself is: strong noise makes it chaotic. Processors differ: of a
 #: clean run plain hooks in bfloat16 are 0.018 from float32 where there are no instructions for it.
 HALF = {"float16": (0.005, 0.06), "bfloat16": (0.04, 0.15)}
 
