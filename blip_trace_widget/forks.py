@@ -12,8 +12,8 @@ import functools
 import os
 import sys
 import threading
+from _thread import RLock as _RLock
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -27,37 +27,24 @@ def on_fork(owner: Owner, renew: Callable[[Owner], None]) -> None:
     _OWNERS[owner] = renew
 
 
-class Lock:
-    """A reentrant lock, which is free in a forked child unless the forking thread holds it."""
+class Lock(_RLock):  # type: ignore[misc]
+    """A reentrant lock, which is free in a forked child unless the forking thread holds it.
+
+    It is taken and left in one step, which Ctrl-C cannot divide.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         on_fork(self, Lock._renew)
 
     def _renew(self) -> None:
         if not self.owned:
-            self._lock = threading.RLock()
+            self._at_fork_reinit()  # type: ignore[attr-defined]
 
     @property
     def owned(self) -> bool:
         """Whether this thread holds it."""
-        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
-
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """See `threading.Lock.acquire`."""
-        return self._lock.acquire(blocking, timeout)
-
-    def release(self) -> None:
-        """See `threading.Lock.release`."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        self._lock.release()
+        return bool(self._is_owned())  # type: ignore[attr-defined]
 
 
 def _renew_all() -> None:

@@ -15,6 +15,7 @@ from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from blip_trace_widget.interrupts import PutOff
 from blip_trace_widget.model.surroundings import neutral
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class Computing:
         self._stack = ExitStack()
 
     def __enter__(self) -> None:
+        try:
+            with PutOff(lambda: self._model.lock.owned):
+                self._enter()
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _enter(self) -> None:
         with ExitStack() as stack:
             stack.enter_context(self._model.lock)
             stack.enter_context(neutral(self._model.device, inference=self._model.plain))
@@ -75,7 +84,11 @@ class Computing:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        try:
+            with PutOff():
+                self._stack.__exit__(kind, error, trace)
+        finally:
+            self._stack.close()  # if Ctrl-C came before it could be put off
 
 
 def at_once(function: Function) -> Function:

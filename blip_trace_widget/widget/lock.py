@@ -14,13 +14,14 @@ from types import TracebackType
 from typing import Any
 
 from blip_trace_widget import forks
+from blip_trace_widget.interrupts import PutOff
 
 
 def _nothing() -> None: ...
 
 
 class Lock:
-    """A reentrant lock.
+    """A reentrant lock. While the main thread has it, Ctrl-C is put off: nothing under it is half done.
 
     Args:
         around: makes a context manager that the thread is in while it holds the lock.
@@ -33,13 +34,13 @@ class Lock:
         self.then: Callable[[], None] = _nothing
         self._around, self._inside = around, around()
         self._lock = forks.Lock()
-        self._depth = 0
+        self._put_off: list[PutOff] = []
         self._owner: int | None = None
         forks.on_fork(self, Lock._renew)
 
     def _renew(self) -> None:
         if not self._lock.owned:
-            self._depth, self._owner = 0, None
+            self._put_off, self._owner = [], None
 
     @property
     def held(self) -> bool:
@@ -47,21 +48,30 @@ class Lock:
         return self._owner == threading.get_ident()
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        put_off = PutOff(lambda: self._lock.owned)
+        try:
+            put_off.begin()
+            self._lock.acquire()
+        except BaseException:
+            put_off.end()
+            raise
         self._owner = threading.get_ident()
-        self._depth += 1
-        if self._depth == 1:
+        self._put_off.append(put_off)
+        if len(self._put_off) == 1:
             self._inside = self._around()
             self._inside.__enter__()
 
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._depth -= 1
-        released = self._depth == 0
+        put_off = self._put_off.pop()
+        released = not self._put_off
         if released:
             self._inside.__exit__(None, None, None)
             self._owner = None
         self._lock.release()
-        if released:
-            self.then()
+        try:
+            put_off.end()
+        finally:
+            if released:
+                self.then()
