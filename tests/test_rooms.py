@@ -20,12 +20,13 @@ SMALL = {
     "choices",
     "corruption_fields",
     "forks",
+    "interrupts",
     "landing",
     "pictures",
     "pixels",
     "states",
+    "unpicklable",
 }
-SMALL |= {"unpicklable"}
 ROOMS = {"charts", "dataset", "demo", "display", "model", "results", "tracing", "widget"}
 #: The two looks upward, at a call: a trace draws itself, a widget has charts.
 UPWARD = {
