@@ -19,6 +19,10 @@ README = (ROOT / "README.md").read_text("utf-8")
 MODEL = Path(blip_trace_widget.__file__).parent / "demo" / "model"
 
 
+def text(page):
+    return (ROOT / page).read_text("utf-8")
+
+
 def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
@@ -26,6 +30,17 @@ def blocks(language):
 def commands(start):
     lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
     return [line for line in lines if line.startswith(start)]
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/benchmarks/README.md"]
+)
+def test_the_files_that_a_page_names_are_there(page):
+    named = set(
+        re.findall(r"\b(?:tests|notebooks|js|blip_trace_widget)/[\w/.-]+\.(?:py|ts|tsx|md|ipynb|json)\b", text(page))
+    )
+    assert named
+    assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
 @pytest.fixture

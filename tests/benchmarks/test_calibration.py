@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import calibration
+from benchmarks import calibration, precision
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +48,11 @@ def test_averages_over_pictures_cover():
         found = calibration.averages(skewed, calibration.SHAPES[name], 60)
         assert all(found[of] > 0.9 for of in ("effect", "recovery", "total effect")), name
         assert found["false cell"] < 0.12
+
+
+def test_distances_from_double_precision_are_printed():
+    found = precision.verifications(2.0, cells=1, questions=1)
+    told = precision.row(2.0, found).split(" | ")
+    assert told[:2] == ["| 2", "3"]
+    assert told[-1] == "1 of 1 |"
+    assert all(float(each) < 1e-3 for each in told[2].split(", "))
