@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 
 from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.model.out_of_memory import FAILURES, is_out_of_memory
 
 Value = TypeVar("Value")
 
@@ -46,19 +47,6 @@ def memory_budget(device: torch.device, limits: Limits) -> int:
 def questions_together(device: torch.device, limits: Limits) -> bool:
     """Whether several questions share passes; see `Limits.together`."""
     return device.type != "cpu" if limits.together is None else limits.together
-
-
-#: What is raised where memory runs out: only CUDA has a class for it.
-FAILURES = (RuntimeError, MemoryError)
-#: What such a RuntimeError says: of CUDA and MPS, of torch's allocator on the CPU, of CUDA's libraries, of C++.
-_SAID = ("out of memory", "can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "bad_alloc")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(each in str(error) for each in _SAID)
 
 
 def if_there_is_room(work: Callable[[], Value], size: int, device: torch.device) -> Value | None:

@@ -21,19 +21,13 @@ from torch import Tensor
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
+from blip_trace_widget.model.out_of_memory import FAILURES, is_out_of_memory
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.model.recorder import Recorder, Source
 from blip_trace_widget.model.transfer import on_cpu, to_device
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
-from blip_trace_widget.tracing.memory_budget import (
-    FAILURES,
-    chunk_rows,
-    chunk_shape,
-    is_out_of_memory,
-    no_room,
-    release,
-)
+from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, no_room, release
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]

@@ -27,6 +27,7 @@ from blip_trace_widget.model.block import LayerEdit
 from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.hooked import ThreadHook
 from blip_trace_widget.model.loading import as_dtype
+from blip_trace_widget.model.out_of_memory import is_out_of_memory
 from blip_trace_widget.model.patch_plan import stage_of
 from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress
 from blip_trace_widget.model.surroundings import exact_convolution
@@ -39,7 +40,6 @@ from blip_trace_widget.states import BLOCKS, DIRECTIONS, State
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.grid import cells_of
 from blip_trace_widget.tracing.holding import Holding, as_hold, key_of
-from blip_trace_widget.tracing.memory_budget import is_out_of_memory
 from blip_trace_widget.tracing.metrics import Target
 from blip_trace_widget.tracing.patching import all_patched_scores
 from blip_trace_widget.tracing.paths import Paths
