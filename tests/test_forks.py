@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, examples
+from helpers.changed_models import ask, at_random, hook, plain_hf, wrap, zero_second
+from helpers.scarce import Operations, operations_of_look
 from helpers.widgets import quick_widget
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "register_at_fork"), reason="no fork here")
@@ -96,6 +98,43 @@ def test_a_child_forked_while_another_thread_computes(demo, work):
     with computing(work):
         for _ in range(6):
             assert forked(check) == 0
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])
+@pytest.mark.parametrize("acting", [zero_second, at_random])
+def test_a_child_forked_while_another_thread_looks_at_a_change(acting, share):
+    """The child computed without the hook, or with one that is refused."""
+    hf = plain_hf()
+    model = wrap(hf)
+    tracer = ask(model)
+    before = tracer.clean.score
+    number = int(share * operations_of_look(model, hook(hf, acting)))
+    inside, over = threading.Event(), threading.Event()
+
+    def wait():
+        inside.set()
+        over.wait(PATIENCE)
+
+    def look():
+        with Operations(number, wait):
+            model.glance()
+
+    def outcome_here():
+        try:
+            return tracer.clean.score
+        except ValueError as error:
+            return type(error).__name__
+
+    with hook(hf, acting):
+        thread = threading.Thread(target=look)
+        thread.start()
+        assert inside.wait(PATIENCE)
+        wanted = os.pipe()
+        child = forked(lambda: os.write(wanted[1], repr(outcome_here()).encode()) > 0)
+        over.set()
+        thread.join()
+        assert child == 0
+        assert os.read(wanted[0], 10_000).decode() == repr(outcome_here()) != repr(before)
 
 
 def test_a_child_forked_by_the_thread_that_computes(demo):

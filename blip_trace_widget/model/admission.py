@@ -22,6 +22,7 @@ from blip_trace_widget.model.block import Activations, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, ImageKV, Projections
 from blip_trace_widget.model.hooked import ThreadHook
 from blip_trace_widget.model.modules import adapter_parameters, compiled_modules, hooked, knows_training
+from blip_trace_widget.model.out_of_memory import is_out_of_memory
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.surroundings import exact_convolution
 from blip_trace_widget.states import BLOCKS, BlockSites
@@ -40,6 +41,7 @@ def check_parts(model: BlipParts) -> None:
 
     Raises:
         ValueError: naming what does not fit, with a remedy.
+        RuntimeError, MemoryError: if memory runs out.
     """
     check_weights(model.hf)
     _check_calls(model.hf)
@@ -139,6 +141,8 @@ def _check_processor(model: BlipParts) -> None:
     try:
         pixels = processor.image_processor(images=Image.new("RGB", (7, 5)), return_tensors="pt")["pixel_values"]
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(f"processor: its image processor fails on a small picture: {error}") from error
     if tuple(pixels.shape) != (1, 3, side, side):
         raise ValueError(
@@ -181,6 +185,7 @@ def prove(model: BlipParts) -> None:
 
     Raises:
         ValueError: naming the first module whose output differs, or saying why a run fails.
+        RuntimeError, MemoryError: if memory runs out, which says nothing about the model.
     """
     tolerance = TOLERANCE.get(model.dtype, TOLERANCE[torch.bfloat16])
     given = _Given(model)
@@ -188,6 +193,8 @@ def prove(model: BlipParts) -> None:
         ours, logits, generated = _our_run(model, given)
         theirs, expected = _their_run(model, given)
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"model: it fails on a small random input: {type(error).__name__}: {error}. BlipVqa(..., check=False) "
             "leaves this check out"
@@ -309,8 +316,10 @@ def _generate(model: BlipParts, encoded: Tensor) -> Tensor:
             use_cache=False,
             max_new_tokens=ANSWER,
         )
-    except Exception:  # noqa: BLE001 - a hook may need more positions; given answers can still be traced
-        return start
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return start  # a hook may need more positions; given answers can still be traced
     return generated
 
 

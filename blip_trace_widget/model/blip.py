@@ -66,6 +66,7 @@ class BlipVqa(BlipParts, Unpicklable):
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if model and processor do not fit each other, or the model cannot be traced exactly; with a remedy.
+        RuntimeError, MemoryError: if memory runs out in the check, which says nothing about the model.
     """
 
     instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
@@ -94,14 +95,13 @@ class BlipVqa(BlipParts, Unpicklable):
         self._check = check
         self._provenance: dict[str, Any] | None = None
         self._refusal: ValueError | None = None
+        #: The state that `version`, the blocks and the refusal are of; None from a change until all of them are known.
+        self._watch: Watch | None = None
         self._inside = 0
         on_fork(self, BlipVqa._renew)
         with self.lock:
-            check_parts(self)  # before anything else needs the weights' device
-            self.set_blocks()
-            self._watch = Watch(self.hf)
-            if check:
-                self._prove()
+            self._examine(watch := Watch(self.hf))
+            self._watch = watch
 
     def _renew(self) -> None:
         """In a forked child no other thread is inside, nor are there OpenMP's threads, which it would wait for."""
@@ -109,22 +109,30 @@ class BlipVqa(BlipParts, Unpicklable):
         if not self.lock.owned:
             self._inside = 0
 
-    def _prove(self) -> None:
-        """Compare a run with the model's own forward, and check that running changes nothing in the model."""
-        with Computing(self):
-            prove(self)
-            structure, weights = self._watch.look()
-            if structure:
-                raise ValueError(
-                    "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same "
-                    "question would be answered in two ways. Remove the hook that does that"
-                )
-            if weights:
-                raise ValueError(
-                    "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, "
-                    "so that the same question would be answered in two ways. Load it in floating point, or count in "
-                    "something that is no buffer"
-                )
+    def _examine(self, watch: Watch) -> None:
+        """Set the blocks, and check the model; `watch` has its state, in which running must change nothing."""
+        self._inside += 1  # no nested looks
+        try:
+            check_parts(self)  # before anything else needs the weights' device
+            self.set_blocks()
+            if not self._check:
+                return
+            with Computing(self):
+                prove(self)
+                structure, weights = watch.look()
+        finally:
+            self._inside -= 1
+        if structure:
+            raise ValueError(
+                "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same "
+                "question would be answered in two ways. Remove the hook that does that"
+            )
+        if weights:
+            raise ValueError(
+                "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, so "
+                "that the same question would be answered in two ways. Load it in floating point, or count in "
+                "something that is no buffer"
+            )
 
     @contextmanager
     def unchanging(self, *, long: bool = False) -> Iterator[None]:
@@ -163,29 +171,23 @@ class BlipVqa(BlipParts, Unpicklable):
                 self.lock.release()
 
     def _look(self) -> None:
-        structure, weights = self._watch.look()
+        structure, weights = (True, True) if self._watch is None else self._watch.look()
         if not (structure or weights):
             return
+        self._watch = self._provenance = None  # whatever ends this early, a fork too, the next look begins anew
         self.version += 1
-        self._provenance = None
-        if not structure and self._refusal is None:
-            try:
-                check_weights(self.hf)
-            except ValueError as error:
-                self._refusal = error
-            return
-        self._refusal = None
-        self._inside += 1  # no nested checks while the new state is examined
+        watch = Watch(self.hf)
         try:
-            check_mode(self.hf)
-            check_parts(self)
-            self.set_blocks()
-            if self._check:
-                self._prove()
+            if structure or self._refusal is not None:
+                check_mode(self.hf)
+                self._examine(watch)
+            else:
+                check_weights(self.hf)
         except ValueError as error:
             self._refusal = error
-        finally:
-            self._inside -= 1
+        else:
+            self._refusal = None
+        self._watch = watch
 
     @classmethod
     def demo(cls, *, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> BlipVqa:

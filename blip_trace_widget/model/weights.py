@@ -35,7 +35,7 @@ TOGETHER, READERS = 150, 4
 
 
 class Watch:
-    """The state of a model at the last look.
+    """The state of a model when this was made, which later ones are compared with.
 
     Three things are compared: the modules with their classes, modes, hooks and settings; each tensor's address and
     version counter, which counts in-place writes; and samples of its numbers, because writes through ``.data`` or NumPy
@@ -47,36 +47,7 @@ class Watch:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._places: list[tuple[int, int, int]] = []
-        self._next = 0.0  # time from which a large model's samples are read again
-        self._gather()
-
-    def look(self) -> tuple[bool, bool]:
-        """Whether the structure has changed since the last look, and whether the weights have.
-
-        A small model's samples are read every time; a large one's only after sixty times the duration of the last
-        reading, so that it takes at most 1/60 of the time.
-        """
-        if self._structure != self._read_structure():
-            self._gather()
-            return True, True
-        tensors = _tensors(self._modules)
-        places = list(map(_place, tensors))
-        if places != self._places:
-            self._places, self._views = places, _views(tensors)
-            self._samples = _read(self._views)
-            return False, True
-        now = time.monotonic()
-        if now < self._next:
-            return False, False
-        samples, kept = _read(self._views), self._samples
-        self._samples = samples
-        self._next = now + (60 * (time.monotonic() - now) if sum(map(len, samples)) > SMALL else 0)
-        return False, not all(map(torch.equal, kept, samples))
-
-    def _gather(self) -> None:
-        self._modules = list(self._model.modules())
+        self._modules = list(model.modules())
         self._settings = [
             (module.__dict__, name) for module in self._modules for name in _SETTINGS if name in module.__dict__
         ]
@@ -84,7 +55,26 @@ class Watch:
         tensors = _tensors(self._modules)
         self._places, self._views = list(map(_place, tensors)), _views(tensors)
         self._samples = _read(self._views)
-        self._next = 0.0
+        self._next = 0.0  # time from which a large model's samples are read again
+
+    def look(self) -> tuple[bool, bool]:
+        """Whether the structure has changed, and whether the weights have. What has changed is not taken over.
+
+        A small model's samples are read every time; a large one's only after sixty times the duration of the last
+        reading, so that it takes at most 1/60 of the time.
+        """
+        if self._structure != self._read_structure():
+            return True, True
+        if self._places != list(map(_place, _tensors(self._modules))):
+            return False, True
+        now = time.monotonic()
+        if now < self._next:
+            return False, False
+        samples = _read(self._views)
+        if not all(map(torch.equal, self._samples, samples)):
+            return False, True
+        self._next = now + (60 * (time.monotonic() - now) if sum(map(len, samples)) > SMALL else 0)
+        return False, False
 
     def _read_structure(self) -> list[Any]:
         """The modules, their classes, modes and hooks; for adapters also their settings."""

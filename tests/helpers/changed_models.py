@@ -1,5 +1,7 @@
 """Models that somebody has changed, and the same problems by plain hooks on them."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -177,6 +179,20 @@ def zero_second(_module, _inputs, output):
 def refused(hf, match, given=None, **options):
     with pytest.raises(ValueError, match=match):
         BlipVqa(hf, given or processor(hf), **options)
+
+
+def at_random(_module, _inputs, output):
+    return output + torch.randn_like(output)
+
+
+@contextmanager
+def hook(hf, acting=zero_second):
+    """A hook in a layer, inside."""
+    handle = layer(hf).register_forward_hook(acting)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 #: Changes to a model of any size, of which each block has at least one.

@@ -1,8 +1,44 @@
-"""Devices without room for all runs at once."""
+"""Devices without room for all runs at once, and work that is stopped at one of its operations."""
 
 import itertools
 
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from blip_trace_widget.model.block import SteppedBlock
+
+#: What is raised where memory runs out, by device and library.
+NO_ROOM = (
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB, other allocations: 2 GB, max allowed: 3 GB)"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("std::bad_alloc"),
+    MemoryError(),
+)
+
+
+class Operations(TorchDispatchMode):
+    """Counts torch's operations of this thread inside, and calls `act` before the one of a number, from 0."""
+
+    def __init__(self, number=-1, act=None):
+        super().__init__()
+        self.count = 0
+        self._number, self._act = number, act
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        number, self.count = self.count, self.count + 1
+        if number == self._number:
+            self._act()
+        return function(*arguments, **(keywords or {}))
+
+
+def operations_of_look(model, change):
+    """How many operations the look at a change has; the change is taken back, and that is looked at too."""
+    with change, Operations() as look:
+        model.glance()
+    model.glance()
+    return look.count
 
 
 def fail_where(monkeypatch, fails, error):

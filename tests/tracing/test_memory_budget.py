@@ -13,7 +13,7 @@ from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
 from helpers.problems import ROUNDED
-from helpers.scarce import fail_every
+from helpers.scarce import NO_ROOM, fail_every
 
 CPU = torch.device("cpu")
 
@@ -75,16 +75,6 @@ def test_what_a_model_is_told_goes_before_what_its_device_has():
 def test_limits_that_are_none_are_refused(given, error, told):
     with pytest.raises(error, match=told):
         Limits(**given)
-
-
-NO_ROOM = (
-    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 1 GB, other allocations: 2 GB, max allowed: 3 GB)"),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: not enough memory: you tried to allocate"),
-    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("std::bad_alloc"),
-    MemoryError(),
-)
 
 
 @pytest.mark.parametrize(
