@@ -161,3 +161,22 @@ def test_it_may_come_between_any_two_steps_of_its_end(ctrl_c, monkeypatch):
         put_off.end()
     monkeypatch.undo()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_acts_at_once_while_a_change_is_examined(ctrl_c, monkeypatch):
+    """Which takes as long as a run."""
+    model = random_model()
+    hook = model.hf.text_encoder.encoder.layer[0].register_forward_hook(lambda *_: None)
+    steps = []
+
+    def prove(_model):
+        steps.append("begun")
+        signal.raise_signal(signal.SIGINT)
+        steps.append("ended")
+
+    monkeypatch.setattr("blip_trace_widget.model.blip.prove", prove)
+    with pytest.raises(KeyboardInterrupt), Computing(model):
+        steps.append("computed")
+    assert steps == ["begun"]
+    assert is_free(model.lock, 0)
+    hook.remove()

@@ -177,6 +177,25 @@ def _words(hf: Any) -> int:
     return min(int(getattr(table, "num_embeddings", 0) or table.weight.shape[0]) for table in tables)
 
 
+def check_still(*, structure: bool, weights: bool) -> None:
+    """Refuse a model that changes while it runs.
+
+    Raises:
+        ValueError: if its structure has changed, or its weights have.
+    """
+    if structure:
+        raise ValueError(
+            "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same question "
+            "would be answered in two ways. Remove the hook that does that"
+        )
+    if weights:
+        raise ValueError(
+            "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, so that "
+            "the same question would be answered in two ways. Load it in floating point, or count in something that is "
+            "no buffer"
+        )
+
+
 def prove(model: BlipParts) -> None:
     """Compare a small random run of ours with the model's own forward, stage by stage.
 

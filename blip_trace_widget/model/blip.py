@@ -29,7 +29,7 @@ from blip_trace_widget.checks import brief, check_length, one_of
 from blip_trace_widget.demo import BUILT_IN, MODEL_FOLDER
 from blip_trace_widget.demo.circuits import CIRCUITS, CircuitName, Truth, circuit_of, name_of, truth_of
 from blip_trace_widget.forks import Lock, on_fork
-from blip_trace_widget.model.admission import check_mode, check_parts, check_weights, prove, unwrapped
+from blip_trace_widget.model.admission import check_mode, check_parts, check_still, check_weights, prove, unwrapped
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.loading import as_dtype, device_of, load, placed
@@ -109,6 +109,11 @@ class BlipVqa(BlipParts, Unpicklable):
         if not self.lock.owned:
             self._inside = 0
 
+    @property
+    def looking(self) -> bool:
+        """Whether a change is being examined, which may take a while, or was not to its end."""
+        return self._watch is None
+
     def _examine(self, watch: Watch) -> None:
         """Set the blocks, and check the model; `watch` has its state, in which running must change nothing."""
         self._inside += 1  # no nested looks
@@ -122,17 +127,7 @@ class BlipVqa(BlipParts, Unpicklable):
                 structure, weights = watch.look()
         finally:
             self._inside -= 1
-        if structure:
-            raise ValueError(
-                "model: it adds, removes or replaces hooks or modules of its own while it runs, so that the same "
-                "question would be answered in two ways. Remove the hook that does that"
-            )
-        if weights:
-            raise ValueError(
-                "model: a module or a hook changes weights or buffers while it runs, as some quantised layers do, so "
-                "that the same question would be answered in two ways. Load it in floating point, or count in "
-                "something that is no buffer"
-            )
+        check_still(structure=structure, weights=weights)
 
     @contextmanager
     def unchanging(self, *, long: bool = False) -> Iterator[None]:

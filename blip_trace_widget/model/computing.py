@@ -39,6 +39,10 @@ class LockedModel(Protocol):
     def plain(self) -> bool:
         """Whether all modules are BLIP's own."""
 
+    @property
+    def looking(self) -> bool:
+        """See `BlipVqa.looking`."""
+
     def unchanging(self, *, long: bool = False) -> AbstractContextManager[None]:
         """See `BlipVqa.unchanging`."""
 
@@ -68,7 +72,7 @@ class Computing:
 
     def __enter__(self) -> None:
         try:
-            with PutOff(lambda: self._model.lock.owned):
+            with PutOff(lambda: self._model.lock.owned and not self._model.looking):
                 self._enter()
         except BaseException:
             self._stack.close()
