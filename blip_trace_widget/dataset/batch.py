@@ -33,7 +33,7 @@ from blip_trace_widget.results.grid_spec import as_json
 from blip_trace_widget.results.statistics import SMALLEST_TOTAL_EFFECT
 from blip_trace_widget.tracing.base_runs import BaseRuns
 from blip_trace_widget.tracing.grid import whole_image_maps
-from blip_trace_widget.tracing.knockout import knocked_out_together
+from blip_trace_widget.tracing.knockout import whole_knockouts
 from blip_trace_widget.tracing.memory_budget import questions_together
 from blip_trace_widget.tracing.metrics import METRICS, Metric, as_metric
 from blip_trace_widget.tracing.question import Question
@@ -361,7 +361,7 @@ def _cells(
         chosen = edges.of(questions[0], region)
         if chosen is not None:
             cut = (edges.block, *chosen, edges.site, edges.head, window)
-            for knockout in knocked_out_together(questions, *cut, progress=False):
+            for knockout in whole_knockouts(questions, *cut):
                 yield rows.of_knockout(row, knockout, names.index(name), name)
 
 

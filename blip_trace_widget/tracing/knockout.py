@@ -23,7 +23,7 @@ from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.block import Cut
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
-from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
 from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.results import losses, summaries
 from blip_trace_widget.results.altered_run import AlteredRun
@@ -184,39 +184,94 @@ def knock_out_by_layer(
     cancel: Callable[[], bool] | Any = None,
 ) -> KnockoutTrace:
     """See `Tracer.trace_knockout`."""
-    (trace,) = knocked_out_together([question], block, queries, keys, site, head, window, progress, cancel)
+    cutting = _Cutting([question], block, queries, keys, site, head, window, as_check(cancel))
+    report, close = as_progress(progress, cutting.depth, "layer")
+    with ended_early(lambda: f"{cutting.done} of {cutting.depth} layers", close), Computing(question.model):
+        for _ in cutting.steps():
+            report(cutting.done, cutting.depth)
+    (trace,) = cutting.traces()
     return trace
 
 
-def knocked_out_together(
+def whole_knockouts(
     questions: Sequence[Question],
     block: str,
     queries: Positions,
     keys: Positions,
-    site: str = "cross_attention",
-    head: int | None = None,
-    window: int = 1,
-    progress: bool | Progress | None = None,
+    site: str,
+    head: int | None,
+    window: int,
     cancel: Callable[[], bool] | Any = None,
 ) -> list[KnockoutTrace]:
-    """The same for one question with several metrics (`Question.replace`), whose runs are computed once."""
-    question, check = questions[0], as_check(cancel)
-    block, site = _checked_sites(block, site)
-    clean = [each.clean_run(check).score for each in questions]
-    edges, cut = _edges(question, block, site, head, queries, keys)
-    depth = len(question.model.blocks[block].layers)
-    cut["window"] = window = whole_number("window", window, 1, depth)
-    report, close = as_progress(progress, depth, "layer")
-    scores = np.full((len(questions), depth), np.nan)
-    done = 0
-    windows = (window_layers(layer, window, depth) for layer in range(depth))
-    chunks = _cut_in_each(question, block, windows, site, edges, check)
-    with ended_early(lambda: f"{done} of {depth} layers", close), Computing(question.model):
-        for _, layer, found in settled(questions, chunks):
-            scores[:, layer] = found
-            done += 1
-            report(done, depth)
-    return [KnockoutTrace(scores[at], clean[at], each.settings() | cut) for at, each in enumerate(questions)]
+    """The same complete, for one question with several metrics; unlike in `trace_knockout`, cancelling raises.
+
+    Args:
+        questions: one question, with each metric that is to score the runs (`Question.replace`).
+        block: see `Tracer.trace_knockout`, as all that follows.
+        queries: see there.
+        keys: see there.
+        site: see there.
+        head: see there.
+        window: see there.
+        cancel: a callable, or an object with ``is_set``, that says whether to stop.
+
+    Raises:
+        TypeError, ValueError: naming the argument, what was given and what is accepted.
+        Cancelled: within a layer of `cancel` saying so.
+    """
+    cutting = _Cutting(questions, block, queries, keys, site, head, window, as_check(cancel))
+    with Computing(questions[0].model):
+        for _ in cutting.steps():
+            pass
+    return cutting.traces()
+
+
+class _Cutting:
+    """The same edges cut around layer after layer, for one question with several metrics, whose runs are computed once.
+
+    Attributes:
+        depth: how many layers there are.
+        done: how many are done.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        block: str,
+        queries: Positions,
+        keys: Positions,
+        site: str,
+        head: int | None,
+        window: int,
+        check: Check,
+    ) -> None:
+        question = questions[0]
+        block, site = _checked_sites(block, site)
+        self._questions, self._clean = questions, [each.clean_run(check).score for each in questions]
+        edges, self._cut = _edges(question, block, site, head, queries, keys)
+        self.depth, self.done = len(question.model.blocks[block].layers), 0
+        self._cut["window"] = window = whole_number("window", window, 1, self.depth)
+        self._scores = np.full((len(questions), self.depth), np.nan)
+        windows = (window_layers(layer, window, self.depth) for layer in range(self.depth))
+        self._chunks = _cut_in_each(question, block, windows, site, edges, check)
+
+    def steps(self) -> Iterator[None]:
+        """Compute them; yields after each layer.
+
+        Raises:
+            Cancelled: if it is stopped; what was computed so far is kept.
+        """
+        for _, layer, found in settled(self._questions, self._chunks):
+            self._scores[:, layer] = found
+            self.done += 1
+            yield
+
+    def traces(self) -> list[KnockoutTrace]:
+        """The knockouts by each metric, with NaN where they are not computed yet."""
+        return [
+            KnockoutTrace(scores, clean, each.settings() | self._cut)
+            for scores, clean, each in zip(self._scores, self._clean, self._questions, strict=True)
+        ]
 
 
 def cut_scores(

@@ -1,5 +1,6 @@
 """trace_dataset: exact, nothing dropped, resumable after any end, the same on a cluster."""
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -39,6 +40,7 @@ from blip_trace_widget.dataset.batch import UNBROKEN, UNREADABLE, UNUSABLE, WRON
 from blip_trace_widget.dataset.corruptions import own_noise
 from blip_trace_widget.demo import MODEL_FOLDER
 from blip_trace_widget.model.limits import Limits
+from blip_trace_widget.tracing.runs import Runner
 from blip_trace_widget.tracing.together import clean_together
 from helpers.dataset_runs import EVERYTHING, NOISE, trace, trace_and_die
 from helpers.random_models import random_model
@@ -421,6 +423,39 @@ def test_a_run_of_pairs_killed_in_a_batch_goes_on(tmp_path, processes, undisturb
     assert len(parts(tmp_path / "out")) >= 1
     asked = {"batch_size": 4, "pairs": "image", **options}
     same_tables(trace(tmp_path / "out", PAIRS, **asked), undisturbed("image", options))
+
+
+@pytest.mark.parametrize(
+    ("options", "every"),
+    [
+        ({"pairs": "image", "blocks": "answer_decoder", **EVERYTHING}, 8),
+        ({"hold": "mlp", "head": (None, "all"), "sites": "cross_attention", "blocks": "answer_decoder"}, 2),
+        ({"receivers": "answer", "blocks": "question_encoder", "metric": ("probability", "kl_divergence")}, 2),
+    ],
+    ids=["everything", "holding", "paths"],
+)
+def test_ctrl_c_at_any_run_ends_the_call_and_the_next_one_goes_on(tmp_path, monkeypatch, options, every):
+    """The same call, interrupted later and later in the same batch until it comes to its end."""
+    whole, runs = trace(tmp_path / "whole", 2, batch_size=1, **options), iter(())
+
+    def struck(self, hidden, of=Runner.logits):
+        logits = of(self, hidden)
+        if next(runs, None) == 0:
+            raise KeyboardInterrupt
+        return logits
+
+    monkeypatch.setattr(Runner, "logits", struck)
+    for after in itertools.count(0, every):
+        runs = iter(range(after, -1, -1))
+        try:
+            found = trace(tmp_path / "out", 2, batch_size=1, **options)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert next(runs, None) is not None, "a call that was interrupted returned"
+    assert after > 2 * every
+    same_tables(found, whole)
+    assert np.isfinite(found.to_dataframe()["score"]).all()
 
 
 def test_what_is_finished_is_not_computed_again(tmp_path, demo, monkeypatch):
