@@ -260,7 +260,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command == "merge":
         return _done(_merge, asked, "nothing was written")
     _check(asked)
-    kept = f"what was finished is kept in {Path(asked.out).absolute()}, the same command goes on"
+    kept = f"what was finished is kept in {asked.out}, the same command goes on"
     return _done(_trace, asked, "nothing was written" if asked.plan else kept)
 
 

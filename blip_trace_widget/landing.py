@@ -42,11 +42,25 @@ def landing(path: str | os.PathLike[str], argument: str = "path", kept: str = KE
     Raises:
         OSError: naming the path, if it cannot be written; then nothing is left beside it.
     """
-    place = Path(os.path.realpath(path))
-    beside = place.with_name(f".{place.name[:_NAME]}.{os.getpid()}.{next(_NUMBERS)}.part")
     try:
+        place = Path(os.path.realpath(path))  # which fails where the working directory is gone
         if place.exists() and not place.is_file() and not place.is_dir():
             raise OSError(f"{argument}: {os.fspath(path)!r} is no regular file. {kept}")
+        with _replacing(place) as beside:
+            yield beside
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(
+            error.errno, f"{argument}: {os.fspath(path)!r} cannot be written ({error.strerror or error}). {kept}"
+        ) from error
+
+
+@contextmanager
+def _replacing(place: Path) -> Iterator[Path]:
+    """A path beside a file, whose place it takes at the end; whatever fails, nothing is left there."""
+    beside = place.with_name(f".{place.name[:_NAME]}.{os.getpid()}.{next(_NUMBERS)}.part")
+    try:
         yield beside
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -54,14 +68,9 @@ def landing(path: str | os.PathLike[str], argument: str = "path", kept: str = KE
             shutil.copymode(place, beside)
         beside.replace(place)
         _keep_names(place.parent)
-    except BaseException as error:
+    finally:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        if not isinstance(error, OSError) or error.errno is None:
-            raise
-        raise OSError(
-            error.errno, f"{argument}: {os.fspath(path)!r} cannot be written ({error.strerror or error}). {kept}"
-        ) from error
 
 
 def _keep_names(folder: Path) -> None:

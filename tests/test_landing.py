@@ -7,10 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from blip_trace_widget import GaussianNoise, Tracer, trace_dataset
+from blip_trace_widget import GaussianNoise, Tracer, merge, trace_dataset
+from blip_trace_widget.__main__ import main
 from blip_trace_widget.landing import landing
 from blip_trace_widget.results import recording
-from helpers.dataset_runs import trace
+from helpers.dataset_runs import NOISE, trace
 from helpers.widgets import quick_widget
 
 
@@ -100,6 +101,32 @@ def test_what_is_no_file_is_an_oserror_in_words(writers, tmp_path):
         with pytest.raises(OSError, match=r"path: .* cannot be written"):
             writers["svg"](tmp_path / name)
     writers["svg"](tmp_path / f"{'é' * 120}.svg")
+
+
+@pytest.fixture
+def deleted(tmp_path, monkeypatch):
+    """The working directory is one that somebody deleted."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_working_directory_that_is_gone_is_an_oserror_in_words(writers, deleted, kind):
+    with pytest.raises(OSError, match=rf"path: 'a\.{kind}' cannot be written \(No such file or directory\)"):
+        writers[kind](f"a.{kind}")
+
+
+@pytest.mark.usefixtures("deleted")
+def test_a_data_set_in_a_working_directory_that_is_gone_is_an_oserror_in_words(tmp_path, demo, capsys):
+    one = trace(tmp_path / "one", 1).folder
+    two = trace_dataset([], demo, tmp_path / "two", corruption=NOISE, progress=False).folder
+    for work in (lambda: trace("out", 1), lambda: merge([one, two], "out")):
+        with pytest.raises(OSError, match=r"out: 'out' cannot be written \(No such file or directory\)"):
+            work()
+    for command in (["merge", str(one), str(two)], ["trace", "demo", "--limit", "1"]):
+        assert main([*command, "--out", "out"]) == 1
+        assert "out: 'out' cannot be written (No such file or directory)" in capsys.readouterr().err
 
 
 def test_a_data_set_on_a_full_disk_or_in_a_folder_that_cannot_be_locked(tmp_path, monkeypatch, demo):
