@@ -2,8 +2,8 @@
 
 For: a data set that was traced in pieces, on several machines or one after the other.
 Cost: the identifying columns of all samples, and one batch of tables; on disk another copy.
-Ends: at a folder as `trace_dataset` writes it. It is made under another name beside its place and renamed when it is
-whole, so that a merge that was killed leaves no folder that looks finished.
+Ends: at a folder as `trace_dataset` writes it, for one run at a time. All is made in a hidden folder inside, and put in
+its place when it is whole, the settings last, so that a merge that was killed leaves no folder that looks finished.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 
 from blip_trace_widget.dataset import store
 from blip_trace_widget.dataset.damage import undamaged
-from blip_trace_widget.dataset.settings import MERGED, differences
+from blip_trace_widget.dataset.locking import locked
+from blip_trace_widget.dataset.settings import MERGED, SETTINGS, differences
 from blip_trace_widget.dataset.traced import DatasetTrace
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 #: Settings of the tables' layout, on which no number depends.
 LAYOUT = ("batch_size", MERGED)
+#: Where a merge makes its tables, inside of the new folder: wherever that is, or a link to it leads, a rename puts them
+#: in their place.
+MAKING = ".merging"
+#: What it puts in its place, in this order: a folder without settings is not taken for a finished one.
+MADE = (*store.TABLES, store.COUNTS, SETTINGS)
 
 
 def merge(folders: Iterable[PathLike], out: PathLike) -> DatasetTrace:
@@ -41,7 +47,7 @@ def merge(folders: Iterable[PathLike], out: PathLike) -> DatasetTrace:
     Args:
         folders: two or more folders, computed with the same settings (but for `batch_size`, on which no number depends;
             that of the first is taken).
-        out: the new folder; it may exist if it is empty.
+        out: the new folder; it may exist if it is empty, or be a link to such a one.
 
     Returns:
         the merged data set, as `DatasetTrace.load` opens it.
@@ -50,31 +56,34 @@ def merge(folders: Iterable[PathLike], out: PathLike) -> DatasetTrace:
         TypeError, ValueError: naming the argument, what was given and what is accepted; also if settings differ,
             naming them, or if two folders have the same sample (id, picture and question): which of its rows counts is
             not for a merge to decide, and to count both would make intervals narrower than they are.
-        OSError: if a folder cannot be read or written.
+        OSError: if a folder cannot be read or written, or another run is writing to the new one.
         ImportError: if the extra ``data`` is not installed.
     """
     store.arrow()
     parts = [DatasetTrace.load(folder) for folder in _places(folders)]
-    place = _free(out)
+    place = _checked(out)
     for part in parts[1:]:
         _check_settings(parts[0], part)
     _check_samples(parts)
+    with locked(place):
+        _check_free(place)  # now that nobody else can fill it
+        _clear(place)
+        try:
+            _make(parts, place / MAKING)
+            for name in MADE:
+                (place / MAKING / name).replace(place / name)
+        finally:
+            _clear(place)
+    return DatasetTrace.load(place)
+
+
+def _make(parts: list[DatasetTrace], making: Path) -> None:
     size = parts[0].settings["batch_size"]
     pieces = sum(part.settings.get(MERGED, 1) for part in parts)
-    making = place.with_name(f".{place.name}.merging")
-    shutil.rmtree(making, ignore_errors=True)  # left by a killed merge
-    try:
-        with store.Store(making, parts[0].settings | {MERGED: pieces}) as folder:
-            for batch, (rows, cells) in enumerate(_batches(parts, size)):
-                folder.put(batch, rows, cells)
-            folder.count(DatasetTrace.load(making).counts)
-        if place.is_dir():
-            place.rmdir()  # it is empty
-        making.replace(place)
-    except BaseException:
-        shutil.rmtree(making, ignore_errors=True)
-        raise
-    return DatasetTrace.load(place)
+    with store.Store(making, parts[0].settings | {MERGED: pieces}) as folder:
+        for batch, (rows, cells) in enumerate(_batches(parts, size)):
+            folder.put(batch, rows, cells)
+        folder.count(DatasetTrace.load(making).counts)
 
 
 def _places(folders: Any) -> list[PathLike]:
@@ -89,16 +98,36 @@ def _places(folders: Any) -> list[PathLike]:
     return places
 
 
-def _free(out: Any) -> Path:
+def _checked(out: Any) -> Path:
     if not isinstance(out, (str, os.PathLike)):
         raise TypeError(f"out: expected the path of a folder, got {type(out).__name__}")
-    place = Path(out).absolute()
-    if place.exists() and not place.is_dir():
-        raise NotADirectoryError(f"out: {os.fspath(out)!r} is a file; expected a folder for the results")
-    if place.is_dir() and any(place.iterdir()):
-        raise ValueError(f"out: {os.fspath(out)!r} is not empty; a merge needs a new folder")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(out)
+    _check_free(place)
     return place
+
+
+def _check_free(place: Path) -> None:
+    if place.exists() and not place.is_dir():
+        raise NotADirectoryError(f"out: {os.fspath(place)!r} is a file; expected a folder for the results")
+    left = _left(place)
+    if place.is_dir() and any(not path.name.startswith(".") and path not in left for path in place.iterdir()):
+        raise ValueError(f"out: {os.fspath(place)!r} is not empty; a merge needs a new folder")
+
+
+def _left(place: Path) -> list[Path]:
+    """What a merge that did not come to its end may have left: beside `MAKING`, tables without settings are its own."""
+    if not (place / MAKING).is_dir():
+        return []
+    own = [] if (place / SETTINGS).exists() else [place / name for name in MADE]
+    return [*own, place / MAKING]
+
+
+def _clear(place: Path) -> None:
+    for path in _left(place):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _check_settings(first: DatasetTrace, other: DatasetTrace) -> None:

@@ -13,17 +13,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from blip_trace_widget.checks import clipped
 from blip_trace_widget.dataset.damage import MAX_ROWS, PRESENT, check_present, check_size
+from blip_trace_widget.dataset.locking import locked
 from blip_trace_widget.dataset.settings import FORMAT, SETTINGS, VERSION, differences, read_settings
 from blip_trace_widget.landing import landing
 
@@ -243,23 +243,12 @@ class Store:
         self.folder = Path(folder)
         self.settings = json.loads(json.dumps(settings))
         check_place(folder)
-        with _told(folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(self.folder / ".lock", timeout=0)
 
     def __enter__(self) -> Self:
-        try:
-            with _told(self.folder):
-                self._lock.acquire()
-        except Timeout:
-            raise OSError(
-                f"out: another run is writing to {os.fspath(self.folder)!r} now; wait for it, or take another folder"
-            ) from None
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(locked(self.folder))
             self._begin()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._held = stack.pop_all()
         return self
 
     def _begin(self) -> None:
@@ -274,7 +263,7 @@ class Store:
             (self.folder / table).mkdir(exist_ok=True)
 
     def __exit__(self, *_details: object) -> None:
-        self._lock.release()
+        self._held.close()
 
     def _check(self, stored: Mapping[str, Any]) -> None:
         what = differences(stored, self.settings)
@@ -319,24 +308,6 @@ class Store:
         """Write a temporary file, and rename it once it is synced to disk."""
         with landing(path, "out", KEPT) as beside:
             write(beside)
-
-
-@contextmanager
-def _told(folder: PathLike) -> Iterator[None]:
-    """Turn the errors of a folder that cannot be used, and of file systems without locks, into words."""
-    try:
-        yield
-    except Timeout:
-        raise
-    except NotImplementedError as error:
-        raise OSError(
-            f"out: {os.fspath(folder)!r} is on a file system without locks, so that two runs could write to it at "
-            "once: take a folder on a local disk, and copy it afterwards"
-        ) from error
-    except OSError as error:
-        raise OSError(
-            error.errno, f"out: {os.fspath(folder)!r} cannot be written ({error.strerror or error})"
-        ) from error
 
 
 def _write(content: pa.Table, place: Any) -> None:

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,10 @@ def same(merged, runs):
         pieces = [of(one), of(two).assign(sample=lambda table: table["sample"] + len(one))]
         assert_frame_equal(of(merged), pd.concat(pieces, ignore_index=True), check_exact=True, **PLAIN)
         assert_frame_equal(of(merged), of(whole), atol=1e-5, **PLAIN)
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def test_two_pieces_are_the_whole(runs, tmp_path):
@@ -119,6 +125,42 @@ def test_a_place_that_is_taken_is_refused(runs, tmp_path):
     assert merge(pieces, tmp_path / "empty").counts["given"] == 12
 
 
+@pytest.mark.parametrize("link", ["folder", "nowhere"])
+def test_a_place_may_be_a_link_to_an_empty_folder(runs, tmp_path, link):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "out").symlink_to(link)
+    if link == "nowhere":
+        with pytest.raises(OSError, match=r"out: .*out' cannot be written"):
+            merge([runs / "one", runs / "two"], tmp_path / "out")
+        return
+    same(merge([runs / "one", runs / "two"], tmp_path / "out"), runs)
+    assert (tmp_path / "out").is_symlink()
+    same(DatasetTrace.load(tmp_path / "folder"), runs)
+
+
+@pytest.mark.parametrize(
+    "others", [lambda: ThreadPoolExecutor(1), lambda: ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))]
+)
+def test_another_run_in_the_place_of_a_merge_is_refused(runs, tmp_path, monkeypatch, demo, others):
+    pieces, out, whole, told = [runs / "one", runs / "two"], tmp_path / "out", store.Store.put, []
+
+    def put(self, batch, *tables):
+        whole(self, batch, *tables)
+        if batch == 1 and not told:
+            told.append("asked")
+            told.append(executor.submit(merge, pieces, out).exception(60))
+            with pytest.raises(OSError, match="another run is writing to"):
+                trace_dataset(SAMPLES, demo, out, progress=False)
+
+    monkeypatch.setattr(store.Store, "put", put)
+    with others() as executor:
+        merged = merge(pieces, out)
+    assert isinstance(told[1], OSError)
+    assert re.match(r"out: another run is writing to '.*out' now; wait for it, or take another folder", str(told[1]))
+    same(merged, runs)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_batch_without_its_cells_is_refused(runs, tmp_path, demo):
     folder = tmp_path / "piece"
     trace_dataset(demo_samples(3, seed=9), demo, folder, corruption=NOISE, progress=False)
@@ -126,7 +168,8 @@ def test_a_batch_without_its_cells_is_refused(runs, tmp_path, demo):
     pq.write_table(pq.read_table(cells, filters=[("sample", "=", 1)]), cells)
     with pytest.raises(ValueError, match="has other samples than its cells"):
         merge([runs / "one", folder], tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == ["piece"]
+    assert visible(tmp_path / "out") == []
+    assert merge([runs / "one", runs / "two"], tmp_path / "out").counts["given"] == 12
 
 
 def merge_and_die(folders, out, after):
@@ -142,16 +185,18 @@ def merge_and_die(folders, out, after):
     merge(folders, out)
 
 
-@pytest.mark.parametrize("after", [0, 3, 8])
+@pytest.mark.parametrize("after", [0, 3, 8, 11])  # of which the last two are on the way to its place
 def test_a_merge_that_is_killed_leaves_nothing_that_looks_finished(runs, tmp_path, after):
     pieces, out = [runs / "one", runs / "two"], tmp_path / "out"
     process = multiprocessing.get_context("spawn").Process(target=merge_and_die, args=(pieces, out, after))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
-    assert not out.exists()
+    with pytest.raises(ValueError, match=r"it has no dataset\.json"):
+        DatasetTrace.load(out)
     same(merge(pieces, out), runs)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", *visible(out)]
 
 
 def test_folders_of_an_earlier_version_keep_what_only_they_have(tmp_path):
