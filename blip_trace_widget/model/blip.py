@@ -34,6 +34,7 @@ from blip_trace_widget.model.computing import Computing, ModelChangedError, glan
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.model.loading import as_dtype, device_of, load, placed
 from blip_trace_widget.model.modules import active_adapters
+from blip_trace_widget.model.out_of_memory import telling
 from blip_trace_widget.model.parts import BlipParts
 from blip_trace_widget.model.progress import announced
 from blip_trace_widget.model.surroundings import exact_convolution
@@ -66,7 +67,7 @@ class BlipVqa(BlipParts, Unpicklable):
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if model and processor do not fit each other, or the model cannot be traced exactly; with a remedy.
-        RuntimeError, MemoryError: if memory runs out in the check, which says nothing about the model.
+        torch.OutOfMemoryError: if memory runs out in the check, which says nothing about the model.
     """
 
     instead = "load it again where it is needed: BlipVqa.from_pretrained(…), or BlipVqa.demo()"
@@ -99,7 +100,7 @@ class BlipVqa(BlipParts, Unpicklable):
         self._watch: Watch | None = None
         self._inside = 0
         on_fork(self, BlipVqa._renew)
-        with self.lock:
+        with telling(self), self.lock:
             self._examine(watch := Watch(self.hf))
             self._watch = watch
 
@@ -161,7 +162,8 @@ class BlipVqa(BlipParts, Unpicklable):
         if glances() and self.lock.acquire(blocking=False):
             try:
                 if not self._inside:
-                    self._look()
+                    with telling(self):
+                        self._look()
             finally:
                 self.lock.release()
 

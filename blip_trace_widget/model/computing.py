@@ -1,7 +1,8 @@
 """The lock and the torch settings under which a model computes.
 
 For: everything that runs a model. One thread at a time uses it, independent of global torch settings, and everything
-computed in one piece of work uses the same weights.
+computed in one piece of work uses the same weights. Where memory runs out, and nothing inside could do with less, it is
+told here in one sentence.
 Cost: a check of the model for each piece of work (`blip_trace_widget.model.weights`).
 Ends: at context managers and a decorator.
 """
@@ -16,6 +17,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from blip_trace_widget.interrupts import PutOff
+from blip_trace_widget.model.out_of_memory import telling
 from blip_trace_widget.model.surroundings import neutral
 
 if TYPE_CHECKING:
@@ -64,6 +66,7 @@ class Computing:
     Raises:
         ValueError: on entering, if the model has changed so that it can no longer be traced.
         ModelChangedError: on leaving, if somebody changed it meanwhile.
+        torch.OutOfMemoryError: see `telling`.
     """
 
     def __init__(self, model: LockedModel, *, long: bool = False) -> None:
@@ -80,6 +83,8 @@ class Computing:
 
     def _enter(self) -> None:
         with ExitStack() as stack:
+            if not self._model.lock.owned:  # nested, what is around may do with less memory, and needs to see why
+                stack.enter_context(telling(self._model))
             stack.enter_context(self._model.lock)
             stack.enter_context(neutral(self._model.device, inference=self._model.plain))
             stack.enter_context(self._model.unchanging(long=self._long))

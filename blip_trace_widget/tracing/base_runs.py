@@ -26,7 +26,7 @@ from blip_trace_widget.tracing.corruption import Corruption
 from blip_trace_widget.tracing.delta import checked_delta
 from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.lazy import lazy
-from blip_trace_widget.tracing.memory_budget import halves, if_there_is_room, sample_groups
+from blip_trace_widget.tracing.memory_budget import halves, if_there_is_room, in_halves, sample_groups
 from blip_trace_widget.tracing.overflow import CLEAN, cause_of, check_embeddings, check_in_range
 from blip_trace_widget.tracing.runs import BaseRun, Runner, Text
 
@@ -255,7 +255,11 @@ class BaseRuns:
         """Token ids of the greedy answers of some corrupted runs, at most so many tokens of each."""
         if run.answers is not None:
             return [ids[:longest] for ids in run.answers]
-        return Runner(self.model).greedy(run.encoder.output, longest, check, first=run.logits[:, 0])
+
+        def decoded(some: slice) -> list[list[int]]:
+            return Runner(self.model).greedy(run.encoder.output[some], longest, check, first=run.logits[some, 0])
+
+        return [ids for few in in_halves(decoded, run.samples, self.model.device) for ids in few]
 
     def longest_corrupted_answer(self, check: Check = no_check) -> int:
         """Tokens of a corrupted run's answer beyond which it is cut off."""

@@ -6,7 +6,8 @@ Ends: at numbers; `blip_trace_widget.tracing.base_runs` and `blip_trace_widget.t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import TypeVar
 
@@ -58,15 +59,13 @@ def if_there_is_room(work: Callable[[], Value], size: int, device: torch.device)
         device: where it is done.
 
     Raises:
-        torch.OutOfMemoryError: if memory runs out for a single sample.
+        MemoryError, RuntimeError: if memory runs out for a single sample; `Computing` puts that into words.
     """
     try:
         return work()
     except FAILURES as error:
-        if not is_out_of_memory(error):
+        if size == 1 or not is_out_of_memory(error):
             raise
-        if size == 1:
-            raise no_room(device) from error
     # Outside the `except` block, whose traceback keeps the tensors alive.
     release(device)
     return None
@@ -78,12 +77,25 @@ def halves(part: slice) -> list[slice]:
     return [slice(part.start, middle), slice(middle, part.stop)]
 
 
-def no_room(device: torch.device) -> RuntimeError:
-    """The error to raise if not even one run fits into memory."""
-    return torch.OutOfMemoryError(
-        f"memory: not even one run of one noise sample fits into what is free on {device}. Free some (other models, "
-        "del, torch.cuda.empty_cache()), or load the model with dtype='bfloat16', or with device='cpu'"
-    )
+def in_halves(work: Callable[[slice], Value], samples: int, device: torch.device) -> Iterator[Value]:
+    """What some work gives for samples: for all at once, or in parts where memory runs out for more.
+
+    Args:
+        work: the work for some of the samples, see `if_there_is_room`.
+        samples: their number.
+        device: where it is done.
+
+    Yields:
+        what it gives for the first of them, the next, ...
+    """
+    pending = [slice(0, samples)]
+    while pending:
+        part = pending.pop(0)
+        found = if_there_is_room(partial(work, part), part.stop - part.start, device)
+        if found is None:
+            pending[:0] = halves(part)
+        else:
+            yield found
 
 
 def release(device: torch.device) -> None:

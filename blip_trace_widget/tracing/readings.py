@@ -11,8 +11,9 @@ its transform, on the output of each decoder layer.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from blip_trace_widget.results import summaries
 from blip_trace_widget.results.numerics import quiet
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, position_of
+from blip_trace_widget.tracing.memory_budget import in_halves
 from blip_trace_widget.tracing.question import Question
 from blip_trace_widget.tracing.runs import BaseRun
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from blip_trace_widget.results.plots import Labels
+
+Value = TypeVar("Value")
 
 #: The weights to show: the clean run's, the mean of the corrupted runs, or corrupted - clean.
 RUNS = ("clean", "corrupted", "difference")
@@ -306,7 +310,7 @@ def attention(
         clean = weights(question.bases.clean(with_states=in_vit))
         reached = question.corruption.reaches(block)
         runs = question.bases.corrupted(with_states=in_vit) if reached else ()
-        corrupted = np.concatenate([weights(run) for _, run in runs]) if reached else clean
+        corrupted = np.concatenate([few for _, run in runs for few in _in_parts(weights, run)]) if reached else clean
     of_keys = block if site == "self_attention" else KEYS_OF[block]
     return Attention(
         clean=clean[0],
@@ -316,6 +320,11 @@ def attention(
         grid=question.model.grid if of_keys == "image_encoder" else None,
         settings=question.settings() | {"block": block, "site": site, "layer": layer, "head": head, "minus": minus},
     )
+
+
+def _in_parts(reading: Callable[[BaseRun], Value], run: BaseRun) -> Iterator[Value]:
+    """What is read in a run's samples, part by part where memory runs out for all of them."""
+    return in_halves(lambda some: reading(run.part(some)), run.samples, run.logits.device)
 
 
 def _looking(question: Question, block: str, run: BaseRun) -> tuple[Activations, CrossAttentionKV | None]:
@@ -336,16 +345,18 @@ def logit_lens(question: Question) -> LogitLens:
         """(..., positions, vocabulary) -> (..., positions)."""
         return np.stack([probabilities[..., at, token] for at, token in enumerate(answer_ids)], axis=-1)
 
-    def read(run: BaseRun, layer: int) -> NDArray[np.float32]:
+    def read(layer: int, run: BaseRun) -> NDArray[np.float32]:
         """(samples, positions, vocabulary)."""
         return np.asarray(runner.logits(run.decoder.values["block_output"][layer]).softmax(-1).cpu().numpy())
 
+    def answers(run: BaseRun) -> NDArray[np.float32]:
+        """(samples, layers, positions)."""
+        return np.stack([answer(read(layer, run)) for layer in layers], axis=1)
+
+    layers = range(len(question.model.answer_decoder.layers))
     with Computing(question.model):
-        layers = range(len(question.model.answer_decoder.layers))
-        clean = np.stack([read(question.bases.clean(), layer)[0] for layer in layers])
-        corrupted = np.concatenate(
-            [np.stack([answer(read(run, layer)) for layer in layers], axis=1) for _, run in question.bases.corrupted()]
-        )
+        clean = np.stack([read(layer, question.bases.clean())[0] for layer in layers])
+        corrupted = np.concatenate([few for _, run in question.bases.corrupted() for few in _in_parts(answers, run)])
     return LogitLens(
         probabilities=clean,
         answer=answer(clean),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -21,13 +22,12 @@ from torch import Tensor
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.block import Activations, LayerEdit, Patches, as_it_is, words_of
 from blip_trace_widget.model.cross_attention import AbsorbedKV, CrossAttentionKV, SwappedKV
-from blip_trace_widget.model.out_of_memory import FAILURES, is_out_of_memory
 from blip_trace_widget.model.progress import Check, no_check
 from blip_trace_widget.model.recorder import Recorder, Source
 from blip_trace_widget.model.transfer import on_cpu, to_device
 from blip_trace_widget.states import BLOCKS, State
 from blip_trace_widget.tracing.image import ImageView
-from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, no_room, release
+from blip_trace_widget.tracing.memory_budget import chunk_rows, chunk_shape, if_there_is_room, in_halves
 
 #: Slices of samples and runs, and their logits, yielded chunk by chunk; all samples of a run before the next runs.
 Chunks = Iterator[tuple[slice, slice, Tensor]]
@@ -314,6 +314,10 @@ class Runner:
         """
         if not count:
             return
+
+        def chunk(some: slice, which: slice) -> Tensor:
+            return work(base.part(some), source.part(some), which, some.stop - some.start)
+
         samples = max(base.samples, source.samples)
         limits = self.model.limits
         rows = chunk_rows(self.model.device, base.encoder.inputs.shape[-1], limits)
@@ -324,19 +328,12 @@ class Runner:
             pending = [(some, part) for some in _pieces(slice(0, samples), together)]
             while pending:
                 some, which = pending.pop(0)
-                logits = None
-                try:
-                    logits = work(base.part(some), source.part(some), which, some.stop - some.start)
-                except FAILURES as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    if some.stop - some.start == which.stop - which.start == 1:
-                        raise no_room(self.model.device) from error
+                runs_of_samples = (some.stop - some.start) * (which.stop - which.start)
+                logits = if_there_is_room(partial(chunk, some, which), runs_of_samples, self.model.device)
                 if logits is not None:
                     yield some, which, logits
+                    del logits  # free them before the next are computed
                     continue
-                # Outside the `except` block, whose traceback keeps the tensors alive.
-                release(self.model.device)
                 if some.stop - some.start > 1:
                     together = (some.stop - some.start) // 2
                     pending[:0] = [(few, which) for few in _pieces(some, together)]
@@ -412,4 +409,8 @@ def _pieces(whole: slice, size: int) -> list[slice]:
 
 def distribution_sum(logits: Tensor) -> NDArray[np.float64]:
     """Distributions at the first answer position, summed over samples, (S, positions, vocabulary) -> (vocabulary,)."""
-    return np.asarray(on_cpu(logits[:, 0].softmax(-1)).sum(0))
+
+    def of(some: slice) -> NDArray[np.float64]:
+        return np.asarray(on_cpu(logits[some, 0].softmax(-1)).sum(0))
+
+    return np.asarray(sum(in_halves(of, len(logits), logits.device)))

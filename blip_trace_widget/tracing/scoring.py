@@ -1,13 +1,14 @@
 """Scores on their way: begun where the logits are, there once they are asked for.
 
 For: `blip_trace_widget.tracing.question`. Whether logits are numbers comes back with their scores, in one wait.
-Cost: the metric's, and a sum over the logits.
+Cost: the metric's, and a sum over the logits. Where memory runs out they are scored in parts.
 Ends: at arrays of scores.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from blip_trace_widget.model.transfer import on_its_way, to_device
+from blip_trace_widget.tracing.memory_budget import if_there_is_room, in_halves
 from blip_trace_widget.tracing.metrics import Metric, Target
 
 
@@ -27,7 +29,7 @@ def target_of(answer: Sequence[int], foil: Sequence[int] | None, clean: Tensor) 
 def begun(
     metric: Metric, logits: Tensor, target: Target, check: Callable[[], None]
 ) -> Callable[[], NDArray[np.float64]]:
-    """Begin to score logits, (..., answer positions, vocabulary) -> (...).
+    """Begin to score logits, (..., answer positions, vocabulary) -> (...); where memory runs out, in parts.
 
     Args:
         metric: the metric.
@@ -41,6 +43,24 @@ def begun(
     Raises:
         ValueError: if a user's metric returns anything but a tensor of that shape.
     """
+    shape, device = logits.shape[:-2], logits.device
+    started = if_there_is_room(partial(_begun, metric, logits, target, check), shape.numel(), device)
+
+    def settled() -> NDArray[np.float64]:
+        found = None if started is None else if_there_is_room(started, shape.numel(), device)
+        if found is not None:
+            return found
+        each = logits.flatten(0, -3)
+        parts = in_halves(lambda some: _begun(metric, each[some], target, check)(), shape.numel(), device)
+        return np.concatenate(list(parts)).reshape(shape)
+
+    return settled
+
+
+def _begun(
+    metric: Metric, logits: Tensor, target: Target, check: Callable[[], None]
+) -> Callable[[], NDArray[np.float64]]:
+    """As `begun`, all at once."""
     total = logits.sum()
     try:
         scores = metric.score(logits, target)

@@ -115,7 +115,7 @@ class UpdateJob:
             patched = self._cells.keep_up(tracer, store, spec, selected, job)
         except (Cancelled, ModelChangedError):
             raise
-        except Exception as error:  # noqa: BLE001 - shown, and the last good state is restored
+        except BaseException as error:  # noqa: BLE001 - sys.exit() too: shown, and the last good state is restored
             self._refuse(job, error, requests)
             return
         with self._jobs.lock:
@@ -194,7 +194,7 @@ class UpdateJob:
         self._requests = [pending for pending in self._requests if not any(pending is done for done in requests)]
         self._one_by_one = self._one_by_one and bool(self._requests)
 
-    def _refuse(self, job: Job, error: Exception, requests: Sequence[Request]) -> None:
+    def _refuse(self, job: Job, error: BaseException, requests: Sequence[Request]) -> None:
         """Handle a failed update: try several requests one by one; drop a single one and report why.
 
         Its inputs revert to the last good state; all other requests stay.

@@ -13,7 +13,7 @@ from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
 from helpers.problems import ROUNDED
-from helpers.scarce import NO_ROOM, fail_every
+from helpers.scarce import NO_ROOM, Operations, fail_every, raising
 
 CPU = torch.device("cpu")
 
@@ -91,7 +91,10 @@ def test_wherever_memory_runs_out_the_numbers_are_the_same(monkeypatch, demo, ex
         ]
 
     expected = computed()
+    noise = GaussianNoise(samples=5)
+    answers = Tracer(demo, example.image, example.question, corruption=noise).corrupted.answers
     failed = fail_every(monkeypatch, number, error)
+    assert Tracer(demo, example.image, example.question, corruption=noise).corrupted.answers == answers
     for found, wanted in zip(computed(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=ROUNDED)
     assert failed
@@ -113,6 +116,97 @@ def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, 
     assert list(few["own_answer"]) == list(rows["own_answer"])
     np.testing.assert_allclose(few["clean"], rows["clean"], atol=ROUNDED)
     np.testing.assert_allclose(few_cells["score"], cells["score"], atol=ROUNDED)
+
+
+@pytest.mark.parametrize("error", NO_ROOM)
+def test_scores_are_computed_in_parts_where_there_is_no_room_for_all(demo, example, error):
+    refused = []
+
+    def narrow(logits, answer):
+        if (runs := logits.shape[:-2].numel()) > 1:
+            refused.append(runs)
+            raise error
+        return wide(logits, answer)
+
+    def wide(logits, answer):
+        return logits.softmax(-1)[..., 0, answer[0]]
+
+    def computed(metric):
+        noise = GaussianNoise(samples=3)
+        tracer = Tracer(demo, example.image, example.question, corruption=noise, metric=metric)
+        trace = tracer.trace("answer_decoder", progress=False)
+        return [tracer.corrupted.scores, trace.samples, tracer.patch(State("question_encoder", 2, 3)).scores]
+
+    expected = computed(wide)
+    for found, wanted in zip(computed(narrow), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=ROUNDED)
+    assert max(refused) > 3
+
+
+def numbers(table):
+    return table.to_dataframe().select_dtypes("number").to_numpy(float)
+
+
+#: All that a tracer computes, as numbers.
+KINDS = {
+    "runs": lambda tracer: [*tracer.clean.scores, *tracer.corrupted.scores],
+    "prepare": lambda tracer: [tracer.prepare(), tracer.total_effect.value][1:],
+    "patch": lambda tracer: tracer.patch(State("question_encoder", 2, 3)).scores,
+    "image tokens": lambda tracer: tracer.patch_image_tokens([3, 4]).scores,
+    "trace": lambda tracer: tracer.trace("answer_decoder", hold="mlp", progress=False).samples,
+    "heads": lambda tracer: tracer.trace_heads("answer_decoder", "cross_attention", progress=False).samples,
+    "map": lambda tracer: tracer.trace_image_tokens(patch=4, progress=False).samples,
+    "path": lambda tracer: tracer.patch_path(State("question_encoder", 1, 2), "answer").scores,
+    "paths": lambda tracer: tracer.trace_paths("answer", "answer_decoder", progress=False).samples,
+    "image paths": lambda tracer: (
+        tracer.trace_image_paths(State("question_encoder", 3, 2), patch=8, progress=False).samples
+    ),
+    "curve": lambda tracer: tracer.noise_curve([1.0, 5.0], progress=False).corrupted,
+    "recovery": lambda tracer: tracer.recovery_curve("answer_decoder", [2.0], progress=False).recovery,
+    "knockout": lambda tracer: [tracer.knockout("question_encoder", layers=2, queries=2, keys=[1, 2]).loss],
+    "knockouts": lambda tracer: tracer.trace_knockout("question_encoder", progress=False).scores,
+    "ablate": lambda tracer: [tracer.ablate(State("question_encoder", 2, 2), to="mean").score],
+    "attention": lambda tracer: tracer.attention("question_encoder", 2, 0).corrupted,
+    "lens": lambda tracer: tracer.logit_lens().corrupted_answer,
+    "flow": lambda tracer: numbers(
+        tracer.flow({"picture": {"square": [3, 4]}, "question": {"word": [2]}, "answer": {}}, progress=False)
+    ),
+    "found": lambda tracer: [tracer.find_states(target=0.5, most=2, tries=1, progress=False).recovery],
+    "verify": lambda tracer: tracer.verify(cells=1, dtype=None, progress=False).hooked,
+    "agreement": lambda tracer: numbers(
+        tracer.agreement([GaussianNoise(2.0, samples=2), GaussianNoise(samples=2)], "answer_decoder", progress=False)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_is_computed_is_right_or_told_and_right_afterwards(demo, example, kind):
+    def tracer():
+        return Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=2))
+
+    def same(found):
+        np.testing.assert_allclose(np.array(found, float), expected, atol=ROUNDED)
+
+    compute = KINDS[kind]
+    with Operations() as counted:
+        expected = np.array(compute(tracer()), float)
+    for error, share in zip(NO_ROOM, np.linspace(0, 1, len(NO_ROOM)), strict=True):
+        asked = tracer()
+        try:
+            with Operations(int(share * (counted.count - 1)), raising(error)):
+                found = compute(asked)
+        except torch.OutOfMemoryError as told:
+            assert str(told).startswith("memory: not even one run of one noise sample fits into what is free on cpu")  # noqa: PT017
+        else:
+            same(found)
+        same(compute(asked))
+
+
+def test_another_error_passes_as_it_is(demo, example):
+    other = RuntimeError("something else")
+    with pytest.raises(RuntimeError, match="something else") as raised, Operations(29, raising(other)):
+        Tracer(demo, example.image, example.question).knockout("question_encoder", layers=2, queries=2, keys=[1, 2])
+    assert raised.value is other
 
 
 def test_a_single_question_fills_a_cpu_alone():

@@ -370,6 +370,25 @@ def test_an_exception_while_computing_is_shown_and_the_worker_lives(widget, monk
     assert np.isfinite(values(widget)[0, 0, 0])
 
 
+@pytest.mark.parametrize("raised", [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), MemoryError()])
+def test_whatever_ends_an_update_its_inputs_go_back(widget, monkeypatch, raised):
+    noise, runs = widget.noise, dict(widget.runs)
+
+    def leave(*_):
+        raise raised
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Runner, "encode", leave)
+        widget.noise = 1.0
+        widget.wait(30)
+    memory = "OutOfMemoryError: memory: not even one run"
+    assert widget.error.startswith(memory if isinstance(raised, MemoryError) else type(raised).__name__)
+    assert (widget.noise, widget.runs["corrupted"]["score"]) == (noise, runs["corrupted"]["score"])
+    widget.noise = 1.0
+    widget.wait(30)
+    assert (widget.error, widget.noise, widget.tracer.corruption.factor) == ("", 1.0, 1.0)
+
+
 def test_an_update_that_fails_returns_to_the_last_good_state(widget, monkeypatch):
     good = dict(widget.runs)
     whole = Runner.greedy
