@@ -6,7 +6,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from blip_trace_widget.model.block import SteppedBlock
-from blip_trace_widget.tracing.runs import Runner
 
 #: What is raised where memory runs out, by device and library.
 NO_ROOM = (
@@ -64,25 +63,20 @@ def fail_where(monkeypatch, fails, error):
 
 
 def fail_every(monkeypatch, number, error):
-    """Every so many calls for more than one run raise `error`; returns the numbers of runs of those that did.
+    """Every so many calls that record or resume more than one run of a block raise `error`; returns how many did."""
+    calls, failed = itertools.count(1), []
 
-    Of calls that record or resume a block, and of those that decode answers.
-    """
-    failed = []
-
-    def failing(whole, size, calls):
-        def work(self, given, *rest, **named):
+    def failing(whole, size):
+        def work(self, given, *rest):
             if size(given) > 1 and next(calls) % number == 0:
                 failed.append(size(given))
                 raise error
-            return whole(self, given, *rest, **named)
+            return whole(self, given, *rest)
 
         return work
 
-    calls = itertools.count(1)
-    record = failing(SteppedBlock.record, lambda inputs: inputs.shape[0], calls)
-    resume = failing(SteppedBlock.resume, lambda patches: len(patches.runs) * patches.samples, calls)
+    record = failing(SteppedBlock.record, lambda inputs: inputs.shape[0])
+    resume = failing(SteppedBlock.resume, lambda patches: len(patches.runs) * patches.samples)
     monkeypatch.setattr(SteppedBlock, "record", record)
     monkeypatch.setattr(SteppedBlock, "resume", resume)
-    monkeypatch.setattr(Runner, "greedy", failing(Runner.greedy, len, itertools.count(1)))
     return failed

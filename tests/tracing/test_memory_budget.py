@@ -12,6 +12,7 @@ from blip_trace_widget import GaussianNoise, State, Tracer, demo_samples
 from blip_trace_widget.dataset.batch import Batch, Plan, trace_batch
 from blip_trace_widget.model.limits import Limits
 from blip_trace_widget.tracing import memory_budget
+from blip_trace_widget.tracing.runs import Runner
 from helpers.problems import ROUNDED
 from helpers.scarce import NO_ROOM, Operations, fail_every, raising
 
@@ -91,10 +92,7 @@ def test_wherever_memory_runs_out_the_numbers_are_the_same(monkeypatch, demo, ex
         ]
 
     expected = computed()
-    noise = GaussianNoise(samples=5)
-    answers = Tracer(demo, example.image, example.question, corruption=noise).corrupted.answers
     failed = fail_every(monkeypatch, number, error)
-    assert Tracer(demo, example.image, example.question, corruption=noise).corrupted.answers == answers
     for found, wanted in zip(computed(), expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=ROUNDED)
     assert failed
@@ -116,6 +114,26 @@ def test_a_batch_of_questions_for_which_there_is_no_room_is_halved(monkeypatch, 
     assert list(few["own_answer"]) == list(rows["own_answer"])
     np.testing.assert_allclose(few["clean"], rows["clean"], atol=ROUNDED)
     np.testing.assert_allclose(few_cells["score"], cells["score"], atol=ROUNDED)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("error", NO_ROOM)
+def test_answers_are_decoded_in_parts_where_there_is_no_room_for_all(monkeypatch, demo, example, error, most):
+    whole, sizes = Runner.greedy, []
+
+    def few(self, encoded, *rest, **named):
+        sizes.append(len(encoded))
+        if len(encoded) > most:
+            raise error
+        return whole(self, encoded, *rest, **named)
+
+    def answers():
+        return Tracer(demo, example.image, example.question, corruption=GaussianNoise(samples=5)).corrupted.answers
+
+    expected = answers()
+    monkeypatch.setattr(Runner, "greedy", few)
+    assert answers() == expected
+    assert max(sizes) == 5
 
 
 @pytest.mark.parametrize("error", NO_ROOM)
