@@ -11,6 +11,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Literal, Union
 
 #: Longest text that is taken as a question or an answer, in characters. BLIP's 512 positions hold some 2,500 letters;
@@ -123,6 +124,10 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
     return number
 
 
+#: The fields of a `TypedDict` with their types, which take long to look up.
+_fields = cache(typing.get_type_hints)
+
+
 def conforms(name: str, value: object, shape: Any) -> Any:
     """Return a value read from a file unchanged if it has the annotated type `shape`.
 
@@ -137,7 +142,7 @@ def conforms(name: str, value: object, shape: Any) -> Any:
 def _misfit(name: str, value: Any, annotation: Any) -> str:
     """What does not have its type in a value that does not: the innermost field, and what is in its place."""
     if typing.is_typeddict(annotation) and isinstance(value, dict):
-        fields = typing.get_type_hints(annotation)
+        fields = _fields(annotation)
         if set(fields) != set(value):
             return f"{name}: expected the fields {', '.join(fields)}, got {brief(list(value))}"
         parts = [(f"{name}.{field}", value[field], kind) for field, kind in fields.items()]
@@ -154,7 +159,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether a JSON value has the annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if typing.is_typeddict(annotation):
-        fields = typing.get_type_hints(annotation)
+        fields = _fields(annotation)
         return (
             isinstance(value, dict)
             and set(value) == set(fields)

@@ -73,10 +73,17 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
 
     if grid is not None and _is_larger(value, grid):  # not even looked at
         raise ValueError(f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got more")
+    odd = _no_truth(value)
+    if odd:  # an array of long texts, or of lists, would be large
+        raise ValueError(f"region: expected a boolean (rows, columns) mask, got {brief(odd[0])} in it")
     try:
         mask = np.asarray(value)
     except ValueError as error:
         raise ValueError("region: expected a boolean (rows, columns) mask, got rows of unequal length") from error
+    except (TypeError, RuntimeError) as error:  # tensors without numbers, or with a gradient
+        raise ValueError(
+            f"region: expected a boolean (rows, columns) mask, got one that cannot be read: {error}"
+        ) from error
     if mask.ndim != 2 or mask.dtype != np.bool_ or not mask.size:
         raise ValueError(
             f"region: expected a boolean (rows, columns) mask, got an array of shape {mask.shape} and type {mask.dtype}"
@@ -88,6 +95,14 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
             f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got {mask.shape[0]} x {mask.shape[1]}"
         )
     return tuple(tuple(bool(cell) for cell in row) for row in mask)
+
+
+def _no_truth(value: Any) -> list[Any]:
+    """The first entry of nested lists that is neither true nor false, if there is one."""
+    import numpy as np
+
+    rows = [row for row in value if isinstance(row, (list, tuple))] if isinstance(value, (list, tuple)) else []
+    return next(([cell] for row in rows for cell in row if not isinstance(cell, (bool, np.bool_))), [])
 
 
 def _is_larger(value: Any, grid: tuple[int, int]) -> bool:

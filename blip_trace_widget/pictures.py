@@ -203,7 +203,8 @@ def _of_mapping(image: Mapping[str, Any], most: int) -> Image.Image:
         return _of_file(io.BytesIO(bytes(content)), _name(path), most)
     if isinstance(path, (str, os.PathLike)):
         return _of_path(os.fspath(path), most)
-    found = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {sorted(map(str, image))}"
+    names = [_short(name) for name in sorted(map(str, image))[:12]]
+    found = "None under both" if {"bytes", "path"} & set(image) else f"a mapping with {names}"
     raise ValueError(f"image: expected {ACCEPTED}, got {found}")
 
 

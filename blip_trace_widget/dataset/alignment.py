@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.dataset.word_roles import ROLES, word_roles
 
 Array: TypeAlias = NDArray[np.float64]
@@ -130,7 +131,7 @@ def _own_roles(
 
 def _checked(roles: Any, sample: tuple[str, ...]) -> Sequence[str | None]:
     if isinstance(roles, str) or not isinstance(roles, Sequence) or len(roles) != len(sample):
-        raise ValueError(f"align: expected a role (or None) for each of the tokens {list(sample)}, got {roles!r}")
+        raise ValueError(f"align: expected a role (or None) for each of the tokens {list(sample)}, got {brief(roles)}")
     if not all(role is None or isinstance(role, str) for role in roles):
         raise TypeError(f"align: a role is a text or None, got {list(roles)!r}")
     return roles

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.checks import brief, named, whole_number
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.states import TEXT_BLOCKS, word_pieces
 from blip_trace_widget.tracing.knockout import ATTENTIONS
@@ -65,7 +65,9 @@ class Edges:
         object.__setattr__(self, "queries", _checked("queries", self.queries))
         object.__setattr__(self, "keys", _checked("keys", self.keys))
         if self._to_image and any(isinstance(key, str) and key not in REGIONS for key in _listed(self.keys)):
-            raise ValueError(f"keys: image tokens are named by number or as one of {list(REGIONS)}, got {self.keys!r}")
+            raise ValueError(
+                f"keys: image tokens are named by number or as one of {list(REGIONS)}, got {brief(self.keys)}"
+            )
 
     def of(self, question: Question, region: Sequence[Sequence[bool]] | None) -> tuple[list[int], list[int]] | None:
         """Queries and keys in one sample; None if it lacks all of either.
@@ -110,7 +112,7 @@ def _checked(name: str, given: Any) -> Any:
         raise ValueError(f"{name}: expected at least one token, by number or as a word, got none")
     for each in chosen:
         if isinstance(each, bool) or not (isinstance(each, str) or hasattr(each, "__index__")):
-            raise TypeError(f"{name}: expected whole numbers, words, a function or None, got {each!r}")
+            raise TypeError(f"{name}: expected whole numbers, words, a function or None, got {brief(each)}")
     return tuple(each.strip().casefold() if isinstance(each, str) else int(each) for each in chosen)
 
 

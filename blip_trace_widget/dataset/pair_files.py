@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import brief, one_of, whole_number
 from blip_trace_widget.dataset import answers, cells, columns, text_files
 from blip_trace_widget.dataset.picture_folders import ENDS, Stem, with_pictures
 from blip_trace_widget.dataset.samples import PathLike, Sample
@@ -132,7 +132,7 @@ def read_folders(
     if not isinstance(question, str):
         raise TypeError(f"question: expected a text, got {type(question).__name__}")
     if (FIRST in question) != (SECOND in question):
-        raise ValueError(f"question: expected both {FIRST} and {SECOND} in it or neither, got {question!r}")
+        raise ValueError(f"question: expected both {FIRST} and {SECOND} in it or neither, got {brief(question)}")
     called = _words(words)
     folders = _folders(images)
     unknown = set(called) - {folder.name for folder in folders}

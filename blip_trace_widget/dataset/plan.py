@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.checks import brief, named, whole_number
 from blip_trace_widget.choices import MetricName
 from blip_trace_widget.dataset import fingerprints
 from blip_trace_widget.dataset.corruptions import FromPartner, Given, Source, as_source
@@ -294,7 +294,7 @@ def _heads(given: Any) -> tuple[Any, ...]:
 
     def checked(head: Any) -> Any:
         if isinstance(head, str) and head != ALL:
-            raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
+            raise ValueError(f"head: expected a whole number, 'all' or None, got {brief(head)}")
         return head if head is None or head == ALL else whole_number("head", head, 0)
 
     return tuple(sorted(_each("head", given, checked), key=lambda head: (head is not None, head == ALL)))
@@ -323,7 +323,7 @@ def _groups(given: Any) -> dict[str, Edges]:
         raise TypeError(f"knockout: expected a mapping from names to Edges, or None, got {type(given).__name__}")
     for name, edges in given.items():
         if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"knockout: expected texts as names, got {name!r}")
+            raise TypeError(f"knockout: expected texts as names, got {brief(name)}")
         if not isinstance(edges, Edges):
             raise TypeError(f"knockout: expected Edges(...) for {name!r}, got {type(edges).__name__}")
     if not given:

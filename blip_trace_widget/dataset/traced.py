@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import one_of, whole_number
+from blip_trace_widget.checks import brief, one_of, whole_number
 from blip_trace_widget.dataset import alignment, averages, head_means, ragged, rows
 from blip_trace_widget.dataset.alignment import Aligned, Roles
 from blip_trace_widget.dataset.averages import Comparison, MeanTrace
@@ -138,7 +138,7 @@ class DatasetTrace(TracedSamples):
         for name, group in (("group_a", group_a), ("group_b", group_b)):
             one_of(name, group, self.groups)
         if group_a == group_b:
-            raise ValueError(f"group_a, group_b: expected two groups, got {group_a!r} twice")
+            raise ValueError(f"group_a, group_b: expected two groups, got {brief(group_a)} twice")
         _share("rate", rate)
         bootstrap = _bootstrap(confidence, resamples, seed)
         both = replace(self, samples=self.samples[self.samples["group"].isin([group_a, group_b])])
@@ -385,5 +385,5 @@ def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}: expected a number between 0 and 1, got {type(value).__name__}")
     if not 0 < value < 1:
-        raise ValueError(f"{name}: expected a number between 0 and 1, got {value!r}")
+        raise ValueError(f"{name}: expected a number between 0 and 1, got {brief(value)}")
     return float(value)

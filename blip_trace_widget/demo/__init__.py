@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.demo.circuits import CIRCUITS, CircuitExample, circuit_examples, circuit_of, name_of
 from blip_trace_widget.demo.scenes import SceneObject, coverage
 
@@ -79,7 +80,7 @@ class Example:
         chosen = [item for item in self.objects if shape in (None, item.shape) and color in (None, item.color)]
         if not chosen:
             objects = ", ".join(f"{item.color} {item.shape}" for item in self.objects)
-            raise ValueError(f"shape, color: got {shape!r}, {color!r}; this picture has: {objects}")
+            raise ValueError(f"shape, color: got {brief(shape)}, {brief(color)}; this picture has: {objects}")
         touched = np.zeros((rows, columns), dtype=np.bool_)
         for item in chosen:
             touched |= coverage(item.box, rows, columns) > 0

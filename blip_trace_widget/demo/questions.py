@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.demo.scenes import COLORS, SHAPES, Scene, SceneObject, arrange
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def sample(rng: random.Random, kind: str | None = None) -> Sample:
         ValueError: for any other kind.
     """
     if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind: got {kind!r}; accepted are {', '.join(KINDS)} and None")
+        raise ValueError(f"kind: got {brief(kind)}; accepted are {', '.join(KINDS)} and None")
     wanted = kind or rng.choice(KINDS)
     while True:
         scene = arrange(rng)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.demo import BUILT_IN
 
 #: Files of a model, a processor and a tokenizer, as older and newer versions of transformers write them.
@@ -61,7 +62,7 @@ def check_device(device: str) -> str:
     """
     kind, colon, number = device.partition(":")
     if kind not in DEVICES.split() or (colon and not number.isdecimal()):
-        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}")
+        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {brief(device)}")
     return device
 
 

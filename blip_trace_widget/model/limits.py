@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import brief, whole_number
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,4 @@ class Limits:
             if value is not None or name == "rows_per_sample":
                 whole_number(name, value, 1)
         if not isinstance(self.together, bool | None):
-            raise TypeError(f"together: expected True, False or None, got {self.together!r}")
+            raise TypeError(f"together: expected True, False or None, got {brief(self.together)}")

@@ -23,6 +23,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from transformers.utils import find_adapter_config_file
 from transformers.utils import logging as transformers_logging
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.model.checkpoint import ADAPTER, CONFIG, PROCESSORS, NotBlipError, check, check_kind, remedy
 
 
@@ -42,7 +43,7 @@ def load(
         ImportError: if it has an adapter and ``peft`` is not installed.
     """
     if not isinstance(name, (str, os.PathLike)) or not str(name).strip():
-        raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {name!r}")
+        raise TypeError(f"model: expected a hub id or a folder, got {type(name).__name__} {brief(name)}")
     source = os.fspath(name)
     weights, target = as_dtype(dtype), device_of(device)
     if revision is None and not local_files_only:
@@ -153,7 +154,7 @@ def device_of(device: str | torch.device | None) -> torch.device:
     try:
         return torch.device(device)
     except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {device!r}") from error
+        raise ValueError(f"device: expected a torch device such as 'cpu' or 'cuda:0', got {brief(device)}") from error
 
 
 def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
@@ -166,5 +167,5 @@ def as_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
     if value is None and dtype is None:
         return torch.float32
     if not isinstance(value, torch.dtype) or not value.is_floating_point:
-        raise ValueError(f"dtype: expected a floating point type such as 'float32' or 'bfloat16', got {dtype!r}")
+        raise ValueError(f"dtype: expected a floating point type such as 'float32' or 'bfloat16', got {brief(dtype)}")
     return value

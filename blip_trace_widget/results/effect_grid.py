@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.checks import brief, named, whole_number
 from blip_trace_widget.results import summaries
 from blip_trace_widget.results.differences import Difference, difference
 from blip_trace_widget.results.intervals import margin
@@ -330,7 +330,7 @@ class EffectGrid(Summarised):
 
     def _index(self, key: Any) -> tuple[int, int]:
         if not isinstance(key, tuple) or len(key) != 2:
-            raise TypeError(f"cell: expected [{self._axes[0]}, {self._axes[1]}], got {key!r}")
+            raise TypeError(f"cell: expected [{self._axes[0]}, {self._axes[1]}], got {brief(key)}")
         row, column = (
             whole_number(name, at, -count, count - 1) % count
             for name, at, count in zip(self._axes, self._numbered(*key), self.shape, strict=True)

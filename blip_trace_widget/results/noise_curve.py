@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import conforms
+from blip_trace_widget.checks import brief, conforms
 from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.intervals import margin
 from blip_trace_widget.results.numerics import quiet, standard_error
@@ -150,9 +150,11 @@ class NoiseCurve(Summarised):
             TypeError, ValueError: if `share` is not such a number.
         """
         if isinstance(share, bool) or not isinstance(share, (int, float)):
-            raise TypeError(f"share: expected a number above 0 and at most 1, got {type(share).__name__} {share!r}")
+            raise TypeError(
+                f"share: expected a number above 0 and at most 1, got {type(share).__name__} {brief(share)}"
+            )
         if not 0 < share <= 1:
-            raise ValueError(f"share: expected a number above 0 and at most 1, got {share!r}")
+            raise ValueError(f"share: expected a number above 0 and at most 1, got {brief(share)}")
         if not self.clean > 0:
             raise ValueError(
                 f"a share of the clean score needs one above 0, this is {self.clean:.3g}: take the curve with "

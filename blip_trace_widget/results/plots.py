@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import brief
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -107,10 +109,10 @@ def checked_limit(limit: Any) -> float | None:
     if limit is None:
         return None
     if isinstance(limit, (bool, str, bytes)) or not hasattr(limit, "__float__"):
-        raise TypeError(f"limit: expected a number above 0 or None, got {type(limit).__name__} {limit!r}")
+        raise TypeError(f"limit: expected a number above 0 or None, got {type(limit).__name__} {brief(limit)}")
     number = float(limit)
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"limit: expected a number above 0 or None, got {limit!r}")
+        raise ValueError(f"limit: expected a number above 0 or None, got {brief(limit)}")
     return number
 
 

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.choices import ABLATIONS, AblationName
 from blip_trace_widget.corruption_fields import checked_factor
 from blip_trace_widget.model.block import Activations, LayerEdit, as_it_is
@@ -103,7 +104,7 @@ def checked_goal(to: object) -> AblationName | float:
     accepted = f"one of {list(ABLATIONS)} or a number of 0 or more"
     if isinstance(to, str):
         if to not in ABLATIONS:
-            raise ValueError(f"to: expected {accepted}, got {to!r}")
+            raise ValueError(f"to: expected {accepted}, got {brief(to)}")
         return to
     try:
         return checked_factor("to", to)

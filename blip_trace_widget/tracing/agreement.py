@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from blip_trace_widget.checks import named
+from blip_trace_widget.checks import brief, named
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.agreement import Agreement
 from blip_trace_widget.results.grid_spec import GridSpec
@@ -67,7 +67,7 @@ def agreement(
 def _under(question: Question, corruptions: Any) -> list[Question]:
     """The question under each of several corruptions."""
     if isinstance(corruptions, (str, bytes)) or not isinstance(corruptions, Iterable):
-        raise TypeError(f"corruptions: expected a list of them, got {type(corruptions).__name__} {corruptions!r}")
+        raise TypeError(f"corruptions: expected a list of them, got {type(corruptions).__name__} {brief(corruptions)}")
     questions = [question.with_corruption(corruption) for corruption in corruptions]
     if len(questions) < 2:
         raise ValueError(f"corruptions: expected at least two, got {len(questions)}")

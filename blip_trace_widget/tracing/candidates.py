@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
-from blip_trace_widget.checks import named
+from blip_trace_widget.checks import brief, named
 from blip_trace_widget.results.found_states import Member
 from blip_trace_widget.states import BLOCKS, TEXT_BLOCKS, State, attention_label, site_label
 from blip_trace_widget.tracing.question import Question
@@ -65,7 +65,7 @@ def checked_blocks(question: Question, given: Any, among: str) -> tuple[str, ...
     if given is None:
         return ("question_encoder",) if among == "states" else TEXT_BLOCKS
     if not isinstance(given, (str, Iterable)):
-        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(given).__name__} {given!r}")
+        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(given).__name__} {brief(given)}")
     asked = {named("blocks", block, BLOCKS) for block in ([given] if isinstance(given, str) else given)}
     names = tuple(block for block in BLOCKS if block in asked)
     if not names:

@@ -28,7 +28,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import named, whole_number
+from blip_trace_widget.checks import brief, named, whole_number
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.found_states import SEARCHES, FoundStates, Member, measured_as, opposite
 from blip_trace_widget.results.statistics import effects
@@ -394,7 +394,7 @@ def _fresh(question: Question, seed: int | None) -> Question | None:
     fields: tuple[Any, ...] = dataclasses.fields(corruption) if dataclasses.is_dataclass(corruption) else ()
     if "seed" not in {each.name for each in fields}:
         if seed is not None:
-            raise ValueError(f"fresh_seed: {corruption!r} has no noise, expected None, got {seed!r}")
+            raise ValueError(f"fresh_seed: {corruption!r} has no noise, expected None, got {brief(seed)}")
         return None
     searched: int = corruption.seed  # type: ignore[attr-defined]
     if seed is None:
@@ -406,8 +406,8 @@ def _fresh(question: Question, seed: int | None) -> Question | None:
 
 def _checked_target(given: Any) -> float:
     if isinstance(given, (bool, str, bytes)) or not hasattr(given, "__float__"):
-        raise TypeError(f"target: expected a share above 0 and up to 1, got {type(given).__name__} {given!r}")
+        raise TypeError(f"target: expected a share above 0 and up to 1, got {type(given).__name__} {brief(given)}")
     target: float = given.__float__()
     if not 0 < target <= 1:
-        raise ValueError(f"target: expected a share above 0 and up to 1, got {given!r}")
+        raise ValueError(f"target: expected a share above 0 and up to 1, got {brief(given)}")
     return target

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from blip_trace_widget.checks import whole_number
+from blip_trace_widget.checks import brief, whole_number
 from blip_trace_widget.model.computing import Computing, ModelChangedError
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.flow import ANSWER, PARTS, PICTURE, QUESTION, Edge, Flow, Group
@@ -141,25 +141,25 @@ def _edges(groups: Sequence[Group]) -> list[Edge]:
 def _grouped(question: Question, given: Any) -> list[Group]:
     """The groups, from picture to answer, their tokens by number."""
     if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"groups: expected a mapping of {list(PARTS)}, got {type(given).__name__} {given!r}")
+        raise TypeError(f"groups: expected a mapping of {list(PARTS)}, got {type(given).__name__} {brief(given)}")
     asked: dict[str, Any] = dict(given or {})
     unknown = [part for part in asked if part not in PARTS]
     if unknown:
-        raise ValueError(f"groups: expected parts out of {list(PARTS)}, got {unknown[0]!r}")
+        raise ValueError(f"groups: expected parts out of {list(PARTS)}, got {brief(unknown[0])}")
     found: list[Group] = []
     for part in PARTS:
         own = asked.get(part)
         if own is not None and not isinstance(own, Mapping):
-            raise TypeError(f"groups[{part!r}]: expected names with tokens, got {type(own).__name__} {own!r}")
+            raise TypeError(f"groups[{brief(part)}]: expected names with tokens, got {type(own).__name__} {brief(own)}")
         for name, tokens in (_default(question, part) if own is None else own).items():
             if not isinstance(name, str):
-                raise TypeError(f"groups[{part!r}]: expected names, got {type(name).__name__} {name!r}")
+                raise TypeError(f"groups[{brief(part)}]: expected names, got {type(name).__name__} {brief(name)}")
             positions = tuple(sorted(set(_positions(question, part, name, tokens))))
             found.append(Group(name, part, positions))
     names = [group.name for group in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise ValueError(f"groups: expected a name for each group, got {twice[0]!r} twice")
+        raise ValueError(f"groups: expected a name for each group, got {brief(twice[0])} twice")
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.corruption_fields import checked_factor
 from blip_trace_widget.model.progress import Progress, as_check, as_progress
 from blip_trace_widget.results.noise_curve import DEFAULT_FACTORS, NoiseCurve
@@ -72,7 +73,7 @@ def checked_factors(question: Question, factors: Any) -> NDArray[np.float64]:
         raise ValueError(f"corruption: a noise curve needs GaussianNoise, got {type(question.corruption).__name__}")
     given = DEFAULT_FACTORS if factors is None else factors
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"factors: expected a sequence of numbers, got {type(given).__name__} {given!r}")
+        raise TypeError(f"factors: expected a sequence of numbers, got {type(given).__name__} {brief(given)}")
     values = [checked_factor("factors", factor) for factor in given]
     if not values:
         raise ValueError("factors: expected at least one number, got none")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blip_trace_widget.checks import named
+from blip_trace_widget.checks import brief, named
 from blip_trace_widget.model.progress import Progress, as_check, as_progress, ended_early
 from blip_trace_widget.results.recovery_curve import RecoveryCurve
 from blip_trace_widget.states import BLOCKS
@@ -66,7 +66,7 @@ def recovery_curve(
 
 def _checked_blocks(question: Question, blocks: Any) -> tuple[Any, ...]:
     if not isinstance(blocks, (str, Iterable)):
-        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(blocks).__name__} {blocks!r}")
+        raise TypeError(f"blocks: expected names out of {list(BLOCKS)}, got {type(blocks).__name__} {brief(blocks)}")
     given = [blocks] if isinstance(blocks, str) else list(blocks)
     names = tuple(dict.fromkeys(named("blocks", block, BLOCKS) for block in given))
     if not names:

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, overload
 
+from blip_trace_widget.checks import brief
 from blip_trace_widget.choices import AblationName, MetricName
 from blip_trace_widget.model.blip import BlipVqa
 from blip_trace_widget.model.computing import at_once
@@ -217,12 +218,12 @@ class Tracer(QuestionReadings, SeveralCorruptions, PathPatching, Mechanisms):
         """
         if head == "all":
             if patch != 1:
-                raise ValueError(f"patch: not with head='all', got {patch!r}")
+                raise ValueError(f"patch: not with head='all', got {brief(patch)}")
             return traces.trace_heads(self.case, block, site, window, direction, position, progress, cancel, hold)
         if isinstance(head, str):
-            raise ValueError(f"head: expected a whole number, 'all' or None, got {head!r}")
+            raise ValueError(f"head: expected a whole number, 'all' or None, got {brief(head)}")
         if position is not None:
-            raise ValueError(f"position: only with head='all', got {position!r} with head={head!r}")
+            raise ValueError(f"position: only with head='all', got {brief(position)} with head={brief(head)}")
         trace = traces.trace(self.case, block, site, head, window, direction, progress, cancel, patch, hold)
         return dataclasses.replace(trace, snapshot=self.snapshot)
 

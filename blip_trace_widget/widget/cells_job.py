@@ -92,7 +92,7 @@ class CellsJob:
         """Set the visible positions of the grid, which are computed first."""
         self._visible = positions
         missing = {position for _, position in self._presenter.cells.missing()} if self._jobs.pending("fill") else set()
-        if not missing.isdisjoint(positions or ()):
+        if any(position in (positions or ()) for position in missing):  # a range may be long
             self._fill()
 
     def forget(self) -> None:

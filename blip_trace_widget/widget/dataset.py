@@ -34,8 +34,8 @@ from blip_trace_widget.widget.dataset_maps import NOTHING, Choice, heads_of
 from blip_trace_widget.widget.dataset_means import Asked, Means
 from blip_trace_widget.widget.figure_widget import FigureWidget
 from blip_trace_widget.widget.job_queue import FILL, UPDATE, JobQueue
+from blip_trace_widget.widget.refusing import Refused
 from blip_trace_widget.widget.replay import Replay
-from blip_trace_widget.widget.traits import Refused
 from blip_trace_widget.widget.undo import UndoStack
 from blip_trace_widget.widget.worker import Job, Slices, worker_of
 

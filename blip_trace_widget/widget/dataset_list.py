@@ -123,7 +123,7 @@ class SampleList:
         table = self._data.samples
         if group:
             table = table[table["group"] == group]
-        for word in find.lower().split():
+        for word in set(find.lower().split()):  # each once, however long the text
             table = table[np.array([word in self._texts[index] for index in table.index], dtype=bool)]
         if order in EXTREMES and self.selected:  # those that lack the token come last
             effects = self.selected.of

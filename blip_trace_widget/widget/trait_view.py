@@ -17,8 +17,9 @@ from anywidget import AnyWidget
 
 from blip_trace_widget.widget.inputs import SLIDERS, Inputs
 from blip_trace_widget.widget.observers import Observers
+from blip_trace_widget.widget.refusing import Refused
 from blip_trace_widget.widget.replay import CLOSED, Replay
-from blip_trace_widget.widget.traits import Refused, TraceTraits
+from blip_trace_widget.widget.traits import TraceTraits
 from blip_trace_widget.widget.undo import UndoStack
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from blip_trace_widget.results.hold import as_hold
 from blip_trace_widget.states import State, as_states, listed_states, plain_form, position_of
 from blip_trace_widget.tracing.positions import whole_numbers
 from blip_trace_widget.unpicklable import Unpicklable
-from blip_trace_widget.widget.inputs import TRAITS, Inputs
+from blip_trace_widget.widget.inputs import Inputs
+from blip_trace_widget.widget.refusing import Number, Text, refusing
 from blip_trace_widget.widget.surface import Surface
 
 if TYPE_CHECKING:
@@ -43,46 +44,10 @@ _PLAIN_STATE = {field.name for field in fields(State)}
 MAX_COLUMNS = 4096
 
 
-class Refused(traitlets.TraitError, ValueError):  # noqa: N818 - it says what happened
-    """A trait was set to a value that is not accepted.
-
-    A TraitError, since only that makes traitlets keep the last good value; a ValueError, since users expect one.
-    """
-
-
-def _refusing(check: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Decorates a validator: its ValueError or TypeError becomes `Refused`.
-
-    A value that is already asked for is not checked again, since the tracer may still belong to older inputs.
-    """
-
-    @functools.wraps(check)
-    def checked(widget: Any, proposal: Any) -> Any:
-        name, value = proposal["trait"].name, proposal["value"]
-        if name in TRAITS:
-            known = widget._inputs.trait(name)
-            if type(value) is type(known) and value == known:
-                return value
-        try:
-            return check(widget, proposal)
-        except (ValueError, TypeError) as error:
-            raise Refused(str(error)) from error
-
-    return checked
-
-
 def _either(names: Sequence[str]) -> str:
     """Names joined by commas and "or"."""
     *others, last = (f'"{name}"' for name in names)
     return f"{', '.join(others)} or {last}"
-
-
-class _Text(traitlets.Unicode[str, str | None]):
-    """A text; None becomes ""."""
-
-    def validate(self, obj: Any, value: Any) -> str:
-        """See `traitlets.TraitType.validate`."""
-        return str(super().validate(obj, "" if value is None else value))
 
 
 class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
@@ -93,7 +58,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         "GaussianNoise",
         help=f"What is done to the input: {_either(payloads.CHOICES['corruption'])}.",
     ).tag(sync=True)
-    noise = traitlets.Float(5.0, help="The noise factor ν of GaussianNoise: a number from 0.").tag(sync=True)
+    noise = Number(5.0, help="The noise factor ν of GaussianNoise: a number from 0.").tag(sync=True)
     kind = traitlets.Unicode("multiplicative", help=f"Kind of GaussianNoise: {_either(payloads.CHOICES['kind'])}.").tag(
         sync=True
     )
@@ -106,7 +71,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         help="Which tokens of the question GaussianNoise hits at question_embeddings: a list of positions or words; "
         "None for all.",
     ).tag(sync=True)
-    scale = traitlets.Float(0.7691, help="The factor of Scale: a number from 0.").tag(sync=True)
+    scale = Number(0.7691, help="The factor of Scale: a number from 0.").tag(sync=True)
     samples = traitlets.Int(10, help=f"Noise samples of GaussianNoise: from 1 to {MAX_SAMPLES}.").tag(sync=True)
     seed = traitlets.Int(0, help="Seed of GaussianNoise: a whole number from 0.").tag(sync=True)
     other_question = traitlets.Unicode(
@@ -119,7 +84,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         "probability",
         help=f"The score: {_either(payloads.CHOICES['metric'])}; 'logit_difference' needs a foil.",
     ).tag(sync=True)
-    foil = _Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
+    foil = Text("", help='Another answer, of as many tokens as the answer; "" or None for none.').tag(sync=True)
     block = traitlets.Unicode(
         "question_encoder", help=f"Block of the grid in view: {_either(payloads.CHOICES['block'])}."
     ).tag(sync=True)
@@ -170,19 +135,19 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     patches: traitlets.List[Any] = traitlets.List(
         help="Or patches of the picture that are patched together: a list of (row, column)."
     ).tag(sync=True)
-    strength = traitlets.Float(
+    strength = Number(
         1.0, help="What the selected states are multiplied by in a clean run: a number from 0; 1 for no such run."
     ).tag(sync=True)
     overlay = traitlets.Unicode(
         "none", help=f"What lies over the picture: {_either(payloads.CHOICES['overlay'])}."
     ).tag(sync=True)
     square = traitlets.Int(1, help="Side of the squares of a map of image tokens, in patches: from 1.").tag(sync=True)
-    opacity = traitlets.Float(0.8, help="Of the overlay: from 0 to 1.").tag(sync=True)
+    opacity = Number(0.8, help="Of the overlay: from 0 to 1.").tag(sync=True)
     show = traitlets.Unicode("recovery", help=f"What the colour shows: {_either(payloads.CHOICES['show'])}.").tag(
         sync=True
     )
     axes = traitlets.Unicode("tokens", help=f"What the rows are: {_either(payloads.CHOICES['axes'])}.").tag(sync=True)
-    limit = traitlets.Float(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
+    limit = Number(0.0, help="Where the colours end: a number above 0; 0 for automatic.").tag(sync=True)
     difference = traitlets.Bool(
         False, help="Whether the difference from the grid that `compare` keeps is shown in place of the values."
     ).tag(sync=True)
@@ -233,7 +198,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
     # --- validation --------------------------------------------------------------------------------------------------
 
     @traitlets.validate("question", "other_question")
-    @_refusing
+    @refusing
     def _valid_question(self, proposal: Any) -> str:
         question = proposal["value"]
         check_length(proposal["trait"].name, question)
@@ -242,7 +207,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return str(question).strip()
 
     @traitlets.validate("foil")
-    @_refusing
+    @refusing
     def _valid_foil(self, proposal: Any) -> str:
         check_length("foil", proposal["value"])
         foil = str(proposal["value"]).strip()
@@ -251,14 +216,14 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return foil
 
     @traitlets.validate("noise", "scale", "strength", "limit")
-    @_refusing
+    @refusing
     def _valid_factor(self, proposal: Any) -> float:
         return checked_factor(proposal["trait"].name, proposal["value"])
 
     @traitlets.validate(
         "corruption", "kind", "at", "to", "metric", "block", "site", "direction", "show", "axes", "overlay"
     )
-    @_refusing
+    @refusing
     def _valid_name(self, proposal: Any) -> str:
         name, value = proposal["trait"].name, proposal["value"]
         one_of(name, value, payloads.CHOICES[name])
@@ -270,6 +235,8 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             raise ValueError("metric: 'logit_difference' needs a foil, another answer to compare with: set foil first")
         if name == "block" and not self._inputs.damage.reaches(value):
             raise ValueError(f"block: {value!r} cannot be traced now. {payloads.CLOSED['undamaged']}")
+        if name == "block" and self._columns(value) == 0:
+            raise ValueError(f"block: {value!r} was not recorded. {self._closed}")
         return str(value)
 
     def _check_place(self, at: str) -> None:
@@ -278,7 +245,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             one_of(f"at (of {self._inputs.corruption})", at, places)
 
     @traitlets.validate("positions")
-    @_refusing
+    @refusing
     def _valid_positions(self, proposal: Any) -> list[int] | None:
         if proposal["value"] is None:
             return None
@@ -291,7 +258,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return sorted(set(whole_numbers("positions", proposal["value"], len(tokens), tokens)))
 
     @traitlets.validate("opacity")
-    @_refusing
+    @refusing
     def _valid_opacity(self, proposal: Any) -> float:
         opacity = checked_factor("opacity", proposal["value"])
         if opacity > 1:
@@ -299,12 +266,12 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return opacity
 
     @traitlets.validate("region")
-    @_refusing
+    @refusing
     def _valid_region(self, proposal: Any) -> list[list[bool]] | None:
         return plain_region(checked_region(proposal["value"], self.tracer.model.grid))
 
     @traitlets.validate("patches")
-    @_refusing
+    @refusing
     def _valid_patches(self, proposal: Any) -> list[CellIndex]:
         if proposal["value"] and not self._inputs.damage.damages_image:
             raise ValueError(
@@ -313,7 +280,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return _places("patches", proposal["value"], ("row", "column"), self.tracer.model.grid)
 
     @traitlets.validate("samples", "seed", "window", "example", "square", "patch")
-    @_refusing
+    @refusing
     def _valid_number(self, proposal: Any) -> int:
         name = proposal["trait"].name
         low, high = {
@@ -327,26 +294,26 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         return whole_number(name, proposal["value"], low, high)
 
     @traitlets.validate("head")
-    @_refusing
+    @refusing
     def _valid_head(self, proposal: Any) -> int | None:
         if proposal["value"] is None:
             return None
         return whole_number("head", proposal["value"], 0, self.tracer.model.blocks[self.block].heads - 1)
 
     @traitlets.validate("hold", "receivers", "through")
-    @_refusing
+    @refusing
     def _valid_states(self, proposal: Any) -> Any:
         return self._checked_states(proposal["trait"].name, proposal["value"])
 
     @traitlets.validate("path")
-    @_refusing
+    @refusing
     def _valid_path(self, proposal: Any) -> list[Any]:
         if proposal["value"] and self.receivers is None:
             raise ValueError("path: expected none where no paths are shown; set receivers first")
         return self._checked_path(proposal["value"])
 
     @traitlets.validate("arrow")
-    @_refusing
+    @refusing
     def _valid_arrow(self, proposal: Any) -> bool:
         if proposal["value"] and self.receivers is None:
             raise ValueError("arrow: expected False where no paths are shown; set receivers first")
@@ -356,6 +323,8 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         """The receivers that led to the present ones, as plain JSON; refused if too many, or if None is among them."""
         if len(given) > MAX_PATH or None in given:
             raise ValueError(f"path: expected at most {MAX_PATH} receivers without None, got {brief(given)}")
+        if sum(len(each) for each in given if isinstance(each, (list, tuple))) > MAX_CELLS:
+            raise ValueError(f"path: expected at most {MAX_CELLS} states in all, got more")
         return [self._checked_states("receivers", each) for each in given]
 
     def _checked_states(self, name: str, given: Any) -> Any:
@@ -372,13 +341,15 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
             if len(items) > MAX_CELLS:
                 raise ValueError(f"{name}: expected at most {MAX_CELLS} states, got more")
             items = [State(**item) if isinstance(item, dict) and set(item) <= _PLAIN_STATE else item for item in items]
+        tokens = functools.cache(self._tokens)  # of a question, which are not had for nothing
         if name == "receivers":
-            return plain_form(as_states([self._located(name, state) for state in listed_states(items, name)], name))
+            some = dict.fromkeys(listed_states(items, name))
+            return plain_form(as_states([self._located(name, state, tokens) for state in some], name))
         asked = as_hold(items, name)
-        states = tuple(dict.fromkeys(self._located(name, state) for state in asked.states))
+        states = tuple(dict.fromkeys(self._located(name, state, tokens) for state in dict.fromkeys(asked.states)))
         return plain_form(replace(asked, states=states).told)
 
-    def _located(self, name: str, state: State) -> State:
+    def _located(self, name: str, state: State, tokens_of: Callable[[str], list[str] | None]) -> State:
         """A state by number, if the model has it and it differs between the two runs.
 
         Raises:
@@ -390,7 +361,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         whole_number(f"{name}: layer", state.layer, 0, len(block.layers) - 1)
         if state.head is not None:
             whole_number(f"{name}: head", state.head, 0, block.heads - 1)
-        tokens = self._tokens(state.block)
+        tokens = tokens_of(state.block)
         if tokens is None:  # dropped later, if the block turns out to be shorter
             return replace(state, position=whole_number(f"{name}: position", state.position, 0, MAX_COLUMNS - 1))
         return replace(state, position=position_of(f"{name}: position", state.position, tokens, state.block))
@@ -400,7 +371,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         raise NotImplementedError
 
     @traitlets.validate("selection")
-    @_refusing
+    @refusing
     def _valid_selection(self, proposal: Any) -> list[CellIndex]:
         return self._cells_of(self.block, proposal["value"])
 

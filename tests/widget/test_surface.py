@@ -10,6 +10,7 @@ from PIL import Image
 
 from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
 from blip_trace_widget.pictures import jpeg
+from helpers.dataset_runs import trace
 from helpers.random_models import random_model
 from helpers.widgets import quick_widget
 
@@ -312,3 +313,51 @@ def test_a_closed_widget_leaves_no_widget_behind(demo, example, kind):
     left = set(ipywidgets.widgets.widget._instances) - before
     assert left == ({layout.model_id} if kind == "another layout" else set())  # a user's may be another's too
     layout.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("noise", 10**400),
+        ("region", [["x" * 10**6, "y"]] * 2),
+        ("region", [[[True] * 10**5]]),
+        ("path", [[{"block": "question_encoder", "layer": 1, "position": 1}] * 1000] * 5),
+    ],
+)
+def test_a_large_value_is_refused_in_few_words(widget, name, value):
+    """Before NumPy makes it larger still, and whatever traitlets would say."""
+    if name == "path":
+        widget.receivers = "answer"
+    before = getattr(widget, name)
+    with pytest.raises(ValueError, match=rf"^{name}: expected") as caught:
+        setattr(widget, name, value)
+    assert len(str(caught.value)) < 500
+    assert getattr(widget, name) == before
+
+
+def test_a_block_that_was_not_traced_is_refused(tmp_path):
+    """It raised an AssertionError in an observer."""
+    shown = TraceWidget.from_dataset(trace(tmp_path / "out", 2, blocks="question_encoder").folder)
+    shown.wait(30)
+    with pytest.raises(ValueError, match="block: 'answer_decoder' was not recorded"):
+        shown.block = "answer_decoder"
+    assert shown.block == "question_encoder"
+    assert shown.trace.settings["block"] == "question_encoder"
+    shown.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda tracer, long: tracer.trace(position=long),
+        lambda tracer, long: tracer.flow({"picture": long}),
+        lambda tracer, long: tracer.ablate(State("question_encoder", 0, 0), to=long),
+        lambda tracer, long: Tracer(tracer.model, dict.fromkeys((long, *map(str, range(1000)))), "what"),
+        lambda tracer, long: tracer.trace("answer_decoder").plot(limit=long),
+        lambda tracer, long: tracer.noise_curve([1.0, 5.0]).suggest_factor(long),
+    ],
+)
+def test_what_is_refused_is_told_in_few_words(tracer, ask):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        ask(tracer, "x" * 10**5)
+    assert len(str(caught.value)) < 2000

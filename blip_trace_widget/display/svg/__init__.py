@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from blip_trace_widget.checks import one_of
+from blip_trace_widget.checks import brief, one_of
 from blip_trace_widget.display import formatting, labels
 from blip_trace_widget.display.colors import THEMES
 from blip_trace_widget.display.formatting import Piece
@@ -122,7 +122,7 @@ def _check(show: str, axes: str, direction: str, theme: str, limit: float) -> No
     if isinstance(limit, bool) or not isinstance(limit, (int, float)):
         raise TypeError(f"limit: expected a number, got {type(limit).__name__}")
     if not (math.isfinite(limit) and limit >= 0):
-        raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {limit!r}")
+        raise ValueError(f"limit: expected a number above 0, or 0 for automatic, got {brief(limit)}")
 
 
 def _grid(
