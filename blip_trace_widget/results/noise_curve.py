@@ -276,6 +276,16 @@ def _first(factors: NDArray[np.float64], enough: NDArray[np.bool_]) -> float:
     return float(factors[enough.argmax()]) if enough.any() else math.inf
 
 
+def check_factors(factors: NDArray[Any]) -> None:
+    """Refuse noise factors from a file that are none.
+
+    Raises:
+        ValueError: if any is negative, infinite or NaN.
+    """
+    if not (np.isfinite(factors) & (factors >= 0)).all():
+        raise ValueError("factors: expected finite numbers of 0 or more")
+
+
 def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
     factors, corrupted, patched = arrays["factors"], arrays["corrupted"], arrays["patched"]
     states = tuple(stored.state(entry) for entry in conforms("states", metadata["states"], list[Any]))
@@ -286,6 +296,7 @@ def _read(arrays: files.Tensors, metadata: files.Fields) -> NoiseCurve:
         )
     if not corrupted.size or {array.dtype for array in (factors, corrupted, patched)} != {np.dtype(np.float64)}:
         raise ValueError("factors, corrupted, patched: expected numbers of type float64")
+    check_factors(factors)
     return NoiseCurve(factors, float(arrays["clean"][0]), corrupted, patched, states)
 
 

@@ -110,7 +110,10 @@ def checked_limit(limit: Any) -> float | None:
         return None
     if isinstance(limit, (bool, str, bytes)) or not hasattr(limit, "__float__"):
         raise TypeError(f"limit: expected a number above 0 or None, got {type(limit).__name__} {brief(limit)}")
-    number = float(limit)
+    try:
+        number = float(limit)
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"limit: expected a number above 0 or None, got {brief(limit)}")
     return number

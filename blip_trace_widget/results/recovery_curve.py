@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from blip_trace_widget.checks import one_of
 from blip_trace_widget.results import files, stored, summaries
 from blip_trace_widget.results.intervals import margin
+from blip_trace_widget.results.noise_curve import check_factors
 from blip_trace_widget.results.statistics import Effects, TotalEffect, effects
 from blip_trace_widget.results.summaries import Summarised
 from blip_trace_widget.states import BLOCKS, BlockName
@@ -169,6 +170,7 @@ def _read(arrays: files.Tensors, told: files.Fields) -> RecoveryCurve:
         raise ValueError(f"shapes {found} do not fit each other and {len(blocks)} blocks")
     if not samples or not count or not blocks:
         raise ValueError(f"expected scores of blocks at factors, got shapes {found}")
+    check_factors(factors)
     settings = stored.settings(told["settings"], ())
     return RecoveryCurve(factors, blocks, float(arrays["clean"][0]), corrupted, patched, computed, settings)
 

@@ -22,6 +22,7 @@ Sources: Conmy et al. 2023 (ACDC, arXiv 2304.14997), who prune edges one by one 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -407,7 +408,10 @@ def _fresh(question: Question, seed: int | None) -> Question | None:
 def _checked_target(given: Any) -> float:
     if isinstance(given, (bool, str, bytes)) or not hasattr(given, "__float__"):
         raise TypeError(f"target: expected a share above 0 and up to 1, got {type(given).__name__} {brief(given)}")
-    target: float = given.__float__()
+    try:
+        target = float(given)
+    except OverflowError:
+        target = math.inf
     if not 0 < target <= 1:
         raise ValueError(f"target: expected a share above 0 and up to 1, got {brief(given)}")
     return target

@@ -47,7 +47,7 @@ def image_tokens(name: str, given: Positions, model: BlipVqa) -> list[int]:
 
 
 def whole_numbers(name: str, given: Any, count: int, tokens: Sequence[str] = ()) -> list[int]:
-    """Layers or positions: one, several, or (None) all of `count`.
+    """Layers or positions: one, several, or (None) all of `count`; each once.
 
     Args:
         name: the argument's name, for messages.
@@ -70,10 +70,11 @@ def whole_numbers(name: str, given: Any, count: int, tokens: Sequence[str] = ())
         raise ValueError(f"{name}: expected {accepted}, got rows of several")
     if len(given) == 0:
         raise ValueError(f"{name}: expected at least one of the {accepted}, got none")
-    return [
+    found = [
         position_of(name, item, tokens) if tokens and isinstance(item, str) else whole_number(name, item, 0, count - 1)
         for item in given
     ]
+    return list(dict.fromkeys(found))
 
 
 def _listed(given: Any) -> Any:

@@ -92,8 +92,11 @@ def python(
     arguments = [shown, literal(tracer.question)]
     arguments += [_keywords({name: value}) for name, value in tracer.given.items() if value is not None]
     arguments += [f"corruption={corruption}", f"metric={literal(tracer.metric.name)}"]
-    files = [name for name, where in ((PICTURE, shown), (OTHER, corruption)) if literal(name) in where]
-    notes = [f"# {name} is saved by the widget's Export menu." for name in files]
+    swapped = hasattr(tracer.corruption, "sha256")
+    # Not a file or a question of the user's that is called so.
+    files = [PICTURE] if image is None and shown == literal(PICTURE) else []
+    files += [OTHER] if swapped and literal(OTHER) in corruption else []
+    notes = list(map(_saved, files))
     if "examples(" in shown + corruption + other:
         names.add("examples")
     top = ["import numpy as np", ""] if "np." in "".join([*before, *lines]) else []
@@ -111,13 +114,29 @@ def difference_code(kept: str, shown: str, *, same_pictures: bool) -> str:
             other names than those of the Export menu.
     """
     for name in () if same_pictures else (PICTURE, OTHER):
-        kept = kept.replace(f"# {name} is", f"# kept_{name}, for the grid that was kept, is called {name} where it is")
-        kept = kept.replace(literal(name), literal(f"kept_{name}"))
+        kept = _renamed(kept, name)
     first = kept.splitlines()
     loaded = next(number for number, line in enumerate(first) if line.startswith("model = "))
     known = {line for line in first[: loaded + 1] if line}
     rest = "\n".join(line for line in shown.splitlines() if line not in known).strip("\n")
     return f"{kept}other = trace\n\n{rest}\ndifference = trace - other\n"
+
+
+def _saved(name: str) -> str:
+    return f"# {name} is saved by the widget's Export menu."
+
+
+def _renamed(code: str, name: str) -> str:
+    """Code by `python` with another name for one of the Export menu's pictures, where it is asked for one."""
+    lines = code.splitlines()
+    if _saved(name) not in lines:
+        return code
+    note = f"# kept_{name}, for the grid that was kept, is called {name} where the Export menu saves it."
+    lines[lines.index(_saved(name))] = note
+    argument = f"    {literal(name)}," if name == PICTURE else "    corruption="
+    at = next(number for number, line in enumerate(lines) if line.startswith(argument))
+    lines[at] = lines[at].replace(literal(name), literal(f"kept_{name}"))
+    return "\n".join([*lines, ""])
 
 
 def playback(path: str | None) -> str:

@@ -126,3 +126,13 @@ def test_at_the_floor_of_the_built_in_example_single_states_bring_back_little_bu
     assert 2 < lost_at < 5
     before, after = (tracer.with_corruption(factor=factor).trace().recovery[:-1].max() for factor in (2.0, 7.0))
     assert before > 0.3 > 0.15 > after
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_a_curve_of_factors_that_are_none_is_not_loaded(tmp_path, wrong):
+    """It was, and `suggest_factor` failed on it without words."""
+    samples = np.array([[0.9, 0.5, 0.1]])
+    curve = NoiseCurve(np.array([0.0, 2.0, wrong]), 0.9, samples, np.zeros((1, 3, 0)), ())
+    curve.save(tmp_path / "curve")
+    with pytest.raises(ValueError, match=r"curve: .*factors: expected finite numbers of 0 or more"):
+        NoiseCurve.load(tmp_path / "curve")

@@ -147,3 +147,8 @@ def test_words_that_are_not_there_or_twice_are_refused_everywhere(demo, example,
 def test_a_state_with_a_word_is_a_value_as_any_other():
     assert State("question_encoder", 5, "circle") == CIRCLE
     assert len({CIRCLE, State("question_encoder", 5, "circle"), State("question_encoder", 5, 5)}) == 2
+
+
+def test_each_position_counts_once():
+    assert whole_numbers("queries", [2, 1, 2, np.int64(1)], 5) == [2, 1]
+    assert whole_numbers("queries", ["is", 1, "is"], 3, ["what", "is", "it"]) == [1]

@@ -268,6 +268,24 @@ def test_copied_python_tells_two_pictures_apart(demo, example, picture):
     widget.close()
 
 
+def test_files_and_questions_that_are_called_like_the_menus_stay_as_they_are(demo, picture, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture.save("picture.png")
+    picture.rotate(180).save("other.png")
+    widget = quick_widget(
+        "picture.png", "what # picture.png is it?", model=demo, corruption=GaussianNoise(samples=2), answer="red"
+    )
+    fill(widget)
+    widget.compare()
+    widget.image = "other.png"
+    fill(widget)
+    assert "Export" not in widget.code
+    made = {}
+    exec(widget.code, made)
+    assert shows(widget, made["difference"], ROUNDED)
+    widget.close()
+
+
 def test_a_recording_compares_what_was_recorded(tracer, tmp_path):
     tracer.record(tmp_path / "trace", blocks="answer_decoder", sites=["mlp", "block_output"], factors=[5.0, 1.0])
     shown = TraceWidget.from_trace(tmp_path / "trace")
