@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from blip_trace_widget.checks import brief, whole_number
@@ -15,6 +16,8 @@ from blip_trace_widget.choices import IMAGE_PLACES, MAX_FACTOR, Place
 
 #: Fields of a corruption that mean something at some places alone.
 FIELDS_AT: dict[str, tuple[Place, ...]] = {"region": IMAGE_PLACES, "positions": ("question_embeddings",)}
+#: What an array of would be larger than its number of entries.
+_LARGE = (str, bytes, list, tuple, dict)
 
 
 def plain_region(region: Sequence[Sequence[bool]] | None) -> list[list[bool]] | None:
@@ -73,7 +76,7 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
 
     if grid is not None and _is_larger(value, grid):  # not even looked at
         raise ValueError(f"region: expected {grid[0]} x {grid[1]} patches (rows x columns), got more")
-    odd = _no_truth(value)
+    odd = _large_entries(value)
     if odd:  # an array of long texts, or of lists, would be large
         raise ValueError(f"region: expected a boolean (rows, columns) mask, got {brief(odd[0])} in it")
     try:
@@ -97,12 +100,11 @@ def checked_region(value: Any, grid: tuple[int, int] | None = None) -> tuple[tup
     return tuple(tuple(bool(cell) for cell in row) for row in mask)
 
 
-def _no_truth(value: Any) -> list[Any]:
-    """The first entry of nested lists that is neither true nor false, if there is one."""
-    import numpy as np
-
+def _large_entries(value: Any) -> list[Any]:
+    """The first entry of nested lists that is no single value, or a text, if there is one."""
     rows = [row for row in value if isinstance(row, (list, tuple))] if isinstance(value, (list, tuple)) else []
-    return next(([cell] for row in rows for cell in row if not isinstance(cell, (bool, np.bool_))), [])
+    large = (each for row in rows for each in row if isinstance(each, _LARGE) or getattr(each, "ndim", 0) > 0)
+    return [*islice(large, 1)]
 
 
 def _is_larger(value: Any, grid: tuple[int, int]) -> bool:

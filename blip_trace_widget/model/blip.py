@@ -29,6 +29,7 @@ from blip_trace_widget.checks import brief, check_length, one_of
 from blip_trace_widget.demo import BUILT_IN, MODEL_FOLDER
 from blip_trace_widget.demo.circuits import CIRCUITS, CircuitName, Truth, circuit_of, name_of, truth_of
 from blip_trace_widget.forks import Lock, on_fork
+from blip_trace_widget.interrupts import PutOff
 from blip_trace_widget.model.admission import check_mode, check_parts, check_still, check_weights, prove, unwrapped
 from blip_trace_widget.model.computing import Computing, ModelChangedError, glances
 from blip_trace_widget.model.limits import Limits
@@ -159,13 +160,14 @@ class BlipVqa(BlipParts, Unpicklable):
 
     def glance(self) -> None:
         """Check whether the model has changed, unless it is computing right now: then that was checked before."""
-        if glances() and self.lock.acquire(blocking=False):
-            try:
-                if not self._inside:
-                    with telling(self):
-                        self._look()
-            finally:
-                self.lock.release()
+        with PutOff(lambda: self.lock.owned and not self.looking):
+            if glances() and self.lock.acquire(blocking=False):
+                try:
+                    if not self._inside:
+                        with telling(self):
+                            self._look()
+                finally:
+                    self.lock.release()
 
     def _look(self) -> None:
         structure, weights = (True, True) if self._watch is None else self._watch.look()
@@ -181,7 +183,7 @@ class BlipVqa(BlipParts, Unpicklable):
             else:
                 check_weights(self.hf)
         except ValueError as error:
-            self._refusal = error
+            self._refusal, watch = error, Watch(self.hf)  # running may have changed it: that is refused, too
         else:
             self._refusal = None
         self._watch = watch

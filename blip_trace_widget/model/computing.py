@@ -94,7 +94,7 @@ class Computing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with PutOff():
+            with PutOff(lambda: not self._model.looking):
                 self._stack.__exit__(kind, error, trace)
         finally:
             self._stack.close()  # if Ctrl-C came before it could be put off

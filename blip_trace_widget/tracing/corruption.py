@@ -223,7 +223,7 @@ class GaussianNoise(OwnCorruption):
         if self.positions is None:
             return self
         found = whole_numbers("positions", self.positions, len(tokens), tokens)
-        return replace(self, positions=sorted(set(found)))
+        return replace(self, positions=sorted(found))
 
     def bank(self, tokens: int, width: int, part: slice = ALL) -> torch.Tensor:
         """The standard normal numbers z of some samples, (samples, tokens, width), float32, on the CPU.

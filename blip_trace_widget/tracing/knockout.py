@@ -23,7 +23,7 @@ from blip_trace_widget.checks import named, one_of, whole_number
 from blip_trace_widget.model.block import Cut
 from blip_trace_widget.model.computing import Computing
 from blip_trace_widget.model.cross_attention import AbsorbedKV
-from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early
+from blip_trace_widget.model.progress import Check, Progress, as_check, as_progress, ended_early, no_check
 from blip_trace_widget.model.transfer import to_device
 from blip_trace_widget.results import losses, summaries
 from blip_trace_widget.results.altered_run import AlteredRun
@@ -162,7 +162,7 @@ def knock_out(
     """See `Tracer.knockout`."""
     block, site = _checked_sites(block, site)
     edges, cut = _edges(question, block, site, head, queries, keys)
-    chosen = sorted(set(whole_numbers("layers", layers, len(question.model.blocks[block].layers))))
+    chosen = sorted(whole_numbers("layers", layers, len(question.model.blocks[block].layers)))
     with Computing(question.model):
         clean = question.clean.score
         logits = _run(question, block, Cut(frozenset(chosen), site, edges), lambda: None)
@@ -201,9 +201,8 @@ def whole_knockouts(
     site: str,
     head: int | None,
     window: int,
-    cancel: Callable[[], bool] | Any = None,
 ) -> list[KnockoutTrace]:
-    """The same complete, for one question with several metrics; unlike in `trace_knockout`, cancelling raises.
+    """The same complete, for one question with several metrics; unlike in `trace_knockout`, Ctrl-C raises.
 
     Args:
         questions: one question, with each metric that is to score the runs (`Question.replace`).
@@ -213,13 +212,11 @@ def whole_knockouts(
         site: see there.
         head: see there.
         window: see there.
-        cancel: a callable, or an object with ``is_set``, that says whether to stop.
 
     Raises:
         TypeError, ValueError: naming the argument, what was given and what is accepted.
-        Cancelled: within a layer of `cancel` saying so.
     """
-    cutting = _Cutting(questions, block, queries, keys, site, head, window, as_check(cancel))
+    cutting = _Cutting(questions, block, queries, keys, site, head, window, no_check)
     with Computing(questions[0].model):
         for _ in cutting.steps():
             pass

@@ -165,12 +165,13 @@ def verification(
 
 
 def _jitter(question: Question, run: _Run, right: float, check: Check) -> float:
-    """How far random rounding takes a run from its right score, the largest of `TRIES`."""
+    """How far random rounding takes a run from its right score, the largest of `TRIES`; NaN if it overflows."""
     found: list[float] = []
     for seed in range(TRIES):
         with Computing(question.model), randomly_rounded(question.model.hf, seed):
             found += _HookedQuestion(question, question.model, check).scores([run])
-    return float(np.abs(np.array(found) - right).max())
+    largest = float(np.abs(np.array(found) - right).max())
+    return largest if np.isfinite(largest) else float("nan")
 
 
 def _chosen(

@@ -69,8 +69,8 @@ class Lock:
         if released:
             self._inside.__exit__(None, None, None)
             self._owner = None
-        self._lock.release()
         try:
+            self._lock.release()
             put_off.end()
         finally:
             if released:

@@ -255,7 +255,7 @@ class TraceTraits(Unpicklable, Surface, anywidget.AnyWidget):
         tokens = model.tokens(model.question_ids(self._inputs.question))
         if isinstance(proposal["value"], (list, tuple)) and len(proposal["value"]) > len(tokens):
             raise ValueError(f"positions: expected at most {len(tokens)}, got {len(proposal['value'])}")
-        return sorted(set(whole_numbers("positions", proposal["value"], len(tokens), tokens)))
+        return sorted(whole_numbers("positions", proposal["value"], len(tokens), tokens))
 
     @traitlets.validate("opacity")
     @refusing

@@ -163,3 +163,21 @@ def test_a_reading_that_ends_early_leaves_a_large_model_to_be_read_again():
     large.weight.data[5] += 1
     ended_by(KeyboardInterrupt(), comparing, watch.look)
     assert watch.look() == (False, True)
+
+
+def test_a_model_that_changes_while_it_runs_is_refused_once():
+    """Its proof changes it: that was examined again at every look."""
+    hf = plain_hf()
+    model = wrap(hf)
+    layer(hf).register_buffer("count", torch.zeros(1))
+
+    def counts(module, *_):
+        module.count.add_(1)
+
+    layer(hf).register_forward_hook(counts)
+    model.glance()
+    version, count = model.version, layer(hf).count.item()
+    for _ in range(3):
+        with pytest.raises(ValueError, match="changes weights or buffers while it runs"):
+            ask(model).patch(CELL)
+    assert (model.version, layer(hf).count.item()) == (version, count)

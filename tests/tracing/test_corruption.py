@@ -365,3 +365,9 @@ def test_a_right_delta_of_ones_own_is_taken(small, picture):
     tracer = Tracer(small, picture, "what is red?", "blue", corruption=own(lambda e, n: -e.expand(n, -1, -1)))
     assert tracer.corrupted.scores.size == 6
     assert tracer.corrupted.score == pytest.approx(tracer.with_corruption(MeanAblation(to="zero")).corrupted.score)
+
+
+@pytest.mark.parametrize("kind", [torch.tensor, np.array])
+def test_a_region_may_be_lists_of_single_truths_of_any_library(kind):
+    mask = kind([[True, False], [False, True]])
+    assert GaussianNoise(region=[list(row) for row in mask]).region == ((True, False), (False, True))
