@@ -117,7 +117,10 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
     """
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"{name}: expected an integer, got {type(value).__name__} {brief(value)}")
-    number = int(value.__index__())
+    try:
+        number = int(value.__index__())
+    except (TypeError, ValueError, RuntimeError) as error:  # an array of several, a tensor without numbers
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}: {error}") from error
     if number < low or (high is not None and number > high):
         accepted = f"from {low} to {high}" if high is not None else f"{low} or more"
         raise ValueError(f"{name}: expected {accepted}, got {brief(number)}")

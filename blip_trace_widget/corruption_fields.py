@@ -53,7 +53,7 @@ def checked_positions(value: Any) -> tuple[int | str, ...] | None:
     """
     if value is None:
         return None
-    several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+    several = isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
     given = list(value) if several else [value]
     if not given:
         raise ValueError("positions: expected at least one token, by number or as a word, got none")

@@ -41,7 +41,10 @@ def landing(path: str | os.PathLike[str], argument: str = "path", kept: str = KE
 
     Raises:
         OSError: naming the path, if it cannot be written; then nothing is left beside it.
+        ValueError: if no file can be called so.
     """
+    if not _is_name(path):
+        raise ValueError(f"{argument}: expected the name of a file, got {os.fspath(path)!a}. {kept}")
     try:
         place = Path(os.path.realpath(path))  # which fails where the working directory is gone
         if place.exists() and not place.is_file() and not place.is_dir():
@@ -54,6 +57,14 @@ def landing(path: str | os.PathLike[str], argument: str = "path", kept: str = KE
         raise OSError(
             error.errno, f"{argument}: {os.fspath(path)!r} cannot be written ({error.strerror or error}). {kept}"
         ) from error
+
+
+def _is_name(path: str | os.PathLike[str]) -> bool:
+    """Whether a file can be called so: not with a NUL, or half a character, in its name."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 @contextmanager

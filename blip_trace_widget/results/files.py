@@ -87,10 +87,13 @@ def read(path: PathLike, *kinds: Kind[Result]) -> Result:
 
     Raises:
         FileNotFoundError, OSError: if the file cannot be opened.
+        TypeError: if `path` is none.
         ValueError: if it is damaged, of another kind, or of a newer format.
     """
     from safetensors import SafetensorError, safe_open
 
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path: expected the path of a file, got {type(path).__name__}")
     name = os.fspath(path)
     if not Path(name).is_file():
         raise FileNotFoundError(f"path: no such file: {name!r}")

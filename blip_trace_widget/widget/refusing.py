@@ -56,7 +56,11 @@ class Number(traitlets.Float[float, float]):
     """A number; an integer that no float can hold is refused in words, too."""
 
     def validate(self, obj: Any, value: Any) -> float:
-        """See `traitlets.TraitType.validate`."""
+        """See `traitlets.TraitType.validate`.
+
+        Raises:
+            Refused: if no float can hold it.
+        """
         try:
             return float(super().validate(obj, value))
         except OverflowError:

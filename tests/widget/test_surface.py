@@ -6,9 +6,10 @@ import pickle
 import ipywidgets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from blip_trace_widget import BlipVqa, GaussianNoise, State, Tracer, TraceWidget, examples
+from blip_trace_widget import BlipVqa, GaussianNoise, NoiseCurve, State, Tracer, TraceWidget, examples, load_trace
 from blip_trace_widget.pictures import jpeg
 from helpers.dataset_runs import trace
 from helpers.random_models import random_model
@@ -361,3 +362,27 @@ def test_what_is_refused_is_told_in_few_words(tracer, ask):
     with pytest.raises((TypeError, ValueError)) as caught:
         ask(tracer, "x" * 10**5)
     assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (lambda _: State("question_encoder", np.array([0, 1]), 0), "layer"),
+        (lambda _: State("question_encoder", torch.ones(1, device="meta", dtype=int), 0), "layer"),
+        (lambda _: GaussianNoise(samples=np.array([1, 2])), "samples"),
+        (lambda _: GaussianNoise(region=torch.ones(2, 2, requires_grad=True)), "region"),
+        (lambda _: GaussianNoise(region=torch.ones(2, 2, device="meta")), "region"),
+        (lambda _: load_trace(5), "path"),
+        (lambda _: NoiseCurve.load(b"curve"), "path"),
+        (lambda curve: curve.save("a\0b"), "path"),
+        (lambda curve: curve.save("a\ud800b"), "path"),
+    ],
+)
+def test_what_no_argument_can_be_is_refused_by_its_name(ask, name):
+    curve = NoiseCurve(np.array([0.0, 1.0]), 0.9, np.array([[0.9, 0.1]]), np.zeros((1, 2, 0)), ())
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: expected"):
+        ask(curve)
+
+
+def test_a_position_may_be_a_single_number_of_numpy():
+    assert GaussianNoise(at="question_embeddings", positions=np.array(1)).positions == (1,)
