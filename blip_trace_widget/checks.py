@@ -128,7 +128,7 @@ def whole_number(name: str, value: object, low: int, high: int | None = None) ->
 
 
 #: The fields of a `TypedDict` with their types, which take long to look up.
-_fields = cache(typing.get_type_hints)
+_types_of = cache(typing.get_type_hints)
 
 
 def conforms(name: str, value: object, shape: Any) -> Any:
@@ -145,7 +145,7 @@ def conforms(name: str, value: object, shape: Any) -> Any:
 def _misfit(name: str, value: Any, annotation: Any) -> str:
     """What does not have its type in a value that does not: the innermost field, and what is in its place."""
     if typing.is_typeddict(annotation) and isinstance(value, dict):
-        fields = _fields(annotation)
+        fields = _types_of(annotation)
         if set(fields) != set(value):
             return f"{name}: expected the fields {', '.join(fields)}, got {brief(list(value))}"
         parts = [(f"{name}.{field}", value[field], kind) for field, kind in fields.items()]
@@ -162,7 +162,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """Whether a JSON value has the annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if typing.is_typeddict(annotation):
-        fields = _fields(annotation)
+        fields = _types_of(annotation)
         return (
             isinstance(value, dict)
             and set(value) == set(fields)

@@ -33,6 +33,17 @@ def is_free(lock, timeout=20):
     return found[0]
 
 
+def notices(model):
+    """Whether it looks whether it has changed."""
+    before, dropout = model.version, model.hf.text_encoder.encoder.layer[0].attention.self.dropout
+    handle = dropout.register_forward_hook(lambda *_: None)
+    model.glance()
+    changed = model.version > before
+    handle.remove()
+    model.glance()
+    return changed
+
+
 def do_until_ctrl_c(work, chance, longest):
     """Do something over and over, until Ctrl-C comes somewhere in it; whether it did."""
     end = time.monotonic() + longest + 0.2
@@ -65,11 +76,11 @@ def test_a_model_is_free_whenever_ctrl_c_came(ctrl_c):
         with Computing(model):
             len(())
 
-    for number in range(300):
+    for number in range(100):
         came = do_until_ctrl_c(work, chance, 2e-3)
         lost += not came
         settings = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        if not is_free(model.lock, 0) or settings != (grad, inference) or model._inside:
+        if not is_free(model.lock, 0) or settings != (grad, inference) or not notices(model):
             left += 1
             model = random_model(seed=number)
     assert lost < 20
@@ -89,7 +100,7 @@ def test_a_widget_answers_whenever_ctrl_c_came(ctrl_c, demo, example):
 
     for _ in range(40):
         do_until_ctrl_c(work, chance, 0.02)
-        assert is_free(widget._session.lock._lock)
+        widget.wait(20)  # for the worker, which needs the widget's lock
     widget.noise = 2.5
     widget.wait(30)
     assert widget.error == ""

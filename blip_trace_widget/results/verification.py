@@ -97,7 +97,7 @@ class Verification(Summarised):
         equal = np.abs(self.scores - self.hooked) <= CLOSE.get(self.dtype, CLOSE["float32"]) * size
         right = np.where(np.isnan(self.exact), self.hooked, self.exact)
         error = np.fmax(_largest(self.hooked - self.exact), self.jitter)
-        near = np.abs(self.scores - right) <= AS_NEAR * error
+        near = (np.abs(self.scores - right) <= AS_NEAR * error) & np.isfinite(error)  # overflow excuses nothing
         return np.asarray(~(equal | near | (np.isnan(self.scores) & np.isnan(self.hooked))))
 
     @property

@@ -165,13 +165,12 @@ def verification(
 
 
 def _jitter(question: Question, run: _Run, right: float, check: Check) -> float:
-    """How far random rounding takes a run from its right score, the largest of `TRIES`; NaN if it overflows."""
+    """How far random rounding takes a run from its right score, the largest of `TRIES`."""
     found: list[float] = []
     for seed in range(TRIES):
         with Computing(question.model), randomly_rounded(question.model.hf, seed):
             found += _HookedQuestion(question, question.model, check).scores([run])
-    largest = float(np.abs(np.array(found) - right).max())
-    return largest if np.isfinite(largest) else float("nan")
+    return float(np.abs(np.array(found) - right).max())
 
 
 def _chosen(
