@@ -12,6 +12,7 @@ from PIL import Image
 from blip_trace_widget import BlipVqa, GaussianNoise, NoiseCurve, State, Tracer, TraceWidget, examples, load_trace
 from blip_trace_widget.pictures import jpeg
 from helpers.dataset_runs import trace
+from helpers.front_end import take
 from helpers.random_models import random_model
 from helpers.widgets import quick_widget
 
@@ -386,3 +387,12 @@ def test_what_no_argument_can_be_is_refused_by_its_name(ask, name):
 
 def test_a_position_may_be_a_single_number_of_numpy():
     assert GaussianNoise(at="question_embeddings", positions=np.array(1)).positions == (1,)
+
+
+def test_a_visible_range_may_be_of_any_length(widget):
+    """Each number of it was asked for, under the lock: the kernel hung."""
+    widget.trace_all()
+    take(widget, {"type": "visible_range", "id": 1, "first": 0, "last": 2**62})
+    widget.wait(30)
+    assert widget.error == ""
+    assert np.isfinite(widget.trace.scores).all()
