@@ -24,8 +24,8 @@ from blip_trace_widget.tracing.image import ImageTokens, ImageView
 from blip_trace_widget.tracing.memory_budget import (
     CLEAN_SHARE,
     group_bytes,
-    halves,
     if_there_is_room,
+    in_halves,
     questions_together,
     sample_groups,
 )
@@ -63,9 +63,8 @@ def clean_together(bases: Iterable[BaseRuns]) -> Iterator[list[int]]:
 
 def _run_in_halves(group: Sequence[BaseRuns]) -> None:
     """`_run_together`, and where memory runs out, the first half before the second."""
-    if if_there_is_room(lambda: _run_together(group), len(group), group[0].model.device) is None:
-        for half in halves(slice(0, len(group))):
-            _run_in_halves(group[half])
+    for _ in in_halves(lambda some: _run_together(group[some]), len(group), group[0].model.device):
+        pass
 
 
 def corrupted_together(questions: Iterable[tuple[int, BaseRuns]]) -> Iterator[list[int]]:
